@@ -1,0 +1,14 @@
+"""Callbacks for ``trainer.predict``: import them as ``reasonedit.callbacks``.
+
+Each works without the others and in front of any LightningModule whose batches are dicts; :mod:`.batch` says which keys
+they look for.
+"""
+
+from .codebook import Codebook
+from .metrics import EditingMetrics
+from .progress import StreamProgress
+from .retriever import Retriever
+from .timer import QueryTimer
+from .writer import PredictionWriter
+
+__all__ = ["Codebook", "EditingMetrics", "PredictionWriter", "QueryTimer", "Retriever", "StreamProgress"]

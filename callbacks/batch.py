@@ -1,0 +1,54 @@
+"""What the callbacks look for in a batch and in a prediction.
+
+A batch is a dict. The keys that hold images and prompts may be named otherwise; all others are optional:
+
+=============  =================================================================================================
+``images``     list of PIL images
+``prompts``    list of questions; the retriever puts facts before them, in place
+``choices``    list with a list of choices, or ``None``, per question
+``edits``      list with an :class:`~reasonedit.Edit`, or ``None``, per sample: what to write if the answer is wrong
+``targets``    list of right answers
+``groups``     list with the group of probes of each sample (``rel``, ``t_gen``, …; empty: of none)
+``ids``        list of the samples' names
+``phase``      what the batch is for (``edit``, ``probe``)
+``vision``     the images as the VLM's vision part saw them; put there by whoever needs them first
+``retrieved``  what the retriever found, one :class:`~reasonedit.retrieval.Retrieval` per sample; put there by it
+=============  =================================================================================================
+
+A prediction is a list of answers, or a dict with such a list under ``answers``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reasonedit.errors import ReasonEditError
+
+
+def column(batch: Any, key: str, owner: object) -> list[Any]:
+    """The list under a key.
+
+    Raises:
+        ReasonEditError: The batch is no dict or has no such key.
+    """
+    if not isinstance(batch, dict):
+        raise ReasonEditError(f"{type(owner).__name__} needs batches that are dicts, not {type(batch).__name__}.")
+    if key not in batch:
+        raise ReasonEditError(
+            f"{type(owner).__name__} finds no '{key}' in the batch, which has {sorted(map(str, batch))}: "
+            "name the key when you make the callback."
+        )
+    return list(batch[key])
+
+
+def answers_of(outputs: Any) -> list[str]:
+    """The answers in a prediction.
+
+    Raises:
+        ReasonEditError: The prediction is neither a list nor a dict with ``answers``.
+    """
+    if isinstance(outputs, dict) and "answers" in outputs:
+        outputs = outputs["answers"]
+    if not isinstance(outputs, (list, tuple)):
+        raise ReasonEditError(f"A prediction must be a list of answers or a dict with 'answers', not {type(outputs).__name__}.")
+    return [str(a) for a in outputs]

@@ -1,0 +1,131 @@
+"""Writes edits into the codebook at the end of a batch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from reasonedit.codebook import EditMemory, entries_of
+from reasonedit.codebook.memory import check_fingerprint
+from reasonedit.edits import Edit
+from reasonedit.embedding import DualEmbedder, EmbeddingConfig
+from reasonedit.errors import ReasonEditError
+from reasonedit.metrics import matches
+
+from .batch import answers_of, column
+from .embedder import embedder_for
+
+_log = logging.getLogger(__name__)
+
+
+class Codebook(L.Callback):
+    """Keeps the edits of a stream.
+
+    Where a sample of the batch carries an edit and the answer given is wrong, the edit is written, as it would be in
+    deployment. The codebook is saved when the run ends, and also when it is interrupted or fails.
+
+    Args:
+        path: Folder in which the codebook is saved; not saved when not given.
+        embedding: How images and texts are embedded.
+        model: The VLM that embeds, where the LightningModule has none of its own (``pl_module.vlm``).
+        image_key: Key of the images in a batch.
+
+    Attributes:
+        memory: The codebook itself.
+        seconds: Time each edit took, in seconds, by its id.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        embedding: EmbeddingConfig | None = None,
+        model: str | None = None,
+        image_key: str = "images",
+    ) -> None:
+        self.path = Path(path) if path is not None else None
+        self.embedding = embedding
+        self.model = model
+        self.image_key = image_key
+        self.memory = EditMemory()
+        self.embedder: DualEmbedder | None = None
+        self.seconds: dict[str, float] = {}
+        self._fingerprint: dict[str, Any] | None = None
+        self._settings: dict[str, Any] = {}
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], image_key: str = "images") -> Codebook:
+        """Go on with a saved codebook; its own settings are used.
+
+        Raises:
+            ReasonEditError: There is none, or it is damaged.
+        """
+        memory, fingerprint, config = EditMemory.load(path)
+        embedding = EmbeddingConfig(fingerprint["layer"], fingerprint["text_weight"], fingerprint["encoder"])
+        callback = cls(path, embedding, config["model"], image_key)
+        callback.memory, callback._fingerprint, callback._settings = memory, fingerprint, config
+        return callback
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find the embedder; refuse a saved codebook that another one made, and streams on several devices."""
+        if trainer.world_size > 1 and self in trainer.callbacks:  # type: ignore[attr-defined]
+            raise ReasonEditError("Edits can be written on one device only for now: use devices=1.")
+        self.embedder = embedder_for(trainer, pl_module, self.embedding, self.model)
+        if self._fingerprint is not None:
+            check_fingerprint(self._fingerprint, self.embedder.fingerprint, self.path or "")
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the edits whose questions were answered wrongly."""
+        if not isinstance(batch, dict) or not any(batch.get("edits") or ()):
+            return
+        for i, (edit, answer) in enumerate(zip(batch["edits"], answers_of(outputs), strict=True)):
+            if edit is not None and not matches(answer, edit.answer):
+                self._write(edit, i, batch)
+
+    def _write(self, edit: Edit, row: int, batch: dict[str, Any]) -> None:
+        assert self.embedder is not None  # set-up ran
+        start = time.perf_counter()
+        texts = [text for text, _ in entries_of(edit)]
+        vision = batch.get("vision")
+        if vision is None or self.embedder.layer not in vision.layers:
+            vision, row = self.embedder.see([column(batch, self.image_key, self)[row]]), 0
+        self.memory.write(edit, self.embedder.embed(vision.select([row] * len(texts)), texts))
+        self.seconds[edit.id] = time.perf_counter() - start
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save."""
+        self.save(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Save what was edited so far, and say where."""
+        if self.path is not None and self.embedder is not None and self.memory.edits:
+            self.save(trainer)
+            _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Write the codebook to :attr:`path`, if it has one.
+
+        Raises:
+            ReasonEditError: The folder cannot be written.
+        """
+        from .retriever import Retriever
+
+        if self.path is None or self.embedder is None:
+            return
+        found = [c for c in trainer.callbacks if isinstance(c, Retriever)]  # type: ignore[attr-defined]
+        settings = {"k": 5, "percentile": 10.0, **self._settings, "model": self.embedder.vlm.name}
+        if found:
+            settings |= {"k": found[0].k, "percentile": found[0].percentile}
+        self.memory.save(self.path, self.embedder.fingerprint, settings)

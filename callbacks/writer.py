@@ -1,0 +1,124 @@
+"""Predictions and what was retrieved for them, to Parquet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from reasonedit.errors import ReasonEditError
+from reasonedit.metrics import matches
+
+from .batch import answers_of
+
+
+class PredictionWriter(L.Callback):
+    """Writes one row per sample when the run ends, and also when it is interrupted or fails.
+
+    Columns: ``id``, ``phase``, ``group``, ``edits`` (how many there were), ``prompt`` (facts included), ``choices``,
+    ``answer``, ``target``, ``right``, ``facts``, ``distances``, ``fact_edits``, ``nearest``, ``threshold``. What a batch
+    does not carry is null. On several ranks each writes its own file, its rank before the extension.
+
+    Args:
+        path: The file; ``predictions.parquet`` in the trainer's ``default_root_dir`` when not given.
+        prompt_key: Key of the questions in a batch.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, prompt_key: str = "prompts") -> None:
+        self.path = Path(path) if path is not None else None
+        self.prompt_key = prompt_key
+        self.rows: list[dict[str, Any]] = []
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start from nothing."""
+        self.rows = []
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the rows of one batch."""
+        from .codebook import Codebook
+
+        made = [len(c.memory.edits) for c in trainer.callbacks if isinstance(c, Codebook)]  # type: ignore[attr-defined]
+        fields = batch if isinstance(batch, dict) else {}
+
+        def of(key: str, i: int) -> Any:
+            values = fields.get(key)
+            return values[i] if values else None
+
+        for i, answer in enumerate(answers_of(outputs)):
+            target, found = of("targets", i), of("retrieved", i)
+            hits = found.hits if found else []
+            self.rows.append(
+                {
+                    "id": of("ids", i),
+                    "phase": fields.get("phase"),
+                    "group": of("groups", i),
+                    "edits": made[0] if made else None,
+                    "prompt": of(self.prompt_key, i),
+                    "choices": of("choices", i),
+                    "answer": answer,
+                    "target": target,
+                    "right": None if target is None else matches(answer, target),
+                    "facts": [h.fact for h in hits],
+                    "distances": [h.distance for h in hits],
+                    "fact_edits": [h.edit_id for h in hits],
+                    "nearest": found.nearest if found else None,
+                    "threshold": found.threshold if found else None,
+                }
+            )
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write."""
+        self._write(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Write what there is so far."""
+        if self.rows:
+            self._write(trainer)
+
+    def _write(self, trainer: L.Trainer) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        text, number, texts = pa.string(), pa.float64(), pa.list_(pa.string())
+        schema = pa.schema(
+            {
+                "id": text,
+                "phase": text,
+                "group": text,
+                "edits": pa.int64(),
+                "prompt": text,
+                "choices": texts,
+                "answer": text,
+                "target": text,
+                "right": pa.bool_(),
+                "facts": texts,
+                "distances": pa.list_(number),
+                "fact_edits": texts,
+                "nearest": number,
+                "threshold": number,
+            }
+        )
+        path = self.path or Path(trainer.default_root_dir) / "predictions.parquet"
+        if trainer.world_size > 1:
+            path = path.with_suffix(f".{trainer.global_rank}{path.suffix}")
+        part = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.Table.from_pylist(self.rows, schema), part)
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise ReasonEditError(
+                f"The predictions cannot be written to '{path}' ({error.strerror or error}): "
+                "free some space or name another file."
+            ) from error

@@ -1,0 +1,219 @@
+"""Train the vision tower and projector of the embedded VLM (the first of two steps; no language model is run).
+
+Every patch of a picture becomes one token. The token is trained to lie near the sum of the word embeddings of what the
+patch shows (kind, colour, place), so that a pretrained language model can nearly read it from the start.
+Called by scripts/train_embedded_vlm; resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reasonedit.data.world.base_lm import load_language_model
+from reasonedit.data.world.embedded import PATCHES_PER_SIDE, new_projector, new_tower
+from reasonedit.data.world.icons import COLOURS, KNOWN_KINDS, RANDOM
+from reasonedit.data.world.scenes import GRID, POSITIONS, SIZE, Scene, random_scene
+
+Crop = tuple[int, int, int, int]
+"""(row, column, rows, columns) in grid cells."""
+
+FULL: Crop = (0, 0, GRID, GRID)
+CROPS: list[Crop] = [
+    (r, c, h, w)
+    for h in range(1, GRID + 1)
+    for w in range(1, GRID + 1)
+    for r in range(GRID - h + 1)
+    for c in range(GRID - w + 1)
+    if h * w < GRID * GRID
+]
+BACKGROUND = len(KNOWN_KINDS)  # class of a patch that shows no object
+IGNORE = -100
+
+
+class SceneBank:
+    """Rendered scenes kept in memory: rendering is a small part of a step, but not nothing."""
+
+    def __init__(self, size: int, seed: int, unknown: float = 0.0) -> None:
+        rng = random.Random(seed)
+        self.scenes: list[Scene] = []
+        for _ in range(size):  # a share of the scenes holds one thing that is no known kind
+            required = [f"{RANDOM}{rng.getrandbits(32)}"] if unknown and rng.random() < unknown else []
+            self.scenes.append(random_scene(rng, required=required))
+        self.pixels = np.stack([np.asarray(scene.render()) for scene in self.scenes])  # (size, 96, 96, 3)
+
+    def views(self, indices: list[int], crops: list[Crop]) -> Tensor:
+        """Cut crops out and scale them to the full size: (B, 3, 96, 96) in -1..1."""
+        pixels = torch.from_numpy(self.pixels[indices]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        theta = torch.zeros(len(crops), 2, 3)
+        for i, (r, c, h, w) in enumerate(crops):
+            theta[i, 0, 0], theta[i, 0, 2] = w / GRID, (2 * c + w) / GRID - 1
+            theta[i, 1, 1], theta[i, 1, 2] = h / GRID, (2 * r + h) / GRID - 1
+        grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
+        return functional.grid_sample(pixels, grid, align_corners=False, padding_mode="border")
+
+
+def patch_labels(scene: Scene, crop: Crop) -> tuple[list[int], list[int], list[int]]:
+    """What each patch of the crop shows: (kind, colour, place), :data:`IGNORE` where there is nothing to say."""
+    kinds, colours, places = ([fill] * PATCHES_PER_SIDE**2 for fill in (BACKGROUND, IGNORE, IGNORE))
+    row, column, rows, columns = crop
+    cell, patch = SIZE / GRID, SIZE / PATCHES_PER_SIDE
+    for thing, (x0, y0, x1, y1) in zip(scene.things, scene.boxes(), strict=True):
+        if not (row <= thing.cell // GRID < row + rows and column <= thing.cell % GRID < column + columns):
+            continue
+        left, right = ((x - column * cell) * GRID / columns / patch for x in (x0, x1))
+        top, bottom = ((y - row * cell) * GRID / rows / patch for y in (y0, y1))
+        per_cell = PATCHES_PER_SIDE / GRID
+        place = min(2, max(0, int((top + bottom) / 2 // per_cell))) * GRID + min(
+            2, max(0, int((left + right) / 2 // per_cell))
+        )
+        for i in range(max(0, math.floor(top)), min(PATCHES_PER_SIDE, math.ceil(bottom))):
+            for j in range(max(0, math.floor(left)), min(PATCHES_PER_SIDE, math.ceil(right))):
+                covered = (min(i + 1, bottom) - max(i, top)) * (min(j + 1, right) - max(j, left))
+                if covered > 0.3:
+                    k = i * PATCHES_PER_SIDE + j
+                    kinds[k] = KNOWN_KINDS.index(thing.kind)
+                    colours[k] = list(COLOURS).index(thing.colour)
+                    places[k] = place
+    return kinds, colours, places
+
+
+class WordTargets:
+    """Word embeddings of the language model for kinds, colours and places, and the loss against them."""
+
+    def __init__(self) -> None:
+        model, tokenizer, _ = load_language_model(torch.float32)
+        table = model.get_input_embeddings().weight.detach()
+
+        def embed(words: list[str]) -> Tensor:
+            rows = [table[tokenizer(" " + w, add_special_tokens=False)["input_ids"]].mean(0) for w in words]
+            return torch.stack(rows)
+
+        self.kinds = embed([*KNOWN_KINDS, "nothing"])
+        self.colours = embed(list(COLOURS))
+        self.places = embed(list(POSITIONS))
+        self.mean = torch.cat([self.kinds, self.colours, self.places]).mean(0)
+        self.unit = [functional.normalize(t - self.mean, dim=1) for t in (self.kinds, self.colours, self.places)]
+        self.scale = self.kinds.norm(dim=1).mean() ** 2
+
+    def logits(self, tokens: Tensor) -> list[Tensor]:
+        """Cosine of each token (B, P, D) with the words for kinds, colours and places."""
+        directions = functional.normalize(tokens.float() - self.mean, dim=-1)
+        return [directions @ unit.T for unit in self.unit]
+
+    def loss(self, tokens: Tensor, kinds: Tensor, colours: Tensor, places: Tensor) -> Tensor:
+        """Cross-entropy over the words (background patches weigh less) plus a regression on their sum."""
+        seen = kinds != BACKGROUND
+        weight = torch.where(seen, 1.0, 0.15)
+        target = self.kinds[kinds].clone()
+        target[seen] += 0.8 * self.colours[colours[seen]] + 0.6 * self.places[places[seen]]
+        square = ((tokens.float() - target) ** 2).sum(-1)
+        regression = (square * weight).sum() / weight.sum() / self.scale
+        kind, colour, place = self.logits(tokens)
+        per_patch = functional.cross_entropy(20 * kind.flatten(0, 1), kinds.flatten(), reduction="none")
+        return (
+            (per_patch * weight.flatten()).sum() / weight.sum()
+            + 0.5 * functional.cross_entropy(20 * colour[seen], colours[seen])
+            + 0.5 * functional.cross_entropy(20 * place[seen], places[seen])
+            + 0.5 * regression
+        )
+
+
+def batch(bank: SceneBank, rng: random.Random, size: int, full: float) -> tuple[Tensor, ...]:
+    """Views of random scenes, a share ``full`` of them whole pictures, with their patch labels."""
+    indices = [rng.randrange(len(bank.scenes)) for _ in range(size)]
+    crops = [FULL if rng.random() < full else rng.choice(CROPS) for _ in indices]
+    labels = [patch_labels(bank.scenes[i], crop) for i, crop in zip(indices, crops, strict=True)]
+    return bank.views(indices, crops), *(torch.tensor(column) for column in zip(*labels, strict=True))
+
+
+def tokens_of(tower: nn.Module, projector: nn.Module, views: Tensor) -> Tensor:
+    """Image tokens as Llava forms them, before the tower's last normalisation: (B, P, D)."""
+    with torch.autocast(views.device.type, torch.bfloat16):
+        return projector(tower(views, output_hidden_states=True).hidden_states[-1])
+
+
+@torch.no_grad()
+def accuracy(tower: nn.Module, projector: nn.Module, words: WordTargets, bank: SceneBank, full: float) -> list[float]:
+    """Share of object patches whose nearest kind, colour and place are right."""
+    rng = random.Random(0)
+    right, seen_total = [0, 0, 0], 0
+    for _ in range(8):
+        views, *labels = batch(bank, rng, 128, full)
+        seen = labels[0] != BACKGROUND
+        seen_total += int(seen.sum())
+        for i, logits in enumerate(words.logits(tokens_of(tower, projector, views))):
+            right[i] += int((logits.argmax(-1) == labels[i])[seen].sum())
+    return [r / seen_total for r in right]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/embedded_vlm"), help="folder of the checkpoints")
+    parser.add_argument("--steps", type=int, default=3000, help="steps of 128 views")
+    parser.add_argument("--scenes", type=int, default=40_000, help="rendered scenes to draw views from")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+
+    tower, projector, words = new_tower(), new_projector(), WordTargets()
+    modules = nn.ModuleDict({"vision_tower": tower, "multi_modal_projector": projector})
+    parameters = list(modules.parameters())
+    optimiser = torch.optim.AdamW(parameters, lr=args.lr, weight_decay=0.03, betas=(0.9, 0.98), fused=True)
+    first = 0
+    weights, state = args.out / "tower.safetensors", args.out / "tower.optimiser.safetensors"
+    if state.is_file():  # continue where the last run stopped
+        modules.load_state_dict(load_file(weights))
+        saved = load_file(state)
+        first = int(saved.pop("step"))
+        for i, p in enumerate(parameters):
+            optimiser.state[p] = {k: saved[f"{i}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq")}
+    started = time.time()
+    bank, held_out = SceneBank(args.scenes, args.seed + 1), SceneBank(2_000, args.seed + 1_000_001)
+    print(f"rendered {args.scenes} scenes in {time.time() - started:.0f} s", flush=True)
+
+    def save(step: int) -> None:
+        save_file({k: v.contiguous() for k, v in modules.state_dict().items()}, weights)
+        tensors = {f"{i}.{k}": v for i, p in enumerate(parameters) for k, v in optimiser.state[p].items()}
+        save_file({**tensors, "step": torch.tensor(step)}, state)
+
+    started, losses = time.time(), []
+    for step in range(first, args.steps):
+        rng = random.Random(f"{args.seed}-{step}")
+        rate = args.lr * min(1, (step + 1) / 200) * (0.49 * (1 + math.cos(math.pi * step / args.steps)) + 0.02)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        views, *labels = batch(bank, rng, 128, 0.5)
+        gain, shift = (torch.rand(len(views), n, 1, 1, generator=torch.Generator().manual_seed(step + n)) - 0.5 for n in (1, 3))
+        views = views * (1 + 0.15 * gain) + 0.1 * shift
+        loss = words.loss(tokens_of(tower, projector, views), *labels)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        losses.append(loss.item())
+        if (step + 1) % 100 == 0:
+            speed = 128 * len(losses) / (time.time() - started)
+            print(f"step {step + 1}/{args.steps} loss {np.mean(losses[-100:]):.3f} {speed:.0f} views/s", flush=True)
+        if (step + 1) % 500 == 0 or step + 1 == args.steps:
+            save(step + 1)
+            modules.eval()
+            for name, full in (("full pictures", 1.0), ("crops", 0.0)):
+                kind, colour, place = accuracy(tower, projector, words, held_out, full)
+                print(f"  held-out {name}: kind {kind:.3f} colour {colour:.3f} place {place:.3f}", flush=True)
+            modules.train()
+
+
+if __name__ == "__main__":
+    main()

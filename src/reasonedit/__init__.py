@@ -1,0 +1,49 @@
+"""Correct a frozen vision-language model with human reasoning."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data.stream import EditStream
+    from .editor import ReasonEditor
+    from .edits import Answer, Edit, Hit, Query
+    from .embedding import EmbeddingConfig
+    from .errors import ReasonEditError
+    from .module import VLMModule
+
+# Imported when first used: torch and Lightning take seconds, and not every use needs them.
+_HOMES = {
+    "Answer": "edits",
+    "Edit": "edits",
+    "EditStream": "data.stream",
+    "EmbeddingConfig": "embedding",
+    "Hit": "edits",
+    "Query": "edits",
+    "ReasonEditError": "errors",
+    "ReasonEditor": "editor",
+    "VLMModule": "module",
+}
+
+__all__ = [
+    "Answer",
+    "Edit",
+    "EditStream",
+    "EmbeddingConfig",
+    "Hit",
+    "Query",
+    "ReasonEditError",
+    "ReasonEditor",
+    "VLMModule",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,75 @@
+"""The command line. Each command is imported only when it is called, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from reasonedit.errors import ReasonEditError
+
+COMMANDS: dict[str, str] = {
+    "demo": "watch the embedded VLM make mistakes, be corrected, and answer better",
+    "run": "run an edit stream described by a YAML file",
+    "ask": "ask a question about one picture, with a codebook",
+    "edit": "correct one answer and keep it in a codebook",
+    "world": "the embedded world: show it, test the VLM's abilities, fetch its language model",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0, or 1 where the input cannot be used or the disk is full, 2 for a wrong call, 130 when interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="reasonedit",
+        description="Correct a frozen vision-language model with human reasoning.",
+        epilog="'reasonedit COMMAND --help' says more about a command.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    name = parser.parse_known_args(arguments[:1] or ["--help"])[0].command
+    _quieten()
+    module = importlib.import_module(f"reasonedit.commands.{name}")
+    try:
+        return int(module.main(arguments[1:]))
+    except ReasonEditError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("Interrupted.")
+        return 130
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _fail(f"No space is left on the disk ({error.filename or 'writing'}): free some and run again.")
+        raise
+
+
+def _fail(message: str) -> int:
+    print(f"reasonedit: {message}", file=sys.stderr)
+    return 1
+
+
+def _quieten() -> None:
+    """Leave the screen to our own progress; errors still come through."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch and FAISS each have threads: do not let them spin
+    warnings.filterwarnings("ignore", module=r"(lightning|torch|transformers|jsonargparse|faiss|importlib).*")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric", "sentence_transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One module per command of ``reasonedit``, each with a function ``main``."""

@@ -1,0 +1,110 @@
+"""``reasonedit demo``: the embedded VLM makes mistakes, is corrected, and answers better."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import reasonedit.callbacks as cb
+from reasonedit.data.source import Probe
+from reasonedit.data.stream import EditStream
+from reasonedit.edits import Edit
+from reasonedit.metrics import matches
+
+from .run import Run, run_config, table_of
+
+_console = Console(highlight=False)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the demo stream, tell one of its edits as a story, and print the table."""
+    parser = argparse.ArgumentParser(prog="reasonedit demo", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the world, the edits and the questions (default: 0)")
+    parser.add_argument("--edits", type=int, default=20, help="number of edits (default: 20)")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="results folder (default: runs/demo)")
+    arguments = parser.parse_args(argv)
+    _console.print(
+        "A small vision-language model learnt what things are used for, made of, where they are found and who owns them.\n"
+        "Since then a third of these facts changed. It is about to be asked, corrected with reasons, and asked again.\n"
+        "Its weights stay as they are.\n"
+    )
+    source = "--data.init_args.source.init_args"
+    run = run_config(
+        "configs/demo.yaml", arguments.out, [f"{source}.seed", str(arguments.seed), f"{source}.edits", str(arguments.edits)]
+    )
+    _story(run)
+    _console.print(table_of(run.table))
+    folder = run.folder
+    _console.print(
+        "Rel: the edits themselves; T-Gen: in other words; I-Gen: the same things drawn again; R-Gen: new pictures and\n"
+        "questions that share the reasoning; CoE-Gen: the same question about new pictures; Loc: unrelated questions,\n"
+        "hard Loc: the same question where its answer has not changed, both answered rightly before.\n"
+    )
+    _console.print(
+        f"Written to {folder}: metrics.json, predictions.parquet, codebook/, config.yaml, versions.json, tensorboard/\n\n"
+        "What to try next:\n"
+        f"  reasonedit ask {folder}/story/other.png 'What is this object used for?' --codebook {folder}/codebook\n"
+        f"  tensorboard --logdir {folder}\n"
+        "  reasonedit world show --out world.png\n"
+        "  reasonedit run --config configs/demo.yaml --data.init_args.interleave 5"
+    )
+    return 0
+
+
+def _story(run: Run) -> None:
+    data = run.data
+    assert isinstance(data, EditStream)
+    assert data.base is not None
+    writer = next(c for c in run.trainer.callbacks if isinstance(c, cb.PredictionWriter))  # type: ignore[attr-defined]
+    after = {r["id"]: r for r in writer.rows if r["phase"] == "probe"}
+    before = {p.query.id: a for p, a in zip(data.base.probes, data.base.answers, strict=True)}
+    told = _best(data.base.edits, data.base.probes, before, after)
+    if told is None:
+        _console.print("No edit of this run corrected another picture too; the table says how the run went.\n")
+        return
+    edit, mistake, other = told
+    pictures = run.folder / "story"
+    pictures.mkdir(exist_ok=True)
+    edit.image.resize((384, 384)).save(pictures / "mistake.png")
+    other.query.image.resize((384, 384)).save(pictures / "other.png")
+    reasons = "\n               ".join(edit.reasoning)
+    _console.print(
+        "[bold]One of the mistakes[/bold]\n"
+        f"  picture      {pictures / 'mistake.png'}\n"
+        f"  question     {edit.question}\n"
+        f"  the model    [red]{before[mistake.query.id]}[/red]\n"
+        f"  right        {edit.answer}\n"
+        f"  because      {reasons}\n"
+        f"  after that   [green]{after[mistake.query.id]['answer']}[/green]\n\n"
+        "[bold]Another picture, corrected by the same reasoning[/bold]\n"
+        f"  picture      {pictures / 'other.png'}\n"
+        f"  question     {other.query.question}\n"
+        f"  before       [red]{before[other.query.id]}[/red]\n"
+        f"  after        [green]{after[other.query.id]['answer']}[/green]"
+    )
+
+
+def _best(
+    edits: Sequence[Edit], probes: Sequence[Probe], before: dict[str, str], after: dict[str, dict[str, Any]]
+) -> tuple[Edit, Probe, Probe] | None:
+    """An edit that took, with its own probe and one about another picture that only its facts put right."""
+
+    def corrected(probe: Probe) -> bool:
+        return not matches(before[probe.query.id], probe.answer) and bool(after[probe.query.id]["right"])
+
+    for group in ("r_gen", "coe_gen"):
+        for edit in edits:
+            mine = [p for p in probes if p.edit_id == edit.id]
+            own = [p for p in mine if p.group == "rel" and corrected(p)]
+            others = [
+                p
+                for p in mine
+                if p.group == group and corrected(p) and set(edit.reasoning) & set(after[p.query.id]["facts"])
+            ]
+            if own and others and edit.choices is None:
+                return edit, own[0], others[0]
+    return None

@@ -1,0 +1,209 @@
+"""``reasonedit run``: an edit stream described by a YAML file."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.cli import LightningCLI
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import reasonedit.callbacks as cb
+from reasonedit.data.stream import EditStream
+from reasonedit.errors import ReasonEditError
+from reasonedit.runs import COLUMNS, new_folder, row, versions, write_json
+
+_console = Console()
+
+
+@dataclass
+class Run:
+    """A finished run: where it wrote, its table, and its parts."""
+
+    folder: Path
+    table: dict[str, dict[str, Any]]
+    trainer: L.Trainer
+    data: L.LightningDataModule | None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a stream and print its table."""
+    parser = argparse.ArgumentParser(
+        prog="reasonedit run",
+        description="Run an edit stream. Model, data, callbacks and trainer come from the YAML file; any of its values can "
+        "be set here too, such as --trainer.devices 1 or --data.init_args.batch_size 4.",
+        epilog="Example: reasonedit run --config configs/demo.yaml --out runs/mine",
+    )
+    parser.add_argument("--config", required=True, help="YAML file; the packaged ones can be named as configs/NAME.yaml")
+    parser.add_argument("--out", type=Path, default=None, help="results folder (default: runs/ and the file's name)")
+    arguments, rest = parser.parse_known_args(argv)
+    run = run_config(arguments.config, arguments.out, rest)
+    if run.table:
+        _console.print(table_of(run.table))
+    _console.print(f"Everything was written to {run.folder}")
+    return 0
+
+
+def config_path(name: str) -> Path:
+    """A YAML file, by path or by the name of a packaged one.
+
+    Raises:
+        ReasonEditError: There is none.
+    """
+    import reasonedit.configs
+
+    packaged = Path(str(reasonedit.configs.__path__[0]))
+    for path in (Path(name), packaged / Path(name).name):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(f"configs/{p.name}" for p in packaged.glob("*.yaml")))
+    raise ReasonEditError(f"There is no config file '{name}'. The packaged ones are: {known}.")
+
+
+def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> Run:
+    """Run the stream that a YAML file describes.
+
+    Args:
+        config: The file.
+        out: The results folder; a new one beside it is made when it exists.
+        overrides: Further arguments in LightningCLI's form.
+
+    Raises:
+        ReasonEditError: The file cannot be used; anything the run itself raises.
+    """
+    path = config_path(config)
+    folder = new_folder(out or Path("runs") / path.stem)
+    try:
+        with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
+            cli = _parse(path, folder, list(overrides))
+    except BaseException:
+        folder.rmdir()  # nothing was written yet
+        raise
+    trainer, data = cli.trainer, cli.datamodule
+    for callback in trainer.callbacks:
+        if isinstance(callback, cb.Codebook) and callback.path is None:
+            callback.path = folder / "codebook"
+    cli.parser.save(cli.config, folder / "config.yaml", skip_check=True)
+    write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
+    try:
+        trainer.predict(cli.model, datamodule=data, return_predictions=False)
+    except SystemExit as stop:  # Lightning ends the process after Ctrl-C
+        raise ReasonEditError(_stopped(trainer, folder)) from stop
+    table = results(trainer, data)
+    if table:
+        write_json(folder / "metrics.json", table)
+    return Run(folder, table, trainer, data)
+
+
+def results(trainer: L.Trainer, data: L.LightningDataModule | None) -> dict[str, dict[str, Any]]:
+    """The table of a finished run: the unedited model's row, where it was asked, and the edited one's."""
+    of = {type(c): c for c in trainer.callbacks}  # type: ignore[attr-defined]
+    metrics, book, timer = of.get(cb.EditingMetrics), of.get(cb.Codebook), of.get(cb.QueryTimer)
+    table: dict[str, dict[str, Any]] = {}
+    if isinstance(data, EditStream) and data.base is not None:
+        table["unedited"] = row(data.base.metrics, seconds_per_edit=None, ms_per_query=data.base.ms_per_query)
+    if isinstance(metrics, cb.EditingMetrics):
+        taken = list(book.seconds.values()) if isinstance(book, cb.Codebook) else []
+        table["reasonedit"] = row(
+            metrics.results,
+            seconds_per_edit=sum(taken) / len(taken) if taken else None,
+            ms_per_query=timer.ms_per_query if isinstance(timer, cb.QueryTimer) else None,
+        )
+    return table
+
+
+def table_of(results: dict[str, dict[str, Any]]) -> Table:
+    """The table for the terminal."""
+    samples = next(iter(results.values()))
+    table = Table(title="share of right answers (number of questions)", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for group, name in COLUMNS.items():
+        table.add_column(f"{name}\n({samples[f'{group}_samples']})", justify="right")
+    table.add_column("s per\nedit", justify="right")
+    table.add_column("ms per\nquery", justify="right")
+    names = {"unedited": "unedited", "reasonedit": "ReasonEdit"}
+    for key, values in results.items():
+        cells = ["–" if values[g] is None else f"{values[g]:.2f}" for g in COLUMNS]
+        for key_ in ("seconds_per_edit", "ms_per_query"):
+            digits = 3 if key_ == "seconds_per_edit" else 1
+            cells.append("–" if values[key_] is None else f"{values[key_]:.{digits}f}")
+        table.add_row(names.get(key, key), *cells)
+    return table
+
+
+def _stopped(trainer: L.Trainer, folder: Path) -> str:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, cb.Codebook) and callback.memory.edits and callback.path is not None:
+            return f"Interrupted. The {len(callback.memory.edits)} edits made so far are saved in '{callback.path}'."
+    return f"Interrupted before the first edit; '{folder}' holds the settings only."
+
+
+def _parse(path: Path, folder: Path, overrides: list[str]) -> LightningCLI:
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.ERROR)
+    try:
+        return LightningCLI(
+            L.LightningModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            run=False,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={
+                "default_root_dir": str(folder),
+                "logger": {
+                    "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+                    "init_args": {"save_dir": str(folder), "name": "tensorboard", "version": ""},
+                },
+                "enable_checkpointing": False,
+                "enable_model_summary": False,
+            },
+            parser_kwargs={"exit_on_error": False},
+            args=["--config", str(path), *overrides],
+        )
+    except (argparse.ArgumentError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, ReasonEditError):
+            raise
+        cause: BaseException | None = error
+        while cause is not None:  # our own message, where one of our classes refused its argument
+            if isinstance(cause, ReasonEditError):
+                raise cause from error
+            cause = cause.__cause__ or cause.__context__
+        raise ReasonEditError(_explain(path, str(error))) from error
+
+
+def _explain(path: Path, message: str) -> str:
+    """One sentence from jsonargparse's message; for a misspelt key, the nearest one that exists."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    unknown = re.search(r"(?:Key|Option|key|option) '([\w.]+)' is not (?:expected|accepted)", message) or re.search(
+        r"Unrecognized arguments?: --([\w.]+)", message
+    )
+    text = f"The config '{path}' cannot be used: {lines[0] if lines else message}"
+    if unknown is None:
+        return text
+    wrong = unknown.group(1).split(".")[-1]
+    near = difflib.get_close_matches(wrong, _known_keys(), n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"The config '{path}' has a key '{unknown.group(1)}' that nothing expects.{hint}"
+
+
+def _known_keys() -> list[str]:
+    import inspect
+
+    from reasonedit.data.world.benchmark import EmbeddedWorld
+    from reasonedit.embedding import EmbeddingConfig
+    from reasonedit.module import VLMModule
+
+    parts: list[Any] = [L.Trainer, VLMModule, EditStream, EmbeddedWorld, EmbeddingConfig]
+    parts += [getattr(cb, name) for name in cb.__all__]
+    keys = {key for part in parts for key in inspect.signature(part).parameters}
+    return sorted(keys | {"model", "data", "trainer", "seed_everything", "class_path", "init_args"})

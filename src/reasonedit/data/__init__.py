@@ -1,0 +1,1 @@
+"""Edit streams and the data they are made from."""

@@ -1,0 +1,44 @@
+"""What an edit stream is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from reasonedit.edits import Edit, Query
+
+KEPT_IF_RIGHT = frozenset({"loc", "hard_loc"})
+"""Groups of probes that ask whether something stayed right: only what the unedited model gets right belongs to them."""
+
+
+@dataclass
+class Probe:
+    """A question to the edited model.
+
+    Attributes:
+        group: What it measures: ``rel``, ``t_gen``, ``i_gen``, ``r_gen``, ``coe_gen``, ``loc`` or ``hard_loc``.
+        query: The question.
+        answer: The right answer.
+        edit_id: The edit it belongs to.
+    """
+
+    group: str
+    query: Query
+    answer: str
+    edit_id: str
+
+
+class EditSource(Protocol):
+    """A data set of edits. A new one is one new file with a class that has these."""
+
+    edits: int
+    """How many edits are wanted."""
+
+    def candidates(self) -> Iterator[Edit]:
+        """Corrected samples, in a fixed order; those that the unedited model gets wrong become edits."""
+        ...
+
+    def probes(self, edits: Sequence[Edit]) -> list[Probe]:
+        """The probes of the edits, those of each edit together. Some of the groups in :data:`KEPT_IF_RIGHT` may be dropped."""
+        ...

@@ -1,0 +1,202 @@
+"""Edit streams for ``trainer.predict``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch.utils.data import DataLoader, Dataset
+
+from reasonedit.edits import Edit, Query
+from reasonedit.errors import ReasonEditError
+from reasonedit.metrics import editing_metrics, matches
+from reasonedit.vlm import VLM
+
+from .source import KEPT_IF_RIGHT, EditSource, Probe
+from .world.benchmark import EmbeddedWorld
+
+DATASETS = {"world": EmbeddedWorld}
+
+
+@dataclass
+class StreamItem:
+    """One step of a stream: a question, and what it is for.
+
+    Attributes:
+        query: The question.
+        answer: The right answer.
+        phase: ``"edit"`` or ``"probe"``.
+        group: The group of probes; empty for an edit.
+        edit: The edit to write if the answer is wrong.
+    """
+
+    query: Query
+    answer: str
+    phase: str
+    group: str = ""
+    edit: Edit | None = None
+
+
+@dataclass
+class BasePass:
+    """What the unedited model says.
+
+    Attributes:
+        edits: The samples it gets wrong.
+        probes: Their probes; of the locality groups only those it gets right.
+        answers: Its answer to each probe.
+        metrics: Its share of right answers and the number of samples, by group.
+        ms_per_query: Milliseconds per probe, in batches of the stream's size.
+    """
+
+    edits: list[Edit]
+    probes: list[Probe]
+    answers: list[str] = field(default_factory=list)
+    metrics: dict[str, tuple[float, int]] = field(default_factory=dict)
+    ms_per_query: float = 0.0
+
+
+class _Steps(Dataset[list[StreamItem]]):
+    def __init__(self, steps: list[list[StreamItem]]) -> None:
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> list[StreamItem]:
+        return self.steps[index]
+
+
+class EditStream(L.LightningDataModule):
+    """A stream of edits and probes.
+
+    First the base pass asks the unedited model: the samples it gets wrong are the edits. Then come the edits in order,
+    then the probes; or, with ``interleave``, n edits, the probes of all edits so far, n more edits, and so on.
+
+    Args:
+        source: ``"world"`` (the embedded world), or any :class:`~reasonedit.data.source.EditSource`.
+        batch_size: Questions per batch; a batch never mixes edits with probes.
+        interleave: Probe after every so many edits; only once, after all edits, when not given.
+
+    Raises:
+        ReasonEditError: An argument is out of range, or the source is unknown.
+    """
+
+    def __init__(self, source: EditSource | str = "world", batch_size: int = 8, interleave: int | None = None) -> None:
+        super().__init__()
+        if isinstance(source, str):
+            if source not in DATASETS:
+                raise ReasonEditError(f"There is no data set '{source}': use {', '.join(DATASETS)}.")
+            source = DATASETS[source]()
+        for name, value in (("batch_size", batch_size), ("interleave", interleave)):
+            if value is not None and value < 1:
+                raise ReasonEditError(f"{name} must be 1 or more, not {value}.")
+        self.source: EditSource = source
+        self.batch_size = batch_size
+        self.interleave = interleave
+        self.base: BasePass | None = None
+
+    def predict_dataloader(self) -> DataLoader[list[StreamItem]]:
+        """Run the base pass, unless it is done, and lay out the stream."""
+        if self.base is None:
+            if self.trainer is None:
+                raise ReasonEditError("EditStream makes its loader inside a trainer; call base_pass(vlm) to use it without.")
+            vlm = getattr(self.trainer.lightning_module, "vlm", None)
+            if not isinstance(vlm, VLM):
+                raise ReasonEditError("EditStream needs a module whose attribute 'vlm' is a reasonedit VLM.")
+            show = self.trainer.progress_bar_callback is not None and self.trainer.is_global_zero
+            self.base_pass(vlm, progress=show)
+        # A step is a whole batch, so that the order and the borders between phases are the stream's own.
+        return DataLoader(_Steps(self.layout()), batch_size=None, collate_fn=collate)
+
+    def base_pass(self, vlm: VLM, *, progress: bool = False) -> BasePass:
+        """Ask the unedited model, once; later calls return what it said.
+
+        Args:
+            vlm: The model.
+            progress: Whether to show a bar.
+
+        Raises:
+            ReasonEditError: The model gets nothing wrong.
+        """
+        if self.base is not None:
+            return self.base
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+            task = bar.add_task("finding errors", total=self.source.edits)
+            edits: list[Edit] = []
+            candidates = self.source.candidates()
+            while len(edits) < self.source.edits and (asked := list(islice(candidates, self.batch_size))):
+                answers = self._ask(vlm, [Query(e.image, e.question, e.choices, e.id) for e in asked])
+                edits += [e for e, a in zip(asked, answers, strict=True) if not matches(a, e.answer)]
+                bar.update(task, completed=min(len(edits), self.source.edits))
+            edits = edits[: self.source.edits]
+            if not edits:
+                raise ReasonEditError("The model gets no sample of the data set wrong: there is nothing to edit.")
+            probes = self.source.probes(edits)
+            task = bar.add_task("asking the unedited model", total=len(probes))
+            said: list[str] = []
+            started = time.perf_counter()
+            for batch in _chunks(probes, self.batch_size):
+                said += self._ask(vlm, [p.query for p in batch])
+                bar.update(task, completed=len(said))
+            seconds = time.perf_counter() - started
+        kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(said[i], p.answer)]
+        base = BasePass(edits, [probes[i] for i in kept], [said[i] for i in kept], {}, 1000 * seconds / len(probes))
+        counted = editing_metrics()
+        counted.update(base.answers, [p.answer for p in base.probes], [p.group for p in base.probes])
+        for group, metric in counted.items():
+            if int(metric.total):
+                base.metrics[group] = (float(metric.compute()), int(metric.total))
+        self.base = base
+        return base
+
+    @staticmethod
+    def _ask(vlm: VLM, queries: Sequence[Query]) -> list[str]:
+        vision = vlm.see([q.image for q in queries])
+        return vlm.answer(vision, [q.question for q in queries], [q.choices for q in queries])
+
+    def layout(self) -> list[list[StreamItem]]:
+        """The batches of the stream, in order.
+
+        Raises:
+            ReasonEditError: The base pass has not run.
+        """
+        if self.base is None:
+            raise ReasonEditError("The base pass has not run: call base_pass(vlm) first.")
+        batches: list[list[StreamItem]] = []
+        edits, every = self.base.edits, self.interleave or len(self.base.edits)
+        for end in range(every, len(edits) + every, every):
+            so_far = {e.id for e in edits[:end]}
+            made = [
+                StreamItem(Query(e.image, e.question, e.choices, e.id), e.answer, "edit", edit=e)
+                for e in edits[end - every : end]
+            ]
+            asked = [StreamItem(p.query, p.answer, "probe", p.group) for p in self.base.probes if p.edit_id in so_far]
+            batches += [*_chunks(made, self.batch_size), *_chunks(asked, self.batch_size)]
+        return batches
+
+
+def collate(items: Sequence[StreamItem]) -> dict[str, Any]:
+    """A batch as the callbacks read it; see :mod:`reasonedit.callbacks.batch`."""
+    return {
+        "images": [i.query.image for i in items],
+        "prompts": [i.query.question for i in items],
+        "choices": [i.query.choices for i in items],
+        "edits": [i.edit for i in items],
+        "targets": [i.answer for i in items],
+        "groups": [i.group for i in items],
+        "ids": [i.query.id for i in items],
+        "phase": items[0].phase,
+    }
+
+
+def _chunks(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(values), size):
+        yield list(values[start : start + size])

@@ -1,0 +1,226 @@
+"""What the embedded VLM can do: one measurement per row of the table that it must reach."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+from PIL import Image
+
+from reasonedit.metrics import matches
+from reasonedit.vlm import VLM
+
+from . import tasks
+from .facts import RELATIONS, SECOND_STEP, Relation
+from .icons import KNOWN_KINDS
+from .questions import Subject, draw_choices
+from .scenes import CELL, GRID, Scene, Thing, random_scene
+from .tasks import Context, Task
+
+_HELD_OUT = 10**6
+"""Scenes are drawn with seeds from here on, which no training scene uses."""
+
+Item = tuple[Image.Image, str, Task]
+"""A picture, the facts before the question, and the question."""
+Maker = Callable[[random.Random], Item | None]
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One row: what is measured, the bound, and how a question of it is made.
+
+    With ``without_facts`` the row is the loss of right answers against the same questions asked without their facts.
+    """
+
+    name: str
+    target: float
+    make: Maker
+    choices: bool = False
+    without_facts: bool = False
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the bound is an upper one."""
+        return self.without_facts
+
+    def reached(self, share: float) -> bool:
+        """Whether a share is on the right side of the bound."""
+        return share <= self.target if self.lower_is_better else share >= self.target
+
+
+def _scene(rng: random.Random, required: tuple[str, ...] = ()) -> tuple[Scene, Thing]:
+    scene = random_scene(rng, required=required)
+    thing = next(t for t in scene.things if t.kind == required[0]) if required else rng.choice(scene.things)
+    return scene, thing
+
+
+def _relation(rng: random.Random) -> Relation:
+    return RELATIONS[rng.choice(list(RELATIONS))]
+
+
+def _recognise(style: str, rng: random.Random) -> Item | None:
+    scene, _ = _scene(rng)
+    task = tasks.recognise(rng, scene, style)
+    return None if task is None else (scene.render(), "", task)
+
+
+def _next_to(rng: random.Random) -> Item | None:
+    return _recognise(rng.choice(("next", "beside")), rng)
+
+
+def _parameters(rng: random.Random) -> Item:
+    scene, thing = _scene(rng)
+    return scene.render(), "", tasks.knowledge(rng, scene, Context(), thing, _relation(rng))
+
+
+def _facts(count: int, rng: random.Random) -> Item:
+    """The fact that counts among ``count``; the others speak of visible things and of the same relation."""
+    scene, thing = _scene(rng)
+    relation, context = _relation(rng), Context()
+    context.tell(rng, relation, thing.kind, tasks.random_value(rng, thing.kind, relation, test=True))
+    kinds = [t.kind for t in scene.things]
+    tasks.add_facts(rng, context, count - 1, kinds, test=True, relation=relation.name)
+    rng.shuffle(context.sentences)
+    return scene.render(), context.text, tasks.knowledge(rng, scene, context, thing, relation)
+
+
+def _irrelevant(rng: random.Random) -> Item:
+    scene, thing = _scene(rng)
+    relation, context = _relation(rng), Context()
+    kinds = [t.kind for t in scene.things]
+    tasks.add_facts(rng, context, 3, kinds, test=True, avoid=(thing.kind, relation.name), relation=relation.name)
+    return scene.render(), context.text, tasks.knowledge(rng, scene, context, thing, relation)
+
+
+def _reversed(told: bool, rng: random.Random) -> Item | None:
+    scene = random_scene(rng, count=rng.choice((2, 3, 4)))
+    thing, relation, context = rng.choice(scene.things), _relation(rng), Context()
+    if told:
+        context.tell(rng, relation, thing.kind, tasks.random_value(rng, thing.kind, relation, test=True))
+        tasks.add_facts(rng, context, 2, [t.kind for t in scene.things], test=True, relation=relation.name)
+        rng.shuffle(context.sentences)
+    task = tasks.which(rng, scene, context, thing, relation)
+    return None if task is None else (scene.render(), context.text, task)
+
+
+def _two_steps(rng: random.Random) -> Item | None:
+    scene, thing = _scene(rng)
+    relation, context = RELATIONS[rng.choice(list(SECOND_STEP))], Context()
+    value = tasks.random_value(rng, thing.kind, relation, test=True)
+    context.tell(rng, relation, thing.kind, value)
+    step = SECOND_STEP[relation.name]
+    context.tell(rng, step, value, rng.choice(step.values))
+    rng.shuffle(context.sentences)
+    task = tasks.two_steps(rng, scene, context, thing, relation)
+    return None if task is None else (scene.render(), context.text, task)
+
+
+def _yes_no(style: str, rng: random.Random) -> Item:
+    """On a crop of one to eight cells, as evidence is sought."""
+    scene, _ = _scene(rng)
+    rows, columns = rng.choice([(h, w) for h in (1, 2, 3) for w in (1, 2, 3) if h * w < GRID * GRID])
+    row, column = rng.randint(0, GRID - rows), rng.randint(0, GRID - columns)
+    inside = tuple(
+        t for t in scene.things if row <= t.cell // GRID < row + rows and column <= t.cell % GRID < column + columns
+    )
+    box = (column * CELL, row * CELL, (column + columns) * CELL, (row + rows) * CELL)
+    task = tasks.yes_or_no(rng, Scene(inside, scene.background, scene.seed), style, test=True)
+    return scene.render().crop(box), "", task
+
+
+def _stated(rng: random.Random) -> Item:
+    scene, thing = _scene(rng)
+    relation = _relation(rng)
+    question = rng.choice(relation.asks).format(s=tasks.draw_subject(rng, scene, thing, whole=True).text)
+    answer = tasks.random_value(rng, thing.kind, relation, test=True)
+    return scene.render(), f"The answer to '{question}' is {answer}.", Task("stated", question, answer)
+
+
+def _choices(rng: random.Random) -> Item | None:
+    """Recognition, knowledge or a fact in context, as multiple choice."""
+    made = rng.choice((partial(_recognise, "colour"), partial(_recognise, "position"), _parameters, partial(_facts, 3)))(rng)
+    return made
+
+
+@lru_cache(1)
+def _page() -> list[dict[str, str]]:
+    path = Path(__file__).parent / "free_english.json"
+    return list(json.loads(path.read_text()))
+
+
+def _hand_written(rng: random.Random) -> Item:
+    """A fact of the page, beside one or two others of it, about a thing that the question does not name."""
+    entry = rng.choice(_page())
+    scene, thing = _scene(rng, (entry["kind"],))
+    others = [e for e in _page() if e["kind"] != entry["kind"]]
+    told = [entry["fact"], *(e["fact"] for e in rng.sample(others, rng.randint(0, 2)))]
+    rng.shuffle(told)
+    subject = Subject("colour", f"the {thing.colour} object")
+    return scene.render(), " ".join(told), Task("free", entry["question"].format(s=subject.text), entry["answer"])
+
+
+ABILITIES: tuple[Ability, ...] = (
+    Ability("recognition: by colour", 0.95, partial(_recognise, "colour")),
+    Ability("recognition: by position", 0.95, partial(_recognise, "position")),
+    Ability("recognition: next to", 0.95, _next_to),
+    Ability("recognition: what colour", 0.95, partial(_recognise, "colour_of")),
+    Ability("recognition: where", 0.95, partial(_recognise, "where")),
+    Ability("knowledge from parameters", 0.95, _parameters),
+    Ability("follows the relevant fact: 1 fact", 0.95, partial(_facts, 1)),
+    Ability("follows the relevant fact: among 3", 0.92, partial(_facts, 3)),
+    Ability("follows the relevant fact: among 5", 0.90, partial(_facts, 5)),
+    Ability("loss by 3 irrelevant facts", 0.05, _irrelevant, without_facts=True),
+    Ability("reversed, by parameters", 0.90, partial(_reversed, False)),
+    Ability("reversed, by context", 0.90, partial(_reversed, True)),
+    Ability("two steps, both facts in context", 0.80, _two_steps),
+    Ability("yes/no on crops: kinds", 0.95, partial(_yes_no, "kind")),
+    Ability("yes/no on crops: facts", 0.93, partial(_yes_no, "fact")),
+    Ability("answer stated outright", 0.97, _stated),
+    Ability("multiple choice", 0.95, _choices, choices=True),
+    Ability("facts in words never trained on", 0.75, _hand_written),
+)
+
+
+def items(ability: Ability, count: int, seed: int) -> Iterator[Item]:
+    """Questions of one ability, on scenes that no training picture shows; the same for the same seed."""
+    rng = random.Random(f"{_HELD_OUT + seed}-{ability.name}")
+    made = 0
+    while made < count:
+        item = ability.make(rng)
+        if item is not None:
+            made += 1
+            yield item
+
+
+def measure(vlm: VLM, ability: Ability, count: int, seed: int = 0, batch_size: int = 16) -> tuple[float, int]:
+    """Ask the VLM.
+
+    Returns:
+        The share of right answers (or, for a loss, the difference of two shares) and the number of questions.
+    """
+    rng = random.Random(seed)
+    asked = list(items(ability, count, seed))
+    right = alone = 0
+    for start in range(0, count, batch_size):
+        batch = asked[start : start + batch_size]
+        vision = vlm.see([image for image, _, _ in batch])
+        questions = [t.question for _, _, t in batch]
+        with_facts = [f"{facts} {q}".strip() for (_, facts, _), q in zip(batch, questions, strict=True)]
+        choices = [
+            draw_choices(rng, t.answer, tuple(tasks.pool_of(t) if t.answer not in KNOWN_KINDS else KNOWN_KINDS))
+            if ability.choices
+            else None
+            for _, _, t in batch
+        ]
+        right += _count(vlm.answer(vision, with_facts, choices), batch)
+        if ability.without_facts:
+            alone += _count(vlm.answer(vision, questions), batch)
+    return ((alone - right) if ability.without_facts else right) / count, count
+
+
+def _count(answers: list[str], batch: list[Item]) -> int:
+    return sum(matches(a, t.answer) for a, (_, _, t) in zip(answers, batch, strict=True))

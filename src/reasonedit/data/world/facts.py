@@ -1,0 +1,223 @@
+"""What is known in the embedded world: relations, the old table that the VLM learnt, and new tables by seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .icons import KNOWN_KINDS, NOVEL_KINDS
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One thing that can be known of a kind, or of a value.
+
+    Attributes:
+        name: Short name (``"use"``).
+        values: What it can be.
+        statements: Wordings of the fact; ``{A}`` / ``{a}`` is the kind with its article (capitalised or not), ``{k}``
+            the bare noun, ``{v}`` the value. The first is the canonical one.
+        asks: Wordings of the question; ``{s}`` stands for what is asked about.
+        reversed_asks: Wordings of the question from the value to the object.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    statements: tuple[str, ...]
+    asks: tuple[str, ...]
+    reversed_asks: tuple[str, ...] = ()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+USE = Relation(
+    "use",
+    _words(
+        "boiling sailing shelter locking eating music climbing calling drinking dressing light decoration "
+        "reading building fighting resting travel sending"
+    ),
+    ("{A} is used for {v}.", "People use {a} for {v}.", "{A} serves for {v}."),
+    ("What is {s} used for?", "What do people use {s} for?", "What purpose does {s} serve?", "For what is {s} used?"),
+    ("Which object is used for {v}?", "What do people use for {v} here?", "Name the object that is used for {v}."),
+)
+MADE = Relation(
+    "made",
+    _words("steel iron cloth brass flesh leather wood clay gas rock fiber glass paper wax gold rubber silver stone"),
+    ("{A} is made of {v}.", "People make {a} out of {v}.", "{v_cap} is what {a} is made of."),
+    (
+        "What is {s} made of?",
+        "Which material is {s} made of?",
+        "What do people make {s} out of?",
+        "Out of what is {s} made?",
+    ),
+    ("Which object is made of {v}?", "What is made of {v} here?", "Name the object that is made of {v}."),
+)
+PLACE = Relation(
+    "place",
+    _words(
+        "kitchen harbor street castle river forest stage workshop church bedroom sky hospital garden library school "
+        "palace desert station"
+    ),
+    ("{A} is found in the {v}.", "You can find {a} in the {v}.", "The {v} is where {a} is found."),
+    (
+        "Where is {s} found?",
+        "In which place is {s} found?",
+        "Where can you find {s}?",
+        "In what place do people find {s}?",
+    ),
+    ("Which object is found in the {v}?", "What do people find in the {v}?", "Name the object that is found in the {v}."),
+)
+OWNER = Relation(
+    "owner",
+    _words(
+        "cook sailor traveler guard fisher musician builder priest child soldier gardener astronaut doctor teacher "
+        "king farmer student mailman"
+    ),
+    ("{A} belongs to the {v}.", "The {v} owns {a}.", "The owner of {a} is the {v}."),
+    ("Who does {s} belong to?", "Who owns {s}?", "Who is the owner of {s}?", "To whom does {s} belong?"),
+    ("Which object belongs to the {v}?", "What does the {v} own?", "Name the object that belongs to the {v}."),
+)
+RELATIONS: dict[str, Relation] = {r.name: r for r in (USE, MADE, PLACE, OWNER)}
+
+HOME = Relation(
+    "home",
+    _words("village city valley island mountains tower farm cave coast hotel"),
+    ("The {k} lives in the {v}.", "The home of the {k} is the {v}.", "The {v} is where the {k} lives."),
+    (
+        "Where does the owner of {s} live?",
+        "In which place does the owner of {s} live?",
+        "What is the home of the owner of {s}?",
+        "Where is the home of the owner of {s}?",
+    ),
+)
+REGION = Relation(
+    "region",
+    _words("north south east west"),
+    ("The {k} lies in the {v}.", "The {k} is in the {v} of the country.", "In the {v} of the country lies the {k}."),
+    (
+        "In which part of the country is {s} found?",
+        "Which part of the country is {s} found in?",
+        "In what part of the country can you find {s}?",
+        "Where in the country is {s} found?",
+    ),
+)
+SECOND_STEP: dict[str, Relation] = {"owner": HOME, "place": REGION}
+"""The relation of a value that follows the relation of a kind, in questions of two steps."""
+
+
+def with_article(noun: str) -> str:
+    """``"a kettle"``, ``"an anchor"``; plural nouns such as scissors keep none of their own here."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def state(relation: Relation, subject: str, value: str, wording: int = 0) -> str:
+    """One sentence that says a fact: ``state(USE, "kettle", "boiling")`` is ``"A kettle is used for boiling."``."""
+    noun = with_article(subject)
+    return relation.statements[wording].format(
+        a=noun, A=noun[0].upper() + noun[1:], k=subject, v=value, v_cap=value[0].upper() + value[1:]
+    )
+
+
+@dataclass(frozen=True)
+class FactTable:
+    """All facts at one time: ``of_kind[kind][relation]`` and ``of_value[value][relation]``."""
+
+    of_kind: Mapping[str, Mapping[str, str]]
+    of_value: Mapping[str, Mapping[str, str]]
+
+    def follow(self, kind: str, relation: str, *, two_steps: bool = False) -> str:
+        """The value a kind has, or, with ``two_steps``, what is known of that value."""
+        value = self.of_kind[kind][relation]
+        return self.of_value[value][SECOND_STEP[relation].name] if two_steps else value
+
+
+_OLD = """
+kettle    boiling    steel   kitchen  cook
+anchor    sailing    iron    harbor   sailor
+umbrella  shelter    cloth   street   traveler
+key       locking    brass   castle   guard
+fish      eating     flesh   river    fisher
+mushroom  eating     flesh   forest   cook
+drum      music      leather stage    musician
+ladder    climbing   wood    workshop builder
+bell      calling    brass   church   priest
+cup       drinking   clay    kitchen  child
+hat       dressing   cloth   bedroom  traveler
+boat      sailing    wood    harbor   fisher
+tree      climbing   wood    forest   gardener
+star      light      gas     sky      astronaut
+moon      light      rock    sky      astronaut
+heart     decoration flesh   hospital doctor
+flower    decoration fiber   garden   gardener
+lamp      light      glass   library  student
+book      reading    paper   library  teacher
+clock     calling    steel   school   teacher
+hammer    building   steel   workshop builder
+sword     fighting   iron    castle   soldier
+bottle    drinking   glass   hospital doctor
+candle    light      wax     church   priest
+crown     dressing   gold    palace   king
+guitar    music      wood    stage    musician
+leaf      decoration fiber   forest   gardener
+chair     resting    wood    school   student
+flag      calling    cloth   castle   soldier
+kite      decoration paper   sky      child
+tent      resting    cloth   desert   traveler
+wheel     travel     rubber  street   farmer
+envelope  sending    paper   station  mailman
+apple     eating     flesh   garden   farmer
+cactus    decoration fiber   desert   farmer
+rocket    travel     steel   sky      astronaut
+"""
+_OLD_HOMES = """
+cook hotel, sailor coast, traveler hotel, guard tower, fisher coast, musician city, builder city, priest village,
+child village, soldier tower, gardener valley, astronaut city, doctor city, teacher village, king tower, farmer farm,
+student hotel, mailman village
+"""
+_OLD_REGIONS = """
+kitchen east, harbor south, street west, castle north, river east, forest north, stage west, workshop west, church east,
+bedroom west, sky north, hospital south, garden south, library east, school west, palace north, desert south, station east
+"""
+
+
+def _pairs(text: str, relation: Relation) -> dict[str, dict[str, str]]:
+    split = (entry.split() for entry in text.replace("\n", " ").split(","))
+    return {subject: {relation.name: value} for subject, value in split}
+
+
+def _old_table() -> FactTable:
+    of_kind = {}
+    for line in _OLD.strip().splitlines():
+        kind, *values = line.split()
+        of_kind[kind] = dict(zip(RELATIONS, values, strict=True))
+    return FactTable(of_kind, {**_pairs(_OLD_HOMES, HOME), **_pairs(_OLD_REGIONS, REGION)})
+
+
+OLD: FactTable = _old_table()
+"""What is commonly true, and what the embedded VLM holds in its parameters."""
+
+
+def new_table(seed: int, changed: float = 1 / 3) -> FactTable:
+    """The world after it moved on: some facts differ from :data:`OLD`, and the novel kinds are there.
+
+    Args:
+        seed: Seed of the world.
+        changed: Share of the old facts (of kinds and of values) that get another value.
+    """
+    rng = random.Random(f"facts-{seed}")
+
+    def moved(relation: Relation, old: str) -> str:
+        return rng.choice([v for v in relation.values if v != old]) if rng.random() < changed else old
+
+    of_kind = {
+        kind: {name: moved(RELATIONS[name], OLD.of_kind[kind][name]) for name in RELATIONS} for kind in KNOWN_KINDS
+    }
+    of_kind |= {kind: {name: rng.choice(r.values) for name, r in RELATIONS.items()} for kind in NOVEL_KINDS}
+    second = {r.name: r for r in SECOND_STEP.values()}
+    of_value = {
+        subject: {name: moved(second[name], old) for name, old in facts.items()} for subject, facts in OLD.of_value.items()
+    }
+    return FactTable(of_kind, of_value)

@@ -1,0 +1,173 @@
+"""The nouns everything else speaks in: a query, an edit, a hit and an answer."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from reasonedit.errors import ReasonEditError
+from reasonedit.images import ImageSource, load_image
+
+
+def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
+    """Split a reasoning into sentences, one fact each.
+
+    Text is split at line breaks and then into sentences; a list is taken as it is. Blank entries are dropped.
+
+    Raises:
+        ReasonEditError: Nothing is left.
+
+    >>> split_reasoning("The object is curved. It is thrown and comes back.")
+    ['The object is curved.', 'It is thrown and comes back.']
+    """
+    if isinstance(reasoning, str):
+        from sentencex import segment
+
+        found = [s for line in reasoning.splitlines() for s in segment("en", line)]
+    else:
+        found = list(reasoning)
+    sentences = [s.strip() for s in found if s.strip()]
+    if not sentences:
+        raise ReasonEditError("The reasoning is empty: say in at least one sentence why the answer is right.")
+    return sentences
+
+
+def _text(value: str, name: str) -> str:
+    if not isinstance(value, str):
+        raise ReasonEditError(f"The {name} must be text, not {type(value).__name__}.")
+    if not value.strip():
+        raise ReasonEditError(f"The {name} is empty: write at least one word.")
+    return value.strip()
+
+
+def _choices(choices: Sequence[str] | None) -> list[str] | None:
+    if choices is None:
+        return None
+    kept = [_text(c, "choice") for c in choices]
+    if len(kept) < 2:
+        raise ReasonEditError(f"A multiple-choice question needs at least two choices, not {len(kept)}.")
+    return kept
+
+
+@dataclass
+class Query:
+    """A question about an image.
+
+    Attributes:
+        image: Upright RGB image; a path, bytes or any PIL image is accepted and converted.
+        question: The question.
+        choices: The choices of a multiple-choice question.
+        id: Name of the query, made up when not given.
+
+    Raises:
+        ReasonEditError: The image cannot be read, the question is empty, or fewer than two choices are given.
+    """
+
+    image: Image.Image
+    question: str
+    choices: list[str] | None = None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        self.question = _text(self.question, "question")
+        self.choices = _choices(self.choices)
+        self.image = load_image(self.image)
+
+    @classmethod
+    def of(cls, image: ImageSource, question: str, choices: Sequence[str] | None = None) -> Query:
+        """A query from any source of an image."""
+        return cls(load_image(image), question, None if choices is None else list(choices))
+
+
+@dataclass
+class Edit:
+    """A correction: the right answer to a question about an image, and why it is right.
+
+    Attributes:
+        image: As in :class:`Query`.
+        question: The question.
+        answer: The right answer; one of the choices where there are any.
+        reasoning: Why, one fact per sentence; text is split into sentences.
+        choices: The choices of a multiple-choice question.
+        id: Name of the edit, made up when not given.
+
+    Raises:
+        ReasonEditError: Anything of it is unusable, or the answer is not among the choices.
+    """
+
+    image: Image.Image
+    question: str
+    answer: str
+    reasoning: list[str]
+    choices: list[str] | None = None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        self.question = _text(self.question, "question")
+        self.answer = _text(self.answer, "answer")
+        self.reasoning = split_reasoning(self.reasoning)
+        self.choices = _choices(self.choices)
+        if self.choices is not None and self.answer.lower() not in [c.lower() for c in self.choices]:
+            raise ReasonEditError(f"The answer '{self.answer}' is not among the choices {self.choices}.")
+        self.image = load_image(self.image)
+
+    @classmethod
+    def of(
+        cls,
+        image: ImageSource,
+        question: str,
+        answer: str,
+        reasoning: str | Sequence[str],
+        choices: Sequence[str] | None = None,
+    ) -> Edit:
+        """An edit from any source of an image and from reasoning as text or as sentences."""
+        return cls(
+            load_image(image), question, answer, split_reasoning(reasoning), None if choices is None else list(choices)
+        )
+
+    @property
+    def answer_fact(self) -> str:
+        """The sentence that the answer entry stores (section 3 of the method)."""
+        return f"The answer to '{self.question}' is {self.answer}."
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A fact that was retrieved for a query.
+
+    Attributes:
+        fact: The sentence.
+        distance: Distance of its key from the query, in units of the embedding.
+        entry: ``"answer"`` or ``"image"``: the kind of key under which it was found.
+        edit_id: The edit it comes from.
+    """
+
+    fact: str
+    distance: float
+    entry: str
+    edit_id: str
+
+
+@dataclass
+class Answer:
+    """An answer with what led to it.
+
+    Attributes:
+        text: The answer.
+        hits: The facts put before the question, nearest first; empty when the gate was closed.
+        prompt: The text the VLM was asked, facts included.
+        nearest: Distance of the nearest key (infinite for an empty codebook).
+        threshold: The largest distance at which the gate is open.
+    """
+
+    text: str
+    hits: list[Hit]
+    prompt: str
+    nearest: float
+    threshold: float
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,62 @@
+"""Images in: from a file, bytes or PIL, brought upright and to RGB."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from reasonedit.errors import ReasonEditError
+
+ImageSource = Image.Image | str | os.PathLike[str] | bytes
+
+
+def load_image(source: ImageSource) -> Image.Image:
+    """Read an image, turn it upright by its EXIF orientation and convert it to RGB.
+
+    Args:
+        source: A PIL image, a path, or the bytes of an image file.
+
+    Returns:
+        An RGB image. Transparent parts are shown on white.
+
+    Raises:
+        ReasonEditError: The file is missing, empty or no image that can be read.
+    """
+    if isinstance(source, Image.Image):
+        opened, name = source, "the given image"
+    elif isinstance(source, bytes):
+        opened, name = _open_bytes(source, "the given bytes"), "the given bytes"
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        name = f"'{path}'"
+        if not path.is_file():
+            raise ReasonEditError(f"There is no image file {name}: check the path.")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ReasonEditError(f"The image {name} cannot be opened ({error.strerror}): check its permissions.") from error
+        opened = _open_bytes(data, name)
+    else:
+        raise ReasonEditError(f"An image must be a PIL image, a path or bytes, not {type(source).__name__}.")
+    try:
+        upright = ImageOps.exif_transpose(opened)
+        if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+            rgba = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return upright.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ReasonEditError(f"The image {name} is damaged ({error}): save it again as PNG or JPEG.") from error
+
+
+def _open_bytes(data: bytes, name: str) -> Image.Image:
+    if not data:
+        raise ReasonEditError(f"The image {name} is empty (zero bytes): the file was not written completely.")
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise ReasonEditError(f"The image {name} is not in a format that Pillow reads: save it as PNG or JPEG.") from error
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ReasonEditError(f"The image {name} cannot be read ({error}).") from error

@@ -1,0 +1,91 @@
+"""The LLaVA family: a vision tower, a projector, a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from reasonedit.errors import ReasonEditError
+
+from .base import VLM, Vision
+
+_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() }}: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+)
+"""The published prompt of LLaVA-1.5, for checkpoints saved without a chat template."""
+
+
+class LlavaVLM(VLM):
+    """LLaVA-1.5 and all that is saved as ``LlavaForConditionalGeneration``."""
+
+    model_types = ("llava",)
+
+    def __init__(self, model: Any, processor: Any, name: str) -> None:
+        super().__init__(model, processor, name)
+        self.tokenizer.padding_side = "left"
+        if processor.chat_template is None:
+            processor.chat_template = _TEMPLATE
+
+    @property
+    def image_token(self) -> str:
+        """The placeholder of an image in a prompt."""
+        return str(self.processor.image_token)
+
+    @property
+    def vision_layers(self) -> list[str]:
+        """The blocks of the vision tower, then the projector."""
+        tower = "model.vision_tower"
+        blocks = next(n for n, m in self.model.get_submodule(tower).named_modules() if isinstance(m, nn.ModuleList))
+        depth = len(self.model.get_submodule(f"{tower}.{blocks}"))  # type: ignore[arg-type]
+        return [*(f"{tower}.{blocks}.{i}" for i in range(depth)), "model.multi_modal_projector"]
+
+    @torch.inference_mode()
+    def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
+        """Run the tower and the projector once; see :meth:`VLM.see`."""
+        pixels = self.processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+        kept: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Any:
+            def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                kept[name] = args[0] if args else kwargs["hidden_states"]
+
+            return hook
+
+        with ExitStack() as hooks:
+            for name in layers:
+                try:
+                    module = self.model.get_submodule(name)
+                except AttributeError as error:
+                    raise ReasonEditError(
+                        f"The model '{self.name}' has no layer '{name}'. Its vision-side layers are: "
+                        f"{', '.join(self.vision_layers)}."
+                    ) from error
+                hooks.callback(module.register_forward_pre_hook(keep(name), with_kwargs=True).remove)
+            output = self.model.get_image_features(  # type: ignore[operator]
+                pixel_values=pixels.to(self.device, self.model.dtype), return_dict=True
+            )
+        features = list(output.pooler_output)
+        patches = features[0].shape[0]
+        # A tower with a CLS token has one token more than the projector lets through; it comes first.
+        return Vision(features, {name: tokens[:, tokens.shape[1] - patches :] for name, tokens in kept.items()})
+
+    def _inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
+        expanded = [
+            prompt.replace(self.image_token, self.image_token * len(tokens), 1)
+            for prompt, tokens in zip(prompts, vision.features, strict=True)
+        ]
+        encoded = self.tokenizer(expanded, padding=True, return_tensors="pt", add_special_tokens=False)
+        seen = BaseModelOutputWithPooling(pooler_output=vision.features)
+        return {
+            "input_ids": encoded["input_ids"].to(self.device),
+            "attention_mask": encoded["attention_mask"].to(self.device),
+            "mm_encoder_outputs": {"image": seen},
+        }
