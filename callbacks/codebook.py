@@ -56,6 +56,7 @@ class Codebook(L.Callback):
         self.seconds: dict[str, float] = {}
         self._fingerprint: dict[str, Any] | None = None
         self._settings: dict[str, Any] = {}
+        self._saved = 0  # edits that are in the folder already
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], image_key: str = "images") -> Codebook:
@@ -68,6 +69,7 @@ class Codebook(L.Callback):
         embedding = EmbeddingConfig(fingerprint["layer"], fingerprint["text_weight"], fingerprint["encoder"])
         callback = cls(path, embedding, config["model"], image_key)
         callback.memory, callback._fingerprint, callback._settings = memory, fingerprint, config
+        callback._saved = len(memory.edits)
         return callback
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -110,22 +112,23 @@ class Codebook(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what was edited so far, and say where."""
-        if self.path is not None and self.embedder is not None and self.memory.edits:
+        if self.path is not None and len(self.memory.edits) > self._saved:
             self.save(trainer)
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write the codebook to :attr:`path`, if it has one.
+        """Write the codebook to :attr:`path`, if it has one and there is anything new.
 
         Raises:
             ReasonEditError: The folder cannot be written.
         """
         from .retriever import Retriever
 
-        if self.path is None or self.embedder is None:
+        if self.path is None or self.embedder is None or len(self.memory.edits) == self._saved:
             return
         found = [c for c in trainer.callbacks if isinstance(c, Retriever)]  # type: ignore[attr-defined]
         settings = {"k": 5, "percentile": 10.0, **self._settings, "model": self.embedder.vlm.name}
         if found:
             settings |= {"k": found[0].k, "percentile": found[0].percentile}
         self.memory.save(self.path, self.embedder.fingerprint, settings)
+        self._saved = len(self.memory.edits)

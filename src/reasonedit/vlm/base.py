@@ -112,10 +112,14 @@ class VLM(ABC):
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """What must agree for stored keys to mean the same: architecture and a checksum of the first weights."""
+        """What must agree for stored keys to mean the same: architecture and a checksum of the first weights.
+
+        The checksum is that of the weights in bfloat16, so that a codebook moves between machines of different types.
+        """
         digest = hashlib.sha256()
         for tensor in list(self.model.state_dict().values())[:4]:
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+            rounded = tensor.detach().to("cpu", torch.bfloat16).contiguous()
+            digest.update(rounded.view(torch.int16).numpy().tobytes())
         return {"architecture": type(self.model).__name__, "weights": digest.hexdigest()[:16]}
 
     def clean(self, text: str) -> str:
@@ -195,7 +199,8 @@ class VLM(ABC):
             For each prompt a float32 tensor with one value per text.
         """
         inputs = self._inputs(vision, prompts)
-        first = self.model(**inputs, use_cache=True, logits_to_keep=1)
+        before = inputs["attention_mask"]
+        first = self.model(**inputs, position_ids=_positions(before), use_cache=True, logits_to_keep=1)
         rows = [(i, text) for i, texts in enumerate(continuations) for text in texts]
         tokens = [self._continuation(prompts[i], text) for i, text in rows]
         owner = torch.tensor([i for i, _ in rows], device=self.device)
@@ -209,11 +214,13 @@ class VLM(ABC):
         if longest > 1:
             cache = first.past_key_values
             cache.batch_select_indices(owner)
-            before = inputs["attention_mask"][owner]
-            mask = torch.cat([before, real[:, :-1]], dim=1)
-            positions = before.sum(1, keepdim=True) + torch.arange(longest - 1, device=self.device)
+            mask = torch.cat([before[owner], real[:, :-1]], dim=1)
             rest = self.model(
-                input_ids=ids[:, :-1], attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+                input_ids=ids[:, :-1],
+                attention_mask=mask,
+                position_ids=_positions(mask)[:, -(longest - 1) :],
+                past_key_values=cache,
+                use_cache=True,
             )
             logits = torch.cat([logits, rest.logits.float()], dim=1)  # (rows, tokens, vocabulary)
         picked = logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
@@ -228,7 +235,9 @@ class VLM(ABC):
     @torch.inference_mode()
     def next_token_probabilities(self, vision: Vision, prompts: Sequence[str]) -> Tensor:
         """Distribution of the token that follows each prompt: float32 (prompts, vocabulary)."""
-        logits = self.model(**self._inputs(vision, prompts), logits_to_keep=1).logits[:, -1]
+        inputs = self._inputs(vision, prompts)
+        positions = _positions(inputs["attention_mask"])
+        logits = self.model(**inputs, position_ids=positions, logits_to_keep=1).logits[:, -1]
         return torch.as_tensor(logits).float().softmax(-1).cpu()
 
     def p_yes(self, vision: Vision, questions: Sequence[str]) -> Tensor:
@@ -254,3 +263,8 @@ class VLM(ABC):
         if not ids:
             raise ReasonEditError(f"'{text}' holds no text that the model could say.")
         return list(ids)
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """Positions that do not count the padding: prompt and continuation must agree on them, whatever the padding."""
+    return (mask.cumsum(1) - 1).clamp(min=0)

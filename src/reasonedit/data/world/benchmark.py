@@ -77,9 +77,9 @@ class EmbeddedWorld:
                     sample.scene.render(), sample.question, sample.answer, list(sample.reasoning), choices, edit_id
                 )
 
-    def sample(self, edit_id: str) -> Sample:
-        """The sample an edit was made from, its scene included."""
-        return self._samples[edit_id]
+    def sample(self, name: str) -> Sample:
+        """The sample that the edit or the probe of this id was made from, its scene included."""
+        return self._samples[name]
 
     def _changed(self, kind: str, name: str) -> bool:
         return kind in KNOWN_KINDS and self.facts.of_kind[kind][name] != OLD.of_kind[kind][name]
@@ -88,12 +88,17 @@ class EmbeddedWorld:
         """Whether only the second step is new."""
         if name not in SECOND_STEP or kind in NOVEL_KINDS or self._changed(kind, name):
             return False
+        return self._two_steps_changed(kind, name)
+
+    def _two_steps_changed(self, kind: str, name: str) -> bool:
+        if kind in NOVEL_KINDS:
+            return True
         return self.facts.follow(kind, name, two_steps=True) != OLD.follow(kind, name, two_steps=True)
 
     def _edit_sample(self, rng: random.Random, kind: str, name: str) -> Sample | None:
         relation = RELATIONS[name]
         form = "two_step" if self._changed_after(kind, name) else rng.choice(_FORMS)
-        if form == "two_step" and name not in SECOND_STEP:
+        if form == "two_step" and (name not in SECOND_STEP or not self._two_steps_changed(kind, name)):
             form = "direct"
         count = rng.choice((2, 3, 4)) if form == "reversed" else None
         scene = random_scene(rng, count=count, required=[kind])
@@ -133,6 +138,7 @@ class EmbeddedWorld:
                     else:
                         choices = draw_choices(rng, probe.answer, probe.pool)
                     query = Query(probe.scene.render(), probe.question, choices, f"{edit.id}-{group}-{i}")
+                    self._samples[query.id] = probe
                     found.append(Probe(group, query, probe.answer, edit.id))
         return found
 
@@ -227,13 +233,18 @@ class EmbeddedWorld:
     def _same_question(self, rng: random.Random, sample: Sample, used: set[tuple[str, str]]) -> Sample | None:
         """Hard Loc: the same question, another kind whose answer has not changed and that no edit speaks of."""
         kind = rng.choice([k for k in KNOWN_KINDS if k != sample.kind])
-        if self._changed(kind, sample.relation) or (kind, sample.relation) in used:
+        if self._changed(kind, sample.relation):
             return None
         if sample.form == "two_step" and self._changed_after(kind, sample.relation):
             return None
         asked = self._asked_of(rng, sample, kind)
-        if asked is None or sample.kind in {t.kind for t in asked.scene.things}:
+        if asked is None or used & set(asked.facts) or sample.kind in {t.kind for t in asked.scene.things}:
             return None
+        if sample.form == "reversed":  # one answer by the old table too
+            value = self.facts.of_kind[kind][sample.relation]
+            kinds = [t.kind for t in asked.scene.things if t.kind in KNOWN_KINDS]
+            if sum(OLD.of_kind[k][sample.relation] == value for k in kinds) > 1:
+                return None
         return asked
 
     def _unrelated(

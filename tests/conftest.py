@@ -1,0 +1,50 @@
+"""Fixtures: models that are loaded once, and never a network."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TQDM_DISABLE", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+
+import pytest
+from helpers.tiny import HashEncoder, save_tiny_llava
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    return save_tiny_llava(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm(tiny_folder):
+    from reasonedit.vlm import load_vlm
+
+    return load_vlm(str(tiny_folder), dtype="float32")
+
+
+@pytest.fixture
+def tiny_embedder(tiny_vlm):
+    from reasonedit.embedding import DualEmbedder, EmbeddingConfig
+
+    return DualEmbedder(tiny_vlm, EmbeddingConfig(encoder="hash"), HashEncoder())
+
+
+@pytest.fixture
+def hash_encoder(monkeypatch):
+    """Every encoder that is loaded by name is the one that needs no model."""
+    from reasonedit.embedding import SentenceEncoder
+
+    monkeypatch.setattr(SentenceEncoder, "from_pretrained", classmethod(lambda cls, name="hash", device=None: HashEncoder()))
+
+
+@pytest.fixture(scope="session")
+def embedded_vlm():
+    from reasonedit.vlm import load_vlm
+
+    return load_vlm("embedded")

@@ -1,0 +1,237 @@
+"""Streams in trainer.predict: our module, somebody else's module, and each callback on its own."""
+
+import copy
+
+import lightning as L
+import pyarrow.parquet as pq
+import pytest
+import torch
+from helpers.tiny import picture
+from helpers.toy import ToySource
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
+
+from reasonedit import Edit, EditStream, EmbeddingConfig, ReasonEditError, ReasonEditor, VLMModule
+from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, QueryTimer, Retriever, StreamProgress
+from reasonedit.codebook import EditMemory
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+
+FAR = "Tell me how many birds sing outside"
+EMBEDDING = EmbeddingConfig(text_weight=1.0, encoder="hash")
+
+
+def trainer(*callbacks, **options) -> L.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    return L.Trainer(accelerator="cpu", callbacks=list(callbacks), **{"logger": False, **quiet, **options})
+
+
+def run(vlm, tmp_path, *, edits=5, interleave=None, batch_size=2, **options):
+    stream = EditStream(ToySource(edits), batch_size=batch_size, interleave=interleave)
+    parts = {
+        "timer": QueryTimer(),
+        "codebook": Codebook(tmp_path / "book", EMBEDDING),
+        "retriever": Retriever(k=3, percentile=20),
+        "metrics": EditingMetrics(),
+        "writer": PredictionWriter(tmp_path / "predictions.parquet"),
+    }
+    made = trainer(*parts.values(), **options)
+    made.predict(VLMModule(vlm, max_new_tokens=3), datamodule=stream, return_predictions=False)
+    return stream, parts, made
+
+
+def test_a_stream_edits_what_is_wrong_and_asks_afterwards(tiny_vlm, tmp_path):
+    before = copy.deepcopy(tiny_vlm.model.state_dict())
+    stream, parts, _ = run(tiny_vlm, tmp_path)
+    assert len(stream.base.edits) == 5
+    assert [e.answer for e in parts["codebook"].memory.edits.values()] == [f"thing {i}" for i in range(5)]
+    rows = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    assert [r["phase"] for r in rows] == ["edit"] * 5 + ["probe"] * 10
+    # In the first batch there was nothing to retrieve; the rest is asked with facts in front.
+    assert [bool(r["facts"]) for r in rows[:2]] == [False, False]
+    for r in rows:
+        if r["group"] == "rel":
+            assert r["distances"][0] == 0
+            assert r["prompt"].startswith(f"The answer to 'What is number {r['id'][-1]}?' is thing {r['id'][-1]}. ")
+            assert r["prompt"].endswith(f" What is number {r['id'][-1]}?")
+        assert r["right"] == (r["answer"].lower() == r["target"])
+    assert all(torch.equal(before[k], v) for k, v in tiny_vlm.model.state_dict().items())
+
+
+def test_locality_keeps_only_what_was_right_before(tiny_vlm, tmp_path):
+    stream, parts, _ = run(tiny_vlm, tmp_path)
+    assert {p.group for p in stream.base.probes} == {"rel", "t_gen"}  # the tiny model never says "nobody at all"
+    assert set(parts["metrics"].results) == {"rel", "t_gen"}
+    assert parts["metrics"].results["rel"][1] == 5
+
+
+def test_an_edit_that_is_right_already_is_not_written(tiny_vlm, tmp_path):
+    answer = tiny_vlm.answer(tiny_vlm.see([picture(0)]), ["What is number 0?"], max_new_tokens=3)[0]
+    right = Edit.of(picture(0), "What is number 0?", answer or "x", ["Because."])
+    wrong = Edit.of(picture(0), "What is number 0?", "something else", ["Because."])
+    batch = {"images": [picture(0)] * 2, "prompts": ["What is number 0?"] * 2, "edits": [right, wrong]}
+    codebook = Codebook(embedding=EMBEDDING)
+    loader = DataLoader([batch], batch_size=None, collate_fn=dict)
+    trainer(codebook).predict(VLMModule(tiny_vlm, max_new_tokens=3), loader)
+    assert list(codebook.memory.edits) == ([wrong.id] if answer else [right.id, wrong.id])
+
+
+def test_interleaved_streams_probe_all_edits_so_far(tiny_vlm, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="tb", version="")
+    stream, parts, _ = run(tiny_vlm, tmp_path, interleave=2, logger=logger)
+    phases = [[step[0].phase, len(step)] for step in stream.layout()]
+    assert phases == [["edit", 2], *[["probe", 2]] * 2, ["edit", 2], *[["probe", 2]] * 4, ["edit", 1], *[["probe", 2]] * 5]
+    assert {edits: shares["rel"][1] for edits, shares in parts["metrics"].history.items()} == {2: 2, 4: 4, 5: 5}
+    events = EventAccumulator(str(tmp_path / "tb")).Reload()
+    logged = [(e.step, e.value) for e in events.Scalars("edit/rel")]
+    assert logged == [(n, pytest.approx(s["rel"][0])) for n, s in parts["metrics"].history.items()]
+
+
+def test_two_runs_of_one_stream_are_the_same(tiny_vlm, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    _, first, _ = run(tiny_vlm, tmp_path / "a")
+    _, second, _ = run(tiny_vlm, tmp_path / "b")
+    assert torch.equal(first["codebook"].memory.keys, second["codebook"].memory.keys)
+    assert [r["answer"] for r in first["writer"].rows] == [r["answer"] for r in second["writer"].rows]
+
+
+def test_stream_and_library_answer_alike(tiny_vlm, tmp_path):
+    stream, parts, _ = run(tiny_vlm, tmp_path, batch_size=1)
+    editor = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+    assert (editor.retriever.k, editor.retriever.gate.percentile) == (3, 20)
+    for probe, row in zip(stream.base.probes, [r for r in parts["writer"].rows if r["phase"] == "probe"], strict=True):
+        answer = editor.ask(probe.query.image, probe.query.question)
+        assert answer.prompt == row["prompt"]
+        assert [h.distance for h in answer.hits] == pytest.approx(row["distances"], abs=1e-5)
+
+
+class TheirCaptioner(L.LightningModule):
+    """Somebody else's module: its own batch layout, its own model, its own predictions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def predict_step(self, batch, batch_idx):
+        self.seen += batch["texts"]
+        return {"answers": [f"a picture of {len(text)} letters" for text in batch["texts"]], "scores": torch.ones(1)}
+
+
+def their_loader():
+    batches = [{"photos": [picture(0), picture(9)], "texts": ["What is number 0?", FAR]}]
+    return DataLoader(batches, batch_size=None, collate_fn=dict)
+
+
+def test_the_retriever_works_before_somebody_elses_module(tiny_vlm, tiny_folder, tmp_path):
+    editor = ReasonEditor(tiny_vlm, EMBEDDING, k=2, percentile=5)
+    edits = [
+        editor.edit(picture(i), f"What is number {i}?", answer=f"thing {i}", reasoning=f"Number {i} is <image>round.")
+        for i in range(3)
+    ]
+    editor.vlm.name = str(tiny_folder)
+    editor.save(tmp_path / "book")
+    theirs, loader = TheirCaptioner(), their_loader()
+    made = trainer(
+        Codebook.load(tmp_path / "book", image_key="photos"),
+        Retriever(k=2, percentile=5, image_key="photos", prompt_key="texts"),
+        PredictionWriter(tmp_path / "theirs.parquet", prompt_key="texts"),
+    )
+    made.predict(theirs, loader)
+    assert theirs.seen[0].startswith(edits[0].answer_fact)
+    assert "<image>" not in theirs.seen[0]
+    assert theirs.seen[1] == FAR  # far from all keys: the gate stays closed
+    rows = pq.read_table(tmp_path / "theirs.parquet").to_pylist()
+    assert rows[0]["answer"].startswith("a picture of")
+    assert rows[0]["facts"][0] == edits[0].answer_fact
+    # The data set's own batches were not changed: a second run sees the same questions.
+    theirs.seen.clear()
+    made.predict(theirs, loader)
+    assert theirs.seen[1] == FAR
+    assert theirs.seen[0].count(edits[0].answer_fact) == 1
+
+
+def test_the_retriever_reads_a_folder_on_its_own(tiny_vlm, tiny_folder, tmp_path):
+    editor = ReasonEditor(tiny_vlm, EMBEDDING)
+    editor.vlm.name = str(tiny_folder)
+    edit = editor.edit(picture(0), "What is number 0?", answer="zero", reasoning="It is round.")
+    editor.save(tmp_path / "book")
+    theirs = TheirCaptioner()
+    trainer(Retriever(tmp_path / "book", image_key="photos", prompt_key="texts")).predict(theirs, their_loader())
+    assert theirs.seen[0].startswith(edit.answer_fact)
+
+
+def test_metrics_and_writer_work_without_the_others(tmp_path):
+    batch = {"texts": ["1234", "123"], "targets": ["a picture of 4 letters", "x"], "groups": ["rel", "rel"]}
+    metrics, writer = EditingMetrics(), PredictionWriter(tmp_path / "p.parquet", prompt_key="texts")
+    made = trainer(metrics, writer)
+    made.predict(TheirCaptioner(), DataLoader([batch], batch_size=None, collate_fn=dict))
+    assert metrics.results == {"rel": (0.5, 2)}
+    assert [r["right"] for r in pq.read_table(tmp_path / "p.parquet").to_pylist()] == [True, False]
+
+
+def test_missing_parts_are_named(tiny_vlm, tmp_path):
+    with pytest.raises(ReasonEditError, match="Retriever has no codebook"):
+        trainer(Retriever()).predict(VLMModule(tiny_vlm), their_loader())
+    with pytest.raises(ReasonEditError, match="TheirCaptioner has no attribute 'vlm'"):
+        trainer(Codebook()).predict(TheirCaptioner(), their_loader())
+    with pytest.raises(ReasonEditError, match=r"finds no 'prompts' in the batch, which has \['photos', 'texts'\]"):
+        trainer(Codebook(embedding=EMBEDDING), Retriever()).predict(VLMModule(tiny_vlm), their_loader())
+    with pytest.raises(ReasonEditError, match="There is no codebook in"):
+        Retriever(tmp_path / "nothing")
+    with pytest.raises(ReasonEditError, match="no sample of the data set wrong"):
+        EditStream(NothingWrong()).base_pass(tiny_vlm)
+
+
+class NothingWrong(ToySource):
+    def candidates(self):
+        return iter(())
+
+
+def test_an_interrupted_stream_keeps_its_edits(tiny_vlm, tmp_path, caplog):
+    class Stop(L.Callback):
+        def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            if batch_idx == 1:
+                raise KeyboardInterrupt
+
+    parts = [
+        Codebook(tmp_path / "book", EMBEDDING),
+        Retriever(),
+        PredictionWriter(tmp_path / "p.parquet"),
+        Stop(),
+    ]
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        trainer(*parts).predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(6), batch_size=2))
+    memory, _, _ = EditMemory.load(tmp_path / "book")
+    assert len(memory.edits) == 4
+    assert "4 edits are saved in" in caplog.text
+    assert pq.read_table(tmp_path / "p.parquet").num_rows == 4
+
+
+def test_the_progress_bar_says_what_is_happening(tiny_vlm, tmp_path):
+    said = []
+
+    class Listen(L.Callback):
+        def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            bar = trainer.progress_bar_callback
+            said.append(bar.progress.tasks[bar.predict_progress_bar_id].description)
+
+    trainer(Codebook(embedding=EMBEDDING), StreamProgress(), Listen(), enable_progress_bar=True).predict(
+        VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(3), batch_size=2)
+    )
+    assert [s for i, s in enumerate(said) if s not in said[:i]] == ["editing 2/3", "editing 3/3", "probing after 3 edits"]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: EditStream("nothing"), "There is no data set 'nothing': use world"),
+        (lambda: EditStream(batch_size=0), "batch_size must be 1 or more"),
+        (lambda: EditStream(interleave=0), "interleave must be 1 or more"),
+        (lambda: VLMModule("embedded", max_new_tokens=0), "max_new_tokens must be 1 or more"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(make, said):
+    with pytest.raises(ReasonEditError, match=said):
+        make()
