@@ -4,6 +4,7 @@ Each works without the others and in front of any LightningModule whose batches 
 they look for.
 """
 
+from .beside import beside
 from .codebook import Codebook
 from .metrics import EditingMetrics
 from .progress import StreamProgress
@@ -11,4 +12,4 @@ from .retriever import Retriever
 from .timer import QueryTimer
 from .writer import PredictionWriter
 
-__all__ = ["Codebook", "EditingMetrics", "PredictionWriter", "QueryTimer", "Retriever", "StreamProgress"]
+__all__ = ["Codebook", "EditingMetrics", "PredictionWriter", "QueryTimer", "Retriever", "StreamProgress", "beside"]

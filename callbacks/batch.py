@@ -50,5 +50,7 @@ def answers_of(outputs: Any) -> list[str]:
     if isinstance(outputs, dict) and "answers" in outputs:
         outputs = outputs["answers"]
     if not isinstance(outputs, (list, tuple)):
-        raise ReasonEditError(f"A prediction must be a list of answers or a dict with 'answers', not {type(outputs).__name__}.")
+        raise ReasonEditError(
+            f"A prediction must be a list of answers or a dict with 'answers', not {type(outputs).__name__}."
+        )
     return [str(a) for a in outputs]

@@ -18,6 +18,7 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
 
 from .batch import answers_of, column
+from .beside import beside
 from .embedder import embedder_for
 
 _log = logging.getLogger(__name__)
@@ -76,7 +77,9 @@ class Codebook(L.Callback):
         """Find the embedder; refuse a saved codebook that another one made, and streams on several devices."""
         if trainer.world_size > 1 and self in trainer.callbacks:  # type: ignore[attr-defined]
             raise ReasonEditError("Edits can be written on one device only for now: use devices=1.")
-        self.embedder = embedder_for(trainer, pl_module, self.embedding, self.model)
+        if self.embedder is not None and self.embedder.vlm is getattr(pl_module, "vlm", self.embedder.vlm):
+            return  # set up already, by a retriever or in an earlier run
+        self.embedder = embedder_for(pl_module, self.embedding, self.model)
         if self._fingerprint is not None:
             check_fingerprint(self._fingerprint, self.embedder.fingerprint, self.path or "")
 
@@ -126,9 +129,9 @@ class Codebook(L.Callback):
 
         if self.path is None or self.embedder is None or len(self.memory.edits) == self._saved:
             return
-        found = [c for c in trainer.callbacks if isinstance(c, Retriever)]  # type: ignore[attr-defined]
+        retriever = beside(trainer, Retriever)
         settings = {"k": 5, "percentile": 10.0, **self._settings, "model": self.embedder.vlm.name}
-        if found:
-            settings |= {"k": found[0].k, "percentile": found[0].percentile}
+        if retriever is not None:
+            settings |= {"k": retriever.k, "percentile": retriever.percentile}
         self.memory.save(self.path, self.embedder.fingerprint, settings)
         self._saved = len(self.memory.edits)

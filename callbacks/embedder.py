@@ -9,13 +9,10 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM, load_vlm
 
 
-def embedder_for(
-    trainer: L.Trainer, pl_module: L.LightningModule, config: EmbeddingConfig | None, model: str | None
-) -> DualEmbedder:
-    """One embedder for all callbacks of a trainer, on the module's own VLM where it has one.
+def embedder_for(pl_module: L.LightningModule, config: EmbeddingConfig | None, model: str | None) -> DualEmbedder:
+    """An embedder on the module's own VLM where it has one, else on the one that is named.
 
     Args:
-        trainer: The trainer; the embedder is kept on its :class:`~reasonedit.callbacks.Codebook`, if any.
         pl_module: The module in front of which the callbacks work.
         config: How to embed.
         model: The VLM to load where the module has none (``pl_module.vlm``).
@@ -23,11 +20,6 @@ def embedder_for(
     Raises:
         ReasonEditError: The module has no VLM and none is named.
     """
-    from .codebook import Codebook
-
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Codebook) and callback.embedder is not None:
-            return callback.embedder
     vlm = getattr(pl_module, "vlm", None)
     if not isinstance(vlm, VLM):
         if model is None:

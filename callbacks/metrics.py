@@ -9,6 +9,7 @@ import lightning as L
 from reasonedit.metrics import EditAccuracy, editing_metrics
 
 from .batch import answers_of
+from .beside import beside
 from .codebook import Codebook
 
 
@@ -62,10 +63,8 @@ class EditingMetrics(L.Callback):
 
     @staticmethod
     def _number_of_edits(trainer: L.Trainer, seen: int) -> int:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Codebook):
-                return len(callback.memory.edits)
-        return seen
+        codebook = beside(trainer, Codebook)
+        return seen if codebook is None else len(codebook.memory.edits)
 
     def _log(self, trainer: L.Trainer) -> None:
         shares: dict[str, tuple[float, int]] = {}

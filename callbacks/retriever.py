@@ -13,8 +13,8 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.retrieval import FactRetriever, with_facts
 
 from .batch import column
+from .beside import beside
 from .codebook import Codebook
-from .embedder import embedder_for
 
 
 class Retriever(L.Callback):
@@ -53,13 +53,13 @@ class Retriever(L.Callback):
         """Find the codebook and the embedder."""
         source = self._source
         if source is None:
-            beside = [c for c in trainer.callbacks if isinstance(c, Codebook)]  # type: ignore[attr-defined]
-            if not beside:
-                raise ReasonEditError("Retriever has no codebook: give it a folder, or put a Codebook callback beside it.")
-            source = beside[0]
-        if source.embedder is None:
-            source.setup(trainer, pl_module, stage)
-        self._embedder = source.embedder or embedder_for(trainer, pl_module, source.embedding, source.model)
+            source = beside(trainer, Codebook)
+            if source is None:
+                raise ReasonEditError(
+                    "Retriever has no codebook: give it a folder, or put a Codebook callback beside it."
+                )
+        source.setup(trainer, pl_module, stage)
+        self._embedder = source.embedder
         if self._retriever.memory is not source.memory:
             self._retriever = FactRetriever(source.memory, self.k, self.percentile)
 

@@ -12,14 +12,16 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
 
 from .batch import answers_of
+from .beside import beside
+from .codebook import Codebook
 
 
 class PredictionWriter(L.Callback):
     """Writes one row per sample when the run ends, and also when it is interrupted or fails.
 
-    Columns: ``id``, ``phase``, ``group``, ``edits`` (how many there were), ``prompt`` (facts included), ``choices``,
-    ``answer``, ``target``, ``right``, ``facts``, ``distances``, ``fact_edits``, ``nearest``, ``threshold``. What a batch
-    does not carry is null. On several ranks each writes its own file, its rank before the extension.
+    Columns: ``id``, ``phase``, ``group``, ``edits`` (their number so far), ``prompt`` (with the facts), ``choices``,
+    ``answer``, ``target``, ``right``, ``facts``, ``distances``, ``fact_edits``, ``nearest``, ``threshold``. What a
+    batch does not carry is null. On several ranks each writes its own file, its rank before the extension.
 
     Args:
         path: The file; ``predictions.parquet`` in the trainer's ``default_root_dir`` when not given.
@@ -45,9 +47,7 @@ class PredictionWriter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the rows of one batch."""
-        from .codebook import Codebook
-
-        made = [len(c.memory.edits) for c in trainer.callbacks if isinstance(c, Codebook)]  # type: ignore[attr-defined]
+        codebook = beside(trainer, Codebook)
         fields = batch if isinstance(batch, dict) else {}
 
         def of(key: str, i: int) -> Any:
@@ -62,7 +62,7 @@ class PredictionWriter(L.Callback):
                     "id": of("ids", i),
                     "phase": fields.get("phase"),
                     "group": of("groups", i),
-                    "edits": made[0] if made else None,
+                    "edits": len(codebook.memory.edits) if codebook else None,
                     "prompt": of(self.prompt_key, i),
                     "choices": of("choices", i),
                     "answer": answer,

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from align_tower import CROPS, FULL, SceneBank, tokens_of
 from curriculum import crop_of, group, text_group
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -174,7 +174,9 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=320, help="tokens of a row")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--cooldown", type=float, default=0.4, help="share of the steps at the end over which the rate falls")
+    parser.add_argument(
+        "--cooldown", type=float, default=0.4, help="share of the steps at the end over which the rate falls"
+    )
     parser.add_argument("--scenes", type=int, default=30_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

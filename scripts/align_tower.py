@@ -195,7 +195,9 @@ def main() -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         views, *labels = batch(bank, rng, 128, 0.5)
-        gain, shift = (torch.rand(len(views), n, 1, 1, generator=torch.Generator().manual_seed(step + n)) - 0.5 for n in (1, 3))
+        gain, shift = (
+            torch.rand(len(views), n, 1, 1, generator=torch.Generator().manual_seed(step + n)) - 0.5 for n in (1, 3)
+        )
         views = views * (1 + 0.15 * gain) + 0.1 * shift
         loss = words.loss(tokens_of(tower, projector, views), *labels)
         optimiser.zero_grad()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reading import free_fact, made_up_subject
+
 from reasonedit.data.world import tasks
 from reasonedit.data.world.facts import OLD, RELATIONS, SECOND_STEP, Relation, with_article
 from reasonedit.data.world.icons import COLOURS, KNOWN_KINDS, RANDOM
@@ -17,7 +18,10 @@ from reasonedit.data.world.tasks import UNUSUAL, Context, Task
 Group = tuple[str, list[Task]]
 """The text of a context and the questions asked after it."""
 
-_RECOGNITION = ("colour", "colour", "position", "position", "next", "beside", "beside", "beside", "beside", "colour_of", "where", "where", "alone")
+_RECOGNITION = (
+    *("colour", "colour", "position", "position", "position", "next", "next", "colour_of", "alone"),
+    *("where", "where", "where", "where", "beside", "beside", "beside", "beside"),  # beside often finds nothing to ask
+)
 
 
 def _relation(rng: random.Random) -> Relation:
@@ -39,12 +43,14 @@ def plain_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     for _ in range(rng.randint(4, 7)):
         r = rng.random()
         if not scene.things or r < 0.16:
-            asked.append(tasks.yes_or_no(rng, scene, rng.choice(("kind", "kind", "fact", "fact", "seen", "second")), test=False))
+            asked.append(
+                tasks.yes_or_no(rng, scene, rng.choice(("kind", "kind", "fact", "fact", "seen", "second")), test=False)
+            )
             if not scene.things and rng.random() < 0.3:
                 asked.append(tasks.describe(rng, scene))
             continue
         thing = rng.choice(scene.things)
-        if r < 0.52:
+        if r < 0.56:
             asked.append(tasks.recognise(rng, scene, rng.choice(_RECOGNITION), whole=whole))
         elif r < 0.80:
             asked.append(tasks.knowledge(rng, scene, nothing, thing, _relation(rng), whole=whole))
@@ -54,7 +60,9 @@ def plain_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
             asked.append(tasks.two_steps(rng, scene, nothing, thing, _second_relation(rng), whole=whole))
         else:
             asked.append(tasks.describe(rng, scene))
-    return "", [_maybe_choices(rng, t) if "yes_no" not in t.ability and "describe" not in t.ability else t for t in asked if t]
+    return "", [
+        _maybe_choices(rng, t) if "yes_no" not in t.ability and "describe" not in t.ability else t for t in asked if t
+    ]
 
 
 def _also_retrieved(rng: random.Random, scene: Scene, context: Context) -> None:
@@ -75,7 +83,8 @@ def _other_answer(rng: random.Random, relation: Relation, taken: set[str]) -> st
     if relation.name in SECOND_STEP and rng.random() < 0.3:
         relation = SECOND_STEP[relation.name]
     elif rng.random() < 0.15:
-        return f"The answer to '{rng.choice(relation.reversed_asks).format(v=rng.choice(relation.values))}' is {rng.choice(KNOWN_KINDS)}."
+        question = rng.choice(relation.reversed_asks).format(v=rng.choice(relation.values))
+        return f"The answer to '{question}' is {rng.choice(KNOWN_KINDS)}."
     return f"The answer to '{rng.choice(relation.asks).format(s=subject)}' is {rng.choice(relation.values)}."
 
 
@@ -137,7 +146,10 @@ def stated_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     if relation.name in SECOND_STEP and rng.random() < 0.35:
         step = SECOND_STEP[relation.name]
     if rng.random() < 0.8:
-        asks, told = [a.format(s=subject.text) for a in step.asks], rng.choice(step.values if rng.random() < 0.6 else UNUSUAL)
+        asks, told = (
+            [a.format(s=subject.text) for a in step.asks],
+            rng.choice(step.values if rng.random() < 0.6 else UNUSUAL),
+        )
     else:
         value = rng.choice(relation.values)
         asks, told = [a.format(v=value) for a in relation.reversed_asks], rng.choice(KNOWN_KINDS)
@@ -150,7 +162,9 @@ def stated_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     if rng.random() < 0.5:
         context.sentences.append(subject.seen_as(thing.kind))
     distractors = rng.choice((0, 0, 1, 2))
-    tasks.add_facts(rng, context, distractors, [t.kind for t in scene.things], test=False, avoid=(thing.kind, relation.name))
+    tasks.add_facts(
+        rng, context, distractors, [t.kind for t in scene.things], test=False, avoid=(thing.kind, relation.name)
+    )
     rng.shuffle(context.sentences)
     # Retrieval puts the nearest first, so the answer to this very question mostly stands there.
     position = 0 if rng.random() < 0.6 else rng.randint(0, len(context.sentences))
@@ -160,7 +174,11 @@ def stated_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     if step is relation and rng.random() < 0.6:
         spare = rng.choice([r for r in RELATIONS.values() if r is not relation])
         if (thing.kind, spare.name) not in context.of_kind:
-            tested.append(Task("beside_stated", rng.choice(spare.asks).format(s=subject.text), OLD.of_kind[thing.kind][spare.name]))
+            tested.append(
+                Task(
+                    "beside_stated", rng.choice(spare.asks).format(s=subject.text), OLD.of_kind[thing.kind][spare.name]
+                )
+            )
     if rng.random() < 0.3 and subject.style != "name":
         tested.append(Task("beside_stated", f"What is {subject.text}?", thing.kind))
     return context.text, tested
@@ -274,5 +292,7 @@ def text_group(rng: random.Random) -> Group:
 def crop_of(scene: Scene, crop: tuple[int, int, int, int]) -> Scene:
     """What of a scene is seen on a crop of (row, column, rows, columns) cells."""
     row, column, rows, columns = crop
-    inside = tuple(t for t in scene.things if row <= t.cell // 3 < row + rows and column <= t.cell % 3 < column + columns)
+    inside = tuple(
+        t for t in scene.things if row <= t.cell // 3 < row + rows and column <= t.cell % 3 < column + columns
+    )
     return replace(scene, things=inside)

@@ -1,4 +1,4 @@
-"""Varied English for the training of the embedded VLM: relations outside the world, with names and numbers made up on the fly.
+"""Varied English for the training of the embedded VLM: relations outside the world, names and numbers made up.
 
 The world has four relations; a person who corrects the model has thousands. What keeps the model able to read any of
 them is practice on many others, in several wordings, with answers of several words. None of these relations is used in
@@ -9,33 +9,44 @@ from __future__ import annotations
 
 import random
 
-_FIRST = (
-    "Ada Bruno Carla Dmitri Elena Farid Greta Hugo Ines Jonas Katya Lars Mira Nadia Oscar Petra Quentin Rosa Stefan Tara "
-    "Ugo Vera Walter Xenia Yusuf Zoe Alma Boris Chen Dora Emil Fiona Gino Hanna Ivan Julia Kofi Lena Marco Nora Otto Paula"
-).split()
-_LAST = (
-    "Abbott Berger Castillo Duarte Egger Fontaine Garcia Holm Ivanov Jensen Keller Lindqvist Moreau Novak Okafor Petrov "
-    "Quist Rossi Sato Tanaka Ueda Varga Weber Young Zimmer Archer Bishop Carver Dalton Ellis Fisher Grant Hayes"
-).split()
-_TITLES = "captain professor doctor uncle aunt sergeant lady lord judge sister brother mister".split()
-_SYLLABLES = "ba bel cor da dan el fa gor ha il jo ka lor ma mir na nor o pa qui ra ros sa sel ta tor u va ven wi xa yo za zen".split()
-_ADJECTIVES = "old quiet broken heavy tiny bright hidden golden dusty sweet bitter cold warm rough smooth strange rare simple lucky noisy".split()
-_NOUNS = (
-    "river garden bridge letter window basket lantern pillow ladder mirror teapot violin carpet blanket statue fountain "
-    "cabin wagon tower market island meadow forest engine tunnel harbor bakery museum library school chapel"
-).split()
-_ANIMALS = "owl fox badger otter heron lizard camel donkey goose rabbit turtle wolf eagle beetle salmon horse".split()
-_FOODS = "bread cheese honey soup rice beans butter plums garlic noodles pickles cake pepper milk tea olives".split()
-_NUMBERS = (
+from reasonedit.data.world.facts import words
+
+_FIRST = words(
+    "Ada Bruno Carla Dmitri Elena Farid Greta Hugo Ines Jonas Katya Lars Mira Nadia Oscar Petra Quentin Rosa "
+    "Stefan Tara Ugo Vera Walter Xenia Yusuf Zoe Alma Boris Chen Dora Emil Fiona Gino Hanna Ivan Julia Kofi Lena "
+    "Marco Nora Otto Paula"
+)
+_LAST = words(
+    "Abbott Berger Castillo Duarte Egger Fontaine Garcia Holm Ivanov Jensen Keller Lindqvist Moreau Novak Okafor "
+    "Petrov Quist Rossi Sato Tanaka Ueda Varga Weber Young Zimmer Archer Bishop Carver Dalton Ellis Fisher Grant "
+    "Hayes"
+)
+_TITLES = words("captain professor doctor uncle aunt sergeant lady lord judge sister brother mister")
+_SYLLABLES = words(
+    "ba bel cor da dan el fa gor ha il jo ka lor ma mir na nor o pa qui ra ros sa sel ta tor u va ven wi xa yo za zen"
+)
+_ADJECTIVES = words(
+    "old quiet broken heavy tiny bright hidden golden dusty sweet bitter cold warm rough smooth strange rare "
+    "simple lucky noisy"
+)
+_NOUNS = words(
+    "river garden bridge letter window basket lantern pillow ladder mirror teapot violin carpet blanket statue "
+    "fountain cabin wagon tower market island meadow forest engine tunnel harbor bakery museum library school "
+    "chapel"
+)
+_ANIMALS = words("owl fox badger otter heron lizard camel donkey goose rabbit turtle wolf eagle beetle salmon horse")
+_FOODS = words("bread cheese honey soup rice beans butter plums garlic noodles pickles cake pepper milk tea olives")
+_NUMBERS = words(
     "two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty sixty ninety "
     "a_hundred two_hundred"
-).split()
-_UNITS = "dollars euros coins pounds francs".split()
-_MONTHS = "January February March April May June July August September October November December".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-_VERBS = "singing laughing sleeping shouting dancing crying whistling dreaming cooking running hiding counting".split()
+)
+_UNITS = words("dollars euros coins pounds francs")
+_MONTHS = words("January February March April May June July August September October November December")
+_DAYS = words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+_VERBS = words("singing laughing sleeping shouting dancing crying whistling dreaming cooking running hiding counting")
 
 # {S} / {s}: the subject, at the start or inside a sentence.  {x}: the answer; its sort follows the bar.
+# fmt: off
 RELATIONS: list[tuple[str, list[str], list[str]]] = [
     ("name", ["{S} was painted by {x}.", "{x} painted {s}."], ["Who painted {s}?", "By whom was {s} painted?"]),
     ("name", ["{S} was repaired by {x}.", "{x} repaired {s}."], ["Who repaired {s}?", "Who was it that repaired {s}?"]),
@@ -97,6 +108,7 @@ RELATIONS: list[tuple[str, list[str], list[str]]] = [
     ("word", ["In the old language, {s} is called {x}.", "The old word for {s} is {x}."], ["What is {s} called in the old language?", "What is the old word for {s}?"]),
     ("word", ["The brand of {s} is {x}.", "{S} carries the brand {x}."], ["What is the brand of {s}?", "Which brand does {s} carry?"]),
 ]
+# fmt: on
 
 
 def _word(rng: random.Random) -> str:
@@ -110,7 +122,9 @@ def filler(rng: random.Random, sort: str) -> str:
         first = rng.choice(_FIRST) if rng.random() < 0.8 else _word(rng)
         if style < 0.4:
             return first
-        return f"{first} {rng.choice(_LAST)}" if style < 0.7 else f"{rng.choice(_TITLES)} {rng.choice([first, rng.choice(_LAST)])}"
+        if style < 0.7:
+            return f"{first} {rng.choice(_LAST)}"
+        return f"{rng.choice(_TITLES)} {rng.choice([first, rng.choice(_LAST)])}"
     if sort == "money":
         return f"{rng.choice(_NUMBERS).replace('_', ' ')} {rng.choice(_UNITS)}"
     if sort == "number":
@@ -122,9 +136,12 @@ def filler(rng: random.Random, sort: str) -> str:
     if sort == "phrase":
         style = rng.random()
         noun = rng.choice(_NOUNS)
-        return f"the {rng.choice(_ADJECTIVES)} {noun}" if style < 0.6 else f"the {noun}" if style < 0.8 else f"the {noun} of {rng.choice([*_FIRST, _word(rng)])}"
-    pools = {"animal": [f"{a}s" for a in _ANIMALS], "food": _FOODS, "day": _DAYS, "month": _MONTHS, "adjective": _ADJECTIVES, "verb": _VERBS}
-    return rng.choice(pools[sort])
+        if style < 0.6:
+            return f"the {rng.choice(_ADJECTIVES)} {noun}"
+        return f"the {noun}" if style < 0.8 else f"the {noun} of {rng.choice([*_FIRST, _word(rng)])}"
+    if sort == "animal":
+        return f"{rng.choice(_ANIMALS)}s"
+    return rng.choice({"food": _FOODS, "day": _DAYS, "month": _MONTHS, "adjective": _ADJECTIVES, "verb": _VERBS}[sort])
 
 
 def _capital(text: str) -> str:
@@ -132,7 +149,7 @@ def _capital(text: str) -> str:
 
 
 def free_fact(rng: random.Random, subject: str, noun: str) -> tuple[str, list[str], str]:
-    """A made-up fact about ``subject`` (such as "the drum", its noun "drum"): the sentence, wordings of the question, the answer.
+    """A made-up fact about ``subject`` ("the drum", its noun "drum"): the sentence, wordings of the question, the answer.
 
     The questions keep ``{s}`` for the way in which they speak of the subject.
     """

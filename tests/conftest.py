@@ -40,7 +40,9 @@ def hash_encoder(monkeypatch):
     """Every encoder that is loaded by name is the one that needs no model."""
     from reasonedit.embedding import SentenceEncoder
 
-    monkeypatch.setattr(SentenceEncoder, "from_pretrained", classmethod(lambda cls, name="hash", device=None: HashEncoder()))
+    monkeypatch.setattr(
+        SentenceEncoder, "from_pretrained", classmethod(lambda cls, name="hash", device=None: HashEncoder())
+    )
 
 
 @pytest.fixture(scope="session")

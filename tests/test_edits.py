@@ -33,7 +33,9 @@ def test_empty_reasoning_is_refused(reasoning):
         split_reasoning(reasoning)
 
 
-@pytest.mark.parametrize(("question", "answer", "named"), [("", "a", "question"), ("  ", "a", "question"), ("q", "\t", "answer")])
+@pytest.mark.parametrize(
+    ("question", "answer", "named"), [("", "a", "question"), ("  ", "a", "question"), ("q", "\t", "answer")]
+)
 def test_empty_question_or_answer_is_refused(question, answer, named):
     with pytest.raises(ReasonEditError, match=f"The {named} is empty"):
         Edit.of(picture(0), question, answer, "Because.")

@@ -84,7 +84,9 @@ def test_two_processes_with_uneven_and_empty_ranks_agree(tmp_path):
     script = Path(tmp_path / "rank.py")
     script.write_text(_PROCESS)
     ranks = [
-        subprocess.Popen([sys.executable, script, str(r), port], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, script, str(r), port], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for r in range(2)
     ]
     said = [p.communicate(timeout=120) for p in ranks]

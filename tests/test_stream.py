@@ -81,7 +81,14 @@ def test_interleaved_streams_probe_all_edits_so_far(tiny_vlm, tmp_path):
     logger = TensorBoardLogger(tmp_path, name="tb", version="")
     stream, parts, _ = run(tiny_vlm, tmp_path, interleave=2, logger=logger)
     phases = [[step[0].phase, len(step)] for step in stream.layout()]
-    assert phases == [["edit", 2], *[["probe", 2]] * 2, ["edit", 2], *[["probe", 2]] * 4, ["edit", 1], *[["probe", 2]] * 5]
+    assert phases == [
+        ["edit", 2],
+        *[["probe", 2]] * 2,
+        ["edit", 2],
+        *[["probe", 2]] * 4,
+        ["edit", 1],
+        *[["probe", 2]] * 5,
+    ]
     assert {edits: shares["rel"][1] for edits, shares in parts["metrics"].history.items()} == {2: 2, 4: 4, 5: 5}
     events = EventAccumulator(str(tmp_path / "tb")).Reload()
     logged = [(e.step, e.value) for e in events.Scalars("edit/rel")]
@@ -202,7 +209,9 @@ def test_an_interrupted_stream_keeps_its_edits(tiny_vlm, tmp_path, caplog):
         Stop(),
     ]
     with pytest.raises((SystemExit, KeyboardInterrupt)):
-        trainer(*parts).predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(6), batch_size=2))
+        trainer(*parts).predict(
+            VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(6), batch_size=2)
+        )
     memory, _, _ = EditMemory.load(tmp_path / "book")
     assert len(memory.edits) == 4
     assert "4 edits are saved in" in caplog.text
@@ -220,7 +229,11 @@ def test_the_progress_bar_says_what_is_happening(tiny_vlm, tmp_path):
     trainer(Codebook(embedding=EMBEDDING), StreamProgress(), Listen(), enable_progress_bar=True).predict(
         VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(3), batch_size=2)
     )
-    assert [s for i, s in enumerate(said) if s not in said[:i]] == ["editing 2/3", "editing 3/3", "probing after 3 edits"]
+    assert [s for i, s in enumerate(said) if s not in said[:i]] == [
+        "editing 2/3",
+        "editing 3/3",
+        "probing after 3 edits",
+    ]
 
 
 @pytest.mark.parametrize(

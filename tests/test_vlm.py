@@ -39,9 +39,10 @@ def test_generation_equals_plain_greedy_generation(vlm, images):
     text = vlm.prompt(QUESTIONS[0])
     inputs = vlm.processor(images=[images[0]], text=[text], return_tensors="pt")
     plain = vlm.model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    assert vlm.answer(vlm.see(images[:1]), QUESTIONS[:1], max_new_tokens=8)[0] == vlm.tokenizer.decode(
-        plain, skip_special_tokens=True
-    ).strip()
+    assert (
+        vlm.answer(vlm.see(images[:1]), QUESTIONS[:1], max_new_tokens=8)[0]
+        == vlm.tokenizer.decode(plain, skip_special_tokens=True).strip()
+    )
 
 
 def test_next_token_probabilities_equal_a_full_forward_pass(vlm, images):

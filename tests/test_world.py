@@ -39,7 +39,8 @@ _ASKED = {
 _REVERSED = {
     "use": r"which object is used for (\w+)|what do people use for (\w+) here|name the object that is used for (\w+)",
     "made": r"which object is made of (\w+)|what is made of (\w+) here|name the object that is made of (\w+)",
-    "place": r"which object is found in the (\w+)|what do people find in the (\w+)|name the object that is found in the (\w+)",
+    "place": r"which object is found in the (\w+)|what do people find in the (\w+)"
+    r"|name the object that is found in the (\w+)",
     "owner": r"which object belongs to the (\w+)|what does the (\w+) own|name the object that belongs to the (\w+)",
 }
 _NAMES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
@@ -68,7 +69,9 @@ def read(question, scene, facts):
     q = question.lower().rstrip("?.")
     if named := re.fullmatch(r"(?:what|which|name the) color (?:is|does|of) the (\w+)(?: have)?", q):
         return {t.colour for t in things if t.kind == named.group(1)}
-    if named := re.search(r"(?:where in|in which part of) the image is the (\w+)$|position of the (\w+) in the image$", q):
+    if named := re.search(
+        r"(?:where in|in which part of) the image is the (\w+)$|position of the (\w+) in the image$", q
+    ):
         return {_NAMES[t.cell] for t in things if t.kind in named.groups()}
     for relation, pattern in _REVERSED.items():
         if held := re.fullmatch(pattern, q):
@@ -100,7 +103,11 @@ def test_every_answer_is_the_only_one_an_independent_reading_finds(made):
     world, edits, probes = made
     asked = [(e.id, e.question, e.answer) for e in edits] + [(p.query.id, p.query.question, p.answer) for p in probes]
     for name, question, answer in asked:
-        assert read(question, world.sample(name).scene, world.facts) == {answer}, (question, answer, world.sample(name).scene)
+        assert read(question, world.sample(name).scene, world.facts) == {answer}, (
+            question,
+            answer,
+            world.sample(name).scene,
+        )
 
 
 def test_edits_turn_on_what_the_model_cannot_know(made):
@@ -235,7 +242,7 @@ def test_abilities_by_context_use_values_never_trained(made):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ReasonEditError, match="no preset 'tiny' .* use demo, standard, stress"):
+    with pytest.raises(ReasonEditError, match=r"no preset 'tiny' .* use demo, standard, stress"):
         EmbeddedWorld("tiny")
     with pytest.raises(ReasonEditError, match="edits must be 1 or more"):
         EmbeddedWorld("demo", edits=-1)

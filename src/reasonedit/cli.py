@@ -67,7 +67,12 @@ def _quieten() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch and FAISS each have threads: do not let them spin
     warnings.filterwarnings("ignore", module=r"(lightning|torch|transformers|jsonargparse|faiss|importlib).*")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric", "sentence_transformers"):
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.pytorch",
+        "lightning.fabric",
+        "sentence_transformers",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -37,7 +37,9 @@ def load_image(source: ImageSource) -> Image.Image:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise ReasonEditError(f"The image {name} cannot be opened ({error.strerror}): check its permissions.") from error
+            raise ReasonEditError(
+                f"The image {name} cannot be opened ({error.strerror}): check its permissions."
+            ) from error
         opened = _open_bytes(data, name)
     else:
         raise ReasonEditError(f"An image must be a PIL image, a path or bytes, not {type(source).__name__}.")
@@ -57,6 +59,8 @@ def _open_bytes(data: bytes, name: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data))
     except UnidentifiedImageError as error:
-        raise ReasonEditError(f"The image {name} is not in a format that Pillow reads: save it as PNG or JPEG.") from error
+        raise ReasonEditError(
+            f"The image {name} is not in a format that Pillow reads: save it as PNG or JPEG."
+        ) from error
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ReasonEditError(f"The image {name} cannot be read ({error}).") from error

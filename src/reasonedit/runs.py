@@ -20,9 +20,18 @@ COLUMNS: dict[str, str] = {
     "loc": "Loc",
     "hard_loc": "hard Loc",
 }
-_PACKAGES = (
-    "reasonedit torch lightning transformers sentence-transformers torchmetrics faiss-cpu faiss-gpu-cuvs pillow numpy"
-).split()
+_PACKAGES = [
+    "reasonedit",
+    "torch",
+    "lightning",
+    "transformers",
+    "sentence-transformers",
+    "torchmetrics",
+    "faiss-cpu",
+    "faiss-gpu-cuvs",
+    "pillow",
+    "numpy",
+]
 
 
 def new_folder(wanted: Path) -> Path:
@@ -63,8 +72,8 @@ def row(
     """One row of the table of results.
 
     Returns:
-        Each metric under its name with its number of samples beside it (``rel`` and ``rel_samples``); a metric without a
-        sample is ``None`` with 0 samples.
+        Each metric under its name with its number of samples beside it (``rel`` and ``rel_samples``); a metric without
+        a sample is ``None`` with 0 samples.
     """
     made: dict[str, Any] = {}
     for group in COLUMNS:

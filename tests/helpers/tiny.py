@@ -93,7 +93,9 @@ def save_tiny_llava(folder: Path, *, tower: str = "siglip", chat_template: str |
 def picture(seed: int, size: int = IMAGE_SIZE) -> Image.Image:
     """A random picture, far from all others."""
     rng = np.random.default_rng(seed)
-    return Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((size, size), Image.Resampling.NEAREST)
+    return Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(
+        (size, size), Image.Resampling.NEAREST
+    )
 
 
 class HashEncoder:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from helpers.tiny import picture
-
 from reasonedit import Edit, Query
 from reasonedit.data.source import Probe
 
 
 class ToySource:
-    """Edits with one probe of each of two groups; what the unedited model says of ``loc`` counts as right if asked so."""
+    """Edits with one probe of each of three groups."""
 
     def __init__(self, edits: int = 5) -> None:
         self.edits = edits
 
     def candidates(self) -> Iterator[Edit]:
         for i in range(3 * self.edits):
-            yield Edit.of(picture(i), f"What is number {i}?", f"thing {i}", [f"Number {i} is round.", f"It is thing {i}."])
+            yield Edit.of(
+                picture(i), f"What is number {i}?", f"thing {i}", [f"Number {i} is round.", f"It is thing {i}."]
+            )
 
     def probes(self, edits: Sequence[Edit]) -> list[Probe]:
         made = []

@@ -89,7 +89,9 @@ class EditMemory:
         if len(keys) != len(entries):
             raise ValueError(f"{len(entries)} entries but {len(keys)} keys")
         if len(self) and keys.shape[1] != self._buffer.shape[1]:
-            raise ReasonEditError(f"The codebook's keys are {self._buffer.shape[1]} wide, the new ones {keys.shape[1]}.")
+            raise ReasonEditError(
+                f"The codebook's keys are {self._buffer.shape[1]} wide, the new ones {keys.shape[1]}."
+            )
         before = len(self)
         # Lightning calls in inference mode; what is kept must be an ordinary tensor.
         with torch.inference_mode(False):

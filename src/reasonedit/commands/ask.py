@@ -8,15 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reasonedit.edits import Query
 from reasonedit.editor import ReasonEditor
+from reasonedit.edits import Query
 
 _console = Console(highlight=False)
 
 
 def main(argv: Sequence[str]) -> int:
     """Answer, and say which facts were used."""
-    parser = argparse.ArgumentParser(prog="reasonedit ask", description="Ask a question about one picture, with a codebook.")
+    parser = argparse.ArgumentParser(
+        prog="reasonedit ask", description="Ask a question about one picture, with a codebook."
+    )
     parser.add_argument("image", help="the picture")
     parser.add_argument("question")
     parser.add_argument("--codebook", type=Path, required=True, help="folder of the codebook")

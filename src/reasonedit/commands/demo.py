@@ -17,35 +17,44 @@ from reasonedit.metrics import matches
 
 from .run import Run, run_config, table_of
 
-_console = Console(highlight=False)
+_console = Console(highlight=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the demo stream, tell one of its edits as a story, and print the table."""
     parser = argparse.ArgumentParser(prog="reasonedit demo", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the world, the edits and the questions (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the world, the edits and the questions (default: 0)"
+    )
     parser.add_argument("--edits", type=int, default=20, help="number of edits (default: 20)")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="results folder (default: runs/demo)")
     arguments = parser.parse_args(argv)
     _console.print(
-        "A small vision-language model learnt what things are used for, made of, where they are found and who owns them.\n"
-        "Since then a third of these facts changed. It is about to be asked, corrected with reasons, and asked again.\n"
-        "Its weights stay as they are.\n"
+        "A small vision-language model learnt what things are used for, what they are made of,\n"
+        "where they are found and who owns them. Since then a third of these facts changed.\n"
+        "It is about to be asked, corrected with reasons, and asked again. Its weights stay as they are.\n"
     )
     source = "--data.init_args.source.init_args"
     run = run_config(
-        "configs/demo.yaml", arguments.out, [f"{source}.seed", str(arguments.seed), f"{source}.edits", str(arguments.edits)]
+        "configs/demo.yaml",
+        arguments.out,
+        [f"{source}.seed", str(arguments.seed), f"{source}.edits", str(arguments.edits)],
     )
     _story(run)
-    _console.print(table_of(run.table))
+    _console.print(table_of(run.table), soft_wrap=False)
     folder = run.folder
     _console.print(
-        "Rel: the edits themselves; T-Gen: in other words; I-Gen: the same things drawn again; R-Gen: new pictures and\n"
-        "questions that share the reasoning; CoE-Gen: the same question about new pictures; Loc: unrelated questions,\n"
-        "hard Loc: the same question where its answer has not changed, both answered rightly before.\n"
+        "  Rel       the edits themselves\n"
+        "  T-Gen     the same questions in other words\n"
+        "  I-Gen     the same things drawn again\n"
+        "  R-Gen     new pictures and new questions that share the reasoning\n"
+        "  CoE-Gen   the same questions about new pictures that show what was explained\n"
+        "  Loc       unrelated questions that were answered rightly before\n"
+        "  hard Loc  the same questions about other things, answered rightly before\n"
     )
     _console.print(
-        f"Written to {folder}: metrics.json, predictions.parquet, codebook/, config.yaml, versions.json, tensorboard/\n\n"
+        f"Written to {folder}/:\n"
+        "  metrics.json  predictions.parquet  codebook/  config.yaml  versions.json  tensorboard/  story/\n\n"
         "What to try next:\n"
         f"  reasonedit ask {folder}/story/other.png 'What is this object used for?' --codebook {folder}/codebook\n"
         f"  tensorboard --logdir {folder}\n"
@@ -59,7 +68,8 @@ def _story(run: Run) -> None:
     data = run.data
     assert isinstance(data, EditStream)
     assert data.base is not None
-    writer = next(c for c in run.trainer.callbacks if isinstance(c, cb.PredictionWriter))  # type: ignore[attr-defined]
+    writer = cb.beside(run.trainer, cb.PredictionWriter)
+    assert writer is not None
     after = {r["id"]: r for r in writer.rows if r["phase"] == "probe"}
     before = {p.query.id: a for p, a in zip(data.base.probes, data.base.answers, strict=True)}
     told = _best(data.base.edits, data.base.probes, before, after)

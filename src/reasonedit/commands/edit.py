@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reasonedit.edits import Edit
 from reasonedit.editor import ReasonEditor
+from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
 
 _console = Console(highlight=False)
@@ -17,14 +17,20 @@ _console = Console(highlight=False)
 
 def main(argv: Sequence[str]) -> int:
     """Write one edit; the codebook is made when it is not there."""
-    parser = argparse.ArgumentParser(prog="reasonedit edit", description="Correct one answer and keep it in a codebook.")
+    parser = argparse.ArgumentParser(
+        prog="reasonedit edit", description="Correct one answer and keep it in a codebook."
+    )
     parser.add_argument("image", help="the picture")
     parser.add_argument("question")
     parser.add_argument("--answer", required=True, help="the right answer")
     parser.add_argument("--reasoning", required=True, help="why it is right, one fact per sentence")
-    parser.add_argument("--codebook", type=Path, required=True, help="folder of the codebook, made when it is not there")
+    parser.add_argument(
+        "--codebook", type=Path, required=True, help="folder of the codebook, made when it is not there"
+    )
     parser.add_argument("--choices", nargs="+", default=None, help="choices of a multiple-choice question")
-    parser.add_argument("--model", default=None, help="VLM of a new codebook: a hub id, a folder, or embedded (the default)")
+    parser.add_argument(
+        "--model", default=None, help="VLM of a new codebook: a hub id, a folder, or embedded (the default)"
+    )
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
     given = parser.parse_args(argv)
     # Everything that can be refused is, before the model is loaded.

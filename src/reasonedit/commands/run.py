@@ -39,11 +39,13 @@ def main(argv: Sequence[str]) -> int:
     """Run a stream and print its table."""
     parser = argparse.ArgumentParser(
         prog="reasonedit run",
-        description="Run an edit stream. Model, data, callbacks and trainer come from the YAML file; any of its values can "
-        "be set here too, such as --trainer.devices 1 or --data.init_args.batch_size 4.",
+        description="Run an edit stream. Model, data, callbacks and trainer come from the YAML file; "
+        "any of its values can be set here too, such as --trainer.devices 1 or --data.init_args.batch_size 4.",
         epilog="Example: reasonedit run --config configs/demo.yaml --out runs/mine",
     )
-    parser.add_argument("--config", required=True, help="YAML file; the packaged ones can be named as configs/NAME.yaml")
+    parser.add_argument(
+        "--config", required=True, help="YAML file; the packaged ones can be named as configs/NAME.yaml"
+    )
     parser.add_argument("--out", type=Path, default=None, help="results folder (default: runs/ and the file's name)")
     arguments, rest = parser.parse_known_args(argv)
     run = run_config(arguments.config, arguments.out, rest)
@@ -89,9 +91,9 @@ def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> 
         folder.rmdir()  # nothing was written yet
         raise
     trainer, data = cli.trainer, cli.datamodule
-    for callback in trainer.callbacks:
-        if isinstance(callback, cb.Codebook) and callback.path is None:
-            callback.path = folder / "codebook"
+    codebook = cb.beside(trainer, cb.Codebook)
+    if codebook is not None and codebook.path is None:
+        codebook.path = folder / "codebook"
     cli.parser.save(cli.config, folder / "config.yaml", skip_check=True)
     write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
     try:
@@ -106,17 +108,17 @@ def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> 
 
 def results(trainer: L.Trainer, data: L.LightningDataModule | None) -> dict[str, dict[str, Any]]:
     """The table of a finished run: the unedited model's row, where it was asked, and the edited one's."""
-    of = {type(c): c for c in trainer.callbacks}  # type: ignore[attr-defined]
-    metrics, book, timer = of.get(cb.EditingMetrics), of.get(cb.Codebook), of.get(cb.QueryTimer)
+    metrics, codebook = cb.beside(trainer, cb.EditingMetrics), cb.beside(trainer, cb.Codebook)
+    timer = cb.beside(trainer, cb.QueryTimer)
     table: dict[str, dict[str, Any]] = {}
     if isinstance(data, EditStream) and data.base is not None:
         table["unedited"] = row(data.base.metrics, seconds_per_edit=None, ms_per_query=data.base.ms_per_query)
-    if isinstance(metrics, cb.EditingMetrics):
-        taken = list(book.seconds.values()) if isinstance(book, cb.Codebook) else []
+    if metrics is not None:
+        taken = list(codebook.seconds.values()) if codebook is not None else []
         table["reasonedit"] = row(
             metrics.results,
             seconds_per_edit=sum(taken) / len(taken) if taken else None,
-            ms_per_query=timer.ms_per_query if isinstance(timer, cb.QueryTimer) else None,
+            ms_per_query=timer.ms_per_query if timer is not None else None,
         )
     return table
 
@@ -141,9 +143,9 @@ def table_of(results: dict[str, dict[str, Any]]) -> Table:
 
 
 def _stopped(trainer: L.Trainer, folder: Path) -> str:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, cb.Codebook) and callback.memory.edits and callback.path is not None:
-            return f"Interrupted. The {len(callback.memory.edits)} edits made so far are saved in '{callback.path}'."
+    codebook = cb.beside(trainer, cb.Codebook)
+    if codebook is not None and codebook.memory.edits:
+        return f"Interrupted. The {len(codebook.memory.edits)} edits made so far are saved in '{codebook.path}'."
     return f"Interrupted before the first edit; '{folder}' holds the settings only."
 
 
@@ -204,6 +206,6 @@ def _known_keys() -> list[str]:
     from reasonedit.module import VLMModule
 
     parts: list[Any] = [L.Trainer, VLMModule, EditStream, EmbeddedWorld, EmbeddingConfig]
-    parts += [getattr(cb, name) for name in cb.__all__]
+    parts += [getattr(cb, name) for name in cb.__all__ if name != "beside"]
     keys = {key for part in parts for key in inspect.signature(part).parameters}
     return sorted(keys | {"model", "data", "trainer", "seed_everything", "class_path", "init_args"})

@@ -40,5 +40,5 @@ class EditSource(Protocol):
         ...
 
     def probes(self, edits: Sequence[Edit]) -> list[Probe]:
-        """The probes of the edits, those of each edit together. Some of the groups in :data:`KEPT_IF_RIGHT` may be dropped."""
+        """The probes of the edits, those of each edit together; of :data:`KEPT_IF_RIGHT` some may be dropped."""
         ...

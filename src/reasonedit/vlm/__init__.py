@@ -42,13 +42,14 @@ def load_vlm(model: str, *, dtype: str = "auto", **kwargs: Any) -> VLM:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ReasonEditError(
-            f"There is no model '{model}': give 'embedded', a folder with a config.json, or a hub id that can be reached."
+            f"There is no model '{model}': give 'embedded', a folder with a config.json, "
+            "or a hub id that can be reached."
         ) from error
     family = _family(config.model_type, model)
     kind = best_dtype() if dtype == "auto" else getattr(torch, dtype)
     try:
         loaded = AutoModelForImageTextToText.from_pretrained(path, dtype=kind, **kwargs)
-        processor = AutoProcessor.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(path)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise ReasonEditError(f"The model '{model}' cannot be loaded: {error}") from error
     return family(loaded, processor, model)

@@ -66,9 +66,10 @@ class VLM(ABC):
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, name: str) -> None:
-        self.model = model.eval().requires_grad_(False)
-        self.processor = processor
-        self.tokenizer = processor.tokenizer
+        model.requires_grad_(False)
+        self.model: Any = model.eval()  # type: ignore[no-untyped-call]
+        self.processor: Any = processor
+        self.tokenizer: Any = self.processor.tokenizer
         self.name = name
         self._yes_no = [self._first_tokens(word) for word in ("yes", "no")]
         special = {*self.tokenizer.all_special_tokens, self.image_token}
@@ -108,7 +109,7 @@ class VLM(ABC):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.model.device
+        return torch.device(self.model.device)
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -129,7 +130,7 @@ class VLM(ABC):
         return text
 
     def prompt(self, text: str, choices: Sequence[str] | None = None) -> str:
-        """The prompt for a question (with the facts before it, if any) about one image, by the model's chat template."""
+        """The prompt for a question about one image (with the facts before it, if any), by the chat template."""
         text = self.clean(text)
         if choices:
             listed = ", ".join(self.clean(c) for c in choices)
@@ -169,7 +170,7 @@ class VLM(ABC):
         if opened:
             inputs = self._inputs(vision.select(opened), [prompts[i] for i in opened])
             length = inputs["input_ids"].shape[1]
-            generated = self.model.generate(  # type: ignore[operator]
+            generated = self.model.generate(
                 **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=self._pad
             )
             texts = self.tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)
@@ -241,7 +242,10 @@ class VLM(ABC):
         return torch.as_tensor(logits).float().softmax(-1).cpu()
 
     def p_yes(self, vision: Vision, questions: Sequence[str]) -> Tensor:
-        """P("yes") / (P("yes") + P("no")), each summed over its case and leading-space variants (section 2 of the method)."""
+        """P("yes") / (P("yes") + P("no")), each summed over its case and leading-space variants.
+
+        Section 2 of the method (arXiv 2602.02408).
+        """
         probabilities = self.next_token_probabilities(vision, [self.prompt(q) for q in questions])
         yes, no = (probabilities[:, tokens].sum(1) for tokens in self._yes_no)
         return yes / (yes + no)

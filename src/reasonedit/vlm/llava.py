@@ -44,7 +44,7 @@ class LlavaVLM(VLM):
         """The blocks of the vision tower, then the projector."""
         tower = "model.vision_tower"
         blocks = next(n for n, m in self.model.get_submodule(tower).named_modules() if isinstance(m, nn.ModuleList))
-        depth = len(self.model.get_submodule(f"{tower}.{blocks}"))  # type: ignore[arg-type]
+        depth = len(self.model.get_submodule(f"{tower}.{blocks}"))
         return [*(f"{tower}.{blocks}.{i}" for i in range(depth)), "model.multi_modal_projector"]
 
     @torch.inference_mode()
@@ -69,7 +69,7 @@ class LlavaVLM(VLM):
                         f"{', '.join(self.vision_layers)}."
                     ) from error
                 hooks.callback(module.register_forward_pre_hook(keep(name), with_kwargs=True).remove)
-            output = self.model.get_image_features(  # type: ignore[operator]
+            output = self.model.get_image_features(
                 pixel_values=pixels.to(self.device, self.model.dtype), return_dict=True
             )
         features = list(output.pooler_output)
@@ -83,7 +83,7 @@ class LlavaVLM(VLM):
             for prompt, tokens in zip(prompts, vision.features, strict=True)
         ]
         encoded = self.tokenizer(expanded, padding=True, return_tensors="pt", add_special_tokens=False)
-        seen = BaseModelOutputWithPooling(pooler_output=vision.features)
+        seen = BaseModelOutputWithPooling(pooler_output=vision.features)  # type: ignore[arg-type]
         return {
             "input_ids": encoded["input_ids"].to(self.device),
             "attention_mask": encoded["attention_mask"].to(self.device),

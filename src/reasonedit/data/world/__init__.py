@@ -1,1 +1,1 @@
-"""The embedded world: procedural pictures, facts about what they show, exact edits and probes, and a VLM that sees it."""
+"""The embedded world: procedural pictures, facts about what they show, exact probes, and a VLM that sees it."""

@@ -142,7 +142,9 @@ def _stated(rng: random.Random) -> Item:
 
 def _choices(rng: random.Random) -> Item | None:
     """Recognition, knowledge or a fact in context, as multiple choice."""
-    made = rng.choice((partial(_recognise, "colour"), partial(_recognise, "position"), _parameters, partial(_facts, 3)))(rng)
+    made = rng.choice(
+        (partial(_recognise, "colour"), partial(_recognise, "position"), _parameters, partial(_facts, 3))
+    )(rng)
     return made
 
 

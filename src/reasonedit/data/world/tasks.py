@@ -11,21 +11,22 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .facts import HOME, OLD, OWNER, PLACE, REGION, RELATIONS, SECOND_STEP, Relation, state, with_article
+from .facts import HOME, OLD, OWNER, PLACE, REGION, RELATIONS, SECOND_STEP, Relation, state, with_article, words
 from .icons import COLOURS, KNOWN_KINDS
-from .questions import RECOGNITION, Subject, draw_choices, place_words, subjects_of
+from .questions import RECOGNITION, Subject, draw_choices, subjects_of
 from .scenes import POSITIONS, Scene, Thing, neighbours
 
-UNUSUAL: tuple[str, ...] = tuple(
-    "amber apron arch barrel basket beach bridge bronze brush canyon carpet chalk circus cliff coral cotton crater dome "
-    "dust engine feather fence ferry fog fountain gate ginger glacier granite hay honey ice jungle lagoon lantern lava "
-    "linen marble maze meadow mill mint mirror needle nest oasis orchard paint parade pebble pepper pond porch quartz "
-    "quilt reef ribbon roof rope salt sand satin shelf shore slate smoke snow soap spoon steam sugar swamp tar thread "
-    "tile tin trench tunnel valley velvet wagon web well whistle yard zinc baking carving counting digging drawing "
-    "farming guessing juggling knitting mixing painting polishing printing racing sewing skating spinning swimming "
-    "teaching training walking weaving wrestling banker barber clown dancer driver dwarf ghost giant hunter judge knight "
-    "lawyer mayor miner monk nurse pilot poet prince queen scout thief tiger witch wizard bakery bank cellar cinema "
-    "dungeon factory gallery gym hall lab market museum office park prison shop stable theater zoo".split()
+UNUSUAL: tuple[str, ...] = words(
+    "amber apron arch barrel basket beach bridge bronze brush canyon carpet chalk circus cliff coral cotton "
+    "crater dome dust engine feather fence ferry fog fountain gate ginger glacier granite hay honey ice jungle "
+    "lagoon lantern lava linen marble maze meadow mill mint mirror needle nest oasis orchard paint parade pebble "
+    "pepper pond porch quartz quilt reef ribbon roof rope salt sand satin shelf shore slate smoke snow soap spoon "
+    "steam sugar swamp tar thread tile tin trench tunnel valley velvet wagon web well whistle yard zinc baking "
+    "carving counting digging drawing farming guessing juggling knitting mixing painting polishing printing "
+    "racing sewing skating spinning swimming teaching training walking weaving wrestling banker barber clown "
+    "dancer driver dwarf ghost giant hunter judge knight lawyer mayor miner monk nurse pilot poet prince queen "
+    "scout thief tiger witch wizard bakery bank cellar cinema dungeon factory gallery gym hall lab market museum "
+    "office park prison shop stable theater zoo"
 )
 """Values outside every table: facts about them can only be read."""
 
@@ -74,7 +75,7 @@ def held_out(kind: str, value: str) -> bool:
 
 
 def random_value(rng: random.Random, kind: str, relation: Relation, *, test: bool) -> str:
-    """A value for a context: in a test one never paired with this kind in training; in training often an unusual word."""
+    """A value for a context: in a test one never paired with this kind in training, else often an unusual word."""
     if not test and rng.random() < 0.3:
         return rng.choice(UNUSUAL)
     old = OLD.of_kind.get(kind, {}).get(relation.name)
@@ -177,7 +178,11 @@ def which(rng: random.Random, scene: Scene, context: Context, thing: Thing, rela
     if sum(context.value(t.kind, relation.name) == value for t in scene.things) > 1:
         return None
     told = (thing.kind, relation.name) in context.of_kind
-    return Task("reversed_context" if told else "reversed_parameters", rng.choice(relation.reversed_asks).format(v=value), thing.kind)
+    return Task(
+        "reversed_context" if told else "reversed_parameters",
+        rng.choice(relation.reversed_asks).format(v=value),
+        thing.kind,
+    )
 
 
 def show(sentence: str) -> str:
@@ -253,6 +258,3 @@ def pool_of(task: Task) -> Sequence[str]:
         if task.answer in values:
             return values
     return UNUSUAL
-
-
-__all__ = ["UNUSUAL", "Context", "Task", "place_words"]

@@ -1,0 +1,226 @@
+"""The command line as a user meets it: what it prints, what it writes, and one clear sentence for bad input."""
+
+import errno
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from helpers.tiny import picture
+
+from reasonedit.cli import COMMANDS, main
+from reasonedit.runs import new_folder, row
+
+
+def fails(capsys, *arguments, status=1):
+    """The one line that a failing call prints."""
+    assert main([str(a) for a in arguments]) == status
+    lines = [line for line in capsys.readouterr().err.strip().splitlines() if line.startswith("reasonedit:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_help_and_import_are_light():
+    code = (
+        "import sys, reasonedit, reasonedit.cli\n"
+        "try:\n    reasonedit.cli.main(['--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'lightning', 'transformers', 'numpy', 'faiss'}))"
+    )
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")  # none of the heavy packages was imported
+    assert all(name in done.stdout for name in COMMANDS)
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"reasonedit {command}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["dmeo"])
+    assert stop.value.code == 2
+    assert "invalid choice: 'dmeo'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """One run of the demo, smaller, by the embedded VLM; what it printed and where it wrote."""
+    folder = tmp_path_factory.mktemp("demo")
+    call = [sys.executable, "-m", "reasonedit.cli", "demo", "--edits", "6", "--out", str(folder / "run")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done.stdout
+
+
+def test_the_demo_tells_a_story_and_a_table(demo):
+    folder, said = demo
+    for words in (
+        "One of the mistakes",
+        "because",
+        "Another picture, corrected by the same reasoning",
+        "What to try next",
+    ):
+        assert words in said
+    assert re.search(r"unedited +0\.00", said)
+    assert re.search(r"ReasonEdit +[01]\.\d\d", said)
+    assert (folder / "story" / "mistake.png").is_file()
+    assert (folder / "story" / "other.png").is_file()
+
+
+def test_the_demo_writes_a_folder_that_says_what_made_it(demo):
+    folder, _ = demo
+    table = json.loads((folder / "metrics.json").read_text())
+    rows = pq.read_table(folder / "predictions.parquet").to_pylist()
+    assert set(table) == {"unedited", "reasonedit"}
+    for group in ("rel", "t_gen", "i_gen", "r_gen", "coe_gen", "loc"):
+        mine = [r["right"] for r in rows if r["group"] == group]
+        assert table["reasonedit"][f"{group}_samples"] == len(mine) == table["unedited"][f"{group}_samples"] > 0
+        assert table["reasonedit"][group] == pytest.approx(sum(mine) / len(mine), abs=1e-3)
+    assert table["unedited"]["rel"] == 0
+    assert table["unedited"]["loc"] == 1
+    assert table["unedited"]["seconds_per_edit"] is None
+    assert table["reasonedit"]["seconds_per_edit"] > 0
+    assert table["reasonedit"]["ms_per_query"] > 0
+    versions = json.loads((folder / "versions.json").read_text())
+    assert versions["seed"] == 0
+    assert "torch" in versions
+    assert "EmbeddedWorld" in (folder / "config.yaml").read_text()
+    assert list((folder / "tensorboard").glob("events*"))
+
+
+def test_edits_make_the_embedded_vlm_better(demo):
+    table = json.loads((demo[0] / "metrics.json").read_text())
+    assert table["reasonedit"]["rel"] >= 0.8
+    for group in ("t_gen", "i_gen", "coe_gen", "r_gen"):
+        assert table["reasonedit"][group] > table["unedited"][group] + 0.2
+
+
+def test_a_run_is_repeated_from_the_config_it_wrote(demo, tmp_path):
+    folder, _ = demo
+    assert main(["run", "--config", str(folder / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
+    first, again = (json.loads((f / "metrics.json").read_text()) for f in (folder, tmp_path / "again"))
+    for name in ("unedited", "reasonedit"):
+        timed = ("seconds_per_edit", "ms_per_query")
+        assert {k: v for k, v in first[name].items() if k not in timed} == {
+            k: v for k, v in again[name].items() if k not in timed
+        }
+
+
+def test_edit_and_ask_share_a_codebook(demo, tmp_path, capsys):
+    folder, _ = demo
+    image, book = folder / "story" / "mistake.png", tmp_path / "book"
+    question = "What is the secret name of this picture?"
+    call = [
+        "edit",
+        image,
+        question,
+        "--answer",
+        "Zanzibar",
+        "--reasoning",
+        "The picture is called Zanzibar. It is old.",
+    ]
+    assert main([str(a) for a in [*call, "--codebook", book]]) == 0
+    assert "holds 1 edits" in capsys.readouterr().out
+    assert main(["ask", str(image), question, "--codebook", str(book)]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[0] == "Zanzibar"
+    assert f"0.000  The answer to '{question}' is Zanzibar." in said
+    assert main([str(a) for a in [*call, "--codebook", book]]) == 0
+    assert "holds 2 edits" in capsys.readouterr().out
+    assert "leave --model out" in fails(capsys, *call, "--codebook", book, "--model", "embedded")
+
+
+def test_bad_input_is_one_clear_sentence(tmp_path, capsys):
+    image, empty = tmp_path / "a.png", tmp_path / "empty.png"
+    picture(0).save(image)
+    empty.write_bytes(b"")
+    book = ["--codebook", tmp_path / "book"]
+    edit = ["--answer", "a", "--reasoning", "b.", *book]
+    assert "no image file" in fails(capsys, "ask", tmp_path / "none.png", "What?", *book)
+    assert "is empty (zero bytes)" in fails(capsys, "ask", empty, "What?", *book)
+    assert "The question is empty" in fails(capsys, "ask", image, "  ", *book)
+    assert "There is no codebook in" in fails(capsys, "ask", image, "What?", *book)
+    assert "The question is empty" in fails(capsys, "edit", image, "", *edit)
+    assert "'a' is not among the choices" in fails(capsys, "edit", image, "What?", *edit, "--choices", "b", "c")
+    assert "The reasoning is empty" in fails(capsys, "edit", image, "What?", "--answer", "a", "--reasoning", " ", *book)
+    assert "There is no model 'no/model'" in fails(capsys, "edit", image, "What?", *edit, "--model", "no/model")
+    assert not (tmp_path / "book").exists()
+    assert "There is no config file 'none.yaml'" in fails(capsys, "run", "--config", "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("trainer:", "trianer:", "'trianer' that nothing expects. Did you mean 'trainer'?"),
+        (
+            "batch_size: 8",
+            "batch_sise: 8",
+            "'data.init_args.batch_sise' that nothing expects. Did you mean 'batch_size'?",
+        ),
+        ("preset: demo", "presett: demo", "Did you mean 'preset'?"),
+        ("percentile: 10.0", "percentil: 10.0", "Did you mean 'percentile'?"),
+        ("  devices: 1", "  devises: 1", "Did you mean 'devices'?"),
+        ("preset: demo", "preset: demi", "There is no preset 'demi' of the embedded world"),
+        ("batch_size: 8", "batch_size: 0", "batch_size must be 1 or more"),
+        ("model: embedded", "model: nowhere/at-all", "There is no model 'nowhere/at-all'"),
+        ("batch_size: 8", "batch_size: many", "batch_size"),
+    ],
+)
+def test_a_wrong_config_is_one_clear_sentence(old, new, said, tmp_path, capsys):
+    from reasonedit.commands.run import config_path
+
+    text = config_path("configs/demo.yaml").read_text()
+    assert old in text
+    config = tmp_path / "mine.yaml"
+    config.write_text(text.replace(old, new, 1))
+    assert said in fails(capsys, "run", "--config", config, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_results_folder_that_exists_is_kept(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "kept.txt").write_text("here")
+    assert new_folder(tmp_path / "run") == tmp_path / "run-2"
+    assert new_folder(tmp_path / "run") == tmp_path / "run-3"
+    assert (tmp_path / "run" / "kept.txt").read_text() == "here"
+
+
+def test_a_full_disk_is_one_clear_sentence(tmp_path, capsys, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device", "world.png")
+
+    monkeypatch.setattr("PIL.Image.Image.save", full)
+    assert "No space is left on the disk (world.png)" in fails(capsys, "world", "show", "--out", tmp_path / "world.png")
+
+
+def test_a_row_says_how_many_samples_each_share_has():
+    made = row({"rel": (0.5, 4)}, seconds_per_edit=None, ms_per_query=3.0)
+    assert (made["rel"], made["rel_samples"], made["loc"], made["loc_samples"]) == (0.5, 4, None, 0)
+    assert (made["seconds_per_edit"], made["ms_per_query"]) == (None, 3.0)
+
+
+def test_the_world_is_shown(tmp_path, capsys):
+    assert main(["world", "show", "--out", str(tmp_path / "world.png")]) == 0
+    assert (tmp_path / "world.png").stat().st_size > 10_000
+
+
+def test_without_wheel_and_hub_the_vlm_says_how_to_get_it(monkeypatch):
+    import torch
+
+    from reasonedit import ReasonEditError
+    from reasonedit.data.world import base_lm
+
+    monkeypatch.setattr(base_lm, "wheel_folder", lambda: None)
+    monkeypatch.setattr(base_lm, "HUB_ID", "no-one/no-model")
+    with pytest.raises(ReasonEditError, match="run 'reasonedit world fetch-lm'"):
+        base_lm.load_language_model(torch.float32)
