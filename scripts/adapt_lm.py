@@ -168,9 +168,10 @@ class Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/embedded_vlm"), help="folder with tower.safetensors")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1550)
     parser.add_argument("--images", type=int, default=4, help="rows with a picture in a step")
-    parser.add_argument("--texts", type=int, default=1, help="rows without a picture in a step")
+    parser.add_argument("--texts", type=int, default=1, help="rows without a picture in a step …")
+    parser.add_argument("--text-steps", type=int, default=700, help="… of the first steps; later rows all have one")
     parser.add_argument("--length", type=int, default=320, help="tokens of a row")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -204,7 +205,9 @@ def main() -> None:
         rest = (args.steps - step) / (args.cooldown * args.steps)
         for g in optimiser.param_groups:
             g["lr"] = args.lr * min(1.0, (step + 1) / 30, max(0.02, rest))
-        loss, outcome = trainer.loss(*trainer.batch(random.Random(f"{args.seed}-{step}"), args.images, args.texts))
+        texts = args.texts if step < args.text_steps else 0
+        rows = trainer.batch(random.Random(f"{args.seed}-{step}"), args.images + args.texts - texts, texts)
+        loss, outcome = trainer.loss(*rows)
         loss.backward()
         nn.utils.clip_grad_norm_(trainer.parameters, 1.0)
         optimiser.step()

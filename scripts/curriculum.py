@@ -184,6 +184,40 @@ def stated_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     return context.text, tested
 
 
+def elsewhere_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
+    """Facts and answers that belong to other pictures, as a search among many edits brings them."""
+    context = Context()
+    thing, relation = rng.choice(scene.things), _relation(rng)
+    subject = tasks.draw_subject(rng, scene, thing, whole=whole)
+    mine = {s.text for s in tasks.subjects_of(scene, thing, whole=whole)} | {subject.text, f"the {thing.kind}"}
+    visible = {t.kind for t in scene.things}
+    others = [k for k in KNOWN_KINDS if k not in visible]
+    for _ in range(rng.randint(2, 5)):
+        r, asked = rng.random(), relation if rng.random() < 0.6 else _relation(rng)
+        if r < 0.3:
+            context.sentences.append(_other_answer(rng, asked, mine))
+        elif r < 0.45:  # of something that is spoken of in the same way, but asked something else
+            other = rng.choice([x for x in RELATIONS.values() if x is not relation])
+            question = rng.choice(other.asks).format(s=subject.text)
+            context.sentences.append(f"The answer to '{question}' is {rng.choice(other.values)}.")
+        elif r < 0.65:
+            colour = rng.choice([t.colour for t in scene.things] if rng.random() < 0.6 else list(COLOURS))
+            name = rng.choice(others if rng.random() < 0.7 else UNUSUAL)
+            context.sentences.append(Subject("colour", f"the {colour} object").seen_as(name))
+        else:
+            name = rng.choice(others if rng.random() < 0.7 else UNUSUAL)
+            context.tell(rng, asked, name, rng.choice(asked.values))
+    asks: list[Task | None] = [
+        Task("elsewhere", rng.choice(relation.asks).format(s=subject.text), OLD.of_kind[thing.kind][relation.name]),
+        tasks.recognise(rng, scene, rng.choice(_RECOGNITION), whole=whole),
+    ]
+    if rng.random() < 0.4 and (question := tasks.which(rng, scene, Context(), thing, relation)):
+        told = OLD.of_kind[thing.kind][relation.name]
+        if told not in context.of_kind.values():
+            asks.append(question)
+    return context.text, [t for t in asks if t]
+
+
 def unknown_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     """A thing of a kind never seen before, which the context names and speaks of."""
     context = Context()
@@ -214,12 +248,12 @@ def unknown_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
         asked.append(Task("unknown_two_step", rng.choice(step.asks).format(s=rng.choice(subjects).text), second))
     if value not in {context.value(t.kind, relation.name) for t in known}:
         asked.append(Task("unknown_reversed", rng.choice(relation.reversed_asks).format(v=value), name))
-    if known:
-        other = rng.choice(known)
-        about = f"the {other.colour} object"
-        asked.append(
-            Task("unknown_beside", rng.choice(relation.asks).format(s=about), context.value(other.kind, relation.name))
-        )
+    for other in rng.sample(known, min(2, len(known))):
+        about = rng.choice(tasks.subjects_of(scene, other, whole=whole)).text
+        if RANDOM in about:  # beside the thing that has no name
+            about = f"the {other.colour} object"
+        value_of_it = context.value(other.kind, relation.name)
+        asked.append(Task("unknown_beside", rng.choice(relation.asks).format(s=about), value_of_it))
     return context.text, list({t.question: t for t in asked}.values())
 
 
@@ -260,8 +294,9 @@ def group(rng: random.Random, scene: Scene, whole: bool) -> Group:
         return plain_group(rng, scene, whole)
     if any(t.kind.startswith(RANDOM) for t in scene.things):
         return unknown_group(rng, scene, whole)
-    makers: list[Callable[[random.Random, Scene, bool], Group]] = [plain_group, context_group, stated_group, free_group]
-    return rng.choices(makers, (0.40, 0.34, 0.11, 0.15))[0](rng, scene, whole)
+    makers: list[Callable[[random.Random, Scene, bool], Group]]
+    makers = [plain_group, context_group, stated_group, free_group, elsewhere_group]
+    return rng.choices(makers, (0.38, 0.28, 0.10, 0.10, 0.14))[0](rng, scene, whole)
 
 
 def text_group(rng: random.Random) -> Group:

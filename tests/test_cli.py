@@ -28,7 +28,8 @@ def test_help_and_import_are_light():
         "import sys, reasonedit, reasonedit.cli\n"
         "try:\n    reasonedit.cli.main(['--help'])\n"
         "except SystemExit:\n    pass\n"
-        "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'lightning', 'transformers', 'numpy', 'faiss'}))"
+        "heavy = {'torch', 'lightning', 'transformers', 'numpy', 'faiss'}\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & heavy))"
     )
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -75,6 +76,7 @@ def test_the_demo_tells_a_story_and_a_table(demo):
     assert re.search(r"ReasonEdit +[01]\.\d\d", said)
     assert (folder / "story" / "mistake.png").is_file()
     assert (folder / "story" / "other.png").is_file()
+    assert (folder / "story" / "story.png").is_file()
 
 
 def test_the_demo_writes_a_folder_that_says_what_made_it(demo):
@@ -165,7 +167,7 @@ def test_bad_input_is_one_clear_sentence(tmp_path, capsys):
         (
             "batch_size: 8",
             "batch_sise: 8",
-            "'data.init_args.batch_sise' that nothing expects. Did you mean 'batch_size'?",
+            "'batch_sise' that nothing expects. Did you mean 'batch_size'?",
         ),
         ("preset: demo", "presett: demo", "Did you mean 'preset'?"),
         ("percentile: 10.0", "percentil: 10.0", "Did you mean 'percentile'?"),
@@ -173,7 +175,12 @@ def test_bad_input_is_one_clear_sentence(tmp_path, capsys):
         ("preset: demo", "preset: demi", "There is no preset 'demi' of the embedded world"),
         ("batch_size: 8", "batch_size: 0", "batch_size must be 1 or more"),
         ("model: embedded", "model: nowhere/at-all", "There is no model 'nowhere/at-all'"),
-        ("batch_size: 8", "batch_size: many", "batch_size"),
+        ("batch_size: 8", "batch_size: many", "batch_size: Expected a <class 'int'>. Got value: many"),
+        (
+            "reasonedit.EditStream",
+            "reasonedit.EditStrem",
+            "'reasonedit.EditStrem': module 'reasonedit' has no attribute",
+        ),
     ],
 )
 def test_a_wrong_config_is_one_clear_sentence(old, new, said, tmp_path, capsys):

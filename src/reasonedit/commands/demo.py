@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 import reasonedit.callbacks as cb
+from reasonedit.cards import Corrected, draw_story
 from reasonedit.data.source import Probe
 from reasonedit.data.stream import EditStream
 from reasonedit.edits import Edit
@@ -81,6 +82,8 @@ def _story(run: Run) -> None:
     pictures.mkdir(exist_ok=True)
     edit.image.resize((384, 384)).save(pictures / "mistake.png")
     other.query.image.resize((384, 384)).save(pictures / "other.png")
+    seen = [Corrected(p.query, before[p.query.id], after[p.query.id]["answer"]) for p in (mistake, other)]
+    draw_story(edit, seen[0], seen[1]).save(pictures / "story.png")
     reasons = "\n               ".join(edit.reasoning)
     _console.print(
         "[bold]One of the mistakes[/bold]\n"
@@ -94,7 +97,8 @@ def _story(run: Run) -> None:
         f"  picture      {pictures / 'other.png'}\n"
         f"  question     {other.query.question}\n"
         f"  before       [red]{before[other.query.id]}[/red]\n"
-        f"  after        [green]{after[other.query.id]['answer']}[/green]"
+        f"  after        [green]{after[other.query.id]['answer']}[/green]\n"
+        f"  (both in one picture: {pictures / 'story.png'})"
     )
 
 

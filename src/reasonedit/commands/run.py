@@ -185,17 +185,22 @@ def _parse(path: Path, folder: Path, overrides: list[str]) -> LightningCLI:
 
 def _explain(path: Path, message: str) -> str:
     """One sentence from jsonargparse's message; for a misspelt key, the nearest one that exists."""
+    unknown = re.search(r"[Oo]ption '([\w.]+)'|[Kk]ey '([\w.]+)' is not", message)
+    if unknown is not None:
+        name, known = unknown.group(1) or unknown.group(2), _known_keys()
+        wrong = next((part for part in name.split(".") if part not in known), name)
+        near = difflib.get_close_matches(wrong, known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return f"The config '{path}' has a key '{wrong}' that nothing expects.{hint}"
+    # Of nested messages the innermost says most.
+    reasons = re.findall(r'Parser key "([\w.]+)":\s+((?:Expected|Invalid|Problem)[^\n]*)', message)
+    reasons += re.findall(r"Problem with given class_path ('[\w.]+'):\s+([^\n]*)", message)
+    reasons = [(what, why) for what, why in reasons if not why.startswith(("Parser key", "Problem"))]
+    if reasons:
+        what, why = reasons[-1]
+        return f"The config '{path}' cannot be used: {what}: {why}"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    unknown = re.search(r"(?:Key|Option|key|option) '([\w.]+)' is not (?:expected|accepted)", message) or re.search(
-        r"Unrecognized arguments?: --([\w.]+)", message
-    )
-    text = f"The config '{path}' cannot be used: {lines[0] if lines else message}"
-    if unknown is None:
-        return text
-    wrong = unknown.group(1).split(".")[-1]
-    near = difflib.get_close_matches(wrong, _known_keys(), n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"The config '{path}' has a key '{unknown.group(1)}' that nothing expects.{hint}"
+    return f"The config '{path}' cannot be used: {' '.join(lines[:2])}"
 
 
 def _known_keys() -> list[str]:
