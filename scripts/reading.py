@@ -104,6 +104,14 @@ RELATIONS: list[tuple[str, list[str], list[str]]] = [
     ("verb", ["{S} teaches children {x}.", "Children learn {x} from {s}."], ["What does {s} teach children?", "What do children learn from {s}?"]),
     ("town", ["The best {k} comes from {x}.", "In {x} they make the best {k}."], ["Where does the best {k} come from?", "Where do they make the best {k}?"]),
     ("name", ["The song about {s} is by {x}.", "{x} wrote a song about {s}."], ["Who wrote a song about {s}?", "Whose song is about {s}?"]),
+    ("time", ["{S} works for {x}.", "For {x} {s} keeps working."], ["How long does {s} work?", "For how long does {s} keep working?"]),
+    ("time", ["Cleaning {s} takes {x}.", "It takes {x} to clean {s}."], ["How long does cleaning {s} take?", "How long does it take to clean {s}?"]),
+    ("long", ["{S} was photographed by {x}.", "{x} photographed {s}."], ["Who photographed {s}?", "By whom was {s} photographed?"]),
+    ("long", ["{S} is painted on {x}.", "On {x} there is a painting of {s}."], ["What is {s} painted on?", "On what is {s} painted?"]),
+    ("when", ["{S} was washed {x}.", "People washed {s} {x}."], ["When was {s} washed?", "When did people wash {s}?"]),
+    ("when", ["{S} looks best {x}.", "It is {x} that {s} looks best."], ["When does {s} look best?", "When is it that {s} looks best?"]),
+    ("where", ["{S} was dropped {x}.", "Somebody dropped {s} {x}."], ["Where was {s} dropped?", "Where did somebody drop {s}?"]),
+    ("where", ["Tourists take pictures of {s} {x}.", "{S} is photographed {x}."], ["Where do tourists take pictures of {s}?", "Where is {s} photographed?"]),
     ("word", ["The secret word for {s} is {x}.", "Spies call {s} {x}."], ["What is the secret word for {s}?", "What do spies call {s}?"]),
     ("word", ["In the old language, {s} is called {x}.", "The old word for {s} is {x}."], ["What is {s} called in the old language?", "What is the old word for {s}?"]),
     ("word", ["The brand of {s} is {x}.", "{S} carries the brand {x}."], ["What is the brand of {s}?", "Which brand does {s} carry?"]),
@@ -139,6 +147,24 @@ def filler(rng: random.Random, sort: str) -> str:
         if style < 0.6:
             return f"the {rng.choice(_ADJECTIVES)} {noun}"
         return f"the {noun}" if style < 0.8 else f"the {noun} of {rng.choice([*_FIRST, _word(rng)])}"
+    if sort == "time":
+        return f"{rng.choice(_NUMBERS).replace('_', ' ')} {rng.choice(('minutes', 'hours', 'days', 'weeks', 'months'))}"
+    if sort == "when":
+        hour = rng.choice(("noon", "dawn", "dusk", "night", "six o'clock", "half past nine"))
+        part = rng.choice(("first", "second", "third", "last"))
+        month, noun = rng.choice(_MONTHS), rng.choice(_NOUNS)
+        styles = (f"at {hour}", f"on the {part} {rng.choice(_DAYS)} of {month}", f"in the {part} days of {month}")
+        return rng.choice((*styles, f"before the {noun} was built", f"{rng.choice(('once', 'twice'))} a year"))
+    if sort in ("where", "long"):
+        noun, other = rng.choice(_NOUNS), rng.choice(_NOUNS)
+        ends = (
+            f"of the {other}",
+            f"from {_word(rng)}",
+            f"of {rng.choice(_FIRST)}",
+            f"with the {rng.choice(_ADJECTIVES)} {other}",
+        )
+        place = f"the {rng.choice((*_ADJECTIVES, 'first', 'second', 'third'))} {noun} {rng.choice(ends)}"
+        return place if sort == "long" else f"{rng.choice(('near', 'behind', 'in', 'under', 'on'))} {place}"
     if sort == "animal":
         return f"{rng.choice(_ANIMALS)}s"
     return rng.choice({"food": _FOODS, "day": _DAYS, "month": _MONTHS, "adjective": _ADJECTIVES, "verb": _VERBS}[sort])

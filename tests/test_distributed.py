@@ -39,7 +39,8 @@ metrics = EditingMetrics()
 quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
 trainer = L.Trainer(
     accelerator="cpu", devices=2, strategy="ddp",
-    callbacks=[{extra}Retriever({book!r}, k=1, percentile=5), metrics, PredictionWriter({out!r} + "/p.parquet")], **quiet,
+    callbacks=[{extra}Retriever({book!r}, k=1, percentile=5), metrics, PredictionWriter({out!r} + "/p.parquet")],
+    **quiet,
 )
 vlm = VLMModule({model!r}, dtype="float32").vlm
 trainer.predict(Echo(vlm), DataLoader(batches, batch_size=None, collate_fn=dict))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -149,7 +150,7 @@ def _choices(rng: random.Random) -> Item | None:
 
 
 @lru_cache(1)
-def _page() -> list[dict[str, str]]:
+def _page() -> list[dict[str, Any]]:
     path = Path(__file__).parent / "free_english.json"
     return list(json.loads(path.read_text()))
 
@@ -162,7 +163,8 @@ def _hand_written(rng: random.Random) -> Item:
     told = [entry["fact"], *(e["fact"] for e in rng.sample(others, rng.randint(0, 2)))]
     rng.shuffle(told)
     subject = Subject("colour", f"the {thing.colour} object")
-    return scene.render(), " ".join(told), Task("free", entry["question"].format(s=subject.text), entry["answer"])
+    first, *also = entry["answers"]
+    return scene.render(), " ".join(told), Task("free", entry["question"].format(s=subject.text), first, tuple(also))
 
 
 ABILITIES: tuple[Ability, ...] = (
@@ -225,4 +227,6 @@ def measure(vlm: VLM, ability: Ability, count: int, seed: int = 0, batch_size: i
 
 
 def _count(answers: list[str], batch: list[Item]) -> int:
-    return sum(matches(a, t.answer) for a, (_, _, t) in zip(answers, batch, strict=True))
+    return sum(
+        any(matches(a, right) for right in (t.answer, *t.also)) for a, (_, _, t) in zip(answers, batch, strict=True)
+    )

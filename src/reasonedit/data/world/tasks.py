@@ -38,6 +38,8 @@ class Task:
     ability: str
     question: str
     answer: str
+    also: tuple[str, ...] = ()
+    """Other answers that are as good."""
 
 
 @dataclass
@@ -119,23 +121,24 @@ def add_facts(
 
 def recognise(rng: random.Random, scene: Scene, style: str, *, whole: bool = True) -> Task | None:
     """A question of recognition: ``style`` is colour, position, next, alone, colour_of, where or beside."""
-    thing = rng.choice(scene.things)
     if style in ("colour", "position", "next", "alone"):
-        found = [s for s in subjects_of(scene, thing, whole=whole) if s.style == style]
+        found = [(t, s) for t in scene.things for s in subjects_of(scene, t, whole=whole) if s.style == style]
         if not found:
             return None
-        question = rng.choice(RECOGNITION["what"]).format(s=rng.choice(found).text)
-        return Task(f"recognise_{'next' if style == 'next' else style}", question, thing.kind)
+        thing, subject = rng.choice(found)
+        return Task(f"recognise_{style}", rng.choice(RECOGNITION["what"]).format(s=subject.text), thing.kind)
+    thing = rng.choice(scene.things)
     if style == "colour_of":
         return Task("recognise_colour_of", rng.choice(RECOGNITION["colour"]).format(k=thing.kind), thing.colour)
     if not whole:
         return None
     if style == "where":
         return Task("recognise_where", rng.choice(RECOGNITION["where"]).format(k=thing.kind), thing.position)
-    beside = neighbours(scene, thing)
-    if len(beside) != 1:
+    pairs = [(t, near[0]) for t in scene.things if len(near := neighbours(scene, t)) == 1]
+    if not pairs:
         return None
-    return Task("recognise_next", rng.choice(RECOGNITION["next"]).format(k=thing.kind), beside[0].kind)
+    thing, near_one = rng.choice(pairs)
+    return Task("recognise_next", rng.choice(RECOGNITION["next"]).format(k=thing.kind), near_one.kind)
 
 
 def draw_subject(rng: random.Random, scene: Scene, thing: Thing, *, whole: bool, named: float = 0.15) -> Subject:
