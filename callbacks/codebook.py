@@ -16,6 +16,8 @@ from reasonedit.edits import Edit
 from reasonedit.embedding import DualEmbedder, EmbeddingConfig
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
+from reasonedit.retrieval import DEFAULT_K, DEFAULT_PERCENTILE
+from reasonedit.vlm import VLM, Vision
 
 from .batch import answers_of, column
 from .beside import beside
@@ -38,6 +40,7 @@ class Codebook(L.Callback):
 
     Attributes:
         memory: The codebook itself.
+        settings: K and percentile a retriever uses that is given none.
         seconds: Time each edit took, in seconds, by its id.
     """
 
@@ -56,8 +59,8 @@ class Codebook(L.Callback):
         self.embedder: DualEmbedder | None = None
         self.seconds: dict[str, float] = {}
         self._fingerprint: dict[str, Any] | None = None
-        self._settings: dict[str, Any] = {}
-        self._saved = 0  # edits that are in the folder already
+        self.settings: dict[str, Any] = {"k": DEFAULT_K, "percentile": DEFAULT_PERCENTILE}
+        self._saved: int | None = None  # edits that are in the folder already; None while it is not ours
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], image_key: str = "images") -> Codebook:
@@ -69,19 +72,32 @@ class Codebook(L.Callback):
         memory, fingerprint, config = EditMemory.load(path)
         embedding = EmbeddingConfig(fingerprint["layer"], fingerprint["text_weight"], fingerprint["encoder"])
         callback = cls(path, embedding, config["model"], image_key)
-        callback.memory, callback._fingerprint, callback._settings = memory, fingerprint, config
+        callback.memory, callback._fingerprint = memory, fingerprint
+        callback.settings = {"k": config["k"], "percentile": config["percentile"]}
         callback._saved = len(memory.edits)
         return callback
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the embedder; refuse a saved codebook that another one made, and streams on several devices."""
+        """Find the embedder.
+
+        Raises:
+            ReasonEditError: The keys were made by another model, the folder holds another codebook, or edits would be
+                written on several devices.
+        """
         if trainer.world_size > 1 and self in trainer.callbacks:  # type: ignore[attr-defined]
             raise ReasonEditError("Edits can be written on one device only for now: use devices=1.")
-        if self.embedder is not None and self.embedder.vlm is getattr(pl_module, "vlm", self.embedder.vlm):
+        if self._saved is None and self.path is not None and (self.path / "codebook.json").exists():
+            raise ReasonEditError(
+                f"There is a codebook in '{self.path}' already: go on with it by Codebook.load('{self.path}'), "
+                "or name another folder."
+            )
+        theirs = getattr(pl_module, "vlm", None)
+        if self.embedder is not None and (not isinstance(theirs, VLM) or theirs is self.embedder.vlm):
             return  # set up already, by a retriever or in an earlier run
         self.embedder = embedder_for(pl_module, self.embedding, self.model)
-        if self._fingerprint is not None:
+        if self._fingerprint is not None and len(self.memory):
             check_fingerprint(self._fingerprint, self.embedder.fingerprint, self.path or "")
+        self._fingerprint = self.embedder.fingerprint
 
     def on_predict_batch_end(
         self,
@@ -96,7 +112,8 @@ class Codebook(L.Callback):
         if not isinstance(batch, dict) or not any(batch.get("edits") or ()):
             return
         for i, (edit, answer) in enumerate(zip(batch["edits"], answers_of(outputs), strict=True)):
-            if edit is not None and not matches(answer, edit.answer):
+            # An edit that is there already, from an earlier run of the same stream, is not written twice.
+            if edit is not None and edit.id not in self.memory.edits and not matches(answer, edit.answer):
                 self._write(edit, i, batch)
 
     def _write(self, edit: Edit, row: int, batch: dict[str, Any]) -> None:
@@ -104,7 +121,7 @@ class Codebook(L.Callback):
         start = time.perf_counter()
         texts = [text for text, _ in entries_of(edit)]
         vision = batch.get("vision")
-        if vision is None or self.embedder.layer not in vision.layers:
+        if not isinstance(vision, Vision) or self.embedder.layer not in vision.layers:
             vision, row = self.embedder.see([column(batch, self.image_key, self)[row]]), 0
         self.memory.write(edit, self.embedder.embed(vision.select([row] * len(texts)), texts))
         self.seconds[edit.id] = time.perf_counter() - start
@@ -115,8 +132,13 @@ class Codebook(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what was edited so far, and say where."""
-        if self.path is not None and len(self.memory.edits) > self._saved:
+        if self.path is None or len(self.memory.edits) <= (self._saved or 0):
+            return
+        try:
             self.save(trainer)
+        except ReasonEditError:  # the other callbacks have things to save too
+            _log.exception("The run stopped early, and its edits cannot be saved.")
+        else:
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
 
     def save(self, trainer: L.Trainer) -> None:
@@ -130,8 +152,7 @@ class Codebook(L.Callback):
         if self.path is None or self.embedder is None or len(self.memory.edits) == self._saved:
             return
         retriever = beside(trainer, Retriever)
-        settings = {"k": 5, "percentile": 10.0, **self._settings, "model": self.embedder.vlm.name}
-        if retriever is not None:
-            settings |= {"k": retriever.k, "percentile": retriever.percentile}
+        used = self.settings if retriever is None else {"k": retriever.k, "percentile": retriever.percentile}
+        settings = {**used, "model": self.embedder.vlm.name}
         self.memory.save(self.path, self.embedder.fingerprint, settings)
         self._saved = len(self.memory.edits)

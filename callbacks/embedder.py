@@ -28,4 +28,5 @@ def embedder_for(pl_module: L.LightningModule, config: EmbeddingConfig | None, m
                 "give the callback model=… to say which one embeds images and questions."
             )
         vlm = load_vlm(model)
+        vlm.model.to(pl_module.device)
     return DualEmbedder(vlm, config)

@@ -50,7 +50,8 @@ class EditingMetrics(L.Callback):
         if not isinstance(batch, dict):
             return
         edits = sum(e is not None for e in batch.get("edits") or ())
-        if edits and self._asked:  # edits after probes: a round is over
+        # Edits after probes: a round is over. Ranks may see different batches, so they only sync at the end.
+        if edits and self._asked and trainer.world_size == 1:
             self._log(trainer)
         if batch.get("targets") and batch.get("groups"):
             self.metrics.update(answers_of(outputs), batch["targets"], batch["groups"])

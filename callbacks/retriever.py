@@ -10,7 +10,8 @@ import lightning as L
 from reasonedit.codebook import EditMemory
 from reasonedit.embedding import DualEmbedder
 from reasonedit.errors import ReasonEditError
-from reasonedit.retrieval import FactRetriever, with_facts
+from reasonedit.retrieval import DEFAULT_K, DEFAULT_PERCENTILE, FactRetriever, with_facts
+from reasonedit.vlm import Vision
 
 from .batch import column
 from .beside import beside
@@ -24,8 +25,8 @@ class Retriever(L.Callback):
 
     Args:
         codebook: Folder of a saved codebook; not needed beside a ``Codebook`` callback.
-        k: K, the number of nearest keys.
-        percentile: p of the rejection gate.
+        k: K, the number of nearest keys; that of the saved codebook, else 5, when not given.
+        percentile: p of the rejection gate; that of the saved codebook, else 10, when not given.
         image_key: Key of the images in a batch.
         prompt_key: Key of the questions in a batch.
 
@@ -36,17 +37,18 @@ class Retriever(L.Callback):
     def __init__(
         self,
         codebook: str | os.PathLike[str] | None = None,
-        k: int = 5,
-        percentile: float = 10.0,
+        k: int | None = None,
+        percentile: float | None = None,
         image_key: str = "images",
         prompt_key: str = "prompts",
     ) -> None:
-        self.k = k
-        self.percentile = percentile
+        self.k = k if k is not None else DEFAULT_K
+        self.percentile = percentile if percentile is not None else DEFAULT_PERCENTILE
+        self._given = {"k": k, "percentile": percentile}
         self.image_key = image_key
         self.prompt_key = prompt_key
         self._source = Codebook.load(codebook) if codebook is not None else None
-        self._retriever = FactRetriever(EditMemory(), k, percentile)
+        self._retriever = FactRetriever(EditMemory(), self.k, self.percentile)
         self._embedder: DualEmbedder | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -60,6 +62,8 @@ class Retriever(L.Callback):
                 )
         source.setup(trainer, pl_module, stage)
         self._embedder = source.embedder
+        used = source.settings | {name: value for name, value in self._given.items() if value is not None}
+        self.k, self.percentile = used["k"], used["percentile"]
         if self._retriever.memory is not source.memory:
             self._retriever = FactRetriever(source.memory, self.k, self.percentile)
 
@@ -72,11 +76,13 @@ class Retriever(L.Callback):
         if not questions or not self._retriever.memory.edits:
             return
         vision = batch.get("vision")
-        if vision is None or self._embedder.layer not in vision.layers:
+        if not isinstance(vision, Vision) or self._embedder.layer not in vision.layers:
             vision = self._embedder.see(column(batch, self.image_key, self))
         found = self._retriever.retrieve(self._embedder.embed(vision, questions))
-        prompts = (with_facts(r.facts, q) for r, q in zip(found, questions, strict=True))
         # The facts are data: whoever reads the prompt next must not find the tokenizer's own marks in them.
-        batch[self.prompt_key] = [self._embedder.vlm.clean(p) for p in prompts]
+        clean = self._embedder.vlm.clean
+        batch[self.prompt_key] = [
+            with_facts([clean(f) for f in r.facts], q) for r, q in zip(found, questions, strict=True)
+        ]
         batch["vision"] = vision
         batch["retrieved"] = found

@@ -7,6 +7,8 @@ from typing import Any
 
 import lightning as L
 
+from .batch import answers_of
+
 
 class QueryTimer(L.Callback):
     """Measures the time from a batch's arrival to its answers, callbacks in between included.
@@ -51,4 +53,4 @@ class QueryTimer(L.Callback):
         if not isinstance(batch, dict) or any(batch.get("edits") or ()):
             return
         self.seconds += time.perf_counter() - self._started
-        self.queries += len(outputs)
+        self.queries += len(answers_of(outputs))

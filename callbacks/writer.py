@@ -52,18 +52,18 @@ class PredictionWriter(L.Callback):
 
         def of(key: str, i: int) -> Any:
             values = fields.get(key)
-            return values[i] if values else None
+            return values[i] if values is not None else None
 
         for i, answer in enumerate(answers_of(outputs)):
-            target, found = of("targets", i), of("retrieved", i)
+            target, found = _text(of("targets", i)), of("retrieved", i)
             hits = found.hits if found else []
             self.rows.append(
                 {
-                    "id": of("ids", i),
-                    "phase": fields.get("phase"),
-                    "group": of("groups", i),
+                    "id": _text(of("ids", i)),
+                    "phase": _text(fields.get("phase")),
+                    "group": _text(of("groups", i)),
                     "edits": len(codebook.memory.edits) if codebook else None,
-                    "prompt": of(self.prompt_key, i),
+                    "prompt": _text(of(self.prompt_key, i)),
                     "choices": of("choices", i),
                     "answer": answer,
                     "target": target,
@@ -122,3 +122,8 @@ class PredictionWriter(L.Callback):
                 f"The predictions cannot be written to '{path}' ({error.strerror or error}): "
                 "free some space or name another file."
             ) from error
+
+
+def _text(value: Any) -> str | None:
+    """Somebody else's batch may hold ids or targets that are no text."""
+    return None if value is None else str(value)

@@ -3,12 +3,14 @@
 import errno
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers.tiny import picture
 
 from reasonedit.cli import COMMANDS, main
@@ -109,7 +111,11 @@ def test_edits_make_the_embedded_vlm_better(demo):
 
 def test_a_run_is_repeated_from_the_config_it_wrote(demo, tmp_path):
     folder, _ = demo
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert main(["run", "--config", str(folder / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before  # the first run is left alone
+    written = {p.name for p in (tmp_path / "again").iterdir()}
+    assert written == {p.name for p in folder.iterdir()} - {"story"}
     first, again = (json.loads((f / "metrics.json").read_text()) for f in (folder, tmp_path / "again"))
     for name in ("unedited", "reasonedit"):
         timed = ("seconds_per_edit", "ms_per_query")
@@ -158,6 +164,13 @@ def test_bad_input_is_one_clear_sentence(tmp_path, capsys):
     assert "There is no model 'no/model'" in fails(capsys, "edit", image, "What?", *edit, "--model", "no/model")
     assert not (tmp_path / "book").exists()
     assert "There is no config file 'none.yaml'" in fails(capsys, "run", "--config", "none.yaml")
+    assert "There is no config file" in fails(capsys, "run", "--config", "elsewhere/demo.yaml")
+    assert "name another one with --out" in fails(capsys, "run", "--config", "configs/demo.yaml", "--out", "/")
+    assert "does not exist" in fails(capsys, "world", "show", "--out", tmp_path / "no" / "world.png")
+    assert "must be 1 or more" in fails(capsys, "world", "abilities", "--questions", 0)
+    gpu = ["--trainer.accelerator", "gpu", "--out", tmp_path / "out"]
+    if not torch.cuda.is_available():
+        assert "The trainer cannot be made so" in fails(capsys, "run", "--config", "configs/demo.yaml", *gpu)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +205,31 @@ def test_a_wrong_config_is_one_clear_sentence(old, new, said, tmp_path, capsys):
     config.write_text(text.replace(old, new, 1))
     assert said in fails(capsys, "run", "--config", config, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_saves_what_was_edited_and_says_where(tmp_path):
+    call = [
+        sys.executable,
+        "-m",
+        "reasonedit.cli",
+        "run",
+        "--config",
+        "configs/demo.yaml",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    call += ["--data.init_args.source.init_args.edits", "12", "--data.init_args.interleave", "2"]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        events = tmp_path / "run" / "tensorboard"
+        while process.poll() is None and not list(events.glob("events*")):  # the first round of probes is over
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    edits = json.loads((tmp_path / "run" / "codebook" / "codebook.json").read_text())["edits"]
+    assert 2 <= len(edits) <= 12
+    assert f"Interrupted. The {len(edits)} edits made so far are saved in '{tmp_path}/run/codebook'." in said
+    assert pq.read_table(tmp_path / "run" / "predictions.parquet").num_rows > len(edits)
 
 
 def test_a_results_folder_that_exists_is_kept(tmp_path):

@@ -99,10 +99,12 @@ def test_a_full_disk_leaves_what_was_stored(tmp_path, monkeypatch):
     def full(*_args, **_options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(ReasonEditError, match=r"No space left on device.*unchanged"):
-        memory.save(tmp_path, {}, {})
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    for first_or_second_file in ("safetensors.torch.save_file", "pathlib.Path.write_text"):
+        with monkeypatch.context() as patch:
+            patch.setattr(first_or_second_file, full)
+            with pytest.raises(ReasonEditError, match=r"No space left on device.*unchanged"):
+                memory.save(tmp_path, {}, {})
+        assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_missing_and_damaged_codebooks_are_named(tmp_path):

@@ -73,6 +73,12 @@ def test_any_mode_becomes_rgb(mode):
     assert load_image(source).mode == "RGB"
 
 
+def test_sixteen_bits_keep_their_tones():
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    seen = np.asarray(load_image(Image.fromarray(ramp)))[..., 0].ravel()
+    assert np.abs(seen.astype(int) - np.arange(256)).max() <= 1
+
+
 def test_transparent_parts_are_white():
     assert load_image(Image.new("RGBA", (2, 2), (255, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
 

@@ -114,6 +114,32 @@ def test_stream_and_library_answer_alike(tiny_vlm, tmp_path):
         assert [h.distance for h in answer.hits] == pytest.approx(row["distances"], abs=1e-5)
 
 
+def test_a_stream_goes_on_with_the_codebook_of_another_run(tiny_vlm, tmp_path):
+    stream, parts, _ = run(tiny_vlm, tmp_path)
+    book = Codebook.load(tmp_path / "book")
+    retriever = Retriever()
+    trainer(book, retriever).predict(VLMModule(tiny_vlm, max_new_tokens=3), datamodule=stream, return_predictions=False)
+    assert torch.equal(book.memory.keys, parts["codebook"].memory.keys)  # nothing was written twice
+    assert (retriever.k, retriever.percentile) == (3, 20)  # the settings it was saved with
+    other = Codebook(tmp_path / "book", EMBEDDING)
+    with pytest.raises(ReasonEditError, match=r"There is a codebook in .* already: go on with it by Codebook\.load"):
+        trainer(other).predict(VLMModule(tiny_vlm), datamodule=stream)
+
+
+def test_another_model_is_asked_anew_and_its_keys_are_not_mixed(tiny_vlm, tmp_path):
+    from helpers.tiny import save_tiny_llava
+
+    from reasonedit.vlm import load_vlm
+
+    stream, parts, made = run(tiny_vlm, tmp_path)
+    first = stream.base
+    assert stream.base_pass(tiny_vlm, max_new_tokens=3) is first
+    other = load_vlm(str(save_tiny_llava(tmp_path / "clip", tower="clip")), dtype="float32")
+    with pytest.raises(ReasonEditError, match="made with another model"):
+        made.predict(VLMModule(other, max_new_tokens=3), datamodule=stream)
+    assert stream.base_pass(other, max_new_tokens=3) is not first
+
+
 class TheirCaptioner(L.LightningModule):
     """Somebody else's module: its own batch layout, its own model, its own predictions."""
 
@@ -176,6 +202,28 @@ def test_metrics_and_writer_work_without_the_others(tmp_path):
     made.predict(TheirCaptioner(), DataLoader([batch], batch_size=None, collate_fn=dict))
     assert metrics.results == {"rel": (0.5, 2)}
     assert [r["right"] for r in pq.read_table(tmp_path / "p.parquet").to_pylist()] == [True, False]
+
+
+def test_somebody_elses_prompts_keep_their_own_marks(tiny_vlm, tiny_folder, tmp_path):
+    editor = ReasonEditor(tiny_vlm, EMBEDDING)
+    editor.vlm.name = str(tiny_folder)
+    editor.edit(picture(0), "What?", answer="zero", reasoning="It is <image>round.")
+    editor.save(tmp_path / "book")
+    theirs = TheirCaptioner()
+    batch = {"photos": [picture(0)], "texts": ["USER: <image>\nWhat? ASSISTANT:"], "vision": torch.ones(1)}
+    retriever = Retriever(tmp_path / "book", image_key="photos", prompt_key="texts")
+    trainer(retriever).predict(theirs, DataLoader([batch], batch_size=None, collate_fn=dict))
+    assert "It is round." in theirs.seen[0]
+    assert theirs.seen[0].endswith("USER: <image>\nWhat? ASSISTANT:")
+
+
+def test_ids_and_targets_of_any_type_are_written(tmp_path):
+    batch = {"texts": ["a", "b"], "ids": torch.tensor([3, 4]), "targets": [1, 2], "phase": 7}
+    timer, writer = QueryTimer(), PredictionWriter(tmp_path / "p.parquet", prompt_key="texts")
+    trainer(timer, writer).predict(TheirCaptioner(), DataLoader([batch], batch_size=None, collate_fn=dict))
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [(r["target"], r["phase"], r["right"]) for r in rows] == [("1", "7", False), ("2", "7", False)]
+    assert timer.queries == 2
 
 
 def test_missing_parts_are_named(tiny_vlm, tmp_path):

@@ -12,9 +12,10 @@ from reasonedit.vlm import load_vlm
 QUESTIONS = ["What is it?", "Which of the many objects in this picture is the largest one?", "Why?"]
 
 
-@pytest.fixture(scope="module", params=["siglip", "clip"])
+@pytest.fixture(scope="module", params=["siglip", "clip with bos"])
 def vlm(request, tmp_path_factory):
-    return load_vlm(str(save_tiny_llava(tmp_path_factory.mktemp(request.param), tower=request.param)), dtype="float32")
+    tower, bos = request.param.split()[0], "bos" in request.param
+    return load_vlm(str(save_tiny_llava(tmp_path_factory.mktemp(tower), tower=tower, bos=bos)), dtype="float32")
 
 
 @pytest.fixture

@@ -37,13 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands.add_parser(name, help=text, add_help=False)
     name = parser.parse_known_args(arguments[:1] or ["--help"])[0].command
     _quieten()
-    module = importlib.import_module(f"reasonedit.commands.{name}")
     try:
-        return int(module.main(arguments[1:]))
+        return int(importlib.import_module(f"reasonedit.commands.{name}").main(arguments[1:]))
     except ReasonEditError as error:
         return _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("Interrupted.")
+    except KeyboardInterrupt as stop:
+        _fail(str(stop) or "Interrupted.")
         return 130
     except OSError as error:
         if error.errno == errno.ENOSPC:

@@ -11,7 +11,7 @@ from reasonedit.codebook.memory import check_fingerprint
 from reasonedit.edits import Answer, Edit, Query
 from reasonedit.embedding import DualEmbedder, EmbeddingConfig
 from reasonedit.images import ImageSource
-from reasonedit.retrieval import FactRetriever, with_facts
+from reasonedit.retrieval import DEFAULT_K, DEFAULT_PERCENTILE, FactRetriever, with_facts
 from reasonedit.vlm import VLM, load_vlm
 
 
@@ -32,7 +32,12 @@ class ReasonEditor:
     """
 
     def __init__(
-        self, vlm: VLM, embedding: EmbeddingConfig | None = None, *, k: int = 5, percentile: float = 10.0
+        self,
+        vlm: VLM,
+        embedding: EmbeddingConfig | None = None,
+        *,
+        k: int = DEFAULT_K,
+        percentile: float = DEFAULT_PERCENTILE,
     ) -> None:
         self.vlm = vlm
         self.embedder = DualEmbedder(vlm, embedding)
@@ -49,8 +54,8 @@ class ReasonEditor:
         model: str,
         embedding: EmbeddingConfig | None = None,
         *,
-        k: int = 5,
-        percentile: float = 10.0,
+        k: int = DEFAULT_K,
+        percentile: float = DEFAULT_PERCENTILE,
         dtype: str = "auto",
         **kwargs: Any,
     ) -> ReasonEditor:
@@ -67,7 +72,7 @@ class ReasonEditor:
         Raises:
             ReasonEditError: The model cannot be had, or an argument is out of range.
         """
-        return cls(load_vlm(model, dtype=dtype, **kwargs), embedding, k=k, percentile=percentile)
+        return cls(load_vlm(model, dtype=dtype, place=True, **kwargs), embedding, k=k, percentile=percentile)
 
     def edit(
         self,
@@ -122,7 +127,8 @@ class ReasonEditor:
         """Answer several questions at once, each as :meth:`ask` does."""
         vision = self.embedder.see([q.image for q in queries])
         found = self.retriever.retrieve(self.embedder.embed(vision, [q.question for q in queries]))
-        texts = [with_facts(r.facts, q.question) for r, q in zip(found, queries, strict=True)]
+        clean = self.vlm.clean
+        texts = [with_facts([clean(f) for f in r.facts], q.question) for r, q in zip(found, queries, strict=True)]
         answers = self.vlm.answer(vision, texts, [q.choices for q in queries])
         return [
             Answer(answer, r.hits, text, r.nearest, r.threshold)
@@ -156,7 +162,7 @@ class ReasonEditor:
         memory, fingerprint, config = EditMemory.load(folder)
         embedding = EmbeddingConfig(fingerprint["layer"], fingerprint["text_weight"], fingerprint["encoder"])
         editor = cls(
-            vlm or load_vlm(config["model"], dtype=dtype, **kwargs),
+            vlm or load_vlm(config["model"], dtype=dtype, place=True, **kwargs),
             embedding,
             k=config["k"],
             percentile=config["percentile"],

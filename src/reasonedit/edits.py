@@ -79,7 +79,7 @@ class Query:
     @classmethod
     def of(cls, image: ImageSource, question: str, choices: Sequence[str] | None = None) -> Query:
         """A query from any source of an image."""
-        return cls(load_image(image), question, None if choices is None else list(choices))
+        return cls(image, question, choices)  # type: ignore[arg-type]  # converted on the way in
 
 
 @dataclass
@@ -124,9 +124,7 @@ class Edit:
         choices: Sequence[str] | None = None,
     ) -> Edit:
         """An edit from any source of an image and from reasoning as text or as sentences."""
-        return cls(
-            load_image(image), question, answer, split_reasoning(reasoning), None if choices is None else list(choices)
-        )
+        return cls(image, question, answer, reasoning, choices)  # type: ignore[arg-type]  # converted on the way in
 
     @property
     def answer_fact(self) -> str:

@@ -6,6 +6,7 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reasonedit.errors import ReasonEditError
@@ -32,9 +33,9 @@ def load_image(source: ImageSource) -> Image.Image:
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
         name = f"'{path}'"
-        if not path.is_file():
-            raise ReasonEditError(f"There is no image file {name}: check the path.")
         try:
+            if not path.is_file():
+                raise ReasonEditError(f"There is no image file {name}: check the path.")
             data = path.read_bytes()
         except OSError as error:
             raise ReasonEditError(
@@ -45,6 +46,8 @@ def load_image(source: ImageSource) -> Image.Image:
         raise ReasonEditError(f"An image must be a PIL image, a path or bytes, not {type(source).__name__}.")
     try:
         upright = ImageOps.exif_transpose(opened)
+        if upright.mode.startswith(("I", "F")):  # more than 8 bits a pixel: Pillow would cut them off
+            upright = _to_eight_bits(upright)
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             rgba = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -64,3 +67,10 @@ def _open_bytes(data: bytes, name: str) -> Image.Image:
         ) from error
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ReasonEditError(f"The image {name} cannot be read ({error}).") from error
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale a grey picture to 0..255: 16-bit integers by their range, anything else by what is in the picture."""
+    pixels = np.asarray(image, dtype=np.float64)
+    low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (float(pixels.min()), float(pixels.max()))
+    return Image.fromarray(((pixels - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8))

@@ -40,6 +40,9 @@ def new_folder(wanted: Path) -> Path:
     Raises:
         ReasonEditError: It cannot be made.
     """
+    wanted = wanted.resolve()
+    if not wanted.name:
+        raise ReasonEditError(f"The results folder cannot be '{wanted}': name another one with --out.")
     folder, number = wanted, 1
     while True:
         try:

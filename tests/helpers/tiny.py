@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -25,21 +25,31 @@ IMAGE_SIZE, PATCH = 32, 8
 PATCHES = (IMAGE_SIZE // PATCH) ** 2
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte."""
+def tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
+    """One token per byte; with ``bos`` it puts a token at the beginning, as that of LLaVA-1.5 does."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>", padding_side="left")
+    if bos:
+        number = len(alphabet)
+        made.add_special_tokens(["<s>"])
+        made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", number)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        pad_token="<pad>",
+        eos_token="</s>",
+        bos_token="<s>" if bos else None,
+        padding_side="left",
+    )
     fast.add_tokens(["<image>"], special_tokens=True)
     return fast
 
 
-def save_tiny_llava(folder: Path, *, tower: str = "siglip", chat_template: str | None = None) -> Path:
+def save_tiny_llava(folder: Path, *, tower: str = "siglip", bos: bool = False) -> Path:
     """Save a Llava of some 100,000 parameters; ``tower`` is siglip (no CLS token) or clip (with one)."""
     torch.manual_seed(0)
-    words = tokenizer()
+    words = tokenizer(bos=bos)
     size = {
         "hidden_size": 32,
         "intermediate_size": 48,
@@ -83,7 +93,6 @@ def save_tiny_llava(folder: Path, *, tower: str = "siglip", chat_template: str |
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         num_additional_image_tokens=0 if tower == "siglip" else 1,
         image_token="<image>",
-        chat_template=chat_template,
     )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -141,9 +141,13 @@ class EditMemory:
         target = Path(folder)
         try:
             target.mkdir(parents=True, exist_ok=True)
-            # The keys first: a reader checks their number against the content, which is swapped in last.
-            _swap_in(target / _KEYS, lambda path: save_file({"keys": self.keys.clone()}, path))
-            _swap_in(target / _CONTENT, lambda path: path.write_text(json.dumps(content, ensure_ascii=False, indent=1)))
+            with tempfile.TemporaryDirectory(dir=target, prefix=".saving-") as name:
+                part = Path(name)
+                save_file({"keys": self.keys.clone()}, part / _KEYS)
+                (part / _CONTENT).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+                # Both are complete: only now is anything that was there replaced.
+                (part / _KEYS).replace(target / _KEYS)
+                (part / _CONTENT).replace(target / _CONTENT)
         except (OSError, SafetensorError) as error:
             raise ReasonEditError(
                 f"The codebook cannot be written to '{target}' ({getattr(error, 'strerror', None) or error}): "
@@ -164,7 +168,7 @@ class EditMemory:
         if not (source / _CONTENT).is_file():
             raise ReasonEditError(f"There is no codebook in '{source}': it would hold a file {_CONTENT}.")
         try:
-            content = json.loads((source / _CONTENT).read_text())
+            content = json.loads((source / _CONTENT).read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
                 raise ReasonEditError(
                     f"The codebook in '{source}' is of format {content['format']}, this version reads {FORMAT}."
@@ -183,17 +187,6 @@ class EditMemory:
         memory._buffer = keys
         memory._rows = {key.numpy().tobytes(): row for row, key in enumerate(keys)}
         return memory, fingerprint, config
-
-
-def _swap_in(path: Path, write: Callable[[Path], object]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    part = Path(name)
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], folder: str | os.PathLike[str]) -> None:

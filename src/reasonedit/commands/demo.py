@@ -16,7 +16,7 @@ from reasonedit.data.stream import EditStream
 from reasonedit.edits import Edit
 from reasonedit.metrics import matches
 
-from .run import Run, run_config, table_of
+from .run import Run, packaged_configs, run_config, table_of
 
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -36,10 +36,11 @@ def main(argv: Sequence[str]) -> int:
         "It is about to be asked, corrected with reasons, and asked again. Its weights stay as they are.\n"
     )
     source = "--data.init_args.source.init_args"
+    seed = str(arguments.seed)
     run = run_config(
-        "configs/demo.yaml",
+        str(packaged_configs() / "demo.yaml"),
         arguments.out,
-        [f"{source}.seed", str(arguments.seed), f"{source}.edits", str(arguments.edits)],
+        ["--seed_everything", seed, f"{source}.seed", seed, f"{source}.edits", str(arguments.edits)],
     )
     _story(run)
     _console.print(table_of(run.table), soft_wrap=False)

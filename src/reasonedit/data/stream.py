@@ -101,33 +101,38 @@ class EditStream(L.LightningDataModule):
         self.batch_size = batch_size
         self.interleave = interleave
         self.base: BasePass | None = None
+        self._asked: object = None  # the model that the base pass asked, and how
 
     def predict_dataloader(self) -> DataLoader[list[StreamItem]]:
-        """Run the base pass, unless it is done, and lay out the stream."""
-        if self.base is None:
-            if self.trainer is None:
-                raise ReasonEditError(
-                    "EditStream makes its loader inside a trainer; call base_pass(vlm) to use it without."
-                )
-            vlm = getattr(self.trainer.lightning_module, "vlm", None)
-            if not isinstance(vlm, VLM):
-                raise ReasonEditError("EditStream needs a module whose attribute 'vlm' is a reasonedit VLM.")
-            show = self.trainer.progress_bar_callback is not None and self.trainer.is_global_zero
-            self.base_pass(vlm, progress=show)
+        """Run the base pass, unless it is done, and lay out the stream.
+
+        Raises:
+            ReasonEditError: There is no trainer, or its module has no VLM that could be asked.
+        """
+        if self.trainer is None:
+            raise ReasonEditError("EditStream makes its loader inside a trainer: hand it over as a datamodule.")
+        module = self.trainer.lightning_module
+        vlm = getattr(module, "vlm", None)
+        if not isinstance(vlm, VLM):
+            raise ReasonEditError("EditStream needs a module whose attribute 'vlm' is a reasonedit VLM.")
+        show = self.trainer.progress_bar_callback is not None and self.trainer.is_global_zero
+        self.base_pass(vlm, max_new_tokens=getattr(module, "max_new_tokens", 16), progress=show)
         # A step is a whole batch, so that the order and the borders between phases are the stream's own.
         return DataLoader(_Steps(self.layout()), batch_size=None, collate_fn=collate)
 
-    def base_pass(self, vlm: VLM, *, progress: bool = False) -> BasePass:
-        """Ask the unedited model, once; later calls return what it said.
+    def base_pass(self, vlm: VLM, *, max_new_tokens: int = 16, progress: bool = False) -> BasePass:
+        """Ask the unedited model, once; later calls with the same model return what it said.
 
         Args:
             vlm: The model.
+            max_new_tokens: Longest open answer, in tokens.
             progress: Whether to show a bar.
 
         Raises:
             ReasonEditError: The model gets nothing wrong.
         """
-        if self.base is not None:
+        asked_of = (tuple(vlm.fingerprint.items()), max_new_tokens)
+        if self.base is not None and self._asked == asked_of:
             return self.base
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
@@ -135,7 +140,7 @@ class EditStream(L.LightningDataModule):
             edits: list[Edit] = []
             candidates = self.source.candidates()
             while len(edits) < self.source.edits and (asked := list(islice(candidates, self.batch_size))):
-                answers = self._ask(vlm, [Query(e.image, e.question, e.choices, e.id) for e in asked])
+                answers = _ask(vlm, [Query(e.image, e.question, e.choices, e.id) for e in asked], max_new_tokens)
                 edits += [e for e, a in zip(asked, answers, strict=True) if not matches(a, e.answer)]
                 bar.update(task, completed=min(len(edits), self.source.edits))
             edits = edits[: self.source.edits]
@@ -146,24 +151,21 @@ class EditStream(L.LightningDataModule):
             said: list[str] = []
             started = time.perf_counter()
             for batch in _chunks(probes, self.batch_size):
-                said += self._ask(vlm, [p.query for p in batch])
+                said += _ask(vlm, [p.query for p in batch], max_new_tokens)
                 bar.update(task, completed=len(said))
             seconds = time.perf_counter() - started
         kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(said[i], p.answer)]
-        base = BasePass(edits, [probes[i] for i in kept], [said[i] for i in kept], {}, 1000 * seconds / len(probes))
+        base = BasePass(
+            edits, [probes[i] for i in kept], [said[i] for i in kept], {}, 1000 * seconds / max(1, len(probes))
+        )
         counted = editing_metrics()
         counted.update(base.answers, [p.answer for p in base.probes], [p.group for p in base.probes])
         for group, metric in counted.items():
             assert isinstance(metric, EditAccuracy)
             if metric.total > 0:
                 base.metrics[group] = (float(metric.compute()), int(metric.total))
-        self.base = base
+        self.base, self._asked = base, asked_of
         return base
-
-    @staticmethod
-    def _ask(vlm: VLM, queries: Sequence[Query]) -> list[str]:
-        vision = vlm.see([q.image for q in queries])
-        return vlm.answer(vision, [q.question for q in queries], [q.choices for q in queries])
 
     def layout(self) -> list[list[StreamItem]]:
         """The batches of the stream, in order.
@@ -184,6 +186,11 @@ class EditStream(L.LightningDataModule):
             asked = [StreamItem(p.query, p.answer, "probe", p.group) for p in self.base.probes if p.edit_id in so_far]
             batches += [*_chunks(made, self.batch_size), *_chunks(asked, self.batch_size)]
         return batches
+
+
+def _ask(vlm: VLM, queries: Sequence[Query], max_new_tokens: int) -> list[str]:
+    vision = vlm.see([q.image for q in queries])
+    return vlm.answer(vision, [q.question for q in queries], [q.choices for q in queries], max_new_tokens)
 
 
 def collate(items: Sequence[StreamItem]) -> dict[str, Any]:

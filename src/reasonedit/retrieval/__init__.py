@@ -2,6 +2,14 @@
 
 from .gate import PercentileGate
 from .index import ExactIndex
-from .retrieve import FactRetriever, Retrieval, with_facts
+from .retrieve import DEFAULT_K, DEFAULT_PERCENTILE, FactRetriever, Retrieval, with_facts
 
-__all__ = ["ExactIndex", "FactRetriever", "PercentileGate", "Retrieval", "with_facts"]
+__all__ = [
+    "DEFAULT_K",
+    "DEFAULT_PERCENTILE",
+    "ExactIndex",
+    "FactRetriever",
+    "PercentileGate",
+    "Retrieval",
+    "with_facts",
+]

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reasonedit.errors import ReasonEditError
+
 
 class ExactIndex:
     """Exact Euclidean search over a growing set of keys (FAISS, flat)."""
@@ -18,7 +20,12 @@ class ExactIndex:
 
     def update(self, keys: Tensor) -> None:
         """Take in the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""
-        import faiss
+        try:
+            import faiss
+        except ImportError as error:
+            raise ReasonEditError(
+                "The search for nearest keys takes FAISS: pip install 'reasonedit[cpu]' or '[gpu]'."
+            ) from error
 
         if self._index is None:
             self._index = faiss.IndexFlatL2(keys.shape[1])

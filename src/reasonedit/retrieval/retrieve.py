@@ -15,6 +15,10 @@ from reasonedit.errors import ReasonEditError
 from .gate import PercentileGate
 from .index import ExactIndex
 
+DEFAULT_K = 5
+DEFAULT_PERCENTILE = 10.0
+"""The lower end of the range in which the paper finds p robust."""
+
 
 @dataclass(frozen=True)
 class Retrieval:
@@ -48,7 +52,7 @@ class FactRetriever:
         ReasonEditError: An argument is out of range.
     """
 
-    def __init__(self, memory: EditMemory, k: int = 5, percentile: float = 10.0) -> None:
+    def __init__(self, memory: EditMemory, k: int = DEFAULT_K, percentile: float = DEFAULT_PERCENTILE) -> None:
         if k < 1:
             raise ReasonEditError(f"k must be 1 or more, not {k}.")
         self.memory = memory

@@ -17,18 +17,20 @@ EMBEDDED = "embedded"
 """Name of the embedded VLM, which is assembled in the user's cache when it is first asked for."""
 
 
-def load_vlm(model: str, *, dtype: str = "auto", **kwargs: Any) -> VLM:
+def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: Any) -> VLM:
     """Load a VLM by the family its config names, frozen and in eval mode.
 
     Args:
         model: A hub id, a local folder, or ``"embedded"`` for the embedded VLM.
         dtype: ``"auto"`` (what the machine computes fastest in, of bfloat16 and float32) or the name of a torch type.
+        place: Whether to move the model to the GPU, if there is one; Lightning does that for its modules itself.
         **kwargs: Passed on to ``from_pretrained``: ``device_map``, ``attn_implementation``, ``quantization_config``, …
 
     Raises:
         ReasonEditError: There is no such model, it cannot be read, or no family serves it.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
@@ -50,8 +52,11 @@ def load_vlm(model: str, *, dtype: str = "auto", **kwargs: Any) -> VLM:
     try:
         loaded = AutoModelForImageTextToText.from_pretrained(path, dtype=kind, **kwargs)
         processor = AutoProcessor.from_pretrained(path)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise ReasonEditError(f"The model '{model}' cannot be loaded: {error}") from error
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ReasonEditError(f"The model '{model}' cannot be loaded: {reason}") from error
+    if place and "device_map" not in kwargs and torch.cuda.is_available():
+        loaded.to("cuda")  # type: ignore[arg-type]
     return family(loaded, processor, model)
 
 

@@ -22,11 +22,13 @@ PROMPT_OF_CHOICES = "{question} Choices: {choices}."
 
 
 def best_dtype() -> torch.dtype:
-    """bfloat16 where the machine multiplies it in hardware (a GPU, or a CPU with AVX-512 BF16 or AMX), else float32."""
+    """bfloat16 where the machine multiplies it in hardware (a recent GPU; AVX-512 BF16 or AMX), else float32."""
     if torch.cuda.is_available():
-        return torch.bfloat16
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        features = torch.cpu.get_capabilities()
+        able = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    return torch.bfloat16 if able else torch.float32
 
 
 @dataclass
@@ -115,7 +117,7 @@ class VLM(ABC):
     def fingerprint(self) -> dict[str, str]:
         """What must agree for stored keys to mean the same: architecture and a checksum of the first weights.
 
-        The checksum is that of the weights in bfloat16, so that a codebook moves between machines of different types.
+        The checksum is that of the weights in bfloat16, so that float32 and bfloat16 read each other's codebooks.
         """
         digest = hashlib.sha256()
         for tensor in list(self.model.state_dict().values())[:4]:

