@@ -221,7 +221,8 @@ def test_ctrl_c_saves_what_was_edited_and_says_where(tmp_path):
     call += ["--data.init_args.source.init_args.edits", "12", "--data.init_args.interleave", "2"]
     with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         events = tmp_path / "run" / "tensorboard"
-        while process.poll() is None and not list(events.glob("events*")):  # the first round of probes is over
+        # An events file holds more than its head once the first round of probes is over and logged.
+        while process.poll() is None and not any(f.stat().st_size > 300 for f in events.glob("events*")):
             time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)

@@ -131,7 +131,7 @@ def test_another_model_is_asked_anew_and_its_keys_are_not_mixed(tiny_vlm, tmp_pa
 
     from reasonedit.vlm import load_vlm
 
-    stream, parts, made = run(tiny_vlm, tmp_path)
+    stream, _, made = run(tiny_vlm, tmp_path)
     first = stream.base
     assert stream.base_pass(tiny_vlm, max_new_tokens=3) is first
     other = load_vlm(str(save_tiny_llava(tmp_path / "clip", tower="clip")), dtype="float32")

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.out,
         ["--seed_everything", seed, f"{source}.seed", seed, f"{source}.edits", str(arguments.edits)],
     )
-    _story(run)
+    next_question = _story(run)
     _console.print(table_of(run.table), soft_wrap=False)
     folder = run.folder
     _console.print(
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         f"Written to {folder}/:\n"
         "  metrics.json  predictions.parquet  codebook/  config.yaml  versions.json  tensorboard/  story/\n\n"
         "What to try next:\n"
-        f"  reasonedit ask {folder}/story/other.png 'What is this object used for?' --codebook {folder}/codebook\n"
+        f"  reasonedit ask {next_question} --codebook {folder}/codebook\n"
         f"  tensorboard --logdir {folder}\n"
         "  reasonedit world show --out world.png\n"
         "  reasonedit run --config configs/demo.yaml --data.init_args.interleave 5"
@@ -66,7 +66,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _story(run: Run) -> None:
+def _story(run: Run) -> str:
+    """Print the story.
+
+    Returns:
+        A question to try next, as the arguments of ``reasonedit ask``.
+    """
     data = run.data
     assert isinstance(data, EditStream)
     assert data.base is not None
@@ -77,7 +82,7 @@ def _story(run: Run) -> None:
     told = _best(data.base.edits, data.base.probes, before, after)
     if told is None:
         _console.print("No edit of this run corrected another picture too; the table says how the run went.\n")
-        return
+        return "PICTURE 'QUESTION'"
     edit, mistake, other = told
     pictures = run.folder / "story"
     pictures.mkdir(exist_ok=True)
@@ -101,6 +106,7 @@ def _story(run: Run) -> None:
         f"  after        [green]{after[other.query.id]['answer']}[/green]\n"
         f"  (both in one picture: {pictures / 'story.png'})"
     )
+    return f"{pictures / 'other.png'} '{other.query.question}'"
 
 
 def _best(
