@@ -17,7 +17,6 @@ from reasonedit.vlm import VLM
 
 from . import tasks
 from .facts import RELATIONS, SECOND_STEP, Relation
-from .icons import KNOWN_KINDS
 from .questions import Subject, draw_choices
 from .scenes import CELL, GRID, Scene, Thing, random_scene
 from .tasks import Context, Task
@@ -142,11 +141,14 @@ def _stated(rng: random.Random) -> Item:
 
 
 def _choices(rng: random.Random) -> Item | None:
-    """Recognition, knowledge or a fact in context, as multiple choice."""
-    made = rng.choice(
-        (partial(_recognise, "colour"), partial(_recognise, "position"), _parameters, partial(_facts, 3))
-    )(rng)
-    return made
+    """Recognition, knowledge or a fact in context, asked as multiple choice."""
+    makers: tuple[Maker, ...] = (
+        partial(_recognise, "colour"),
+        partial(_recognise, "position"),
+        _parameters,
+        partial(_facts, 3),
+    )
+    return rng.choice(makers)(rng)
 
 
 @lru_cache(1)
@@ -215,10 +217,7 @@ def measure(vlm: VLM, ability: Ability, count: int, seed: int = 0, batch_size: i
         questions = [t.question for _, _, t in batch]
         with_facts = [f"{facts} {q}".strip() for (_, facts, _), q in zip(batch, questions, strict=True)]
         choices = [
-            draw_choices(rng, t.answer, tuple(tasks.pool_of(t) if t.answer not in KNOWN_KINDS else KNOWN_KINDS))
-            if ability.choices
-            else None
-            for _, _, t in batch
+            draw_choices(rng, t.answer, tuple(tasks.pool_of(t))) if ability.choices else None for _, _, t in batch
         ]
         right += _count(vlm.answer(vision, with_facts, choices), batch)
         if ability.without_facts:
