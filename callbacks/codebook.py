@@ -94,10 +94,10 @@ class Codebook(L.Callback):
         theirs = getattr(pl_module, "vlm", None)
         if self.embedder is not None and (not isinstance(theirs, VLM) or theirs is self.embedder.vlm):
             return  # set up already, by a retriever or in an earlier run
-        self.embedder = embedder_for(pl_module, self.embedding, self.model)
+        embedder = embedder_for(pl_module, self.embedding, self.model)
         if self._fingerprint is not None and len(self.memory):
-            check_fingerprint(self._fingerprint, self.embedder.fingerprint, self.path or "")
-        self._fingerprint = self.embedder.fingerprint
+            check_fingerprint(self._fingerprint, embedder.fingerprint, self.path or "")
+        self.embedder, self._fingerprint = embedder, embedder.fingerprint
 
     def on_predict_batch_end(
         self,
@@ -136,8 +136,8 @@ class Codebook(L.Callback):
             return
         try:
             self.save(trainer)
-        except ReasonEditError:  # the other callbacks have things to save too
-            _log.exception("The run stopped early, and its edits cannot be saved.")
+        except ReasonEditError as error:  # the other callbacks have things to save too
+            _log.error("The run stopped early, and its edits cannot be saved: %s", error)
         else:
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
 
