@@ -32,7 +32,7 @@ CHAT_TEMPLATE = (
     "{% if not loop.last %}\n{% endif %}{% endfor %}{% if add_generation_prompt %}\nAssistant:{% endif %}"
 )
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent / "vlm-weights"  # no name of a package: setuptools would take it for one
 """What was trained here and ships with the package: tower, projector and adapter, in half precision."""
 
 PATCH = 16
