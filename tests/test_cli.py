@@ -138,7 +138,7 @@ def test_edit_and_ask_share_a_codebook(demo, tmp_path, capsys):
         "The picture is called Zanzibar. It is old.",
     ]
     assert main([str(a) for a in [*call, "--codebook", book]]) == 0
-    assert "holds 1 edits" in capsys.readouterr().out
+    assert "holds 1 edit\n" in capsys.readouterr().out
     assert main(["ask", str(image), question, "--codebook", str(book)]) == 0
     said = capsys.readouterr().out
     assert said.splitlines()[0] == "Zanzibar"

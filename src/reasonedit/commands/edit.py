@@ -50,5 +50,6 @@ def main(argv: Sequence[str]) -> int:
     _console.print(f"before: {before.text}\nafter:  {after.text}", markup=False)
     for sentence in edit.reasoning:
         _console.print(f"  kept: {sentence}", markup=False)
-    _console.print(f"{given.codebook} holds {len(editor.memory.edits)} edits")
+    count = len(editor.memory.edits)
+    _console.print(f"{given.codebook} holds {count} {'edit' if count == 1 else 'edits'}")
     return 0
