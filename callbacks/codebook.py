@@ -10,18 +10,19 @@ from typing import Any
 
 import lightning as L
 
-from reasonedit.codebook import EditMemory, entries_of
+from reasonedit.codebook import EditMemory
 from reasonedit.codebook.memory import check_fingerprint
+from reasonedit.design import Design
 from reasonedit.edits import Edit
-from reasonedit.embedding import DualEmbedder, EmbeddingConfig
+from reasonedit.embedding import Statistics
 from reasonedit.errors import ReasonEditError
+from reasonedit.evidence import Evidence
+from reasonedit.method import Method, statistics_of
 from reasonedit.metrics import matches
-from reasonedit.retrieval import DEFAULT_K, DEFAULT_PERCENTILE
-from reasonedit.vlm import VLM, Vision
+from reasonedit.vlm import VLM
 
 from .batch import answers_of, column
-from .beside import beside
-from .embedder import embedder_for
+from .model import vlm_for
 
 _log = logging.getLogger(__name__)
 
@@ -34,51 +35,53 @@ class Codebook(L.Callback):
 
     Args:
         path: Folder in which the codebook is saved; not saved when not given.
-        embedding: How images and texts are embedded.
+        design: How edits are embedded, grounded, written and fetched; when not given, for the embedded VLM what won on
+            it, for any other the paper's. Or a JSON file of it, such as ``reasonedit select`` writes.
         model: The VLM that embeds, where the LightningModule has none of its own (``pl_module.vlm``).
         image_key: Key of the images in a batch.
 
     Attributes:
         memory: The codebook itself.
-        settings: K and percentile a retriever uses that is given none.
+        method: What writes and fetches; there once the run is set up.
         seconds: Time each edit took, in seconds, by its id.
+        evidence: What was found for each sentence of an edit, by its id.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
-        embedding: EmbeddingConfig | None = None,
+        design: Design | str | None = None,
         model: str | None = None,
         image_key: str = "images",
     ) -> None:
         self.path = Path(path) if path is not None else None
-        self.embedding = embedding
+        self.design = design
         self.model = model
         self.image_key = image_key
         self.memory = EditMemory()
-        self.embedder: DualEmbedder | None = None
+        self.method: Method | None = None
         self.seconds: dict[str, float] = {}
+        self.evidence: dict[str, list[Evidence]] = {}
         self._fingerprint: dict[str, Any] | None = None
-        self.settings: dict[str, Any] = {"k": DEFAULT_K, "percentile": DEFAULT_PERCENTILE}
+        self._statistics: Statistics | None = None
         self._saved: int | None = None  # edits that are in the folder already; None while it is not ours
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], image_key: str = "images") -> Codebook:
-        """Go on with a saved codebook; its own settings are used.
+        """Go on with a saved codebook; its own design is used.
 
         Raises:
             ReasonEditError: There is none, or it is damaged.
         """
-        memory, fingerprint, config = EditMemory.load(path)
-        embedding = EmbeddingConfig(fingerprint["layer"], fingerprint["text_weight"], fingerprint["encoder"])
-        callback = cls(path, embedding, config["model"], image_key)
+        memory, fingerprint, config, tensors = EditMemory.load(path)
+        callback = cls(path, Design.from_dict(config["design"]), config["model"], image_key)
         callback.memory, callback._fingerprint = memory, fingerprint
-        callback.settings = {"k": config["k"], "percentile": config["percentile"]}
+        callback._statistics = statistics_of(tensors)
         callback._saved = len(memory.edits)
         return callback
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the embedder.
+        """Find the VLM and make ready to write.
 
         Raises:
             ReasonEditError: The keys were made by another model, the folder holds another codebook, or edits would be
@@ -92,12 +95,16 @@ class Codebook(L.Callback):
                 "or name another folder."
             )
         theirs = getattr(pl_module, "vlm", None)
-        if self.embedder is not None and (not isinstance(theirs, VLM) or theirs is self.embedder.vlm):
+        if self.method is not None and (not isinstance(theirs, VLM) or theirs is self.method.vlm):
             return  # set up already, by a retriever or in an earlier run
-        embedder = embedder_for(pl_module, self.embedding, self.model)
+        vlm = vlm_for(pl_module, self.model)
+        design = self.design
+        if isinstance(design, str):
+            design = Design.load(design, Design.default(vlm.name))
+        method = Method(vlm, design, self.memory, statistics=self._statistics)
         if self._fingerprint is not None and len(self.memory):
-            check_fingerprint(self._fingerprint, embedder.fingerprint, self.path or "")
-        self.embedder, self._fingerprint = embedder, embedder.fingerprint
+            check_fingerprint(self._fingerprint, method.embedder.fingerprint, self.path or "")
+        self.method, self._fingerprint = method, method.embedder.fingerprint
 
     def on_predict_batch_end(
         self,
@@ -117,42 +124,37 @@ class Codebook(L.Callback):
                 self._write(edit, i, batch)
 
     def _write(self, edit: Edit, row: int, batch: dict[str, Any]) -> None:
-        assert self.embedder is not None  # set-up ran
+        assert self.method is not None  # set-up ran
         start = time.perf_counter()
-        texts = [text for text, _ in entries_of(edit)]
-        vision = batch.get("vision")
-        if not isinstance(vision, Vision) or self.embedder.layer not in vision.layers:
-            vision, row = self.embedder.see([column(batch, self.image_key, self)[row]]), 0
-        self.memory.write(edit, self.embedder.embed(vision.select([row] * len(texts)), texts))
+        vision: Any = batch.get("vision")
+        if not self.method.embedder.has(vision):
+            vision, row = self.method.embedder.see([column(batch, self.image_key, self)[row]]), 0
+        self.evidence[edit.id] = self.method.write(edit, vision.select([row])).evidence
         self.seconds[edit.id] = time.perf_counter() - start
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save."""
-        self.save(trainer)
+        self.save()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what was edited so far, and say where."""
         if self.path is None or len(self.memory.edits) <= (self._saved or 0):
             return
         try:
-            self.save(trainer)
+            self.save()
         except ReasonEditError as error:  # the other callbacks have things to save too
             _log.error("The run stopped early, and its edits cannot be saved: %s", error)
         else:
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
 
-    def save(self, trainer: L.Trainer) -> None:
+    def save(self) -> None:
         """Write the codebook to :attr:`path`, if it has one and there is anything new.
 
         Raises:
             ReasonEditError: The folder cannot be written.
         """
-        from .retriever import Retriever
-
-        if self.path is None or self.embedder is None or len(self.memory.edits) == self._saved:
+        if self.path is None or self.method is None or len(self.memory.edits) == self._saved:
             return
-        retriever = beside(trainer, Retriever)
-        used = self.settings if retriever is None else {"k": retriever.k, "percentile": retriever.percentile}
-        settings = {**used, "model": self.embedder.vlm.name}
-        self.memory.save(self.path, self.embedder.fingerprint, settings)
+        config = {"model": self.method.vlm.name, "design": self.method.design.to_dict()}
+        self.memory.save(self.path, self.method.embedder.fingerprint, config, self.method.tensors)
         self._saved = len(self.memory.edits)

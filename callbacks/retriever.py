@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 
-from reasonedit.codebook import EditMemory
-from reasonedit.embedding import DualEmbedder
 from reasonedit.errors import ReasonEditError
-from reasonedit.retrieval import DEFAULT_K, DEFAULT_PERCENTILE, FactRetriever, with_facts
-from reasonedit.vlm import Vision
+from reasonedit.method import Method
+from reasonedit.retrieval import RetrievalConfig
 
 from .batch import column
 from .beside import beside
@@ -25,10 +24,12 @@ class Retriever(L.Callback):
 
     Args:
         codebook: Folder of a saved codebook; not needed beside a ``Codebook`` callback.
-        k: K, the number of nearest keys; that of the saved codebook, else 5, when not given.
-        percentile: p of the rejection gate; that of the saved codebook, else 10, when not given.
+        k: K, in place of that of ``retrieval``.
+        percentile: p of the rejection gate, in place of that of ``retrieval``.
+        retrieval: How facts are fetched; as the codebook's design says when not given.
         image_key: Key of the images in a batch.
         prompt_key: Key of the questions in a batch.
+        choice_key: Key of the choices in a batch, if it has any: they take room in the prompt.
 
     Raises:
         ReasonEditError: An argument is out of range, or the folder holds no codebook.
@@ -39,20 +40,22 @@ class Retriever(L.Callback):
         codebook: str | os.PathLike[str] | None = None,
         k: int | None = None,
         percentile: float | None = None,
+        retrieval: RetrievalConfig | None = None,
         image_key: str = "images",
         prompt_key: str = "prompts",
+        choice_key: str = "choices",
     ) -> None:
-        self.k = k if k is not None else DEFAULT_K
-        self.percentile = percentile if percentile is not None else DEFAULT_PERCENTILE
-        self._given = {"k": k, "percentile": percentile}
+        self._given: dict[str, Any] = {n: v for n, v in (("k", k), ("percentile", percentile)) if v is not None}
+        replace(retrieval or RetrievalConfig(), **self._given)  # refused here rather than when the run begins
+        self.retrieval = retrieval
         self.image_key = image_key
         self.prompt_key = prompt_key
+        self.choice_key = choice_key
         self._source = Codebook.load(codebook) if codebook is not None else None
-        self._retriever = FactRetriever(EditMemory(), self.k, self.percentile)
-        self._embedder: DualEmbedder | None = None
+        self._method: Method | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the codebook and the embedder."""
+        """Find the codebook."""
         source = self._source
         if source is None:
             source = beside(trainer, Codebook)
@@ -61,28 +64,22 @@ class Retriever(L.Callback):
                     "Retriever has no codebook: give it a folder, or put a Codebook callback beside it."
                 )
         source.setup(trainer, pl_module, stage)
-        self._embedder = source.embedder
-        used = source.settings | {name: value for name, value in self._given.items() if value is not None}
-        self.k, self.percentile = used["k"], used["percentile"]
-        if self._retriever.memory is not source.memory:
-            self._retriever = FactRetriever(source.memory, self.k, self.percentile)
+        self._method = source.method
+        assert self._method is not None
+        self._method.use(replace(self.retrieval or self._method.design.retrieval, **self._given))
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Rewrite the batch's prompts; add what was retrieved, and the vision pass for others to share."""
-        assert self._embedder is not None  # set-up ran
+        assert self._method is not None  # set-up ran
         questions = column(batch, self.prompt_key, self)
-        if not questions or not self._retriever.memory.edits:
+        if not questions or not self._method.memory.edits:
             return
         vision = batch.get("vision")
-        if not isinstance(vision, Vision) or self._embedder.layer not in vision.layers:
-            vision = self._embedder.see(column(batch, self.image_key, self))
-        found = self._retriever.retrieve(self._embedder.embed(vision, questions))
-        # The facts are data: whoever reads the prompt next must not find the tokenizer's own marks in them.
-        clean = self._embedder.vlm.clean
-        batch[self.prompt_key] = [
-            with_facts([clean(f) for f in r.facts], q) for r, q in zip(found, questions, strict=True)
-        ]
-        batch["vision"] = vision
-        batch["retrieved"] = found
+        if not self._method.embedder.has(vision):
+            vision = self._method.embedder.see(column(batch, self.image_key, self))
+        found = self._method.retrieve(vision, questions)
+        longest = getattr(pl_module, "max_new_tokens", 16)
+        texts, kept = self._method.prompts(vision, questions, found, batch.get(self.choice_key), longest)
+        batch[self.prompt_key], batch["retrieved"], batch["vision"] = texts, kept, vision

@@ -20,8 +20,9 @@ class PredictionWriter(L.Callback):
     """Writes one row per sample when the run ends, and also when it is interrupted or fails.
 
     Columns: ``id``, ``phase``, ``group``, ``edits`` (their number so far), ``prompt`` (with the facts), ``choices``,
-    ``answer``, ``target``, ``right``, ``facts``, ``distances``, ``fact_edits``, ``nearest``, ``threshold``. What a
-    batch does not carry is null. On several ranks each writes its own file, its rank before the extension.
+    ``answer``, ``target``, ``right``, ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts found but not
+    used), ``nearest``, ``threshold``. What a batch does not carry is null.
+    On several ranks each writes its own file, its rank before the extension.
 
     Args:
         path: The file; ``predictions.parquet`` in the trainer's ``default_root_dir`` when not given.
@@ -71,6 +72,7 @@ class PredictionWriter(L.Callback):
                     "facts": [h.fact for h in hits],
                     "distances": [h.distance for h in hits],
                     "fact_edits": [h.edit_id for h in hits],
+                    "left_out": [h.fact for h in found.left_out] if found else [],
                     "nearest": found.nearest if found else None,
                     "threshold": found.threshold if found else None,
                 }
@@ -104,6 +106,7 @@ class PredictionWriter(L.Callback):
                 "facts": texts,
                 "distances": pa.list_(number),
                 "fact_edits": texts,
+                "left_out": texts,
                 "nearest": number,
                 "threshold": number,
             }

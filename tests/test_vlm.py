@@ -91,7 +91,8 @@ def test_p_yes_sums_the_variants_of_the_words(vlm, images):
     lead = set(vlm.tokenizer(" yY", add_special_tokens=False)["input_ids"])
     other = set(vlm.tokenizer(" nN", add_special_tokens=False)["input_ids"])
     yes, no = (probabilities[:, sorted(t)].sum(1) for t in (lead, other))
-    torch.testing.assert_close(vlm.p_yes(vlm.see(images), QUESTIONS), yes / (yes + no))
+    found = vlm.p_yes(vlm.see(images), [[q] for q in QUESTIONS])
+    torch.testing.assert_close(torch.cat(found), yes / (yes + no))
 
 
 def test_one_vision_pass_serves_all(vlm, images):
@@ -99,7 +100,7 @@ def test_one_vision_pass_serves_all(vlm, images):
     handle = vlm.model.get_submodule("model.vision_tower").register_forward_hook(lambda *_: calls.append(1))
     vision = vlm.see(images, vlm.vision_layers)
     vlm.answer(vision, QUESTIONS, [None, ["a", "b"], None])
-    vlm.p_yes(vision, QUESTIONS)
+    vlm.p_yes(vision, [QUESTIONS] * 3)
     vlm.sentence_nll(vision, "Describe this image.", [["a"]] * 3)
     handle.remove()
     assert len(calls) == 1

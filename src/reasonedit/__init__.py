@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.stream import EditStream
+    from .design import Design
     from .editor import ReasonEditor
     from .edits import Answer, Edit, Hit, Query
     from .embedding import EmbeddingConfig
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # Imported when first used: torch and Lightning take seconds, and not every use needs them.
 _HOMES = {
     "Answer": "edits",
+    "Design": "design",
     "Edit": "edits",
     "EditStream": "data.stream",
     "EmbeddingConfig": "embedding",
@@ -28,6 +30,7 @@ _HOMES = {
 
 __all__ = [
     "Answer",
+    "Design",
     "Edit",
     "EditStream",
     "EmbeddingConfig",

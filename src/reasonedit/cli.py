@@ -14,6 +14,7 @@ from reasonedit.errors import ReasonEditError
 COMMANDS: dict[str, str] = {
     "demo": "watch the embedded VLM make mistakes, be corrected, and answer better",
     "run": "run an edit stream described by a YAML file",
+    "select": "choose layer and weight of the embedding for a VLM and its data",
     "ask": "ask a question about one picture, with a codebook",
     "edit": "correct one answer and keep it in a codebook",
     "world": "the embedded world: show it, test the VLM's abilities, fetch its language model",

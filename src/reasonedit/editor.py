@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from reasonedit.codebook import EditMemory, entries_of
+from reasonedit.codebook import EditMemory
 from reasonedit.codebook.memory import check_fingerprint
-from reasonedit.edits import Answer, Edit, Query
-from reasonedit.embedding import DualEmbedder, EmbeddingConfig
+from reasonedit.design import Design
+from reasonedit.edits import Answer, Edit, Query, Region
 from reasonedit.images import ImageSource
-from reasonedit.retrieval import DEFAULT_K, DEFAULT_PERCENTILE, FactRetriever, with_facts
+from reasonedit.method import Method, Written, statistics_of
 from reasonedit.vlm import VLM, load_vlm
 
 
@@ -20,9 +20,8 @@ class ReasonEditor:
 
     Args:
         vlm: The VLM.
-        embedding: How images and texts are embedded.
-        k: Number of nearest keys whose facts come before a question.
-        percentile: p of the rejection gate.
+        design: How edits are embedded, grounded, written and fetched; when not given, for the embedded VLM what won on
+            it, for any other the paper's.
 
     Example:
         >>> editor = ReasonEditor.from_pretrained("llava-hf/llava-1.5-7b-hf")  # doctest: +SKIP
@@ -31,48 +30,31 @@ class ReasonEditor:
         >>> editor.ask("other.jpg", "What is it?").text  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        vlm: VLM,
-        embedding: EmbeddingConfig | None = None,
-        *,
-        k: int = DEFAULT_K,
-        percentile: float = DEFAULT_PERCENTILE,
-    ) -> None:
+    def __init__(self, vlm: VLM, design: Design | None = None) -> None:
         self.vlm = vlm
-        self.embedder = DualEmbedder(vlm, embedding)
-        self.retriever = FactRetriever(EditMemory(), k, percentile)
+        self.method = Method(vlm, design)
 
     @property
     def memory(self) -> EditMemory:
         """The codebook."""
-        return self.retriever.memory
+        return self.method.memory
 
     @classmethod
     def from_pretrained(
-        cls,
-        model: str,
-        embedding: EmbeddingConfig | None = None,
-        *,
-        k: int = DEFAULT_K,
-        percentile: float = DEFAULT_PERCENTILE,
-        dtype: str = "auto",
-        **kwargs: Any,
+        cls, model: str, design: Design | None = None, *, dtype: str = "auto", **kwargs: Any
     ) -> ReasonEditor:
         """Load a VLM and start with an empty codebook.
 
         Args:
             model: Hub id, folder, or ``"embedded"``.
-            embedding: How images and texts are embedded.
-            k: Number of nearest keys.
-            percentile: p of the rejection gate.
+            design: As above.
             dtype: ``"auto"`` or the name of a torch type.
             **kwargs: Passed on to transformers, such as ``device_map``.
 
         Raises:
             ReasonEditError: The model cannot be had, or an argument is out of range.
         """
-        return cls(load_vlm(model, dtype=dtype, place=True, **kwargs), embedding, k=k, percentile=percentile)
+        return cls(load_vlm(model, dtype=dtype, place=True, **kwargs), design)
 
     def edit(
         self,
@@ -82,6 +64,7 @@ class ReasonEditor:
         answer: str,
         reasoning: str | Sequence[str],
         choices: Sequence[str] | None = None,
+        evidence: Sequence[Sequence[Region] | None] = (),
     ) -> Edit:
         """Correct one answer.
 
@@ -91,6 +74,7 @@ class ReasonEditor:
             answer: The right answer.
             reasoning: Why it is right, one fact per sentence.
             choices: The choices of a multiple-choice question.
+            evidence: For each sentence the regions it speaks of, as in :class:`~reasonedit.Edit`.
 
         Returns:
             The edit, with its id.
@@ -98,22 +82,20 @@ class ReasonEditor:
         Raises:
             ReasonEditError: Anything of it is unusable; nothing is stored then.
         """
-        edit = Edit.of(image, question, answer, reasoning, choices)
+        edit = Edit.of(image, question, answer, reasoning, choices, evidence)
         self.write(edit)
         return edit
 
-    def write(self, edit: Edit) -> int:
+    def write(self, edit: Edit) -> Written:
         """Write an edit that was made already.
 
         Returns:
-            How many keys are new.
+            What became of it: how many keys are new, and the evidence of each sentence.
 
         Raises:
             ReasonEditError: An edit of this id is there already.
         """
-        texts = [text for text, _ in entries_of(edit)]
-        vision = self.embedder.see([edit.image])
-        return self.memory.write(edit, self.embedder.embed(vision.select([0] * len(texts)), texts))
+        return self.method.write(edit)
 
     def ask(self, image: ImageSource, question: str, choices: Sequence[str] | None = None) -> Answer:
         """Answer a question, with the facts that bear on it.
@@ -125,13 +107,13 @@ class ReasonEditor:
 
     def ask_batch(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer several questions at once, each as :meth:`ask` does."""
-        vision = self.embedder.see([q.image for q in queries])
-        found = self.retriever.retrieve(self.embedder.embed(vision, [q.question for q in queries]))
-        clean = self.vlm.clean
-        texts = [with_facts([clean(f) for f in r.facts], q.question) for r, q in zip(found, queries, strict=True)]
-        answers = self.vlm.answer(vision, texts, [q.choices for q in queries])
+        method = self.method
+        questions, choices = [q.question for q in queries], [q.choices for q in queries]
+        vision = method.embedder.see([q.image for q in queries])
+        texts, found = method.prompts(vision, questions, method.retrieve(vision, questions), choices)
+        answers = self.vlm.answer(vision, texts, choices)
         return [
-            Answer(answer, r.hits, text, r.nearest, r.threshold)
+            Answer(answer, r.hits, text, r.nearest, r.threshold, r.left_out)
             for answer, text, r in zip(answers, texts, found, strict=True)
         ]
 
@@ -141,8 +123,8 @@ class ReasonEditor:
         Raises:
             ReasonEditError: The folder cannot be written.
         """
-        config = {"model": self.vlm.name, "k": self.retriever.k, "percentile": self.retriever.gate.percentile}
-        self.memory.save(folder, self.embedder.fingerprint, config)
+        config = {"model": self.vlm.name, "design": self.method.design.to_dict()}
+        self.memory.save(folder, self.method.embedder.fingerprint, config, self.method.tensors)
 
     @classmethod
     def load(
@@ -159,14 +141,10 @@ class ReasonEditor:
         Raises:
             ReasonEditError: There is no codebook, it is damaged, or it was made with another model.
         """
-        memory, fingerprint, config = EditMemory.load(folder)
-        embedding = EmbeddingConfig(fingerprint["layer"], fingerprint["text_weight"], fingerprint["encoder"])
-        editor = cls(
-            vlm or load_vlm(config["model"], dtype=dtype, place=True, **kwargs),
-            embedding,
-            k=config["k"],
-            percentile=config["percentile"],
-        )
-        check_fingerprint(fingerprint, editor.embedder.fingerprint, folder)
-        editor.retriever.memory = memory
+        memory, fingerprint, config, tensors = EditMemory.load(folder)
+        editor = cls.__new__(cls)
+        editor.vlm = vlm or load_vlm(config["model"], dtype=dtype, place=True, **kwargs)
+        design = Design.from_dict(config["design"])
+        editor.method = Method(editor.vlm, design, memory, statistics=statistics_of(tensors))
+        check_fingerprint(fingerprint, editor.method.embedder.fingerprint, folder)
         return editor

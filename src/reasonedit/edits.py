@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,12 @@ from PIL import Image
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import ImageSource, load_image
 
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom as shares of the upright image's width and height, from 0 to 1."""
+
+Region = Box | Image.Image
+"""Evidence that a user gives: a box of the image, or a picture of its own."""
+
 
 def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
     """Split a reasoning into sentences, one fact each.
@@ -18,7 +25,7 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
     Text is split at line breaks and then into sentences; a list is taken as it is. Blank entries are dropped.
 
     Raises:
-        ReasonEditError: Nothing is left.
+        ReasonEditError: Nothing is left, or a sentence has no words.
 
     >>> split_reasoning("The object is curved. It is thrown and comes back.")
     ['The object is curved.', 'It is thrown and comes back.']
@@ -32,6 +39,9 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
     sentences = [s.strip() for s in found if s.strip()]
     if not sentences:
         raise ReasonEditError("The reasoning is empty: say in at least one sentence why the answer is right.")
+    for sentence in sentences:
+        if not any(c.isalnum() for c in sentence):
+            raise ReasonEditError(f"The sentence '{sentence}' of the reasoning has no words: leave it out.")
     return sentences
 
 
@@ -49,6 +59,41 @@ def _choices(choices: Sequence[str] | None) -> list[str] | None:
     kept = [_text(c, "choice") for c in choices]
     if len(kept) < 2:
         raise ReasonEditError(f"A multiple-choice question needs at least two choices, not {len(kept)}.")
+    return kept
+
+
+def check_box(box: Sequence[float | str]) -> Box:
+    """A box as a tuple of floats.
+
+    Raises:
+        ReasonEditError: It is not four numbers, reaches outside the image, or has no area.
+    """
+    try:
+        left, top, right, bottom = (float(x) for x in box)
+    except (TypeError, ValueError) as error:
+        raise ReasonEditError(f"The box {box!r} is not four numbers: left, top, right, bottom.") from error
+    if not all(0 <= x <= 1 for x in (left, top, right, bottom)):
+        raise ReasonEditError(
+            f"The box ({left:g}, {top:g}, {right:g}, {bottom:g}) reaches outside the image: left, top, right and "
+            "bottom are shares of its width and height, from 0 to 1."
+        )
+    if left >= right or top >= bottom:
+        raise ReasonEditError(
+            f"The box ({left:g}, {top:g}, {right:g}, {bottom:g}) has no area: left must be smaller than right and top "
+            "smaller than bottom."
+        )
+    return left, top, right, bottom
+
+
+def _regions(given: Sequence[object] | None) -> list[Region]:
+    if given is None:
+        return []
+    kept: list[Region] = []
+    for region in given:
+        if isinstance(region, (Image.Image, str, os.PathLike, bytes)):
+            kept.append(load_image(region))
+        else:
+            kept.append(check_box(region))  # type: ignore[arg-type]  # anything else is refused there
     return kept
 
 
@@ -93,6 +138,8 @@ class Edit:
         reasoning: Why, one fact per sentence; text is split into sentences.
         choices: The choices of a multiple-choice question.
         id: Name of the edit, made up when not given.
+        evidence: For each sentence the regions of the image it speaks of: boxes (left, top, right, bottom, as shares of
+            the upright image) or crops, several if need be. A sentence with none, or ``None``, has its evidence found.
 
     Raises:
         ReasonEditError: Anything of it is unusable, or the answer is not among the choices.
@@ -104,6 +151,7 @@ class Edit:
     reasoning: list[str]
     choices: list[str] | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    evidence: Sequence[Sequence[Region] | None] = ()
 
     def __post_init__(self) -> None:
         self.question = _text(self.question, "question")
@@ -113,6 +161,12 @@ class Edit:
         if self.choices is not None and self.answer.lower() not in [c.lower() for c in self.choices]:
             raise ReasonEditError(f"The answer '{self.answer}' is not among the choices {self.choices}.")
         self.image = load_image(self.image)
+        if self.evidence and len(self.evidence) != len(self.reasoning):
+            raise ReasonEditError(
+                f"The evidence is for {len(self.evidence)} sentences but the reasoning has {len(self.reasoning)}: give "
+                "one list of regions per sentence, None where there is none."
+            )
+        self.evidence = [_regions(given) for given in self.evidence or [None] * len(self.reasoning)]
 
     @classmethod
     def of(
@@ -122,9 +176,10 @@ class Edit:
         answer: str,
         reasoning: str | Sequence[str],
         choices: Sequence[str] | None = None,
+        evidence: Sequence[Sequence[Region] | None] = (),
     ) -> Edit:
         """An edit from any source of an image and from reasoning as text or as sentences."""
-        return cls(image, question, answer, reasoning, choices)  # type: ignore[arg-type]  # converted on the way in
+        return cls(image, question, answer, reasoning, choices, evidence=evidence)  # type: ignore[arg-type]
 
     @property
     def answer_fact(self) -> str:
@@ -139,7 +194,7 @@ class Hit:
     Attributes:
         fact: The sentence.
         distance: Distance of its key from the query, in units of the embedding.
-        entry: ``"answer"`` or ``"image"``: the kind of key under which it was found.
+        entry: The kind of key under which it was found: ``"answer"``, ``"image"``, ``"patch"`` or ``"text"``.
         edit_id: The edit it comes from.
     """
 
@@ -159,6 +214,7 @@ class Answer:
         prompt: The text the VLM was asked, facts included.
         nearest: Distance of the nearest key (infinite for an empty codebook).
         threshold: The largest distance at which the gate is open.
+        left_out: Facts that were found but left out, the farthest first, because the prompt would be too long.
     """
 
     text: str
@@ -166,6 +222,7 @@ class Answer:
     prompt: str
     nearest: float
     threshold: float
+    left_out: list[Hit] = field(default_factory=list)
 
     def __str__(self) -> str:
         return self.text

@@ -11,6 +11,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reasonedit.errors import ReasonEditError
 
+SMALLEST_SIDE = 4
+"""Pixels: an image with a shorter side cannot be cut into windows, and shows nothing."""
+
 ImageSource = Image.Image | str | os.PathLike[str] | bytes
 
 
@@ -24,7 +27,7 @@ def load_image(source: ImageSource) -> Image.Image:
         An RGB image. Transparent parts are shown on white.
 
     Raises:
-        ReasonEditError: The file is missing, empty or no image that can be read.
+        ReasonEditError: The file is missing, empty, no image that can be read, or only a few pixels wide or high.
     """
     if isinstance(source, Image.Image):
         opened, name = source, "the given image"
@@ -46,12 +49,19 @@ def load_image(source: ImageSource) -> Image.Image:
         raise ReasonEditError(f"An image must be a PIL image, a path or bytes, not {type(source).__name__}.")
     try:
         upright = ImageOps.exif_transpose(opened)
+        if min(upright.size) < SMALLEST_SIDE:
+            raise ReasonEditError(
+                f"The image {name} is {upright.width} x {upright.height} pixels: both sides must have at least "
+                f"{SMALLEST_SIDE}."
+            )
         if upright.mode.startswith(("I", "F")):  # more than 8 bits a pixel: Pillow would cut them off
             upright = _to_eight_bits(upright)
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             rgba = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
         return upright.convert("RGB")
+    except ReasonEditError:
+        raise
     except (OSError, ValueError, SyntaxError) as error:
         raise ReasonEditError(f"The image {name} is damaged ({error}): save it again as PNG or JPEG.") from error
 

@@ -1,5 +1,6 @@
-"""Where edits are kept: keys, the facts under them, and the edits they come from."""
+"""The memory of edits."""
 
-from .memory import EditMemory, Fact, StoredEdit, entries_of
+from .memory import EditMemory, Entry, Fact, StoredEdit
+from .radius import augmented, merges, overlap
 
-__all__ = ["EditMemory", "Fact", "StoredEdit", "entries_of"]
+__all__ = ["EditMemory", "Entry", "Fact", "StoredEdit", "augmented", "merges", "overlap"]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
-from reasonedit.edits import Edit
+from reasonedit.edits import Edit, Region, check_box, split_reasoning
 from reasonedit.errors import ReasonEditError
 
 _console = Console(highlight=False)
@@ -31,25 +32,58 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--model", default=None, help="VLM of a new codebook: a hub id, a folder, or embedded (the default)"
     )
+    parser.add_argument(
+        "--design", default=None, help="design of a new codebook: a JSON file, as reasonedit select writes"
+    )
+    parser.add_argument(
+        "--box",
+        nargs=5,
+        action="append",
+        default=[],
+        metavar=("SENTENCE", "LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="where the picture shows what a sentence (1, 2, …) says, as shares of its width and height; "
+        "found when not given",
+    )
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
     given = parser.parse_args(argv)
     # Everything that can be refused is, before the model is loaded.
-    edit = Edit.of(given.image, given.question, given.answer, given.reasoning, given.choices)
+    sentences = split_reasoning(given.reasoning)
+    evidence = _evidence(given.box, len(sentences))
+    edit = Edit.of(given.image, given.question, given.answer, sentences, given.choices, evidence)
     there = (given.codebook / "codebook.json").is_file()
     if there and given.model is not None:
         raise ReasonEditError(f"The codebook '{given.codebook}' has its model already: leave --model out.")
+    if there and given.design is not None:
+        raise ReasonEditError(f"The codebook '{given.codebook}' has its design already: leave --design out.")
     with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
         if there:
             editor = ReasonEditor.load(given.codebook, dtype=given.dtype)
         else:
-            editor = ReasonEditor.from_pretrained(given.model or "embedded", dtype=given.dtype)
+            model = given.model or "embedded"
+            design = Design.load(given.design, Design.default(model)) if given.design else None
+            editor = ReasonEditor.from_pretrained(model, design, dtype=given.dtype)
     before = editor.ask(edit.image, edit.question, edit.choices)
-    editor.write(edit)
+    written = editor.write(edit)
     after = editor.ask(edit.image, edit.question, edit.choices)
     editor.save(given.codebook)
     _console.print(f"before: {before.text}\nafter:  {after.text}", markup=False)
-    for sentence in edit.reasoning:
-        _console.print(f"  kept: {sentence}", markup=False)
+    for sentence, theirs, found in zip(edit.reasoning, edit.evidence, written.evidence, strict=True):
+        regions = list(theirs or found.boxes)
+        where = (
+            "; ".join(" ".join(f"{x:.2f}" for x in r) for r in regions if isinstance(r, tuple))
+            or "nowhere in particular"
+        )
+        _console.print(f"  kept: {sentence}  (seen at {where})", markup=False)
     count = len(editor.memory.edits)
     _console.print(f"{given.codebook} holds {count} {'edit' if count == 1 else 'edits'}")
     return 0
+
+
+def _evidence(boxes: Sequence[Sequence[str]], sentences: int) -> list[list[Region]]:
+    """The boxes given on the command line, by sentence."""
+    evidence: list[list[Region]] = [[] for _ in range(sentences)]
+    for number, *box in boxes:
+        if not number.isdigit() or not 1 <= int(number) <= sentences:
+            raise ReasonEditError(f"--box names sentence {number}, but the reasoning has sentences 1 to {sentences}.")
+        evidence[int(number) - 1].append(check_box(box))
+    return evidence

@@ -1,6 +1,18 @@
-"""What an image and a text are compared by."""
+"""Embeddings of images and texts."""
 
-from .dual import DualEmbedder, EmbeddingConfig
-from .sentence import SentenceEncoder
+from .dual import NO_LAYER, DualEmbedder, EmbeddingConfig
+from .sentence import EMBEDDED, SentenceEncoder
+from .vision import CELLS, WHOLE, Statistics, pool, reference_images
 
-__all__ = ["DualEmbedder", "EmbeddingConfig", "SentenceEncoder"]
+__all__ = [
+    "CELLS",
+    "EMBEDDED",
+    "NO_LAYER",
+    "WHOLE",
+    "DualEmbedder",
+    "EmbeddingConfig",
+    "SentenceEncoder",
+    "Statistics",
+    "pool",
+    "reference_images",
+]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from reasonedit.edits import Box
 from reasonedit.embedding.sentence import EMBEDDED, SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM, Vision
 
-_REFERENCE_IMAGES = 16
+from .vision import POOLINGS, TRANSFORMS, WHOLE, Statistics, pool, reference_images
+
+NO_LAYER = "none"
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -22,40 +25,71 @@ class EmbeddingConfig:
     """How images and texts are embedded.
 
     Attributes:
-        layer: Name of the vision-side module whose input is read; the last one (the projector) when empty.
+        layer: Name of the vision-side layer whose input is read, ``"image_features"`` (what enters the language model)
+            or a layer of the language model (which then runs, up to that layer, on image and text); the projector when
+            empty, ``"none"`` leaves the sentence half alone.
         text_weight: w, the weight of the sentence half. 0 leaves the vision half alone.
         encoder: Sentence encoder: ``"embedded"``, a folder or a hub id.
+        pooling: ``"mean"`` over tokens, or the ``"last"`` token.
+        transform: Of the pooled tokens: ``"raw"``; ``"centred"`` on those of unrelated pictures, to unit length; or
+            ``"whitened"``: in the 64 principal directions of their tokens, each to unit variance, then to unit length.
+        reference: The unrelated pictures: ``"patterns"``, ``"world"`` or a folder of images.
+
+    Raises:
+        ReasonEditError: A value is out of range.
     """
 
     layer: str = ""
     text_weight: float = 2.0
     encoder: str = EMBEDDED
+    pooling: str = "mean"
+    transform: str = "raw"
+    reference: str = "patterns"
 
     def __post_init__(self) -> None:
         if not self.text_weight >= 0:
             raise ReasonEditError(f"text_weight must be 0 or more, not {self.text_weight}.")
+        for name, known in (("pooling", POOLINGS), ("transform", TRANSFORMS)):
+            if getattr(self, name) not in known:
+                raise ReasonEditError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
+        if self.layer == NO_LAYER and self.text_weight == 0:
+            raise ReasonEditError("Without a layer and with text_weight 0 nothing is left to embed.")
 
 
 class DualEmbedder:
     """Embeds pairs of image and text.
 
-    The vision half is the mean over the tokens that enter one layer, divided by a scale of the model: the root mean
-    square distance between the means of 16 fixed patterns. So a distance of 1 is that of two unrelated pictures, and w
-    means the same for every model.
+    The vision half is divided by the root mean square distance between unrelated pictures. So a distance of 1 is that
+    of two unrelated pictures, and w means the same for every model, layer and transform.
 
     Args:
         vlm: The VLM whose layer is read.
-        config: Layer, weight and sentence encoder.
+        config: Layer, pooling, transform, weight and sentence encoder.
         encoder: The sentence encoder, loaded by ``config.encoder`` when not given.
+        statistics: Those of the reference pictures, when they are known already.
+
+    Raises:
+        ReasonEditError: The model has no such layer.
     """
 
-    def __init__(self, vlm: VLM, config: EmbeddingConfig | None = None, encoder: SentenceEncoder | None = None) -> None:
+    def __init__(
+        self,
+        vlm: VLM,
+        config: EmbeddingConfig | None = None,
+        encoder: SentenceEncoder | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
         config = config or EmbeddingConfig()
         self.vlm = vlm
-        self.layer = config.layer or vlm.vision_layers[-1]
+        self.layer = config.layer or vlm.projector
+        self.reads_language = self.layer in vlm.language_layers
+        if self.layer not in (NO_LAYER, *vlm.language_layers):
+            vlm.check_layer(self.layer)
+        if self.reads_language and config.transform != "raw":
+            raise ReasonEditError(f"The layer '{self.layer}' reads texts too: only the transform 'raw' goes with it.")
         self.encoder = encoder or SentenceEncoder.from_pretrained(config.encoder)
-        self.config = EmbeddingConfig(self.layer, config.text_weight, self.encoder.name)
-        self._scale: float | None = None
+        self.config = EmbeddingConfig(**{**asdict(config), "layer": self.layer, "encoder": self.encoder.name})
+        self._statistics = statistics
 
     @property
     def fingerprint(self) -> dict[str, object]:
@@ -63,22 +97,69 @@ class DualEmbedder:
         return {**self.vlm.fingerprint, **asdict(self.config)}
 
     @property
-    def scale(self) -> float:
-        """Length that the vision half is divided by."""
-        if self._scale is None:
-            pooled = self._pool(self.vlm.see(reference_images(_REFERENCE_IMAGES), [self.layer]))
-            centred = pooled - pooled.mean(0)
-            # The mean squared distance of two points is twice their mean squared distance from the mean.
-            count = len(pooled)
-            self._scale = float((2 * centred.square().sum() / (count - 1)).sqrt())
-        return self._scale
+    def layers(self) -> list[str]:
+        """Vision-side layers that :meth:`see` keeps."""
+        return [] if self.reads_language or self.layer == NO_LAYER else [self.layer]
+
+    @property
+    def statistics(self) -> Statistics:
+        """Statistics of the reference pictures, taken when they are first needed."""
+        if self._statistics is None:
+            images = reference_images(self.config.reference)
+            parts, grid = [], None
+            for start in range(0, len(images), _AT_ONCE):
+                vision = self.see(images[start : start + _AT_ONCE])
+                if self.reads_language:
+                    states = self.vlm.language_states(vision, ["Describe this image."] * len(vision), self.layer)
+                    parts += [self._pooled(s)[None, None] for s in states]
+                else:
+                    parts.append(vision.layers[self.layer].float().cpu())
+                    grid = vision.grid
+            tokens = torch.cat(parts)
+            if self.config.pooling == "last":
+                tokens, grid = tokens[:, -1:], None
+            self._statistics = Statistics.of(tokens, grid, self.config.transform)
+        return self._statistics
 
     def see(self, images: Sequence[Image.Image]) -> Vision:
         """Run the vision part once, keeping the layer that is read here."""
-        return self.vlm.see(images, [self.layer])
+        return self.vlm.see(images, self.layers)
+
+    def has(self, vision: object) -> bool:
+        """Whether a vision pass kept what is read here."""
+        return isinstance(vision, Vision) and all(name in vision.layers for name in self.layers)
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Sentence halves: (texts, width of the encoder), w included."""
+        return self.config.text_weight * self.encoder.encode([self.vlm.clean(t) for t in texts])
+
+    def regions(self, vision: Vision, boxes: Sequence[Sequence[Box]]) -> list[Tensor]:
+        """Vision halves of regions, pooled from the tokens of one pass.
+
+        Args:
+            vision: Images, from :meth:`see`.
+            boxes: For each image its regions.
+
+        Returns:
+            For each image (boxes, D), float32 on the CPU.
+
+        Raises:
+            ReasonEditError: The layer has no regions.
+        """
+        if self.layer == NO_LAYER:
+            return [torch.zeros(len(mine), 0) for mine in boxes]
+        if self.reads_language or (self.config.pooling == "last" and any(b != WHOLE for mine in boxes for b in mine)):
+            raise ReasonEditError(f"The layer '{self.layer}' with pooling '{self.config.pooling}' has no regions.")
+        found = []
+        for tokens, mine in zip(vision.layers[self.layer].float().cpu(), boxes, strict=True):
+            pooled = tokens[-1:].expand(len(mine), -1) if self.config.pooling == "last" else None
+            if pooled is None:
+                pooled = pool(tokens, vision.grid, mine) if mine else tokens[:0]
+            found.append(self.statistics.apply(pooled, self.config.transform))
+        return found
 
     def embed(self, vision: Vision, texts: Sequence[str]) -> Tensor:
-        """Embed one text per image.
+        """Embed one text with each whole image.
 
         Args:
             vision: Images, from :meth:`see`.
@@ -89,18 +170,21 @@ class DualEmbedder:
         """
         if len(vision) != len(texts):
             raise ValueError(f"{len(vision)} images but {len(texts)} texts")
-        sentences = self.encoder.encode([self.vlm.clean(t) for t in texts])
-        return torch.cat([self._pool(vision) / self.scale, self.config.text_weight * sentences], dim=1)
+        if self.reads_language:
+            states = self.vlm.language_states(vision, texts, self.layer)
+            seen = torch.stack([self._pooled(s) for s in states]) / self.statistics.scale
+        else:
+            seen = torch.cat(self.regions(vision, [[WHOLE]] * len(vision)))
+        return torch.cat([seen, self.texts(texts)], dim=1)
 
-    def _pool(self, vision: Vision) -> Tensor:
-        return vision.layers[self.layer].float().mean(dim=1).cpu()
+    @property
+    def width(self) -> int:
+        """Width of the vision half."""
+        if self.layer == NO_LAYER:
+            return 0
+        whitened = self.config.transform == "whitened"
+        return self.statistics.projection.shape[1] if whitened else len(self.statistics.mean)
 
-
-def reference_images(count: int) -> list[Image.Image]:
-    """Fixed colourful patterns, the same on every machine: smooth random fields of 96 x 96 pixels."""
-    rng = np.random.default_rng(0)
-    images = []
-    for _ in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-        images.append(coarse.resize((96, 96), Image.Resampling.BICUBIC))
-    return images
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        tokens = tokens.float().cpu()
+        return tokens[-1] if self.config.pooling == "last" else tokens.mean(0)

@@ -1,15 +1,21 @@
 """From a query's embedding to the facts put before its question."""
 
+from .config import DEFAULT_K, DEFAULT_PERCENTILE, RetrievalConfig
 from .gate import PercentileGate
+from .hubs import HubScale
 from .index import ExactIndex
-from .retrieve import DEFAULT_K, DEFAULT_PERCENTILE, FactRetriever, Retrieval, with_facts
+from .retrieve import FactRetriever, Retrieval, with_facts
+from .verify import verified
 
 __all__ = [
     "DEFAULT_K",
     "DEFAULT_PERCENTILE",
     "ExactIndex",
     "FactRetriever",
+    "HubScale",
     "PercentileGate",
     "Retrieval",
+    "RetrievalConfig",
+    "verified",
     "with_facts",
 ]

@@ -16,10 +16,13 @@ class ExactIndex:
 
     def __init__(self) -> None:
         self._index: Any = None
-        self._keys = torch.empty(0, 0)
+        self._keys: Any = None
 
-    def update(self, keys: Tensor) -> None:
-        """Take in the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""
+    def __len__(self) -> int:
+        return 0 if self._index is None else int(self._index.ntotal)
+
+    def add(self, keys: Tensor) -> None:
+        """Add keys (N, D); they are numbered in the order in which they come."""
         try:
             import faiss
         except ImportError as error:
@@ -29,11 +32,10 @@ class ExactIndex:
 
         if self._index is None:
             self._index = faiss.IndexFlatL2(keys.shape[1])
-            # Below this product of batch and width FAISS would use a plain loop, slower from some ten queries on.
-            faiss.cvar.distance_compute_blas_threshold = 8 * keys.shape[1]
-        if len(keys) > len(self._keys):
-            self._index.add(np.ascontiguousarray(keys[len(self._keys) :].numpy()))
-        self._keys = keys
+        self._index.add(np.ascontiguousarray(keys.numpy()))
+        # A view of what the index holds: nothing is kept twice.
+        flat = faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
+        self._keys = torch.from_numpy(flat).view(self._index.ntotal, self._index.d)
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The ``min(k, N)`` nearest keys of each query.
@@ -43,12 +45,16 @@ class ExactIndex:
             k: How many.
 
         Returns:
-            Distances (B, k), rising, and the rows of the keys (B, k). Distances are computed from differences, so that
-            a key finds itself at exactly 0.
+            Distances (B, k), rising, and the numbers of the keys (B, k). Distances are computed from differences, so
+            that a key finds itself at exactly 0.
         """
-        k = min(k, len(self._keys))
+        k = min(k, len(self))
         if k == 0:
             return torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
+        import faiss
+
+        # Below this product of batch and width FAISS would use a plain loop, slower from some ten queries on.
+        faiss.cvar.distance_compute_blas_threshold = 8 * queries.shape[1]
         _, found = self._index.search(np.ascontiguousarray(queries.numpy()), k)
         rows = torch.from_numpy(found)
         distances = (self._keys[rows] - queries[:, None]).norm(dim=-1)  # (B, k)

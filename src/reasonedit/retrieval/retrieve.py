@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-from reasonedit.codebook import EditMemory
+from reasonedit.codebook import EditMemory, Fact
 from reasonedit.edits import Hit
-from reasonedit.errors import ReasonEditError
 
+from .config import RetrievalConfig
 from .gate import PercentileGate
+from .hubs import HubScale
 from .index import ExactIndex
 
-DEFAULT_K = 5
-DEFAULT_PERCENTILE = 10.0
-"""The lower end of the range in which the paper finds p robust."""
+_FIRST, _DEEPEST = 64, 4096
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Retrieval:
         hits: Distinct facts, nearest first; empty when the gate is closed.
         nearest: Distance of the nearest key (infinite where there is none).
         threshold: Largest distance at which the gate is open.
+        left_out: Facts that were found and left out again: the image does not show them, or the prompt was full.
     """
 
     hits: list[Hit]
     nearest: float
     threshold: float
+    left_out: list[Hit] = field(default_factory=list)
 
     @property
     def facts(self) -> list[str]:
@@ -41,43 +43,146 @@ class Retrieval:
 
 
 class FactRetriever:
-    """Fetches the facts of the K nearest keys from a memory that may grow between calls.
+    """Fetches facts from a memory that may grow between calls.
 
     Args:
         memory: Where the facts are.
-        k: K, the number of nearest keys.
-        percentile: p of the rejection gate.
-
-    Raises:
-        ReasonEditError: An argument is out of range.
+        config: How they are fetched.
+        vision_width: Width of the vision half of the keys, needed for ``config.sight``.
     """
 
-    def __init__(self, memory: EditMemory, k: int = DEFAULT_K, percentile: float = DEFAULT_PERCENTILE) -> None:
-        if k < 1:
-            raise ReasonEditError(f"k must be 1 or more, not {k}.")
+    def __init__(self, memory: EditMemory, config: RetrievalConfig | None = None, vision_width: int = 0) -> None:
+        self.config = config or RetrievalConfig()
         self.memory = memory
-        self.k = k
-        self.gate = PercentileGate(percentile)
-        self.index = ExactIndex()
+        self.vision_width = vision_width
+        self.gate = PercentileGate(self.config.percentile)
+        self.hubs = HubScale() if self.config.hubness else None
+        self._sorts = [_Sort(("answer",)), _Sort(("image", "patch", "text"))]
+        if self.config.answers is None:
+            self._sorts = [_Sort(("answer", "image", "patch", "text"))]
 
     def retrieve(self, queries: Tensor) -> list[Retrieval]:
-        """Fetch facts for each row of ``queries`` (B, D)."""
+        """Fetch facts.
+
+        Args:
+            queries: One key per query (B, D), or one per region of each query (B, R, D), of which the nearest counts.
+        """
+        if queries.ndim == 2:
+            queries = queries[:, None]
         keys = self.memory.keys
         if len(keys) == 0:
             return [Retrieval([], math.inf, 0.0) for _ in queries]
-        self.index.update(keys)
         self.gate.update(keys)
-        threshold = self.gate.threshold(len(self.memory.edits))
-        distances, rows = self.index.search(queries, self.k)
+        sigma = None
+        if self.hubs is not None:
+            self.hubs.update(keys)
+            sigma = self.hubs.sigma
+        threshold = self.gate.threshold(len(self.memory.edits), sigma)
+        fetched = []
+        for sort in self._sorts:
+            sort.update(self.memory)
+            answers = sort.entries == ("answer",)
+            k = self.config.answers if answers and self.config.answers is not None else self.config.k
+            fetched.append(self._fetch(queries, sort, k, threshold, sigma))
         found = []
-        for near, entries in zip(distances.tolist(), rows.tolist(), strict=True):
+        for parts in zip(*fetched, strict=True):
+            nearest = min(part[0] for part in parts)
             hits: dict[str, Hit] = {}
-            if near[0] <= threshold:
-                for distance, row in zip(near, entries, strict=True):
-                    for fact in self.memory.entries[row]:
-                        hits.setdefault(fact.text, Hit(fact.text, distance, fact.entry, fact.edit_id))
-            found.append(Retrieval(list(hits.values()), near[0], threshold))
+            if nearest <= threshold:
+                for hit in sorted((hit for part in parts for hit in part[1]), key=lambda hit: hit.distance):
+                    hits.setdefault(hit.fact, hit)
+            found.append(Retrieval(list(hits.values()), nearest, threshold))
         return found
+
+    def _fetch(
+        self, queries: Tensor, sort: _Sort, k: int, threshold: float, sigma: Tensor | None
+    ) -> list[tuple[float, list[Hit]]]:
+        """Distance of the nearest key of one sort, and the hits among them, for each query."""
+        total = len(sort.rows)
+        if total == 0:
+            return [(math.inf, [])] * len(queries)
+        if k == 0:
+            return [(float(near[0]), []) for near, _ in self._search(queries, sort, 1, sigma)]
+        # Only counting facts, or leaving keys out, may take more than K keys.
+        more = self.config.count == "facts" or self.config.sight is not None or sigma is not None
+        depth = min(total, max(k, _FIRST) if more else k)
+        while True:
+            results, enough = [], True
+            for query, (near, rows) in zip(queries, self._search(queries, sort, depth, sigma), strict=True):
+                hits, complete = self._hits(query, near, rows, k, threshold)
+                # What is farther than the gate lets through is not needed.
+                enough &= complete or (self.config.each and len(near) > 0 and float(near[-1]) > threshold)
+                results.append((float(near[0]), hits))
+            if enough or not more or depth >= min(total, _DEEPEST):
+                return results
+            depth = min(total, 4 * depth)
+
+    def _search(self, queries: Tensor, sort: _Sort, depth: int, sigma: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        """The nearest keys of each query over all its regions: distances, rising, and rows in the memory."""
+        count, regions, width = queries.shape
+        if sigma is not None:
+            depth = min(len(sort.rows), max(depth, _DEEPEST))  # the order is another one
+        distances, rows = sort.index.search(queries.reshape(count * regions, width), depth)
+        rows = sort.rows[rows]
+        if sigma is not None:
+            distances = distances / sigma[rows]
+        found = []
+        for near, mine in zip(distances.view(count, -1), rows.view(count, -1), strict=True):
+            order = near.argsort(stable=True)
+            seen: dict[int, float] = {}
+            for row, distance in zip(mine[order].tolist(), near[order].tolist(), strict=True):
+                seen.setdefault(row, distance)
+            # Beyond the depth of one region another one may still have nearer keys.
+            kept = list(seen.items())[:depth]
+            found.append((torch.tensor([d for _, d in kept]), torch.tensor([r for r, _ in kept], dtype=torch.long)))
+        return found
+
+    def _hits(self, query: Tensor, near: Tensor, rows: Tensor, k: int, threshold: float) -> tuple[list[Hit], bool]:
+        """The hits of one query, and whether K were found."""
+        config, hits = self.config, dict[str, Hit]()
+        seen = self._seen(query, rows) if config.sight is not None else None
+        for i, (row, distance) in enumerate(zip(rows.tolist(), near.tolist(), strict=True)):
+            if config.each and distance > threshold:
+                break
+            if (i if config.count == "keys" and seen is None else len(hits)) >= k:
+                return list(hits.values()), True
+            facts: list[Fact] = self.memory.entries[row]
+            if seen is not None and facts[0].entry != "text" and float(seen[i]) > (config.sight or 0):
+                continue
+            for fact in facts:
+                hits.setdefault(fact.text, Hit(fact.text, distance, fact.entry, fact.edit_id))
+        kept = list(hits.values())
+        if config.count == "facts":
+            kept = kept[:k]
+        return kept, len(hits) >= k
+
+    def _seen(self, query: Tensor, rows: Tensor) -> Tensor:
+        """Distance of each key's vision half from the nearest region of a query."""
+        width = self.vision_width
+        return torch.cdist(self.memory.keys[rows, :width], query[:, :width]).amin(1)
+
+
+class _Sort:
+    """The keys of some sorts of entries, with an index of their own."""
+
+    def __init__(self, entries: tuple[str, ...]) -> None:
+        self.entries = entries
+        self.index = ExactIndex()
+        self.rows = torch.empty(0, dtype=torch.long)
+        self._read = 0
+        self._keys = torch.empty(0, 0)
+
+    def update(self, memory: EditMemory) -> None:
+        """Take in the keys that came since the last call."""
+        total = len(memory)
+        if total == self._read:
+            return
+        new = [i for i in range(self._read, total) if memory.entries[i][0].entry in self.entries]
+        self._read = total
+        if new:
+            rows = torch.tensor(new)
+            self.rows = torch.cat([self.rows, rows])
+            self.index.add(memory.keys[rows])
 
 
 def with_facts(facts: Sequence[str], question: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,8 +17,17 @@ from torch import Tensor
 
 from reasonedit.errors import ReasonEditError
 
+from .prefix import ImagePrefix, positions_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
+
+_IMAGE_TOKENS = 1024  # allowed for an image and its prompt when batches are sized
+_SHARE_OF_MEMORY = 0.5
+_MOST_ROWS = 64  # more at once is no faster anywhere it was measured
+
+IMAGE_FEATURES = "image_features"
+"""The name of what leaves the vision part: the image's tokens as the language model gets them."""
 
 PROMPT_OF_CHOICES = "{question} Choices: {choices}."
 
@@ -38,10 +49,12 @@ class Vision:
     Attributes:
         features: Image tokens as the language model reads them, one tensor (tokens, width) per image.
         layers: Activations that enter the layers asked for, (images, tokens, width) each, without a CLS token.
+        grid: Rows and columns of these tokens, which are in raster order; ``None`` where they are no grid.
     """
 
     features: list[Tensor]
     layers: dict[str, Tensor]
+    grid: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -50,7 +63,11 @@ class Vision:
         """The images at ``indices``, in that order, repeats allowed."""
         index = torch.as_tensor(indices, dtype=torch.long)
         picked = {name: tokens[index.to(tokens.device)] for name, tokens in self.layers.items()}
-        return Vision([self.features[i] for i in indices], picked)
+        return Vision([self.features[i] for i in indices], picked, self.grid)
+
+
+class _Reached(Exception):  # noqa: N818 - it is no error
+    """The layer that was wanted has been reached: the rest of the model need not run."""
 
 
 class VLM(ABC):
@@ -66,6 +83,8 @@ class VLM(ABC):
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
+    shares_prefix: ClassVar[bool] = True
+    """Whether what the language model makes of an image does not depend on the text that follows it."""
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, name: str) -> None:
         model.requires_grad_(False)
@@ -88,7 +107,12 @@ class VLM(ABC):
     @property
     @abstractmethod
     def vision_layers(self) -> list[str]:
-        """Names of the vision-side layers (blocks, then projector) whose input can be read."""
+        """Names of the vision-side layers whose input can be read: blocks, projector, :data:`IMAGE_FEATURES`."""
+
+    @property
+    @abstractmethod
+    def language_layers(self) -> list[str]:
+        """Names of the blocks of the language model."""
 
     @abstractmethod
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
@@ -96,17 +120,65 @@ class VLM(ABC):
 
         Args:
             images: RGB images.
-            layers: Names of modules whose input is kept.
+            layers: Names of layers whose input is kept.
 
         Raises:
             ReasonEditError: The model has no such layer.
         """
 
     @abstractmethod
-    def _inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
+    def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
         """Left-padded inputs of the model for one image and one prompt each, with the vision part already run."""
 
     # ---- what all families share
+
+    @property
+    def projector(self) -> str:
+        """The last module of the vision part."""
+        return self.vision_layers[-2]
+
+    def check_layer(self, name: str) -> None:
+        """Refuse a layer that cannot be read.
+
+        Raises:
+            ReasonEditError: The model has no such layer; those of similar names are listed.
+        """
+        known = [*self.vision_layers, *self.language_layers]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            listed = near or self.vision_layers
+            raise ReasonEditError(
+                f"The model '{self.name}' has no layer '{name}'. {'Did you mean' if near else 'There are'}: "
+                f"{', '.join(listed)}?"
+            )
+
+    @torch.inference_mode()
+    def language_states(self, vision: Vision, texts: Sequence[str], layer: str) -> list[Tensor]:
+        """Activations that enter one layer of the language model, which runs up to there only.
+
+        Args:
+            vision: One image per text.
+            texts: The texts, worded by :meth:`prompt`.
+            layer: One of :attr:`language_layers`.
+
+        Returns:
+            For each text (tokens, width), image tokens included, padding left out.
+        """
+        inputs = self.inputs(vision, [self.prompt(t) for t in texts])
+        kept: list[Tensor] = []
+
+        def stop(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            kept.append(args[0] if args else kwargs["hidden_states"])
+            raise _Reached
+
+        handle = self.model.get_submodule(layer).register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            self.states(**inputs, position_ids=positions_of(inputs["attention_mask"]))
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        return [states[mask.bool()] for states, mask in zip(kept[0], inputs["attention_mask"], strict=True)]
 
     @property
     def device(self) -> torch.device:
@@ -170,10 +242,10 @@ class VLM(ABC):
         opened = [i for i, c in enumerate(choices) if not c]
         closed = [i for i, c in enumerate(choices) if c]
         if opened:
-            inputs = self._inputs(vision.select(opened), [prompts[i] for i in opened])
+            inputs = self.inputs(vision.select(opened), [prompts[i] for i in opened])
             length = inputs["input_ids"].shape[1]
             generated = self.model.generate(
-                **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=self._pad
+                **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=self.pad
             )
             texts = self.tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)
             for i, text in zip(opened, texts, strict=True):
@@ -185,77 +257,129 @@ class VLM(ABC):
                 answers[i] = options[int(score.argmax())]
         return answers
 
-    @torch.inference_mode()
+    def read(self, images: Vision | ImagePrefix) -> ImagePrefix:
+        """Let the language model read images once, for any number of texts that follow them."""
+        return images if isinstance(images, ImagePrefix) else ImagePrefix(self, images)
+
     def log_likelihood(
-        self, vision: Vision, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+        self, images: Vision | ImagePrefix, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
     ) -> list[Tensor]:
         """Mean log-likelihood per token of texts that could follow each prompt.
 
         The image and the prompt run once, whatever the number of texts; all texts of all prompts run in one pass.
 
         Args:
-            vision: One image per prompt.
+            images: One image per prompt.
             prompts: Prompts as :meth:`prompt` words them.
             continuations: For each prompt, the texts.
 
         Returns:
             For each prompt a float32 tensor with one value per text.
         """
-        inputs = self._inputs(vision, prompts)
-        before = inputs["attention_mask"]
-        first = self.model(**inputs, position_ids=_positions(before), use_cache=True, logits_to_keep=1)
-        rows = [(i, text) for i, texts in enumerate(continuations) for text in texts]
-        tokens = [self._continuation(prompts[i], text) for i, text in rows]
-        owner = torch.tensor([i for i, _ in rows], device=self.device)
-        longest = max(len(t) for t in tokens)
-        ids = torch.full((len(rows), longest), self._pad, device=self.device)
-        real = torch.zeros_like(ids)
-        for row, t in enumerate(tokens):
-            ids[row, : len(t)] = torch.tensor(t, device=self.device)
-            real[row, : len(t)] = 1
-        logits = first.logits[owner].float()  # (rows, 1, vocabulary): what the prompt predicts
-        if longest > 1:
-            cache = first.past_key_values
-            cache.batch_select_indices(owner)
-            mask = torch.cat([before[owner], real[:, :-1]], dim=1)
-            rest = self.model(
-                input_ids=ids[:, :-1],
-                attention_mask=mask,
-                position_ids=_positions(mask)[:, -(longest - 1) :],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits = torch.cat([logits, rest.logits.float()], dim=1)  # (rows, tokens, vocabulary)
-        picked = logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
-        mean = (picked * real).sum(1) / real.sum(1)
-        return list(mean.cpu().split([len(texts) for texts in continuations]))
+        texts = [
+            [(prompt, self._continuation(prompt, text)) for text in mine]
+            for prompt, mine in zip(prompts, continuations, strict=True)
+        ]
+        return self.read(images).log_likelihood(texts)
 
-    def sentence_nll(self, vision: Vision, question: str, sentences: Sequence[Sequence[str]]) -> list[Tensor]:
+    def sentence_nll(
+        self, images: Vision | ImagePrefix, question: str, sentences: Sequence[Sequence[str]]
+    ) -> list[Tensor]:
         """Mean negative log-likelihood per token of sentences as the answer to one question about each image."""
-        prompts = [self.prompt(question)] * len(vision)
-        return [-scores for scores in self.log_likelihood(vision, prompts, sentences)]
+        return [-scores for scores in self.log_likelihood(images, [self.prompt(question)] * len(images), sentences)]
 
     @torch.inference_mode()
     def next_token_probabilities(self, vision: Vision, prompts: Sequence[str]) -> Tensor:
         """Distribution of the token that follows each prompt: float32 (prompts, vocabulary)."""
-        inputs = self._inputs(vision, prompts)
-        positions = _positions(inputs["attention_mask"])
+        inputs = self.inputs(vision, prompts)
+        positions = positions_of(inputs["attention_mask"])
         logits = self.model(**inputs, position_ids=positions, logits_to_keep=1).logits[:, -1]
         return torch.as_tensor(logits).float().softmax(-1).cpu()
 
-    def p_yes(self, vision: Vision, questions: Sequence[str]) -> Tensor:
+    def p_yes(self, images: Vision | ImagePrefix, questions: Sequence[Sequence[str]]) -> list[Tensor]:
         """P("yes") / (P("yes") + P("no")), each summed over its case and leading-space variants.
 
         Section 2 of the method (arXiv 2602.02408).
+
+        Args:
+            images: Images; the language model reads each once, whatever the number of questions.
+            questions: For each image, the questions.
+
+        Returns:
+            For each image float32 (questions,).
         """
-        probabilities = self.next_token_probabilities(vision, [self.prompt(q) for q in questions])
-        yes, no = (probabilities[:, tokens].sum(1) for tokens in self._yes_no)
-        return yes / (yes + no)
+        yes, no = self._yes_no
+        prompts = [[self.prompt(q) for q in mine] for mine in questions]
+        found = self.read(images).next_logits(prompts, [*yes, *no])
+        # The sums over the whole vocabulary cancel.
+        return [(x[:, : len(yes)].logsumexp(1) - x[:, len(yes) :].logsumexp(1)).sigmoid() for x in found]
+
+    def batches(self, rows: Sequence[int], characters: int) -> list[list[int]]:
+        """Split rows of images into batches that fit into memory.
+
+        Args:
+            rows: Any numbers, one per image.
+            characters: About how long the texts are that follow one image.
+        """
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        tokens = _IMAGE_TOKENS + characters
+        number = torch.finfo(self.model.dtype).bits // 8
+        # Keys and values of all layers, twice as they grow; what one layer holds while it runs; the mask.
+        held = 4 * config.num_hidden_layers * heads * size + 16 * config.hidden_size + 4 * tokens
+        if self.device.type == "cuda":
+            free = torch.cuda.mem_get_info(self.device)[0]
+        else:
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        count = max(1, min(_MOST_ROWS, int(_SHARE_OF_MEMORY * free / (number * tokens * held))))
+        return [list(rows[i : i + count]) for i in range(0, len(rows), count)]
+
+    # ---- what the image prefix works with
 
     @property
-    def _pad(self) -> int:
+    def packs(self) -> bool:
+        """Whether texts can share one image prefix: the family allows it and the attention takes any mask."""
+        return self.shares_prefix and self.model.config._attn_implementation in ("sdpa", "eager")
+
+    @property
+    def pad(self) -> int:
+        """Token that fills what is not there."""
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.tokenizer.eos_token_id)
+
+    @property
+    def image_token_id(self) -> int:
+        """Token that stands where the image's tokens go."""
+        return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def context(self) -> int:
+        """Number of tokens that the language model can read."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+    def length(self, prompt: str) -> int:
+        """Number of tokens of a prompt, its image counted as one."""
+        return len(self.tokenizer(prompt)["input_ids"])
+
+    def states(self, **inputs: Any) -> Any:
+        """The model without its head: an output with ``last_hidden_state`` (and ``past_key_values``)."""
+        return self.model.model(**inputs)
+
+    def head(self, states: Tensor) -> Tensor:
+        """Logits of hidden states: (N, vocabulary)."""
+        with torch.inference_mode():
+            return torch.as_tensor(self.model.get_output_embeddings()(states))
+
+    def after_image(self, prompt: str) -> tuple[int, ...]:
+        """Token ids of what follows the image in a prompt."""
+        ids = self.tokenizer(prompt)["input_ids"]
+        return tuple(ids[len(ids) - ids[::-1].index(self.image_token_id) :])
 
     def _first_tokens(self, word: str) -> list[int]:
         variants = [lead + cased for lead in ("", " ") for cased in (word, word.capitalize(), word.upper())]
@@ -269,8 +393,3 @@ class VLM(ABC):
         if not ids:
             raise ReasonEditError(f"'{text}' holds no text that the model could say.")
         return list(ids)
-
-
-def _positions(mask: Tensor) -> Tensor:
-    """Positions that do not count the padding: prompt and continuation must agree on them, whatever the padding."""
-    return (mask.cumsum(1) - 1).clamp(min=0)

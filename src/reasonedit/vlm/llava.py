@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -11,9 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from reasonedit.errors import ReasonEditError
-
-from .base import VLM, Vision
+from .base import IMAGE_FEATURES, VLM, Vision
 
 _TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() }}: {% for part in message['content'] %}"
@@ -41,11 +40,16 @@ class LlavaVLM(VLM):
 
     @property
     def vision_layers(self) -> list[str]:
-        """The blocks of the vision tower, then the projector."""
+        """The blocks of the vision tower, the projector, and what leaves it."""
         tower = "model.vision_tower"
         blocks = next(n for n, m in self.model.get_submodule(tower).named_modules() if isinstance(m, nn.ModuleList))
         depth = len(self.model.get_submodule(f"{tower}.{blocks}"))
-        return [*(f"{tower}.{blocks}.{i}" for i in range(depth)), "model.multi_modal_projector"]
+        return [*(f"{tower}.{blocks}.{i}" for i in range(depth)), "model.multi_modal_projector", IMAGE_FEATURES]
+
+    @property
+    def language_layers(self) -> list[str]:
+        """The blocks of the language model."""
+        return [f"model.language_model.layers.{i}" for i in range(len(self.model.model.language_model.layers))]
 
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
@@ -61,13 +65,10 @@ class LlavaVLM(VLM):
 
         with ExitStack() as hooks:
             for name in layers:
-                try:
-                    module = self.model.get_submodule(name)
-                except AttributeError as error:
-                    raise ReasonEditError(
-                        f"The model '{self.name}' has no layer '{name}'. Its vision-side layers are: "
-                        f"{', '.join(self.vision_layers)}."
-                    ) from error
+                if name == IMAGE_FEATURES:
+                    continue
+                self.check_layer(name)
+                module = self.model.get_submodule(name)
                 hooks.callback(module.register_forward_pre_hook(keep(name), with_kwargs=True).remove)
             output = self.model.get_image_features(
                 pixel_values=pixels.to(self.device, self.model.dtype), return_dict=True
@@ -75,9 +76,14 @@ class LlavaVLM(VLM):
         features = list(output.pooler_output)
         patches = features[0].shape[0]
         # A tower with a CLS token has one token more than the projector lets through; it comes first.
-        return Vision(features, {name: tokens[:, tokens.shape[1] - patches :] for name, tokens in kept.items()})
+        read = {name: tokens[:, tokens.shape[1] - patches :] for name, tokens in kept.items()}
+        if IMAGE_FEATURES in layers:
+            read[IMAGE_FEATURES] = torch.stack(features)
+        side = math.isqrt(patches)
+        return Vision(features, read, (side, side) if side * side == patches else None)
 
-    def _inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
+    def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
+        """Inputs for one image and one prompt each; see :meth:`VLM.inputs`."""
         expanded = [
             prompt.replace(self.image_token, self.image_token * len(tokens), 1)
             for prompt, tokens in zip(prompts, vision.features, strict=True)

@@ -101,6 +101,12 @@ def random_scene(
     return Scene(things, rng.choice(BACKGROUNDS), rng.getrandbits(32))
 
 
+def unrelated_scenes(count: int) -> list[Scene]:
+    """Scenes that belong to no benchmark, the same each time: what pictures of this world have in common."""
+    rng = random.Random("unrelated")
+    return [random_scene(rng) for _ in range(count)]
+
+
 def neighbours(scene: Scene, thing: Thing) -> list[Thing]:
     """Things in a cell that shares a side with that of ``thing``."""
     row, column = divmod(thing.cell, GRID)

@@ -1,0 +1,43 @@
+"""Keys within a small distance, exactly and without reading all of every key."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_PROJECTED = 16
+
+
+class Neighbourhood:
+    """Finds all keys within a distance.
+
+    Projecting onto orthonormal directions never makes a distance larger: keys that are too far apart in 16 random
+    directions are so in all. What is left is compared in full by the caller.
+    """
+
+    def __init__(self) -> None:
+        self._basis = torch.empty(0, 0)
+        self._projected = torch.empty(0, 0)
+        self._count = 0
+
+    def update(self, keys: Tensor) -> None:
+        """Take in the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""
+        if self._count == len(keys):
+            return
+        if self._count == 0:
+            generator = torch.Generator().manual_seed(0)
+            wide = torch.randn(keys.shape[1], min(_PROJECTED, keys.shape[1]), generator=generator)
+            self._basis = torch.linalg.qr(wide).Q  # (D, 16)
+        if len(keys) > len(self._projected):
+            grown = torch.empty(max(64, 2 * len(keys)), self._basis.shape[1])
+            if self._count:
+                grown[: self._count] = self._projected[: self._count]
+            self._projected = grown
+        self._projected[self._count : len(keys)] = keys[self._count :] @ self._basis
+        self._count = len(keys)
+
+    def within(self, key: Tensor, distance: float) -> Tensor:
+        """Rows that may lie within ``distance`` of ``key``, all that do among them."""
+        gaps = (self._projected[: self._count] - key @ self._basis).square().sum(1)
+        # Rounding must not lose a key on the border.
+        return (gaps <= (distance * (1 + 1e-4) + 1e-6) ** 2).nonzero()[:, 0]

@@ -1,0 +1,73 @@
+"""How clearly a graph of embeddings falls into communities (section 4 of the method; arXiv 2602.02408).
+
+Edges weigh ``exp(-d^2 / (2 b^2))``, d the Euclidean distance of two nodes and b the median of all such distances: never
+negative, and the same for embeddings of any scale. There are no self-loops. With ``neighbours`` only edges between a
+node and its nearest ones are kept.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def similarity(squared: Tensor, neighbours: int | None = None) -> Tensor:
+    """Adjacency matrix from squared distances (N, N): symmetric, non-negative, zero on the diagonal.
+
+    Args:
+        squared: Squared Euclidean distances.
+        neighbours: Keep only edges to so many nearest nodes of either end; all when not given.
+    """
+    count = len(squared)
+    between = ~torch.eye(count, dtype=torch.bool, device=squared.device)
+    bandwidth = squared[between].median().clamp(min=1e-12)  # the square of the median distance
+    weights = (squared / (-2 * bandwidth)).exp().masked_fill(~between, 0.0)
+    if neighbours is not None and neighbours < count - 1:
+        nearest = weights.topk(neighbours, dim=1).indices
+        kept = torch.zeros_like(between).scatter_(1, nearest, True)
+        weights = weights * (kept | kept.T)
+    return weights
+
+
+def modularity(adjacency: Tensor, communities: Tensor) -> float:
+    """Newman's modularity of a weighted graph and a partition.
+
+    ``Q = sum_c [ w_c / 2m - (k_c / 2m)^2 ]``, w_c the weight inside community c (each edge from both ends), k_c the
+    sum of its nodes' degrees, 2m the sum of all degrees.
+
+    Args:
+        adjacency: (N, N), symmetric and non-negative.
+        communities: The community of each node, (N,) integers.
+    """
+    adjacency = adjacency.double()
+    total = adjacency.sum()
+    if total <= 0:
+        return 0.0
+    member = torch.nn.functional.one_hot(communities).to(adjacency)  # (N, C)
+    inside = ((adjacency @ member) * member).sum()
+    degrees = adjacency.sum(1) @ member
+    return float(inside / total - (degrees / total).square().sum())
+
+
+def pair_modularity(images: Tensor, texts: Tensor, weight: float, neighbours: int | None = None) -> tuple[float, float]:
+    """Vision and language modularity of all pairs of some images and some texts.
+
+    Args:
+        images: Squared distances between the images' halves, (n, n).
+        texts: Squared distances between the texts' halves at w = 1, (m, m).
+        weight: w.
+        neighbours: As in :func:`similarity`.
+
+    Returns:
+        Q of the partition by image, and Q of the partition by text.
+    """
+    n, m = len(images), len(texts)
+    squared = images.repeat_interleave(m, 0).repeat_interleave(m, 1) + weight**2 * texts.repeat(n, n)
+    adjacency = similarity(squared, neighbours)
+    pairs = torch.arange(n * m)
+    return modularity(adjacency, pairs // m), modularity(adjacency, pairs % m)
+
+
+def balance(vision: float, language: float) -> float:
+    """Harmonic mean of the two; 0 where either is not positive."""
+    return 0.0 if min(vision, language) <= 0 else 2 * vision * language / (vision + language)

@@ -1,0 +1,278 @@
+"""The method: how an edit is written, and how a query gets its facts. Editor and callbacks are two faces of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from reasonedit.codebook import EditMemory, Entry, Fact, augmented
+from reasonedit.codebook.paraphrase import paraphraser
+from reasonedit.codebook.radius import placed
+from reasonedit.design import Design
+from reasonedit.edits import Box, Edit, Hit
+from reasonedit.embedding import CELLS, WHOLE, DualEmbedder, SentenceEncoder, Statistics
+from reasonedit.evidence import Evidence, EvidenceFinder, crop
+from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, verified, with_facts
+from reasonedit.vlm import VLM, Vision
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A key to be: picture number ``picture`` (none: text alone), a box of it, the text, and the fact."""
+
+    picture: int | None
+    box: Box
+    text: str
+    fact: Fact
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of an edit.
+
+    Attributes:
+        keys: Number of keys that are new; the others merged.
+        entries: What was written.
+        evidence: What was found for each sentence; no windows where the user gave evidence or none was sought.
+    """
+
+    keys: int
+    entries: list[Entry]
+    evidence: list[Evidence]
+
+
+class Method:
+    """Writes edits into a codebook and fetches facts for queries.
+
+    Args:
+        vlm: The frozen VLM.
+        design: All choices; what :meth:`Design.default` says for this VLM when not given.
+        memory: The codebook so far.
+        encoder: The sentence encoder, loaded by name when not given.
+        statistics: Those of the embedding, when they are known already.
+    """
+
+    def __init__(
+        self,
+        vlm: VLM,
+        design: Design | None = None,
+        memory: EditMemory | None = None,
+        encoder: SentenceEncoder | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
+        self.vlm = vlm
+        self.design = design or Design.default(vlm.name)
+        self.embedder = DualEmbedder(vlm, self.design.embedding, encoder, statistics)
+        self.memory = memory if memory is not None else EditMemory(self.design.writing.merge)
+        self.memory.merge = self.design.writing.merge
+        self.finder = EvidenceFinder(vlm, self.design.evidence)
+        self._paraphrase = paraphraser(self.design.writing.paraphraser)
+        self._retriever: FactRetriever | None = None
+
+    # ---- edits
+
+    def write(self, edit: Edit, vision: Vision | None = None) -> Written:
+        """Write an edit.
+
+        Args:
+            edit: The edit.
+            vision: Its image, from the embedder's ``see``, where it was seen already.
+
+        Raises:
+            ReasonEditError: An edit of this id is there already, or its keys do not fit the codebook's.
+        """
+        vision = vision if vision is not None else self.embedder.see([edit.image])
+        found, crops = self._evidence(edit)
+        pictures, items = self._items(edit, found)
+        seen = self._see(vision, pictures, crops)
+        keys = self._keys(seen, items)
+        radii = self._radii(edit, pictures, items, keys) if self.design.writing.merge else [0.0] * len(items)
+        entries = [Entry(k, r, item.fact) for k, r, item in zip(keys, radii, items, strict=True)]
+        return Written(self.memory.write(edit, entries), entries, found)
+
+    def _evidence(self, edit: Edit) -> tuple[list[Evidence], dict[Box, Vision]]:
+        """What is found for the sentences that came without evidence, and the windows as they were seen."""
+        writing = self.design.writing
+        found = [Evidence(s) for s in edit.reasoning]
+        if writing.entries == "answer" or writing.keys == "image":
+            return found, {}
+        open_ones = [i for i, given in enumerate(edit.evidence) if not given]
+        layers = self.embedder.layers if writing.patches == "crop" else []
+        evidence, crops = self.finder.find_seen(edit.image, [edit.reasoning[i] for i in open_ones], layers)
+        for i, e in zip(open_ones, evidence, strict=True):
+            found[i] = e
+        return found, crops
+
+    def _items(self, edit: Edit, found: Sequence[Evidence]) -> tuple[list[Image.Image | Box], list[_Item]]:
+        """The pictures that are embedded (the image, then windows and crops), and the keys to be."""
+        writing = self.design.writing
+        pictures: list[Image.Image | Box] = [edit.image]
+        items = []
+        if writing.entries != "reasoning":
+            items.append(_Item(0, WHOLE, edit.question, Fact(edit.answer_fact, "answer", edit.id)))
+        if writing.entries == "answer":
+            return pictures, items
+        for sentence, given, evidence in zip(edit.reasoning, edit.evidence, found, strict=True):
+            texts = [sentence, edit.question] if writing.questions else [sentence]
+            regions = list(given or evidence.boxes) if writing.keys != "image" else []
+            places: list[tuple[int | None, Box, str]] = []
+            if writing.keys in ("image", "both"):
+                places.append((0, WHOLE, "image"))
+            elif writing.keys == "grounded" and not regions:
+                places.append((None, WHOLE, "text"))
+            for region in regions:
+                if writing.patches == "region" and not isinstance(region, Image.Image):
+                    places.append((0, region, "patch"))
+                else:
+                    if region not in pictures:
+                        pictures.append(region)
+                    places.append((pictures.index(region), WHOLE, "patch"))
+            items += [
+                _Item(picture, box, text, Fact(sentence, entry, edit.id))
+                for picture, box, entry in places
+                for text in texts
+            ]
+        return pictures, items
+
+    def _see(self, vision: Vision, pictures: Sequence[Image.Image | Box], crops: Mapping[Box, Vision]) -> list[Vision]:
+        """One vision pass per picture; windows were seen when evidence was sought."""
+        image = pictures[0]
+        assert isinstance(image, Image.Image)
+        seen: list[Vision | None] = [vision, *(crops.get(p) if isinstance(p, tuple) else None for p in pictures[1:])]
+        new = [i for i, v in enumerate(seen) if v is None]
+        if new:
+            cut = [p if isinstance(p, Image.Image) else crop(image, p) for p in (pictures[i] for i in new)]
+            together = self.embedder.see(cut)
+            for row, i in enumerate(new):
+                seen[i] = together.select([row])
+        return [v for v in seen if v is not None]
+
+    def _keys(self, seen: Sequence[Vision], items: Sequence[_Item]) -> list[Tensor]:
+        if not items:
+            return []
+        if self.embedder.reads_language:
+            return [self.embedder.embed(seen[item.picture or 0], [item.text])[0] for item in items]
+        unique = list(dict.fromkeys(item.text for item in items))
+        texts = dict(zip(unique, self.embedder.texts(unique), strict=True))
+        halves: dict[tuple[int, Box], Tensor] = {}
+        for picture, vision in enumerate(seen):
+            boxes = list(dict.fromkeys(item.box for item in items if item.picture == picture))
+            for box, half in zip(boxes, self.embedder.regions(vision, [boxes])[0], strict=True):
+                halves[picture, box] = half
+        nothing = torch.zeros(self.embedder.width)
+        return [torch.cat([nothing if i.picture is None else halves[i.picture, i.box], texts[i.text]]) for i in items]
+
+    def _radii(
+        self, edit: Edit, pictures: Sequence[Image.Image | Box], items: Sequence[_Item], keys: Sequence[Tensor]
+    ) -> list[float]:
+        """Distance of each key from that of an augmented copy; the median where there are several."""
+        image = pictures[0]
+        assert isinstance(image, Image.Image)
+        distances: list[list[float]] = [[] for _ in items]
+        for sample in range(self.design.writing.samples):
+            rng = random.Random(f"{self.design.writing.seed}-{edit.id}-{sample}")
+            copies = [augmented(p if isinstance(p, Image.Image) else crop(image, p), rng) for p in pictures]
+            said = {text: self._paraphrase(text, rng) for text in dict.fromkeys(item.text for item in items)}
+            moved = []
+            for item in items:
+                inside = copies[item.picture][1] if item.picture is not None else WHOLE
+                box = item.box if item.box == WHOLE else placed(item.box, inside)
+                moved.append(replace(item, box=box, text=said[item.text]))
+            together = self.embedder.see([copy for copy, _ in copies])
+            seen = [together.select([i]) for i in range(len(copies))]
+            for i, (old, new) in enumerate(zip(keys, self._keys(seen, moved), strict=True)):
+                distances[i].append(float((old - new).norm()))
+        return [median(mine) for mine in distances]
+
+    # ---- queries
+
+    @property
+    def retriever(self) -> FactRetriever:
+        """What fetches facts from the codebook as it is now."""
+        if self._retriever is None or self._retriever.memory is not self.memory:
+            width = self.embedder.width if self.design.retrieval.sight is not None else 0
+            self._retriever = FactRetriever(self.memory, self.design.retrieval, width)
+        return self._retriever
+
+    def use(self, retrieval: RetrievalConfig) -> None:
+        """Fetch facts in another way from now on."""
+        if retrieval != self.design.retrieval:
+            self.design = replace(self.design, retrieval=retrieval)
+            self._retriever = None
+
+    def queries(self, vision: Vision, questions: Sequence[str]) -> Tensor:
+        """Embed questions: (B, 1, D), or (B, 10, D) where the image's regions count too."""
+        if not self.design.retrieval.regions:
+            return self.embedder.embed(vision, questions)[:, None]
+        boxes = [*CELLS, WHOLE]
+        halves = torch.stack(self.embedder.regions(vision, [boxes] * len(questions)))  # (B, 10, Dv)
+        texts = self.embedder.texts(questions)[:, None].expand(-1, len(boxes), -1)
+        return torch.cat([halves, texts], dim=2)
+
+    def retrieve(self, vision: Vision, questions: Sequence[str]) -> list[Retrieval]:
+        """Fetch facts for questions about images.
+
+        Args:
+            vision: The images, from the embedder's ``see``.
+            questions: One per image.
+        """
+        if not self.memory.edits:
+            return self.retriever.retrieve(torch.empty(len(questions), 1, 1))
+        found = self.retriever.retrieve(self.queries(vision, questions))
+        if self.design.retrieval.verify is not None:
+            found = verified(self.vlm, vision, found, self.design.retrieval.verify)
+        return found
+
+    def prompts(
+        self,
+        vision: Vision,
+        questions: Sequence[str],
+        found: Sequence[Retrieval],
+        choices: Sequence[Sequence[str] | None] | None = None,
+        max_new_tokens: int = 16,
+    ) -> tuple[list[str], list[Retrieval]]:
+        """Put the facts before the questions; where they do not fit into the model's context the farthest go first.
+
+        Returns:
+            The texts to ask, and what was retrieved, with what was left out.
+        """
+        texts, kept = [], []
+        choices = choices if choices is not None else [None] * len(questions)
+        for tokens, question, retrieval, options in zip(vision.features, questions, found, choices, strict=True):
+            # The facts are data: whoever reads the prompt next must not find the tokenizer's own marks in them.
+            hits: list[Hit] = list(retrieval.hits)
+            facts = [self.vlm.clean(hit.fact) for hit in hits]
+            room = self.vlm.context - len(tokens) - max_new_tokens
+            while hits and self.vlm.length(self.vlm.prompt(with_facts(facts, question), options)) > room:
+                hits.pop()
+                facts.pop()
+            texts.append(with_facts(facts, question))
+            out = retrieval.hits[len(hits) :]
+            kept.append(replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *out[::-1]]) if out else retrieval)
+        return texts, kept
+
+    # ---- keeping
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What the embedding needs beside its config."""
+        statistics = self.embedder.statistics
+        return {
+            "mean": statistics.mean,
+            "projection": statistics.projection,
+            "scale": torch.tensor(statistics.scale, dtype=torch.float64),
+        }
+
+
+def statistics_of(tensors: Mapping[str, Any]) -> Statistics | None:
+    """Statistics from the tensors of a saved codebook."""
+    if not tensors:
+        return None
+    return Statistics(tensors["mean"], tensors["projection"], float(tensors["scale"]))

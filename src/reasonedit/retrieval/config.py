@@ -1,0 +1,59 @@
+"""How facts are fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reasonedit.errors import ReasonEditError
+
+DEFAULT_K = 5
+DEFAULT_PERCENTILE = 10.0
+"""The lower end of the range in which the paper finds p robust."""
+COUNTS = ("keys", "facts")
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """How facts are fetched; the defaults are the paper's (arXiv 2602.02408).
+
+    Attributes:
+        k: K, how many are fetched.
+        count: What K counts: the nearest ``"keys"``, or distinct ``"facts"``.
+        percentile: p of the rejection gate.
+        each: Whether every fact must pass the gate, or only the nearest key for all of them.
+        hubness: Whether distances are divided by how near a key is to others (see :mod:`.hubs`).
+        regions: Whether the query is also embedded by its nine regions, pooled from its one vision pass; of all of them
+            the nearest counts.
+        sight: How near the picture of an image or patch key must come to the query's for its facts to count at all, as
+            a share of the distance between unrelated pictures; no bound when not given.
+        answers: Answer entries are fetched apart, so many of them; when not given they compete for the same K.
+        verify: The VLM is asked whether the query's image shows a fact that it had found evidence for at the time of
+            the edit; the fact is left out unless it affirms with more than this probability. Not asked when not given.
+
+    Raises:
+        ReasonEditError: A value is out of range.
+    """
+
+    k: int = DEFAULT_K
+    count: str = "keys"
+    percentile: float = DEFAULT_PERCENTILE
+    each: bool = False
+    hubness: bool = False
+    regions: bool = False
+    sight: float | None = None
+    answers: int | None = None
+    verify: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ReasonEditError(f"k must be 1 or more, not {self.k}.")
+        if self.count not in COUNTS:
+            raise ReasonEditError(f"count must be {' or '.join(COUNTS)}, not '{self.count}'.")
+        if not 0 < self.percentile <= 100:
+            raise ReasonEditError(f"percentile must be above 0 and at most 100, not {self.percentile}.")
+        if self.sight is not None and self.sight <= 0:
+            raise ReasonEditError(f"sight must be above 0, not {self.sight}.")
+        if self.answers is not None and self.answers < 0:
+            raise ReasonEditError(f"answers must be 0 or more, not {self.answers}.")
+        if self.verify is not None and not 0 <= self.verify < 1:
+            raise ReasonEditError(f"verify must be at least 0 and below 1, not {self.verify}.")
