@@ -6,10 +6,13 @@ import json
 import pytest
 import torch
 from helpers.tiny import picture
+from PIL import Image
 
 from reasonedit import Edit, ReasonEditError
-from reasonedit.codebook import EditMemory, entries_of
+from reasonedit.codebook import EditMemory, Entry, Fact, augmented, overlap
 from reasonedit.codebook.memory import check_fingerprint
+from reasonedit.codebook.near import Neighbourhood
+from reasonedit.codebook.radius import placed
 
 
 def edit(number: int = 0, **changes) -> Edit:
@@ -22,20 +25,20 @@ def keys(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 5, generator=torch.Generator().manual_seed(seed))
 
 
-def test_an_edit_writes_its_answer_and_each_sentence():
-    texts = [(text, fact.text, fact.entry) for text, fact in entries_of(edit())]
-    assert texts == [
-        ("What is it?", "The answer to 'What is it?' is a kettle.", "answer"),
-        ("It has a spout.", "It has a spout.", "image"),
-        ("It boils water.", "It boils water.", "image"),
-    ]
+def entries(made: Edit, rows: torch.Tensor, radius: float = 0.0) -> list[Entry]:
+    texts = [(made.answer_fact, "answer"), *((s, "image") for s in made.reasoning)]
+    return [Entry(row, radius, Fact(t, e, made.id)) for row, (t, e) in zip(rows, texts, strict=True)]
+
+
+def write(memory: EditMemory, made: Edit, rows: torch.Tensor, radius: float = 0.0) -> int:
+    return memory.write(made, entries(made, rows, radius))
 
 
 def test_exact_duplicates_join_and_near_ones_do_not():
     memory, rows = EditMemory(), keys(3)
-    assert memory.write(edit(0), rows) == 3
+    assert write(memory, edit(0), rows) == 3
     # The same keys with another answer: no new key, one new fact under the first.
-    assert memory.write(edit(1, answer="a teapot"), rows) == 0
+    assert write(memory, edit(1, answer="a teapot"), rows) == 0
     assert [f.text for f in memory.entries[0]] == [
         "The answer to 'What is it?' is a kettle.",
         "The answer to 'What is it?' is a teapot.",
@@ -43,14 +46,102 @@ def test_exact_duplicates_join_and_near_ones_do_not():
     assert [len(e) for e in memory.entries] == [2, 1, 1]
     moved = rows.clone()
     moved[1, 0] += 1e-6
-    assert memory.write(edit(2), moved) == 1
+    assert write(memory, edit(2), moved) == 1
+
+
+def by_hand(keys_and_radii):
+    """Merging by a plain loop over all keys, the nearest that qualifies first."""
+    kept = []
+    for number, (x, a) in enumerate(keys_and_radii):
+        near = sorted((float((x - y).norm()), i) for i, (y, _, _) in enumerate(kept))
+        for d, i in near:
+            y, b, values = kept[i]
+            if (d < 0.1 * a and d < 0.1 * b) or shared_by_sampling(a, b, d) > 0.9:
+                kept[i] = (y, max(b, d + a), [*values, number])
+                break
+        else:
+            kept.append((x, a, [number]))
+    return kept
+
+
+def shared_by_sampling(a, b, d, steps=1500):
+    """Area that two circles share as a share of the larger one's, by counting points of a grid."""
+    import numpy as np
+
+    large = max(a, b)
+    x, y = np.meshgrid(np.linspace(-large, large, steps), np.linspace(-large, large, steps))
+    inside = x * x + y * y <= large**2
+    other = (x - d) ** 2 + y * y <= min(a, b) ** 2
+    return float((inside & other).sum() / inside.sum())
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "d"), [(1, 1, 0.1), (1, 1, 0.157), (1, 0.97, 0.05), (2, 0.3, 1.8), (1, 1, 2.5), (1, 3, 0)]
+)
+def test_overlap_is_the_shared_area(a, b, d):
+    assert overlap(a, b, d) == pytest.approx(shared_by_sampling(a, b, d), abs=2e-3)
+    assert overlap(b, a, d) == pytest.approx(overlap(a, b, d))
+
+
+def test_keys_merge_as_a_plain_loop_merges_them():
+    generator = torch.Generator().manual_seed(1)
+    centres = torch.randn(8, 6, generator=generator)
+    # Around each centre some keys at distances below, at and above what merges, with radii that differ.
+    spread = torch.rand(120, 1, generator=generator) * 0.2
+    rows = (
+        centres.repeat(15, 1) + torch.nn.functional.normalize(torch.randn(120, 6, generator=generator), dim=1) * spread
+    )
+    radii = (0.6 + 0.5 * torch.rand(120, generator=generator)).tolist()
+    memory = EditMemory()
+    for i, (row, radius) in enumerate(zip(rows, radii, strict=True)):
+        memory.write(edit(i), [Entry(row, radius, Fact(f"{i}", "image", f"e{i}"))])
+    expected = by_hand(list(zip(rows, radii, strict=True)))
+    assert 8 <= len(expected) < 120
+    assert torch.equal(memory.keys, torch.stack([y for y, _, _ in expected]))
+    assert memory.radii.tolist() == pytest.approx([b for _, b, _ in expected], rel=1e-5)
+    assert [[int(f.text) for f in facts] for facts in memory.entries] == [v for _, _, v in expected]
+
+
+def test_without_merging_near_keys_stay_apart():
+    memory, row = EditMemory(merge=False), keys(1)
+    for i in range(3):
+        memory.write(edit(i), [Entry(row[0] + i * 1e-3, 10.0, Fact("x", "image", f"e{i}"))])
+    assert len(memory) == 3
+
+
+def test_a_neighbourhood_misses_nothing():
+    rows = torch.randn(500, 40, generator=torch.Generator().manual_seed(0))
+    near = Neighbourhood()
+    for size in (1, 3, 200, 500):
+        near.update(rows[:size])
+        for query in (rows[0], rows[0] + 0.1, torch.zeros(40)):
+            every = (rows[:size] - query).norm(dim=1)
+            for distance in (0.0, 0.7, 6.0, 9.0):
+                found = set(near.within(query, distance).tolist())
+                assert set((every <= distance).nonzero()[:, 0].tolist()) <= found
+
+
+def test_an_augmented_copy_has_a_border_and_is_the_same_for_the_same_seed():
+    import random
+
+    image = Image.new("RGB", (100, 60), (200, 30, 30))
+    image.paste((20, 40, 200), (0, 0, 50, 60))
+    copy, inside = augmented(image, random.Random(3))
+    again, _ = augmented(image, random.Random(3))
+    assert copy.size == image.size
+    assert copy.tobytes() == again.tobytes() != image.tobytes()
+    left, top, right, bottom = inside
+    assert (right - left) * (bottom - top) == pytest.approx(0.9, abs=0.02)
+    assert 0 <= left < right <= 1
+    assert 0 <= top < bottom <= 1
+    assert placed((0.0, 0.0, 1.0, 1.0), inside) == pytest.approx(inside)
 
 
 def test_keys_stay_in_order_while_the_buffer_grows():
     memory, written = EditMemory(), []
     for i in range(90):
         written.append(keys(3, seed=i))
-        memory.write(edit(i), written[-1])
+        write(memory, edit(i), written[-1])
     assert torch.equal(memory.keys, torch.cat(written))
     assert len(memory) == 270
     assert list(memory.edits) == [f"e{i}" for i in range(90)]
@@ -59,42 +150,44 @@ def test_keys_stay_in_order_while_the_buffer_grows():
 def test_keys_written_in_inference_mode_are_ordinary_tensors():
     memory = EditMemory()
     with torch.inference_mode():
-        memory.write(edit(), keys(3) * 1)
+        write(memory, edit(), keys(3) * 1)
     assert not memory.keys.is_inference()
 
 
 def test_an_id_cannot_come_twice_and_widths_must_agree():
     memory = EditMemory()
-    memory.write(edit(), keys(3))
+    write(memory, edit(), keys(3))
     with pytest.raises(ReasonEditError, match="edit 'e0' in the codebook already"):
-        memory.write(edit(), keys(3, seed=1))
-    with pytest.raises(ReasonEditError, match="5 wide, the new ones 4"):
-        memory.write(edit(1), torch.zeros(3, 4))
+        write(memory, edit(), keys(3, seed=1))
+    with pytest.raises(ReasonEditError, match="Keys of 4 and 5 numbers cannot stand in one codebook"):
+        write(memory, edit(1), torch.zeros(3, 4))
     assert len(memory) == 3
 
 
 def test_save_and_load_give_the_same_memory(tmp_path):
     memory = EditMemory()
     for i in range(3):
-        memory.write(edit(i, choices=["a kettle", "a cup"] if i else None), keys(3, seed=i // 2))
-    memory.save(tmp_path / "book", {"layer": "x"}, {"k": 5})
-    loaded, fingerprint, config = EditMemory.load(tmp_path / "book")
+        write(memory, edit(i, choices=["a kettle", "a cup"] if i else None), keys(3, seed=i // 2), 0.5 + i)
+    memory.save(tmp_path / "book", {"layer": "x"}, {"k": 5}, {"mean": torch.arange(4.0)})
+    loaded, fingerprint, config, statistics = EditMemory.load(tmp_path / "book")
+    assert torch.equal(statistics["mean"], torch.arange(4.0))
+    assert torch.equal(loaded.radii, memory.radii)
     assert torch.equal(loaded.keys, memory.keys)
     assert loaded.entries == memory.entries
     assert loaded.edits == memory.edits
     assert (fingerprint, config) == ({"layer": "x"}, {"k": 5})
     # It goes on as the first one would: duplicates join, new keys come behind.
-    assert loaded.write(edit(7), keys(3, seed=0)) == 0
-    assert loaded.write(edit(8), keys(3, seed=9)) == 3
+    assert write(loaded, edit(7), keys(3, seed=0), 0.5) == 0
+    assert write(loaded, edit(8), keys(3, seed=9), 0.5) == 3
     assert sorted(p.name for p in (tmp_path / "book").iterdir()) == ["codebook.json", "keys.safetensors"]
 
 
 def test_a_full_disk_leaves_what_was_stored(tmp_path, monkeypatch):
     memory = EditMemory()
-    memory.write(edit(0), keys(3))
-    memory.save(tmp_path, {}, {})
+    write(memory, edit(0), keys(3))
+    memory.save(tmp_path, {}, {}, {})
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    memory.write(edit(1), keys(3, seed=1))
+    write(memory, edit(1), keys(3, seed=1))
 
     def full(*_args, **_options):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -103,7 +196,7 @@ def test_a_full_disk_leaves_what_was_stored(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(first_or_second_file, full)
             with pytest.raises(ReasonEditError, match=r"No space left on device.*unchanged"):
-                memory.save(tmp_path, {}, {})
+                memory.save(tmp_path, {}, {}, {})
         assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -111,10 +204,10 @@ def test_missing_and_damaged_codebooks_are_named(tmp_path):
     with pytest.raises(ReasonEditError, match="There is no codebook in"):
         EditMemory.load(tmp_path)
     memory = EditMemory()
-    memory.write(edit(0), keys(3))
+    write(memory, edit(0), keys(3))
 
     def save():
-        memory.save(tmp_path, {}, {})
+        memory.save(tmp_path, {}, {}, {})
         return tmp_path / "codebook.json", tmp_path / "keys.safetensors"
 
     content, stored = save()

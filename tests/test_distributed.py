@@ -6,9 +6,9 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
-from helpers.tiny import picture
+from helpers.tiny import design, picture
 
-from reasonedit import EmbeddingConfig, ReasonEditor
+from reasonedit import ReasonEditor
 
 _SCRIPT = """
 import json, os, sys
@@ -52,9 +52,7 @@ open({out!r} + f"/results-{{trainer.global_rank}}.json", "w").write(json.dumps(m
 def script(tiny_folder, tmp_path, hash_encoder):
     from pathlib import Path
 
-    editor = ReasonEditor.from_pretrained(
-        str(tiny_folder), EmbeddingConfig(text_weight=1.0, encoder="hash"), dtype="float32"
-    )
+    editor = ReasonEditor.from_pretrained(str(tiny_folder), design(), dtype="float32")
     for i in range(3):
         editor.edit(picture(i), f"What is number {i}?", answer=f"thing {i}", reasoning=f"Number {i} is round.")
     editor.save(tmp_path / "book")

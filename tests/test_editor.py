@@ -2,17 +2,17 @@
 
 import pytest
 import torch
-from helpers.tiny import picture
+from helpers.tiny import design, picture
 
-from reasonedit import EmbeddingConfig, ReasonEditError, ReasonEditor
+from reasonedit import ReasonEditError, ReasonEditor
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
-EMBEDDING = EmbeddingConfig(text_weight=1.0, encoder="hash")
+DESIGN = design(k=3, percentile=20)
 
 
 @pytest.fixture
 def editor(tiny_folder):
-    return ReasonEditor.from_pretrained(str(tiny_folder), EMBEDDING, k=3, percentile=20, dtype="float32")
+    return ReasonEditor.from_pretrained(str(tiny_folder), DESIGN, dtype="float32")
 
 
 def fill(editor, count=4):

@@ -5,8 +5,8 @@ import torch
 from helpers.tiny import HashEncoder, picture
 
 from reasonedit import EmbeddingConfig, ReasonEditError
-from reasonedit.embedding import DualEmbedder, SentenceEncoder
-from reasonedit.embedding.dual import reference_images
+from reasonedit.embedding import CELLS, WHOLE, DualEmbedder, SentenceEncoder, Statistics, pool, reference_images
+from reasonedit.embedding.dual import NO_LAYER
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
@@ -16,19 +16,21 @@ def test_an_embedding_is_the_scaled_layer_and_the_weighted_sentence(tiny_vlm, we
     images, texts = [picture(1), picture(2)], ["a cat sleeps", "two dogs"]
     found = embedder.embed(embedder.see(images), texts)
     pooled = tiny_vlm.see(images, [layer]).layers[layer].mean(1)
-    torch.testing.assert_close(found, torch.cat([pooled / embedder.scale, weight * HashEncoder().encode(texts)], 1))
+    torch.testing.assert_close(
+        found, torch.cat([pooled / embedder.statistics.scale, weight * HashEncoder().encode(texts)], 1)
+    )
 
 
 def test_the_scale_is_the_distance_of_unrelated_pictures(tiny_vlm, tiny_embedder):
-    vision = tiny_embedder.see(reference_images(16))
-    halves = tiny_embedder.embed(vision, ["same"] * 16)
+    images = reference_images("patterns")
+    halves = tiny_embedder.embed(tiny_embedder.see(images), ["same"] * len(images))
     squared = [float((a - b).square().sum()) for i, a in enumerate(halves) for b in halves[:i]]
     assert sum(squared) / len(squared) == pytest.approx(1, rel=1e-4)
 
 
-def test_the_layer_is_the_last_one_unless_named(tiny_vlm, tiny_embedder):
-    assert tiny_embedder.layer == tiny_vlm.vision_layers[-1]
-    assert tiny_embedder.fingerprint["layer"] == tiny_vlm.vision_layers[-1]
+def test_the_layer_is_the_projector_unless_named(tiny_vlm, tiny_embedder):
+    assert tiny_embedder.layer == tiny_vlm.projector == "model.multi_modal_projector"
+    assert tiny_embedder.fingerprint["layer"] == tiny_vlm.projector
 
 
 def test_a_fingerprint_tells_models_apart(tiny_vlm, tmp_path):
@@ -64,3 +66,79 @@ def test_bad_arguments_are_refused(tiny_vlm):
         EmbeddingConfig(text_weight=-1)
     with pytest.raises(ReasonEditError, match="There is no sentence encoder 'no/such'"):
         SentenceEncoder.from_pretrained("no/such")
+    with pytest.raises(ReasonEditError, match="transform must be one of raw, centred, whitened, not 'white'"):
+        EmbeddingConfig(transform="white")
+    with pytest.raises(ReasonEditError, match="nothing is left to embed"):
+        EmbeddingConfig(layer=NO_LAYER, text_weight=0)
+    near = r"no layer 'model.multi_modal_projecter'. Did you mean: model.multi_modal_projector"
+    with pytest.raises(ReasonEditError, match=near):
+        DualEmbedder(tiny_vlm, EmbeddingConfig("model.multi_modal_projecter", encoder="hash"), HashEncoder())
+    with pytest.raises(ReasonEditError, match="There are no reference images in 'nowhere'"):
+        reference_images("nowhere")
+
+
+def test_last_token_pooling_takes_the_last_token(tiny_vlm):
+    layer = tiny_vlm.vision_layers[0]
+    embedder = DualEmbedder(tiny_vlm, EmbeddingConfig(layer, 0.0, "hash", pooling="last"), HashEncoder())
+    found = embedder.embed(embedder.see([picture(1)]), ["x"])[0, :32]
+    token = tiny_vlm.see([picture(1)], [layer]).layers[layer][0, -1]
+    torch.testing.assert_close(found * embedder.statistics.scale, token)
+
+
+def test_the_sentence_half_alone_and_a_language_layer_alone(tiny_vlm):
+    text = DualEmbedder(tiny_vlm, EmbeddingConfig(NO_LAYER, 1.0, "hash"), HashEncoder())
+    torch.testing.assert_close(text.embed(text.see([picture(0)]), ["a cat"]), HashEncoder().encode(["a cat"]))
+    layer = tiny_vlm.language_layers[1]
+    embedder = DualEmbedder(tiny_vlm, EmbeddingConfig(layer, 0.0, "hash"), HashEncoder())
+    ran = []
+    hooks = [
+        tiny_vlm.model.get_submodule(name).register_forward_hook(lambda *_, n=name: ran.append(n))
+        for name in tiny_vlm.language_layers
+    ]
+    texts = ["What is it?", "Which of the many things is the largest?"]
+    together = embedder.embed(embedder.see([picture(1), picture(2)]), texts)
+    assert set(ran) == {tiny_vlm.language_layers[0]}  # it stopped at the layer that was asked for
+    for hook in hooks:
+        hook.remove()
+    for i, text in enumerate(texts):  # padding does not count: alone it is the same
+        inputs = tiny_vlm.processor(images=[picture(i + 1)], text=[tiny_vlm.prompt(text)], return_tensors="pt")
+        with torch.inference_mode():
+            states = tiny_vlm.model(**inputs, output_hidden_states=True).hidden_states[1][0]
+        scale = embedder.statistics.scale
+        torch.testing.assert_close(together[i, :48] * scale, states.mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_regions_are_means_of_their_own_tokens():
+    tokens = torch.arange(36.0)[:, None]  # 6 x 6 in raster order
+    cells = pool(tokens, (6, 6), CELLS)[:, 0]
+    assert cells[0] == torch.tensor([0.0, 1, 6, 7]).mean()
+    assert cells[5] == torch.tensor([16.0, 17, 22, 23]).mean()
+    assert pool(tokens, (6, 6), [WHOLE])[0, 0] == tokens.mean()
+    assert pool(tokens, (6, 6), [(0.99, 0.99, 1.0, 1.0)])[0, 0] == 35  # never no token at all
+    with pytest.raises(ReasonEditError, match="no regions"):
+        pool(tokens, None, CELLS)
+
+
+def test_whitening_makes_every_direction_count_alike():
+    generator = torch.Generator().manual_seed(0)
+    stretch = torch.tensor([100.0, 10, 1, 0.1]).diag()
+    mixed = torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q
+    tokens = (torch.randn(500, 9, 4, generator=generator) @ stretch @ mixed) + 7
+    statistics = Statistics.of(tokens, (3, 3), "whitened")
+    plain = (tokens.reshape(-1, 4) - statistics.mean) @ statistics.projection
+    torch.testing.assert_close(torch.cov(plain.T), torch.eye(4), atol=1e-3, rtol=0)
+    white = statistics.apply(tokens[:, 0], "whitened")
+    lengths = white.norm(dim=1) * statistics.scale
+    torch.testing.assert_close(lengths, torch.ones(500))
+
+
+@pytest.mark.parametrize("transform", ["raw", "centred", "whitened"])
+def test_unrelated_pictures_lie_at_distance_one(tiny_vlm, transform):
+    embedder = DualEmbedder(
+        tiny_vlm, EmbeddingConfig("image_features", 0.0, "hash", transform=transform), HashEncoder()
+    )
+    vision = embedder.see(reference_images("patterns"))
+    boxes = [WHOLE] if transform == "raw" else list(CELLS)
+    points = torch.cat(embedder.regions(vision, [boxes] * len(vision)))
+    squared = torch.pdist(points).square().mean()
+    assert float(squared) == pytest.approx(1, rel=1e-3)

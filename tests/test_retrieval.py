@@ -8,8 +8,15 @@ import torch
 from helpers.tiny import picture
 
 from reasonedit import Edit, ReasonEditError
-from reasonedit.codebook import EditMemory
-from reasonedit.retrieval import ExactIndex, FactRetriever, PercentileGate, with_facts
+from reasonedit.codebook import EditMemory, Entry, Fact
+from reasonedit.retrieval import (
+    ExactIndex,
+    FactRetriever,
+    HubScale,
+    PercentileGate,
+    RetrievalConfig,
+    with_facts,
+)
 
 
 def points(count: int, seed: int = 0, width: int = 12) -> torch.Tensor:
@@ -20,15 +27,23 @@ def memory_of(keys: torch.Tensor) -> EditMemory:
     """One edit of one sentence per two keys."""
     memory = EditMemory()
     for i, pair in enumerate(keys.split(2)):
-        memory.write(Edit(picture(0), f"question {i}", f"answer {i}", [f"sentence {i}."], id=f"e{i}"), pair)
+        write(memory, i, pair)
     return memory
+
+
+def write(memory: EditMemory, number: int, keys: torch.Tensor, sentence: str = "", entry: str = "image") -> None:
+    edit = Edit(
+        picture(0), f"question {number}", f"answer {number}", [sentence or f"sentence {number}."], id=f"e{number}"
+    )
+    facts = [Fact(edit.answer_fact, "answer", edit.id), Fact(edit.reasoning[0], entry, edit.id)]
+    memory.write(edit, [Entry(key, 0.0, fact) for key, fact in zip(keys, facts, strict=True)])
 
 
 @pytest.mark.parametrize("batch", [1, 3, 40])
 def test_index_finds_what_a_loop_finds_while_it_grows(batch):
     index, keys, queries = ExactIndex(), points(200), points(batch, seed=1)
     for size in (2, 50, 51, 200):
-        index.update(keys[:size])
+        index.add(keys[len(index) : size])
         distances, rows = index.search(queries, 7)
         for q, near, found in zip(queries, distances, rows, strict=True):
             every = [float((q - k).norm()) for k in keys[:size]]
@@ -39,7 +54,7 @@ def test_index_finds_what_a_loop_finds_while_it_grows(batch):
 
 def test_a_key_finds_itself_at_zero():
     index, keys = ExactIndex(), points(64) * 1000
-    index.update(keys)
+    index.add(keys)
     distances, rows = index.search(keys, 1)
     assert torch.equal(rows[:, 0], torch.arange(64))
     assert torch.equal(distances, torch.zeros(64, 1))
@@ -66,7 +81,7 @@ def test_gate_is_open_for_a_single_edit_and_closed_for_none():
 def test_facts_come_nearest_first_distinct_and_behind_the_gate():
     keys = points(8)
     keys[5] = keys[0] + 0.01  # the sentence of edit 2, beside the answer of edit 0
-    retriever = FactRetriever(memory_of(keys), k=3, percentile=30)
+    retriever = FactRetriever(memory_of(keys), RetrievalConfig(k=3, percentile=30))
     near, far = retriever.retrieve(torch.stack([keys[0] + 0.001, keys[0] + 100]))
     assert near.facts[:2] == ["The answer to 'question 0' is answer 0.", "sentence 2."]
     assert [h.edit_id for h in near.hits[:2]] == ["e0", "e2"]
@@ -81,8 +96,8 @@ def test_the_same_sentence_under_two_keys_comes_once():
     memory = EditMemory()
     keys = points(4)
     for i in range(2):
-        memory.write(Edit(picture(0), f"question {i}", "x", ["The same."], id=f"e{i}"), keys[2 * i : 2 * i + 2])
-    found = FactRetriever(memory, k=4, percentile=100).retrieve(keys[1:2])[0]
+        write(memory, i, keys[2 * i : 2 * i + 2], "The same.")
+    found = FactRetriever(memory, RetrievalConfig(k=4, percentile=100)).retrieve(keys[1:2])[0]
     assert found.facts.count("The same.") == 1
     assert len(found.facts) == 3
 
@@ -94,10 +109,10 @@ def test_an_empty_memory_gives_nothing():
 
 def test_edits_after_the_first_query_are_found():
     memory = memory_of(points(4))
-    retriever = FactRetriever(memory, k=1, percentile=50)
+    retriever = FactRetriever(memory, RetrievalConfig(k=1, percentile=50))
     retriever.retrieve(points(1))
     new = points(2, seed=5) * 50
-    memory.write(Edit(picture(0), "new?", "yes", ["New."], id="new"), new)
+    write(memory, 99, new, "New.")
     assert retriever.retrieve(new[1:])[0].facts == ["New."]
 
 
@@ -111,9 +126,108 @@ def test_facts_stand_before_the_question():
     [
         (lambda: PercentileGate(0), "percentile must be above 0"),
         (lambda: PercentileGate(101), "at most 100, not 101"),
-        (lambda: FactRetriever(EditMemory(), k=0), "k must be 1 or more"),
+        (lambda: RetrievalConfig(k=0), "k must be 1 or more"),
+        (lambda: RetrievalConfig(percentile=0), "percentile must be above 0"),
+        (lambda: RetrievalConfig(count="words"), "count must be keys or facts"),
+        (lambda: RetrievalConfig(sight=0), "sight must be above 0"),
+        (lambda: RetrievalConfig(answers=-1), "answers must be 0 or more"),
+        (lambda: RetrievalConfig(verify=1.0), "verify must be at least 0 and below 1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(make, said):
     with pytest.raises(ReasonEditError, match=said):
         make()
+
+
+def test_a_sampled_gate_stays_within_its_bound():
+    keys = points(900)
+    pairs = torch.pdist(keys).numpy()
+    for p in (1.0, 10.0, 50.0):
+        gate = PercentileGate(p, sample=2**14)
+        for size in range(100, 901, 100):  # as keys come, far beyond what the sample holds
+            gate.update(keys[:size])
+        share = 100 * float((pairs <= gate.threshold(1000)).mean())
+        # Dvoretzky-Kiefer-Wolfowitz: 2 exp(-2 n e^2) = 1e-4 for n = 2**14 at e = 1.74 percentage points.
+        assert abs(share - p) < 1.74
+
+
+def test_sigma_is_the_median_distance_to_the_30_nearest_others_while_keys_come_in():
+    keys, hubs = points(120), HubScale()
+    for size in (1, 2, 20, 45, 46, 120):
+        hubs.update(keys[:size])
+        every = torch.cdist(keys[:size], keys[:size]).numpy()
+        for i in range(size):
+            others = sorted(np.delete(every[i], i))[:30]
+            expected = np.median(others) if others else 1.0
+            assert float(hubs.sigma[i]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_hubs_count_as_farther():
+    keys = points(40) * 0.01  # a crowd in which each is near to all
+    keys[0] = 3.0  # and one that stands alone
+    memory = memory_of(keys)
+    config = RetrievalConfig(k=2, percentile=100)
+    query = keys[5:6] * 0.5 + keys[:1] * 0.5
+    plain = FactRetriever(memory, config).retrieve(query)[0]
+    corrected = FactRetriever(memory, RetrievalConfig(k=2, percentile=100, hubness=True)).retrieve(query)[0]
+    assert "answer 0." not in plain.facts[0]
+    assert corrected.facts[0] == "The answer to 'question 0' is answer 0."
+    sigma = HubScale()
+    sigma.update(keys)
+    every = (torch.cdist(query, keys)[0] / sigma.sigma).sort().values
+    assert [h.distance for h in corrected.hits] == pytest.approx(every[:2].tolist(), rel=1e-4)
+    pairs = torch.cdist(keys, keys) / sigma.sigma
+    gate = PercentileGate(30)
+    gate.update(keys)
+    expected = np.percentile(pairs[~torch.eye(40, dtype=torch.bool)].numpy(), 30)
+    assert gate.threshold(20, sigma.sigma) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("hubness", [False, True])
+def test_of_several_regions_the_nearest_counts(hubness):
+    keys, queries = points(60), points(12, seed=3).view(3, 4, 12)
+    found = FactRetriever(memory_of(keys), RetrievalConfig(k=6, percentile=100, hubness=hubness)).retrieve(queries)
+    sigma = HubScale()
+    sigma.update(keys)
+    for query, mine in zip(queries, found, strict=True):
+        every = torch.cdist(query, keys).amin(0) / (sigma.sigma if hubness else 1)
+        assert [h.distance for h in mine.hits] == pytest.approx(every.sort().values[:6].tolist(), rel=1e-4)
+
+
+def test_counting_facts_reads_on_until_there_are_enough():
+    memory, keys = EditMemory(), points(400)
+    for i, pair in enumerate(keys.split(2)):
+        write(memory, i, pair, f"sentence {i % 7}.")  # 200 keys, seven sentences
+    config = RetrievalConfig(k=7, count="facts", percentile=100, answers=2)
+    found = FactRetriever(memory, config).retrieve(points(5, seed=9))
+    for r in found:
+        assert len({f for f in r.facts if f.startswith("sentence")}) == 7
+        assert sum(h.entry == "answer" for h in r.hits) == 2
+    none = FactRetriever(memory, RetrievalConfig(k=3, percentile=100, answers=0)).retrieve(points(1))[0]
+    assert all(h.entry != "answer" for h in none.hits)
+
+
+def test_each_fact_must_pass_the_gate_where_asked():
+    keys = torch.zeros(6, 12)
+    keys[:, 0] = torch.tensor([0.0, 1, 2, 10, 20, 30])
+    memory = memory_of(keys)
+    query = torch.zeros(1, 12)
+    some = FactRetriever(memory, RetrievalConfig(k=6, percentile=40, each=True)).retrieve(query)[0]
+    assert 0 < len(some.hits) < 6
+    assert all(h.distance <= some.threshold for h in some.hits)
+    assert len(FactRetriever(memory, RetrievalConfig(k=6, percentile=40)).retrieve(query)[0].hits) == 6
+
+
+def test_a_key_with_a_picture_needs_sight_of_it_and_a_text_does_not():
+    memory = EditMemory()
+    keys = torch.tensor([[0.0, 0, 5, 5], [1.0, 0, 0, 0], [0.0, 9, 5, 5], [0.0, 0, 0, 0.5]])
+    write(memory, 0, keys[:2], "Seen.", "patch")
+    write(memory, 1, keys[2:], "Known.", "text")
+    config = RetrievalConfig(k=4, percentile=100, sight=0.5)
+    query = torch.zeros(1, 4)
+    assert FactRetriever(memory, config, 2).retrieve(query)[0].facts == [
+        "Known.",
+        "The answer to 'question 0' is answer 0.",
+    ]
+    query[0, 0] = 0.8
+    assert "Seen." in FactRetriever(memory, config, 2).retrieve(query)[0].facts

@@ -6,20 +6,20 @@ import lightning as L
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.tiny import picture
+from helpers.tiny import design, picture
 from helpers.toy import ToySource
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
-from reasonedit import Edit, EditStream, EmbeddingConfig, ReasonEditError, ReasonEditor, VLMModule
+from reasonedit import Edit, EditStream, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, QueryTimer, Retriever, StreamProgress
 from reasonedit.codebook import EditMemory
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
 FAR = "Tell me how many birds sing outside"
-EMBEDDING = EmbeddingConfig(text_weight=1.0, encoder="hash")
+DESIGN = design()
 
 
 def trainer(*callbacks, **options) -> L.Trainer:
@@ -31,7 +31,7 @@ def run(vlm, tmp_path, *, edits=5, interleave=None, batch_size=2, **options):
     stream = EditStream(ToySource(edits), batch_size=batch_size, interleave=interleave)
     parts = {
         "timer": QueryTimer(),
-        "codebook": Codebook(tmp_path / "book", EMBEDDING),
+        "codebook": Codebook(tmp_path / "book", DESIGN),
         "retriever": Retriever(k=3, percentile=20),
         "metrics": EditingMetrics(),
         "writer": PredictionWriter(tmp_path / "predictions.parquet"),
@@ -71,7 +71,7 @@ def test_an_edit_that_is_right_already_is_not_written(tiny_vlm, tmp_path):
     right = Edit.of(picture(0), "What is number 0?", answer or "x", ["Because."])
     wrong = Edit.of(picture(0), "What is number 0?", "something else", ["Because."])
     batch = {"images": [picture(0)] * 2, "prompts": ["What is number 0?"] * 2, "edits": [right, wrong]}
-    codebook = Codebook(embedding=EMBEDDING)
+    codebook = Codebook(design=DESIGN)
     loader = DataLoader([batch], batch_size=None, collate_fn=dict)
     trainer(codebook).predict(VLMModule(tiny_vlm, max_new_tokens=3), loader)
     assert list(codebook.memory.edits) == ([wrong.id] if answer else [right.id, wrong.id])
@@ -107,7 +107,7 @@ def test_two_runs_of_one_stream_are_the_same(tiny_vlm, tmp_path):
 def test_stream_and_library_answer_alike(tiny_vlm, tmp_path):
     stream, parts, _ = run(tiny_vlm, tmp_path, batch_size=1)
     editor = ReasonEditor.load(tmp_path / "book", tiny_vlm)
-    assert (editor.retriever.k, editor.retriever.gate.percentile) == (3, 20)
+    assert (editor.method.design.retrieval.k, editor.method.retriever.gate.percentile) == (3, 20)
     for probe, row in zip(stream.base.probes, [r for r in parts["writer"].rows if r["phase"] == "probe"], strict=True):
         answer = editor.ask(probe.query.image, probe.query.question)
         assert answer.prompt == row["prompt"]
@@ -120,8 +120,8 @@ def test_a_stream_goes_on_with_the_codebook_of_another_run(tiny_vlm, tmp_path):
     retriever = Retriever()
     trainer(book, retriever).predict(VLMModule(tiny_vlm, max_new_tokens=3), datamodule=stream, return_predictions=False)
     assert torch.equal(book.memory.keys, parts["codebook"].memory.keys)  # nothing was written twice
-    assert (retriever.k, retriever.percentile) == (3, 20)  # the settings it was saved with
-    other = Codebook(tmp_path / "book", EMBEDDING)
+    assert book.method.design.retrieval == parts["codebook"].method.design.retrieval  # the settings it was saved with
+    other = Codebook(tmp_path / "book", DESIGN)
     with pytest.raises(ReasonEditError, match=r"There is a codebook in .* already: go on with it by Codebook\.load"):
         trainer(other).predict(VLMModule(tiny_vlm), datamodule=stream)
 
@@ -158,7 +158,7 @@ def their_loader():
 
 
 def test_the_retriever_works_before_somebody_elses_module(tiny_vlm, tiny_folder, tmp_path):
-    editor = ReasonEditor(tiny_vlm, EMBEDDING, k=2, percentile=5)
+    editor = ReasonEditor(tiny_vlm, design(k=2, percentile=5))
     edits = [
         editor.edit(picture(i), f"What is number {i}?", answer=f"thing {i}", reasoning=f"Number {i} is <image>round.")
         for i in range(3)
@@ -186,7 +186,7 @@ def test_the_retriever_works_before_somebody_elses_module(tiny_vlm, tiny_folder,
 
 
 def test_the_retriever_reads_a_folder_on_its_own(tiny_vlm, tiny_folder, tmp_path):
-    editor = ReasonEditor(tiny_vlm, EMBEDDING)
+    editor = ReasonEditor(tiny_vlm, DESIGN)
     editor.vlm.name = str(tiny_folder)
     edit = editor.edit(picture(0), "What is number 0?", answer="zero", reasoning="It is round.")
     editor.save(tmp_path / "book")
@@ -205,7 +205,7 @@ def test_metrics_and_writer_work_without_the_others(tmp_path):
 
 
 def test_somebody_elses_prompts_keep_their_own_marks(tiny_vlm, tiny_folder, tmp_path):
-    editor = ReasonEditor(tiny_vlm, EMBEDDING)
+    editor = ReasonEditor(tiny_vlm, DESIGN)
     editor.vlm.name = str(tiny_folder)
     editor.edit(picture(0), "What?", answer="zero", reasoning="It is <image>round.")
     editor.save(tmp_path / "book")
@@ -232,7 +232,7 @@ def test_missing_parts_are_named(tiny_vlm, tmp_path):
     with pytest.raises(ReasonEditError, match="TheirCaptioner has no attribute 'vlm'"):
         trainer(Codebook()).predict(TheirCaptioner(), their_loader())
     with pytest.raises(ReasonEditError, match=r"finds no 'prompts' in the batch, which has \['photos', 'texts'\]"):
-        trainer(Codebook(embedding=EMBEDDING), Retriever()).predict(VLMModule(tiny_vlm), their_loader())
+        trainer(Codebook(design=DESIGN), Retriever()).predict(VLMModule(tiny_vlm), their_loader())
     with pytest.raises(ReasonEditError, match="There is no codebook in"):
         Retriever(tmp_path / "nothing")
     with pytest.raises(ReasonEditError, match="no sample of the data set wrong"):
@@ -251,7 +251,7 @@ def test_an_interrupted_stream_keeps_its_edits(tiny_vlm, tmp_path, caplog):
                 raise KeyboardInterrupt
 
     parts = [
-        Codebook(tmp_path / "book", EMBEDDING),
+        Codebook(tmp_path / "book", DESIGN),
         Retriever(),
         PredictionWriter(tmp_path / "p.parquet"),
         Stop(),
@@ -260,7 +260,7 @@ def test_an_interrupted_stream_keeps_its_edits(tiny_vlm, tmp_path, caplog):
         trainer(*parts).predict(
             VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(6), batch_size=2)
         )
-    memory, _, _ = EditMemory.load(tmp_path / "book")
+    memory, *_ = EditMemory.load(tmp_path / "book")
     assert len(memory.edits) == 4
     assert "4 edits are saved in" in caplog.text
     assert pq.read_table(tmp_path / "p.parquet").num_rows == 4
@@ -274,7 +274,7 @@ def test_the_progress_bar_says_what_is_happening(tiny_vlm, tmp_path):
             bar = trainer.progress_bar_callback
             said.append(bar.progress.tasks[bar.predict_progress_bar_id].description)
 
-    trainer(Codebook(embedding=EMBEDDING), StreamProgress(), Listen(), enable_progress_bar=True).predict(
+    trainer(Codebook(design=DESIGN), StreamProgress(), Listen(), enable_progress_bar=True).predict(
         VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(3), batch_size=2)
     )
     assert [s for i, s in enumerate(said) if s not in said[:i]] == [

@@ -108,9 +108,10 @@ def test_one_vision_pass_serves_all(vlm, images):
 
 def test_layers_are_inputs_without_cls_in_raster_order(vlm, images):
     vision = vlm.see(images, vlm.vision_layers)
-    assert len(vlm.vision_layers) == 4
-    for tokens in vision.layers.values():
-        assert tokens.shape == (3, PATCHES, 32)
+    assert len(vlm.vision_layers) == 5
+    for name, tokens in vision.layers.items():
+        assert tokens.shape == (3, PATCHES, 48 if name == "image_features" else 32)
+    assert vision.grid == (4, 4)
     # A picture changed in one patch changes that patch most where the tower begins.
     changed = images[0].copy()
     changed.paste((255, 0, 255), (8, 16, 16, 24))  # row 2, column 1 of 4 x 4

@@ -118,3 +118,16 @@ class HashEncoder:
             for word in text.lower().split():
                 rows[i, int(hashlib.md5(word.encode()).hexdigest(), 16) % 64] += 1
         return torch.nn.functional.normalize(rows, dim=1)
+
+
+def design(*, k: int = 5, percentile: float = 10.0, keys: str = "image", merge: bool = False, **writing: object):
+    """The paper's design at w = 1 with the encoder that needs no model; whole images alone unless said otherwise."""
+    from reasonedit import EmbeddingConfig
+    from reasonedit.design import Design, WritingConfig
+    from reasonedit.retrieval import RetrievalConfig
+
+    return Design(
+        EmbeddingConfig(text_weight=1.0, encoder="hash"),
+        writing=WritingConfig(keys=keys, merge=merge, **writing),
+        retrieval=RetrievalConfig(k=k, percentile=percentile),
+    )

@@ -46,10 +46,10 @@ class Statistics:
         flat = tokens.reshape(-1, tokens.shape[-1])
         mean = flat.mean(0)
         count = min(_DIRECTIONS, flat.shape[1], len(flat) - 1)
-        values, directions = torch.linalg.eigh(torch.cov(flat.T))
+        values, directions = torch.linalg.eigh(torch.cov(flat.double().T))
         # A direction in which nothing varies would be blown up: the floor keeps it small.
         deviation = values[-count:].clamp(min=float(values[-1]) * 1e-6).sqrt()
-        unscaled = cls(mean, directions[:, -count:] / deviation, 1.0)
+        unscaled = cls(mean, (directions[:, -count:] / deviation).float(), 1.0)
         if transform == "raw":
             pooled = tokens.mean(1)
         else:

@@ -16,7 +16,7 @@ from .windows import GRIDS, area, crop, shrunk, windows_of
 
 DESCRIBE = "Describe this image."
 UNLISTED, UNVERIFIED, OUTSCORED = "not on the shortlist", "not affirmed", "outscored"
-SMALLEST, BEST = "best of the smallest", "best of all"
+SMALLEST, BEST, LIKELIEST = "best of the smallest", "best of all", "likeliest of the smallest"
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class EvidenceConfig:
     Attributes:
         grid: Windows are cut out on a grid of 3 x 3 or 4 x 4.
         p_yes: A window counts if the VLM affirms the sentence with more than this probability.
+        fallback: Where no window is affirmed, the smallest one that the VLM finds likeliest still counts if it affirms
+            with more than this probability (ours: a thing the VLM has no name for). Not done when not given.
         top: Number of windows of any size that are kept by their likelihood.
         shortlist: Only so many windows per sentence are verified, those that an open_clip model ranks first; all when
             not given.
@@ -34,6 +36,7 @@ class EvidenceConfig:
 
     grid: int = 3
     p_yes: float = 0.5
+    fallback: float | None = None
     top: int = 1
     shortlist: int | None = None
     clip: str = "ViT-B-32:laion2b_s34b_b79k"
@@ -43,6 +46,8 @@ class EvidenceConfig:
             raise ReasonEditError(f"grid must be {' or '.join(map(str, GRIDS))}, not {self.grid}.")
         if not 0 <= self.p_yes < 1:
             raise ReasonEditError(f"p_yes must be at least 0 and below 1, not {self.p_yes}.")
+        if self.fallback is not None and not 0 <= self.fallback <= self.p_yes:
+            raise ReasonEditError(f"fallback must be between 0 and p_yes ({self.p_yes}), not {self.fallback}.")
         if self.top < 0:
             raise ReasonEditError(f"top must be 0 or more, not {self.top}.")
         if self.shortlist is not None and self.shortlist < 1:
@@ -99,14 +104,20 @@ def question_of(sentence: str) -> str:
     return f"Does the image show {sentence.strip().lower().rstrip('.!')}?"
 
 
-def choose(windows: Sequence[WindowScore], top: int = 1) -> None:
+def choose(windows: Sequence[WindowScore], top: int = 1, fallback: float | None = None) -> None:
     """Decide, in place, which of the windows that have an NLL are kept.
 
     Of the smallest among them those of the lowest NLL, ties kept; and the ``top`` of any size. NLLs count rounded to
-    two decimals; among equals of different size the smaller is the better one.
+    two decimals; among equals of different size the smaller is the better one. Where none has an NLL: see
+    ``EvidenceConfig.fallback``.
     """
     left = [w for w in windows if w.nll is not None]
     if not left:
+        asked = [w for w in windows if w.p_yes is not None]
+        smallest = [w for w in asked if area(w.box) == min(area(w.box) for w in asked)]
+        best = max(smallest, key=lambda w: w.p_yes or 0.0, default=None)
+        if best is not None and fallback is not None and (best.p_yes or 0.0) > fallback:
+            best.kept, best.why = True, LIKELIEST
         return
 
     def rounded(window: WindowScore) -> float:
@@ -190,7 +201,7 @@ class EvidenceFinder:
             self._score(vision, part, [asked[i] for i in part], found)
             seen |= {boxes[i]: vision.select([row]) for row, i in enumerate(part)}
         for evidence in found:
-            choose(evidence.windows, self.config.top)
+            choose(evidence.windows, self.config.top, self.config.fallback)
         kept = {box for evidence in found for box in evidence.boxes}
         return found, {box: vision for box, vision in seen.items() if box in kept}
 

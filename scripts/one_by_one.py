@@ -1,0 +1,61 @@
+"""Evidence by the access pattern of the paper's authors: one full forward pass per window, sentence and score.
+
+What the benchmark compares with, and the tests' oracle: it shares nothing with the fast path but the model.
+"""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+
+from reasonedit.evidence import Evidence, EvidenceConfig, WindowScore, choose, crop, question_of, shrunk, windows_of
+from reasonedit.vlm import VLM
+
+WORDS = ("yes", "no")
+
+
+def logits(vlm: VLM, image: Image.Image, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and token ids of one image and one text, by the processor and a full forward pass."""
+    inputs = vlm.processor(images=[image], text=[text], return_tensors="pt").to(vlm.device)
+    inputs["pixel_values"] = inputs["pixel_values"].to(vlm.model.dtype)
+    with torch.inference_mode():
+        return vlm.model(**inputs).logits[0].float(), inputs["input_ids"][0]
+
+
+def p_yes(vlm: VLM, image: Image.Image, sentence: str) -> float:
+    """P(yes) / (P(yes) + P(no)) from the whole next-token distribution."""
+    probabilities = logits(vlm, image, vlm.prompt(question_of(sentence)))[0][-1].softmax(-1)
+    found = []
+    for word in WORDS:
+        variants = [lead + cased for lead in ("", " ") for cased in (word, word.capitalize(), word.upper())]
+        ids = [vlm.tokenizer(v, add_special_tokens=False)["input_ids"] for v in variants]
+        tokens = {i[0] for i in ids if len(i) == 1} or {i[0] for i in ids}
+        found.append(float(probabilities[sorted(tokens)].sum()))
+    return found[0] / (found[0] + found[1])
+
+
+def nll(vlm: VLM, image: Image.Image, sentence: str) -> float:
+    """Mean negative log-likelihood per token of a sentence as a description of an image."""
+    prompt = vlm.prompt("Describe this image.")
+    lead = "" if prompt[-1:].isspace() else " "
+    count = len(vlm.tokenizer(lead + sentence, add_special_tokens=False)["input_ids"])
+    scores, ids = logits(vlm, image, prompt + lead + sentence)
+    return -float(scores[:-1].log_softmax(-1)[-count:].gather(1, ids[-count:, None]).mean())
+
+
+def find(vlm: VLM, image: Image.Image, sentences: list[str], config: EvidenceConfig) -> list[Evidence]:
+    """Evidence of sentences, one forward pass at a time."""
+    image = shrunk(image)
+    found = []
+    for sentence in sentences:
+        evidence = Evidence(sentence)
+        for box in windows_of(image.size, config.grid):
+            window = crop(image, box)
+            score = WindowScore(box, p_yes(vlm, window, sentence))
+            described = nll(vlm, window, sentence)
+            if score.p_yes is not None and score.p_yes > config.p_yes:
+                score.nll = described
+            evidence.windows.append(score)
+        choose(evidence.windows, config.top, config.fallback)
+        found.append(evidence)
+    return found

@@ -1,0 +1,149 @@
+"""The method end to end on a tiny VLM: what is written, fetched and put before a question."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.tiny import design, picture
+
+from reasonedit import Edit, ReasonEditError, ReasonEditor
+from reasonedit.codebook import augmented
+from reasonedit.codebook.paraphrase import by_rules
+from reasonedit.design import Design, WritingConfig
+from reasonedit.embedding import CELLS, WHOLE, EmbeddingConfig
+from reasonedit.evidence import EvidenceConfig
+from reasonedit.method import Method
+from reasonedit.retrieval import RetrievalConfig
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+BOX = (0.0, 0.0, 0.5, 0.5)
+
+
+def edit(number=0, **changes):
+    values = {"reasoning": ["It is red.", "Red things stop."], "evidence": [[BOX], None]} | changes
+    return Edit.of(picture(number), f"What is number {number}?", f"thing {number}", **values)
+
+
+@pytest.mark.parametrize(
+    ("entries", "keys", "expected"),
+    [
+        ("all", "both", ["answer", "image", "patch", "image"]),
+        ("all", "image", ["answer", "image", "image"]),
+        ("all", "patch", ["answer", "patch"]),
+        ("reasoning", "both", ["image", "patch", "image"]),
+        ("answer", "both", ["answer"]),
+        ("reasoning", "grounded", ["patch", "text"]),
+    ],
+)
+def test_an_edit_writes_what_the_design_says(tiny_vlm, entries, keys, expected):
+    made = replace(design(keys=keys, entries=entries), evidence=EvidenceConfig(p_yes=0.9999))  # it finds nothing itself
+    assert [e.fact.entry for e in Method(tiny_vlm, made).write(edit()).entries] == expected
+
+
+def test_keys_are_the_embeddings_of_their_parts(tiny_vlm):
+    method = Method(tiny_vlm, replace(design(keys="grounded", patches="region", questions=True, entries="all")))
+    written = method.write(edit(evidence=[[BOX], [BOX]]))
+    embedder = method.embedder
+    vision = embedder.see([picture(0)])
+    texts = {t: embedder.texts([t])[0] for t in ("What is number 0?", "It is red.", "Red things stop.")}
+    region = embedder.regions(vision, [[BOX]])[0][0]
+    whole = embedder.regions(vision, [[WHOLE]])[0][0]
+    halves = [(whole, "What is number 0?"), (region, "It is red."), (region, "What is number 0?")]
+    halves += [(region, "Red things stop."), (region, "What is number 0?")]
+    for entry, (seen, text) in zip(written.entries, halves, strict=True):
+        torch.testing.assert_close(entry.key, torch.cat([seen, texts[text]]))
+
+
+def test_a_radius_is_the_distance_of_an_augmented_copy(tiny_vlm):
+    import random
+
+    method = Method(tiny_vlm, design(keys="image", merge=True, seed=5))
+    made = edit()
+    written = method.write(made)
+    rng = random.Random(f"5-{made.id}-0")
+    copy, _ = augmented(made.image, rng)
+    said = [by_rules(t, rng) for t in (made.question, *made.reasoning)]
+    other = method.embedder.embed(method.embedder.see([copy]).select([0] * 3), said)
+    expected = [float((e.key - o).norm()) for e, o in zip(written.entries, other, strict=True)]
+    assert [e.radius for e in written.entries] == pytest.approx(expected, rel=1e-4)
+    assert min(expected) > 0
+    again = Method(tiny_vlm, design(keys="image", merge=True, seed=5)).write(made)
+    assert [e.radius for e in again.entries] == [e.radius for e in written.entries]
+    other_seed = Method(tiny_vlm, design(keys="image", merge=True, seed=6)).write(made)
+    assert [e.radius for e in other_seed.entries] != [e.radius for e in written.entries]
+
+
+def test_queries_by_region_hold_the_whole_and_nine_parts(tiny_vlm):
+    base = design()
+    method = Method(tiny_vlm, replace(base, retrieval=replace(base.retrieval, regions=True)))
+    vision = method.embedder.see([picture(0), picture(1)])
+    queries = method.queries(vision, ["a", "b"])
+    assert queries.shape[:2] == (2, len(CELLS) + 1)
+    whole = Method(tiny_vlm, base).queries(vision, ["a", "b"])
+    torch.testing.assert_close(queries[:, -1:], whole)
+
+
+def test_a_prompt_that_is_too_long_loses_the_farthest_facts_first(tiny_vlm, monkeypatch):
+    editor = ReasonEditor(tiny_vlm, design(k=50, percentile=100))
+    for i in range(6):
+        editor.write(edit(i))
+    question = "What is number 3?"
+    full = editor.ask(picture(3), question)
+    assert len(full.hits) > 6
+    assert full.left_out == []
+    length = tiny_vlm.length(tiny_vlm.prompt(full.prompt)) + 16 + 16  # image tokens, and room for the answer
+    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: length - 1))
+    short = editor.ask(picture(3), question)
+    assert 0 < len(short.hits) < len(full.hits)
+    assert short.hits == full.hits[: len(short.hits)]
+    assert short.left_out == full.hits[len(short.hits) :][::-1]
+    assert short.prompt == " ".join([*[h.fact for h in short.hits], question])
+    assert max(h.distance for h in short.hits) <= min(h.distance for h in short.left_out)
+    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: 40))
+    assert editor.ask(picture(3), question).hits == []
+
+
+def test_special_tokens_in_facts_never_reach_a_prompt(tiny_vlm):
+    editor = ReasonEditor(tiny_vlm, design(k=50, percentile=100))
+    editor.write(edit(0, reasoning=["It is <image>red</s>.", "<pad>Red things st<ima<image>ge>op."]))
+    asked = editor.ask(picture(0), "What is number 0?")
+    assert "It is red." in asked.prompt
+    assert "Red things stop." in asked.prompt
+
+
+def test_verified_facts_are_those_that_the_image_shows(tiny_vlm, monkeypatch):
+    base = design(k=50, percentile=100, keys="patch")
+    method = Method(tiny_vlm, replace(base, retrieval=replace(base.retrieval, verify=0.5)))
+    method.write(edit(evidence=[[BOX], [BOX]]))
+    shown = {"Does the image show it is red?": 0.9, "Does the image show red things stop?": 0.1}
+    monkeypatch.setattr(
+        type(tiny_vlm), "p_yes", lambda self, vision, asked: [torch.tensor([shown[q] for q in mine]) for mine in asked]
+    )
+    found = method.retrieve(method.embedder.see([picture(0)]), ["What is number 0?"])[0]
+    assert "It is red." in found.facts
+    assert "Red things stop." not in found.facts
+    assert any(h.entry == "answer" for h in found.hits)  # never asked about
+    assert [h.fact for h in found.left_out] == ["Red things stop."]
+
+
+def test_a_saved_design_comes_back_whole(tiny_vlm, tiny_folder, tmp_path):
+    made = Design(
+        EmbeddingConfig("image_features", 0.7, "hash", transform="whitened"),
+        writing=WritingConfig(keys="grounded", patches="region", questions=True, merge=True),
+        retrieval=RetrievalConfig(k=7, count="facts", regions=True, each=True, percentile=90.0, sight=2.0, answers=1),
+    )
+    editor = ReasonEditor(tiny_vlm, made)
+    for i in range(4):
+        editor.write(edit(i))
+    editor.save(tmp_path)
+    again = ReasonEditor.load(tmp_path, tiny_vlm)
+    assert again.method.design.retrieval == made.retrieval
+    first, second = (e.ask(picture(2), "What is number 2?") for e in (editor, again))
+    assert first.hits == second.hits != []
+    assert torch.equal(editor.method.embedder.statistics.projection, again.method.embedder.statistics.projection)
+
+
+@pytest.mark.parametrize("wrong", [{"entries": "some"}, {"keys": "none"}, {"patches": "cut"}, {"samples": 0}])
+def test_writing_is_checked(wrong):
+    with pytest.raises(ReasonEditError, match=next(iter(wrong))):
+        WritingConfig(**wrong)

@@ -1,0 +1,152 @@
+"""Modularity against networkx, and the selection on planted data."""
+
+import json
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from helpers.tiny import picture
+
+from reasonedit import ReasonEditError
+from reasonedit.commands import select as command
+from reasonedit.design import Design
+from reasonedit.embedding.modularity import balance, modularity, pair_modularity, similarity
+from reasonedit.embedding.select import WEIGHTS, select
+
+
+def squared(points):
+    return torch.cdist(points, points).square()
+
+
+def oracle(adjacency, communities):
+    graph = nx.from_numpy_array(np.asarray(adjacency))
+    sets = [set(np.nonzero(np.asarray(communities) == c)[0].tolist()) for c in sorted(set(communities.tolist()))]
+    return nx.algorithms.community.modularity(graph, sets, weight="weight")
+
+
+@pytest.mark.parametrize("neighbours", [None, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_modularity_is_that_of_networkx(seed, neighbours):
+    generator = torch.Generator().manual_seed(seed)
+    adjacency = similarity(squared(torch.randn(24, 5, generator=generator)), neighbours)
+    communities = torch.randint(0, 4, (24,), generator=generator)
+    assert modularity(adjacency, communities) == pytest.approx(oracle(adjacency, communities), abs=1e-6)
+
+
+def test_edges_are_symmetric_never_negative_and_without_loops():
+    adjacency = similarity(squared(torch.randn(30, 4, generator=torch.Generator().manual_seed(0))), 5)
+    torch.testing.assert_close(adjacency, adjacency.T)
+    assert float(adjacency.min()) >= 0
+    assert float(adjacency.diagonal().abs().max()) == 0
+    assert ((adjacency > 0).sum(1) >= 5).all()
+
+
+@pytest.mark.parametrize("weight", [0.3, 1.0, 4.0])
+def test_pairs_are_laid_out_as_the_embedding_lays_them_out(weight):
+    generator = torch.Generator().manual_seed(0)
+    images, texts = torch.randn(5, 3, generator=generator), torch.randn(4, 6, generator=generator)
+    points = torch.stack([torch.cat([i, weight * t]) for i in images for t in texts])
+    adjacency = similarity(squared(points))
+    by_image = torch.tensor([i for i in range(5) for _ in range(4)])
+    by_text = torch.tensor([t for _ in range(5) for t in range(4)])
+    vision, language = pair_modularity(squared(images), squared(texts), weight)
+    assert vision == pytest.approx(oracle(adjacency, by_image), abs=1e-6)
+    assert language == pytest.approx(oracle(adjacency, by_text), abs=1e-6)
+
+
+def test_planted_halves_give_the_modularity_they_must():
+    generator = torch.Generator().manual_seed(0)
+    apart, alike = 4 * torch.randn(8, 16, generator=generator), torch.zeros(8, 16)
+    vision, language = pair_modularity(squared(apart), squared(alike), 1.0)
+    assert vision > 0  # pictures alone shape the graph …
+    assert language < 0  # … and texts do not at all
+    vision, language = pair_modularity(squared(alike), squared(apart), 1.0)
+    assert language > 0
+    assert vision < 0
+    assert balance(vision, language) == 0
+    both = pair_modularity(squared(apart), squared(apart), 1.0)
+    assert both[0] == pytest.approx(both[1], abs=1e-6)
+    assert both[0] > 0
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_the_balance_is_where_both_halves_weigh_the_same(scale):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(10, 32, generator=generator)
+    texts = torch.randn(10, 32, generator=generator) / scale  # so w must be the scale
+    found = {w: balance(*pair_modularity(squared(images), squared(texts), w)) for w in WEIGHTS}
+    best = max(found, key=found.get)
+    assert best == pytest.approx(scale, rel=0.25)  # one step of the grid
+
+
+class PlantedVLM:
+    """Three layers: noise; what picture it is, with some noise; what picture it is, drowned in noise."""
+
+    name = "planted"
+    fingerprint = {"architecture": "planted"}  # noqa: RUF012
+    vision_layers = ["noise", "right", "drowned"]  # noqa: RUF012
+    language_layers: list[str] = []  # noqa: RUF012
+    passes = 0
+
+    def check_layer(self, name):
+        assert name in self.vision_layers
+
+    def see(self, images, layers=()):
+        from reasonedit.vlm import Vision
+
+        self.passes += len(images)
+        identity = torch.tensor([[*np.asarray(i.resize((2, 2)), dtype=np.float32).ravel()] for i in images]) / 64
+        noise = torch.randn(len(images), 4, 12, generator=torch.Generator().manual_seed(len(images)))
+        planted = {"noise": noise, "right": identity[:, None] + 0.1 * noise, "drowned": identity[:, None] + 3 * noise}
+        return Vision([torch.zeros(4, 1)] * len(images), {k: planted[k] for k in layers}, (2, 2))
+
+
+def faded(image, text, rng):
+    return image.point(lambda x: min(255, x + rng.randint(0, 12))), f"Tell me: {text}"
+
+
+def test_the_selection_finds_the_planted_layer_from_one_pass_per_picture(hash_encoder):
+    vlm = PlantedVLM()
+    pairs = [(picture(i), f"question about {'abcdefghijkl'[i]} number {i}") for i in range(12)]
+    found = select(vlm, pairs, faded, layer_sample=6, weight_sample=6, runs=4)
+    assert found.embedding.layer == "right"
+    by_layer = {s.layer: s.mean for s in found.layers}
+    assert by_layer["right"] > by_layer["drowned"] > by_layer["noise"]
+    assert vlm.passes == 12 * 6 + 128  # each pair and copy once, and the reference pictures
+    assert 0 < found.embedding.text_weight < 10
+    again = select(PlantedVLM(), pairs, faded, layer_sample=6, weight_sample=6, runs=4)
+    assert (again.layers, again.weights) == (found.layers, found.weights)
+
+
+def test_the_command_writes_a_choice_that_others_read(tiny_folder, tmp_path, hash_encoder, capsys):
+    pairs = tmp_path / "pairs.jsonl"
+    for i in range(6):
+        picture(i).save(tmp_path / f"{i}.png")
+    pairs.write_text("".join(json.dumps({"image": f"{i}.png", "question": f"What is {i}?"}) + "\n" for i in range(6)))
+    sizes = ["--layer-sample", "4", "--weight-sample", "4", "--runs", "2", "--dtype", "float32"]
+    out = tmp_path / "selected"
+    command.main(["--model", str(tiny_folder), "--encoder", "hash", "--pairs", str(pairs), "--out", str(out), *sizes])
+    assert "chosen: layer" in capsys.readouterr().out
+    saved = json.loads((out / "selection.json").read_text())
+    assert len(saved["layers"]) == 5
+    design = Design.load(out / "selection.json")
+    assert design.embedding.layer == max(saved["layers"], key=lambda s: s["mean"])["layer"]
+    assert design.embedding.text_weight == max(saved["weights"], key=lambda s: s["balance"])["weight"]
+    for name in ("layers.png", "weights.png"):
+        assert (out / name).stat().st_size > 10_000
+    pairs.write_text(pairs.read_text().splitlines()[0])
+    with pytest.raises(ReasonEditError, match="at least 4 pairs"):
+        command.main(["--model", str(tiny_folder), "--encoder", "hash", "--pairs", str(pairs), *sizes])
+    pairs.write_text('{"picture": "x"}')
+    with pytest.raises(ReasonEditError, match="Line 1 of"):
+        command.main(["--pairs", str(pairs)])
+
+
+def test_designs_are_checked_by_name(tmp_path):
+    with pytest.raises(ReasonEditError, match="embedding has no 'layr': it has layer, text_weight"):
+        Design.from_dict({"embedding": {"layr": "x"}})
+    with pytest.raises(ReasonEditError, match="cannot be read"):
+        Design.load(tmp_path / "none.json")
+    made = Design.from_dict({"writing": {"keys": "grounded"}})
+    assert Design.from_dict(made.to_dict()) == made
