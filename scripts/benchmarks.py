@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
@@ -116,6 +116,7 @@ def evidence(args: argparse.Namespace) -> None:
         )
         print(f"shortlist of {args.shortlist} by {args.clip}: {kept} of {wanted} windows the same")
         report("  one pass per window x sentence x score / ours", times["theirs"], times["ours"], ">= 12")
+    right_windows(finder, args.edits)
     edit = edits_of(1, 4)[0]
 
     def whole() -> object:
@@ -129,6 +130,32 @@ def evidence(args: argparse.Namespace) -> None:
     whole_without = Method(vlm, replace(PAPER, writing=replace(PAPER.writing, keys="image")), encoder=encoder)
     times = timed({"theirs": apart, "ours": whole}, args.repeats, vlm)
     report("whole edit of 4 sentences: their pattern / ours", times["theirs"], times["ours"], ">= 5")
+
+
+def right_windows(finder: EvidenceFinder, count: int) -> None:
+    """Share of kept windows that hold all of the cell in which the object stands, beside windows taken at random."""
+    world = EmbeddedWorld("demo", seed=100)
+    kept = found = chance = windows = sentences = without = 0
+    for edit in islice(world.candidates(), 6 * count):
+        sample = world.sample(edit.id)
+        cell = next(t.cell for t in sample.scene.things if t.kind == sample.kind)
+        row, column = divmod(cell, 3)
+        # Sentences that speak of the object: what is seen, and what is known of it.
+        for evidence in finder.find(edit.image, edit.reasoning[:2]):
+            holds = [
+                b[0] <= column / 3 + 1e-6
+                and b[1] <= row / 3 + 1e-6
+                and b[2] >= (column + 1) / 3 - 1e-6
+                and b[3] >= (row + 1) / 3 - 1e-6
+                for b in (w.box for w in evidence.windows)
+            ]
+            kept += sum(w.kept for w in evidence.windows)
+            found += sum(w.kept and h for w, h in zip(evidence.windows, holds, strict=True))
+            chance, windows = chance + sum(holds), windows + len(holds)
+            sentences, without = sentences + 1, without + (not evidence.boxes)
+    print(
+        f"kept windows that hold the object: {found} of {kept} ({found / kept:.3f}); windows at random: {chance / windows:.3f}; {without} of {sentences} sentences got none"
+    )
 
 
 @torch.inference_mode()

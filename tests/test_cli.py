@@ -184,6 +184,7 @@ def test_bad_input_is_one_clear_sentence(tmp_path, capsys):
         ),
         ("preset: demo", "presett: demo", "Did you mean 'preset'?"),
         ("percentile: 10.0", "percentil: 10.0", "Did you mean 'percentile'?"),
+        ("entries: all", "entries: some", "entries must be one of all, answer, reasoning, not 'some'"),
         ("  devices: 1", "  devises: 1", "Did you mean 'devices'?"),
         ("preset: demo", "preset: demi", "There is no preset 'demi' of the embedded world"),
         ("batch_size: 8", "batch_size: 0", "batch_size must be 1 or more"),
@@ -199,8 +200,8 @@ def test_bad_input_is_one_clear_sentence(tmp_path, capsys):
 def test_a_wrong_config_is_one_clear_sentence(old, new, said, tmp_path, capsys):
     from reasonedit.commands.run import config_path
 
-    text = config_path("configs/demo.yaml").read_text()
-    assert old in text
+    texts = [config_path(f"configs/{name}.yaml").read_text() for name in ("demo", "paper")]
+    text = next(t for t in texts if old in t)
     config = tmp_path / "mine.yaml"
     config.write_text(text.replace(old, new, 1))
     assert said in fails(capsys, "run", "--config", config, "--out", tmp_path / "out")

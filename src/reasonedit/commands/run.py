@@ -240,10 +240,14 @@ def _known_keys() -> list[str]:
     import inspect
 
     from reasonedit.data.world.benchmark import EmbeddedWorld
+    from reasonedit.design import Design, WritingConfig
     from reasonedit.embedding import EmbeddingConfig
+    from reasonedit.evidence import EvidenceConfig
     from reasonedit.module import VLMModule
+    from reasonedit.retrieval import RetrievalConfig
 
-    parts: list[Any] = [L.Trainer, VLMModule, EditStream, EmbeddedWorld, EmbeddingConfig]
+    parts: list[Any] = [L.Trainer, VLMModule, EditStream, EmbeddedWorld]
+    parts += [Design, EmbeddingConfig, EvidenceConfig, WritingConfig, RetrievalConfig]
     parts += [getattr(cb, name) for name in cb.__all__ if name != "beside"]
     keys = {key for part in parts for key in inspect.signature(part).parameters}
     return sorted(keys | {"model", "data", "trainer", "seed_everything", "class_path", "init_args"})

@@ -1,0 +1,138 @@
+"""Designs on seeds of the embedded world, beside the unedited model and the ceiling.
+
+The ceiling asks the same probes with the edit's own true sentences put before them by hand: what a perfect retrieval
+could reach with this VLM. By convention seeds from 100 on are for development, those below for reporting.
+
+Use: scripts/evaluate --seeds 0 1 2 --edits 60 --designs default paper
+     scripts/evaluate --seeds 100 101 --set retrieval.k=8 --set retrieval.sight=0.8     (one more row: the default, changed)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+from reasonedit.data.source import Probe
+from reasonedit.data.stream import BasePass, EditStream
+from reasonedit.data.world.benchmark import EmbeddedWorld
+from reasonedit.design import PAPER, Design
+from reasonedit.edits import Edit
+from reasonedit.embedding import SentenceEncoder
+from reasonedit.method import Method
+from reasonedit.metrics import matches
+from reasonedit.retrieval import with_facts
+from reasonedit.runs import COLUMNS
+from reasonedit.vlm import VLM, load_vlm
+
+BATCH = 16
+
+
+def batches(probes: Sequence[Probe]) -> Iterator[list[Probe]]:
+    ordered = sorted(probes, key=lambda p: (p.query.choices is None, len(p.query.question)))
+    for start in range(0, len(ordered), BATCH):
+        yield ordered[start : start + BATCH]
+
+
+def shares(right: dict[str, list[bool]]) -> dict[str, float]:
+    return {group: sum(mine) / len(mine) for group, mine in right.items() if mine}
+
+
+def ceiling(vlm: VLM, base: BasePass) -> dict[str, float]:
+    edits: dict[str, Edit] = {e.id: e for e in base.edits}
+    right: dict[str, list[bool]] = defaultdict(list)
+    for part in batches([p for p in base.probes if p.group not in ("loc", "hard_loc")]):
+        texts = [with_facts(edits[p.edit_id].reasoning, p.query.question) for p in part]
+        answers = vlm.answer(vlm.see([p.query.image for p in part]), texts, [p.query.choices for p in part])
+        for probe, answer in zip(part, answers, strict=True):
+            right[probe.group].append(matches(answer, probe.answer))
+    return shares(right)
+
+
+def edited(method: Method, base: BasePass) -> dict[str, float]:
+    """Write all edits, ask all probes."""
+    started = time.perf_counter()
+    for edit in base.edits:
+        method.write(edit)
+    seconds = (time.perf_counter() - started) / len(base.edits)
+    right: dict[str, list[bool]] = defaultdict(list)
+    hits: list[int] = []
+    started = time.perf_counter()
+    for part in batches(base.probes):
+        vision = method.embedder.see([p.query.image for p in part])
+        questions, choices = [p.query.question for p in part], [p.query.choices for p in part]
+        texts, found = method.prompts(vision, questions, method.retrieve(vision, questions), choices)
+        for probe, answer in zip(part, method.vlm.answer(vision, texts, choices), strict=True):
+            right[probe.group].append(matches(answer, probe.answer))
+        hits += [len(r.hits) for r in found]
+    found_shares = shares(right)
+    found_shares["s/edit"], found_shares["keys/edit"] = seconds, len(method.memory) / len(base.edits)
+    found_shares["facts"] = sum(hits) / len(hits)
+    found_shares["ms"] = 1000 * (time.perf_counter() - started) / len(base.probes)
+    return found_shares
+
+
+def changed(design: Design, changes: Sequence[str]) -> Design:
+    """A design with values such as ``retrieval.k=8`` in place of its own."""
+    values: dict[str, Any] = design.to_dict()
+    for change in changes:
+        name, _, value = change.partition("=")
+        part, _, key = name.partition(".")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        values[part][key] = parsed
+    return Design.from_dict(values)
+
+
+def show(name: str, row: dict[str, float]) -> None:
+    cells = [f"{row[g]:.3f}" if g in row else "" for g in COLUMNS]
+    rest = [f"{row[k]:.2f}" if k in row else "" for k in ("s/edit", "keys/edit", "facts", "ms")]
+    print("| " + " | ".join([name, *cells, *rest]) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/evaluate", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
+    parser.add_argument("--edits", type=int, default=60)
+    parser.add_argument("--designs", nargs="*", default=[], help="default, paper, or a JSON file of a design")
+    parser.add_argument("--set", action="append", default=[], help="part.name=value, in place of the default's")
+    parser.add_argument("--no-bounds", action="store_true", help="leave out the unedited model and the ceiling")
+    args = parser.parse_args()
+    vlm = load_vlm(args.model, place=True)
+    default = Design.default("embedded" if args.model == "embedded" else vlm.name)
+    designs = {n: default if n == "default" else PAPER if n == "paper" else Design.load(n) for n in args.designs}
+    if args.set:
+        designs[" ".join(args.set)] = changed(default, args.set)
+    encoder = SentenceEncoder.from_pretrained()
+    print(
+        "| | "
+        + " | ".join([*COLUMNS.values(), "s per edit", "keys per edit", "facts per query", "ms per query"])
+        + " |"
+    )
+    print("|" + " --- |" * (len(COLUMNS) + 5))
+    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for seed in args.seeds:
+        base = EditStream(EmbeddedWorld("demo", seed=seed, edits=args.edits), BATCH).base_pass(vlm)
+        if not args.no_bounds:
+            rows["unedited"].append({g: share for g, (share, _) in base.metrics.items()})
+            rows["ceiling"].append(ceiling(vlm, base))
+        for name, design in designs.items():
+            rows[name].append(edited(Method(vlm, design, encoder=encoder), base))
+        for name, found in rows.items():
+            show(f"{name}, seed {seed}", found[-1])
+    for name, found in rows.items():
+        show(f"**{name}, mean**", {k: sum(r[k] for r in found) / len(found) for k in found[0]})
+
+
+if __name__ == "__main__":
+    main()
