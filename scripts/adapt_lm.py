@@ -168,7 +168,7 @@ class Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/embedded_vlm"), help="folder with tower.safetensors")
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=2520)
     parser.add_argument("--images", type=int, default=4, help="rows with a picture in a step")
     parser.add_argument("--texts", type=int, default=1, help="rows without a picture in a step …")
     parser.add_argument("--text-steps", type=int, default=700, help="… of the first steps; later rows all have one")

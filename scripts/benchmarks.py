@@ -220,7 +220,7 @@ def query(args: argparse.Namespace) -> None:
 def growth(args: argparse.Namespace) -> None:
     vlm = load_vlm(args.model, place=True)
     print(machine(vlm))
-    for name, design in (("default", Design.default(vlm.name)), ("paper", PAPER)):
+    for name, design in (("default", Design.default(vlm.name)),):
         method = Method(vlm, design)
         apart = EditMemory(merge=False)
         marks, times, written = (10, 100, 300), [], 0

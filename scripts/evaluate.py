@@ -56,24 +56,33 @@ def ceiling(vlm: VLM, base: BasePass) -> dict[str, float]:
     return shares(right)
 
 
-def edited(method: Method, base: BasePass) -> dict[str, float]:
-    """Write all edits, ask all probes."""
+def edited(method: Method, base: BasePass, world: EmbeddedWorld) -> dict[str, float]:
+    """Write all edits, ask all probes; of R-Gen also how often the sentence it needs was fetched, and what then."""
     started = time.perf_counter()
     for edit in base.edits:
         method.write(edit)
     seconds = (time.perf_counter() - started) / len(base.edits)
     right: dict[str, list[bool]] = defaultdict(list)
     hits: list[int] = []
+    reasons = {e.id: set(e.reasoning) for e in base.edits}
+    fetched: dict[bool, list[bool]] = {True: [], False: []}
     started = time.perf_counter()
     for part in batches(base.probes):
         vision = method.embedder.see([p.query.image for p in part])
         questions, choices = [p.query.question for p in part], [p.query.choices for p in part]
         texts, found = method.prompts(vision, questions, method.retrieve(vision, questions), choices)
-        for probe, answer in zip(part, method.vlm.answer(vision, texts, choices), strict=True):
-            right[probe.group].append(matches(answer, probe.answer))
+        answers = method.vlm.answer(vision, texts, choices)
+        for probe, answer, retrieval in zip(part, answers, found, strict=True):
+            correct = matches(answer, probe.answer)
+            right[probe.group].append(correct)
+            if probe.group == "r_gen":
+                needed = set(world.sample(probe.query.id).reasoning[1:]) & reasons[probe.edit_id]
+                fetched[needed <= set(retrieval.facts)].append(correct)
         hits += [len(r.hits) for r in found]
     found_shares = shares(right)
     found_shares["s/edit"], found_shares["keys/edit"] = seconds, len(method.memory) / len(base.edits)
+    found_shares["fetched"] = len(fetched[True]) / max(1, len(fetched[True]) + len(fetched[False]))
+    found_shares["then"] = sum(fetched[True]) / max(1, len(fetched[True]))
     found_shares["facts"] = sum(hits) / len(hits)
     found_shares["ms"] = 1000 * (time.perf_counter() - started) / len(base.probes)
     return found_shares
@@ -95,7 +104,7 @@ def changed(design: Design, changes: Sequence[str]) -> Design:
 
 def show(name: str, row: dict[str, float]) -> None:
     cells = [f"{row[g]:.3f}" if g in row else "" for g in COLUMNS]
-    rest = [f"{row[k]:.2f}" if k in row else "" for k in ("s/edit", "keys/edit", "facts", "ms")]
+    rest = [f"{row[k]:.2f}" if k in row else "" for k in ("fetched", "then", "s/edit", "keys/edit", "facts", "ms")]
     print("| " + " | ".join([name, *cells, *rest]) + " |", flush=True)
 
 
@@ -116,18 +125,29 @@ def main() -> None:
     encoder = SentenceEncoder.from_pretrained()
     print(
         "| | "
-        + " | ".join([*COLUMNS.values(), "s per edit", "keys per edit", "facts per query", "ms per query"])
+        + " | ".join(
+            [
+                *COLUMNS.values(),
+                "R-Gen fact fetched",
+                "right then",
+                "s per edit",
+                "keys per edit",
+                "facts per query",
+                "ms per query",
+            ]
+        )
         + " |"
     )
-    print("|" + " --- |" * (len(COLUMNS) + 5))
+    print("|" + " --- |" * (len(COLUMNS) + 7))
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     for seed in args.seeds:
-        base = EditStream(EmbeddedWorld("demo", seed=seed, edits=args.edits), BATCH).base_pass(vlm)
+        world = EmbeddedWorld("demo", seed=seed, edits=args.edits)
+        base = EditStream(world, BATCH).base_pass(vlm)
         if not args.no_bounds:
             rows["unedited"].append({g: share for g, (share, _) in base.metrics.items()})
             rows["ceiling"].append(ceiling(vlm, base))
         for name, design in designs.items():
-            rows[name].append(edited(Method(vlm, design, encoder=encoder), base))
+            rows[name].append(edited(Method(vlm, design, encoder=encoder), base, world))
         for name, found in rows.items():
             show(f"{name}, seed {seed}", found[-1])
     for name, found in rows.items():

@@ -124,8 +124,9 @@ def _made(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
 
 PAPER = Design()
 GROUNDED = Design(
-    EmbeddingConfig("image_features", 0.9, transform="whitened", reference="world"),
-    writing=WritingConfig(entries="reasoning", keys="grounded", patches="region", questions=True),
-    retrieval=RetrievalConfig(k=12, count="facts", percentile=50.0, each=True, regions=True, sight=0.88),
+    EmbeddingConfig("image_features", 1.4, transform="whitened", reference="world"),
+    EvidenceConfig(fallback=0.0045),
+    WritingConfig(entries="all", keys="grounded", patches="region", questions=True),
+    RetrievalConfig(k=8, count="facts", percentile=50.0, each=True, regions=True, sight=0.88, answers=1),
 )
 """Ours, as it won on the development seeds of the embedded world."""

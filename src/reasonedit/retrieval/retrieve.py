@@ -65,7 +65,8 @@ class FactRetriever:
         """Fetch facts.
 
         Args:
-            queries: One key per query (B, D), or one per region of each query (B, R, D), of which the nearest counts.
+            queries: One key per query (B, D), or one per region of each query (B, R, D), the whole image last, of which
+                the nearest counts.
         """
         if queries.ndim == 2:
             queries = queries[:, None]
@@ -157,9 +158,11 @@ class FactRetriever:
         return kept, len(hits) >= k
 
     def _seen(self, query: Tensor, rows: Tensor) -> Tensor:
-        """Distance of each key's vision half from the nearest region of a query."""
+        """Distance of each key's vision half from a query's: whole to whole image, patch to the nearest region."""
         width = self.vision_width
-        return torch.cdist(self.memory.keys[rows, :width], query[:, :width]).amin(1)
+        distances = torch.cdist(self.memory.keys[rows, :width], query[:, :width])
+        patch = torch.tensor([self.memory.entries[row][0].entry == "patch" for row in rows.tolist()])
+        return torch.where(patch, distances.amin(1), distances[:, -1])  # the whole image comes last
 
 
 class _Sort:
