@@ -56,7 +56,7 @@ def by_hand(keys_and_radii):
         near = sorted((float((x - y).norm()), i) for i, (y, _, _) in enumerate(kept))
         for d, i in near:
             y, b, values = kept[i]
-            if (d < 0.1 * a and d < 0.1 * b) or shared_by_sampling(a, b, d) > 0.9:
+            if (d < 0.1 * a and d < 0.1 * b) or (d < 0.3 and shared_by_sampling(a, b, d, 500) > 0.9):
                 kept[i] = (y, max(b, d + a), [*values, number])
                 break
         else:
