@@ -80,7 +80,7 @@ def test_sixteen_bits_keep_their_tones():
 
 
 def test_transparent_parts_are_white():
-    assert load_image(Image.new("RGBA", (2, 2), (255, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
+    assert load_image(Image.new("RGBA", (4, 4), (255, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_missing_empty_unreadable_and_truncated_images_are_named(tmp_path):
