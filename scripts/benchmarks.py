@@ -278,13 +278,15 @@ def synthetic(number: int) -> Edit:
 
 def select(args: argparse.Namespace) -> None:
     from reasonedit.commands.select import _augment, _of_world
-    from reasonedit.embedding import EmbeddingConfig
+    from reasonedit.embedding import EmbeddingConfig, SentenceEncoder
     from reasonedit.embedding.select import select as choose
 
     vlm = load_vlm(args.model, place=True)
     print(machine(vlm))
+    pairs, encoder = _of_world(40), SentenceEncoder.from_pretrained()
     for transforms in (["raw"], ["raw", "centred", "whitened"]):
-        found = choose(vlm, _of_world(40), _augment, config=EmbeddingConfig(reference="world"), transforms=transforms)
+        config = EmbeddingConfig(reference="world")
+        found = choose(vlm, pairs, _augment, config=config, encoder=encoder, transforms=transforms)
         print(
             f"{', '.join(transforms)}: {found.embedding.layer}, {found.embedding.transform}, w = {found.embedding.text_weight}"
         )

@@ -27,12 +27,12 @@ def edit(number=0, **changes):
 @pytest.mark.parametrize(
     ("entries", "keys", "expected"),
     [
-        ("all", "both", ["answer", "image", "patch", "image"]),
+        ("all", "both", ["answer", "image", "given", "image"]),
         ("all", "image", ["answer", "image", "image"]),
-        ("all", "patch", ["answer", "patch"]),
-        ("reasoning", "both", ["image", "patch", "image"]),
+        ("all", "patch", ["answer", "given"]),
+        ("reasoning", "both", ["image", "given", "image"]),
         ("answer", "both", ["answer"]),
-        ("reasoning", "grounded", ["patch", "text"]),
+        ("reasoning", "grounded", ["given", "text"]),
     ],
 )
 def test_an_edit_writes_what_the_design_says(tiny_vlm, entries, keys, expected):
@@ -113,8 +113,10 @@ def test_special_tokens_in_facts_never_reach_a_prompt(tiny_vlm):
 
 def test_verified_facts_are_those_that_the_image_shows(tiny_vlm, monkeypatch):
     base = design(k=50, percentile=100, keys="patch")
+    base = replace(base, evidence=EvidenceConfig(p_yes=0.0))  # it finds something for every sentence
     method = Method(tiny_vlm, replace(base, retrieval=replace(base.retrieval, verify=0.5)))
-    method.write(edit(evidence=[[BOX], [BOX]]))
+    method.write(edit(evidence=()))
+    method.write(edit(1, reasoning=["A person showed it."], evidence=[[BOX]]))
     shown = {"Does the image show it is red?": 0.9, "Does the image show red things stop?": 0.1}
     monkeypatch.setattr(
         type(tiny_vlm), "p_yes", lambda self, vision, asked: [torch.tensor([shown[q] for q in mine]) for mine in asked]
@@ -123,6 +125,11 @@ def test_verified_facts_are_those_that_the_image_shows(tiny_vlm, monkeypatch):
     assert "It is red." in found.facts
     assert "Red things stop." not in found.facts
     assert any(h.entry == "answer" for h in found.hits)  # never asked about
+    assert "A person showed it." in found.facts  # nor this: the VLM may not be able to tell
+    method.use(replace(method.design.retrieval, k=1, candidates=9))
+    few = method.retrieve(method.embedder.see([picture(0)]), ["What is number 0?"])[0]
+    assert sum(h.entry != "answer" for h in few.hits) == 1
+    assert len(few.hits) + len(few.left_out) == len(found.hits) + len(found.left_out)
     assert [h.fact for h in found.left_out] == ["Red things stop."]
 
 

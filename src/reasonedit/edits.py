@@ -194,7 +194,8 @@ class Hit:
     Attributes:
         fact: The sentence.
         distance: Distance of its key from the query, in units of the embedding.
-        entry: The kind of key under which it was found: ``"answer"``, ``"image"``, ``"patch"`` or ``"text"``.
+        entry: The kind of key under which it was found: ``"answer"``, ``"image"``, ``"patch"``, ``"given"`` or
+            ``"text"``; see :class:`~reasonedit.codebook.Fact`.
         edit_id: The edit it comes from.
     """
 

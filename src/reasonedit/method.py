@@ -18,7 +18,7 @@ from reasonedit.codebook.radius import placed
 from reasonedit.design import Design
 from reasonedit.edits import Box, Edit, Hit
 from reasonedit.embedding import CELLS, WHOLE, DualEmbedder, SentenceEncoder, Statistics
-from reasonedit.evidence import Evidence, EvidenceFinder, crop
+from reasonedit.evidence import LIKELIEST, Evidence, EvidenceFinder, crop
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, verified, with_facts
 from reasonedit.vlm import VLM, Vision
 
@@ -127,13 +127,16 @@ class Method:
                 places.append((0, WHOLE, "image"))
             elif writing.keys == "grounded" and not regions:
                 places.append((None, WHOLE, "text"))
+            # What the VLM affirmed here it can verify elsewhere; what a person showed it, or it guessed, it cannot.
+            guessed = bool(given) or any(w.why == LIKELIEST for w in evidence.windows)
+            patch = "given" if guessed else "patch"
             for region in regions:
                 if writing.patches == "region" and not isinstance(region, Image.Image):
-                    places.append((0, region, "patch"))
+                    places.append((0, region, patch))
                 else:
                     if region not in pictures:
                         pictures.append(region)
-                    places.append((pictures.index(region), WHOLE, "patch"))
+                    places.append((pictures.index(region), WHOLE, patch))
             items += [
                 _Item(picture, box, text, Fact(sentence, entry, edit.id))
                 for picture, box, entry in places
@@ -227,7 +230,7 @@ class Method:
             return self.retriever.retrieve(torch.empty(len(questions), 1, 1))
         found = self.retriever.retrieve(self.queries(vision, questions))
         if self.design.retrieval.verify is not None:
-            found = verified(self.vlm, vision, found, self.design.retrieval.verify)
+            found = verified(self.vlm, vision, found, self.design.retrieval.verify, self.design.retrieval.k)
         return found
 
     def prompts(

@@ -24,9 +24,6 @@ FORMAT = 2
 _KEYS, _CONTENT, _STATISTICS = "keys.safetensors", "codebook.json", "statistics."
 
 
-ENTRIES = ("answer", "image", "patch", "text")
-
-
 @dataclass(frozen=True)
 class Fact:
     """One value under a key.
@@ -34,7 +31,8 @@ class Fact:
     Attributes:
         text: The sentence.
         entry: What the key is made of: the image and the question (``"answer"``), the whole image and a text
-            (``"image"``), a region and a text (``"patch"``), or a text alone (``"text"``).
+            (``"image"``), a region that the VLM affirmed and a text (``"patch"``), a region that a person gave or the
+            VLM only guessed and a text (``"given"``), or a text alone (``"text"``).
         edit_id: The edit it comes from.
     """
 

@@ -75,6 +75,7 @@ def select(
     augment: Augment,
     *,
     config: EmbeddingConfig | None = None,
+    encoder: SentenceEncoder | None = None,
     transforms: Sequence[str] = ("raw",),
     layer_sample: int = 20,
     weight_sample: int = 10,
@@ -91,6 +92,7 @@ def select(
         pairs: Matched images and texts, at least 4; each run draws its sample from them.
         augment: Makes a copy of a pair, other in image and text.
         config: Sentence encoder, pooling and reference pictures.
+        encoder: The sentence encoder, loaded by ``config.encoder`` when not given.
         transforms: Transforms that compete.
         layer_sample: Pairs per run for the layer, each with as many copies less one.
         weight_sample: Images and texts per run for w.
@@ -105,7 +107,7 @@ def select(
         raise ReasonEditError(f"The selection takes at least 4 pairs of image and text, not {len(pairs)}.")
     started = time.perf_counter()
     config = config or EmbeddingConfig()
-    encoder = SentenceEncoder.from_pretrained(config.encoder)
+    encoder = encoder or SentenceEncoder.from_pretrained(config.encoder)
     layers = vlm.vision_layers
     layer_sample, weight_sample = min(layer_sample, len(pairs) - 1), min(weight_sample, len(pairs) - 1)
     rng = random.Random(seed)

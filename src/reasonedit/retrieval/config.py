@@ -29,6 +29,7 @@ class RetrievalConfig:
         answers: Answer entries are fetched apart, so many of them; when not given they compete for the same K.
         verify: The VLM is asked whether the query's image shows a fact that it had found evidence for at the time of
             the edit; the fact is left out unless it affirms with more than this probability. Not asked when not given.
+        candidates: Where it is asked, so many facts are fetched before and K of what is left are kept.
 
     Raises:
         ReasonEditError: A value is out of range.
@@ -43,6 +44,7 @@ class RetrievalConfig:
     sight: float | None = None
     answers: int | None = None
     verify: float | None = None
+    candidates: int = 24
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -55,5 +57,7 @@ class RetrievalConfig:
             raise ReasonEditError(f"sight must be above 0, not {self.sight}.")
         if self.answers is not None and self.answers < 0:
             raise ReasonEditError(f"answers must be 0 or more, not {self.answers}.")
+        if self.candidates < 1:
+            raise ReasonEditError(f"candidates must be 1 or more, not {self.candidates}.")
         if self.verify is not None and not 0 <= self.verify < 1:
             raise ReasonEditError(f"verify must be at least 0 and below 1, not {self.verify}.")

@@ -57,9 +57,9 @@ class FactRetriever:
         self.vision_width = vision_width
         self.gate = PercentileGate(self.config.percentile)
         self.hubs = HubScale() if self.config.hubness else None
-        self._sorts = [_Sort(("answer",)), _Sort(("image", "patch", "text"))]
+        self._sorts = [_Sort(("answer",)), _Sort(("image", "patch", "given", "text"))]
         if self.config.answers is None:
-            self._sorts = [_Sort(("answer", "image", "patch", "text"))]
+            self._sorts = [_Sort(("answer", "image", "patch", "given", "text"))]
 
     def retrieve(self, queries: Tensor) -> list[Retrieval]:
         """Fetch facts.
@@ -83,7 +83,9 @@ class FactRetriever:
         for sort in self._sorts:
             sort.update(self.memory)
             answers = sort.entries == ("answer",)
-            k = self.config.answers if answers and self.config.answers is not None else self.config.k
+            k = self.config.k if self.config.verify is None else max(self.config.k, self.config.candidates)
+            if answers and self.config.answers is not None:
+                k = self.config.answers
             fetched.append(self._fetch(queries, sort, k, threshold, sigma))
         found = []
         for parts in zip(*fetched, strict=True):
@@ -148,7 +150,9 @@ class FactRetriever:
             if (i if config.count == "keys" and seen is None else len(hits)) >= k:
                 return list(hits.values()), True
             facts: list[Fact] = self.memory.entries[row]
-            if seen is not None and facts[0].entry != "text" and float(seen[i]) > (config.sight or 0):
+            # A patch that the VLM will be asked about need not be in sight as well.
+            asked = facts[0].entry == "patch" and config.verify is not None
+            if seen is not None and facts[0].entry != "text" and not asked and float(seen[i]) > (config.sight or 0):
                 continue
             for fact in facts:
                 hits.setdefault(fact.text, Hit(fact.text, distance, fact.entry, fact.edit_id))
@@ -161,7 +165,7 @@ class FactRetriever:
         """Distance of each key's vision half from a query's: whole to whole image, patch to the nearest region."""
         width = self.vision_width
         distances = torch.cdist(self.memory.keys[rows, :width], query[:, :width])
-        patch = torch.tensor([self.memory.entries[row][0].entry == "patch" for row in rows.tolist()])
+        patch = torch.tensor([self.memory.entries[row][0].entry in ("patch", "given") for row in rows.tolist()])
         return torch.where(patch, distances.amin(1), distances[:, -1])  # the whole image comes last
 
 

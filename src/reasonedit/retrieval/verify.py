@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reasonedit.edits import Hit
 from reasonedit.evidence import question_of
 from reasonedit.vlm import VLM, Vision
 
 from .retrieve import Retrieval
 
 
-def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], threshold: float) -> list[Retrieval]:
-    """Leave out the facts that the VLM does not affirm of the query's image.
+def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], threshold: float, k: int) -> list[Retrieval]:
+    """Leave out the facts that the VLM does not affirm of the query's image, and keep the nearest K of the others.
 
     Only facts found under a patch key are asked about: for them the VLM had found evidence in the edit's own image, so
     it can tell. The image prefix runs once for all questions about an image.
@@ -22,18 +23,22 @@ def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], threshold: fl
         vision: The queries' images.
         found: What was retrieved for each.
         threshold: A fact stays if ``p_yes`` is above it.
+        k: Facts that are kept beside answers.
     """
     asked = [[hit for hit in r.hits if hit.entry == "patch"] for r in found]
     rows = [i for i, hits in enumerate(asked) if hits]
-    if not rows:
-        return list(found)
-    questions = [[question_of(hit.fact) for hit in asked[i]] for i in rows]
-    checked = list(found)
-    for i, p in zip(rows, vlm.p_yes(vision.select(rows), questions), strict=True):
-        out = {hit.fact for hit, value in zip(asked[i], p.tolist(), strict=True) if value <= threshold}
-        checked[i] = replace(
-            found[i],
-            hits=[hit for hit in found[i].hits if hit.fact not in out],
-            left_out=[*found[i].left_out, *(hit for hit in found[i].hits if hit.fact in out)],
-        )
-    return checked
+    denied: list[set[str]] = [set() for _ in found]
+    if rows:
+        questions = [[question_of(hit.fact) for hit in asked[i]] for i in rows]
+        for i, p in zip(rows, vlm.p_yes(vision.select(rows), questions), strict=True):
+            denied[i] = {hit.fact for hit, value in zip(asked[i], p.tolist(), strict=True) if value <= threshold}
+    kept = []
+    for r, out in zip(found, denied, strict=True):
+        hits: list[Hit] = []
+        dropped: list[Hit] = []
+        facts = 0
+        for hit in r.hits:
+            facts += hit.fact not in out and hit.entry != "answer"
+            (dropped if hit.fact in out or (hit.entry != "answer" and facts > k) else hits).append(hit)
+        kept.append(replace(r, hits=hits, left_out=[*r.left_out, *dropped[::-1]]))
+    return kept
