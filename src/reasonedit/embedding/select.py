@@ -155,7 +155,7 @@ def select(
         "runs": runs,
         "neighbours": neighbours,
         "seed": seed,
-        "similarity": "exp(-d^2 / (2 median^2))",
+        "similarity": "exp(-d^2 / (2 b^2)), b the distance below which 2 % of the pairs lie",
     }
     seconds = {"total": time.perf_counter() - started, "forwards": forward}
     return Selection(scores, weights, embedding, seconds, settings)
