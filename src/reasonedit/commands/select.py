@@ -142,7 +142,7 @@ def _plot(chosen: Selection, folder: Path) -> None:
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(s.layer for s in chosen.layers))
-    labels = [name.rsplit(".", 1)[-1] for name in names]
+    labels = [name.rsplit(".", 1)[-1].replace("_", "\n") for name in names]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
