@@ -146,7 +146,8 @@ def test_a_saved_design_comes_back_whole(tiny_vlm, tiny_folder, tmp_path):
     again = ReasonEditor.load(tmp_path, tiny_vlm)
     assert again.method.design.retrieval == made.retrieval
     first, second = (e.ask(picture(2), "What is number 2?") for e in (editor, again))
-    assert first.hits == second.hits != []
+    assert [h.fact for h in first.hits] == [h.fact for h in second.hits] != []
+    assert [h.distance for h in first.hits] == pytest.approx([h.distance for h in second.hits], abs=1e-5)
     assert torch.equal(editor.method.embedder.statistics.projection, again.method.embedder.statistics.projection)
 
 
