@@ -65,7 +65,6 @@ def main(argv: Sequence[str]) -> int:
     for transform in given.transforms:  # refused before the model is loaded
         config = EmbeddingConfig(encoder=given.encoder, pooling=given.pooling, transform=transform, reference=reference)
     pairs = _read(given.pairs) if given.pairs else _of_world(2 * given.layer_sample)
-    folder = new_folder(given.out)
     with _console.status("loading the VLM"):
         vlm = load_vlm(given.model, dtype=given.dtype, place=True)
     with _console.status("comparing layers and weights"):
@@ -73,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
             vlm, pairs, _augment, config=config, transforms=given.transforms, layer_sample=given.layer_sample,
             weight_sample=given.weight_sample, runs=given.runs, neighbours=given.neighbours, seed=given.seed,
         )  # fmt: skip
+    folder = new_folder(given.out)  # only now that there is something to write
     write_json(
         folder / "selection.json",
         {
