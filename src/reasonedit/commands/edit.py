@@ -13,7 +13,7 @@ from reasonedit.editor import ReasonEditor
 from reasonedit.edits import Edit, Region, check_box, split_reasoning
 from reasonedit.errors import ReasonEditError
 
-_console = Console(highlight=False)
+_console = Console(highlight=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:
