@@ -99,7 +99,8 @@ class Design:
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ReasonEditError(f"The design '{path}' cannot be read ({error}): name a JSON file.") from error
+            reason = getattr(error, "strerror", None) or error
+            raise ReasonEditError(f"The design '{path}' cannot be read ({reason}): name a JSON file.") from error
         if not isinstance(values, dict):
             raise ReasonEditError(f"The design '{path}' is no JSON object.")
         given = values.get("design", values)

@@ -222,7 +222,7 @@ def _explain(path: Path, message: str) -> str:
     if unknown is not None:
         name, known = unknown.group(1) or unknown.group(2), _known_keys()
         wrong = next((part for part in name.split(".") if part not in known), name)
-        near = difflib.get_close_matches(wrong, known, n=1)
+        near = [] if wrong in known else difflib.get_close_matches(wrong, known, n=1)  # known, but not there
         hint = f" Did you mean '{near[0]}'?" if near else ""
         return f"The config '{path}' has a key '{wrong}' that nothing expects.{hint}"
     # Of nested messages the innermost says most.
