@@ -77,6 +77,7 @@ def edited(method: Method, base: BasePass, world: EmbeddedWorld) -> dict[str, fl
             right[probe.group].append(correct)
             if probe.group == "r_gen":
                 needed = set(world.sample(probe.query.id).reasoning[1:]) & reasons[probe.edit_id]
+                assert needed, f"{probe.query.id} shares no sentence with its edit"
                 fetched[needed <= set(retrieval.facts)].append(correct)
         hits += [len(r.hits) for r in found]
     found_shares = shares(right)
