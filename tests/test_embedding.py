@@ -5,7 +5,8 @@ import torch
 from helpers.tiny import HashEncoder, picture
 
 from reasonedit import EmbeddingConfig, ReasonEditError
-from reasonedit.embedding import CELLS, WHOLE, DualEmbedder, SentenceEncoder, Statistics, pool, reference_images
+from reasonedit.edits import WHOLE
+from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics, pool, reference_images
 from reasonedit.embedding.dual import NO_LAYER
 
 
@@ -15,7 +16,7 @@ def test_an_embedding_is_the_scaled_layer_and_the_weighted_sentence(tiny_vlm, we
     embedder = DualEmbedder(tiny_vlm, EmbeddingConfig(layer, weight, "hash"), HashEncoder())
     images, texts = [picture(1), picture(2)], ["a cat sleeps", "two dogs"]
     found = embedder.embed(embedder.see(images), texts)
-    pooled = tiny_vlm.see(images, [layer]).layers[layer].mean(1)
+    pooled = torch.stack([tokens.flatten(0, 1).mean(0) for tokens in tiny_vlm.see(images, [layer]).layer(layer)])
     torch.testing.assert_close(
         found, torch.cat([pooled / embedder.statistics.scale, weight * HashEncoder().encode(texts)], 1)
     )
@@ -81,7 +82,7 @@ def test_last_token_pooling_takes_the_last_token(tiny_vlm):
     layer = tiny_vlm.vision_layers[0]
     embedder = DualEmbedder(tiny_vlm, EmbeddingConfig(layer, 0.0, "hash", pooling="last"), HashEncoder())
     found = embedder.embed(embedder.see([picture(1)]), ["x"])[0, :32]
-    token = tiny_vlm.see([picture(1)], [layer]).layers[layer][0, -1]
+    token = tiny_vlm.see([picture(1)], [layer]).layer(layer)[0][-1, -1]
     torch.testing.assert_close(found * embedder.statistics.scale, token)
 
 
@@ -109,14 +110,22 @@ def test_the_sentence_half_alone_and_a_language_layer_alone(tiny_vlm):
 
 
 def test_regions_are_means_of_their_own_tokens():
-    tokens = torch.arange(36.0)[:, None]  # 6 x 6 in raster order
-    cells = pool(tokens, (6, 6), CELLS)[:, 0]
+    tokens = torch.arange(36.0).view(6, 6, 1)
+    cells = pool(tokens, CELLS)[:, 0]
     assert cells[0] == torch.tensor([0.0, 1, 6, 7]).mean()
     assert cells[5] == torch.tensor([16.0, 17, 22, 23]).mean()
-    assert pool(tokens, (6, 6), [WHOLE])[0, 0] == tokens.mean()
-    assert pool(tokens, (6, 6), [(0.99, 0.99, 1.0, 1.0)])[0, 0] == 35  # never no token at all
+    assert pool(tokens, [WHOLE])[0, 0] == tokens.mean()
+    assert pool(tokens, [(0.99, 0.99, 1.0, 1.0)])[0, 0] == 35  # never no token at all
     with pytest.raises(ReasonEditError, match="no regions"):
-        pool(tokens, None, CELLS)
+        pool(tokens.flatten(0, 1), CELLS)
+
+
+def test_regions_of_a_picture_that_was_cut_are_where_they_were():
+    tokens = torch.arange(36.0).view(6, 6, 1)  # the middle two thirds of a picture half as wide again as high
+    view = (1 / 6, 0.0, 5 / 6, 1.0)
+    assert pool(tokens, [(0.5, 0.0, 5 / 6, 1.0)], view)[0, 0] == tokens[:, 3:].mean()
+    assert pool(tokens, [(1 / 6, 0.5, 0.5, 1.0)], view)[0, 0] == tokens[3:, :3].mean()
+    assert pool(tokens, [(0.0, 0.0, 1 / 6, 1.0)], view)[0, 0] == tokens[:, 0].mean()  # cut off: what is next to it
 
 
 def test_whitening_makes_every_direction_count_alike():
@@ -124,7 +133,7 @@ def test_whitening_makes_every_direction_count_alike():
     stretch = torch.tensor([100.0, 10, 1, 0.1]).diag()
     mixed = torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q
     tokens = (torch.randn(500, 9, 4, generator=generator) @ stretch @ mixed) + 7
-    statistics = Statistics.of(tokens, (3, 3), "whitened")
+    statistics = Statistics.of(list(tokens.view(500, 3, 3, 4)), "whitened")
     plain = (tokens.reshape(-1, 4) - statistics.mean) @ statistics.projection
     torch.testing.assert_close(torch.cov(plain.T), torch.eye(4), atol=1e-3, rtol=0)
     white = statistics.apply(tokens[:, 0], "whitened")

@@ -91,9 +91,7 @@ def test_families_without_a_shared_prefix_find_the_same(tiny_vlm, monkeypatch):
 def test_batches_do_not_change_the_result(tiny_vlm, monkeypatch):
     config, image = EvidenceConfig(p_yes=0.3), picture(2, 48)
     once = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
-    monkeypatch.setattr(
-        type(tiny_vlm), "batches", lambda self, rows, n: [rows[i : i + 4] for i in range(0, len(rows), 4)]
-    )
+    monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, characters: 4)
     parts = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
     assert [e.boxes for e in once] == [e.boxes for e in parts]
 

@@ -10,7 +10,8 @@ from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.codebook import augmented
 from reasonedit.codebook.paraphrase import by_rules
 from reasonedit.design import Design, WritingConfig
-from reasonedit.embedding import CELLS, WHOLE, EmbeddingConfig
+from reasonedit.edits import WHOLE
+from reasonedit.embedding import CELLS, EmbeddingConfig
 from reasonedit.evidence import EvidenceConfig
 from reasonedit.method import Method
 from reasonedit.retrieval import RetrievalConfig

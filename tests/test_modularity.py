@@ -93,13 +93,14 @@ class PlantedVLM:
         assert name in self.vision_layers
 
     def see(self, images, layers=()):
-        from reasonedit.vlm import Vision
+        from reasonedit.vlm import Seen, Vision
 
         self.passes += len(images)
         identity = torch.tensor([[*np.asarray(i.resize((2, 2)), dtype=np.float32).ravel()] for i in images]) / 64
         noise = torch.randn(len(images), 4, 12, generator=torch.Generator().manual_seed(len(images)))
         planted = {"noise": noise, "right": identity[:, None] + 0.1 * noise, "drowned": identity[:, None] + 3 * noise}
-        return Vision([torch.zeros(4, 1)] * len(images), {k: planted[k] for k in layers}, (2, 2))
+        each = [{k: planted[k][i].view(2, 2, -1) for k in layers} for i in range(len(images))]
+        return Vision([Seen(torch.zeros(4, 1), mine, "", 4) for mine in each])
 
 
 def faded(image, text, rng):

@@ -15,6 +15,9 @@ from reasonedit.images import ImageSource, load_image
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of the upright image's width and height, from 0 to 1."""
 
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+"""The box of the whole image."""
+
 Region = Box | Image.Image
 """Evidence that a user gives: a box of the image, or a picture of its own."""
 

@@ -16,8 +16,8 @@ from reasonedit.codebook import EditMemory, Entry, Fact, augmented
 from reasonedit.codebook.paraphrase import paraphraser
 from reasonedit.codebook.radius import placed
 from reasonedit.design import Design
-from reasonedit.edits import Box, Edit, Hit
-from reasonedit.embedding import CELLS, WHOLE, DualEmbedder, SentenceEncoder, Statistics
+from reasonedit.edits import WHOLE, Box, Edit, Hit
+from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics
 from reasonedit.evidence import LIKELIEST, Evidence, EvidenceFinder, crop
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, verified, with_facts
 from reasonedit.vlm import VLM, Vision
@@ -248,11 +248,11 @@ class Method:
         """
         texts, kept = [], []
         choices = choices if choices is not None else [None] * len(questions)
-        for tokens, question, retrieval, options in zip(vision.features, questions, found, choices, strict=True):
+        for seen, question, retrieval, options in zip(vision.images, questions, found, choices, strict=True):
             # The facts are data: whoever reads the prompt next must not find the tokenizer's own marks in them.
             hits: list[Hit] = list(retrieval.hits)
             facts = [self.vlm.clean(hit.fact) for hit in hits]
-            room = self.vlm.context - len(tokens) - max_new_tokens
+            room = self.vlm.context - seen.size - max_new_tokens
             while hits and self.vlm.length(self.vlm.prompt(with_facts(facts, question), options)) > room:
                 hits.pop()
                 facts.pop()

@@ -25,8 +25,11 @@ IMAGE_SIZE, PATCH = 32, 8
 PATCHES = (IMAGE_SIZE // PATCH) ** 2
 
 
-def tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
-    """One token per byte; with ``bos`` it puts a token at the beginning, as that of LLaVA-1.5 does."""
+def tokenizer(*, bos: bool = False, named: dict[str, str] | None = None) -> PreTrainedTokenizerFast:
+    """One token per byte; with ``bos`` it puts a token at the beginning, as that of LLaVA-1.5 does.
+
+    ``named`` are special tokens that are attributes of it, as some processors need them.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -41,6 +44,7 @@ def tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
         eos_token="</s>",
         bos_token="<s>" if bos else None,
         padding_side="left",
+        extra_special_tokens=named or {},
     )
     fast.add_tokens(["<image>"], special_tokens=True)
     return fast

@@ -2,13 +2,12 @@
 
 from .dual import NO_LAYER, DualEmbedder, EmbeddingConfig
 from .sentence import EMBEDDED, SentenceEncoder
-from .vision import CELLS, WHOLE, Statistics, pool, reference_images
+from .vision import CELLS, Statistics, pool, reference_images
 
 __all__ = [
     "CELLS",
     "EMBEDDED",
     "NO_LAYER",
-    "WHOLE",
     "DualEmbedder",
     "EmbeddingConfig",
     "SentenceEncoder",

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reasonedit.edits import Box
+from reasonedit.edits import WHOLE, Box
 from reasonedit.embedding.sentence import EMBEDDED, SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM, Vision
+from reasonedit.vlm.vision import flat
 
-from .vision import POOLINGS, TRANSFORMS, WHOLE, Statistics, pool, reference_images
+from .vision import POOLINGS, TRANSFORMS, Statistics, pool, reference_images
 
 NO_LAYER = "none"
 _AT_ONCE = 32
@@ -106,19 +107,17 @@ class DualEmbedder:
         """Statistics of the reference pictures, taken when they are first needed."""
         if self._statistics is None:
             images = reference_images(self.config.reference)
-            parts, grid = [], None
+            tokens: list[Tensor] = []
             for start in range(0, len(images), _AT_ONCE):
                 vision = self.see(images[start : start + _AT_ONCE])
                 if self.reads_language:
                     states = self.vlm.language_states(vision, ["Describe this image."] * len(vision), self.layer)
-                    parts += [self._pooled(s)[None, None] for s in states]
+                    tokens += [self._pooled(s)[None] for s in states]
                 else:
-                    parts.append(vision.layers[self.layer].float().cpu())
-                    grid = vision.grid
-            tokens = torch.cat(parts)
+                    tokens += [t.float().cpu() for t in vision.layer(self.layer)]
             if self.config.pooling == "last":
-                tokens, grid = tokens[:, -1:], None
-            self._statistics = Statistics.of(tokens, grid, self.config.transform)
+                tokens = [flat(t)[-1:] for t in tokens]
+            self._statistics = Statistics.of(tokens, self.config.transform)
         return self._statistics
 
     def see(self, images: Sequence[Image.Image]) -> Vision:
@@ -127,7 +126,7 @@ class DualEmbedder:
 
     def has(self, vision: object) -> bool:
         """Whether a vision pass kept what is read here."""
-        return isinstance(vision, Vision) and all(name in vision.layers for name in self.layers)
+        return isinstance(vision, Vision) and all(n in seen.layers for seen in vision.images for n in self.layers)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Sentence halves: (texts, width of the encoder), w included."""
@@ -151,10 +150,12 @@ class DualEmbedder:
         if self.reads_language or (self.config.pooling == "last" and any(b != WHOLE for mine in boxes for b in mine)):
             raise ReasonEditError(f"The layer '{self.layer}' with pooling '{self.config.pooling}' has no regions.")
         found = []
-        for tokens, mine in zip(vision.layers[self.layer].float().cpu(), boxes, strict=True):
-            pooled = tokens[-1:].expand(len(mine), -1) if self.config.pooling == "last" else None
-            if pooled is None:
-                pooled = pool(tokens, vision.grid, mine) if mine else tokens[:0]
+        for seen, mine in zip(vision.images, boxes, strict=True):
+            read = seen.layers[self.layer].float().cpu()
+            if self.config.pooling == "last":
+                pooled = flat(read)[-1:].expand(len(mine), -1)
+            else:
+                pooled = pool(read, mine, seen.view) if mine else flat(read)[:0]
             found.append(self.statistics.apply(pooled, self.config.transform))
         return found
 
@@ -186,5 +187,5 @@ class DualEmbedder:
         return self.statistics.projection.shape[1] if whitened else len(self.statistics.mean)
 
     def _pooled(self, tokens: Tensor) -> Tensor:
-        tokens = tokens.float().cpu()
+        tokens = flat(tokens.float().cpu())
         return tokens[-1] if self.config.pooling == "last" else tokens.mean(0)

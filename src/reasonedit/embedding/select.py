@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM
+from reasonedit.vlm.vision import flat
 
 from .dual import DualEmbedder, EmbeddingConfig
 from .modularity import balance, modularity, pair_modularity, similarity
@@ -114,11 +115,11 @@ def select(
     copies = [[pair, *(augment(*pair, rng) for _ in range(layer_sample - 1))] for pair in pairs]
     flat = [copy for mine in copies for copy in mine]
     forward = time.perf_counter()
-    reference, grid = _tokens(vlm, reference_images(config.reference), layers)
+    reference = _tokens(vlm, reference_images(config.reference), layers)
     pooled, texts = _pooled(vlm, [i for i, _ in flat], layers, config.pooling), encoder.encode([t for _, t in flat])
     forward = time.perf_counter() - forward
     statistics = {
-        (layer, t): Statistics.of(_as(reference[layer], config.pooling), grid if config.pooling == "mean" else None, t)
+        (layer, t): Statistics.of([_as(tokens, config.pooling) for tokens in reference[layer]], t)
         for layer in layers
         for t in transforms
     }
@@ -162,14 +163,16 @@ def select(
 
 
 def _as(tokens: Tensor, pooling: str) -> Tensor:
-    return tokens[:, -1:] if pooling == "last" else tokens
+    return flat(tokens)[-1:] if pooling == "last" else tokens
 
 
-def _tokens(
-    vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str]
-) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
-    parts = [vlm.see(images[i : i + _AT_ONCE], layers) for i in range(0, len(images), _AT_ONCE)]
-    return {layer: torch.cat([p.layers[layer].float().cpu() for p in parts]) for layer in layers}, parts[0].grid
+def _tokens(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str]) -> dict[str, list[Tensor]]:
+    kept: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    for start in range(0, len(images), _AT_ONCE):
+        vision = vlm.see(images[start : start + _AT_ONCE], layers)
+        for layer in layers:
+            kept[layer] += [tokens.float().cpu() for tokens in vision.layer(layer)]
+    return kept
 
 
 def _pooled(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pooling: str) -> dict[str, Tensor]:
@@ -178,8 +181,8 @@ def _pooled(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pool
     for start in range(0, len(images), _AT_ONCE):
         vision = vlm.see(images[start : start + _AT_ONCE], layers)
         for layer in layers:
-            kept[layer].append(_as(vision.layers[layer], pooling).float().mean(1).cpu())
-    return {layer: torch.cat(parts) for layer, parts in kept.items()}
+            kept[layer] += [flat(_as(tokens, pooling)).float().mean(0).cpu() for tokens in vision.layer(layer)]
+    return {layer: torch.stack(rows) for layer, rows in kept.items()}
 
 
 def _squared(points: Tensor) -> Tensor:

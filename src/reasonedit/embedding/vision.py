@@ -12,13 +12,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from reasonedit.edits import Box
+from reasonedit.edits import WHOLE, Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import load_image
+from reasonedit.vlm.vision import flat
 
 TRANSFORMS = ("raw", "centred", "whitened")
 POOLINGS = ("mean", "last")
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 CELLS: tuple[Box, ...] = tuple((c / 3, r / 3, (c + 1) / 3, (r + 1) / 3) for r in range(3) for c in range(3))
 """The nine regions of a query, pooled from the tokens of its one vision pass."""
 
@@ -41,19 +41,19 @@ class Statistics:
     scale: float
 
     @classmethod
-    def of(cls, tokens: Tensor, grid: tuple[int, int] | None, transform: str) -> Statistics:
-        """Statistics of the tokens (pictures, tokens, D) of unrelated pictures."""
-        flat = tokens.reshape(-1, tokens.shape[-1])
-        mean = flat.mean(0)
-        count = min(_DIRECTIONS, flat.shape[1], len(flat) - 1)
-        values, directions = torch.linalg.eigh(torch.cov(flat.double().T))
+    def of(cls, pictures: Sequence[Tensor], transform: str) -> Statistics:
+        """Statistics of the tokens of unrelated pictures, each (rows, columns, D), or (tokens, D) where no grid."""
+        together = torch.cat([flat(tokens) for tokens in pictures])
+        mean = together.mean(0)
+        count = min(_DIRECTIONS, together.shape[1], len(together) - 1)
+        values, directions = torch.linalg.eigh(torch.cov(together.double().T))
         # A direction in which nothing varies would be blown up: the floor keeps it small.
         deviation = values[-count:].clamp(min=float(values[-1]) * 1e-6).sqrt()
         unscaled = cls(mean, (directions[:, -count:] / deviation).float(), 1.0)
         if transform == "raw":
-            pooled = tokens.mean(1)
+            pooled = torch.cat([pool(t, [WHOLE]) for t in pictures])
         else:
-            cells = [pool(t, grid, CELLS) if grid else t.mean(0, keepdim=True) for t in tokens]
+            cells = [pool(t, CELLS if t.dim() == 3 else [WHOLE]) for t in pictures]
             pooled = unscaled.apply(torch.cat(cells), transform)
         # The mean squared distance of two points is twice their mean squared distance from the mean.
         spread = 2 * (pooled - pooled.mean(0)).square().sum() / (len(pooled) - 1)
@@ -67,13 +67,13 @@ class Statistics:
         return normalize(centred if transform == "centred" else centred @ self.projection, dim=-1) / self.scale
 
 
-def pool(tokens: Tensor, grid: tuple[int, int] | None, boxes: Sequence[Box]) -> Tensor:
+def pool(tokens: Tensor, boxes: Sequence[Box], view: Box = WHOLE) -> Tensor:
     """Mean token of each region of an image.
 
     Args:
-        tokens: (rows x columns, D), in raster order.
-        grid: Rows and columns; without them only the whole image can be pooled.
+        tokens: (rows, columns, D); of (tokens, D), which are no grid, only the whole image can be pooled.
         boxes: The regions.
+        view: The part of the image that the grid shows; of a region that lies outside, its nearest edge is pooled.
 
     Returns:
         (boxes, D).
@@ -82,19 +82,24 @@ def pool(tokens: Tensor, grid: tuple[int, int] | None, boxes: Sequence[Box]) -> 
         ReasonEditError: A region is asked for and the layer's tokens are no grid.
     """
     pooled = []
-    for left, top, right, bottom in boxes:
-        if (left, top, right, bottom) == WHOLE:
-            pooled.append(tokens.mean(0))
+    for box in boxes:
+        if box == WHOLE:
+            pooled.append(flat(tokens).mean(0))
             continue
-        if grid is None:
+        if tokens.dim() != 3:
             raise ReasonEditError("The tokens of this layer are no grid of the image: it has no regions. Name another.")
-        rows, columns = grid
-        first, start = min(round(top * rows), rows - 1), min(round(left * columns), columns - 1)
-        part = tokens.view(rows, columns, -1)[
-            first : max(round(bottom * rows), first + 1), start : max(round(right * columns), start + 1)
-        ]
-        pooled.append(part.reshape(-1, tokens.shape[-1]).mean(0))
+        rows, columns = tokens.shape[:2]
+        start, end = _cells(box[0], box[2], view[0], view[2], columns)
+        first, last = _cells(box[1], box[3], view[1], view[3], rows)
+        pooled.append(flat(tokens[first:last, start:end]).mean(0))
     return torch.stack(pooled)
+
+
+def _cells(low: float, high: float, seen_low: float, seen_high: float, count: int) -> tuple[int, int]:
+    """The cells, of those that share a stretch of the image, which another stretch covers; at least one."""
+    start, end = ((x - seen_low) / (seen_high - seen_low) * count for x in (low, high))
+    first = min(max(round(start), 0), count - 1)
+    return first, min(max(round(end), first + 1), count)
 
 
 def reference_images(source: str) -> list[Image.Image]:

@@ -11,6 +11,7 @@ from PIL import Image
 from reasonedit.edits import Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM, Vision
+from reasonedit.vlm.memory import in_parts
 
 from .windows import GRIDS, area, crop, shrunk, windows_of
 
@@ -196,10 +197,13 @@ class EvidenceFinder:
                 asked[window].append(sentence)
         needed = [i for i, a in enumerate(asked) if a]
         seen: dict[Box, Vision] = {}
-        for part in self.vlm.batches(needed, sum(len(s) for s in sentences) // 2):
+
+        def score(part: list[int]) -> None:
             vision = self.vlm.see([crops[i] for i in part], layers)
             self._score(vision, part, [asked[i] for i in part], found)
-            seen |= {boxes[i]: vision.select([row]) for row, i in enumerate(part)}
+            seen.update({boxes[i]: vision.select([row]) for row, i in enumerate(part)})
+
+        in_parts(needed, self.vlm.images_at_once(sum(len(s) for s in sentences) // 2), score)
         for evidence in found:
             choose(evidence.windows, self.config.top, self.config.fallback)
         kept = {box for evidence in found for box in evidence.boxes}
@@ -223,8 +227,7 @@ class EvidenceFinder:
         if not left:
             return
         sentences = [[found[s].sentence for s in affirmed[i]] for i in left]
-        # Leaving windows out copies the cache of the others: worth it where most of them go.
-        chosen = prefix.select(left)
-        for i, scores in zip(left, self.vlm.sentence_nll(chosen, DESCRIBE, sentences), strict=True):
+        prefix.narrow(left)
+        for i, scores in zip(left, self.vlm.sentence_nll(prefix, DESCRIBE, sentences), strict=True):
             for sentence, nll in zip(affirmed[i], scores.tolist(), strict=True):
                 found[sentence].windows[rows[i]].nll = nll

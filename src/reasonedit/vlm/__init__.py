@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reasonedit.errors import ReasonEditError
 
-from .base import VLM, Vision, best_dtype
+from .base import VLM, best_dtype
+from .vision import IMAGE_FEATURES, Seen, Vision
 
-__all__ = ["VLM", "Vision", "best_dtype", "load_vlm"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from .family import Family
+
+__all__ = ["IMAGE_FEATURES", "VLM", "Seen", "Vision", "as_vlm", "best_dtype", "load_vlm"]
+
+_log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
 """Name of the embedded VLM, which is assembled in the user's cache when it is first asked for."""
+
+
+_OF_THE_HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
 
 
 def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: Any) -> VLM:
@@ -24,10 +36,11 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
         model: A hub id, a local folder, or ``"embedded"`` for the embedded VLM.
         dtype: ``"auto"`` (what the machine computes fastest in, of bfloat16 and float32) or the name of a torch type.
         place: Whether to move the model to the GPU, if there is one; Lightning does that for its modules itself.
-        **kwargs: Passed on to ``from_pretrained``: ``device_map``, ``attn_implementation``, ``quantization_config``, …
+        **kwargs: Passed on to ``from_pretrained``: ``device_map``, ``attn_implementation``, ``quantization_config`` (an
+            object of transformers, or a dict of its values), ``revision``, …
 
     Raises:
-        ReasonEditError: There is no such model, it cannot be read, or no family serves it.
+        ReasonEditError: There is no such model, it cannot be read, or it is none of images and text to text.
     """
     import torch
     from safetensors import SafetensorError
@@ -40,32 +53,62 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
         from reasonedit.data.world.embedded import assembled
 
         path = assembled()
+    hub = {k: v for k, v in kwargs.items() if k in _OF_THE_HUB}
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, **hub)
     except (OSError, ValueError) as error:
         raise ReasonEditError(
             f"There is no model '{model}': give 'embedded', a folder with a config.json, "
             "or a hub id that can be reached."
         ) from error
-    family = _family(config.model_type, model)
+    remote = "AutoModelForImageTextToText" in getattr(config, "auto_map", {}) and kwargs.get("trust_remote_code")
+    if not remote and type(config) not in AutoModelForImageTextToText._model_mapping:
+        raise ReasonEditError(
+            f"'{model}' is a model of type '{config.model_type}', none that transformers loads as one of images and "
+            "text to text: name a vision-language model."
+        )
     kind = best_dtype() if dtype == "auto" else getattr(torch, dtype)
     try:
         loaded = AutoModelForImageTextToText.from_pretrained(path, dtype=kind, **kwargs)
-        processor = AutoProcessor.from_pretrained(path)  # type: ignore[no-untyped-call]
+        processor = AutoProcessor.from_pretrained(path, **hub)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ReasonEditError(f"The model '{model}' cannot be loaded: {reason}") from error
     if place and "device_map" not in kwargs and torch.cuda.is_available():
         loaded.to("cuda")  # type: ignore[arg-type]
-    return family(loaded, processor, model)
+    return as_vlm(loaded, processor, model)
 
 
-def _family(model_type: str, name: str) -> type[VLM]:
+def as_vlm(model: PreTrainedModel, processor: ProcessorMixin, name: str | None = None) -> VLM:
+    """A model that is loaded already, as a VLM; it is frozen and put into eval mode.
+
+    Args:
+        model: Any of ``AutoModelForImageTextToText``.
+        processor: Its processor.
+        name: The hub id or folder that saved codebooks name as its source; where it was loaded from when not given.
+    """
+    name = name or model.config.name_or_path or type(model).__name__
+    return _family_of(model.config, name)(model, processor, name)
+
+
+def _family_of(config: Any, name: str) -> type[VLM]:
+    """The family that serves the model of a config; that of any model where none does."""
+    from .anyvlm import AnyVLM
+    from .family import Family
+
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    families = VLM.__subclasses__()
-    for family in families:
-        if model_type in family.model_types:
+    for family in _subclasses(Family):  # type: ignore[type-abstract]
+        if family.serves(config):
             return family
-    known = ", ".join(sorted(t for f in families for t in f.model_types))
-    raise ReasonEditError(f"'{name}' is a model of type '{model_type}'; the families that are served are: {known}.")
+    _log.warning(
+        "No family serves '%s' (model type '%s'): each text runs alone, its image from the pixels each time, and "
+        "images have no regions.",
+        name,
+        config.model_type,
+    )
+    return AnyVLM
+
+
+def _subclasses(cls: type[Family]) -> list[type[Family]]:
+    return [f for sub in cls.__subclasses__() for f in (sub, *_subclasses(sub))]

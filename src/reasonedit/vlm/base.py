@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from reasonedit.errors import ReasonEditError
 
-from .prefix import ImagePrefix, positions_of
+from .memory import free_bytes
+from .prefix import ImagePrefix
+from .vision import Vision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-_IMAGE_TOKENS = 1024  # allowed for an image and its prompt when batches are sized
+_IMAGE_TOKENS = 1024  # allowed for an image when batches are sized, until one was seen
 _SHARE_OF_MEMORY = 0.5
 _MOST_ROWS = 64  # more at once is no faster anywhere it was measured
 
-IMAGE_FEATURES = "image_features"
-"""The name of what leaves the vision part: the image's tokens as the language model gets them."""
+_CONTEXT = 24  # characters of a prompt that can bear on how what follows is split
 
 PROMPT_OF_CHOICES = "{question} Choices: {choices}."
 
@@ -42,30 +43,6 @@ def best_dtype() -> torch.dtype:
     return torch.bfloat16 if able else torch.float32
 
 
-@dataclass
-class Vision:
-    """What one pass of the vision part gives, shared by all who need the images.
-
-    Attributes:
-        features: Image tokens as the language model reads them, one tensor (tokens, width) per image.
-        layers: Activations that enter the layers asked for, (images, tokens, width) each, without a CLS token.
-        grid: Rows and columns of these tokens, which are in raster order; ``None`` where they are no grid.
-    """
-
-    features: list[Tensor]
-    layers: dict[str, Tensor]
-    grid: tuple[int, int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def select(self, indices: Sequence[int]) -> Vision:
-        """The images at ``indices``, in that order, repeats allowed."""
-        index = torch.as_tensor(indices, dtype=torch.long)
-        picked = {name: tokens[index.to(tokens.device)] for name, tokens in self.layers.items()}
-        return Vision([self.features[i] for i in indices], picked, self.grid)
-
-
 class _Reached(Exception):  # noqa: N818 - it is no error
     """The layer that was wanted has been reached: the rest of the model need not run."""
 
@@ -73,18 +50,25 @@ class _Reached(Exception):  # noqa: N818 - it is no error
 class VLM(ABC):
     """A frozen vision-language model: it answers, it scores, it shows its vision layers; it never changes.
 
-    A family is one file with one subclass: it names the ``model_type`` values it serves and says how images become
-    tokens and how a prompt is worded.
+    Answering, choice scoring and the probabilities are here; how images are seen and become inputs is a family's, see
+    :class:`~reasonedit.vlm.family.Family`.
 
     Args:
         model: The model; put in eval mode and frozen.
         processor: Its processor, with tokenizer and image processor.
         name: Where it was loaded from.
+
+    Attributes:
+        projector: The vision-side layer that is read unless another is named.
+        shares_prefix: Whether what the language model makes of an image does not depend on the text that follows it.
+        apart: How many texts run at once where each runs with its image from the beginning.
+        fill: For each input that has a value per token, that of a token after the prompt, where it is not 0.
     """
 
-    model_types: ClassVar[tuple[str, ...]] = ()
+    projector: str
     shares_prefix: ClassVar[bool] = True
-    """Whether what the language model makes of an image does not depend on the text that follows it."""
+    apart: ClassVar[int] = 16
+    fill: ClassVar[dict[str, int]] = {}
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, name: str) -> None:
         model.requires_grad_(False)
@@ -92,7 +76,7 @@ class VLM(ABC):
         self.processor: Any = processor
         self.tokenizer: Any = self.processor.tokenizer
         self.name = name
-        self._yes_no = [self._first_tokens(word) for word in ("yes", "no")]
+        self.image_tokens = _IMAGE_TOKENS
         special = {*self.tokenizer.all_special_tokens, self.image_token}
         special |= {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
         self._special = re.compile("|".join(re.escape(s) for s in sorted(special, key=len, reverse=True)))
@@ -101,18 +85,13 @@ class VLM(ABC):
 
     @property
     @abstractmethod
-    def image_token(self) -> str:
-        """The placeholder of an image in a prompt."""
-
-    @property
-    @abstractmethod
     def vision_layers(self) -> list[str]:
-        """Names of the vision-side layers whose input can be read: blocks, projector, :data:`IMAGE_FEATURES`."""
+        """Names of the vision-side layers whose input can be read, the first block first."""
 
     @property
     @abstractmethod
     def language_layers(self) -> list[str]:
-        """Names of the blocks of the language model."""
+        """Names of the layers that read image and text."""
 
     @abstractmethod
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
@@ -123,19 +102,48 @@ class VLM(ABC):
             layers: Names of layers whose input is kept.
 
         Raises:
-            ReasonEditError: The model has no such layer.
+            ReasonEditError: The model has no such layer, or cannot take an image of such a shape.
         """
 
     @abstractmethod
     def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
         """Left-padded inputs of the model for one image and one prompt each, with the vision part already run."""
 
-    # ---- what all families share
+    def positions(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Position ids of inputs, and for each row the position of the token after them.
+
+        They do not count the padding: prompt and continuation must agree on them, whatever the padding.
+        """
+        mask = inputs["attention_mask"]
+        return (mask.cumsum(1) - 1).clamp(min=0), mask.sum(1)
+
+    def wording(self, text: str) -> str:
+        """The prompt for a text about one image: the chat template's.
+
+        Raises:
+            ReasonEditError: The model brings no chat template.
+        """
+        content = [{"type": "image"}, {"type": "text", "text": text}]
+        messages = [{"role": "user", "content": content}]
+        try:
+            return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        except ValueError as error:
+            raise ReasonEditError(
+                f"The model '{self.name}' has no chat template: put a chat_template.jinja into its folder."
+            ) from error
 
     @property
-    def projector(self) -> str:
-        """The last module of the vision part."""
-        return self.vision_layers[-2]
+    def image_token(self) -> str:
+        """The placeholder of an image in the words of a prompt."""
+        return str(self.processor.image_token)
+
+    @property
+    def image_token_id(self) -> int:
+        """Token that stands where the image's tokens go."""
+        config = self.model.config
+        return int(config.image_token_id if hasattr(config, "image_token_id") else config.image_token_index)
+
+    # ---- layers
 
     def check_layer(self, name: str) -> None:
         """Refuse a layer that cannot be read.
@@ -152,9 +160,26 @@ class VLM(ABC):
                 f"{', '.join(listed)}?"
             )
 
+    @contextmanager
+    def kept(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        """Keep what enters layers while the model runs."""
+        kept: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Any:
+            def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                kept[name] = args[0] if args else kwargs["hidden_states"]
+
+            return hook
+
+        with ExitStack() as hooks:
+            for name in layers:
+                module = self.model.get_submodule(name)
+                hooks.callback(module.register_forward_pre_hook(keep(name), with_kwargs=True).remove)
+            yield kept
+
     @torch.inference_mode()
     def language_states(self, vision: Vision, texts: Sequence[str], layer: str) -> list[Tensor]:
-        """Activations that enter one layer of the language model, which runs up to there only.
+        """Activations that enter a layer which reads image and text; the model runs up to there only.
 
         Args:
             vision: One image per text.
@@ -164,21 +189,26 @@ class VLM(ABC):
         Returns:
             For each text (tokens, width), image tokens included, padding left out.
         """
-        inputs = self.inputs(vision, [self.prompt(t) for t in texts])
         kept: list[Tensor] = []
 
-        def stop(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             kept.append(args[0] if args else kwargs["hidden_states"])
             raise _Reached
 
+        inputs: dict[str, Any] = {}
         handle = self.model.get_submodule(layer).register_forward_pre_hook(stop, with_kwargs=True)
         try:
-            self.states(**inputs, position_ids=positions_of(inputs["attention_mask"]))
+            inputs = self.inputs(vision, [self.prompt(t) for t in texts])
+            self.run(inputs)
         except _Reached:
             pass
         finally:
             handle.remove()
-        return [states[mask.bool()] for states, mask in zip(kept[0], inputs["attention_mask"], strict=True)]
+        return self.unpadded(kept[0], inputs)
+
+    def unpadded(self, states: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
+        """The real tokens of each row of a language-side layer's input (B, L, D)."""
+        return [row[mask.bool()] for row, mask in zip(states, inputs["attention_mask"], strict=True)]
 
     @property
     def device(self) -> torch.device:
@@ -192,10 +222,13 @@ class VLM(ABC):
         The checksum is that of the weights in bfloat16, so that float32 and bfloat16 read each other's codebooks.
         """
         digest = hashlib.sha256()
-        for tensor in list(self.model.state_dict().values())[:4]:
+        here = [t for t in self.model.state_dict().values() if t.device.type != "meta"]  # those on disk are elsewhere
+        for tensor in here[:4]:
             rounded = tensor.detach().to("cpu", torch.bfloat16).contiguous()
             digest.update(rounded.view(torch.int16).numpy().tobytes())
         return {"architecture": type(self.model).__name__, "weights": digest.hexdigest()[:16]}
+
+    # ---- texts
 
     def clean(self, text: str) -> str:
         """Take the tokenizer's special tokens and image placeholders out of a text: what users store is data."""
@@ -204,17 +237,25 @@ class VLM(ABC):
         return text
 
     def prompt(self, text: str, choices: Sequence[str] | None = None) -> str:
-        """The prompt for a question about one image (with the facts before it, if any), by the chat template."""
+        """The prompt for a question about one image (with the facts before it, if any)."""
         text = self.clean(text)
         if choices:
             listed = ", ".join(self.clean(c) for c in choices)
             text = PROMPT_OF_CHOICES.format(question=text, choices=listed)
-        content = [{"type": "image"}, {"type": "text", "text": text}]
-        return str(
-            self.processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-            )
-        )
+        return self.wording(text)
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of prompts whose placeholders are what they stand for already."""
+        # A tokenizer that begins with a BOS token gets it, unless the template wrote it already.
+        begun = bool(self.tokenizer.bos_token) and self.tokenizer.bos_token in texts[0]
+        return list(self.tokenizer(list(texts), add_special_tokens=not begun)["input_ids"])
+
+    def after_image(self, prompt: str, placeholder: str) -> tuple[int, ...]:
+        """Token ids of what follows the image's last token in a prompt."""
+        word = self._image_word
+        short = re.sub(f"(?:{re.escape(word)})+", lambda _: word, placeholder)
+        ids = self.ids([prompt.replace(self.image_token, short, 1)])[0]
+        return tuple(ids[len(ids) - ids[::-1].index(self.image_token_id) :])
 
     @torch.inference_mode()
     def answer(
@@ -242,12 +283,8 @@ class VLM(ABC):
         opened = [i for i, c in enumerate(choices) if not c]
         closed = [i for i, c in enumerate(choices) if c]
         if opened:
-            inputs = self.inputs(vision.select(opened), [prompts[i] for i in opened])
-            length = inputs["input_ids"].shape[1]
-            generated = self.model.generate(
-                **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=self.pad
-            )
-            texts = self.tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)
+            generated = self.generate(vision.select(opened), [prompts[i] for i in opened], max_new_tokens)
+            texts = self.tokenizer.batch_decode(generated, skip_special_tokens=True)
             for i, text in zip(opened, texts, strict=True):
                 answers[i] = text.strip()
         if closed:
@@ -256,6 +293,17 @@ class VLM(ABC):
             for i, options, score in zip(closed, offered, scores, strict=True):
                 answers[i] = options[int(score.argmax())]
         return answers
+
+    def generate(self, vision: Vision, prompts: Sequence[str], max_new_tokens: int) -> list[Tensor]:
+        """The tokens that the model continues each prompt with, greedily."""
+        inputs = self.inputs(vision, prompts)
+        made = self.model.generate(**inputs, max_new_tokens=max_new_tokens, **self.greedily)
+        return list(made[:, inputs["input_ids"].shape[1] :])
+
+    @property
+    def greedily(self) -> dict[str, Any]:
+        """How ``generate`` is told to take the likeliest token each time."""
+        return {"do_sample": False, "num_beams": 1, "pad_token_id": self.pad}
 
     def read(self, images: Vision | ImagePrefix) -> ImagePrefix:
         """Let the language model read images once, for any number of texts that follow them."""
@@ -277,7 +325,7 @@ class VLM(ABC):
             For each prompt a float32 tensor with one value per text.
         """
         texts = [
-            [(prompt, self._continuation(prompt, text)) for text in mine]
+            [(prompt, self.continuation(prompt, text)) for text in mine]
             for prompt, mine in zip(prompts, continuations, strict=True)
         ]
         return self.read(images).log_likelihood(texts)
@@ -291,10 +339,8 @@ class VLM(ABC):
     @torch.inference_mode()
     def next_token_probabilities(self, vision: Vision, prompts: Sequence[str]) -> Tensor:
         """Distribution of the token that follows each prompt: float32 (prompts, vocabulary)."""
-        inputs = self.inputs(vision, prompts)
-        positions = positions_of(inputs["attention_mask"])
-        logits = self.model(**inputs, position_ids=positions, logits_to_keep=1).logits[:, -1]
-        return torch.as_tensor(logits).float().softmax(-1).cpu()
+        states = self.run(self.inputs(vision, prompts)).last_hidden_state
+        return self.head(states[:, -1]).float().softmax(-1).cpu()
 
     def p_yes(self, images: Vision | ImagePrefix, questions: Sequence[Sequence[str]]) -> list[Tensor]:
         """P("yes") / (P("yes") + P("no")), each summed over its case and leading-space variants.
@@ -314,33 +360,37 @@ class VLM(ABC):
         # The sums over the whole vocabulary cancel.
         return [(x[:, : len(yes)].logsumexp(1) - x[:, len(yes) :].logsumexp(1)).sigmoid() for x in found]
 
-    def batches(self, rows: Sequence[int], characters: int) -> list[list[int]]:
-        """Split rows of images into batches that fit into memory.
+    def images_at_once(self, characters: int) -> int:
+        """How many images fit into memory, each with texts after it.
 
         Args:
-            rows: Any numbers, one per image.
-            characters: About how long the texts are that follow one image.
+            characters: About how long these texts are together.
         """
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        tokens = _IMAGE_TOKENS + characters
+        tokens = self.image_tokens + characters
         number = torch.finfo(self.model.dtype).bits // 8
         # Keys and values of all layers, twice as they grow; what one layer holds while it runs; the mask.
         held = 4 * config.num_hidden_layers * heads * size + 16 * config.hidden_size + 4 * tokens
-        if self.device.type == "cuda":
-            free = torch.cuda.mem_get_info(self.device)[0]
-        else:
-            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        count = max(1, min(_MOST_ROWS, int(_SHARE_OF_MEMORY * free / (number * tokens * held))))
-        return [list(rows[i : i + count]) for i in range(0, len(rows), count)]
+        return max(1, min(_MOST_ROWS, int(_SHARE_OF_MEMORY * free_bytes(self.device) / (number * tokens * held))))
 
     # ---- what the image prefix works with
 
     @property
     def packs(self) -> bool:
         """Whether texts can share one image prefix: the family allows it and the attention takes any mask."""
-        return self.shares_prefix and self.model.config._attn_implementation in ("sdpa", "eager")
+        config = self.model.config.get_text_config()
+        # Where layers slide and others do not, they get a mask each; a model that slides throughout takes one only.
+        slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+        layered = bool(getattr(config, "layer_types", None))
+        return self.shares_prefix and (layered or not slides) and config._attn_implementation in ("sdpa", "eager")
+
+    @property
+    def sliding_window(self) -> int | None:
+        """How far back the sliding layers of the language model see, where it has such."""
+        config = self.model.config.get_text_config()
+        return config.sliding_window if "sliding_attention" in (getattr(config, "layer_types", None) or ()) else None
 
     @property
     def pad(self) -> int:
@@ -349,14 +399,9 @@ class VLM(ABC):
         return int(pad if pad is not None else self.tokenizer.eos_token_id)
 
     @property
-    def image_token_id(self) -> int:
-        """Token that stands where the image's tokens go."""
-        return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
-
-    @property
     def vocabulary(self) -> int:
         """Number of logits."""
-        return int(self.model.get_output_embeddings().weight.shape[0])
+        return int(self.model.config.get_text_config().vocab_size)
 
     @property
     def context(self) -> int:
@@ -367,6 +412,10 @@ class VLM(ABC):
         """Number of tokens of a prompt, its image counted as one."""
         return len(self.tokenizer(prompt)["input_ids"])
 
+    def run(self, inputs: dict[str, Any]) -> Any:
+        """The model without its head on whole inputs."""
+        return self.states(**inputs, position_ids=self.positions(inputs)[0])
+
     def states(self, **inputs: Any) -> Any:
         """The model without its head: an output with ``last_hidden_state`` (and ``past_key_values``)."""
         return self.model.model(**inputs)
@@ -376,20 +425,44 @@ class VLM(ABC):
         with torch.inference_mode():
             return torch.as_tensor(self.model.get_output_embeddings()(states))
 
-    def after_image(self, prompt: str) -> tuple[int, ...]:
-        """Token ids of what follows the image in a prompt."""
-        ids = self.tokenizer(prompt)["input_ids"]
-        return tuple(ids[len(ids) - ids[::-1].index(self.image_token_id) :])
+    def continuation(self, prompt: str, text: str) -> list[int]:
+        """Token ids of a text that follows a prompt.
 
-    def _first_tokens(self, word: str) -> list[int]:
+        Raises:
+            ReasonEditError: There is nothing in it.
+        """
+        said = self.clean(text).strip()
+        ids = self._following(prompt, said if prompt[-1:].isspace() else f" {said}") if said else []
+        if not ids:
+            raise ReasonEditError(f"'{text}' holds no text that the model could say.")
+        return ids
+
+    def _following(self, prompt: str, text: str) -> list[int]:
+        # What a text is split into may hang on what stands before it: SentencePiece puts a space before a lone text.
+        end = prompt[-_CONTEXT:]
+        before, both = self.tokenizer([end, end + text], add_special_tokens=False)["input_ids"]
+        if both[: len(before)] == before:
+            return list(both[len(before) :])
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @cached_property
+    def _yes_no(self) -> tuple[list[int], list[int]]:
+        prompt = self.prompt("Is it?")
+        return self._first_tokens(prompt, "yes"), self._first_tokens(prompt, "no")
+
+    def _first_tokens(self, prompt: str, word: str) -> list[int]:
         variants = [lead + cased for lead in ("", " ") for cased in (word, word.capitalize(), word.upper())]
-        encoded = [self.tokenizer(v, add_special_tokens=False)["input_ids"] for v in variants]
+        encoded = [self._following(prompt, v) for v in variants]
+        encoded += [self.tokenizer(v, add_special_tokens=False)["input_ids"] for v in variants]
         whole = {ids[0] for ids in encoded if len(ids) == 1}
         return sorted(whole or {ids[0] for ids in encoded})
 
-    def _continuation(self, prompt: str, text: str) -> list[int]:
-        lead = "" if prompt[-1:].isspace() else " "
-        ids = self.tokenizer(lead + self.clean(text).strip(), add_special_tokens=False)["input_ids"]
-        if not ids:
-            raise ReasonEditError(f"'{text}' holds no text that the model could say.")
-        return list(ids)
+    @cached_property
+    def _image_word(self) -> str:
+        return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
+
+    def _listed(self, blocks: str) -> list[str]:
+        return [f"{blocks}.{i}" for i in range(len(self.model.get_submodule(blocks)))]
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.model.dtype if tensor.is_floating_point() else None)

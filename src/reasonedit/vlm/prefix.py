@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,11 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .base import VLM, Vision
+    from .base import VLM
+    from .vision import Vision
 
 _LOGITS_AT_ONCE = 2**25
 """Numbers of the vocabulary's logits held at once: 128 MiB in float32."""
-_APART = 16
-"""Texts per batch where each runs with its image from the beginning."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class ImagePrefix:
         self.vlm = vlm
         self.vision = vision
         self._cache: Any = None
-        self._mask = torch.empty(0, 0, dtype=torch.bool)
+        self._mask = self._positions = self._next = torch.empty(0)
         if len(vision) and vlm.packs:
             self._read()
 
@@ -85,25 +83,27 @@ class ImagePrefix:
 
     @torch.inference_mode()
     def _read(self) -> None:
+        from transformers import DynamicCache
+
         inputs = self.vlm.inputs(self.vision, [self.vlm.prompt("")] * len(self.vision))
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
         # Rows end alike, as they are padded on the left: what follows the image is cut off all of them at once.
-        length = int((ids[0] == self.vlm.image_token_id).nonzero()[-1]) + 1
-        inputs["input_ids"], inputs["attention_mask"] = ids[:, :length], mask[:, :length]
-        self._mask = mask[:, :length].bool()
-        output = self.vlm.states(**inputs, position_ids=positions_of(mask[:, :length]), use_cache=True)
+        length = int((inputs["input_ids"][0] == self.vlm.image_token_id).nonzero()[-1]) + 1
+        inputs |= {key: inputs[key][:, :length] for key in by_token(inputs)}
+        self._mask = inputs["attention_mask"].bool()
+        self._positions, self._next = self.vlm.positions(inputs)
+        # A cache that knows nothing of sliding windows keeps everything: the masks see to them.
+        output = self.vlm.states(**inputs, position_ids=self._positions, past_key_values=DynamicCache(), use_cache=True)
         self._cache = output.past_key_values
 
-    def select(self, indices: Sequence[int]) -> ImagePrefix:
-        """The images at ``indices``, in that order, repeats allowed."""
-        chosen = ImagePrefix(self.vlm, self.vision.select([]))
-        chosen.vision = self.vision.select(indices)
+    def narrow(self, indices: Sequence[int]) -> None:
+        """Go on with the images at ``indices`` alone, in that order."""
+        self.vision = self.vision.select(indices)
         if self._cache is not None:
             rows = torch.as_tensor(indices, dtype=torch.long, device=self._mask.device)
             with torch.inference_mode():
-                chosen._cache, chosen._mask = copy.deepcopy(self._cache), self._mask[rows]
-                chosen._cache.batch_select_indices(rows)
-        return chosen
+                self._mask, self._next = self._mask[rows], self._next[rows]
+                self._positions = self._positions[..., rows, :]
+                self._cache.batch_select_indices(rows)
 
     def next_logits(self, prompts: Sequence[Sequence[str]], tokens: Sequence[int]) -> list[Tensor]:
         """Logits of tokens that may follow prompts.
@@ -156,7 +156,8 @@ class ImagePrefix:
         vlm = self.vlm
         tries: dict[tuple[tuple[int, ...], ...], Trie] = {}  # images with the same texts share one
         rows, nodes, mine = [], [], []
-        after = {prompt: vlm.after_image(prompt) for texts_of in texts for prompt, _ in texts_of}
+        place = self.vision.images[0].placeholder  # all end alike
+        after = {prompt: vlm.after_image(prompt, place) for texts_of in texts for prompt, _ in texts_of}
         for row, texts_of in enumerate(texts):
             # The last of the scored tokens predicts nothing that is asked for: it need not run.
             sequences = tuple((*after[prompt], *ids[:-1]) for prompt, ids in texts_of)
@@ -176,44 +177,61 @@ class ImagePrefix:
             count = len(trie.ids)
             tokens[row, :count], positions[row, :count], sees[row, :count, :count] = trie.ids, trie.depths, trie.sees
         device = self._mask.device
-        positions = positions.to(device) + self._mask.sum(1, keepdim=True)
+        positions = positions.to(device) + self._next[:, None]
         visible = torch.cat([self._mask[:, None].expand(-1, width, -1), sees.to(device)], dim=2)[:, None]
-        dtype = vlm.model.dtype
-        mask = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, torch.finfo(dtype).min)
         output = vlm.states(
             input_ids=tokens.to(device),
-            attention_mask=mask,
-            position_ids=positions,
+            attention_mask=self._masks(visible, positions),
+            # Where positions have several axes, those of texts agree in all of them.
+            position_ids=positions.expand(*self._positions.shape[:-2], -1, -1),
             past_key_values=self._cache,
             use_cache=True,
         )
         self._cache.crop(-width)
         return torch.as_tensor(output.last_hidden_state[rows, nodes])
 
+    def _masks(self, visible: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
+        """What is added to the attention's scores, from what each token may see: (B, 1, new, all)."""
+        dtype = self.vlm.model.dtype
+
+        def added(allowed: Tensor) -> Tensor:
+            mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+            return mask.masked_fill_(~allowed, torch.finfo(dtype).min)
+
+        window = self.vlm.sliding_window
+        if window is None:
+            return added(visible)
+        distance = positions[:, :, None] - torch.cat([self._positions, positions], dim=1)[:, None]
+        near = visible & (distance < window)[:, None]
+        return {"full_attention": added(visible), "sliding_attention": added(near)}
+
     def _apart(self, texts: Sequence[Sequence[tuple[str, Sequence[int]]]]) -> Tensor:
         vlm = self.vlm
         flat = [(row, prompt, ids) for row, texts_of in enumerate(texts) for prompt, ids in texts_of]
         found = []
-        for start in range(0, len(flat), _APART):
-            part = flat[start : start + _APART]
+        for start in range(0, len(flat), vlm.apart):
+            part = flat[start : start + vlm.apart]
             inputs = vlm.inputs(self.vision.select([row for row, _, _ in part]), [prompt for _, prompt, _ in part])
+            first = inputs["input_ids"].shape[1] - 1
             longest = max(max(0, len(ids) - 1) for _, _, ids in part)
             more = torch.full((len(part), longest), vlm.pad)
             real = torch.zeros_like(more)
             for row, (_, _, ids) in enumerate(part):
                 more[row, : len(ids) - 1 if ids else 0] = torch.tensor(ids[:-1], dtype=torch.long)
                 real[row, : len(ids) - 1 if ids else 0] = 1
-            first = inputs["input_ids"].shape[1] - 1
-            inputs["input_ids"] = torch.cat([inputs["input_ids"], more.to(vlm.device)], dim=1)
-            inputs["attention_mask"] = torch.cat([inputs["attention_mask"], real.to(vlm.device)], dim=1)
-            states = vlm.states(**inputs, position_ids=positions_of(inputs["attention_mask"])).last_hidden_state
+            for key in by_token(inputs):
+                new = {"input_ids": more, "attention_mask": real}.get(key)
+                new = torch.full_like(more, vlm.fill.get(key, 0)) if new is None else new
+                inputs[key] = torch.cat([inputs[key], new.to(inputs[key])], dim=1)
+            states = vlm.run(inputs).last_hidden_state
             found += [s[first : first + max(1, len(ids))] for s, (_, _, ids) in zip(states, part, strict=True)]
         return torch.cat(found)
 
 
-def positions_of(mask: Tensor) -> Tensor:
-    """Positions that do not count the padding: prompt and continuation must agree on them, whatever the padding."""
-    return (mask.cumsum(1) - 1).clamp(min=0)
+def by_token(inputs: dict[str, Any]) -> list[str]:
+    """Names of the inputs that have a value per token."""
+    shape = inputs["input_ids"].shape
+    return [key for key, value in inputs.items() if isinstance(value, Tensor) and value.shape == shape]
 
 
 def _joined(parts: Sequence[Tensor], width: int) -> Tensor:

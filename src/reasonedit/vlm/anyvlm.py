@@ -1,0 +1,137 @@
+"""Any model of images and text to text, by nothing but its processor and a full forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from reasonedit.errors import ReasonEditError
+
+from .base import VLM
+from .vision import Seen, Vision, flat
+
+
+class AnyVLM(VLM):
+    """A model that no family serves. Nothing is shared: each text runs alone, and its image from the pixels each time.
+
+    Vision-side layers are the blocks of the longest list of modules whose name speaks of vision; their tokens are taken
+    as they come, a CLS token with them, so that images have no regions.
+    """
+
+    shares_prefix = False
+    apart = 1
+
+    def __init__(self, model: Any, processor: Any, name: str) -> None:
+        super().__init__(model, processor, name)
+        if model.config.is_encoder_decoder:
+            raise ReasonEditError(
+                f"'{name}' answers by an encoder and a decoder; only models whose language model is a decoder are "
+                "served."
+            )
+        lists = {n: len(m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
+        seeing = {n: size for n, size in lists.items() if any(w in n for w in ("visi", "visual", "image"))}
+        telling = {n: size for n, size in lists.items() if n not in seeing and "former" not in n}
+        self.tower = max(seeing, key=lambda n: seeing[n], default="")
+        self.blocks = max(telling, key=lambda n: telling[n], default="")
+        self.projector = self.vision_layers[-1] if self.tower else "none"
+
+    @property
+    def vision_layers(self) -> list[str]:
+        """The blocks of the vision part."""
+        return self._listed(self.tower) if self.tower else []
+
+    @property
+    def language_layers(self) -> list[str]:
+        """The blocks of the language model."""
+        return self._listed(self.blocks) if self.blocks else []
+
+    @property
+    def image_token(self) -> str:
+        """The processor's placeholder, where it has one."""
+        token = getattr(self.processor, "image_token", None) or getattr(self.tokenizer, "image_token", None)
+        return str(getattr(token, "content", token) if token is not None else "<image>")
+
+    def wording(self, text: str) -> str:
+        """The chat template's, or the placeholder and the text where there is none."""
+        if self.processor.chat_template is None:
+            return f"{self.image_token}\n{text}"
+        return super().wording(text)
+
+    @torch.inference_mode()
+    def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
+        """Keep the images; where layers are read, the model runs once on each; see :meth:`VLM.see`."""
+        for name in layers:
+            self.check_layer(name)
+        seen = []
+        for image in images:
+            inputs = self._processed(image, self.prompt(""))
+            with self.kept(layers) as kept:
+                if layers:
+                    self.run(inputs)
+            read = {name: flat(states) for name, states in kept.items()}
+            seen.append(
+                Seen(torch.empty(0, 0), read, self.image_token, inputs["input_ids"].shape[1], extras={"image": image})
+            )
+        return Vision(seen)
+
+    def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
+        """What the processor makes of one image and one prompt.
+
+        Raises:
+            ValueError: There are several.
+        """
+        (seen,), (prompt,) = vision.images, prompts
+        return self._processed(seen.extras["image"], prompt)
+
+    def generate(self, vision: Vision, prompts: Sequence[str], max_new_tokens: int) -> list[Tensor]:
+        """One after the other."""
+        made = []
+        for i, prompt in enumerate(prompts):
+            inputs = self.inputs(vision.select([i]), [prompt])
+            tokens = self.model.generate(**inputs, max_new_tokens=max_new_tokens, **self.greedily)[0]
+            length = inputs["input_ids"].shape[1]
+            # Some models return the prompt with what they made, some do not.
+            repeated = tokens[:length].equal(inputs["input_ids"][0])
+            made.append(tokens[length:] if repeated else tokens)
+        return made
+
+    def next_token_probabilities(self, vision: Vision, prompts: Sequence[str]) -> Tensor:
+        """One after the other; see :meth:`VLM.next_token_probabilities`."""
+        each = [super(AnyVLM, self).next_token_probabilities(vision.select([i]), [p]) for i, p in enumerate(prompts)]
+        return torch.cat(each)
+
+    def language_states(self, vision: Vision, texts: Sequence[str], layer: str) -> list[Tensor]:
+        """One after the other; see :meth:`VLM.language_states`."""
+        one = super().language_states
+        return [state for i, text in enumerate(texts) for state in one(vision.select([i]), [text], layer)]
+
+    def run(self, inputs: dict[str, Any]) -> Any:
+        """The whole model: its states are its logits already, which no head need follow."""
+        return BaseModelOutput(last_hidden_state=self.model(**inputs).logits)
+
+    def head(self, states: Tensor) -> Tensor:
+        """They are logits already."""
+        return states
+
+    def _processed(self, image: Image.Image, prompt: str) -> dict[str, Any]:
+        """What the processor makes of an image and a prompt.
+
+        Raises:
+            ReasonEditError: It cannot.
+        """
+        begun = bool(self.tokenizer.bos_token) and self.tokenizer.bos_token in prompt
+        words = {"add_special_tokens": False} if begun else {}
+        try:
+            made = self.processor(images=[image], text=[prompt], return_tensors="pt", **words)
+        except (ValueError, TypeError, IndexError) as error:
+            raise ReasonEditError(
+                f"The processor of '{self.name}' takes no image of {image.width} x {image.height} pixels with one "
+                f"prompt: {error}"
+            ) from error
+        made.pop("labels", None)
+        return {k: self._moved(v) for k, v in made.items() if isinstance(v, Tensor)}

@@ -1,0 +1,141 @@
+"""InstructBLIP: a vision tower, a Q-Former that reads the question, a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from reasonedit.errors import ReasonEditError
+
+from .family import Family
+from .llava import without_cls
+from .vision import IMAGE_FEATURES, Vision, squared
+
+
+class InstructBlipVLM(Family):
+    """InstructBLIP with a decoder as its language model (Vicuna, OPT).
+
+    The tower runs once per image, the Q-Former once per image and text: the few tokens that the language model reads of
+    an image depend on the text. The image features are therefore what enters the Q-Former.
+    """
+
+    model_types = ("instructblip",)
+    tower = "vision_model.encoder.layers"
+    projector = IMAGE_FEATURES
+    shares_prefix = False
+
+    def __init__(self, model: Any, processor: Any, name: str) -> None:
+        super().__init__(model, processor, name)
+        if not model.config.use_decoder_only_language_model:
+            raise ReasonEditError(
+                f"'{name}' is an InstructBLIP on an encoder-decoder (Flan-T5), which is not served: use one on Vicuna."
+            )
+        within = "model.decoder.layers" if hasattr(self.model.language_model.base_model, "decoder") else "model.layers"
+        self.blocks = f"language_model.{within}"
+        self.queries = int(model.config.num_query_tokens)
+        # Of a text that is too long for it the Q-Former reads the end: that is where the question stands.
+        processor.qformer_tokenizer.truncation_side = "left"
+
+    @property
+    def image_token(self) -> str:
+        """The placeholder of the queries."""
+        token = self.processor.image_token
+        return str(getattr(token, "content", token))
+
+    @property
+    def vision_layers(self) -> list[str]:
+        """The blocks of the tower, and what leaves it."""
+        return [*self._listed(self.tower), IMAGE_FEATURES]
+
+    @property
+    def language_layers(self) -> list[str]:
+        """The layers of the Q-Former (its queries are read), its projection, the blocks of the language model."""
+        return [*self._listed("qformer.encoder.layer"), "language_projection", *self._listed(self.blocks)]
+
+    def seen(self, pixels: dict[str, Tensor]) -> Any:
+        """The tower alone."""
+        return self.model.vision_model(**pixels, return_dict=True)
+
+    def features(self, output: Any, pixels: Any) -> list[Tensor]:
+        """The tower's tokens, the CLS token with them: the Q-Former looks at it too."""
+        return list(output.last_hidden_state)
+
+    def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
+        """Patches are in raster order; a CLS token comes before them."""
+        return [squared(tokens) for tokens in without_cls(states)]
+
+    def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
+        """All but the CLS token."""
+        return squared(without_cls(features[None])[0])
+
+    def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
+        """One token per query."""
+        return self.image_token * self.queries
+
+    def wording(self, text: str) -> str:
+        """InstructBLIP has no chat: a question is put as those it was tuned on, anything else as it is."""
+        worded = f"Question: {text} Short answer:" if text.rstrip().endswith("?") else text
+        return f"{self.image_token}{worded}"
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The queries come first, before the BOS token, as its processor puts them."""
+        found = self.tokenizer([t.replace(self.image_token, "") for t in texts])["input_ids"]
+        counts = [t.count(self.image_token) for t in texts]
+        return [[self.image_token_id] * n + list(ids) for n, ids in zip(counts, found, strict=True)]
+
+    def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
+        """With the Q-Former run on each image and text."""
+        inputs = super().inputs(vision, prompts)
+        # Its tokenizer pads on the right, whatever the language model's does.
+        texts = self.processor.qformer_tokenizer(
+            [p.replace(self.image_token, "") for p in prompts],
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            max_length=self.model.config.qformer_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(self.device)
+        images = torch.stack([seen.features for seen in vision.images])
+        queries = self.model.query_tokens.expand(len(images), -1, -1)
+        there = torch.ones(queries.shape[:2], dtype=torch.long, device=self.device)
+        read = self.model.qformer(
+            input_ids=texts["input_ids"],
+            attention_mask=torch.cat([there, texts["attention_mask"]], dim=1),
+            query_embeds=queries,
+            encoder_hidden_states=images,
+            encoder_attention_mask=torch.ones(images.shape[:2], dtype=torch.long, device=self.device),
+        ).last_hidden_state[:, : self.queries]
+        projected = self.model.language_projection(read)
+        inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=projected)}
+        return inputs
+
+    def generate(self, vision: Vision, prompts: Sequence[str], max_new_tokens: int) -> list[Tensor]:
+        """By the language model, on embeddings: what it returns is new."""
+        inputs = self.inputs(vision, prompts)
+        embedded = self._embedded(inputs["input_ids"], inputs["mm_encoder_outputs"])
+        return list(
+            self.model.language_model.generate(
+                inputs_embeds=embedded,
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=max_new_tokens,
+                **self.greedily,
+            )
+        )
+
+    def states(self, **inputs: Any) -> Any:
+        """The language model without its head."""
+        embedded = self._embedded(inputs.pop("input_ids"), inputs.pop("mm_encoder_outputs"))
+        return self.model.language_model.base_model(inputs_embeds=embedded, **inputs)
+
+    def unpadded(self, states: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
+        """Of the Q-Former, which runs while the inputs are made, the queries."""
+        return super().unpadded(states, inputs) if inputs else list(states[:, : self.queries])
+
+    def _embedded(self, ids: Tensor, outputs: dict[str, Any]) -> Tensor:
+        embedded = self.model.get_input_embeddings()(ids)
+        image = outputs["image"].pooler_output.to(embedded)
+        return torch.as_tensor(embedded.masked_scatter((ids == self.image_token_id)[..., None], image))

@@ -1,0 +1,43 @@
+"""LLaVA-NeXT and LLaVA-OneVision: LLaVA on a picture of the whole image and on tiles of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from reasonedit.edits import WHOLE, Box
+
+from .llava import LlavaVLM, without_cls
+from .vision import squared
+
+
+class LlavaNextVLM(LlavaVLM):
+    """The whole image comes first, then its tiles; layers and overview are those of the whole image."""
+
+    model_types = ("llava_next", "llava_onevision")
+    pixel_keys = ("pixel_values", "image_sizes")
+
+    def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
+        """Of each image the first tile."""
+        first, found = 0, []
+        for size in pixels["image_sizes"]:
+            found.append(squared(without_cls(states[first : first + 1])[0]))
+            first += self._tiles(size)
+        return found
+
+    def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
+        """The features of the first tile."""
+        config = self.model.config.vision_config
+        return squared(features[: (config.image_size // config.patch_size) ** 2])
+
+    def view(self, image: Image.Image) -> Box:
+        """All of it: the first tile is squeezed, not cut."""
+        return WHOLE
+
+    def _tiles(self, size: Tensor) -> int:
+        from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
+
+        config = self.model.config
+        return int(image_size_to_num_patches(size, config.image_grid_pinpoints, config.vision_config.image_size))

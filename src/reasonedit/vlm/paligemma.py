@@ -1,0 +1,38 @@
+"""PaliGemma: image and question see each other, the answer follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .gemma3 import Gemma3VLM
+from .vision import Vision
+
+
+class PaliGemmaVLM(Gemma3VLM):
+    """PaliGemma and PaliGemma 2. What is made of the image depends on the question: each text runs with its image."""
+
+    model_types = ("paligemma",)
+    nested = False
+    shares_prefix = False
+    fill = {"token_type_ids": 1}  # noqa: RUF012 - what follows the prompt sees backwards only
+
+    def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
+        """One token each."""
+        return self.image_token * len(features)
+
+    def marks(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
+        """All of a prompt sees all of it."""
+        return {"token_type_ids": torch.zeros_like(ids)}
+
+    def wording(self, text: str) -> str:
+        """PaliGemma has no chat: the image, a BOS token, the text and a line break, as its processor puts them."""
+        return f"{self.image_token}{self.tokenizer.bos_token}{text}\n"
+
+    def head(self, states: Tensor) -> Tensor:
+        """Logits, capped where the config says so (PaliGemma 2)."""
+        logits = super().head(states)
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -1,0 +1,67 @@
+"""What one pass of the vision part gives, shared by all who need the images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from reasonedit.edits import WHOLE, Box
+
+IMAGE_FEATURES = "image_features"
+"""The name of what leaves the vision part: the image's tokens as the language model gets them."""
+
+
+@dataclass
+class Seen:
+    """One image, as the vision part saw it.
+
+    Attributes:
+        features: What the language model reads of it, (tokens, width).
+        layers: Activations that enter the layers asked for, without a CLS token: (rows, columns, width) in raster
+            order, or (tokens, width) where they are no grid. Of an image that is cut into tiles, those of the tile
+            that shows all of it.
+        placeholder: What stands for the image in a prompt, one image token per token of it.
+        size: Number of tokens it takes in a prompt.
+        view: The part of the image that a grid shows, where the image processor cuts something off.
+        extras: What else the family needs of it.
+    """
+
+    features: Tensor
+    layers: dict[str, Tensor]
+    placeholder: str
+    size: int
+    view: Box = WHOLE
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Vision:
+    """Images, as the vision part saw them."""
+
+    images: list[Seen]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def layer(self, name: str) -> list[Tensor]:
+        """What entered a layer, for each image; see :attr:`Seen.layers`."""
+        return [seen.layers[name] for seen in self.images]
+
+    def select(self, indices: Sequence[int]) -> Vision:
+        """The images at ``indices``, in that order, repeats allowed."""
+        return Vision([self.images[i] for i in indices])
+
+
+def squared(tokens: Tensor) -> Tensor:
+    """Tokens (N, D) in raster order as a square (side, side, D); as they are where they make none."""
+    side = math.isqrt(len(tokens))
+    return tokens.view(side, side, -1) if side * side == len(tokens) else tokens
+
+
+def flat(tokens: Tensor) -> Tensor:
+    """Tokens as (N, D), whether they are a grid or not."""
+    return tokens.reshape(-1, tokens.shape[-1])

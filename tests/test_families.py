@@ -1,0 +1,299 @@
+"""One conformance suite for every family, against its own processor and full forward passes of the same model."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import lightning as L
+import pytest
+import torch
+from helpers.families import FAMILIES
+from helpers.tiny import design, picture
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from reasonedit import ReasonEditError, ReasonEditor, VLMModule
+from reasonedit.evidence import EvidenceConfig, EvidenceFinder
+from reasonedit.vlm import IMAGE_FEATURES, as_vlm, load_vlm
+
+QUESTIONS = ["What is it?", "Which of the many objects in this picture is the largest one?", "Why is it?"]
+TEXTS = [["a cat", "an elephant in the room"], ["no"], ["x", "yes", "perhaps it is"]]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def vlm(request, tmp_path_factory):
+    return load_vlm(str(FAMILIES[request.param](tmp_path_factory.mktemp(request.param))), dtype="float32")
+
+
+@pytest.fixture
+def images():
+    """A square, a wide and a high one: their numbers of tokens differ where the family lets them."""
+    return [picture(0, 64), picture(1, 64).resize((96, 64), 0), picture(2, 64).resize((64, 96), 0)]
+
+
+def its_own(vlm, image, prompt):
+    """Inputs as the family's own processor makes them."""
+    kind, bos = vlm.model.config.model_type, vlm.tokenizer.bos_token
+    words = {"add_special_tokens": False} if bos and bos in prompt and kind != "paligemma" else {}
+    if kind == "paligemma":  # its processor adds both
+        prompt = prompt.replace(f"<image>{bos}", "<image>").removesuffix("\n")
+    if kind == "instructblip":
+        prompt = prompt.replace("<image>", "")
+    nested = getattr(vlm, "nested", False)
+    inputs = vlm.processor(images=[[image]] if nested else [image], text=[prompt], return_tensors="pt", **words)
+    inputs.pop("labels", None)
+    return dict(inputs)
+
+
+def full(vlm, image, prompt, ids=()):
+    """Logits of a full forward pass over a prompt and the tokens after it; only those from the prompt's end on."""
+    inputs = its_own(vlm, image, prompt)
+    shape, fill = inputs["input_ids"].shape, {"attention_mask": 1, "token_type_ids": 0}
+    if vlm.model.config.model_type == "paligemma":
+        fill["token_type_ids"] = 1
+    for key, value in inputs.items():
+        if value.shape == shape and not key.startswith("qformer"):
+            more = torch.tensor([list(ids)]) if key == "input_ids" else torch.full((1, len(ids)), fill.get(key, 0))
+            inputs[key] = torch.cat([value, more.to(value)], dim=1)
+    if getattr(vlm.model, "model", None) is not None and hasattr(vlm.model.model, "rope_deltas"):
+        vlm.model.model.rope_deltas = None
+    with torch.inference_mode():
+        return vlm.model(**inputs).logits[0, shape[1] - 1 :]
+
+
+def close(found, right):
+    torch.testing.assert_close(found, right, atol=2e-5, rtol=1e-4)
+
+
+def test_next_tokens_equal_a_full_forward_pass(vlm, images):
+    prompts = [vlm.prompt(q) for q in QUESTIONS]
+    found = vlm.next_token_probabilities(vlm.see(images), prompts)
+    close(found, torch.stack([full(vlm, i, p)[-1].softmax(-1) for i, p in zip(images, prompts, strict=True)]))
+
+
+def test_padded_equals_unpadded(vlm, images):
+    prompts = [vlm.prompt(q) for q in QUESTIONS]
+    together = vlm.next_token_probabilities(vlm.see(images), prompts)
+    alone = [vlm.next_token_probabilities(vlm.see([i]), [p]) for i, p in zip(images, prompts, strict=True)]
+    close(together, torch.cat(alone))
+
+
+def test_likelihoods_equal_full_forward_passes(vlm, images):
+    prompts = [vlm.prompt(q) for q in QUESTIONS]
+    found = vlm.log_likelihood(vlm.see(images), prompts, TEXTS)
+    for image, prompt, texts, scores in zip(images, prompts, TEXTS, found, strict=True):
+        for text, score in zip(texts, scores, strict=True):
+            ids = vlm.continuation(prompt, text)
+            assert vlm.tokenizer.decode(ids).strip() == text
+            steps = full(vlm, image, prompt, ids)[:-1].log_softmax(-1).gather(1, torch.tensor(ids)[:, None])
+            assert float(score) == pytest.approx(float(steps.mean()), abs=5e-5)
+
+
+def test_sentence_nll_equals_full_forward_passes(vlm, images):
+    nll = vlm.sentence_nll(vlm.see(images), "Describe this image.", [["It is red.", "It flies."]] * 3)
+    prompt = vlm.prompt("Describe this image.")
+    ids = vlm.continuation(prompt, "It flies.")
+    steps = full(vlm, images[1], prompt, ids)[:-1].log_softmax(-1).gather(1, torch.tensor(ids)[:, None])
+    assert float(nll[1][1]) == pytest.approx(-float(steps.mean()), abs=5e-5)
+
+
+def test_p_yes_equals_full_forward_passes(vlm, images):
+    # One token per byte: the first letters of the words are all there is.
+    yes, no = ([*vlm.tokenizer(text, add_special_tokens=False)["input_ids"]] for text in (" yY", " nN"))
+    found = vlm.p_yes(vlm.see(images), [QUESTIONS, QUESTIONS[:1], QUESTIONS[1:]])
+    for image, questions, mine in zip(images, (QUESTIONS, QUESTIONS[:1], QUESTIONS[1:]), found, strict=True):
+        for question, p in zip(questions, mine, strict=True):
+            probabilities = full(vlm, image, vlm.prompt(question))[-1].softmax(-1)
+            said = [probabilities[sorted(set(words))].sum() for words in (yes, no)]
+            assert float(p) == pytest.approx(float(said[0] / sum(said)), abs=2e-5)
+
+
+def test_generation_equals_that_of_its_own_processor(vlm, images):
+    found = vlm.answer(vlm.see(images), QUESTIONS, max_new_tokens=6)
+    for image, question, answer in zip(images, QUESTIONS, found, strict=True):
+        inputs = its_own(vlm, image, vlm.prompt(question))
+        made = vlm.model.generate(**inputs, max_new_tokens=6, do_sample=False)[0]
+        assert answer == vlm.tokenizer.decode(made[inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_batch_equals_single(vlm, images):
+    choices = [None, ["a cat", "a dog"], None]
+    together = vlm.answer(vlm.see(images), QUESTIONS, choices, max_new_tokens=6)
+    alone = [
+        vlm.answer(vlm.see([i]), [q], [c], max_new_tokens=6)[0]
+        for i, q, c in zip(images, QUESTIONS, choices, strict=True)
+    ]
+    assert together == alone
+
+
+def test_nothing_of_another_image_is_left(vlm, images):
+    prompts = [vlm.prompt(q) for q in QUESTIONS]
+    first, second = vlm.see(images[:1]), vlm.see(images[1:2])
+    before = vlm.p_yes(first, [QUESTIONS])[0]
+    said = vlm.answer(first, QUESTIONS[:1], max_new_tokens=6)
+    prefix = vlm.read(first)
+    vlm.answer(second, QUESTIONS[1:2], max_new_tokens=6)
+    full(vlm, images[2], prompts[2])
+    close(vlm.p_yes(prefix, [QUESTIONS])[0], before)
+    close(vlm.p_yes(first, [QUESTIONS])[0], before)
+    assert vlm.answer(first, QUESTIONS[:1], max_new_tokens=6) == said
+
+
+def test_a_prefix_serves_any_number_of_texts(vlm, images):
+    prefix = vlm.read(vlm.see(images))
+    close(vlm.p_yes(prefix, [QUESTIONS] * 3)[2], vlm.p_yes(vlm.see(images[2:]), [QUESTIONS])[0])
+    prefix.narrow([2, 0])
+    close(vlm.p_yes(prefix, [QUESTIONS] * 2)[1], vlm.p_yes(vlm.see(images[:1]), [QUESTIONS])[0])
+
+
+def test_the_vision_part_runs_once(vlm, images):
+    if vlm.apart == 1:
+        pytest.skip("nothing is shared where no family serves")
+    calls = []
+    first = vlm.model.get_submodule(vlm.vision_layers[0])
+    handle = first.register_forward_hook(lambda *_: calls.append(1))
+    vision = vlm.see(images, vlm.vision_layers)
+    vlm.answer(vision, QUESTIONS, [None, ["a", "b"], None], max_new_tokens=3)
+    vlm.p_yes(vision, [QUESTIONS] * 3)
+    vlm.sentence_nll(vision, "Describe this image.", [["a"]] * 3)
+    vlm.language_states(vision, QUESTIONS, vlm.language_layers[-1])
+    handle.remove()
+    assert len(calls) == 1
+
+
+def test_layers_are_in_raster_order(vlm):
+    if vlm.apart == 1:
+        pytest.skip("images have no regions where no family serves")
+    image = picture(3, 128).resize((192, 128), 0)
+    changed = image.copy()
+    box = (0.25, 0.5, 0.5, 0.75)  # row 2, column 1 of 4 x 4
+    changed.paste((255, 0, 255), tuple(int(x * s) for x, s in zip(box, image.size * 2, strict=True)))
+    read = [vlm.vision_layers[0], vlm.projector, IMAGE_FEATURES]
+    vision = vlm.see([picture(4, 64), image, changed], read)  # one before them: images must not run into each other
+    for name in read:
+        before, after = vision.layer(name)[1:]
+        rows, columns, _ = before.shape
+        where = int((after - before).norm(dim=-1).argmax())
+        left, top, right, bottom = vision.images[1].view
+        assert box[0] <= left + (right - left) * (where % columns + 0.5) / columns <= box[2], name
+        assert box[1] <= top + (bottom - top) * (where // columns + 0.5) / rows <= box[3], name
+
+
+def test_layers_of_a_batch_equal_those_of_single_images(vlm, images):
+    together = vlm.see(images, vlm.vision_layers)
+    assert set(together.images[0].layers) == set(vlm.vision_layers)
+    for i, image in enumerate(images):
+        alone = vlm.see([image], vlm.vision_layers).images[0]
+        for name in vlm.vision_layers:
+            close(together.layer(name)[i], alone.layers[name])
+
+
+def test_language_layers_are_read_without_padding(vlm, images):
+    vision = vlm.see(images)
+    for layer in vlm.language_layers:
+        together = vlm.language_states(vision, QUESTIONS, layer)
+        assert together[0].dim() == 2
+        for i, question in enumerate(QUESTIONS):
+            close(together[i], vlm.language_states(vision.select([i]), [question], layer)[0])
+
+
+def test_unknown_layers_are_refused(vlm, images):
+    with pytest.raises(ReasonEditError, match=r"no layer 'model\.nothing'"):
+        vlm.see(images, ["model.nothing"])
+
+
+def test_special_tokens_in_texts_are_taken_out(vlm, images):
+    dirty = f"What{vlm.image_token} is </s>this{vlm.image_token}<pad>?"
+    assert vlm.clean(dirty) == "What is this?"
+    assert vlm.answer(vlm.see(images[:1]), [dirty]) == vlm.answer(vlm.see(images[:1]), ["What is this?"])
+
+
+def test_it_answers_in_predict_and_no_weight_changes(vlm, images):
+    before = copy.deepcopy(vlm.model.state_dict())
+    batch = {"images": images, "prompts": list(QUESTIONS)}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = L.Trainer(accelerator="cpu", logger=False, **quiet)
+    loader = DataLoader([batch], batch_size=None, collate_fn=dict)
+    found = trainer.predict(VLMModule(vlm, max_new_tokens=6), loader)
+    assert found == [vlm.answer(vlm.see(images), QUESTIONS, max_new_tokens=6)]
+    assert all(torch.equal(before[k], v) for k, v in vlm.model.state_dict().items())
+    assert not vlm.model.training
+
+
+@pytest.mark.parametrize("options", [{}, {"attn_implementation": "eager"}, {"device_map": "cpu"}], ids=str)
+def test_saved_and_loaded_it_answers_the_same(vlm, images, options, tmp_path):
+    vlm.model.save_pretrained(tmp_path)
+    vlm.processor.save_pretrained(tmp_path)
+    again = load_vlm(str(tmp_path), dtype="float32", **options)
+    assert type(again) is type(vlm)
+    assert again.fingerprint == vlm.fingerprint
+    assert again.answer(again.see(images), QUESTIONS, max_new_tokens=6) == vlm.answer(
+        vlm.see(images), QUESTIONS, max_new_tokens=6
+    )
+    close(again.p_yes(again.see(images), [QUESTIONS] * 3)[1], vlm.p_yes(vlm.see(images), [QUESTIONS] * 3)[1])
+
+
+def test_evidence_is_that_of_one_window_at_a_time(vlm, monkeypatch):
+    image, sentences = picture(5, 64), ["The thing is red.", "It flies."]
+    found = EvidenceFinder(vlm, EvidenceConfig()).find(image, sentences)
+    monkeypatch.setattr(type(vlm), "images_at_once", lambda self, characters: 1)
+    apart = EvidenceFinder(vlm, EvidenceConfig()).find(image, sentences)
+    for one, other in zip(found, apart, strict=True):
+        close(torch.tensor([w.p_yes for w in one.windows]), torch.tensor([w.p_yes for w in other.windows]))
+        assert [w.nll is None for w in one.windows] == [w.nll is None for w in other.windows]
+
+
+@pytest.mark.usefixtures("hash_encoder")
+def test_it_is_edited(vlm, images, tmp_path):
+    editor = ReasonEditor(vlm, design(k=3, keys="both", merge=True))
+    edit = editor.edit(images[1], "What is it?", answer="a boat", reasoning="It is long. It swims.")
+    answer = editor.ask(images[1], "What is it?")
+    assert answer.hits[0].fact == edit.answer_fact
+    assert answer.nearest == pytest.approx(0, abs=1e-3)
+    assert {h.fact for h in answer.hits} <= {edit.answer_fact, "It is long.", "It swims."}
+    assert answer.prompt.startswith(edit.answer_fact)
+    editor.save(tmp_path / "book")
+    again = ReasonEditor.load(tmp_path / "book", vlm)
+    assert again.ask(images[1], "What is it?").text == answer.text
+
+
+def test_who_is_not_known_says_so_in_one_line(tmp_path, caplog):
+    folder = str(FAMILIES["unknown"](tmp_path))
+    with caplog.at_level(logging.WARNING):
+        load_vlm(folder)
+    (line,) = [r.message for r in caplog.records if r.name == "reasonedit.vlm"]
+    assert line.startswith(f"No family serves '{folder}' (model type 'vipllava')")
+    assert "each text runs alone" in line
+
+
+def test_a_model_that_is_loaded_already_is_taken_as_it_is(vlm, images):
+    same = as_vlm(vlm.model, vlm.processor)
+    assert type(same) is type(vlm)
+    assert same.model is vlm.model
+    assert same.name == vlm.model.config.name_or_path
+
+
+def test_images_that_a_processor_refuses_are_named(tmp_path):
+    vlm = load_vlm(str(FAMILIES["qwen3_vl"](tmp_path)), dtype="float32")
+    with pytest.raises(ReasonEditError, match=r"takes no image of 2000 x 4 pixels: .*aspect ratio"):
+        vlm.see([Image.new("RGB", (2000, 4))])
+
+
+def test_an_encoder_decoder_is_refused(tmp_path):
+    import transformers as tf
+    from helpers.families import SIGHT, save
+    from helpers.tiny import tokenizer
+
+    words = tokenizer()
+    t5 = tf.T5Config(vocab_size=400, d_model=48, d_ff=96, d_kv=12, num_layers=2, num_heads=4).to_dict()
+    former = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = tf.InstructBlipConfig(
+        vision_config=SIGHT,
+        qformer_config={**former, "intermediate_size": 48, "encoder_hidden_size": 32},
+        text_config=t5,
+    )
+    processor = tf.InstructBlipProcessor(tf.BlipImageProcessor(), words, tokenizer(), num_query_tokens=4)
+    folder = save(tmp_path, tf.InstructBlipForConditionalGeneration, config, processor)
+    with pytest.raises(ReasonEditError, match="encoder-decoder"):
+        load_vlm(str(folder), dtype="float32")

@@ -1,0 +1,109 @@
+"""Memory: what is held at once, and what happens when it runs out."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from helpers.tiny import picture
+
+from reasonedit import ReasonEditError
+from reasonedit.evidence import EvidenceConfig, EvidenceFinder
+from reasonedit.vlm import memory
+from reasonedit.vlm.memory import in_parts
+from reasonedit.vlm.prefix import ImagePrefix
+
+SENTENCES = ["The thing is red.", "It flies.", "It is old.", "It swims."]
+
+
+def test_an_allocation_that_fails_is_known_as_such():
+    with pytest.raises(RuntimeError) as failed:
+        torch.empty(2**50)
+    assert memory.ran_out(failed.value)
+    assert memory.ran_out(torch.OutOfMemoryError("CUDA out of memory."))
+    assert not memory.ran_out(RuntimeError("shapes do not match"))
+
+
+def test_where_memory_runs_out_parts_are_halved():
+    done, tried = [], []
+
+    def run(part):
+        tried.append(len(part))
+        if len(part) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        done.extend(part)
+
+    in_parts(range(10), 10, run)
+    assert done == list(range(10))
+    assert tried == [10, 5, 2, 2, 2, 2, 2]
+
+
+def test_a_single_row_that_is_too_much_and_other_errors_are_raised():
+    def full(part):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(ReasonEditError, match="Memory ran out for a single image"):
+        in_parts(range(4), 2, full)
+
+    def broken(part):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        in_parts(range(4), 2, broken)
+
+
+def test_evidence_goes_on_when_memory_runs_out(tiny_vlm, monkeypatch):
+    config, image = EvidenceConfig(p_yes=0.3), picture(2, 48)
+    right = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
+    read, sizes = ImagePrefix._read, []
+
+    def small(self):
+        sizes.append(len(self))
+        if len(self) > 8:
+            torch.empty(2**50)  # the error that torch itself raises
+        read(self)
+
+    monkeypatch.setattr(ImagePrefix, "_read", small)
+    found = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
+    assert [e.boxes for e in found] == [e.boxes for e in right]
+    assert sizes[:3] == [29, 14, 7]
+    assert sum(s for s in sizes if s <= 8) == 29
+
+
+def test_one_batch_of_image_prefixes_is_held_at_a_time(tiny_vlm, monkeypatch):
+    """29 windows x 4 sentences in batches of 5: no more than 5 images' keys and values are ever there."""
+    alive, most = weakref.WeakSet(), []
+    read, packed = ImagePrefix._read, ImagePrefix._packed
+
+    def held():
+        gc.collect()
+        most.append(sum(p._cache.layers[0].keys.shape[0] for p in alive if p._cache is not None))
+
+    def reading(self):
+        alive.add(self)
+        read(self)
+        held()
+
+    def texts(self, given):
+        held()
+        return packed(self, given)
+
+    monkeypatch.setattr(ImagePrefix, "_read", reading)
+    monkeypatch.setattr(ImagePrefix, "_packed", texts)
+    monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, characters: 5)
+    EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.3)).find(picture(2, 48), SENTENCES)
+    assert len(most) >= 2 * 6
+    assert max(most) == 5
+
+
+def test_batches_follow_the_memory_that_is_free(tiny_vlm, monkeypatch):
+    module = "reasonedit.vlm.base.free_bytes"
+    monkeypatch.setattr(module, lambda device: 2**40)
+    assert tiny_vlm.images_at_once(100) == 64
+    monkeypatch.setattr(module, lambda device: 0)
+    assert tiny_vlm.images_at_once(100) == 1
+    monkeypatch.setattr(module, lambda device: 2**28)
+    few = tiny_vlm.images_at_once(100)
+    monkeypatch.setattr(module, lambda device: 2**29)
+    assert 1 < few < tiny_vlm.images_at_once(100) <= 2 * few + 1
+    assert tiny_vlm.images_at_once(10000) < tiny_vlm.images_at_once(100)
