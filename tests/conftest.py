@@ -16,6 +16,16 @@ import pytest
 from helpers.tiny import HashEncoder, save_tiny_llava
 
 
+@pytest.fixture(scope="session", autouse=True)
+def answers_of_this_session(tmp_path_factory):
+    """What unedited models answered in earlier sessions is not looked at."""
+    folder = tmp_path_factory.mktemp("cache")
+    patch = pytest.MonkeyPatch()
+    patch.setattr("reasonedit.data.answers.cache_folder", lambda: folder)
+    yield folder
+    patch.undo()
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     return save_tiny_llava(tmp_path_factory.mktemp("llava"))

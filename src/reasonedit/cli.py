@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "select": "choose layer and weight of the embedding for a VLM and its data",
     "ask": "ask a question about one picture, with a codebook",
     "edit": "correct one answer and keep it in a codebook",
+    "data": "check a data set before it is used",
     "world": "the embedded world: show it, test the VLM's abilities, fetch its language model",
 }
 
@@ -62,6 +63,7 @@ def _quieten() -> None:
     import warnings
 
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch and FAISS each have threads: do not let them spin

@@ -21,7 +21,7 @@ class ToySource:
                 picture(i), f"What is number {i}?", f"thing {i}", [f"Number {i} is round.", f"It is thing {i}."]
             )
 
-    def probes(self, edits: Sequence[Edit]) -> list[Probe]:
+    def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
         made = []
         for i, edit in enumerate(edits):
             made.append(Probe("rel", Query(edit.image, edit.question, id=f"rel-{i}"), edit.answer, edit.id))

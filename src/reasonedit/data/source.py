@@ -39,6 +39,11 @@ class EditSource(Protocol):
         """Corrected samples, in a fixed order; those that the unedited model gets wrong become edits."""
         ...
 
-    def probes(self, edits: Sequence[Edit]) -> list[Probe]:
-        """The probes of the edits, those of each edit together; of :data:`KEPT_IF_RIGHT` some may be dropped."""
+    def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
+        """The probes of the edits, those of each edit together; of :data:`KEPT_IF_RIGHT` some may be dropped.
+
+        Args:
+            edits: The edits.
+            right: Ids of the candidates that the unedited model got right before there were edits enough.
+        """
         ...

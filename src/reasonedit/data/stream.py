@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,6 +17,7 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import EditAccuracy, editing_metrics, matches
 from reasonedit.vlm import VLM
 
+from .answers import Answers
 from .source import KEPT_IF_RIGHT, EditSource, Probe
 from .world.benchmark import EmbeddedWorld
 
@@ -52,7 +52,7 @@ class BasePass:
         probes: Their probes; of the locality groups only those it gets right.
         answers: Its answer to each probe.
         metrics: Its share of right answers and the number of samples, by group.
-        ms_per_query: Milliseconds per probe, in batches of the stream's size.
+        ms_per_query: Milliseconds per probe when it was asked, in batches of the stream's size.
     """
 
     edits: list[Edit]
@@ -98,6 +98,8 @@ class EditStream(L.LightningDataModule):
             if value is not None and value < 1:
                 raise ReasonEditError(f"{name} must be 1 or more, not {value}.")
         self.source: EditSource = source
+        if source.edits < 1:  # asked for here, as a data set reads its rows then: before any model is loaded
+            raise ReasonEditError(f"edits must be 1 or more, not {source.edits}.")
         self.batch_size = batch_size
         self.interleave = interleave
         self.base: BasePass | None = None
@@ -121,7 +123,7 @@ class EditStream(L.LightningDataModule):
         return DataLoader(_Steps(self.layout()), batch_size=None, collate_fn=collate)
 
     def base_pass(self, vlm: VLM, *, max_new_tokens: int = 16, progress: bool = False) -> BasePass:
-        """Ask the unedited model, once; later calls with the same model return what it said.
+        """Ask the unedited model, once: what it said is kept on disk, see :class:`~reasonedit.data.answers.Answers`.
 
         Args:
             vlm: The model.
@@ -131,33 +133,38 @@ class EditStream(L.LightningDataModule):
         Raises:
             ReasonEditError: The model gets nothing wrong.
         """
-        asked_of = (tuple(vlm.fingerprint.items()), max_new_tokens)
+        asked_of = (vlm.identity, max_new_tokens)
         if self.base is not None and self._asked == asked_of:
             return self.base
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
             task = bar.add_task("finding errors", total=self.source.edits)
             edits: list[Edit] = []
+            right: list[str] = []
+            answers = Answers(vlm, max_new_tokens)
             candidates = self.source.candidates()
             while len(edits) < self.source.edits and (asked := list(islice(candidates, self.batch_size))):
-                answers = _ask(vlm, [Query(e.image, e.question, e.choices, e.id) for e in asked], max_new_tokens)
-                edits += [e for e, a in zip(asked, answers, strict=True) if not matches(a, e.answer)]
+                said, _ = answers.ask([Query(e.image, e.question, e.choices, e.id) for e in asked])
+                for edit, answer in zip(asked, said, strict=True):
+                    if matches(answer, edit.answer):
+                        right.append(edit.id)
+                    else:
+                        edits.append(edit)
                 bar.update(task, completed=min(len(edits), self.source.edits))
             edits = edits[: self.source.edits]
             if not edits:
                 raise ReasonEditError("The model gets no sample of the data set wrong: there is nothing to edit.")
-            probes = self.source.probes(edits)
+            probes = self.source.probes(edits, right)
             task = bar.add_task("asking the unedited model", total=len(probes))
-            said: list[str] = []
-            started = time.perf_counter()
+            told: list[str] = []
+            taken: list[float] = []
             for batch in _chunks(probes, self.batch_size):
-                said += _ask(vlm, [p.query for p in batch], max_new_tokens)
-                bar.update(task, completed=len(said))
-            seconds = time.perf_counter() - started
-        kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(said[i], p.answer)]
-        base = BasePass(
-            edits, [probes[i] for i in kept], [said[i] for i in kept], {}, 1000 * seconds / max(1, len(probes))
-        )
+                said, ms = answers.ask([p.query for p in batch])
+                told, taken = told + said, taken + ms
+                bar.update(task, completed=len(told))
+            answers.close()
+        kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(told[i], p.answer)]
+        base = BasePass(edits, [probes[i] for i in kept], [told[i] for i in kept], {}, sum(taken) / max(1, len(taken)))
         counted = editing_metrics()
         counted.update(base.answers, [p.answer for p in base.probes], [p.group for p in base.probes])
         for group, metric in counted.items():
@@ -186,11 +193,6 @@ class EditStream(L.LightningDataModule):
             asked = [StreamItem(p.query, p.answer, "probe", p.group) for p in self.base.probes if p.edit_id in so_far]
             batches += [*_chunks(made, self.batch_size), *_chunks(asked, self.batch_size)]
         return batches
-
-
-def _ask(vlm: VLM, queries: Sequence[Query], max_new_tokens: int) -> list[str]:
-    vision = vlm.see([q.image for q in queries])
-    return vlm.answer(vision, [q.question for q in queries], [q.choices for q in queries], max_new_tokens)
 
 
 def collate(items: Sequence[StreamItem]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ _IMAGE_TOKENS = 1024  # allowed for an image when batches are sized, until one w
 _SHARE_OF_MEMORY = 0.5
 _MOST_ROWS = 64  # more at once is no faster anywhere it was measured
 
+_SAMPLED = 64  # numbers of each weight that tell models apart
 _CONTEXT = 24  # characters of a prompt that can bear on how what follows is split
 
 PROMPT_OF_CHOICES = "{question} Choices: {choices}."
@@ -227,6 +228,20 @@ class VLM(ABC):
             rounded = tensor.detach().to("cpu", torch.bfloat16).contiguous()
             digest.update(rounded.view(torch.int16).numpy().tobytes())
         return {"architecture": type(self.model).__name__, "weights": digest.hexdigest()[:16]}
+
+    @property
+    def identity(self) -> str:
+        """What its answers depend on: a checksum of samples of all weights, their types, and how it generates."""
+        digest = hashlib.sha256(type(self.model).__name__.encode())
+        for name, tensor in self.model.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            if tensor.device.type != "meta" and tensor.numel():
+                flat_view = tensor.detach().reshape(-1)
+                some = flat_view[:: max(1, len(flat_view) // _SAMPLED)][:_SAMPLED]
+                digest.update(some.to("cpu", copy=True).view(torch.uint8).numpy().tobytes())
+        generation = getattr(self.model, "generation_config", None)
+        digest.update(generation.to_json_string().encode() if generation is not None else b"")
+        return digest.hexdigest()
 
     # ---- texts
 

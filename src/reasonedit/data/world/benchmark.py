@@ -114,7 +114,7 @@ class EmbeddedWorld:
 
     # ---- probes
 
-    def probes(self, edits: Sequence[Edit]) -> list[Probe]:
+    def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
         """All probes of the edits, those of each edit together, its reliability first."""
         questions = {e.question for e in edits}
         touched = {self._samples[e.id].kind for e in edits}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reasonedit.cache import cache_folder
 from reasonedit.errors import ReasonEditError
 
 from .base_lm import load_language_model
@@ -77,14 +77,6 @@ def new_projector() -> nn.Module:
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
     return LlavaMultiModalProjector(llava_config())
-
-
-def cache_folder() -> Path:
-    """Where the embedded VLM is kept: ``$REASONEDIT_CACHE``, else ``reasonedit`` in the user's cache."""
-    named = os.environ.get("REASONEDIT_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reasonedit"
 
 
 def assembled() -> Path:

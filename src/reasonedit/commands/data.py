@@ -1,0 +1,83 @@
+"""``reasonedit data``: look at a data set before it is used."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from reasonedit.data.aokvqa import AOKVQA
+from reasonedit.data.editfile import COLUMNS, EditFile
+from reasonedit.data.fvqa import FVQA
+from reasonedit.data.pool import Pool, Sample
+from reasonedit.data.rationale_vqa import HUB_ID, SUBSETS, RationaleVQA
+
+_console = Console()
+_stderr = Console(stderr=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check a data set.
+
+    Returns:
+        0, or 1 where a row cannot be used.
+    """
+    parser = argparse.ArgumentParser(prog="reasonedit data", description="Look at a data set before it is used.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    check = commands.add_parser(
+        "check",
+        help="read every row and open every image; report each row that cannot be used",
+        description="Read every row and open every image; report each row that cannot be used, with its number.",
+        epilog="Example: reasonedit data check corrections.jsonl --images photos",
+    )
+    check.add_argument("path", help="your own file (.jsonl, .parquet, .json), or the folder of a published data set")
+    check.add_argument("--images", help="folder that the images' paths start from (of A-OKVQA: that of COCO 2017)")
+    check.add_argument(
+        "--format", choices=("own", "aokvqa", "fvqa", "rationalevqa"), default="own", help="what it is (default: own)"
+    )
+    check.add_argument("--split", default="val", help="of A-OKVQA: train or val (default)")
+    check.add_argument("--subset", default=SUBSETS[0], choices=SUBSETS, help="of RationaleVQA (default: AOKVQA)")
+    return _check(check.parse_args(list(argv)[1:]) if list(argv)[:1] == ["check"] else parser.parse_args(argv))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    pool = _opened(arguments)
+    columns: Counter[str] = Counter()
+    bad: list[tuple[int, str]] = []
+    good = 0
+    rows = pool.read(images=True)
+    for number, found in track(rows, "reading", console=_stderr, transient=True):
+        if isinstance(found, Sample):
+            good += 1
+        else:
+            bad.append((number, found))
+    if arguments.format == "own":
+        for row in pool.rows():
+            columns.update(row.values)
+    if bad:
+        table = Table("row", "why it cannot be used", box=None, padding=(0, 2, 0, 0))
+        for number, why in bad:
+            table.add_row(str(number), why)
+        _console.print(table)
+    for name in sorted(set(columns) - set(COLUMNS)):
+        near = difflib.get_close_matches(name, COLUMNS, n=1)
+        hint = f": did you mean '{near[0]}'?" if near else "."
+        _console.print(f"The column '{name}' ({columns[name]} rows) is not used{hint}", soft_wrap=True)
+    _console.print(f"{pool.name}: {good + len(bad)} rows, {good} of them good, {len(bad)} bad.", soft_wrap=True)
+    return 1 if bad or not good else 0
+
+
+def _opened(arguments: argparse.Namespace) -> Pool:
+    path, images = arguments.path, arguments.images
+    if arguments.format == "aokvqa":
+        return AOKVQA(path, images or path, arguments.split)
+    if arguments.format == "fvqa":
+        return FVQA(path, images)
+    if arguments.format == "rationalevqa":
+        return RationaleVQA(arguments.subset, images or path, path or HUB_ID)
+    return EditFile(path, images)

@@ -1,0 +1,93 @@
+"""What an unedited model answered, kept on disk: asked once, used by every editor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+import reasonedit.vlm
+from reasonedit.cache import cache_folder
+from reasonedit.edits import Query
+from reasonedit.errors import ReasonEditError
+from reasonedit.vlm import VLM
+
+
+class Answers:
+    """A model's answers, those it gave in earlier runs included.
+
+    They are kept in ``answers`` in the cache, one file for each model, device and version of the code that asks; a
+    query is known by its image's pixels and the whole prompt.
+
+    Args:
+        vlm: The unedited model.
+        max_new_tokens: Longest open answer, in tokens.
+
+    Raises:
+        ReasonEditError: The cache cannot be written.
+    """
+
+    def __init__(self, vlm: VLM, max_new_tokens: int) -> None:
+        self.vlm, self.max_new_tokens = vlm, max_new_tokens
+        device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
+        told = [vlm.identity, device, str(max_new_tokens), code_version()]
+        name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:24]
+        path = cache_folder() / "answers" / f"{name}.sqlite"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._base = sqlite3.connect(path, timeout=60)
+            self._base.execute("create table if not exists answers (query text primary key, answer text, ms real)")
+        except (OSError, sqlite3.Error) as error:
+            raise ReasonEditError(
+                f"The cache '{path.parent}' cannot be used ({error}): set REASONEDIT_CACHE to a folder that can be "
+                "written."
+            ) from error
+
+    def ask(self, queries: Sequence[Query]) -> tuple[list[str], list[float]]:
+        """Answer queries, in one batch those that were not asked before.
+
+        Returns:
+            The answers, and for each the milliseconds that it took when it was asked (its share of its batch).
+        """
+        keys = [self._key(q) for q in queries]
+        known = {k: found for k in keys if (found := self._find(k)) is not None}
+        new = [i for i, k in enumerate(keys) if k not in known]
+        if new:
+            asked = [queries[i] for i in new]
+            started = time.perf_counter()
+            vision = self.vlm.see([q.image for q in asked])
+            said = self.vlm.answer(vision, [q.question for q in asked], [q.choices for q in asked], self.max_new_tokens)
+            ms = 1000 * (time.perf_counter() - started) / len(asked)
+            known |= {keys[i]: (answer, ms) for i, answer in zip(new, said, strict=True)}
+            rows = [(keys[i], *known[keys[i]]) for i in new]
+            with self._base:
+                self._base.executemany("insert or replace into answers values (?, ?, ?)", rows)
+        return [known[k][0] for k in keys], [known[k][1] for k in keys]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._base.close()
+
+    def _find(self, key: str) -> tuple[str, float] | None:
+        row = self._base.execute("select answer, ms from answers where query = ?", (key,)).fetchone()
+        return None if row is None else (str(row[0]), float(row[1]))
+
+    def _key(self, query: Query) -> str:
+        prompt = self.vlm.prompt(query.question, query.choices)
+        digest = hashlib.sha256(json.dumps([prompt, query.choices, query.image.size]).encode())
+        digest.update(query.image.tobytes())
+        return digest.hexdigest()
+
+
+def code_version() -> str:
+    """What an answer depends on beside model and query: the code that asks, and the libraries under it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(str(reasonedit.vlm.__file__)).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return ", ".join([digest.hexdigest()[:16], *(f"{n} {metadata.version(n)}" for n in ("torch", "transformers"))])

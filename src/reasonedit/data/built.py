@@ -1,0 +1,95 @@
+"""Probe sets that ``reasonedit build-probes`` wrote: how they are kept, and how a stream reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reasonedit.edits import Edit, Query
+from reasonedit.errors import ReasonEditError
+from reasonedit.images import load_image
+
+from .rows import read_rows
+from .source import Probe
+
+GROUPS = ("t_gen", "i_gen", "r_gen", "coe_gen")
+
+
+@dataclass
+class Built:
+    """One line of a probe set: a probe, or why there is none.
+
+    Attributes:
+        edit: Id of the edit.
+        question: What the edit's answer was asked by, so that a line of other data is not taken for one of these.
+        number: Which of the edit's probes of the group.
+        probe: ``question``, ``answer``, ``choices`` and ``image`` (a file beside the set; null: the edit's own image).
+        rejected: Why nothing that was made could be used; empty where something could.
+        made_by: Provenance: models, prompts, seeds, attempts.
+    """
+
+    edit: str
+    question: str
+    number: int
+    probe: dict[str, Any] | None
+    rejected: str
+    made_by: dict[str, Any]
+
+    def line(self) -> str:
+        """The line of the file."""
+        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+
+
+def set_file(folder: Path, group: str, seed: int) -> Path:
+    """The file of a group's probe set."""
+    return folder / f"{group}-{seed}.jsonl"
+
+
+def read_set(path: Path) -> list[Built]:
+    """The lines of a probe set. A last line that was cut short, as by an interruption, is left out.
+
+    Raises:
+        ReasonEditError: The file is damaged.
+    """
+    if not path.exists():
+        return []
+    rows = list(read_rows(path))
+    if rows and rows[-1].problem:
+        rows.pop()
+    found = []
+    for row in rows:
+        try:
+            if row.problem:
+                raise TypeError(row.problem)
+            found.append(Built(**row.values))
+        except TypeError as error:
+            raise ReasonEditError(
+                f"Line {row.number} of the probe set '{path}' is damaged ({error}): take it out and build again."
+            ) from error
+    return found
+
+
+def built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> Mapping[str, list[Probe]]:
+    """The probes that were built for edits, by the edits' ids.
+
+    Raises:
+        ReasonEditError: There is no set of this seed, it is damaged, or an image of it cannot be read.
+    """
+    of = {e.id: e for e in edits}
+    found: dict[str, list[Probe]] = {}
+    there = [group for group in GROUPS if set_file(folder, group, seed).exists()]
+    if not there:
+        raise ReasonEditError(f"There is no probe set of seed {seed} in '{folder}': run 'reasonedit build-probes'.")
+    for group in there:
+        for built in read_set(set_file(folder, group, seed)):
+            edit = of.get(built.edit)
+            if edit is None or built.probe is None or edit.question != built.question:
+                continue
+            values = built.probe
+            image = edit.image if values["image"] is None else load_image(folder / values["image"])
+            query = Query(image, values["question"], values["choices"], f"{edit.id}-{group}-{built.number}")
+            found.setdefault(edit.id, []).append(Probe(group, query, values["answer"], edit.id))
+    return found

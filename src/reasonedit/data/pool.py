@@ -1,0 +1,255 @@
+"""A pool of corrected samples, whatever file they come from."""
+
+from __future__ import annotations
+
+import logging
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from reasonedit.edits import Box, Edit, Query, Region
+from reasonedit.errors import ReasonEditError
+
+from .built import built_probes
+from .rows import Row
+from .source import Probe
+
+_log = logging.getLogger(__name__)
+_BLANK = Image.new("RGB", (8, 8))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A corrected sample; its image is read when it is needed.
+
+    Attributes:
+        id: Its name.
+        image: Path or bytes of the image.
+        question: The question.
+        answer: The right answer.
+        reasoning: Why, as text or as sentences.
+        choices: The choices of a multiple-choice question.
+        boxes: Boxes per sentence, as in :class:`~reasonedit.Edit`.
+    """
+
+    id: str
+    image: Path | bytes
+    question: str
+    answer: str
+    reasoning: str | Sequence[str]
+    choices: Sequence[str] | None = None
+    boxes: Sequence[Sequence[Box] | None] = ()
+
+    def edit(self, image: Image.Image | None = None) -> Edit:
+        """The sample as an edit.
+
+        Args:
+            image: An image in place of its own.
+
+        Raises:
+            ReasonEditError: Anything of it is unusable.
+        """
+        evidence: Sequence[Sequence[Region] | None] = self.boxes
+        made = Edit.of(image or self.image, self.question, self.answer, self.reasoning, self.choices, evidence)
+        made.id = self.id
+        return made
+
+
+class Pool(ABC):
+    """A data set of corrected samples; those that the unedited model gets wrong are the edits.
+
+    A new data set is one file with a subclass: :meth:`rows` reads it, :meth:`sample` makes a sample of a row.
+
+    Probes are the edits themselves (reliability); what ``reasonedit build-probes`` made for them; and for locality
+    samples of the same pool that the unedited model got right and that share neither image nor question with an edit:
+    some at random, and those whose questions are the most similar to the edit's.
+
+    Args:
+        edits: How many edits are wanted; all that are found when not given.
+        seed: Seed of the order of the samples and of the choice of unrelated ones.
+        probes: Folder that ``reasonedit build-probes`` wrote.
+        probe_seed: Which of the probe sets in it, where they were made with several seeds.
+        locality: How many unrelated samples there are per edit, of each of the two kinds.
+        encoder: The sentence encoder that finds similar questions.
+
+    Raises:
+        ReasonEditError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        edits: int | None = None,
+        seed: int = 0,
+        probes: str | None = None,
+        probe_seed: int = 0,
+        locality: int = 3,
+        encoder: str = "embedded",
+    ) -> None:
+        for name, value in (("edits", edits), ("locality", locality)):
+            if value is not None and value < 1:
+                raise ReasonEditError(f"{name} must be 1 or more, not {value}.")
+        self.seed, self.locality, self.encoder = seed, locality, encoder
+        self.built = None if probes is None else (Path(probes), probe_seed)
+        self._wanted = edits
+
+    # ---- what a data set says
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call it."""
+
+    @abstractmethod
+    def rows(self) -> Iterator[Row]:
+        """Its rows, those that cannot be read included."""
+
+    @abstractmethod
+    def sample(self, row: Row) -> Sample:
+        """The sample of a row.
+
+        Raises:
+            ReasonEditError: Something of it is missing or unusable.
+        """
+
+    # ---- what all share
+
+    @cached_property
+    def samples(self) -> dict[str, Sample]:
+        """All samples by their ids, read when they are first needed.
+
+        Raises:
+            ReasonEditError: There is none, or a row cannot be used; its number is named.
+        """
+        samples = {}
+        for number, found in self.read():
+            if isinstance(found, str):
+                raise ReasonEditError(
+                    f"Row {number} of {self.name} cannot be used: {found} 'reasonedit data check' lists all such rows."
+                )
+            samples[found.id] = found
+        if not samples:
+            raise ReasonEditError(f"There is no sample in {self.name}.")
+        return samples
+
+    @property
+    def edits(self) -> int:
+        """How many edits are wanted."""
+        return self._wanted or len(self.samples)
+
+    def read(self, *, images: bool = False) -> Iterator[tuple[int, Sample | str]]:
+        """Each row's number, with its sample, or with the reason why it is none.
+
+        Args:
+            images: Whether images are opened too; else it is only seen whether there is such a file.
+        """
+        seen: dict[str, int] = {}
+        for row in self.rows():
+            try:
+                if row.problem:
+                    raise ReasonEditError(f"{row.problem}.")
+                sample = self.sample(row)
+                if isinstance(sample.image, Path) and not sample.image.is_file():
+                    raise ReasonEditError(f"There is no image file '{sample.image}'.")
+                sample.edit(None if images else _BLANK)
+                if sample.id in seen:
+                    raise ReasonEditError(f"Its id '{sample.id}' is that of row {seen[sample.id]} too.")
+            except ReasonEditError as error:
+                yield row.number, str(error)
+            else:
+                seen[sample.id] = row.number
+                yield row.number, sample
+
+    def candidates(self) -> Iterator[Edit]:
+        """The samples as edits, in the order of the seed."""
+        names = list(self.samples)
+        random.Random(self.seed).shuffle(names)
+        for name in names:
+            yield self.samples[name].edit()
+
+    def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
+        """The probes of the edits, those of each edit together.
+
+        Args:
+            edits: The edits.
+            right: Ids of samples that the unedited model got right.
+        """
+        built = built_probes(*self.built, edits) if self.built else {}
+        unrelated = self._unrelated(edits, right)
+        similar = self._similar(edits, unrelated)
+        if not unrelated:
+            _log.warning("No sample of %s that is right is unrelated to all edits: no locality is measured.", self.name)
+        found = []
+        for edit in edits:
+            rng = random.Random(f"{self.seed}-{edit.id}")
+            drawn = rng.sample(unrelated, min(self.locality, len(unrelated)))
+            found.append(
+                Probe("rel", Query(edit.image, edit.question, edit.choices, f"{edit.id}-rel"), edit.answer, edit.id)
+            )
+            found += built.get(edit.id, [])
+            found += [self._kept("loc", name, edit) for name in drawn]
+            found += [self._kept("hard_loc", name, edit) for name in similar[edit.id]]
+        return found
+
+    def _kept(self, group: str, name: str, edit: Edit) -> Probe:
+        other = self.samples[name].edit()
+        query = Query(other.image, other.question, other.choices, f"{edit.id}-{group}-{name}")
+        return Probe(group, query, other.answer, edit.id)
+
+    def _unrelated(self, edits: Sequence[Edit], right: Sequence[str]) -> list[str]:
+        images = {self.samples[e.id].image for e in edits}
+        questions = {e.question.casefold() for e in edits}
+        return [
+            name
+            for name in right
+            if (sample := self.samples[name]).image not in images
+            and sample.question.strip().casefold() not in questions
+        ]
+
+    def _similar(self, edits: Sequence[Edit], unrelated: Sequence[str]) -> Mapping[str, list[str]]:
+        if not unrelated:
+            return {e.id: [] for e in edits}
+        from reasonedit.embedding import SentenceEncoder
+
+        encoder = SentenceEncoder.from_pretrained(self.encoder)
+        ours = encoder.encode([e.question for e in edits])
+        theirs = encoder.encode([self.samples[name].question for name in unrelated])
+        nearest = (ours @ theirs.T).topk(min(self.locality, len(unrelated)), dim=1).indices.tolist()
+        return {e.id: [unrelated[i] for i in mine] for e, mine in zip(edits, nearest, strict=True)}
+
+
+def text_of(row: Row, *names: str) -> str:
+    """The text in the first of some columns that the row has.
+
+    Raises:
+        ReasonEditError: There is none, or it holds no text.
+    """
+    for name in names:
+        value = row.values.get(name)
+        if isinstance(value, str) and value.strip():
+            return value
+        if value is not None and not isinstance(value, str):
+            raise ReasonEditError(f"'{name}' must be text, not {type(value).__name__}.")
+    raise ReasonEditError(f"'{names[0]}' is missing or empty.")
+
+
+def chosen(choices: Any, index: Any) -> tuple[list[str] | None, str | None]:
+    """The choices of a row and the right one among them; ``None`` where it has none.
+
+    Raises:
+        ReasonEditError: The choices are no list of text, or the index is none of theirs.
+    """
+    if choices is None or (isinstance(choices, (list, str)) and not choices):
+        return None, None
+    if not isinstance(choices, list) or not all(isinstance(c, str) for c in choices):
+        raise ReasonEditError(f"'choices' must be a list of texts, not {choices!r}.")
+    if index is None:
+        return choices, None
+    if not isinstance(index, int) or not 0 <= index < len(choices):
+        raise ReasonEditError(f"The index {index!r} names none of the {len(choices)} choices.")
+    return choices, choices[index]

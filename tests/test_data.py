@@ -1,0 +1,268 @@
+"""Data sets: what is read of them, what is wrong with them, and the base pass that finds the edits."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers import datasets
+from helpers.tiny import picture
+
+from reasonedit import Edit, EditStream, ReasonEditError
+from reasonedit.cli import main
+from reasonedit.data.answers import Answers
+from reasonedit.data.aokvqa import AOKVQA
+from reasonedit.data.built import Built, set_file
+from reasonedit.data.editfile import EditFile
+from reasonedit.data.fvqa import FVQA
+from reasonedit.data.rationale_vqa import RationaleVQA
+from reasonedit.edits import Query
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+
+
+def pool_of(kind, folder):
+    """The same eight samples, in each schema."""
+    if kind == "jsonl":
+        return EditFile(str(datasets.own(folder)))
+    if kind == "parquet":
+        return EditFile(str(datasets.own_parquet(folder)))
+    if kind == "aokvqa":
+        return AOKVQA(str(datasets.aokvqa(folder)), str(folder))
+    if kind == "fvqa":
+        return FVQA(str(datasets.fvqa(folder)))
+    return RationaleVQA("AOKVQA", str(folder / "coco"), str(datasets.rationale_vqa(folder)))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "aokvqa", "fvqa", "rationalevqa"])
+def test_every_schema_gives_the_same_samples(kind, tmp_path):
+    pool = pool_of(kind, tmp_path)
+    edits = {e.id: e for e in pool.candidates()}
+    assert pool.edits == len(edits) == 8
+    for i, row in enumerate(datasets.samples()):
+        edit = edits[row["id"]]
+        assert (edit.question, edit.answer) == (row["question"], row["answer"])
+        assert edit.choices == (None if kind == "fvqa" else row["choices"])
+        assert edit.image.size == (64, 64)
+        if kind in ("jsonl", "parquet"):
+            assert list(edit.image.getdata()) == list(picture(i, 64).getdata())
+        reasoning = {
+            "fvqa": [f"A {row['answer']} is round."],
+            "rationalevqa": [f"There is number {i}.", "It is round."] if i < 7 else row["reasoning"],
+        }.get(kind, row["reasoning"])
+        assert edit.reasoning == reasoning
+
+
+def test_the_order_is_that_of_the_seed(tmp_path):
+    path = str(datasets.own(tmp_path))
+    one, two, same = ([e.id for e in EditFile(path, seed=s).candidates()] for s in (0, 1, 0))
+    assert one == same
+    assert one != two
+    assert sorted(one) == sorted(two)
+
+
+def test_direct_answers_and_several_rationales_of_aokvqa(tmp_path):
+    folder = str(datasets.aokvqa(tmp_path, "train"))
+    edit = {e.id: e for e in AOKVQA(folder, folder, "train", False, rationales=3).candidates()}["s1"]
+    assert (edit.answer, edit.choices) == ("anchor", None)
+    assert edit.reasoning == ["Number 1 is round.", "A anchor is round.", "It is old.", "It is so."]
+    with pytest.raises(ReasonEditError, match="its answers are not published"):
+        AOKVQA(folder, folder, "test")
+
+
+def test_who_has_no_chain_of_thought_is_counted(tmp_path, caplog):
+    assert len(pool_of("rationalevqa", tmp_path).samples) == 8
+    assert "1 of 8 samples have no chain of thought" in caplog.text
+
+
+def test_boxes_go_with_their_sentences(tmp_path):
+    path = datasets.own(tmp_path, boxes=[[[0, 0, 0.5, 0.5]], None])
+    edit = next(iter(EditFile(str(path)).candidates()))
+    assert edit.evidence == [[(0, 0, 0.5, 0.5)], []]
+
+
+BAD = [
+    ('{"image": "pictures/0.png", "question": "What?"', r"not JSON"),
+    ("[1, 2]", "not an object with columns but list"),
+    ({"image": None}, "'image' is missing"),
+    ({"image": "pictures/none.png"}, r"There is no image file '.*none\.png'"),
+    ({"question": " "}, "'question' is missing or empty"),
+    ({"question": 7}, "'question' must be text, not int"),
+    ({"answer": None}, "'answer' is missing"),
+    ({"answer": "a whale"}, "is not among the choices"),
+    ({"reasoning": "..."}, "has no words"),
+    ({"reasoning": None}, "'reasoning' must be text or a list of sentences"),
+    ({"choices": ["kettle"]}, "at least two choices"),
+    ({"choices": "kettle, boat"}, "'choices' must be a list"),
+    ({"boxes": [[[0, 0, 2, 1]], None]}, "reaches outside the image"),
+    ({"boxes": [[[0, 0, 1, 1]]]}, "for 1 sentences but the reasoning has 2"),
+    ({"boxes": [[0, 0, 1, 1]]}, "'boxes' must hold"),
+    ({"id": "s1"}, r"Its id 's1' is that of row 1 too"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), BAD, ids=[r for _, r in BAD])
+def test_a_bad_row_is_named_with_its_number(change, reason, tmp_path, capsys):
+    path = datasets.own(tmp_path)
+    good = datasets.samples()
+    line = change if isinstance(change, str) else json.dumps({**good[0], "id": "bad", **change})
+    path.write_text("\n".join([json.dumps(good[1]), "", line, json.dumps(good[2])]))
+    with pytest.raises(ReasonEditError, match=f"Row 3 of .*corrections.jsonl' cannot be used: .*{reason}"):
+        EditStream(EditFile(str(path)))
+    assert main(["data", "check", str(path)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 rows, 2 of them good, 1 bad" in said
+
+
+def test_the_check_opens_images_and_names_columns_that_are_not_used(tmp_path, capsys):
+    path = datasets.own(tmp_path, resoning="x")
+    (tmp_path / "pictures" / "5.png").write_bytes(b"not an image")
+    assert main(["data", "check", str(path)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "6 The image" in said
+    assert "is not in a format that Pillow reads" in said
+    assert "The column 'resoning' (8 rows) is not used: did you mean 'reasoning'?" in said
+    assert "8 rows, 7 of them good, 1 bad" in said
+
+
+@pytest.mark.parametrize("kind", ["aokvqa", "fvqa", "rationalevqa"])
+def test_published_data_sets_are_checked_too(kind, tmp_path, capsys):
+    pool_of(kind, tmp_path)
+    images = ["--images", str(tmp_path / "coco")] if kind == "rationalevqa" else []
+    assert main(["data", "check", str(tmp_path), "--format", kind, *images]) == 0
+    assert "8 rows, 8 of them good, 0 bad" in capsys.readouterr().out
+
+
+def test_files_that_are_no_data_set_are_refused(tmp_path):
+    with pytest.raises(ReasonEditError, match="There is no data file"):
+        EditStream(EditFile(str(tmp_path / "none.jsonl")))
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(ReasonEditError, match=r"must end in \.jsonl, \.json, \.parquet"):
+        EditStream(EditFile(str(tmp_path / "x.txt")))
+    (tmp_path / "x.parquet").write_text("x")
+    with pytest.raises(ReasonEditError, match="cannot be read"):
+        EditStream(EditFile(str(tmp_path / "x.parquet")))
+    (tmp_path / "x.jsonl").write_text("\n")
+    with pytest.raises(ReasonEditError, match="There is no sample"):
+        EditStream(EditFile(str(tmp_path / "x.jsonl")))
+    with pytest.raises(ReasonEditError, match="no subset 'OKVQA'"):
+        RationaleVQA("OKVQA", "x")
+    with pytest.raises(ReasonEditError, match="There is no data set 'nobody/nothing'"):
+        EditStream(RationaleVQA("FVQA", "x", "nobody/nothing"))
+
+
+# ---- the base pass
+
+
+class Knows:
+    """A model that knows every second answer, and counts what it is asked."""
+
+    def __init__(self, vlm, known):
+        self.vlm, self.known, self.asked = vlm, known, 0
+
+    def __getattr__(self, name):
+        return getattr(self.vlm, name)
+
+    def answer(self, vision, questions, choices, max_new_tokens):
+        self.asked += len(questions)
+        return [self.known.get(q, "no idea") for q in questions]
+
+
+def test_edits_are_what_the_model_gets_wrong_and_locality_what_it_gets_right(tiny_vlm, tmp_path, caplog):
+    rows = datasets.samples()
+    known = {r["question"]: r["answer"] for r in rows[::2]}
+    path = datasets.own(tmp_path, choices=None)
+    model = Knows(tiny_vlm, known)
+    base = EditStream(EditFile(str(path), locality=2), batch_size=3).base_pass(model)
+    assert {e.id for e in base.edits} == {"s1", "s3", "s5", "s7"}
+    groups = [p.group for p in base.probes]
+    assert {g: groups.count(g) for g in groups} == {"rel": 4, "loc": 8, "hard_loc": 8}
+    assert base.metrics["rel"][0] == 0
+    assert base.metrics["loc"] == (1, 8)
+    assert {p.query.question for p in base.probes if p.group != "rel"} <= set(known)
+    # Of the hard ones the words are the most similar, as the encoder has it.
+    from helpers.tiny import HashEncoder
+
+    rights = list(known)
+    for edit in base.edits:
+        near = (HashEncoder().encode([edit.question]) @ HashEncoder().encode(rights).T)[0]
+        best = near.topk(2).values.sum()
+        mine = [p.query.question for p in base.probes if p.group == "hard_loc" and p.edit_id == edit.id]
+        assert float(sum(near[rights.index(q)] for q in mine)) == pytest.approx(float(best))
+
+
+def test_related_samples_are_no_locality(tiny_vlm, tmp_path):
+    rows = datasets.samples()
+    for row in rows:
+        row.pop("choices")
+    rows[2]["image"] = rows[1]["image"]  # right, but an edit's image
+    rows[4]["question"] = rows[3]["question"].upper()  # right, but an edit's question
+    path = datasets.own(tmp_path)
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    known = {r["question"]: r["answer"] for r in rows[::2]}
+    base = EditStream(EditFile(str(path), locality=5)).base_pass(Knows(tiny_vlm, known))
+    assert {p.query.id.split("-")[-1] for p in base.probes if p.group == "loc"} == {"s0", "s6"}
+
+
+def test_the_base_pass_is_asked_once_for_all_runs(tiny_vlm, tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path / "cache")
+    path = str(datasets.own(tmp_path, choices=None))
+    model = Knows(tiny_vlm, {})
+    first = EditStream(EditFile(path)).base_pass(model)
+    asked = model.asked
+    assert asked == 8  # the edits; their reliability asks the same again
+    second = EditStream(EditFile(path)).base_pass(model)
+    assert model.asked == asked
+    assert second.answers == first.answers
+    assert second.ms_per_query == pytest.approx(first.ms_per_query)
+    EditStream(EditFile(path)).base_pass(model, max_new_tokens=3)
+    assert model.asked == 2 * asked
+
+
+def test_answers_are_known_by_model_image_and_prompt(tiny_vlm, tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path)
+    model = Knows(tiny_vlm, {"What?": "a", "Who?": "b"})
+    queries = [Query(picture(0), "What?"), Query(picture(1), "What?"), Query(picture(0), "Who?")]
+    queries.append(Query(picture(0), "What?", ["a", "c"]))
+    assert Answers(model, 8).ask(queries)[0] == ["a", "a", "b", "a"]
+    assert model.asked == 4
+    assert Answers(model, 8).ask(queries[::-1])[0] == ["a", "b", "a", "a"]
+    assert model.asked == 4
+    weight = next(p for n, p in tiny_vlm.model.named_parameters() if "language_model.layers.1" in n)
+    before = weight.data.clone()
+    try:
+        weight.data[:] += 1  # a fine-tuned model under the same name
+        Answers(model, 8).ask(queries)
+    finally:
+        weight.data[:] = before
+    assert model.asked == 8
+
+
+def test_built_probes_are_read_by_seed_and_edit(tiny_vlm, tmp_path):
+    path = str(datasets.own(tmp_path, choices=None))
+    edits = list(EditFile(path).candidates())
+    folder = tmp_path / "probes"
+    (folder / "images").mkdir(parents=True)
+    picture(9, 48).save(folder / "images" / "x.png")
+    probe = {"question": "And what is it?", "answer": "a drum", "choices": None, "image": None}
+    lines = [
+        Built(edits[0].id, edits[0].question, 0, probe, "", {}),
+        Built(edits[1].id, edits[1].question, 0, {**probe, "image": "images/x.png"}, "", {}),
+        Built(edits[2].id, edits[2].question, 0, None, "identical", {}),
+        Built(edits[3].id, "a question of other data", 0, probe, "", {}),
+    ]
+    set_file(folder, "t_gen", 4).write_text("".join(b.line() for b in lines) + '{"edit": "cut sho')
+    probes = EditFile(path, probes=str(folder), probe_seed=4).probes(edits)
+    made = {p.edit_id: p for p in probes if p.group == "t_gen"}
+    assert set(made) == {edits[0].id, edits[1].id}
+    assert made[edits[0].id].query.image is edits[0].image
+    assert made[edits[1].id].query.image.size == (48, 48)
+    assert made[edits[0].id].answer == "a drum"
+    with pytest.raises(ReasonEditError, match="no probe set of seed 0"):
+        EditFile(path, probes=str(folder)).probes(edits)
+
+
+def test_an_edit_is_made_of_a_sample_with_all_it_has(tmp_path):
+    edit = next(iter(EditFile(str(datasets.own(tmp_path))).candidates()))
+    assert isinstance(edit, Edit)
+    assert len(edit.evidence) == len(edit.reasoning)
