@@ -255,7 +255,7 @@ def test_built_probes_are_read_by_seed_and_edit(tiny_vlm, tmp_path):
     probes = EditFile(path, probes=str(folder), probe_seed=4).probes(edits)
     made = {p.edit_id: p for p in probes if p.group == "t_gen"}
     assert set(made) == {edits[0].id, edits[1].id}
-    assert made[edits[0].id].query.image is edits[0].image
+    assert made[edits[0].id].query.image.tobytes() == edits[0].image.tobytes()
     assert made[edits[1].id].query.image.size == (48, 48)
     assert made[edits[0].id].answer == "a drum"
     with pytest.raises(ReasonEditError, match="no probe set of seed 0"):

@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "select": "choose layer and weight of the embedding for a VLM and its data",
     "ask": "ask a question about one picture, with a codebook",
     "edit": "correct one answer and keep it in a codebook",
+    "build-probes": "make the probes of a data set: paraphrases, new pictures, new questions",
     "data": "check a data set before it is used",
     "world": "the embedded world: show it, test the VLM's abilities, fetch its language model",
 }
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = parser.parse_known_args(arguments[:1] or ["--help"])[0].command
     _quieten()
     try:
-        return int(importlib.import_module(f"reasonedit.commands.{name}").main(arguments[1:]))
+        return int(importlib.import_module(f"reasonedit.commands.{name.replace('-', '_')}").main(arguments[1:]))
     except ReasonEditError as error:
         return _fail(str(error))
     except KeyboardInterrupt as stop:

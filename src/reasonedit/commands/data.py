@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from reasonedit.data.aokvqa import AOKVQA
 from reasonedit.data.editfile import COLUMNS, EditFile
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     )
     check.add_argument("--split", default="val", help="of A-OKVQA: train or val (default)")
     check.add_argument("--subset", default=SUBSETS[0], choices=SUBSETS, help="of RationaleVQA (default: AOKVQA)")
-    return _check(check.parse_args(list(argv)[1:]) if list(argv)[:1] == ["check"] else parser.parse_args(argv))
+    return _check(parser.parse_args(argv))
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -58,9 +58,9 @@ def _check(arguments: argparse.Namespace) -> int:
             bad.append((number, found))
     if arguments.format == "own":
         for row in pool.rows():
-            columns.update(row.values)
+            columns.update(list(row.values))
     if bad:
-        table = Table("row", "why it cannot be used", box=None, padding=(0, 2, 0, 0))
+        table = Table("row", Column("why it cannot be used", overflow="fold"), box=None, padding=(0, 2, 0, 0))
         for number, why in bad:
             table.add_row(str(number), why)
         _console.print(table)

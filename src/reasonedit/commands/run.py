@@ -206,14 +206,40 @@ def _parse(path: Path, folder: Path, overrides: list[str]) -> LightningCLI:
     except MisconfigurationException as error:
         raise ReasonEditError(f"The trainer cannot be made so: {error}") from error
     except (argparse.ArgumentError, ValueError, TypeError, KeyError) as error:
-        if isinstance(error, ReasonEditError):
-            raise
-        cause: BaseException | None = error
-        while cause is not None:  # our own message, where one of our classes refused its argument
-            if isinstance(cause, ReasonEditError):
-                raise cause from error
-            cause = cause.__cause__ or cause.__context__
-        raise ReasonEditError(_explain(path, str(error))) from error
+        raise _refused(path, error) from error
+
+
+def parts_of(config: str, *names: str) -> dict[str, Any]:
+    """The named parts of a config (``model``, ``data``), made without the rest of it.
+
+    Raises:
+        ReasonEditError: The file cannot be used.
+    """
+    import yaml
+    from jsonargparse import ArgumentParser
+
+    path = config_path(config)
+    parser = ArgumentParser(exit_on_error=False)
+    kinds = {"model": L.LightningModule, "data": L.LightningDataModule}
+    for name in names:
+        parser.add_subclass_arguments(kinds[name], name, required=True)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        given = {name: content[name] for name in names if name in content}
+        made = parser.instantiate_classes(parser.parse_object(given))
+    except (argparse.ArgumentError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise _refused(path, error) from error
+    return {name: made[name] for name in names}
+
+
+def _refused(path: Path, error: BaseException) -> ReasonEditError:
+    """What a user is told of a config that cannot be used: our own message, where one of our classes refused it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ReasonEditError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return ReasonEditError(_explain(path, str(error)))
 
 
 def _explain(path: Path, message: str) -> str:

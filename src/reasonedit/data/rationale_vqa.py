@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from reasonedit.edits import split_reasoning
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import ReasonEditError, needed
 from reasonedit.metrics.functional import normalise
 
 from .pool import Pool, Sample, chosen, text_of
@@ -59,8 +59,7 @@ class RationaleVQA(Pool):
 
     def rows(self) -> Iterator[Row]:
         """The samples."""
-        from datasets import concatenate_datasets, load_dataset
-
+        datasets = needed("datasets", "data")
         paths = [p for p in self._files.under(self.subset) if PurePosixPath(p).suffix in _LOADERS]
         if not paths:
             raise ReasonEditError(
@@ -69,8 +68,8 @@ class RationaleVQA(Pool):
             )
         local = [self._files.local(p) for p in paths]
         try:
-            parts = [load_dataset(_LOADERS[p.suffix], data_files=str(p), split="train") for p in local]
-            table = concatenate_datasets(parts)
+            parts = [datasets.load_dataset(_LOADERS[p.suffix], data_files=str(p), split="train") for p in local]
+            table = datasets.concatenate_datasets(parts)
         except Exception as error:  # the library has many, with no base of its own
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ReasonEditError(f"The samples in '{self.root}' cannot be read: {reason}") from error
@@ -82,8 +81,9 @@ class RationaleVQA(Pool):
         name = _name(row)
         choices, answer = chosen(_choices(row.values.get("choices")), row.values.get("idx_choices"))
         answer = answer or text_of(row, "answer")
-        reasoning: Sequence[str] | None = self._chains.get(name)
-        if reasoning is None:
+        if name in self._chains:
+            reasoning = without_conclusion(self._chains[name], answer)
+        else:
             told = row.values.get("rationale")
             texts = told if isinstance(told, list) else [text_of(row, "rationale")]
             reasoning = [s for text in texts for s in split_reasoning(text)]
@@ -92,7 +92,7 @@ class RationaleVQA(Pool):
             self._image(text_of(row, "image_path")),
             text_of(row, "question"),
             answer,
-            without_conclusion(list(dict.fromkeys(reasoning)), answer),
+            list(dict.fromkeys(reasoning)),
             choices,
         )
 

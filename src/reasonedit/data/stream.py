@@ -136,24 +136,9 @@ class EditStream(L.LightningDataModule):
         asked_of = (vlm.identity, max_new_tokens)
         if self.base is not None and self._asked == asked_of:
             return self.base
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-            task = bar.add_task("finding errors", total=self.source.edits)
-            edits: list[Edit] = []
-            right: list[str] = []
-            answers = Answers(vlm, max_new_tokens)
-            candidates = self.source.candidates()
-            while len(edits) < self.source.edits and (asked := list(islice(candidates, self.batch_size))):
-                said, _ = answers.ask([Query(e.image, e.question, e.choices, e.id) for e in asked])
-                for edit, answer in zip(asked, said, strict=True):
-                    if matches(answer, edit.answer):
-                        right.append(edit.id)
-                    else:
-                        edits.append(edit)
-                bar.update(task, completed=min(len(edits), self.source.edits))
-            edits = edits[: self.source.edits]
-            if not edits:
-                raise ReasonEditError("The model gets no sample of the data set wrong: there is nothing to edit.")
+        answers = Answers(vlm, max_new_tokens)
+        with _bar(progress) as bar:
+            edits, right = self._wrong(answers, bar)
             probes = self.source.probes(edits, right)
             task = bar.add_task("asking the unedited model", total=len(probes))
             told: list[str] = []
@@ -162,7 +147,7 @@ class EditStream(L.LightningDataModule):
                 said, ms = answers.ask([p.query for p in batch])
                 told, taken = told + said, taken + ms
                 bar.update(task, completed=len(told))
-            answers.close()
+        answers.close()
         kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(told[i], p.answer)]
         base = BasePass(edits, [probes[i] for i in kept], [told[i] for i in kept], {}, sum(taken) / max(1, len(taken)))
         counted = editing_metrics()
@@ -173,6 +158,36 @@ class EditStream(L.LightningDataModule):
                 base.metrics[group] = (float(metric.compute()), int(metric.total))
         self.base, self._asked = base, asked_of
         return base
+
+    def find_edits(self, vlm: VLM, *, max_new_tokens: int = 16, progress: bool = False) -> list[Edit]:
+        """What the unedited model gets wrong, without probes of it; arguments as in :meth:`base_pass`.
+
+        Raises:
+            ReasonEditError: The model gets nothing wrong.
+        """
+        answers = Answers(vlm, max_new_tokens)
+        with _bar(progress) as bar:
+            edits, _ = self._wrong(answers, bar)
+        answers.close()
+        return edits
+
+    def _wrong(self, answers: Answers, bar: Progress) -> tuple[list[Edit], list[str]]:
+        """The edits, and the ids of what was answered rightly on the way to them."""
+        task = bar.add_task("finding errors", total=self.source.edits)
+        edits: list[Edit] = []
+        right: list[str] = []
+        candidates = self.source.candidates()
+        while len(edits) < self.source.edits and (asked := list(islice(candidates, self.batch_size))):
+            said, _ = answers.ask([Query(e.image, e.question, e.choices, e.id) for e in asked])
+            for edit, answer in zip(asked, said, strict=True):
+                if matches(answer, edit.answer):
+                    right.append(edit.id)
+                else:
+                    edits.append(edit)
+            bar.update(task, completed=min(len(edits), self.source.edits))
+        if not edits:
+            raise ReasonEditError("The model gets no sample of the data set wrong: there is nothing to edit.")
+        return edits[: self.source.edits], right
 
     def layout(self) -> list[list[StreamItem]]:
         """The batches of the stream, in order.
@@ -193,6 +208,11 @@ class EditStream(L.LightningDataModule):
             asked = [StreamItem(p.query, p.answer, "probe", p.group) for p in self.base.probes if p.edit_id in so_far]
             batches += [*_chunks(made, self.batch_size), *_chunks(asked, self.batch_size)]
         return batches
+
+
+def _bar(show: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not show)
 
 
 def collate(items: Sequence[StreamItem]) -> dict[str, Any]:

@@ -1,0 +1,75 @@
+"""An OpenAI-compatible endpoint on loopback, well-behaved or not."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Behaviour = Callable[[int], Any]
+"""What is done at the n-th request: a status code, raw text, a number of seconds to wait, or None to answer."""
+
+
+class Endpoint(ThreadingHTTPServer):
+    """Answers chat completions by a function of the request."""
+
+    daemon_threads = True
+
+    def __init__(self, reply: Callable[[dict[str, Any]], Any], behaviour: Behaviour = lambda n: None) -> None:
+        self.reply, self.behaviour, self.requests = reply, behaviour, []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        """What OPENAI_BASE_URL is to be."""
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Endpoint
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append(request)
+        what = self.server.behaviour(len(self.server.requests) - 1)
+        if isinstance(what, float):
+            time.sleep(what)
+            what = None
+        if isinstance(what, int):
+            return self._send(what, json.dumps({"error": {"message": f"this is a {what}"}}))
+        if isinstance(what, str):
+            return self._send(200, what)
+        message = {"role": "assistant", "content": self.server.reply(request)}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        body = {"id": "x", "object": "chat.completion", "created": 0, "model": request["model"], "choices": [choice]}
+        return self._send(200, json.dumps(body))
+
+    def _send(self, status: int, body: str) -> None:
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("retry-after-ms", "10")
+            self.end_headers()
+            self.wfile.write(body.encode())
+        except BrokenPipeError:  # the client did not wait
+            pass
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing is printed."""
+
+
+@contextmanager
+def serving(reply: Callable[[dict[str, Any]], Any], behaviour: Behaviour = lambda n: None) -> Iterator[Endpoint]:
+    """An endpoint that runs."""
+    server = Endpoint(reply, behaviour)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,450 @@
+"""Probe builders: the checks, the loop, the failures of endpoints, and real parts from end to end."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from helpers import datasets
+from helpers.endpoint import serving
+from helpers.painter import save_tiny_pipeline
+from helpers.tiny import picture
+from PIL import Image
+
+from reasonedit import Edit, ReasonEditError
+from reasonedit.cli import main
+from reasonedit.data.built import read_set, set_file
+from reasonedit.data.probes import (
+    Budget,
+    CoEProbes,
+    ImageProbes,
+    LocalWriter,
+    OpenAIWriter,
+    Painter,
+    RationaleProbes,
+    TextProbes,
+    build,
+    writer_of,
+)
+from reasonedit.data.probes.checks import Rejected, check_paraphrase, json_object, named, one_line
+from reasonedit.data.world.base_lm import _GGUF, wheel_folder
+from reasonedit.evidence.find import question_of
+
+
+@pytest.fixture(scope="session")
+def painter(tmp_path_factory):
+    return Painter.from_pretrained(str(save_tiny_pipeline(tmp_path_factory.mktemp("painter"))))
+
+
+@pytest.fixture(scope="session")
+def smollm():
+    return LocalWriter.from_pretrained(str(wheel_folder() / _GGUF))
+
+
+@pytest.fixture
+def edits():
+    return [
+        Edit(picture(i), f"What is the {w} used for?", "storing tea", f"It is a {w}. A {w} stores tea.", None, f"e/{i}")
+        for i, w in enumerate(["kettle", "lamp", "drum"])
+    ]
+
+
+class Scripted:
+    """A writer that replies what it is told to."""
+
+    name = "scripted"
+
+    def __init__(self, *replies):
+        self.replies, self.prompts = list(replies), []
+
+    def write(self, prompt, seed, max_tokens=128):
+        self.prompts.append((prompt, seed))
+        return self.replies[(len(self.prompts) - 1) % len(self.replies)]
+
+
+class Coloured:
+    """A painter of one colour per seed."""
+
+    name = "coloured"
+
+    def __init__(self, blank=False):
+        self.blank, self.scenes = blank, []
+
+    def paint(self, prompt, seed):
+        self.scenes.append(prompt)
+        return None if self.blank else picture(seed % 1000, 16)
+
+
+# ---- checks
+
+
+@pytest.mark.parametrize(
+    ("reply", "original", "why"),
+    [
+        ("", "What is it?", "empty"),
+        ("Sure, here it is:\n", "What is it?", "empty"),
+        ("What is it?", "what is IT?", "identical"),
+        ("It is a kettle.", "What is it?", "not a question"),
+        ("Why?", "What is it?", "not a question"),
+        ("What did he build in France?", "What did Eiffel build in Paris?", "lost Eiffel, Paris"),
+        ("How many cats are there?", "How many of the 3 cats sleep?", "lost 3"),
+        ("What does the sign say?", "What does 'No entry' mean?", "lost No entry"),
+        (" ".join(["word"] * 61) + "?", "What is it?", "longer than 60 words"),
+    ],
+)
+def test_what_is_no_paraphrase_is_rejected(reply, original, why):
+    with pytest.raises(Rejected, match=why):
+        check_paraphrase(one_line(reply), original)
+
+
+@pytest.mark.parametrize(
+    ("reply", "original", "kept"),
+    [
+        ("Sure:\n\n1. \n**What was built by Eiffel in Paris?**", "What did Eiffel build in Paris?", "Eiffel"),
+        ('Question: "What are the 3 cats doing?"', "How do the 3 cats spend the day?", "3 cats"),
+        ("Which day's the boys' game?", "What's the day of the boys' game?", "boys"),
+    ],
+)
+def test_a_paraphrase_is_taken_out_of_its_reply(reply, original, kept):
+    found = check_paraphrase(one_line(reply), original)
+    assert kept in found
+    assert found.endswith("?")
+    assert not found.startswith(("Q", '"', "*"))
+
+
+def test_names_are_not_the_first_words_of_sentences():
+    assert named("Look here. Where does the BBC film Anna's dog? Is it I?") == {"BBC", "Anna's"}
+    assert named("What's in the dogs' bowl?") == set()
+
+
+@pytest.mark.parametrize("reply", ["no braces", "{broken", '{"a": 1}', '{"a": ""}', "[1, 2]"])
+def test_replies_without_the_json_that_was_asked_for_are_rejected(reply):
+    with pytest.raises(Rejected, match="JSON"):
+        json_object(reply, "a")
+
+
+def test_json_is_found_within_a_reply():
+    assert json_object('Here {it} is: {"a": " x  y ", "b": "z", "c": 1} Good luck {}!', "a", "b") == {
+        "a": "x y",
+        "b": "z",
+    }
+
+
+# ---- the loop
+
+
+def test_probes_are_kept_with_their_provenance_and_not_made_twice(edits, tmp_path):
+    writer = Scripted("no question", "What is it good for, that thing?")
+    report = build(TextProbes(writer, None, Budget()), edits, tmp_path, 7, per_edit=2)
+    assert (report.made, report.rejected, report.there, report.complete) == (6, 0, 0, True)
+    assert report.reasons == {"not a question": 6}
+    lines = read_set(set_file(tmp_path, "t_gen", 7))
+    assert [(b.edit, b.number) for b in lines] == [(e.id, n) for e in edits for n in (0, 1)]
+    for i, line in enumerate(lines):
+        assert line.probe == {
+            "question": "What is it good for, that thing?",
+            "answer": "storing tea",
+            "choices": None,
+            "image": None,
+        }
+        by = line.made_by
+        prompt, seed = writer.prompts[2 * i + 1]
+        assert (by["writer"], by["prompt"], by["seed"], by["attempt"]) == ("scripted", prompt, seed, 1)
+        assert by["reply"] == "What is it good for, that thing?"
+        assert by["rejected_before"] == ["not a question"]
+    assert len({s for _, s in writer.prompts}) == 12  # every try has a seed of its own
+    asked = len(writer.prompts)
+    again = build(TextProbes(writer, None, Budget()), edits, tmp_path, 7, per_edit=2)
+    assert (again.made, again.there, len(writer.prompts)) == (0, 6, asked)
+
+
+def test_what_is_rejected_however_often_is_kept_with_its_reason(edits, tmp_path):
+    writer = Scripted("no question")
+    report = build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
+    assert (report.made, report.rejected, len(writer.prompts)) == (0, 3, 9)
+    assert [(b.probe, b.rejected) for b in read_set(set_file(tmp_path, "t_gen", 0))] == [(None, "not a question")] * 3
+    assert build(TextProbes(writer, None, Budget()), edits, tmp_path, 0).there == 3
+
+
+def test_a_limit_stops_and_the_next_run_goes_on(edits, tmp_path):
+    writer = Scripted("What is it good for, that thing?")
+    budget = Budget(2)
+    first = build(TextProbes(writer, None, budget), edits, tmp_path, 0)
+    assert (first.made, first.complete, budget.calls, len(writer.prompts)) == (2, False, 2, 2)
+    second = build(TextProbes(writer, None, Budget(2)), edits, tmp_path, 0)
+    assert (second.made, second.there, second.complete) == (1, 2, True)
+
+
+def test_a_line_cut_short_is_made_again(edits, tmp_path):
+    writer = Scripted("What is it good for, that thing?")
+    build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
+    path = set_file(tmp_path, "t_gen", 0)
+    whole = path.read_text()
+    path.write_text(whole[:-40])
+    report = build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
+    assert (report.there, report.made) == (2, 1)
+    assert [b.edit for b in read_set(path)] == [e.id for e in edits]
+    assert path.read_text().count("\n") == 3
+    path.write_text("{}\n" + whole)
+    with pytest.raises(ReasonEditError, match=r"Line 1 of the probe set .* is damaged"):
+        build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
+    assert path.read_text() == "{}\n" + whole
+
+
+def test_seeds_make_sets_of_their_own(edits, tmp_path):
+    writer = Scripted("What is it good for, that thing?")
+    for seed in (0, 1):
+        build(TextProbes(writer, None, Budget()), edits, tmp_path, seed)
+    assert len({s for _, s in writer.prompts}) == 6
+    assert sorted(p.name for p in tmp_path.glob("*.jsonl")) == ["t_gen-0.jsonl", "t_gen-1.jsonl"]
+
+
+def test_new_questions_share_the_reasoning(edits, tmp_path):
+    good = {"question": "In what could one store tea?", "answer": "a kettle", "scene": "A kettle on a stove."}
+    strange = {**good, "question": "Who won the war?", "answer": "nobody"}
+    long = {**good, "answer": " ".join(["kettle"] * 9)}
+    writer = Scripted(*(json.dumps(x) for x in (strange, long, good)))
+    painter = Coloured()
+    report = build(RationaleProbes(writer, painter, Budget()), edits[:1], tmp_path, 0)
+    assert report.reasons == {"shares no word with the reasoning": 1, "the answer is longer than 8 words": 1}
+    (line,) = read_set(set_file(tmp_path, "r_gen", 0))
+    assert (line.probe["question"], line.probe["answer"]) == (good["question"], "a kettle")
+    assert painter.scenes == ["A kettle on a stove."]
+    assert Image.open(tmp_path / line.probe["image"]).size == (16, 16)
+    report = build(RationaleProbes(Scripted(json.dumps(good)), None, Budget()), edits[:1], tmp_path, 1)
+    assert read_set(set_file(tmp_path, "r_gen", 1))[0].probe["image"] is None
+
+
+def test_a_picture_that_shows_nothing_is_rejected(tiny_vlm, edits, tmp_path):
+    report = build(ImageProbes(tiny_vlm, Coloured(blank=True), Budget()), edits[:1], tmp_path, 0)
+    assert report.rejected == 1
+    assert set(report.reasons) <= {"the picture shows nothing", "empty"}
+
+
+def test_error_inducing_facts_are_those_the_model_does_not_hold(tiny_vlm, edits, tmp_path, monkeypatch):
+    edit = edits[0]
+    held = {question_of("It is a kettle."): 0.9, question_of("A kettle stores tea."): 0.2}
+    monkeypatch.setattr(
+        type(tiny_vlm), "p_yes", lambda self, vision, asked: [np_tensor([held[q] for q in mine]) for mine in asked]
+    )
+    writer, painter = Scripted("A kettle stands on a shelf."), Coloured()
+    build(CoEProbes(tiny_vlm, writer, painter, Budget()), [edit], tmp_path, 0, per_edit=2)
+    assert all("A kettle stores tea." in prompt for prompt, _ in writer.prompts)
+    for line in read_set(set_file(tmp_path, "coe_gen", 0)):
+        assert line.made_by["held"] == [0.9, 0.2]
+        assert line.made_by["fact"] == "A kettle stores tea."
+        assert line.probe["question"] == edit.question
+    held[question_of("A kettle stores tea.")] = 0.8
+    before = len(writer.prompts)
+    report = build(CoEProbes(tiny_vlm, writer, painter, Budget()), [edit], tmp_path, 1)
+    assert report.reasons == {"the model holds every fact of the reasoning": 1}
+    assert len(writer.prompts) == before
+
+
+def np_tensor(values):
+    import torch
+
+    return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+# ---- endpoints
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    """Makes an endpoint and points the environment to it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+
+    def point(server):
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        return server
+
+    return point
+
+
+GOOD = "What is it good for, that thing?"
+
+
+def test_an_endpoint_is_asked_with_model_prompt_and_seed(endpoint):
+    with serving(lambda request: request["messages"][0]["content"].upper()) as server:
+        endpoint(server)
+        assert writer_of("openai:small").write("say it", 5, 32) == "SAY IT"
+        (request,) = server.requests
+    assert (request["model"], request["seed"], request["max_tokens"]) == ("small", 5, 32)
+
+
+@pytest.mark.parametrize("first", [429, 500, 503, 2.0], ids=["429", "500", "503", "slow"])
+def test_an_endpoint_that_fails_twice_is_asked_again(endpoint, first):
+    with serving(lambda request: GOOD, lambda n: first if n < 2 else None) as server:
+        endpoint(server)
+        assert OpenAIWriter("x", tries=3, seconds=1.0).write("say it", 5) == GOOD
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [
+        (429, "answered 429 even when asked again: this is a 429"),
+        (500, "answered 500 even when asked again"),
+        (401, "refuses the key in OPENAI_API_KEY"),
+        (404, "does not serve 'x'"),
+        (2.0, "cannot be reached or does not reply"),
+    ],
+    ids=["429", "500", "401", "404", "slow"],
+)
+def test_an_endpoint_that_goes_on_failing_stops_the_run_and_nothing_is_lost(
+    endpoint, edits, tmp_path, behaviour, message
+):
+    with serving(lambda request: GOOD, lambda n: None if n < 2 else behaviour) as server:
+        endpoint(server)
+        builder = TextProbes(OpenAIWriter("x", tries=1, seconds=0.5), None, Budget())
+        with pytest.raises(ReasonEditError, match=message):
+            build(builder, edits, tmp_path, 0)
+    assert [b.edit for b in read_set(set_file(tmp_path, "t_gen", 0))] == [e.id for e in edits[:2]]
+    with serving(lambda request: GOOD) as server:
+        endpoint(server)
+        report = build(TextProbes(OpenAIWriter("x"), None, Budget()), edits, tmp_path, 0)
+    assert (report.there, report.made) == (2, 1)
+
+
+def test_an_endpoint_that_is_down_says_so(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    with pytest.raises(ReasonEditError, match=r"http://127\.0\.0\.1:9/v1/ cannot be reached.*check OPENAI_BASE_URL"):
+        OpenAIWriter("x", tries=1).write("say it", 0)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(ReasonEditError, match="OPENAI_API_KEY is not set"):
+        writer_of("openai:x")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "not json",
+        "[]",
+        "{}",
+        '{"choices": []}',
+        '{"choices": [{"message": {"content": null}}]}',
+        '{"choices": "x"}',
+    ],
+)
+def test_malformed_and_empty_replies_are_rejected_and_tried_again(endpoint, edits, tmp_path, body):
+    with serving(lambda request: GOOD, lambda n: body if n == 0 else None) as server:
+        endpoint(server)
+        report = build(TextProbes(OpenAIWriter("x", tries=1), None, Budget()), edits[:1], tmp_path, 0)
+    assert (report.made, report.reasons) == (1, {"empty": 1})
+
+
+def test_who_is_not_there_is_named(tmp_path):
+    with pytest.raises(ReasonEditError, match="There is no language model 'nowhere/at-all'"):
+        writer_of("nowhere/at-all")
+    with pytest.raises(ReasonEditError, match=r"There is no language model '.*none\.gguf'"):
+        writer_of(str(tmp_path / "none.gguf"))
+    with pytest.raises(ReasonEditError, match="There is no text-to-image pipeline 'nowhere/at-all'"):
+        Painter.from_pretrained("nowhere/at-all")
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(ReasonEditError, match="There is no text-to-image pipeline"):
+        Painter.from_pretrained(str(tmp_path))
+
+
+# ---- real parts
+
+
+def test_a_real_pipeline_paints_by_its_seed(painter):
+    one, same, other = (np.asarray(painter.paint("a red kettle", s)) for s in (3, 3, 4))
+    assert one.shape == (32, 32, 3)
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_a_real_language_model_writes_by_its_seed_locally_and_behind_an_endpoint(smollm, endpoint):
+    local = smollm.write("What is the capital of France? Answer with one word.", 1, 8)
+    assert "Paris" in local
+    tale = [smollm.write("Tell me a tale.", s, 16) for s in (0, 0, 1)]
+    assert tale[0] == tale[1] != tale[2]
+    reply = lambda r: smollm.write(r["messages"][0]["content"], r["seed"], r["max_tokens"])  # noqa: E731
+    with serving(reply) as server:
+        endpoint(server)
+        assert OpenAIWriter("smollm2").write("Tell me a tale.", 0, 16) == tale[0]
+
+
+def test_probes_are_built_and_measured_from_the_command_line(smollm, endpoint, tiny_folder, tmp_path, capsys):
+    """A model on disk, a file of corrections, SmolLM2 behind an endpoint, a pipeline of diffusers; then a run."""
+    path = datasets.own(tmp_path / "data", 2, choices=None)
+    pipeline = save_tiny_pipeline(tmp_path / "painter")
+    config = tmp_path / "own.yaml"
+    source = (
+        f"{{class_path: reasonedit.data.editfile.EditFile, init_args: {{path: {path}, probes: {tmp_path / 'probes'}}}}}"
+    )
+    config.write_text(
+        f"""
+model:
+  class_path: reasonedit.VLMModule
+  init_args: {{model: {tiny_folder}, dtype: float32, max_new_tokens: 4}}
+data:
+  class_path: reasonedit.EditStream
+  init_args:
+    source: {source}
+trainer:
+  accelerator: cpu
+  callbacks:
+    - class_path: reasonedit.callbacks.Codebook
+    - class_path: reasonedit.callbacks.Retriever
+    - class_path: reasonedit.callbacks.EditingMetrics
+"""
+    )
+    build_probes = [
+        "build-probes",
+        "--config",
+        str(config),
+        "--out",
+        str(tmp_path / "probes"),
+        "--writer",
+        "openai:smollm2",
+    ]
+    build_probes += ["--painter", str(pipeline), "--seed", "0", "1"]
+    assert main([*build_probes, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "t_gen: 4 probes, 4 calls if none is rejected, 12 at most" in said
+    assert "coe_gen: 4 probes, 8 calls if none is rejected, 24 at most" in said
+    assert "together: 24 to 72 calls for 2 edits at most" in said
+    assert not (tmp_path / "probes").exists()
+
+    reply = lambda r: smollm.write(r["messages"][0]["content"], r["seed"], min(24, r["max_tokens"]))  # noqa: E731
+    with serving(reply) as server:
+        endpoint(server)
+        assert main([*build_probes, "--limit", "3"]) == 1
+        said = capsys.readouterr().out
+        assert "the limit was reached: run again to go on" in said
+        assert main(build_probes) == 0
+        asked = len(server.requests)
+        assert main(build_probes) == 0
+        assert len(server.requests) == asked
+    made = 0
+    for group in ("t_gen", "i_gen", "r_gen", "coe_gen"):
+        for seed in (0, 1):
+            lines = read_set(set_file(tmp_path / "probes", group, seed))
+            assert len(lines) == 2
+            made += sum(b.probe is not None for b in lines)
+            assert all((b.probe is None) == bool(b.rejected) for b in lines)
+            assert all(b.made_by["seed"] is not None and b.made_by["prompt"] for b in lines if b.probe)
+    images = list((tmp_path / "probes" / "images").glob("i_gen-*.png"))
+    assert made > 0
+    assert main(["run", "--config", str(config), "--out", str(tmp_path / "run")]) == 0
+    table = json.loads((tmp_path / "run" / "metrics.json").read_text())["reasonedit"]
+    assert table["rel_samples"] == 2
+    built = {g: read_set(set_file(tmp_path / "probes", g, 0)) for g in ("t_gen", "i_gen", "r_gen", "coe_gen")}
+    for group, lines in built.items():
+        assert table[f"{group}_samples"] == sum(b.probe is not None for b in lines)
+    assert len(images) == sum(
+        b.probe is not None for s in (0, 1) for b in read_set(set_file(tmp_path / "probes", "i_gen", s))
+    )
+
+
+def test_groups_without_their_tools_are_refused_before_anything_is_loaded(capsys):
+    assert main(["build-probes", "--config", "configs/demo.yaml", "--out", "x"]) == 1
+    assert "t_gen needs a language model: name one with --writer" in capsys.readouterr().err
+    assert main(["build-probes", "--config", "configs/demo.yaml", "--out", "x", "--groups", "i_gen"]) == 1
+    assert "i_gen needs a text-to-image pipeline: name one with --painter" in capsys.readouterr().err
