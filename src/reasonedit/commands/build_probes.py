@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from reasonedit.commands.run import parts_of
+from reasonedit.commands.run import module_and_stream, parts_of
 from reasonedit.data.built import GROUPS
 from reasonedit.data.probes import (
     Budget,
@@ -27,7 +26,6 @@ from reasonedit.data.probes import (
     writer_of,
 )
 from reasonedit.data.probes.build import TRIES
-from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM
 
@@ -54,11 +52,11 @@ def main(argv: Sequence[str]) -> int:
     if arguments.dry_run:
         return _dry_run(arguments)
     with _console.status("loading the models"):
-        parts = parts_of(arguments.config, "model", "data")
-        vlm, stream = _vlm(parts["model"]), _stream(parts["data"])
+        module, stream = module_and_stream(arguments.config)
+        vlm = module.vlm
         writer = writer_of(arguments.writer) if arguments.writer else None
         painter = Painter.from_pretrained(arguments.painter) if arguments.painter else None
-    edits = stream.find_edits(vlm, max_new_tokens=parts["model"].max_new_tokens, progress=True)
+    edits = stream.find_edits(vlm, max_new_tokens=module.max_new_tokens, progress=True)
     budget = Budget(arguments.limit)
     reports = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -119,7 +117,7 @@ def _builder(group: str, vlm: VLM, writer: Writer | None, painter: Painter | Non
 
 
 def _dry_run(arguments: argparse.Namespace) -> int:
-    edits = _stream(parts_of(arguments.config, "data")["data"]).source.edits
+    edits = parts_of(arguments.config, "data")["data"].source.edits
     probes = edits * arguments.per_edit * len(arguments.seed)
     total = 0
     for group in arguments.groups:
@@ -147,18 +145,3 @@ def _said(report: Report) -> str:
         listed = sorted(report.reasons.items(), key=lambda kv: -kv[1])
         text += f" (rejected on the way: {', '.join(f'{why} {n} x' for why, n in listed)})"
     return text + ("." if report.complete else "; the limit was reached: run again to go on.")
-
-
-def _stream(data: Any) -> EditStream:
-    if not isinstance(data, EditStream):
-        raise ReasonEditError(f"build-probes needs a config whose data is an EditStream, not {type(data).__name__}.")
-    return data
-
-
-def _vlm(module: Any) -> VLM:
-    vlm = getattr(module, "vlm", None)
-    if not isinstance(vlm, VLM):
-        raise ReasonEditError(f"build-probes needs a config whose model is a VLMModule, not {type(module).__name__}.")
-    if torch.cuda.is_available() and not hasattr(vlm.model, "hf_device_map"):
-        vlm.model.to("cuda")
-    return vlm

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 from rich import box
@@ -22,6 +23,7 @@ from rich.table import Table
 import reasonedit.callbacks as cb
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
+from reasonedit.module import VLMModule
 from reasonedit.runs import COLUMNS, new_folder, row, versions, write_json
 
 _console = Console()
@@ -230,6 +232,23 @@ def parts_of(config: str, *names: str) -> dict[str, Any]:
     except (argparse.ArgumentError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise _refused(path, error) from error
     return {name: made[name] for name in names}
+
+
+def module_and_stream(config: str) -> tuple[VLMModule, EditStream]:
+    """The model of a config, on the GPU where there is one, and its stream.
+
+    Raises:
+        ReasonEditError: The file cannot be used, or it has no VLM or no stream.
+    """
+    parts = parts_of(config, "model", "data")
+    module, stream = parts["model"], parts["data"]
+    if not isinstance(module, VLMModule) or not isinstance(stream, EditStream):
+        raise ReasonEditError(
+            f"The config '{config}' must have a VLMModule as its model and an EditStream as its data."
+        )
+    if torch.cuda.is_available() and not hasattr(module.model, "hf_device_map"):
+        module.to("cuda")
+    return module, stream
 
 
 def _refused(path: Path, error: BaseException) -> ReasonEditError:

@@ -43,6 +43,11 @@ def main(argv: Sequence[str]) -> int:
         help="JSONL file with an image path and a question per line; the embedded "
         "world's development seed when not given",
     )
+    parser.add_argument(
+        "--config",
+        default=None,
+        help="YAML file of a run: its model and the samples of its data, in place of the two above",
+    )
     parser.add_argument("--transforms", nargs="+", default=["raw"], help="raw, centred, whitened (default: raw)")
     parser.add_argument("--pooling", default="mean", help="mean or last (default: mean)")
     parser.add_argument("--reference", default=None, help="unrelated pictures: patterns, world or a folder")
@@ -57,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
     for name in ("runs", "layer_sample", "weight_sample"):
         if getattr(given, name) < 2:
             raise ReasonEditError(f"--{name.replace('_', '-')} must be 2 or more, not {getattr(given, name)}.")
+    from reasonedit.commands.run import module_and_stream
     from reasonedit.embedding import EmbeddingConfig
     from reasonedit.embedding.select import select
     from reasonedit.vlm import load_vlm
@@ -64,9 +70,16 @@ def main(argv: Sequence[str]) -> int:
     reference = given.reference or ("world" if given.model == "embedded" else "patterns")
     for transform in given.transforms:  # refused before the model is loaded
         config = EmbeddingConfig(encoder=given.encoder, pooling=given.pooling, transform=transform, reference=reference)
-    pairs = _read(given.pairs) if given.pairs else _of_world(2 * given.layer_sample)
+    if given.config is not None and given.pairs is not None:
+        raise ReasonEditError("--config and --pairs both say what is looked at: leave one out.")
     with _console.status("loading the VLM"):
-        vlm = load_vlm(given.model, dtype=given.dtype, place=True)
+        if given.config is not None:
+            module, stream = module_and_stream(given.config)
+            vlm = module.vlm
+            pairs = [(e.image, e.question) for e in islice(stream.source.candidates(), 2 * given.layer_sample)]
+        else:
+            pairs = _read(given.pairs) if given.pairs else _of_world(2 * given.layer_sample)
+            vlm = load_vlm(given.model, dtype=given.dtype, place=True)
     with _console.status("comparing layers and weights"):
         chosen = select(
             vlm, pairs, _augment, config=config, transforms=given.transforms, layer_sample=given.layer_sample,

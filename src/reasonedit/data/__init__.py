@@ -1,1 +1,10 @@
 """Edit streams and the data they are made from."""
+
+from .aokvqa import AOKVQA
+from .editfile import EditFile
+from .fvqa import FVQA
+from .pool import Pool, Sample
+from .rationale_vqa import RationaleVQA
+from .source import EditSource, Probe
+
+__all__ = ["AOKVQA", "FVQA", "EditFile", "EditSource", "Pool", "Probe", "RationaleVQA", "Sample"]

@@ -1,0 +1,124 @@
+"""``reasonedit run`` on the families of the paper, saved on disk, with a small data set in each schema."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from helpers import datasets
+from helpers.families import FAMILIES
+
+from reasonedit.cli import main
+from reasonedit.commands.run import packaged_configs
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+
+PAPER = {
+    "llava-1.5-7b": "llava",
+    "instructblip-vicuna-7b": "instructblip",
+    "qwen3-vl-4b": "qwen3_vl",
+    "qwen3-vl-8b": "qwen3_vl",
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Where the tiny model of a family is saved."""
+    folders = {}
+
+    def folder(family):
+        if family not in folders:
+            folders[family] = FAMILIES[family](tmp_path_factory.mktemp(family))
+        return str(folders[family])
+
+    return folder
+
+
+def check(out, edits):
+    """A run came to its end: every edit written, every metric with its samples, a row for each question."""
+    table = json.loads((out / "metrics.json").read_text())
+    assert table["unedited"]["rel"] == 0
+    assert table["reasonedit"]["rel_samples"] == edits
+    assert table["reasonedit"]["seconds_per_edit"] > 0
+    assert len(json.loads((out / "codebook" / "codebook.json").read_text())["edits"]) == edits
+    rows = pq.read_table(out / "predictions.parquet").to_pylist()
+    asked = [r for r in rows if r["phase"] == "probe"]
+    assert len([r for r in rows if r["phase"] == "edit"]) == edits
+    assert all(r["facts"] for r in asked if r["group"] == "rel")
+    assert sum(v for k, v in table["reasonedit"].items() if k.endswith("_samples")) == len(asked)
+    assert list((out / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("data", ["aokvqa", "fvqa"])
+@pytest.mark.parametrize("model", PAPER)
+def test_the_configs_of_the_paper_run(model, data, models, tmp_path):
+    datasets.rationale_vqa(tmp_path / "data", data.upper())
+    source = "--data.init_args.source.init_args"
+    options = {
+        "--model.init_args.model": models(PAPER[model]),
+        "--model.init_args.max_new_tokens": "4",
+        f"{source}.root": str(tmp_path / "data"),
+        f"{source}.images": str(tmp_path / "data" / "coco"),
+        f"{source}.edits": "2",
+        "--trainer.accelerator": "cpu",
+    }
+    given = [word for pair in options.items() for word in pair]
+    assert main(["run", "--config", f"configs/{model}-{data}.yaml", "--out", str(tmp_path / "run"), *given]) == 0
+    check(tmp_path / "run", 2)
+
+
+SCHEMAS = {
+    "own": lambda f: ("EditFile", {"path": str(datasets.own(f))}),
+    "parquet": lambda f: ("EditFile", {"path": str(datasets.own_parquet(f))}),
+    "aokvqa": lambda f: ("AOKVQA", {"root": str(datasets.aokvqa(f)), "coco": str(f)}),
+    "fvqa": lambda f: ("FVQA", {"root": str(datasets.fvqa(f))}),
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("family", ["llava", "instructblip", "qwen3_vl"])
+def test_every_schema_runs_with_every_family_of_the_paper(family, schema, models, tmp_path):
+    (tmp_path / "data").mkdir()
+    name, options = SCHEMAS[schema](tmp_path / "data")
+    config = {"class_path": f"reasonedit.data.{name}", "init_args": {**options, "edits": 3}}
+    callbacks = ["QueryTimer", "Codebook", "Retriever", "EditingMetrics", "PredictionWriter"]
+    (tmp_path / "run.yaml").write_text(
+        json.dumps(
+            {
+                "model": {
+                    "class_path": "reasonedit.VLMModule",
+                    "init_args": {"model": models(family), "dtype": "float32", "max_new_tokens": 4},
+                },
+                "data": {"class_path": "reasonedit.EditStream", "init_args": {"source": config, "batch_size": 4}},
+                "trainer": {
+                    "accelerator": "cpu",
+                    "callbacks": [{"class_path": f"reasonedit.callbacks.{c}"} for c in callbacks],
+                },
+            }
+        )
+    )
+    assert main(["run", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "run")]) == 0
+    check(tmp_path / "run", 3)
+
+
+def test_every_vlm_and_data_set_of_the_paper_has_its_config():
+    there = {p.stem for p in packaged_configs().glob("*.yaml")}
+    assert {f"{model}-{data}" for model in PAPER for data in ("aokvqa", "fvqa")} <= there
+
+
+def test_a_selection_is_made_from_a_config(models, tmp_path, capsys):
+    datasets.rationale_vqa(tmp_path / "data", "AOKVQA")
+    config = (packaged_configs() / "qwen3-vl-4b-aokvqa.yaml").read_text()
+    for old, new in {
+        "Qwen/Qwen3-VL-4B-Instruct": models("qwen3_vl"),
+        "data/coco": str(tmp_path / "data" / "coco"),
+        "JJoy333/RationaleVQA": str(tmp_path / "data"),
+    }.items():
+        config = config.replace(old, new)
+    (tmp_path / "c.yaml").write_text(config)
+    small = ["--layer-sample", "4", "--weight-sample", "4", "--runs", "2"]
+    assert main(["select", "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "s"), *small]) == 0
+    chosen = json.loads((tmp_path / "s" / "selection.json").read_text())
+    assert chosen["design"]["embedding"]["layer"].startswith(("model.visual", "image_features"))
+    assert len(chosen["layers"]) == 5
