@@ -137,6 +137,55 @@ def evidence(args: argparse.Namespace) -> None:
     report("whole edit of 4 sentences: their pattern / ours", times["theirs"], times["ours"], ">= 5")
 
 
+def shapes(args: argparse.Namespace) -> None:
+    """Random weights of published shapes: seconds per edit, milliseconds per query, memory, and the evidence's ratio."""
+    from shapes import SHAPES
+
+    for name in args.shapes or SHAPES:
+        shape(name, args)
+
+
+def shape(name: str, args: argparse.Namespace) -> None:
+    from shapes import shaped
+
+    vlm = shaped(name, args.depth)
+    on_gpu = vlm.device.type == "cuda"
+    weights = sum(p.numel() * p.element_size() for p in vlm.model.parameters()) / 2**30
+    print(f"{machine(vlm)}; weights {weights:.1f} GiB")
+    # With random weights hardly any window is affirmed: half of them are made to be, as that is more work.
+    edit = edits_of(1, args.sentences)[0]
+    finder = EvidenceFinder(vlm, EvidenceConfig())
+    asked = sorted(w.p_yes or 0.0 for e in finder.find(edit.image, edit.reasoning) for w in e.windows)
+    config = EvidenceConfig(p_yes=asked[len(asked) // 2])
+    finder = EvidenceFinder(vlm, config)
+    design = replace(PAPER, evidence=config)
+    method = Method(vlm, design)
+    method.embedder.statistics  # noqa: B018 - taken once, not per edit
+    encoder, statistics = method.embedder.encoder, method.embedder.statistics
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    sides = {
+        "ours": lambda: finder.find(edit.image, edit.reasoning),
+        "edit": lambda: Method(vlm, design, encoder=encoder, statistics=statistics).write(edit),
+    }
+    times = timed(sides, args.repeats, vlm)
+    peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else float("nan")
+    theirs = timed({"theirs": lambda: one_by_one.find(vlm, edit.image, edit.reasoning, config)}, 1, vlm)["theirs"]
+    method.write(edit)
+    questions = [edit.question] * 8
+
+    def ask(count: int) -> object:
+        vision = method.embedder.see([edit.image] * count)
+        texts, _ = method.prompts(vision, questions[:count], method.retrieve(vision, questions[:count]))
+        return vlm.answer(vision, texts, max_new_tokens=8)
+
+    asking = timed({"1": lambda: ask(1), "8": lambda: ask(8)}, args.repeats, vlm)
+    report(f"  evidence of {args.sentences}: one pass each / ours", theirs, times["ours"], ">= 2.5")
+    memory = f", peak {peak:.1f} GiB" if on_gpu else ""
+    print(f"  {times['edit']:.2f} s per edit{memory}; per query {asking['1'] * 1e3:.0f} ms alone, ", end="")
+    print(f"{asking['8'] / 8 * 1e3:.0f} ms among 8; {vlm.image_tokens} image tokens at most allowed for")
+
+
 def right_windows(finder: EvidenceFinder, count: int) -> None:
     """Share of kept windows that hold all of the cell in which the object stands, beside windows taken at random."""
     world = EmbeddedWorld("demo", seed=100)
@@ -343,17 +392,22 @@ def main() -> None:
         ("growth", growth),
         ("select", select),
         ("retrieval", retrieval),
+        ("shapes", shapes),
     ):
         command = commands.add_parser(name)
         command.set_defaults(run=run)
         command.add_argument("--repeats", type=int, default=5)
-        if name != "retrieval":
+        if name not in ("retrieval", "shapes"):
             command.add_argument("--model", default="embedded")
         if name in ("evidence", "query"):
             command.add_argument("--edits", type=int, default=10)
         if name == "evidence":
             command.add_argument("--clip", default=None, help="open_clip model of the shortlist, ARCHITECTURE:WEIGHTS")
             command.add_argument("--shortlist", type=int, default=8)
+        if name == "shapes":
+            command.add_argument("--shapes", nargs="+", default=None, help="which of those in scripts/shapes.py")
+            command.add_argument("--depth", type=int, default=None, help="so many layers of each part instead of all")
+            command.add_argument("--sentences", type=int, default=2)
         if name in ("growth", "retrieval"):
             command.add_argument("--width", type=int, default=448, help="numbers per key (default: 448)")
     args = parser.parse_args()

@@ -16,6 +16,8 @@ WORDS = ("yes", "no")
 
 def logits(vlm: VLM, image: Image.Image, text: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and token ids of one image and one text, by the processor and a full forward pass."""
+    if vlm.model.config.model_type == "instructblip":
+        text = text.replace("<image>", "")  # its processor puts them itself
     inputs = vlm.processor(images=[image], text=[text], return_tensors="pt").to(vlm.device)
     inputs["pixel_values"] = inputs["pixel_values"].to(vlm.model.dtype)
     with torch.inference_mode():
