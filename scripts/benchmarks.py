@@ -25,7 +25,7 @@ from reasonedit.codebook import EditMemory, Entry, Fact
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.design import PAPER, Design
 from reasonedit.edits import Edit, Query
-from reasonedit.evidence import EvidenceConfig, EvidenceFinder, crop, question_of, windows_of
+from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder, crop, question_of, windows_of
 from reasonedit.method import Method
 from reasonedit.vlm import VLM, load_vlm
 
@@ -170,7 +170,13 @@ def shape(name: str, args: argparse.Namespace) -> None:
     }
     times = timed(sides, args.repeats, vlm)
     peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else float("nan")
-    theirs = timed({"theirs": lambda: one_by_one.find(vlm, edit.image, edit.reasoning, config)}, 1, vlm)["theirs"]
+    apart: list[Evidence] = []
+    theirs = timed({"theirs": lambda: apart.extend(one_by_one.find(vlm, edit.image, edit.reasoning, config))}, 1, vlm)[
+        "theirs"
+    ]
+    for a, b in zip(finder.find(edit.image, edit.reasoning), apart, strict=False):
+        gaps = [abs((x.p_yes or 0) - (y.p_yes or 0)) for x, y in zip(a.windows, b.windows, strict=True)]
+        assert max(gaps) < 0.15, f"p_yes differs by {max(gaps):.3f} for '{a.sentence}'"
     method.write(edit)
     questions = [edit.question] * 8
 

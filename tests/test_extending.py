@@ -1,0 +1,65 @@
+"""The examples of EXTENDING.md do what they say."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import datasets
+from helpers.families import FAMILIES
+from helpers.tiny import picture
+
+import reasonedit
+from reasonedit import EditStream, ReasonEditError
+from reasonedit.vlm import load_vlm
+
+TEXT = (Path(reasonedit.__file__).parent / "EXTENDING.md").read_text()
+FAMILY, DATA = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+
+
+def run(block, name):
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    exec(compile(block, f"EXTENDING.md ({name})", "exec"), module.__dict__)
+    return module
+
+
+def test_the_family_serves_its_models_as_a_full_forward_pass_does(tmp_path, monkeypatch):
+    folder = str(FAMILIES["unknown"](tmp_path))
+    plain = load_vlm(folder, dtype="float32")
+    family = run(FAMILY, "example_family").VipLlavaVLM
+    try:
+        vlm = load_vlm(folder, dtype="float32")
+        assert type(vlm) is family
+        assert vlm.packs
+        images, questions = [picture(i) for i in range(3)], ["What is it?", "Is it a boat that sails?", "Why?"]
+        ours, theirs = vlm.see(images, vlm.vision_layers), plain.see(images)
+        assert ours.layer("image_features")[0].shape == (4, 4, 48)
+        torch.testing.assert_close(
+            torch.stack(vlm.p_yes(ours, [questions] * 3)),
+            torch.stack(plain.p_yes(theirs, [questions] * 3)),
+            atol=1e-5,
+            rtol=1e-4,
+        )
+        assert vlm.answer(ours, questions, max_new_tokens=5) == plain.answer(theirs, questions, max_new_tokens=5)
+    finally:
+        monkeypatch.setattr(family, "model_types", ())  # the class stays a subclass as long as the process runs
+
+
+@pytest.mark.usefixtures("hash_encoder")
+def test_the_data_set_is_read_and_its_bad_rows_are_named(tiny_vlm, tmp_path):
+    source = run(DATA, "example_data").CSVFile
+    datasets.pictures(tmp_path, ["0.png", "1.png"])
+    path = tmp_path / "corrections.csv"
+    path.write_text(
+        "picture,question,answer,why\n0.png,What is it?,a boat,It swims.\n1.png,Who?,me,It is me. He says so.\n"
+    )
+    base = EditStream(source(str(path))).base_pass(tiny_vlm, max_new_tokens=3)
+    assert {e.answer: e.reasoning for e in base.edits} == {"a boat": ["It swims."], "me": ["It is me.", "He says so."]}
+    path.write_text("picture,question,answer,why\n0.png,What is it?,a boat,It swims.\n2.png,Who?,me,It is I.\n")
+    with pytest.raises(ReasonEditError, match=r"Row 3 of .*corrections.csv' cannot be used: There is no image file"):
+        EditStream(source(str(path)))
