@@ -84,7 +84,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         prog="reasonedit build-probes",
         description="Make the probes of a data set for the samples that its VLM gets wrong. What is there already is "
         "kept; running again goes on where it stopped. A data set reads them by its argument 'probes'.",
-        epilog="Example: reasonedit build-probes --config configs/llava-aokvqa.yaml --out probes "
+        epilog="Example: reasonedit build-probes --config configs/llava-1.5-7b-aokvqa.yaml --out probes "
         "--writer openai:gpt-4o-mini --painter stabilityai/sdxl-turbo --limit 1000",
     )
     parser.add_argument("--config", required=True, help="YAML file of a run: its model and data are used")
