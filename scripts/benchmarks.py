@@ -189,7 +189,7 @@ def shape(name: str, args: argparse.Namespace) -> None:
     report(f"  evidence of {args.sentences}: one pass each / ours", theirs, times["ours"], ">= 2.5")
     memory = f", peak {peak:.1f} GiB" if on_gpu else ""
     print(f"  {times['edit']:.2f} s per edit{memory}; per query {asking['1'] * 1e3:.0f} ms alone, ", end="")
-    print(f"{asking['8'] / 8 * 1e3:.0f} ms among 8; {vlm.image_tokens} image tokens at most allowed for")
+    print(f"{asking['8'] / 8 * 1e3:.0f} ms among 8")
 
 
 def right_windows(finder: EvidenceFinder, count: int) -> None:

@@ -8,6 +8,7 @@ from reasonedit import EmbeddingConfig, ReasonEditError
 from reasonedit.edits import WHOLE
 from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics, pool, reference_images
 from reasonedit.embedding.dual import NO_LAYER
+from reasonedit.embedding.vision import Gathered
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
@@ -128,12 +129,28 @@ def test_regions_of_a_picture_that_was_cut_are_where_they_were():
     assert pool(tokens, [(0.0, 0.0, 1 / 6, 1.0)], view)[0, 0] == tokens[:, 0].mean()  # cut off: what is next to it
 
 
+def gathered(pictures):
+    found = Gathered()
+    for tokens in pictures:
+        found.add(tokens)
+    return found
+
+
+def test_moments_of_pictures_of_any_size_are_those_of_all_tokens_together():
+    generator = torch.Generator().manual_seed(0)
+    pictures = [torch.randn(n, n + 1, 5, generator=generator) * 3 + 1000 for n in (2, 5, 3, 8)]
+    mean, covariance = gathered(pictures).moments()
+    together = torch.cat([p.flatten(0, 1) for p in pictures]).double()
+    torch.testing.assert_close(mean, together.mean(0))
+    torch.testing.assert_close(covariance, torch.cov(together.T), rtol=1e-9, atol=1e-9)
+
+
 def test_whitening_makes_every_direction_count_alike():
     generator = torch.Generator().manual_seed(0)
     stretch = torch.tensor([100.0, 10, 1, 0.1]).diag()
     mixed = torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q
     tokens = (torch.randn(500, 9, 4, generator=generator) @ stretch @ mixed) + 7
-    statistics = Statistics.of(list(tokens.view(500, 3, 3, 4)), "whitened")
+    statistics = Statistics.of(gathered(tokens.view(500, 3, 3, 4)), "whitened")
     plain = (tokens.reshape(-1, 4) - statistics.mean) @ statistics.projection
     torch.testing.assert_close(torch.cov(plain.T), torch.eye(4), atol=1e-3, rtol=0)
     white = statistics.apply(tokens[:, 0], "whitened")

@@ -91,7 +91,7 @@ def test_families_without_a_shared_prefix_find_the_same(tiny_vlm, monkeypatch):
 def test_batches_do_not_change_the_result(tiny_vlm, monkeypatch):
     config, image = EvidenceConfig(p_yes=0.3), picture(2, 48)
     once = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
-    monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, characters: 4)
+    monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, *sizes: 4)
     parts = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
     assert [e.boxes for e in once] == [e.boxes for e in parts]
 
@@ -105,7 +105,12 @@ def test_a_window_is_seen_and_read_once(tiny_vlm, sentences):
         tower.register_forward_hook(lambda m, args, kwargs, out: seen.append(1), with_kwargs=True),
         first.register_forward_pre_hook(lambda m, args: read.append(args[0].shape[:2])),
     ]
-    EvidenceFinder(tiny_vlm).find(picture(1, 48), [*SENTENCES, "Four."][:sentences])
+    finder = EvidenceFinder(tiny_vlm)
+    finder.find(picture(1, 48), [*SENTENCES, "Four."][:sentences])
+    assert len(seen) == 2  # the first window of all said how much the others take
+    seen.clear()
+    read.clear()
+    finder.find(picture(1, 48), [*SENTENCES, "Four."][:sentences])
     for hook in hooks:
         hook.remove()
     assert len(seen) == 1

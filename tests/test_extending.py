@@ -28,7 +28,7 @@ def run(block, name):
     return module
 
 
-def test_the_family_serves_its_models_as_a_full_forward_pass_does(tmp_path, monkeypatch):
+def test_the_family_serves_its_models_as_a_full_forward_pass_does(tmp_path):
     folder = str(FAMILIES["unknown"](tmp_path))
     plain = load_vlm(folder, dtype="float32")
     family = run(FAMILY, "example_family").VipLlavaVLM
@@ -47,7 +47,7 @@ def test_the_family_serves_its_models_as_a_full_forward_pass_does(tmp_path, monk
         )
         assert vlm.answer(ours, questions, max_new_tokens=5) == plain.answer(theirs, questions, max_new_tokens=5)
     finally:
-        monkeypatch.setattr(family, "model_types", ())  # the class stays a subclass as long as the process runs
+        family.model_types = ()  # the class stays a subclass as long as the process runs
 
 
 @pytest.mark.usefixtures("hash_encoder")

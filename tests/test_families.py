@@ -38,8 +38,8 @@ def its_own(vlm, image, prompt):
     words = {"add_special_tokens": False} if bos and bos in prompt and kind != "paligemma" else {}
     if kind == "paligemma":  # its processor adds both
         prompt = prompt.replace(f"<image>{bos}", "<image>").removesuffix("\n")
-    if kind == "instructblip":
-        prompt = prompt.replace("<image>", "")
+    if kind in ("instructblip", "blip-2"):
+        prompt = prompt.replace("<image>", "").lstrip()
     nested = getattr(vlm, "nested", False)
     inputs = vlm.processor(images=[[image]] if nested else [image], text=[prompt], return_tensors="pt", **words)
     inputs.pop("labels", None)
@@ -53,8 +53,10 @@ def full(vlm, image, prompt, ids=()):
     if vlm.model.config.model_type == "paligemma":
         fill["token_type_ids"] = 1
     for key, value in inputs.items():
-        if value.shape == shape and not key.startswith("qformer"):
+        if value.shape[:2] == shape and not key.startswith("qformer"):
             more = torch.tensor([list(ids)]) if key == "input_ids" else torch.full((1, len(ids)), fill.get(key, 0))
+            if value.dim() > 2:
+                more = value[:, -1:].expand(-1, len(ids), *value.shape[2:])
             inputs[key] = torch.cat([value, more.to(value)], dim=1)
     if getattr(vlm.model, "model", None) is not None and hasattr(vlm.model.model, "rope_deltas"):
         vlm.model.model.rope_deltas = None
@@ -237,7 +239,7 @@ def test_saved_and_loaded_it_answers_the_same(vlm, images, options, tmp_path):
 def test_evidence_is_that_of_one_window_at_a_time(vlm, monkeypatch):
     image, sentences = picture(5, 64), ["The thing is red.", "It flies."]
     found = EvidenceFinder(vlm, EvidenceConfig()).find(image, sentences)
-    monkeypatch.setattr(type(vlm), "images_at_once", lambda self, characters: 1)
+    monkeypatch.setattr(type(vlm), "images_at_once", lambda self, *sizes: 1)
     apart = EvidenceFinder(vlm, EvidenceConfig()).find(image, sentences)
     for one, other in zip(found, apart, strict=True):
         close(torch.tensor([w.p_yes for w in one.windows]), torch.tensor([w.p_yes for w in other.windows]))
@@ -256,6 +258,31 @@ def test_it_is_edited(vlm, images, tmp_path):
     editor.save(tmp_path / "book")
     again = ReasonEditor.load(tmp_path / "book", vlm)
     assert again.ask(images[1], "What is it?").text == answer.text
+
+
+def test_generation_is_greedy_and_ends_whatever_the_checkpoint_says(vlm, images):
+    """Checkpoints ship sampling and penalties; some name a token as the end that is not their tokenizer's."""
+    vision = vlm.see(images)
+    plain = vlm.answer(vision, QUESTIONS, max_new_tokens=8)
+    inner = getattr(vlm.model, "language_model", vlm.model)
+    configs = [m.generation_config for m in (vlm.model, inner) if getattr(m, "generation_config", None) is not None]
+    before = [copy.deepcopy(c) for c in configs]
+    first = vlm.generate(vision.select([0]), [vlm.prompt(QUESTIONS[0])], 8)[0]
+    end, vlm.tokenizer.eos_token = vlm.tokenizer.eos_token, vlm.tokenizer.convert_ids_to_tokens(int(first[2]))
+    try:
+        for config in configs:
+            config.update(do_sample=True, temperature=5.0, top_p=0.9, repetition_penalty=5.0, eos_token_id=7)
+        vlm.__dict__.pop("_ends", None)
+        again = vlm.generate(vision.select([0]), [vlm.prompt(QUESTIONS[0])], 8)[0]
+        length = first.tolist().index(int(first[2])) + 1
+        assert again.tolist()[:length] == first.tolist()[:length]
+        assert len(again) == length or 7 in again.tolist()
+    finally:
+        vlm.tokenizer.eos_token = end
+        vlm.__dict__.pop("_ends", None)
+        for config, old in zip(configs, before, strict=True):
+            config.update(**old.to_dict())
+    assert vlm.answer(vision, QUESTIONS, max_new_tokens=8) == plain
 
 
 def test_who_is_not_known_says_so_in_one_line(tmp_path, caplog):
@@ -297,3 +324,40 @@ def test_an_encoder_decoder_is_refused(tmp_path):
     folder = save(tmp_path, tf.InstructBlipForConditionalGeneration, config, processor)
     with pytest.raises(ReasonEditError, match="encoder-decoder"):
         load_vlm(str(folder), dtype="float32")
+
+
+def test_a_model_that_is_kept_on_disk_runs_where_it_is(tmp_path):
+    """Lightning moves what is registered; what accelerate has spread out must stay."""
+    folder = str(FAMILIES["llava"](tmp_path / "model"))
+    images, plain = [picture(0, 64)], load_vlm(folder, dtype="float32")
+    said = plain.answer(plain.see(images), QUESTIONS[:1], max_new_tokens=4)
+    parts = ["model.vision_tower", "model.multi_modal_projector", "model.language_model", "lm_head"]
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    for offloaded in ("model.language_model", "model.vision_tower"):
+        spread = {part: "disk" if part == offloaded else "cpu" for part in parts}
+        vlm = load_vlm(folder, dtype="float32", device_map=spread, offload_folder=str(tmp_path / offloaded))
+        assert vlm.answer(vlm.see(images), QUESTIONS[:1], max_new_tokens=4) == said
+        close(vlm.p_yes(vlm.see(images), [QUESTIONS])[0], plain.p_yes(plain.see(images), [QUESTIONS])[0])
+        trainer = L.Trainer(accelerator="cpu", logger=False, **quiet)
+        loader = DataLoader([{"images": images, "prompts": QUESTIONS[:1]}], batch_size=None, collate_fn=dict)
+        assert trainer.predict(VLMModule(vlm, max_new_tokens=4), loader) == [said]
+
+
+def test_a_template_that_the_tokenizer_alone_has_is_used(tmp_path):
+    folder = FAMILIES["llava_onevision"](tmp_path)
+    for file in folder.glob("*.jinja"):
+        file.unlink()
+    with pytest.raises(ReasonEditError, match=r"has no chat template: put a chat_template\.jinja into its folder"):
+        load_vlm(str(folder), dtype="float32").prompt("What?")
+    from transformers import AutoTokenizer
+
+    words = AutoTokenizer.from_pretrained(folder)
+    words.chat_template = "{% for m in messages %}ITS OWN <image> {{ m['content'][1]['text'] }}{% endfor %}"
+    words.save_pretrained(folder, save_jinja_files=False)
+    assert load_vlm(str(folder), dtype="float32").prompt("What?") == "ITS OWN <image> What?"
+
+
+def test_choices_of_a_question_to_instructblip_are_framed_too(tmp_path):
+    vlm = load_vlm(str(FAMILIES["instructblip"](tmp_path)), dtype="float32")
+    assert vlm.prompt("What is it?", ["a", "b"]) == "<image>Question: What is it? Choices: a, b. Short answer:"
+    assert vlm.prompt("Describe this image.") == "<image>Describe this image."

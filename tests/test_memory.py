@@ -66,7 +66,7 @@ def test_evidence_goes_on_when_memory_runs_out(tiny_vlm, monkeypatch):
     monkeypatch.setattr(ImagePrefix, "_read", small)
     found = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
     assert [e.boxes for e in found] == [e.boxes for e in right]
-    assert sizes[:3] == [29, 14, 7]
+    assert sizes[:4] == [1, 28, 14, 7]
     assert sum(s for s in sizes if s <= 8) == 29
 
 
@@ -90,20 +90,52 @@ def test_one_batch_of_image_prefixes_is_held_at_a_time(tiny_vlm, monkeypatch):
 
     monkeypatch.setattr(ImagePrefix, "_read", reading)
     monkeypatch.setattr(ImagePrefix, "_packed", texts)
-    monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, characters: 5)
+    monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, *sizes: 5)
     EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.3)).find(picture(2, 48), SENTENCES)
     assert len(most) >= 2 * 6
     assert max(most) == 5
 
 
-def test_batches_follow_the_memory_that_is_free(tiny_vlm, monkeypatch):
+def test_batches_follow_the_memory_that_is_free_and_what_images_take(tiny_vlm, monkeypatch):
     module = "reasonedit.vlm.base.free_bytes"
     monkeypatch.setattr(module, lambda device: 2**40)
-    assert tiny_vlm.images_at_once(100) == 64
+    assert tiny_vlm.images_at_once(1000, 3000, 100) == 64
     monkeypatch.setattr(module, lambda device: 0)
-    assert tiny_vlm.images_at_once(100) == 1
+    assert tiny_vlm.images_at_once(1000, 3000, 100) == 1
     monkeypatch.setattr(module, lambda device: 2**28)
-    few = tiny_vlm.images_at_once(100)
+    few = tiny_vlm.images_at_once(1000, 3000, 100)
     monkeypatch.setattr(module, lambda device: 2**29)
-    assert 1 < few < tiny_vlm.images_at_once(100) <= 2 * few + 1
-    assert tiny_vlm.images_at_once(10000) < tiny_vlm.images_at_once(100)
+    more = tiny_vlm.images_at_once(1000, 3000, 100)
+    assert 1 < few < more <= 2 * few + 1
+    for takes in ((10000, 3000, 100), (1000, 3000000, 100), (1000, 3000, 10000)):
+        assert tiny_vlm.images_at_once(*takes) < more
+
+
+def test_windows_are_sized_by_what_a_window_took(tiny_vlm, monkeypatch):
+    sized = []
+    monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, *sizes: sized.append(sizes) or 8)
+    finder = EvidenceFinder(tiny_vlm)
+    for _ in range(2):
+        finder.find(picture(1, 48), ["It is red."])
+    assert [s[:2] for s in sized] == [(16, 3 * 32 * 32)] * 2
+
+
+def test_texts_that_run_apart_are_halved_too(tmp_path, monkeypatch):
+    from helpers.families import FAMILIES
+
+    from reasonedit.vlm import load_vlm
+
+    vlm = load_vlm(str(FAMILIES["paligemma"](tmp_path)), dtype="float32")
+    questions = [f"Is it number {i}?" for i in range(12)]
+    right = vlm.p_yes(vlm.see([picture(0, 32)]), [questions])[0]
+    states, rows = vlm.states, []
+
+    def small(**inputs):
+        rows.append(len(inputs["input_ids"]))
+        if rows[-1] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return states(**inputs)
+
+    monkeypatch.setattr(vlm, "states", small)
+    torch.testing.assert_close(vlm.p_yes(vlm.see([picture(0, 32)]), [questions])[0], right)
+    assert rows == [12, 6, 3, 3, 3, 3]

@@ -299,6 +299,49 @@ def instructblip_opt(folder: Path) -> Path:
     return _instructblip(folder, tf.OPTConfig(**values).to_dict(), made)
 
 
+def blip2(folder: Path) -> Path:
+    """BLIP-2, which no family serves: its processor puts the placeholders itself."""
+    made = words(bos=True)
+    former = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    config = tf.Blip2Config(
+        vision_config=SIGHT,
+        qformer_config={**former, "num_attention_heads": 4, "encoder_hidden_size": 32},
+        text_config=tf.OPTConfig(**text(made, ffn_dim=96, word_embed_proj_dim=48)).to_dict(),
+        num_query_tokens=4,
+        image_token_index=made.convert_tokens_to_ids("<image>"),
+    )
+    processor = tf.Blip2Processor(tf.BlipImageProcessor(size={"height": 32, "width": 32}), made, num_query_tokens=4)
+    return save(folder, tf.Blip2ForConditionalGeneration, config, processor)
+
+
+def mllama(folder: Path) -> Path:
+    """Llama 3.2 Vision, which no family serves: the language model looks at the image from some of its layers."""
+    made = words("<|image|>", named={"image_token": "<|image|>"}, bos=True)
+    shapes = [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]]
+    rope = {"rope_type": "default", "rope_theta": 1e4}
+    language = text(made, num_hidden_layers=4, cross_attention_layers=[1, 3], rope_parameters=rope)
+    config = tf.MllamaConfig(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_global_layers": 1,
+            "attention_heads": 4,
+            "image_size": 32,
+            "patch_size": 8,
+            "max_num_tiles": 4,
+            "intermediate_layers_indices": [0, 1],
+            "vision_output_dim": 96,
+            "supported_aspect_ratios": shapes,
+        },
+        text_config=language | {"vocab_size": len(made)},
+        image_token_index=made.convert_tokens_to_ids("<|image|>"),
+    )
+    images = tf.MllamaImageProcessor(size={"height": 32, "width": 32}, max_image_tiles=4)
+    processor = tf.MllamaProcessor(images, made, chat_template="<s>" + CHAT.replace("IMAGE", "<|image|>"))
+    return save(folder, tf.MllamaForConditionalGeneration, config, processor)
+
+
 def unknown(folder: Path) -> Path:
     """A type that no family serves."""
     made = words()
@@ -336,6 +379,8 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
         internvl,
         paligemma,
         paligemma2,
+        blip2,
+        mllama,
         unknown,
     )
 }

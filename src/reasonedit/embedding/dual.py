@@ -13,9 +13,10 @@ from reasonedit.edits import WHOLE, Box
 from reasonedit.embedding.sentence import EMBEDDED, SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM, Vision
+from reasonedit.vlm.memory import in_parts
 from reasonedit.vlm.vision import flat
 
-from .vision import POOLINGS, TRANSFORMS, Statistics, pool, reference_images
+from .vision import POOLINGS, TRANSFORMS, Gathered, Statistics, pool, reference_images
 
 NO_LAYER = "none"
 _AT_ONCE = 32
@@ -106,18 +107,19 @@ class DualEmbedder:
     def statistics(self) -> Statistics:
         """Statistics of the reference pictures, taken when they are first needed."""
         if self._statistics is None:
-            images = reference_images(self.config.reference)
-            tokens: list[Tensor] = []
-            for start in range(0, len(images), _AT_ONCE):
-                vision = self.see(images[start : start + _AT_ONCE])
+            images, gathered = reference_images(self.config.reference), Gathered()
+
+            def gather(part: list[int]) -> None:
+                vision = self.see([images[i] for i in part])
                 if self.reads_language:
-                    states = self.vlm.language_states(vision, ["Describe this image."] * len(vision), self.layer)
-                    tokens += [self._pooled(s)[None] for s in states]
+                    read = self.vlm.language_states(vision, ["Describe this image."] * len(vision), self.layer)
                 else:
-                    tokens += [t.float().cpu() for t in vision.layer(self.layer)]
-            if self.config.pooling == "last":
-                tokens = [flat(t)[-1:] for t in tokens]
-            self._statistics = Statistics.of(tokens, self.config.transform)
+                    read = vision.layer(self.layer)
+                for tokens in read:
+                    gathered.add(flat(tokens)[-1:] if self.config.pooling == "last" else tokens)
+
+            in_parts(range(len(images)), _AT_ONCE, gather)
+            self._statistics = Statistics.of(gathered, self.config.transform)
         return self._statistics
 
     def see(self, images: Sequence[Image.Image]) -> Vision:

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM
+from reasonedit.vlm.memory import in_parts
 from reasonedit.vlm.vision import flat
 
 from .dual import DualEmbedder, EmbeddingConfig
 from .modularity import balance, modularity, pair_modularity, similarity
 from .sentence import SentenceEncoder
-from .vision import Statistics, reference_images
+from .vision import Gathered, Statistics, reference_images
 
 WEIGHTS: tuple[float, ...] = tuple(round(0.1 * 1.25**i, 3) for i in range(22))
 """Values of w that are tried, 0.1 to 10.8: at w = 1 unrelated texts are about as far apart as unrelated pictures."""
@@ -115,14 +116,10 @@ def select(
     copies = [[pair, *(augment(*pair, rng) for _ in range(layer_sample - 1))] for pair in pairs]
     flat = [copy for mine in copies for copy in mine]
     forward = time.perf_counter()
-    reference = _tokens(vlm, reference_images(config.reference), layers)
+    reference = _gathered(vlm, reference_images(config.reference), layers, config.pooling)
     pooled, texts = _pooled(vlm, [i for i, _ in flat], layers, config.pooling), encoder.encode([t for _, t in flat])
     forward = time.perf_counter() - forward
-    statistics = {
-        (layer, t): Statistics.of([_as(tokens, config.pooling) for tokens in reference[layer]], t)
-        for layer in layers
-        for t in transforms
-    }
+    statistics = {(layer, t): Statistics.of(reference[layer], t) for layer in layers for t in transforms}
     distances = {  # squared, between all copies of all pairs
         (layer, t): _squared(statistics[layer, t].apply(pooled[layer], t)) for layer in layers for t in transforms
     }
@@ -166,22 +163,30 @@ def _as(tokens: Tensor, pooling: str) -> Tensor:
     return flat(tokens)[-1:] if pooling == "last" else tokens
 
 
-def _tokens(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str]) -> dict[str, list[Tensor]]:
-    kept: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    for start in range(0, len(images), _AT_ONCE):
-        vision = vlm.see(images[start : start + _AT_ONCE], layers)
+def _gathered(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pooling: str) -> dict[str, Gathered]:
+    """What all layers' statistics are made of, from one pass per image."""
+    found = {layer: Gathered() for layer in layers}
+
+    def gather(part: list[int]) -> None:
+        vision = vlm.see([images[i] for i in part], layers)
         for layer in layers:
-            kept[layer] += [tokens.float().cpu() for tokens in vision.layer(layer)]
-    return kept
+            for tokens in vision.layer(layer):
+                found[layer].add(_as(tokens, pooling))
+
+    in_parts(range(len(images)), _AT_ONCE, gather)
+    return found
 
 
 def _pooled(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pooling: str) -> dict[str, Tensor]:
-    """Pooled tokens of all layers from one pass per image: tokens are not kept."""
+    """Pooled tokens of all layers from one pass per image."""
     kept: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    for start in range(0, len(images), _AT_ONCE):
-        vision = vlm.see(images[start : start + _AT_ONCE], layers)
+
+    def pool_part(part: list[int]) -> None:
+        vision = vlm.see([images[i] for i in part], layers)
         for layer in layers:
             kept[layer] += [flat(_as(tokens, pooling)).float().mean(0).cpu() for tokens in vision.layer(layer)]
+
+    in_parts(range(len(images)), _AT_ONCE, pool_part)
     return {layer: torch.stack(rows) for layer, rows in kept.items()}
 
 

@@ -26,6 +26,43 @@ _DIRECTIONS = 64
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
+class Gathered:
+    """What statistics are made of, gathered picture by picture: tokens are not kept.
+
+    Attributes:
+        count: Number of tokens.
+        wholes: Mean token of each picture, (1, D).
+        cells: Mean tokens of its nine regions, (9, D); of the whole where the tokens are no grid.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.wholes: list[Tensor] = []
+        self.cells: list[Tensor] = []
+        self._shift = self._sum = self._squares = torch.empty(0)
+
+    def add(self, tokens: Tensor) -> None:
+        """Add a picture: (rows, columns, D), or (tokens, D) where they are no grid."""
+        read = tokens.float().cpu()
+        self.wholes.append(pool(read, [WHOLE]))
+        self.cells.append(pool(read, CELLS if read.dim() == 3 else [WHOLE]))
+        rows = flat(read).double()
+        if not self.count:  # the moments are taken about the first picture's mean, so that little cancels
+            self._shift = rows.mean(0)
+            self._sum = torch.zeros_like(self._shift)
+            self._squares = torch.zeros(len(self._shift), len(self._shift), dtype=torch.float64)
+        rows -= self._shift
+        self.count += len(rows)
+        self._sum += rows.sum(0)
+        self._squares += rows.T @ rows
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean (D,) and covariance (D, D) of all tokens, in double precision."""
+        mean = self._sum / self.count
+        covariance = (self._squares - self.count * mean.outer(mean)) / (self.count - 1)
+        return mean + self._shift, covariance
+
+
 @dataclass(frozen=True)
 class Statistics:
     """What unrelated pictures have in common in one layer, and how far apart they are.
@@ -41,23 +78,20 @@ class Statistics:
     scale: float
 
     @classmethod
-    def of(cls, pictures: Sequence[Tensor], transform: str) -> Statistics:
-        """Statistics of the tokens of unrelated pictures, each (rows, columns, D), or (tokens, D) where no grid."""
-        together = torch.cat([flat(tokens) for tokens in pictures])
-        mean = together.mean(0)
-        count = min(_DIRECTIONS, together.shape[1], len(together) - 1)
-        values, directions = torch.linalg.eigh(torch.cov(together.double().T))
+    def of(cls, gathered: Gathered, transform: str) -> Statistics:
+        """Statistics of unrelated pictures for one transform."""
+        mean, covariance = gathered.moments()
+        count = min(_DIRECTIONS, len(mean), gathered.count - 1)
+        values, directions = torch.linalg.eigh(covariance)
         # A direction in which nothing varies would be blown up: the floor keeps it small.
         deviation = values[-count:].clamp(min=float(values[-1]) * 1e-6).sqrt()
-        unscaled = cls(mean, (directions[:, -count:] / deviation).float(), 1.0)
-        if transform == "raw":
-            pooled = torch.cat([pool(t, [WHOLE]) for t in pictures])
-        else:
-            cells = [pool(t, CELLS if t.dim() == 3 else [WHOLE]) for t in pictures]
-            pooled = unscaled.apply(torch.cat(cells), transform)
+        unscaled = cls(mean.float(), (directions[:, -count:] / deviation).float(), 1.0)
+        pooled = torch.cat(gathered.wholes)
+        if transform != "raw":
+            pooled = unscaled.apply(torch.cat(gathered.cells), transform)
         # The mean squared distance of two points is twice their mean squared distance from the mean.
         spread = 2 * (pooled - pooled.mean(0)).square().sum() / (len(pooled) - 1)
-        return cls(mean, unscaled.projection, float(spread.sqrt()))
+        return cls(unscaled.mean, unscaled.projection, float(spread.sqrt()))
 
     def apply(self, pooled: Tensor, transform: str) -> Tensor:
         """Transform pooled tokens (N, D); those of unrelated pictures then lie at distance 1 of each other."""

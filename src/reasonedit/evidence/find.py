@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -157,6 +157,7 @@ class EvidenceFinder:
 
             shortlist = ClipShortlist.from_pretrained(self.config.clip, vlm.device)
         self.shortlist = shortlist
+        self._window: tuple[int, int] | None = None  # tokens and pixel numbers of a window
 
     def find(self, image: Image.Image, sentences: Sequence[str]) -> list[Evidence]:
         """Find evidence for each sentence.
@@ -202,8 +203,15 @@ class EvidenceFinder:
             vision = self.vlm.see([crops[i] for i in part], layers)
             self._score(vision, part, [asked[i] for i in part], found)
             seen.update({boxes[i]: vision.select([row]) for row, i in enumerate(part)})
+            self._window = self._window or _largest([vision])
 
-        in_parts(needed, self.vlm.images_at_once(sum(len(s) for s in sentences) // 2), score)
+        # What a window takes is known when one was seen; then it is about what the last search's windows took.
+        if needed and self._window is None:
+            in_parts(needed[:1], 1, score)
+            needed = needed[1:]
+        if needed and self._window is not None:
+            in_parts(needed, self.vlm.images_at_once(*self._window, sum(len(s) for s in sentences) // 2), score)
+        self._window = _largest(seen.values()) or self._window
         for evidence in found:
             choose(evidence.windows, self.config.top, self.config.fallback)
         kept = {box for evidence in found for box in evidence.boxes}
@@ -231,3 +239,9 @@ class EvidenceFinder:
         for i, scores in zip(left, self.vlm.sentence_nll(prefix, DESCRIBE, sentences), strict=True):
             for sentence, nll in zip(affirmed[i], scores.tolist(), strict=True):
                 found[sentence].windows[rows[i]].nll = nll
+
+
+def _largest(visions: Iterable[Vision]) -> tuple[int, int] | None:
+    """The most tokens, and the most pixel numbers, that an image took."""
+    images = [seen for vision in visions for seen in vision.images]
+    return (max(s.size for s in images), max(s.pixels for s in images)) if images else None

@@ -75,7 +75,14 @@ class AnyVLM(VLM):
                     self.run(inputs)
             read = {name: flat(states) for name, states in kept.items()}
             seen.append(
-                Seen(torch.empty(0, 0), read, self.image_token, inputs["input_ids"].shape[1], extras={"image": image})
+                Seen(
+                    torch.empty(0, 0),
+                    read,
+                    self.image_token,
+                    inputs["input_ids"].shape[1],
+                    _numbers(inputs),
+                    extras={"image": image},
+                )
             )
         return Vision(seen)
 
@@ -126,6 +133,8 @@ class AnyVLM(VLM):
         """
         begun = bool(self.tokenizer.bos_token) and self.tokenizer.bos_token in prompt
         words = {"add_special_tokens": False} if begun else {}
+        if getattr(self.processor, "num_query_tokens", None):  # BLIP-2's puts its placeholders itself
+            prompt = prompt.replace(self.image_token, "").lstrip()
         try:
             made = self.processor(images=[image], text=[prompt], return_tensors="pt", **words)
         except (ValueError, TypeError, IndexError) as error:
@@ -135,3 +144,7 @@ class AnyVLM(VLM):
             ) from error
         made.pop("labels", None)
         return {k: self._moved(v) for k, v in made.items() if isinstance(v, Tensor)}
+
+
+def _numbers(inputs: dict[str, Any]) -> int:
+    return max((v.numel() for k, v in inputs.items() if k.startswith("pixel_values")), default=0)

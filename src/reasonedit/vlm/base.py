@@ -24,7 +24,7 @@ from .vision import Vision
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-_IMAGE_TOKENS = 1024  # allowed for an image when batches are sized, until one was seen
+_PER_PIXEL = 32  # numbers that a vision block holds for each number of the pixels: some 16 widths per patch
 _SHARE_OF_MEMORY = 0.5
 _MOST_ROWS = 64  # more at once is no faster anywhere it was measured
 
@@ -77,7 +77,8 @@ class VLM(ABC):
         self.processor: Any = processor
         self.tokenizer: Any = self.processor.tokenizer
         self.name = name
-        self.image_tokens = _IMAGE_TOKENS
+        if self.processor.chat_template is None:  # a copy may keep it with the tokenizer alone
+            self.processor.chat_template = getattr(self.tokenizer, "chat_template", None)
         special = {*self.tokenizer.all_special_tokens, self.image_token}
         special |= {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
         self._special = re.compile("|".join(re.escape(s) for s in sorted(special, key=len, reverse=True)))
@@ -209,12 +210,18 @@ class VLM(ABC):
 
     def unpadded(self, states: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
         """The real tokens of each row of a language-side layer's input (B, L, D)."""
-        return [row[mask.bool()] for row, mask in zip(states, inputs["attention_mask"], strict=True)]
+        masks = inputs["attention_mask"].bool().to(states.device)
+        return [row[mask] for row, mask in zip(states, masks, strict=True)]
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
-        return torch.device(self.model.device)
+        """Where the model is; of one that is spread out, where its inputs go."""
+        device = torch.device(self.model.device)
+        if device.type != "meta":
+            return device
+        # What begins it is kept on disk or on the CPU, and brought to where it runs.
+        places = [p for p in self.model.hf_device_map.values() if p not in ("disk", "cpu")]
+        return torch.device(places[0]) if places else torch.device("cpu")
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -317,8 +324,20 @@ class VLM(ABC):
 
     @property
     def greedily(self) -> dict[str, Any]:
-        """How ``generate`` is told to take the likeliest token each time."""
-        return {"do_sample": False, "num_beams": 1, "pad_token_id": self.pad}
+        """How ``generate`` is told to take the likeliest token each time, until the answer ends.
+
+        Nothing of the checkpoint's own way to generate is left: a repetition penalty, as some ship one, would count
+        against the very words of the facts and the question.
+        """
+        free = {"temperature": None, "top_p": None, "top_k": None, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+        return {"do_sample": False, "num_beams": 1, "pad_token_id": self.pad, "eos_token_id": self._ends, **free}
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Tokens that end an answer, by the generation config and by the tokenizer: either may be out of date."""
+        told = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        ends = {*(told if isinstance(told, (list, tuple)) else [told]), self.tokenizer.eos_token_id}
+        return sorted(int(e) for e in ends if e is not None)
 
     def read(self, images: Vision | ImagePrefix) -> ImagePrefix:
         """Let the language model read images once, for any number of texts that follow them."""
@@ -375,20 +394,23 @@ class VLM(ABC):
         # The sums over the whole vocabulary cancel.
         return [(x[:, : len(yes)].logsumexp(1) - x[:, len(yes) :].logsumexp(1)).sigmoid() for x in found]
 
-    def images_at_once(self, characters: int) -> int:
+    def images_at_once(self, tokens: int, pixels: int, characters: int) -> int:
         """How many images fit into memory, each with texts after it.
 
         Args:
-            characters: About how long these texts are together.
+            tokens: How many tokens an image takes; :attr:`Seen.size`.
+            pixels: How many numbers the vision part gets of it; :attr:`Seen.pixels`.
+            characters: About how long the texts after it are together.
         """
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        tokens = self.image_tokens + characters
+        tokens += characters
         number = torch.finfo(self.model.dtype).bits // 8
         # Keys and values of all layers, twice as they grow; what one layer holds while it runs; the mask.
         held = 4 * config.num_hidden_layers * heads * size + 16 * config.hidden_size + 4 * tokens
-        return max(1, min(_MOST_ROWS, int(_SHARE_OF_MEMORY * free_bytes(self.device) / (number * tokens * held))))
+        image = number * (tokens * held + _PER_PIXEL * pixels)
+        return max(1, min(_MOST_ROWS, int(_SHARE_OF_MEMORY * free_bytes(self.device) / image)))
 
     # ---- what the image prefix works with
 

@@ -123,15 +123,17 @@ class Family(VLM):
             output = self.seen(given)
         features = self.features(output, pixels)
         read = {name: self.raster(name, states, pixels, len(images)) for name, states in kept.items()}
+        numbers = given["pixel_values"].numel() // max(1, len(images))
         seen = []
         for i, tokens in enumerate(features):
-            mine = {name: states[i] for name, states in read.items()}
+            # A copy: a view would hold the layer of the whole batch, all its tiles included.
+            mine = {name: states[i].clone() for name, states in read.items()}
             if IMAGE_FEATURES in layers:
                 mine[IMAGE_FEATURES] = self.overview(tokens, pixels, i)
             place = self.placeholder(tokens, pixels, i)
             extras = self.extras(output, pixels, i)
-            seen.append(Seen(tokens, mine, place, place.count(self._image_word), self.view(images[i]), extras))
-        self.image_tokens = max([self.image_tokens, *(s.size for s in seen)])
+            size = place.count(self._image_word)
+            seen.append(Seen(tokens, mine, place, size, numbers, self.view(images[i]), extras))
         return Vision(seen)
 
     def pixels(self, images: Sequence[Image.Image]) -> Any:

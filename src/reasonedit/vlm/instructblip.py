@@ -78,7 +78,7 @@ class InstructBlipVLM(Family):
 
     def wording(self, text: str) -> str:
         """InstructBLIP has no chat: a question is put as those it was tuned on, anything else as it is."""
-        worded = f"Question: {text} Short answer:" if text.rstrip().endswith("?") else text
+        worded = f"Question: {text} Short answer:" if "?" in text else text
         return f"{self.image_token}{worded}"
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -138,4 +138,5 @@ class InstructBlipVLM(Family):
     def _embedded(self, ids: Tensor, outputs: dict[str, Any]) -> Tensor:
         embedded = self.model.get_input_embeddings()(ids)
         image = outputs["image"].pooler_output.to(embedded)
-        return torch.as_tensor(embedded.masked_scatter((ids == self.image_token_id)[..., None], image))
+        there = (ids == self.image_token_id)[..., None].to(embedded.device)
+        return torch.as_tensor(embedded.masked_scatter(there, image))

@@ -33,7 +33,7 @@ class LlavaVLM(Family):
         tower = self.model.get_submodule("model.vision_tower")
         within = next(n for n, m in tower.named_modules() if isinstance(m, nn.ModuleList))
         self.tower = f"model.vision_tower.{within}"
-        if processor.chat_template is None:
+        if processor.chat_template is None and model.config.model_type == "llava":
             processor.chat_template = _TEMPLATE
 
     @classmethod

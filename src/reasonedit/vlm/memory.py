@@ -6,11 +6,13 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
 from reasonedit.errors import ReasonEditError
 
+_SAID = ("allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _log = logging.getLogger(__name__)
 
 
@@ -20,14 +22,19 @@ def free_bytes(device: torch.device) -> int:
         # What torch holds in reserve without using it is free for torch.
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + reserve
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:  # in a container less may be allowed than there is
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):  # there is no limit, or no such file
+        return free
+    return min(free, max(limit - used, 0))
 
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _SAID)
 
 
 def in_parts(rows: Sequence[int], size: int, run: Callable[[list[int]], None]) -> None:

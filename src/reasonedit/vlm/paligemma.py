@@ -28,8 +28,12 @@ class PaliGemmaVLM(Gemma3VLM):
         return {"token_type_ids": torch.zeros_like(ids)}
 
     def wording(self, text: str) -> str:
-        """PaliGemma has no chat: the image, a BOS token, the text and a line break, as its processor puts them."""
-        return f"{self.image_token}{self.tokenizer.bos_token}{text}\n"
+        """PaliGemma has no chat: the image, a BOS token, the text and a line break, as its processor puts them.
+
+        A question is put as the mixed checkpoints were tuned on them.
+        """
+        worded = f"answer en {text}" if "?" in text else text
+        return f"{self.image_token}{self.tokenizer.bos_token}{worded}\n"
 
     def head(self, states: Tensor) -> Tensor:
         """Logits, capped where the config says so (PaliGemma 2)."""

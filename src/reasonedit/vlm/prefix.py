@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .memory import in_parts
+
 if TYPE_CHECKING:
     from .base import VLM
     from .vision import Vision
@@ -99,7 +101,7 @@ class ImagePrefix:
         """Go on with the images at ``indices`` alone, in that order."""
         self.vision = self.vision.select(indices)
         if self._cache is not None:
-            rows = torch.as_tensor(indices, dtype=torch.long, device=self._mask.device)
+            rows = torch.as_tensor(indices, dtype=torch.long)  # on the CPU: layers may be on several devices
             with torch.inference_mode():
                 self._mask, self._next = self._mask[rows], self._next[rows]
                 self._positions = self._positions[..., rows, :]
@@ -130,9 +132,9 @@ class ImagePrefix:
         """
         states = self._states(texts)
         counts = [len(ids) for mine in texts for _, ids in mine]
-        targets = torch.tensor([t for mine in texts for _, ids in mine for t in ids], device=states.device)
+        targets = torch.tensor([t for mine in texts for _, ids in mine for t in ids])
         picked = [
-            self.vlm.head(part).float().log_softmax(-1).gather(1, target[:, None])
+            _likelihoods(self.vlm.head(part), target)
             for part, target in zip(self._parts(states), self._parts(targets), strict=True)
         ]
         steps = _joined([p.cpu() for p in picked], 1)[:, 0].split(counts)  # type: ignore[no-untyped-call]
@@ -208,9 +210,10 @@ class ImagePrefix:
     def _apart(self, texts: Sequence[Sequence[tuple[str, Sequence[int]]]]) -> Tensor:
         vlm = self.vlm
         flat = [(row, prompt, ids) for row, texts_of in enumerate(texts) for prompt, ids in texts_of]
-        found = []
-        for start in range(0, len(flat), vlm.apart):
-            part = flat[start : start + vlm.apart]
+        found: list[Tensor] = []
+
+        def run(indices: list[int]) -> None:
+            part = [flat[i] for i in indices]
             inputs = vlm.inputs(self.vision.select([row for row, _, _ in part]), [prompt for _, prompt, _ in part])
             first = inputs["input_ids"].shape[1] - 1
             longest = max(max(0, len(ids) - 1) for _, _, ids in part)
@@ -220,18 +223,31 @@ class ImagePrefix:
                 more[row, : len(ids) - 1 if ids else 0] = torch.tensor(ids[:-1], dtype=torch.long)
                 real[row, : len(ids) - 1 if ids else 0] = 1
             for key in by_token(inputs):
+                value = inputs[key]
                 new = {"input_ids": more, "attention_mask": real}.get(key)
-                new = torch.full_like(more, vlm.fill.get(key, 0)) if new is None else new
-                inputs[key] = torch.cat([inputs[key], new.to(inputs[key])], dim=1)
+                if value.dim() > 2:  # what each token may see of an image: as the prompt's last one
+                    new = value[:, -1:].expand(-1, longest, *value.shape[2:])
+                elif new is None:
+                    new = torch.full_like(more, vlm.fill.get(key, 0))
+                inputs[key] = torch.cat([value, new.to(value)], dim=1)
             states = vlm.run(inputs).last_hidden_state
-            found += [s[first : first + max(1, len(ids))] for s, (_, _, ids) in zip(states, part, strict=True)]
+            # Copies: a view would hold the states of all tokens.
+            found.extend(
+                s[first : first + max(1, len(ids))].clone() for s, (_, _, ids) in zip(states, part, strict=True)
+            )
+
+        in_parts(range(len(flat)), vlm.apart, run)
         return torch.cat(found)
 
 
 def by_token(inputs: dict[str, Any]) -> list[str]:
     """Names of the inputs that have a value per token."""
     shape = inputs["input_ids"].shape
-    return [key for key, value in inputs.items() if isinstance(value, Tensor) and value.shape == shape]
+    return [key for key, value in inputs.items() if isinstance(value, Tensor) and value.shape[:2] == shape]
+
+
+def _likelihoods(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.float().log_softmax(-1).gather(1, targets[:, None].to(logits.device))
 
 
 def _joined(parts: Sequence[Tensor], width: int) -> Tensor:

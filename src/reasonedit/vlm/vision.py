@@ -26,6 +26,7 @@ class Seen:
             that shows all of it.
         placeholder: What stands for the image in a prompt, one image token per token of it.
         size: Number of tokens it takes in a prompt.
+        pixels: How many numbers the vision part got of it.
         view: The part of the image that a grid shows, where the image processor cuts something off.
         extras: What else the family needs of it.
     """
@@ -34,6 +35,7 @@ class Seen:
     layers: dict[str, Tensor]
     placeholder: str
     size: int
+    pixels: int = 0
     view: Box = WHOLE
     extras: dict[str, Any] = field(default_factory=dict)
 
