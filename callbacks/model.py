@@ -27,6 +27,6 @@ def vlm_for(pl_module: L.LightningModule, model: str | None) -> VLM:
             "give the callback model=… to say which one embeds images and questions."
         )
     vlm = load_vlm(model)
-    if not hasattr(vlm.model, "hf_device_map"):
+    if vlm.movable:
         vlm.model.to(pl_module.device)
     return vlm

@@ -38,10 +38,10 @@ class VLMModule(L.LightningModule):
         if max_new_tokens < 1:
             raise ReasonEditError(f"max_new_tokens must be 1 or more, not {max_new_tokens}.")
         self.vlm = model if isinstance(model, VLM) else load_vlm(model, dtype=dtype, **(model_kwargs or {}))
-        if hasattr(self.vlm.model, "hf_device_map"):  # it is where it belongs: Lightning must not move it
-            self.__dict__["model"] = self.vlm.model
-        else:
+        if self.vlm.movable:
             self.model = self.vlm.model  # registered, so that Lightning moves it to the device
+        else:
+            self.__dict__["model"] = self.vlm.model  # it is where it belongs
         self.max_new_tokens = max_new_tokens
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int = 0, dataloader_idx: int = 0) -> list[str]:

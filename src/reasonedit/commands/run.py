@@ -246,7 +246,7 @@ def module_and_stream(config: str) -> tuple[VLMModule, EditStream]:
         raise ReasonEditError(
             f"The config '{config}' must have a VLMModule as its model and an EditStream as its data."
         )
-    if torch.cuda.is_available() and not hasattr(module.model, "hf_device_map"):
+    if torch.cuda.is_available() and module.vlm.movable:
         module.to("cuda")
     return module, stream
 

@@ -97,9 +97,10 @@ class RationaleVQA(Pool):
         )
 
     def _image(self, path: str) -> Path:
-        """By its whole path below the images' folder, else by its last parts."""
+        """By its whole path below the images' folder, else by its last parts, also in the folders of COCO."""
         parts = PurePosixPath(path.replace("\\", "/")).parts
         ways = [self.images.joinpath(*parts[i:]) for i in range(len(parts)) if parts[i] != "/"]
+        ways += [self.images / folder / parts[-1] for folder in ("train2017", "val2017", "test2017")]
         return next((way for way in ways if way.is_file()), ways[0])
 
     @cached_property

@@ -74,9 +74,10 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ReasonEditError(f"The model '{model}' cannot be loaded: {reason}") from error
-    if place and "device_map" not in kwargs and torch.cuda.is_available():
-        loaded.to("cuda")  # type: ignore[arg-type]
-    return as_vlm(loaded, processor, model)
+    vlm = as_vlm(loaded, processor, model)
+    if place and "device_map" not in kwargs and vlm.movable and torch.cuda.is_available():
+        vlm.model.to("cuda")
+    return vlm
 
 
 def as_vlm(model: PreTrainedModel, processor: ProcessorMixin, name: str | None = None) -> VLM:

@@ -224,6 +224,11 @@ class VLM(ABC):
         return torch.device(places[0]) if places else torch.device("cpu")
 
     @property
+    def movable(self) -> bool:
+        """Whether the model may be moved to another device: not where a device map spread it out, nor quantised."""
+        return not hasattr(self.model, "hf_device_map") and not getattr(self.model, "is_quantized", False)
+
+    @property
     def fingerprint(self) -> dict[str, str]:
         """What must agree for stored keys to mean the same: architecture and a checksum of the first weights.
 
