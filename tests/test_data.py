@@ -85,13 +85,22 @@ BAD = [
     ('{"image": "pictures/0.png", "question": "What?"', r"not JSON"),
     ("[1, 2]", "not an object with columns but list"),
     ({"image": None}, "'image' is missing"),
+    ({"image": 3}, "'image' must be a path, or in a Parquet file bytes, not int"),
+    ({"image": "https://x.org/y.png"}, "'image' is an address"),
+    ({"image": "x[/b].png"}, r"There is no image file '.*x\[/b\]\.png'"),
+    ({"image": None, "answer": None}, "'image' and 'answer' are missing"),
     ({"image": "pictures/none.png"}, r"There is no image file '.*none\.png'"),
     ({"question": " "}, "'question' is missing or empty"),
     ({"question": 7}, "'question' must be text, not int"),
     ({"answer": None}, "'answer' is missing"),
     ({"answer": "a whale"}, "is not among the choices"),
     ({"reasoning": "..."}, "has no words"),
-    ({"reasoning": None}, "'reasoning' must be text or a list of sentences"),
+    ({"reasoning": None}, "'reasoning' is missing"),
+    ({"reasoning": {"a": 1}}, "'reasoning' must be text or a list of sentences"),
+    ({"reasoning": "It is \0."}, "NUL"),
+    ({"question": "What is \ud83d?"}, "broken character"),
+    ({"choices": ["kettle", "Kettle"]}, "The choice 'kettle' is there twice"),
+    ({"id": ["x"]}, "'id' must be text or a number"),
     ({"choices": ["kettle"]}, "at least two choices"),
     ({"choices": "kettle, boat"}, "'choices' must be a list"),
     ({"boxes": [[[0, 0, 2, 1]], None]}, "reaches outside the image"),
@@ -137,6 +146,16 @@ def test_files_that_are_no_data_set_are_refused(tmp_path):
     with pytest.raises(ReasonEditError, match="There is no data file"):
         EditStream(EditFile(str(tmp_path / "none.jsonl")))
     (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(ReasonEditError, match="is a folder: name the data file"):
+        EditStream(EditFile(str(tmp_path)))
+    (tmp_path / "lines.json").write_text("{}\n{}\n")
+    with pytest.raises(ReasonEditError, match=r"JSON Lines go into a file that ends in \.jsonl"):
+        EditStream(EditFile(str(tmp_path / "lines.json")))
+    (tmp_path / "x.json").write_text('{"data": [1]}')
+    with pytest.raises(ReasonEditError, match=r"must hold a list of rows, or an object of rows by their names\.$"):
+        EditStream(EditFile(str(tmp_path / "x.json")))
+    with pytest.raises(ReasonEditError, match="There is no folder of images"):
+        EditStream(EditFile(str(tmp_path / "x.json"), images=str(tmp_path / "none")))
     with pytest.raises(ReasonEditError, match=r"must end in \.jsonl, \.json, \.parquet"):
         EditStream(EditFile(str(tmp_path / "x.txt")))
     (tmp_path / "x.parquet").write_text("x")
@@ -148,7 +167,32 @@ def test_files_that_are_no_data_set_are_refused(tmp_path):
     with pytest.raises(ReasonEditError, match="no subset 'OKVQA'"):
         RationaleVQA("OKVQA", "x")
     with pytest.raises(ReasonEditError, match="There is no data set 'nobody/nothing'"):
-        EditStream(RationaleVQA("FVQA", "x", "nobody/nothing"))
+        EditStream(RationaleVQA("FVQA", str(tmp_path), "nobody/nothing"))
+
+
+def test_rows_of_published_data_that_cannot_be_used_are_left_out_loudly(tmp_path, caplog):
+    pool = pool_of("aokvqa", tmp_path)
+    path = tmp_path / "aokvqa_v1p0_val.json"
+    rows = json.loads(path.read_text())
+    rows[2]["rationales"] = []
+    rows[5]["choices"] = ["a", "a"]
+    path.write_text(json.dumps(rows))
+    assert len(pool.samples) == 6
+    assert pool.edits == 6
+    assert "2 of the 8 rows of" in caplog.text
+    assert "the first is row 3: 'rationales' is missing" in caplog.text
+    path.write_text(json.dumps([rows[2]]))
+    with pytest.raises(ReasonEditError, match=r"There is no sample in .* that can be used: row 1: 'rationales'"):
+        EditStream(AOKVQA(str(tmp_path), str(tmp_path)))
+
+
+def test_rows_that_ask_the_same_are_named(tmp_path, capsys):
+    path = datasets.own(tmp_path, 3)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[2] |= {"image": rows[0]["image"], "question": rows[0]["question"]}
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert main(["data", "check", str(path)]) == 0
+    assert "Rows 1, 3 ask the same of the same picture, with different answers." in capsys.readouterr().out
 
 
 # ---- the base pass

@@ -443,8 +443,24 @@ trainer:
     )
 
 
-def test_groups_without_their_tools_are_refused_before_anything_is_loaded(capsys):
-    assert main(["build-probes", "--config", "configs/demo.yaml", "--out", "x"]) == 1
-    assert "t_gen needs a language model: name one with --writer" in capsys.readouterr().err
-    assert main(["build-probes", "--config", "configs/demo.yaml", "--out", "x", "--groups", "i_gen"]) == 1
-    assert "i_gen needs a text-to-image pipeline: name one with --painter" in capsys.readouterr().err
+def test_what_cannot_be_built_is_refused_before_anything_is_loaded(tmp_path, capsys):
+    path = datasets.own(tmp_path, 2)
+    config = tmp_path / "own.yaml"
+    source = f"{{class_path: reasonedit.data.EditFile, init_args: {{path: {path}}}}}"
+    config.write_text(
+        f"data: {{class_path: reasonedit.EditStream, init_args: {{source: {source}}}}}\n"
+        "model: {class_path: reasonedit.VLMModule, init_args: {model: nowhere}}\n"
+    )
+
+    def said(*words, config=config):
+        assert main(["build-probes", "--config", str(config), "--out", str(tmp_path / "x"), *words]) == 1
+        assert not (tmp_path / "x").exists()
+        return capsys.readouterr().err
+
+    assert "t_gen needs a language model: name one with --writer" in said()
+    assert "i_gen needs a text-to-image pipeline: name one with --painter" in said("--groups", "i_gen")
+    assert "There is no model 'nowhere'" in said("--groups", "t_gen", "--writer", "openai:x")
+    assert "There is no config file 'nope.yaml'" in said(config="nope.yaml")
+    assert "EmbeddedWorld draws its own" in said(config="configs/demo.yaml")
+    config.write_text(config.read_text().replace("{path: ", "{pth: "))
+    assert "has a key 'pth' that nothing expects. Did you mean 'path'?" in said("--dry-run")

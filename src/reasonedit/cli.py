@@ -68,7 +68,9 @@ def _quieten() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch and FAISS each have threads: do not let them spin
-    warnings.filterwarnings("ignore", module=r"(lightning|torch|transformers|jsonargparse|faiss|importlib).*")
+    warnings.filterwarnings(
+        "ignore", module=r"(lightning|torch|transformers|jsonargparse|faiss|importlib|huggingface_hub|diffusers).*"
+    )
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for name in (
         "lightning.pytorch.utilities.rank_zero",

@@ -45,6 +45,7 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
     for sentence in sentences:
         if not any(c.isalnum() for c in sentence):
             raise ReasonEditError(f"The sentence '{sentence}' of the reasoning has no words: leave it out.")
+        _storable(sentence, "reasoning")
     return sentences
 
 
@@ -53,7 +54,24 @@ def _text(value: str, name: str) -> str:
         raise ReasonEditError(f"The {name} must be text, not {type(value).__name__}.")
     if not value.strip():
         raise ReasonEditError(f"The {name} is empty: write at least one word.")
-    return value.strip()
+    return _storable(value.strip(), name)
+
+
+def _storable(text: str, name: str) -> str:
+    """Text that a file can hold.
+
+    Raises:
+        ReasonEditError: It has half of a surrogate pair or a NUL in it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ReasonEditError(
+            f"The {name} has a broken character (number {error.start + 1}): write it anew."
+        ) from error
+    if "\0" in text:
+        raise ReasonEditError(f"The {name} has a NUL character (number {text.index(chr(0)) + 1}): take it out.")
+    return text
 
 
 def _choices(choices: Sequence[str] | None) -> list[str] | None:
@@ -62,6 +80,10 @@ def _choices(choices: Sequence[str] | None) -> list[str] | None:
     kept = [_text(c, "choice") for c in choices]
     if len(kept) < 2:
         raise ReasonEditError(f"A multiple-choice question needs at least two choices, not {len(kept)}.")
+    lower = [c.lower() for c in kept]
+    twice = next((c for c in kept if lower.count(c.lower()) > 1), None)
+    if twice is not None:
+        raise ReasonEditError(f"The choice '{twice}' is there twice: each must be another.")
     return kept
 
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from reasonedit.commands.run import module_and_stream, parts_of
 from reasonedit.data.built import GROUPS
+from reasonedit.data.pool import Pool
 from reasonedit.data.probes import (
     Budget,
     Builder,
@@ -40,6 +41,9 @@ def main(argv: Sequence[str]) -> int:
         0, or 1 where a set is not complete.
     """
     arguments = _arguments(argv)
+    if arguments.dry_run:
+        return _dry_run(arguments)
+    _pool(parts_of(arguments.config, "data")["data"])
     for group in arguments.groups:
         if group in _WRITES and arguments.writer is None:
             raise ReasonEditError(
@@ -49,12 +53,10 @@ def main(argv: Sequence[str]) -> int:
             raise ReasonEditError(
                 f"{group} needs a text-to-image pipeline: name one with --painter, or leave it out of --groups."
             )
-    if arguments.dry_run:
-        return _dry_run(arguments)
     with _console.status("loading the models"):
         module, stream = module_and_stream(arguments.config)
         vlm = module.vlm
-        writer = writer_of(arguments.writer) if arguments.writer else None
+        writer = writer_of(arguments.writer) if set(arguments.groups) & set(_WRITES) else None
         painter = Painter.from_pretrained(arguments.painter) if arguments.painter else None
     edits = stream.find_edits(vlm, max_new_tokens=module.max_new_tokens, progress=True)
     budget = Budget(arguments.limit)
@@ -74,8 +76,10 @@ def main(argv: Sequence[str]) -> int:
     except ReasonEditError as error:
         raise ReasonEditError(f"{error} What was built is kept in '{arguments.out}': run again to go on.") from error
     for report in reports:
-        _console.print(_said(report), soft_wrap=True, highlight=False)
-    _console.print(f"{budget.calls} calls of writer and painter. Probe sets are in {arguments.out}.", soft_wrap=True)
+        _console.print(_said(report), soft_wrap=True, highlight=False, markup=False)
+    _console.print(
+        f"{budget.calls} calls of writer and painter. Probe sets are in {arguments.out}.", soft_wrap=True, markup=False
+    )
     return 0 if all(r.complete for r in reports) else 1
 
 
@@ -117,7 +121,7 @@ def _builder(group: str, vlm: VLM, writer: Writer | None, painter: Painter | Non
 
 
 def _dry_run(arguments: argparse.Namespace) -> int:
-    edits = parts_of(arguments.config, "data")["data"].source.edits
+    edits = _pool(parts_of(arguments.config, "data")["data"]).edits
     probes = edits * arguments.per_edit * len(arguments.seed)
     total = 0
     for group in arguments.groups:
@@ -145,3 +149,12 @@ def _said(report: Report) -> str:
         listed = sorted(report.reasons.items(), key=lambda kv: -kv[1])
         text += f" (rejected on the way: {', '.join(f'{why} {n} x' for why, n in listed)})"
     return text + ("." if report.complete else "; the limit was reached: run again to go on.")
+
+
+def _pool(data: Any) -> Pool:
+    source = getattr(data, "source", None)
+    if not isinstance(source, Pool):
+        raise ReasonEditError(
+            f"build-probes makes probes for data sets of corrected samples; {type(source).__name__} draws its own."
+        )
+    return source

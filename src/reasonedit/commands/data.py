@@ -6,8 +6,10 @@ import argparse
 import difflib
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Column, Table
 
@@ -51,9 +53,12 @@ def _check(arguments: argparse.Namespace) -> int:
     bad: list[tuple[int, str]] = []
     good = 0
     rows = pool.read(images=True)
-    for number, found in track(rows, "reading", console=_stderr, transient=True):
+    asked: dict[tuple[Path | bytes, str], list[tuple[int, str]]] = {}
+    for number, found in track(rows, "reading", console=_stderr, transient=True, disable=not _stderr.is_terminal):
         if isinstance(found, Sample):
             good += 1
+            key = (found.image, found.question.strip().casefold())
+            asked.setdefault(key, []).append((number, found.answer.strip().casefold()))
         else:
             bad.append((number, found))
     if arguments.format == "own":
@@ -62,14 +67,23 @@ def _check(arguments: argparse.Namespace) -> int:
     if bad:
         table = Table("row", Column("why it cannot be used", overflow="fold"), box=None, padding=(0, 2, 0, 0))
         for number, why in bad:
-            table.add_row(str(number), why)
+            table.add_row(str(number), escape(why))
         _console.print(table)
     for name in sorted(set(columns) - set(COLUMNS)):
         near = difflib.get_close_matches(name, COLUMNS, n=1)
         hint = f": did you mean '{near[0]}'?" if near else "."
-        _console.print(f"The column '{name}' ({columns[name]} rows) is not used{hint}", soft_wrap=True)
-    _console.print(f"{pool.name}: {good + len(bad)} rows, {good} of them good, {len(bad)} bad.", soft_wrap=True)
+        _said(f"The column '{name}' ({columns[name]} rows) is not used{hint}")
+    for group in (mine for mine in asked.values() if len(mine) > 1):
+        numbers = ", ".join(str(number) for number, _ in group)
+        differ = len({answer for _, answer in group}) > 1
+        _said(f"Rows {numbers} ask the same of the same picture{', with different answers' if differ else ''}.")
+    empty = " There is nothing in it." if not good and not bad else ""
+    _said(f"{pool.name}: {good + len(bad)} rows, {good} of them good, {len(bad)} bad.{empty}")
     return 1 if bad or not good else 0
+
+
+def _said(text: str) -> None:
+    _console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _opened(arguments: argparse.Namespace) -> Pool:

@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         )
         _console.print(f"  kept: {sentence}  (seen at {where})", markup=False)
     count = len(editor.memory.edits)
-    _console.print(f"{given.codebook} holds {count} {'edit' if count == 1 else 'edits'}")
+    _console.print(f"{given.codebook} holds {count} {'edit' if count == 1 else 'edits'}", markup=False)
     return 0
 
 

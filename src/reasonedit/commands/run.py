@@ -50,12 +50,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--config", required=True, help="YAML file; the packaged ones can be named as configs/NAME.yaml"
     )
-    parser.add_argument("--out", type=Path, default=None, help="results folder (default: runs/ and the file's name)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="results folder, or one beside it where it exists (default: runs/ and the file's name)",
+    )
     arguments, rest = parser.parse_known_args(argv)
     run = run_config(arguments.config, arguments.out, rest)
     if run.table:
         _console.print(table_of(run.table))
-    _console.print(f"Everything was written to {run.folder}")
+    _console.print(f"Everything was written to {run.folder}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -284,6 +289,7 @@ def _explain(path: Path, message: str) -> str:
 def _known_keys() -> list[str]:
     import inspect
 
+    from reasonedit.data import AOKVQA, FVQA, EditFile, Pool, RationaleVQA
     from reasonedit.data.world.benchmark import EmbeddedWorld
     from reasonedit.design import Design, WritingConfig
     from reasonedit.embedding import EmbeddingConfig
@@ -291,7 +297,7 @@ def _known_keys() -> list[str]:
     from reasonedit.module import VLMModule
     from reasonedit.retrieval import RetrievalConfig
 
-    parts: list[Any] = [L.Trainer, VLMModule, EditStream, EmbeddedWorld]
+    parts: list[Any] = [L.Trainer, VLMModule, EditStream, EmbeddedWorld, Pool, EditFile, AOKVQA, FVQA, RationaleVQA]
     parts += [Design, EmbeddingConfig, EvidenceConfig, WritingConfig, RetrievalConfig]
     parts += [getattr(cb, name) for name in cb.__all__ if name != "beside"]
     keys = {key for part in parts for key in inspect.signature(part).parameters}

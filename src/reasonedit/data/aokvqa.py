@@ -10,7 +10,7 @@ from typing import Any
 from reasonedit.edits import split_reasoning
 from reasonedit.errors import ReasonEditError
 
-from .pool import Pool, Sample, chosen, text_of
+from .pool import Pool, Sample, chosen, folder_of_images, text_of
 from .rows import Row, read_rows
 
 
@@ -56,6 +56,7 @@ class AOKVQA(Pool):
 
     def rows(self) -> Iterator[Row]:
         """Its questions."""
+        folder_of_images(self.images)
         return read_rows(self.path)
 
     def sample(self, row: Row) -> Sample:

@@ -8,9 +8,10 @@ from typing import Any
 
 from reasonedit.errors import ReasonEditError
 
-from .pool import Pool, Sample, text_of
+from .pool import Pool, Sample, folder_of_images, text_of
 from .rows import Row, read_rows
 
+_NEEDED = ("image", "question", "answer", "reasoning")
 COLUMNS = ("id", "image", "question", "answer", "reasoning", "choices", "boxes")
 
 
@@ -34,6 +35,8 @@ class EditFile(Pool):
         **options: As for :class:`~reasonedit.data.pool.Pool`.
     """
 
+    strict = True
+
     def __init__(self, path: str, images: str | None = None, **options: Any) -> None:
         self.path = Path(path)
         self.images = Path(images) if images is not None else self.path.parent
@@ -46,11 +49,15 @@ class EditFile(Pool):
 
     def rows(self) -> Iterator[Row]:
         """Its rows."""
+        folder_of_images(self.images)
         return read_rows(self.path)
 
     def sample(self, row: Row) -> Sample:
         """As the columns say."""
         values = row.values
+        missing = [f"'{name}'" for name in _NEEDED if values.get(name) is None]
+        if missing:
+            raise ReasonEditError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.")
         reasoning = values.get("reasoning")
         if not isinstance(reasoning, (str, list)) or not all(isinstance(s, str) for s in reasoning):
             raise ReasonEditError("'reasoning' must be text or a list of sentences.")
@@ -61,6 +68,8 @@ class EditFile(Pool):
         if boxes is not None and not isinstance(boxes, list):
             raise ReasonEditError("'boxes' must be a list with the boxes of each sentence.")
         name = values.get("id")
+        if name is not None and not isinstance(name, (str, int)):
+            raise ReasonEditError(f"'id' must be text or a number, not {type(name).__name__}.")
         return Sample(
             str(row.number if name is None else name),
             self._image(values.get("image")),
@@ -76,9 +85,12 @@ class EditFile(Pool):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, bytes):
             return value
+        if isinstance(value, str) and value.startswith(("http://", "https://")):
+            raise ReasonEditError(f"'image' is an address, '{value}', which is not fetched: download it.")
         if isinstance(value, str) and value.strip():
             return self.images / value
-        raise ReasonEditError("'image' is missing: give a path, or bytes in a Parquet file.")
+        kind = "empty" if isinstance(value, str) else type(value).__name__
+        raise ReasonEditError(f"'image' must be a path, or in a Parquet file bytes, not {kind}.")
 
 
 def _lists(boxes: list[Any] | None) -> list[Any]:

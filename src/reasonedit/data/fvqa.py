@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .pool import Pool, Sample, text_of
+from .pool import Pool, Sample, folder_of_images, text_of
 from .rows import Row, read_rows
 
 _BRACKETS = re.compile(r"\[\[(.*?)\]\]")
@@ -34,6 +34,7 @@ class FVQA(Pool):
 
     def rows(self) -> Iterator[Row]:
         """Its questions."""
+        folder_of_images(self.images)
         return read_rows(self.path)
 
     def sample(self, row: Row) -> Sample:

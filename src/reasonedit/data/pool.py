@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -78,9 +78,15 @@ class Pool(ABC):
         locality: How many unrelated samples there are per edit, of each of the two kinds.
         encoder: The sentence encoder that finds similar questions.
 
+    Attributes:
+        strict: Whether a row that cannot be used stops a run, as it should where the file is the user's own; else such
+            rows are left out, and a warning says how many.
+
     Raises:
         ReasonEditError: An argument is out of range.
     """
+
+    strict: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -126,21 +132,31 @@ class Pool(ABC):
         Raises:
             ReasonEditError: There is none, or a row cannot be used; its number is named.
         """
-        samples = {}
+        samples, bad = {}, []
         for number, found in self.read():
-            if isinstance(found, str):
+            if isinstance(found, Sample):
+                samples[found.id] = found
+            elif self.strict:
                 raise ReasonEditError(
                     f"Row {number} of {self.name} cannot be used: {found} 'reasonedit data check' lists all such rows."
                 )
-            samples[found.id] = found
+            else:
+                bad.append((number, found))
         if not samples:
-            raise ReasonEditError(f"There is no sample in {self.name}.")
+            reason = f" that can be used: row {bad[0][0]}: {bad[0][1]}" if bad else "."
+            raise ReasonEditError(f"There is no sample in {self.name}{reason}")
+        if bad:
+            _log.warning(
+                "%d of the %d rows of %s cannot be used and are left out (the first is row %d: %s) "
+                "'reasonedit data check' lists them all.",
+                len(bad), len(bad) + len(samples), self.name, *bad[0],
+            )  # fmt: skip
         return samples
 
     @property
     def edits(self) -> int:
-        """How many edits are wanted."""
-        return self._wanted or len(self.samples)
+        """How many edits are wanted; no more than there are samples."""
+        return min(self._wanted or len(self.samples), len(self.samples))
 
     def read(self, *, images: bool = False) -> Iterator[tuple[int, Sample | str]]:
         """Each row's number, with its sample, or with the reason why it is none.
@@ -221,6 +237,17 @@ class Pool(ABC):
         theirs = encoder.encode([self.samples[name].question for name in unrelated])
         nearest = (ours @ theirs.T).topk(min(self.locality, len(unrelated)), dim=1).indices.tolist()
         return {e.id: [unrelated[i] for i in mine] for e, mine in zip(edits, nearest, strict=True)}
+
+
+def folder_of_images(path: Path) -> Path:
+    """The folder of a data set's images.
+
+    Raises:
+        ReasonEditError: There is none.
+    """
+    if not path.is_dir():
+        raise ReasonEditError(f"There is no folder of images '{path}': name the one that their paths start from.")
+    return path
 
 
 def text_of(row: Row, *names: str) -> str:

@@ -12,7 +12,7 @@ from reasonedit.edits import split_reasoning
 from reasonedit.errors import ReasonEditError, needed
 from reasonedit.metrics.functional import normalise
 
-from .pool import Pool, Sample, chosen, text_of
+from .pool import Pool, Sample, chosen, folder_of_images, text_of
 from .rows import Row, read_rows
 
 HUB_ID = "JJoy333/RationaleVQA"
@@ -59,6 +59,7 @@ class RationaleVQA(Pool):
 
     def rows(self) -> Iterator[Row]:
         """The samples."""
+        folder_of_images(self.images)
         datasets = needed("datasets", "data")
         paths = [p for p in self._files.under(self.subset) if PurePosixPath(p).suffix in _LOADERS]
         if not paths:
@@ -113,7 +114,7 @@ class RationaleVQA(Pool):
         for path in self._files.under(f"{self.subset}/r_gen"):
             if not PurePosixPath(path).name.startswith("cot"):
                 continue
-            for row in read_rows(self._files.local(path)):
+            for row in read_rows(self._files.local(path), named=True):
                 if row.problem:
                     raise ReasonEditError(
                         f"Row {row.number} of '{path}' in '{self.root}' cannot be used: {row.problem}."

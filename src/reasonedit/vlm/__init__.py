@@ -48,6 +48,8 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
 
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ReasonEditError(f"'{dtype}' is not a torch type: use auto, bfloat16, float16 or float32.")
+    if "device" in kwargs:
+        raise ReasonEditError("There is no argument 'device': use device_map, such as device_map='cuda'.")
     path: str | Path = model
     if model == EMBEDDED:
         from reasonedit.data.world.embedded import assembled
@@ -71,7 +73,7 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
     try:
         loaded = AutoModelForImageTextToText.from_pretrained(path, dtype=kind, **kwargs)
         processor = AutoProcessor.from_pretrained(path, **hub)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ReasonEditError(f"The model '{model}' cannot be loaded: {reason}") from error
     vlm = as_vlm(loaded, processor, model)
