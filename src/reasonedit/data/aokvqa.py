@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from reasonedit.edits import split_reasoning
 from reasonedit.errors import ReasonEditError
 
-from .pool import Pool, Sample, chosen, folder_of_images, text_of
-from .rows import Row, read_rows
+from .pool import FilePool, Sample, chosen, text_of
+from .rows import Row
 
 
-class AOKVQA(Pool):
+class AOKVQA(FilePool):
     """A-OKVQA: ``aokvqa_v1p0_{split}.json``, with images from a folder of COCO 2017.
 
     Args:
@@ -48,16 +47,6 @@ class AOKVQA(Pool):
         self.images = Path(coco) / f"{split}2017"
         self.multiple_choice, self.rationales = multiple_choice, rationales
         super().__init__(**options)
-
-    @property
-    def name(self) -> str:
-        """The file."""
-        return f"'{self.path}'"
-
-    def rows(self) -> Iterator[Row]:
-        """Its questions."""
-        folder_of_images(self.images)
-        return read_rows(self.path)
 
     def sample(self, row: Row) -> Sample:
         """One question."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import ReasonEditError
 
-from .pool import Pool, Sample, folder_of_images, text_of
-from .rows import Row, read_rows
+from .pool import FilePool, Sample, text_of
+from .rows import Row
 
 _NEEDED = ("image", "question", "answer", "reasoning")
 COLUMNS = ("id", "image", "question", "answer", "reasoning", "choices", "boxes")
 
 
-class EditFile(Pool):
+class EditFile(FilePool):
     """Corrections of one's own.
 
     ============= ====================================================================================================
@@ -41,16 +40,6 @@ class EditFile(Pool):
         self.path = Path(path)
         self.images = Path(images) if images is not None else self.path.parent
         super().__init__(**options)
-
-    @property
-    def name(self) -> str:
-        """The file."""
-        return f"'{self.path}'"
-
-    def rows(self) -> Iterator[Row]:
-        """Its rows."""
-        folder_of_images(self.images)
-        return read_rows(self.path)
 
     def sample(self, row: Row) -> Sample:
         """As the columns say."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .pool import Pool, Sample, folder_of_images, text_of
-from .rows import Row, read_rows
+from .pool import FilePool, Sample, text_of
+from .rows import Row
 
 _BRACKETS = re.compile(r"\[\[(.*?)\]\]")
 
 
-class FVQA(Pool):
+class FVQA(FilePool):
     """FVQA: ``all_qs_dict_release.json``, with its folder of images. The reasoning is the supporting fact.
 
     Args:
@@ -26,16 +25,6 @@ class FVQA(Pool):
         self.path = Path(root) / "all_qs_dict_release.json"
         self.images = Path(images) if images is not None else Path(root) / "images"
         super().__init__(**options)
-
-    @property
-    def name(self) -> str:
-        """The file."""
-        return f"'{self.path}'"
-
-    def rows(self) -> Iterator[Row]:
-        """Its questions."""
-        folder_of_images(self.images)
-        return read_rows(self.path)
 
     def sample(self, row: Row) -> Sample:
         """One question."""

@@ -17,7 +17,7 @@ from reasonedit.edits import Box, Edit, Query, Region
 from reasonedit.errors import ReasonEditError
 
 from .built import built_probes
-from .rows import Row
+from .rows import Row, read_rows
 from .source import Probe
 
 _log = logging.getLogger(__name__)
@@ -237,6 +237,28 @@ class Pool(ABC):
         theirs = encoder.encode([self.samples[name].question for name in unrelated])
         nearest = (ours @ theirs.T).topk(min(self.locality, len(unrelated)), dim=1).indices.tolist()
         return {e.id: [unrelated[i] for i in mine] for e, mine in zip(edits, nearest, strict=True)}
+
+
+class FilePool(Pool):
+    """A pool in one file, with a folder of images beside it.
+
+    Attributes:
+        path: The file.
+        images: The folder that the images' paths start from.
+    """
+
+    path: Path
+    images: Path
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return f"'{self.path}'"
+
+    def rows(self) -> Iterator[Row]:
+        """Its rows."""
+        folder_of_images(self.images)
+        return read_rows(self.path)
 
 
 def folder_of_images(path: Path) -> Path:
