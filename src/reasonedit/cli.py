@@ -77,6 +77,7 @@ def _quieten() -> None:
         "lightning.pytorch",
         "lightning.fabric",
         "sentence_transformers",
+        "huggingface_hub",  # it says each time that it tries again
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
