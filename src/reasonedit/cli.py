@@ -64,6 +64,7 @@ def _quieten() -> None:
     import warnings
 
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it says each time that it tries again
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -77,7 +78,6 @@ def _quieten() -> None:
         "lightning.pytorch",
         "lightning.fabric",
         "sentence_transformers",
-        "huggingface_hub",  # it says each time that it tries again
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
