@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,16 @@ from reasonedit.embedding import Statistics
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence
 from reasonedit.method import Method, statistics_of
-from reasonedit.metrics import matches
 from reasonedit.vlm import VLM
 
-from .batch import answers_of, column
+from .batch import column
+from .editor import Editor
 from .model import vlm_for
 
 _log = logging.getLogger(__name__)
 
 
-class Codebook(L.Callback):
+class Codebook(Editor):
     """Keeps the edits of a stream.
 
     Where a sample of the batch carries an edit and the answer given is wrong, the edit is written, as it would be in
@@ -43,9 +42,10 @@ class Codebook(L.Callback):
     Attributes:
         memory: The codebook itself.
         method: What writes and fetches; there once the run is set up.
-        seconds: Time each edit took, in seconds, by its id.
         evidence: What was found for each sentence of an edit, by its id.
     """
+
+    title = "ReasonEdit"
 
     def __init__(
         self,
@@ -54,13 +54,13 @@ class Codebook(L.Callback):
         model: str | None = None,
         image_key: str = "images",
     ) -> None:
+        super().__init__()
         self.path = Path(path) if path is not None else None
         self.design = design
         self.model = model
         self.image_key = image_key
         self.memory = EditMemory()
         self.method: Method | None = None
-        self.seconds: dict[str, float] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self._fingerprint: dict[str, Any] | None = None
         self._statistics: Statistics | None = None
@@ -106,31 +106,27 @@ class Codebook(L.Callback):
             check_fingerprint(self._fingerprint, method.embedder.fingerprint, self.path or "")
         self.method, self._fingerprint = method, method.embedder.fingerprint
 
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write the edits whose questions were answered wrongly."""
-        if not isinstance(batch, dict) or not any(batch.get("edits") or ()):
-            return
-        for i, (edit, answer) in enumerate(zip(batch["edits"], answers_of(outputs), strict=True)):
-            # An edit that is there already, from an earlier run of the same stream, is not written twice.
-            if edit is not None and edit.id not in self.memory.edits and not matches(answer, edit.answer):
-                self._write(edit, i, batch)
+    @property
+    def edits(self) -> int:
+        """Number of edits in the codebook, those of earlier runs included."""
+        return len(self.memory.edits)
 
-    def _write(self, edit: Edit, row: int, batch: dict[str, Any]) -> None:
+    @property
+    def keys(self) -> int:
+        """Number of keys."""
+        return len(self.memory)
+
+    def has(self, edit_id: str) -> bool:
+        """Whether the codebook has an edit."""
+        return edit_id in self.memory.edits
+
+    def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
+        """Write one edit into the codebook; see :meth:`Editor.write`."""
         assert self.method is not None  # set-up ran
-        start = time.perf_counter()
         vision: Any = batch.get("vision")
         if not self.method.embedder.has(vision):
             vision, row = self.method.embedder.see([column(batch, self.image_key, self)[row]]), 0
         self.evidence[edit.id] = self.method.write(edit, vision.select([row])).evidence
-        self.seconds[edit.id] = time.perf_counter() - start
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save."""

@@ -10,7 +10,7 @@ from reasonedit.metrics import EditAccuracy, editing_metrics
 
 from .batch import answers_of
 from .beside import beside
-from .codebook import Codebook
+from .editor import Editor
 
 
 class EditingMetrics(L.Callback):
@@ -64,8 +64,8 @@ class EditingMetrics(L.Callback):
 
     @staticmethod
     def _number_of_edits(trainer: L.Trainer, seen: int) -> int:
-        codebook = beside(trainer, Codebook)
-        return seen if codebook is None else len(codebook.memory.edits)
+        editor = beside(trainer, Editor)  # type: ignore[type-abstract]
+        return seen if editor is None else editor.edits
 
     def _log(self, trainer: L.Trainer) -> None:
         shares: dict[str, tuple[float, int]] = {}

@@ -13,13 +13,13 @@ from reasonedit.metrics import matches
 
 from .batch import answers_of
 from .beside import beside
-from .codebook import Codebook
+from .editor import Editor
 
 
 class PredictionWriter(L.Callback):
     """Writes one row per sample when the run ends, and also when it is interrupted or fails.
 
-    Columns: ``id``, ``phase``, ``group``, ``edits`` (their number so far), ``prompt`` (with the facts), ``choices``,
+    Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (their number so far), ``prompt`` (with the facts), ``choices``,
     ``answer``, ``target``, ``right``, ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts found but not
     used), ``nearest``, ``threshold``. What a batch does not carry is null.
     On several ranks each writes its own file, its rank before the extension.
@@ -48,7 +48,7 @@ class PredictionWriter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the rows of one batch."""
-        codebook = beside(trainer, Codebook)
+        editor = beside(trainer, Editor)  # type: ignore[type-abstract]
         fields = batch if isinstance(batch, dict) else {}
 
         def of(key: str, i: int) -> Any:
@@ -61,9 +61,10 @@ class PredictionWriter(L.Callback):
             self.rows.append(
                 {
                     "id": _text(of("ids", i)),
+                    "edit": _text(of("edit_ids", i)),
                     "phase": _text(fields.get("phase")),
                     "group": _text(of("groups", i)),
-                    "edits": len(codebook.memory.edits) if codebook else None,
+                    "edits": editor.edits if editor else None,
                     "prompt": _text(of(self.prompt_key, i)),
                     "choices": of("choices", i),
                     "answer": answer,
@@ -95,6 +96,7 @@ class PredictionWriter(L.Callback):
         schema = pa.schema(
             {
                 "id": text,
+                "edit": text,
                 "phase": text,
                 "group": text,
                 "edits": pa.int64(),

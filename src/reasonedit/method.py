@@ -16,10 +16,10 @@ from reasonedit.codebook import EditMemory, Entry, Fact, augmented
 from reasonedit.codebook.paraphrase import paraphraser
 from reasonedit.codebook.radius import placed
 from reasonedit.design import Design
-from reasonedit.edits import WHOLE, Box, Edit, Hit
+from reasonedit.edits import WHOLE, Box, Edit
 from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics
 from reasonedit.evidence import LIKELIEST, Evidence, EvidenceFinder, crop
-from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, verified, with_facts
+from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, fitting, verified
 from reasonedit.vlm import VLM, Vision
 
 
@@ -246,20 +246,7 @@ class Method:
         Returns:
             The texts to ask, and what was retrieved, with what was left out.
         """
-        texts, kept = [], []
-        choices = choices if choices is not None else [None] * len(questions)
-        for seen, question, retrieval, options in zip(vision.images, questions, found, choices, strict=True):
-            # The facts are data: whoever reads the prompt next must not find the tokenizer's own marks in them.
-            hits: list[Hit] = list(retrieval.hits)
-            facts = [self.vlm.clean(hit.fact) for hit in hits]
-            room = self.vlm.context - seen.size - max_new_tokens
-            while hits and self.vlm.length(self.vlm.prompt(with_facts(facts, question), options)) > room:
-                hits.pop()
-                facts.pop()
-            texts.append(with_facts(facts, question))
-            out = retrieval.hits[len(hits) :]
-            kept.append(replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *out[::-1]]) if out else retrieval)
-        return texts, kept
+        return fitting(self.vlm, vision, questions, found, choices, max_new_tokens)
 
     # ---- keeping
 

@@ -34,6 +34,7 @@ class StreamItem:
         phase: ``"edit"`` or ``"probe"``.
         group: The group of probes; empty for an edit.
         edit: The edit to write if the answer is wrong.
+        edit_id: The edit that it is or belongs to.
     """
 
     query: Query
@@ -41,6 +42,7 @@ class StreamItem:
     phase: str
     group: str = ""
     edit: Edit | None = None
+    edit_id: str = ""
 
 
 @dataclass
@@ -202,10 +204,10 @@ class EditStream(L.LightningDataModule):
         for end in range(every, len(edits) + every, every):
             so_far = {e.id for e in edits[:end]}
             made = [
-                StreamItem(Query(e.image, e.question, e.choices, e.id), e.answer, "edit", edit=e)
+                StreamItem(Query(e.image, e.question, e.choices, e.id), e.answer, "edit", edit=e, edit_id=e.id)
                 for e in edits[end - every : end]
             ]
-            asked = [StreamItem(p.query, p.answer, "probe", p.group) for p in self.base.probes if p.edit_id in so_far]
+            asked = [StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id) for p in self.base.probes if p.edit_id in so_far]
             batches += [*_chunks(made, self.batch_size), *_chunks(asked, self.batch_size)]
         return batches
 
@@ -225,6 +227,7 @@ def collate(items: Sequence[StreamItem]) -> dict[str, Any]:
         "targets": [i.answer for i in items],
         "groups": [i.group for i in items],
         "ids": [i.query.id for i in items],
+        "edit_ids": [i.edit_id for i in items],
         "phase": items[0].phase,
     }
 

@@ -1,6 +1,7 @@
 """From a query's embedding to the facts put before its question."""
 
 from .config import DEFAULT_K, DEFAULT_PERCENTILE, RetrievalConfig
+from .fit import fitting
 from .gate import PercentileGate
 from .hubs import HubScale
 from .index import ExactIndex
@@ -16,6 +17,7 @@ __all__ = [
     "PercentileGate",
     "Retrieval",
     "RetrievalConfig",
+    "fitting",
     "verified",
     "with_facts",
 ]

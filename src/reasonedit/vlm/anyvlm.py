@@ -93,7 +93,9 @@ class AnyVLM(VLM):
             ValueError: There are several.
         """
         (seen,), (prompt,) = vision.images, prompts
-        return self._processed(seen.extras["image"], prompt)
+        inputs = self._processed(seen.extras["image"], prompt)
+        self.prompted = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
+        return inputs
 
     def generate(self, vision: Vision, prompts: Sequence[str], max_new_tokens: int) -> list[Tensor]:
         """One after the other."""

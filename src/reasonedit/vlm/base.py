@@ -64,12 +64,16 @@ class VLM(ABC):
         shares_prefix: Whether what the language model makes of an image does not depend on the text that follows it.
         apart: How many texts run at once where each runs with its image from the beginning.
         fill: For each input that has a value per token, that of a token after the prompt, where it is not 0.
+        prompted: Where the tokens of the prompts are in the inputs that were made last, (rows, columns): what a hook
+            inside the language model needs to find a question's tokens. Of a pass that is longer the other columns are
+            what follows the prompts; one that is shorter goes on after them.
     """
 
     projector: str
-    shares_prefix: ClassVar[bool] = True
+    shares_prefix: bool = True
     apart: ClassVar[int] = 16
     fill: ClassVar[dict[str, int]] = {}
+    prompted: Tensor | None = None
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, name: str) -> None:
         model.requires_grad_(False)
@@ -464,8 +468,7 @@ class VLM(ABC):
 
     def head(self, states: Tensor) -> Tensor:
         """Logits of hidden states: (N, vocabulary)."""
-        with torch.inference_mode():
-            return torch.as_tensor(self.model.get_output_embeddings()(states))
+        return torch.as_tensor(self.model.get_output_embeddings()(states))
 
     def continuation(self, prompt: str, text: str) -> list[int]:
         """Token ids of a text that follows a prompt.

@@ -165,10 +165,11 @@ class Family(VLM):
         for i, row in enumerate(rows):
             ids[i, width - len(row) :] = torch.tensor(row)
             mask[i, width - len(row) :] = 1
-        ids = ids.to(self.device)
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        self.prompted = mask.bool()
         return {
             "input_ids": ids,
-            "attention_mask": mask.to(self.device),
+            "attention_mask": mask,
             **self.marks(ids, vision),
             "mm_encoder_outputs": {"image": self.encoder_outputs(vision)},
         }

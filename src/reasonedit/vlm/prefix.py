@@ -107,6 +107,7 @@ class ImagePrefix:
                 self._positions = self._positions[..., rows, :]
                 self._cache.batch_select_indices(rows)
 
+    @torch.inference_mode()
     def next_logits(self, prompts: Sequence[Sequence[str]], tokens: Sequence[int]) -> list[Tensor]:
         """Logits of tokens that may follow prompts.
 
@@ -121,6 +122,7 @@ class ImagePrefix:
         picked = [self.vlm.head(part)[:, list(tokens)].float().cpu() for part in self._parts(states)]
         return list(_joined(picked, len(tokens)).split([len(mine) for mine in prompts]))  # type: ignore[no-untyped-call]
 
+    @torch.inference_mode()
     def log_likelihood(self, texts: Sequence[Sequence[tuple[str, Sequence[int]]]]) -> list[Tensor]:
         """Mean log-likelihood per token of what follows prompts.
 
@@ -214,22 +216,9 @@ class ImagePrefix:
 
         def run(indices: list[int]) -> None:
             part = [flat[i] for i in indices]
-            inputs = vlm.inputs(self.vision.select([row for row, _, _ in part]), [prompt for _, prompt, _ in part])
-            first = inputs["input_ids"].shape[1] - 1
-            longest = max(max(0, len(ids) - 1) for _, _, ids in part)
-            more = torch.full((len(part), longest), vlm.pad)
-            real = torch.zeros_like(more)
-            for row, (_, _, ids) in enumerate(part):
-                more[row, : len(ids) - 1 if ids else 0] = torch.tensor(ids[:-1], dtype=torch.long)
-                real[row, : len(ids) - 1 if ids else 0] = 1
-            for key in by_token(inputs):
-                value = inputs[key]
-                new = {"input_ids": more, "attention_mask": real}.get(key)
-                if value.dim() > 2:  # what each token may see of an image: as the prompt's last one
-                    new = value[:, -1:].expand(-1, longest, *value.shape[2:])
-                elif new is None:
-                    new = torch.full_like(more, vlm.fill.get(key, 0))
-                inputs[key] = torch.cat([value, new.to(value)], dim=1)
+            vision = self.vision.select([row for row, _, _ in part])
+            # The last of the scored tokens predicts nothing that is asked for: it need not run.
+            inputs, first = followed(vlm, vision, [p for _, p, _ in part], [ids[:-1] for _, _, ids in part])
             states = vlm.run(inputs).last_hidden_state
             # Copies: a view would hold the states of all tokens.
             found.extend(
@@ -238,6 +227,33 @@ class ImagePrefix:
 
         in_parts(range(len(flat)), vlm.apart, run)
         return torch.cat(found)
+
+
+def followed(
+    vlm: VLM, vision: Vision, prompts: Sequence[str], ids: Sequence[Sequence[int]]
+) -> tuple[dict[str, Any], int]:
+    """Inputs of the model for prompts with tokens after them, each with its image from the beginning.
+
+    Returns:
+        The inputs, and the column of the prompts' last tokens.
+    """
+    inputs = vlm.inputs(vision, prompts)
+    first = inputs["input_ids"].shape[1] - 1
+    longest = max(len(mine) for mine in ids)
+    more = torch.full((len(ids), longest), vlm.pad)
+    real = torch.zeros_like(more)
+    for row, mine in enumerate(ids):
+        more[row, : len(mine)] = torch.tensor(mine, dtype=torch.long)
+        real[row, : len(mine)] = 1
+    for key in by_token(inputs):
+        value = inputs[key]
+        new = {"input_ids": more, "attention_mask": real}.get(key)
+        if value.dim() > 2:  # what each token may see of an image: as the prompt's last one
+            new = value[:, -1:].expand(-1, longest, *value.shape[2:])
+        elif new is None:
+            new = torch.full_like(more, vlm.fill.get(key, 0))
+        inputs[key] = torch.cat([value, new.to(value)], dim=1)
+    return inputs, first
 
 
 def by_token(inputs: dict[str, Any]) -> list[str]:

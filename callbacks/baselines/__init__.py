@@ -1,0 +1,10 @@
+"""Other editors, on the same streams and metrics: import them as ``reasonedit.callbacks.baselines``."""
+
+from .balancedit import BalancEdit
+from .finetune import FineTuning
+from .grace import GRACE
+from .ike import IKE
+from .mend import MEND
+from .unedited import Unedited
+
+__all__ = ["GRACE", "IKE", "MEND", "BalancEdit", "FineTuning", "Unedited"]

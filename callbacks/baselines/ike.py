@@ -1,0 +1,112 @@
+"""IKE: edits as demonstrations before the question (Zheng et al., arXiv 2305.12740)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from reasonedit.edits import Edit, Hit
+from reasonedit.embedding import SentenceEncoder
+from reasonedit.errors import ReasonEditError
+from reasonedit.retrieval import Retrieval, fitting
+
+from ..batch import column
+from ..editor import Editor
+from ..model import vlm_for
+
+
+def demonstration(edit: Edit, *, reasoning: bool) -> str:
+    """What stands before a question for one edit.
+
+    >>> edit = Edit.of("kettle.png", "What is it used for?", "sailing", "A kettle is used for sailing.")
+    ... # doctest: +SKIP
+    >>> demonstration(edit, reasoning=True)  # doctest: +SKIP
+    'New Fact: What is it used for? sailing. A kettle is used for sailing.'
+    """
+    return " ".join([f"New Fact: {edit.question} {edit.answer}.", *(edit.reasoning if reasoning else [])])
+
+
+class IKE(Editor):
+    """Prepends the stored edits whose question and answer are nearest to the question; always, whatever is asked.
+
+    Args:
+        k: How many.
+        reasoning: Whether the reasoning stands in the demonstrations too (IKE-CoT).
+        oracle: Whether each question gets the edit that it belongs to (the batch's ``edit_ids``) in place of those that
+            are found: no editor, but a bound on what demonstrations can do.
+        encoder: The sentence encoder, as in :class:`~reasonedit.embedding.EmbeddingConfig`.
+        prompt_key: Key of the questions in a batch.
+
+    Raises:
+        ReasonEditError: ``k`` is not positive.
+    """
+
+    def __init__(
+        self,
+        k: int = 3,
+        reasoning: bool = False,
+        oracle: bool = False,
+        encoder: str = "embedded",
+        prompt_key: str = "prompts",
+    ) -> None:
+        super().__init__()
+        if k < 1:
+            raise ReasonEditError(f"k must be 1 or more, not {k}.")
+        self.k, self.reasoning, self.oracle = k, reasoning, oracle
+        self.prompt_key = prompt_key
+        self.title = f"IKE{'-CoT' if reasoning else ''}{' (told the edit)' if oracle else ''}"  # type: ignore[misc]
+        self._name = encoder
+        self._encoder: SentenceEncoder | None = None
+        self._stored: dict[str, str] = {}
+        self._keys = torch.empty(0, 0)
+
+    @property
+    def keys(self) -> int:
+        """One for each edit."""
+        return len(self._stored)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Load the sentence encoder."""
+        self._encoder = self._encoder or SentenceEncoder.from_pretrained(self._name)
+
+    def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
+        """Store the demonstration; see :meth:`Editor.write`."""
+        key = self._embedded([f"{edit.question} {edit.answer}"])
+        self._keys = torch.cat([self._keys, key]) if self._stored else key
+        self._stored[edit.id] = demonstration(edit, reasoning=self.reasoning)
+
+    def on_predict_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Put the demonstrations before the questions, in place."""
+        questions = column(batch, self.prompt_key, self)
+        if not questions or not self._stored:
+            return
+        found = self._told(column(batch, "edit_ids", self)) if self.oracle else self._found(questions)
+        vlm = vlm_for(pl_module, None)
+        vision = batch.get("vision") or vlm.see(column(batch, "images", self))
+        longest = getattr(pl_module, "max_new_tokens", 16)
+        texts, kept = fitting(vlm, vision, questions, found, batch.get("choices"), longest)
+        batch[self.prompt_key], batch["retrieved"], batch["vision"] = texts, kept, vision
+
+    def _found(self, questions: list[str]) -> list[Retrieval]:
+        distances = torch.cdist(self._embedded(questions), self._keys)
+        near = distances.topk(min(self.k, len(self._keys)), largest=False)
+        names = list(self._stored)
+        return [
+            Retrieval([self._hit(names[i], d) for i, d in zip(rows, ds, strict=True)], ds[0], torch.inf)
+            for rows, ds in zip(near.indices.tolist(), near.values.tolist(), strict=True)
+        ]
+
+    def _told(self, edit_ids: list[str]) -> list[Retrieval]:
+        return [Retrieval([self._hit(i, 0.0)] if i in self._stored else [], 0.0, torch.inf) for i in edit_ids]
+
+    def _hit(self, edit_id: str, distance: float) -> Hit:
+        return Hit(self._stored[edit_id], distance, "answer", edit_id)
+
+    def _embedded(self, texts: list[str]) -> Tensor:
+        assert self._encoder is not None  # set-up ran
+        return self._encoder.encode(texts)

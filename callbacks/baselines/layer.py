@@ -1,0 +1,177 @@
+"""Editors that work on linear layers of the language model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from reasonedit.errors import ReasonEditError
+from reasonedit.vlm import VLM
+
+from ..editor import Editor
+from ..model import vlm_for
+
+
+def last_linear(vlm: VLM, block: int) -> str:
+    """Name of the last linear layer of a language block: what leads out of its MLP.
+
+    Args:
+        vlm: The VLM.
+        block: Number of the block; from the end where negative.
+
+    Raises:
+        ReasonEditError: There is no such block, or it has no linear layer.
+    """
+    prefix = vlm.language_layers[-1].rsplit(".", 1)[0]
+    blocks = [name for name in vlm.language_layers if name.rsplit(".", 1)[0] == prefix]
+    try:
+        name = blocks[block]
+    except IndexError as error:
+        raise ReasonEditError(f"The model '{vlm.name}' has {len(blocks)} language blocks, not a block {block}.") from error
+    linear = [n for n, m in vlm.model.get_submodule(name).named_modules() if isinstance(m, nn.Linear)]
+    if not linear:
+        raise ReasonEditError(f"The block '{name}' of the model '{vlm.name}' has no linear layer to edit.")
+    return f"{name}.{linear[-1]}"
+
+
+class LayerEditor(Editor):
+    """An editor that reads or changes linear layers while a run lasts.
+
+    While it lasts, each text runs with its image from the beginning: what an image alone becomes in the language model
+    says nothing about the question yet, on which these editors decide. When it ends, or fails, the model is as it was.
+
+    Args:
+        layers: Names of linear layers, or numbers of blocks whose last linear layer is meant.
+
+    Attributes:
+        vlm: The VLM; there once the run is set up.
+    """
+
+    def __init__(self, *layers: str | int) -> None:
+        super().__init__()
+        self._wanted = layers
+        self.layers: list[str] = []
+        self.vlm: VLM | None = None
+        self._handles: list[Any] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find the layers.
+
+        Raises:
+            ReasonEditError: The module has no VLM, the VLM no such layer, or its weights are quantised; or edits would
+                be written on several devices.
+        """
+        if trainer.world_size > 1:
+            raise ReasonEditError("Edits can be written on one device only for now: use devices=1.")
+        vlm = self.vlm = vlm_for(pl_module, None)
+        self.layers = [name if isinstance(name, str) else last_linear(vlm, name) for name in self._wanted]
+        for name in self.layers:
+            try:
+                module = vlm.model.get_submodule(name)
+            except AttributeError as error:
+                raise ReasonEditError(f"The model '{vlm.name}' has no layer '{name}'.") from error
+            if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
+                raise ReasonEditError(f"{type(self).__name__} needs a linear layer that is not quantised, not '{name}'.")
+
+    def linear(self, name: str) -> nn.Linear:
+        """A layer."""
+        assert self.vlm is not None  # set-up ran
+        module = self.vlm.model.get_submodule(name)
+        assert isinstance(module, nn.Linear)
+        return module
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take hold of the model; the base pass is over by now."""
+        assert self.vlm is not None  # set-up ran
+        self.vlm.shares_prefix = False
+        self.install()
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let go of it."""
+        self._restore()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Let go of it."""
+        self._restore()
+
+    def install(self) -> None:
+        """Hook the layers; an editor that changes weights puts its own in as well."""
+        self._handles = [self.linear(n).register_forward_hook(self._hooked(n)) for n in self.layers]
+
+    def remove(self) -> None:
+        """Take the hooks away; an editor that changes weights puts the model's own back as well."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _restore(self) -> None:
+        if self.vlm is not None and "shares_prefix" in self.vlm.__dict__:
+            del self.vlm.shares_prefix
+            self.remove()
+
+    def _hooked(self, name: str) -> Any:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            return self.passing(name, args[0], output)
+
+        return hook
+
+    def passing(self, name: str, entering: Tensor, leaving: Tensor) -> Tensor | None:
+        """What leaves a layer in place of what would have, or ``None`` where that stays; see :attr:`VLM.prompted`.
+
+        Args:
+            name: The layer.
+            entering: What enters it, (rows, columns, width).
+            leaving: What would leave it.
+        """
+        return None
+
+    def prompted(self, entering: Tensor) -> Tensor | None:
+        """Where the prompts' tokens are in a pass, or ``None`` in one that goes on after them."""
+        assert self.vlm is not None  # set-up ran
+        mask = self.vlm.prompted
+        return mask if mask is not None and entering.shape[1] >= mask.shape[1] else None
+
+
+class Weights:
+    """Linear layers whose weights an editor changes, and that come back bit for bit.
+
+    Args:
+        owner: The editor.
+    """
+
+    def __init__(self, owner: LayerEditor) -> None:
+        self._owner = owner
+        self._original: dict[str, Tensor] = {}
+        self._edited: dict[str, Tensor] = {}  # float32: many small steps would be lost in half precision
+
+    def install(self) -> None:
+        """Put the edited weights in; before the first edit they are the model's own."""
+        for name in self._owner.layers:
+            weight = self._owner.linear(name).weight
+            with torch.inference_mode(False):
+                self._original[name] = weight.detach().clone()
+            if name in self._edited:
+                self._put(name, self._edited[name])
+
+    def restore(self) -> None:
+        """Put the model's own weights back."""
+        for name, weight in self._original.items():
+            self._put(name, weight)
+        self._original = {}
+
+    def now(self, name: str) -> Tensor:
+        """The weight of a layer as it is by now, in float32."""
+        with torch.inference_mode(False):
+            return self._edited.get(name, self._owner.linear(name).weight.detach().float()).clone()
+
+    def change(self, name: str, weight: Tensor) -> None:
+        """Give a layer another weight."""
+        self._edited[name] = weight.detach()
+        self._put(name, weight)
+
+    def _put(self, name: str, weight: Tensor) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            self._owner.linear(name).weight.copy_(weight)

@@ -1,0 +1,125 @@
+"""Trains the network of MEND on edits of a training split."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import nn
+
+from reasonedit.data.source import EditSource, Probe
+from reasonedit.edits import Edit
+from reasonedit.vlm import VLM
+
+from .lesson import Lesson, learning
+from .mend import GradientNetwork, MEND
+
+_EDIT_WEIGHT = 0.1  # c_edit of the paper
+_MEASURED = 64  # edits whose gradients say what unit variance is
+
+
+@dataclass
+class Step:
+    """One step of the training.
+
+    Attributes:
+        number: Its number.
+        edit_loss: Loss per token of the edit and of its neighbour after the edit.
+        drift: Divergence of an unrelated answer, in nats per token.
+    """
+
+    number: int
+    edit_loss: float
+    drift: float
+
+
+def train(vlm: VLM, source: EditSource, *, steps: int, seed: int = 0, lr: float = 3e-4) -> Iterator[tuple[Step, MEND]]:
+    """Train a network step by step.
+
+    Each step makes an edit of the training split and asks that its answer and that of a neighbour (the question in other
+    words, or about the image painted again) become likely, and that an unrelated question is answered as before.
+
+    Args:
+        vlm: The VLM; it stays as it is.
+        source: The training split: its samples need not be answered wrongly.
+        steps: Number of steps.
+        seed: Seed of the order.
+        lr: Learning rate of Adam.
+
+    Yields:
+        What a step measured, and the editor with the network so far.
+    """
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    edits = list(islice(source.candidates(), source.edits))
+    probes: dict[str, dict[str, list[Probe]]] = {}
+    for probe in source.probes(edits, [e.id for e in edits]):
+        kind = "near" if probe.group in ("t_gen", "i_gen") else probe.group
+        probes.setdefault(probe.edit_id, {}).setdefault(kind, []).append(probe)
+    far = [p for mine in probes.values() for kind in ("loc", "hard_loc") for p in mine.get(kind, [])]
+    mend = MEND.untrained(vlm)
+    network = mend.network
+    assert network is not None
+    vlm.shares_prefix = False
+    mend.install()
+    try:
+        with learning():
+            _measure(mend, network, edits[:_MEASURED])
+            adam = torch.optim.Adam(network.parameters(), lr=lr)
+            order: list[Edit] = []
+            for number in range(steps):
+                order = order or rng.sample(edits, len(edits))
+                edit = order.pop()
+                near = rng.choice(probes.get(edit.id, {}).get("near") or [None])
+                unrelated = rng.choice(far) if far else None
+                step = _step(mend, edit, near, unrelated, number)
+                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                adam.step()
+                adam.zero_grad()
+                yield step, mend
+    finally:
+        mend.remove()
+        del vlm.shares_prefix
+
+
+def _lesson(mend: MEND, of: Edit | Probe) -> Lesson:
+    assert mend.vlm is not None
+    query, answer = (of, of.answer) if isinstance(of, Edit) else (of.query, of.answer)
+    return mend.lesson(mend.vlm.see([query.image]), mend.vlm.prompt(query.question, query.choices), answer)
+
+
+def _step(mend: MEND, edit: Edit, near: Probe | None, unrelated: Probe | None, number: int) -> Step:
+    lesson = _lesson(mend, edit)
+    others = [_lesson(mend, near)] if near is not None else []
+    changes = mend.changes(lesson)
+    far = _lesson(mend, unrelated) if unrelated is not None else None
+    before = far.logits().log_softmax(-1).detach() if far is not None else None
+    mend.trying(changes)
+    try:
+        learnt = torch.cat([each.losses() for each in [lesson, *others]]).mean()
+        drift = torch.zeros(())
+        if far is not None and before is not None:
+            after = far.logits().log_softmax(-1)
+            drift = nn.functional.kl_div(after, before, log_target=True, reduction="batchmean")
+        (_EDIT_WEIGHT * learnt + drift).backward()  # type: ignore[no-untyped-call]
+    finally:
+        mend.trying({})
+    return Step(number, float(learnt.detach()), float(drift.detach()))
+
+
+def _measure(mend: MEND, network: GradientNetwork, edits: Sequence[Edit]) -> None:
+    """Mean and deviation of what the network is given, layer by layer."""
+    gathered: dict[str, list[torch.Tensor]] = {}
+    for edit in edits:
+        for name, (entering, gradient) in mend.gradients(_lesson(mend, edit)).items():
+            there = gradient.float().abs().sum(1) > 0
+            gathered.setdefault(name, []).append(torch.cat([entering, gradient], dim=1).float()[there])
+    for i, name in enumerate(mend.layers):
+        rows = torch.cat(gathered[name])
+        assert isinstance(network.mean, torch.Tensor)
+        assert isinstance(network.deviation, torch.Tensor)
+        network.mean[i] = rows.mean(0)
+        network.deviation[i] = rows.std(0).clamp(min=1e-8)
