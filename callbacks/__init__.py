@@ -5,11 +5,23 @@ they look for.
 """
 
 from .beside import beside
+from .charts import TensorBoardCharts
 from .codebook import Codebook
+from .editor import Editor
 from .metrics import EditingMetrics
 from .progress import StreamProgress
 from .retriever import Retriever
 from .timer import QueryTimer
 from .writer import PredictionWriter
 
-__all__ = ["Codebook", "EditingMetrics", "PredictionWriter", "QueryTimer", "Retriever", "StreamProgress", "beside"]
+__all__ = [
+    "Codebook",
+    "EditingMetrics",
+    "Editor",
+    "PredictionWriter",
+    "QueryTimer",
+    "Retriever",
+    "StreamProgress",
+    "TensorBoardCharts",
+    "beside",
+]

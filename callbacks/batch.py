@@ -11,7 +11,8 @@ A batch is a dict. The keys that hold images and prompts may be named otherwise;
 ``groups``     list with the group of probes of each sample (``rel``, ``t_gen``, …; empty: of none)
 ``ids``        list of the samples' names
 ``edit_ids``   list with the name of the edit that each sample is or belongs to
-``phase``      what the batch is for (``edit``, ``probe``)
+``before``     list of what the unedited model answered
+``phase``      what the batch is for (``edit``; ``check``, an edit that is asked again; ``probe``)
 ``vision``     the images as the VLM's vision part saw them; put there by whoever needs them first
 ``retrieved``  what the retriever found, one :class:`~reasonedit.retrieval.Retrieval` per sample; put there by it
 =============  =================================================================================================

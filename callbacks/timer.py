@@ -13,7 +13,7 @@ from .batch import answers_of
 class QueryTimer(L.Callback):
     """Measures the time from a batch's arrival to its answers, callbacks in between included.
 
-    Put it first in the list of callbacks. Only batches without edits count.
+    Put it first in the list of callbacks. Only batches without edits count, and without edits that are asked again.
 
     Attributes:
         seconds: Total time.
@@ -50,7 +50,7 @@ class QueryTimer(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop it. Being first in the list, this runs before other callbacks use the answers."""
-        if not isinstance(batch, dict) or any(batch.get("edits") or ()):
+        if not isinstance(batch, dict) or any(batch.get("edits") or ()) or batch.get("phase") == "check":
             return
         self.seconds += time.perf_counter() - self._started
         self.queries += len(answers_of(outputs))

@@ -20,7 +20,7 @@ class PredictionWriter(L.Callback):
     """Writes one row per sample when the run ends, and also when it is interrupted or fails.
 
     Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (their number so far), ``prompt`` (with the facts), ``choices``,
-    ``answer``, ``target``, ``right``, ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts found but not
+    ``before`` (what the unedited model answered), ``answer``, ``target``, ``right``, ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts found but not
     used), ``nearest``, ``threshold``. What a batch does not carry is null.
     On several ranks each writes its own file, its rank before the extension.
 
@@ -67,6 +67,7 @@ class PredictionWriter(L.Callback):
                     "edits": editor.edits if editor else None,
                     "prompt": _text(of(self.prompt_key, i)),
                     "choices": of("choices", i),
+                    "before": _text(of("before", i)),
                     "answer": answer,
                     "target": target,
                     "right": None if target is None else matches(answer, target),
@@ -102,6 +103,7 @@ class PredictionWriter(L.Callback):
                 "edits": pa.int64(),
                 "prompt": text,
                 "choices": texts,
+                "before": text,
                 "answer": text,
                 "target": text,
                 "right": pa.bool_(),

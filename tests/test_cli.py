@@ -198,7 +198,7 @@ def test_bad_input_is_one_clear_sentence(tmp_path, capsys):
     ],
 )
 def test_a_wrong_config_is_one_clear_sentence(old, new, said, tmp_path, capsys):
-    from reasonedit.commands.run import config_path
+    from reasonedit.config import config_path
 
     texts = [config_path(f"configs/{name}.yaml").read_text() for name in ("demo", "paper")]
     text = next(t for t in texts if old in t)

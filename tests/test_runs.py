@@ -10,7 +10,7 @@ from helpers import datasets
 from helpers.families import FAMILIES
 
 from reasonedit.cli import main
-from reasonedit.commands.run import packaged_configs
+from reasonedit.config import packaged_configs
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 

@@ -179,7 +179,11 @@ class GRACE(LayerEditor):
 
         path, book = Path(folder), self.book
         made = {"steps": self.steps, "lr": self.lr, "reasoning": self.reasoning, "epsilon": book.epsilon}
-        content = {**made, "layer": self.layers[0] if self.layers else self._wanted[0], "labels": book.labels}
+        content: dict[str, Any] = {
+            **made,
+            "layer": self.layers[0] if self.layers else self._wanted[0],
+            "labels": book.labels,
+        }
         content["seconds"] = self.seconds
         try:
             path.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,9 @@ def last_linear(vlm: VLM, block: int) -> str:
     try:
         name = blocks[block]
     except IndexError as error:
-        raise ReasonEditError(f"The model '{vlm.name}' has {len(blocks)} language blocks, not a block {block}.") from error
+        raise ReasonEditError(
+            f"The model '{vlm.name}' has {len(blocks)} language blocks, not a block {block}."
+        ) from error
     linear = [n for n, m in vlm.model.get_submodule(name).named_modules() if isinstance(m, nn.Linear)]
     if not linear:
         raise ReasonEditError(f"The block '{name}' of the model '{vlm.name}' has no linear layer to edit.")
@@ -74,7 +76,9 @@ class LayerEditor(Editor):
             except AttributeError as error:
                 raise ReasonEditError(f"The model '{vlm.name}' has no layer '{name}'.") from error
             if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
-                raise ReasonEditError(f"{type(self).__name__} needs a linear layer that is not quantised, not '{name}'.")
+                raise ReasonEditError(
+                    f"{type(self).__name__} needs a linear layer that is not quantised, not '{name}'."
+                )
 
     def linear(self, name: str) -> nn.Linear:
         """A layer."""

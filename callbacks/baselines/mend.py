@@ -46,6 +46,8 @@ class GradientNetwork(nn.Module):
         self.scale = nn.Parameter(torch.ones(len(layers), 2, width))
         self.offset = nn.Parameter(torch.zeros(len(layers), 2, width))
         self.rate = nn.Parameter(torch.full((len(layers),), -2.0))  # log10 of each layer's learning rate
+        self.mean: Tensor
+        self.deviation: Tensor
         self.register_buffer("mean", torch.zeros(len(layers), width))
         self.register_buffer("deviation", torch.ones(len(layers), width))
 
@@ -62,12 +64,12 @@ class GradientNetwork(nn.Module):
         """
         whole = torch.cat([entering, gradient], dim=1).float()
         there = gradient.float().abs().sum(1, keepdim=True) > 0  # tokens that the answer does not hang on
-        x = (whole - self.mean[layer]) / self.deviation[layer]  # type: ignore[index]
+        x = (whole - self.mean[layer]) / self.deviation[layer]
         for i in range(2):
             inner = torch.relu(x @ self.down[i].T) if i == 0 else x @ self.down[i].T
             x = x + self.scale[layer, i] * (inner @ self.up[i].T) + self.offset[layer, i]
         u, delta = (x * there).split(self.widths, dim=1)  # type: ignore[no-untyped-call]
-        return -(10 ** self.rate[layer]) * delta.T @ u / there.sum().clamp(min=1)
+        return torch.as_tensor(-(10 ** self.rate[layer]) * delta.T @ u / there.sum().clamp(min=1))
 
     def save(self, path: str | os.PathLike[str], fingerprint: dict[str, str]) -> None:
         """Write the network (safetensors), with the model that it was trained on.
@@ -96,7 +98,7 @@ class GradientNetwork(nn.Module):
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])
-                made = cls(about["layers"], *about["widths"], about["rank"])
+                made = cls(about["layers"], about["widths"][0], about["widths"][1], about["rank"])
                 made.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ReasonEditError(

@@ -12,10 +12,9 @@ from torch import nn
 
 from reasonedit.data.source import EditSource, Probe
 from reasonedit.edits import Edit
-from reasonedit.vlm import VLM
 
 from .lesson import Lesson, learning
-from .mend import GradientNetwork, MEND
+from .mend import MEND, GradientNetwork
 
 _EDIT_WEIGHT = 0.1  # c_edit of the paper
 _MEASURED = 64  # edits whose gradients say what unit variance is
@@ -36,21 +35,21 @@ class Step:
     drift: float
 
 
-def train(vlm: VLM, source: EditSource, *, steps: int, seed: int = 0, lr: float = 3e-4) -> Iterator[tuple[Step, MEND]]:
+def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: float = 3e-4) -> Iterator[Step]:
     """Train a network step by step.
 
     Each step makes an edit of the training split and asks that its answer and that of a neighbour (the question in other
     words, or about the image painted again) become likely, and that an unrelated question is answered as before.
 
     Args:
-        vlm: The VLM; it stays as it is.
+        mend: The editor whose network is trained; the VLM stays as it is.
         source: The training split: its samples need not be answered wrongly.
         steps: Number of steps.
         seed: Seed of the order.
         lr: Learning rate of Adam.
 
     Yields:
-        What a step measured, and the editor with the network so far.
+        What each step measured.
     """
     rng = random.Random(seed)
     torch.manual_seed(seed)
@@ -60,9 +59,9 @@ def train(vlm: VLM, source: EditSource, *, steps: int, seed: int = 0, lr: float 
         kind = "near" if probe.group in ("t_gen", "i_gen") else probe.group
         probes.setdefault(probe.edit_id, {}).setdefault(kind, []).append(probe)
     far = [p for mine in probes.values() for kind in ("loc", "hard_loc") for p in mine.get(kind, [])]
-    mend = MEND.untrained(vlm)
-    network = mend.network
+    network, vlm = mend.network, mend.vlm
     assert network is not None
+    assert vlm is not None
     vlm.shares_prefix = False
     mend.install()
     try:
@@ -79,7 +78,7 @@ def train(vlm: VLM, source: EditSource, *, steps: int, seed: int = 0, lr: float 
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 adam.step()
                 adam.zero_grad()
-                yield step, mend
+                yield step
     finally:
         mend.remove()
         del vlm.shares_prefix
@@ -119,7 +118,5 @@ def _measure(mend: MEND, network: GradientNetwork, edits: Sequence[Edit]) -> Non
             gathered.setdefault(name, []).append(torch.cat([entering, gradient], dim=1).float()[there])
     for i, name in enumerate(mend.layers):
         rows = torch.cat(gathered[name])
-        assert isinstance(network.mean, torch.Tensor)
-        assert isinstance(network.deviation, torch.Tensor)
         network.mean[i] = rows.mean(0)
         network.deviation[i] = rows.std(0).clamp(min=1e-8)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from reasonedit.edits import Edit, Query
+from reasonedit.edits import Box, Edit, Hit, Query
 
 _PICTURE, _GAP, _COLUMN, _LINE = 384, 40, 470, 34
 _INK, _MUTED, _WRONG, _RIGHT, _RULE = (32, 33, 36), (110, 113, 120), (176, 32, 32), (22, 115, 60), (218, 220, 224)
@@ -63,3 +64,48 @@ def draw_story(edit: Edit, mistake: Corrected, other: Corrected) -> Image.Image:
 
 def _lines(text: str, colour: tuple[int, int, int]) -> list[tuple[tuple[int, int, int], str]]:
     return [(colour, line) for line in textwrap.wrap(text, 30)]
+
+
+COLOURS = ("#c2410c", "#1d6fb8", "#15803d", "#9333ea", "#b45309", "#0f766e")
+"""Colours of sentences, in their order; from the seventh on they come again."""
+
+
+def draw_evidence(edit: Edit, boxes: Sequence[Sequence[Box]]) -> Image.Image:
+    """An edit with the windows that its sentences speak of drawn into its picture, a colour per sentence.
+
+    Args:
+        edit: The edit.
+        boxes: For each sentence its windows.
+    """
+    picture = edit.image.resize((_PICTURE, _PICTURE), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(picture)
+    for i, mine in enumerate(boxes):
+        for left, top, right, bottom in mine:
+            inset = 3 + 5 * (i % 3)  # windows of two sentences lie on each other
+            corners = [left * _PICTURE + inset, top * _PICTURE + inset]
+            corners += [right * _PICTURE - inset, bottom * _PICTURE - inset]
+            draw.rectangle(corners, outline=COLOURS[i % len(COLOURS)], width=4)
+    lines = _lines(edit.question, _INK) + [(_RIGHT, edit.answer)]
+    for i, sentence in enumerate(edit.reasoning):
+        colour = ImageColor.getrgb(COLOURS[i % len(COLOURS)])
+        lines += _lines(sentence, (colour[0], colour[1], colour[2]))
+    return _card(picture, lines)
+
+
+def draw_retrieval(query: Query, hits: Sequence[Hit], answer: str, *, right: bool) -> Image.Image:
+    """A query with the facts that were fetched for it, nearest first, and the answer."""
+    picture = query.image.resize((_PICTURE, _PICTURE), Image.Resampling.LANCZOS)
+    lines = _lines(query.question, _INK)
+    for hit in hits[:8]:
+        lines += _lines(f"{hit.distance:.2f}  {hit.fact}", _MUTED)
+    return _card(picture, [*lines, (_RIGHT if right else _WRONG, answer)])
+
+
+def _card(picture: Image.Image, lines: Sequence[tuple[tuple[int, int, int], str]]) -> Image.Image:
+    height = 2 * _GAP + max(_PICTURE, len(lines) * _LINE)
+    card = Image.new("RGB", (_PICTURE + _COLUMN + 2 * _GAP, height), "white")
+    card.paste(picture, (_GAP, _GAP))
+    draw, font = ImageDraw.Draw(card), ImageFont.load_default(24)
+    for i, (colour, line) in enumerate(lines):
+        draw.text((_PICTURE + 2 * _GAP, _GAP + i * _LINE), line, fill=colour, font=font)
+    return card

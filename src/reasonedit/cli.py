@@ -14,6 +14,9 @@ from reasonedit.errors import ReasonEditError
 COMMANDS: dict[str, str] = {
     "demo": "watch the embedded VLM make mistakes, be corrected, and answer better",
     "run": "run an edit stream described by a YAML file",
+    "experiment": "compare editors, or settings of one, on several seeds",
+    "report": "make one page of the results of experiments",
+    "train-mend": "train the network that the baseline MEND needs",
     "select": "choose layer and weight of the embedding for a VLM and its data",
     "ask": "ask a question about one picture, with a codebook",
     "edit": "correct one answer and keep it in a codebook",

@@ -125,9 +125,11 @@ def _made(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
 
 PAPER = Design()
 GROUNDED = Design(
-    EmbeddingConfig("image_features", 1.4, transform="whitened", reference="world"),
+    EmbeddingConfig("image_features", 1.4, transform="whitened", reference="world", cells="crops"),
     EvidenceConfig(fallback=0.0045),
-    WritingConfig(entries="all", keys="grounded", patches="region", questions=True),
-    RetrievalConfig(k=8, count="facts", percentile=50.0, each=True, regions=True, sight=0.88, answers=1),
+    WritingConfig(entries="all", keys="grounded", questions=True),
+    RetrievalConfig(
+        k=8, count="facts", percentile=50.0, each=True, regions=True, sight=0.8, answers=1, verify=0.5, chain=True
+    ),
 )
 """Ours, as it won on the development seeds of the embedded world."""

@@ -19,7 +19,7 @@ from reasonedit.design import Design
 from reasonedit.edits import WHOLE, Box, Edit
 from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics
 from reasonedit.evidence import LIKELIEST, Evidence, EvidenceFinder, crop
-from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, fitting, verified
+from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
 from reasonedit.vlm import VLM, Vision
 
 
@@ -231,7 +231,7 @@ class Method:
         found = self.retriever.retrieve(self.queries(vision, questions))
         if self.design.retrieval.verify is not None:
             found = verified(self.vlm, vision, found, self.design.retrieval.verify, self.design.retrieval.k)
-        return found
+        return chained(found, questions) if self.design.retrieval.chain else found
 
     def prompts(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from reasonedit.commands.run import module_and_stream, parts_of
+from reasonedit.config import module_and_stream, parts_of
 from reasonedit.data.built import GROUPS
 from reasonedit.data.pool import Pool
 from reasonedit.data.probes import (

@@ -11,12 +11,13 @@ from rich.console import Console
 
 import reasonedit.callbacks as cb
 from reasonedit.cards import Corrected, draw_story
+from reasonedit.config import packaged_configs
 from reasonedit.data.source import Probe
 from reasonedit.data.stream import EditStream
 from reasonedit.edits import Edit
 from reasonedit.metrics import matches
 
-from .run import Run, packaged_configs, run_config, table_of
+from .run import Run, run_config, table_of
 
 _console = Console(highlight=False, soft_wrap=True)
 

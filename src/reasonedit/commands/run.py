@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 from rich import box
@@ -21,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 import reasonedit.callbacks as cb
+from reasonedit.config import config_path, refused
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
-from reasonedit.module import VLMModule
 from reasonedit.runs import COLUMNS, new_folder, row, versions, write_json
 
 _console = Console()
@@ -62,28 +59,6 @@ def main(argv: Sequence[str]) -> int:
         _console.print(table_of(run.table))
     _console.print(f"Everything was written to {run.folder}", markup=False, soft_wrap=True)
     return 0
-
-
-def packaged_configs() -> Path:
-    """The folder of the YAML files that come with the package."""
-    import reasonedit.configs
-
-    return Path(str(reasonedit.configs.__path__[0]))
-
-
-def config_path(name: str) -> Path:
-    """A YAML file, by path or by the name of a packaged one.
-
-    Raises:
-        ReasonEditError: There is none.
-    """
-    packaged = packaged_configs()
-    if Path(name).is_file():
-        return Path(name)
-    if Path(name).parent == Path("configs") and (packaged / Path(name).name).is_file():
-        return packaged / Path(name).name
-    known = ", ".join(sorted(f"configs/{p.name}" for p in packaged.glob("*.yaml")))
-    raise ReasonEditError(f"There is no config file '{name}'. The packaged ones are: {known}.")
 
 
 def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> Run:
@@ -213,92 +188,4 @@ def _parse(path: Path, folder: Path, overrides: list[str]) -> LightningCLI:
     except MisconfigurationException as error:
         raise ReasonEditError(f"The trainer cannot be made so: {error}") from error
     except (argparse.ArgumentError, ValueError, TypeError, KeyError) as error:
-        raise _refused(path, error) from error
-
-
-def parts_of(config: str, *names: str) -> dict[str, Any]:
-    """The named parts of a config (``model``, ``data``), made without the rest of it.
-
-    Raises:
-        ReasonEditError: The file cannot be used.
-    """
-    import yaml
-    from jsonargparse import ArgumentParser
-
-    path = config_path(config)
-    parser = ArgumentParser(exit_on_error=False)
-    kinds = {"model": L.LightningModule, "data": L.LightningDataModule}
-    for name in names:
-        parser.add_subclass_arguments(kinds[name], name, required=True)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        given = {name: content[name] for name in names if name in content}
-        made = parser.instantiate_classes(parser.parse_object(given))
-    except (argparse.ArgumentError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise _refused(path, error) from error
-    return {name: made[name] for name in names}
-
-
-def module_and_stream(config: str) -> tuple[VLMModule, EditStream]:
-    """The model of a config, on the GPU where there is one, and its stream.
-
-    Raises:
-        ReasonEditError: The file cannot be used, or it has no VLM or no stream.
-    """
-    parts = parts_of(config, "model", "data")
-    module, stream = parts["model"], parts["data"]
-    if not isinstance(module, VLMModule) or not isinstance(stream, EditStream):
-        raise ReasonEditError(
-            f"The config '{config}' must have a VLMModule as its model and an EditStream as its data."
-        )
-    if torch.cuda.is_available() and module.vlm.movable:
-        module.to("cuda")
-    return module, stream
-
-
-def _refused(path: Path, error: BaseException) -> ReasonEditError:
-    """What a user is told of a config that cannot be used: our own message, where one of our classes refused it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ReasonEditError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return ReasonEditError(_explain(path, str(error)))
-
-
-def _explain(path: Path, message: str) -> str:
-    """One sentence from jsonargparse's message; for a misspelt key, the nearest one that exists."""
-    unknown = re.search(r"[Oo]ption '([\w.]+)'|[Kk]ey '([\w.]+)' is not", message)
-    if unknown is not None:
-        name, known = unknown.group(1) or unknown.group(2), _known_keys()
-        wrong = next((part for part in name.split(".") if part not in known), name)
-        near = [] if wrong in known else difflib.get_close_matches(wrong, known, n=1)  # known, but not there
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"The config '{path}' has a key '{wrong}' that nothing expects.{hint}"
-    # Of nested messages the innermost says most.
-    reasons = re.findall(r'Parser key "([\w.]+)":\s+((?:Expected|Invalid|Problem)[^\n]*)', message)
-    reasons += re.findall(r"Problem with given class_path ('[\w.]+'):\s+([^\n]*)", message)
-    reasons = [(what, why) for what, why in reasons if not why.startswith(("Parser key", "Problem"))]
-    if reasons:
-        what, why = reasons[-1]
-        return f"The config '{path}' cannot be used: {what}: {why}"
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return f"The config '{path}' cannot be used: {' '.join(lines[:2])}"
-
-
-def _known_keys() -> list[str]:
-    import inspect
-
-    from reasonedit.data import AOKVQA, FVQA, EditFile, Pool, RationaleVQA
-    from reasonedit.data.world.benchmark import EmbeddedWorld
-    from reasonedit.design import Design, WritingConfig
-    from reasonedit.embedding import EmbeddingConfig
-    from reasonedit.evidence import EvidenceConfig
-    from reasonedit.module import VLMModule
-    from reasonedit.retrieval import RetrievalConfig
-
-    parts: list[Any] = [L.Trainer, VLMModule, EditStream, EmbeddedWorld, Pool, EditFile, AOKVQA, FVQA, RationaleVQA]
-    parts += [Design, EmbeddingConfig, EvidenceConfig, WritingConfig, RetrievalConfig]
-    parts += [getattr(cb, name) for name in cb.__all__ if name != "beside"]
-    keys = {key for part in parts for key in inspect.signature(part).parameters}
-    return sorted(keys | {"model", "data", "trainer", "seed_everything", "class_path", "init_args"})
+        raise refused(path, error) from error

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     for name in ("runs", "layer_sample", "weight_sample"):
         if getattr(given, name) < 2:
             raise ReasonEditError(f"--{name.replace('_', '-')} must be 2 or more, not {getattr(given, name)}.")
-    from reasonedit.commands.run import module_and_stream
+    from reasonedit.config import module_and_stream
     from reasonedit.embedding import EmbeddingConfig
     from reasonedit.embedding.select import select
     from reasonedit.vlm import load_vlm

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -85,9 +86,14 @@ class Answers:
         return digest.hexdigest()
 
 
-def code_version() -> str:
-    """What an answer depends on beside model and query: the code that asks, and the libraries under it."""
+def code_version(*packages: ModuleType) -> str:
+    """What an answer depends on beside model and query: the code that asks, and the libraries under it.
+
+    Args:
+        packages: Packages whose code it depends on, beside :mod:`reasonedit.vlm`.
+    """
     digest = hashlib.sha256()
-    for path in sorted(Path(str(reasonedit.vlm.__file__)).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for package in (reasonedit.vlm, *packages):
+        for path in sorted(Path(str(package.__file__)).parent.glob("*.py")):
+            digest.update(path.read_bytes())
     return ", ".join([digest.hexdigest()[:16], *(f"{n} {metadata.version(n)}" for n in ("torch", "transformers"))])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -31,10 +31,11 @@ class StreamItem:
     Attributes:
         query: The question.
         answer: The right answer.
-        phase: ``"edit"`` or ``"probe"``.
+        phase: ``"edit"``, ``"check"`` or ``"probe"``.
         group: The group of probes; empty for an edit.
         edit: The edit to write if the answer is wrong.
         edit_id: The edit that it is or belongs to.
+        before: What the unedited model answered, to a probe.
     """
 
     query: Query
@@ -43,6 +44,7 @@ class StreamItem:
     group: str = ""
     edit: Edit | None = None
     edit_id: str = ""
+    before: str | None = None
 
 
 @dataclass
@@ -84,26 +86,40 @@ class EditStream(L.LightningDataModule):
     Args:
         source: ``"world"`` (the embedded world), or any :class:`~reasonedit.data.source.EditSource`.
         batch_size: Questions per batch; a batch never mixes edits with probes.
-        interleave: Probe after every so many edits; only once, after all edits, when not given.
+        interleave: Probe after every so many edits, or after the numbers of edits that are listed; and after all edits,
+            in any case.
+        sample: Before the end only the probes of so many of the edits so far are asked, spread evenly over them; of all
+            when not given.
+        check: Whether edits come one at a time, each asked again right after it (phase ``check``, of no group).
 
     Raises:
         ReasonEditError: An argument is out of range, or the source is unknown.
     """
 
-    def __init__(self, source: EditSource | str = "world", batch_size: int = 8, interleave: int | None = None) -> None:
+    def __init__(
+        self,
+        source: EditSource | str = "world",
+        batch_size: int = 8,
+        interleave: int | list[int] | None = None,
+        sample: int | None = None,
+        check: bool = False,
+    ) -> None:
         super().__init__()
         if isinstance(source, str):
             if source not in DATASETS:
                 raise ReasonEditError(f"There is no data set '{source}': use {', '.join(DATASETS)}.")
             source = DATASETS[source]()
-        for name, value in (("batch_size", batch_size), ("interleave", interleave)):
-            if value is not None and value < 1:
-                raise ReasonEditError(f"{name} must be 1 or more, not {value}.")
+        stops = interleave if isinstance(interleave, list) else [interleave]
+        for name, values in (("batch_size", [batch_size]), ("interleave", stops), ("sample", [sample])):
+            for value in values:
+                if value is not None and value < 1:
+                    raise ReasonEditError(f"{name} must be 1 or more, not {value}.")
         self.source: EditSource = source
         if source.edits < 1:  # asked for here, as a data set reads its rows then: before any model is loaded
             raise ReasonEditError(f"edits must be 1 or more, not {source.edits}.")
         self.batch_size = batch_size
         self.interleave = interleave
+        self.sample, self.check = sample, check
         self.base: BasePass | None = None
         self._asked: object = None  # the model that the base pass asked, and how
 
@@ -200,16 +216,39 @@ class EditStream(L.LightningDataModule):
         if self.base is None:
             raise ReasonEditError("The base pass has not run: call base_pass(vlm) first.")
         batches: list[list[StreamItem]] = []
-        edits, every = self.base.edits, self.interleave or len(self.base.edits)
-        for end in range(every, len(edits) + every, every):
-            so_far = {e.id for e in edits[:end]}
+        edits, done = self.base.edits, 0
+        told = list(zip(self.base.probes, self.base.answers, strict=True))
+        for end in self._stops(len(edits)):
             made = [
                 StreamItem(Query(e.image, e.question, e.choices, e.id), e.answer, "edit", edit=e, edit_id=e.id)
-                for e in edits[end - every : end]
+                for e in edits[done:end]
             ]
-            asked = [StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id) for p in self.base.probes if p.edit_id in so_far]
-            batches += [*_chunks(made, self.batch_size), *_chunks(asked, self.batch_size)]
+            if self.check:
+                for item in made:
+                    batches += [[item], [replace(item, phase="check", edit=None)]]
+            else:
+                batches += _chunks(made, self.batch_size)
+            asked = {e.id for e in self._sampled(edits[:end], last=end == len(edits))}
+            probes = [
+                StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id, before=before)
+                for p, before in told
+                if p.edit_id in asked
+            ]
+            batches += _chunks(probes, self.batch_size)
+            done = end
         return batches
+
+    def _stops(self, total: int) -> list[int]:
+        """After how many edits there are probes."""
+        if isinstance(self.interleave, list):
+            return [*sorted({n for n in self.interleave if n < total}), total]
+        every = self.interleave or total
+        return [min(n, total) for n in range(every, total + every, every)]
+
+    def _sampled(self, edits: list[Edit], *, last: bool) -> list[Edit]:
+        if last or self.sample is None or len(edits) <= self.sample:
+            return edits
+        return [edits[i * len(edits) // self.sample] for i in range(self.sample)]
 
 
 def _bar(show: bool) -> Progress:
@@ -228,6 +267,7 @@ def collate(items: Sequence[StreamItem]) -> dict[str, Any]:
         "groups": [i.group for i in items],
         "ids": [i.query.id for i in items],
         "edit_ids": [i.edit_id for i in items],
+        "before": [i.before for i in items],
         "phase": items[0].phase,
     }
 

@@ -12,13 +12,15 @@ from torch import Tensor
 from reasonedit.edits import WHOLE, Box
 from reasonedit.embedding.sentence import EMBEDDED, SentenceEncoder
 from reasonedit.errors import ReasonEditError
+from reasonedit.evidence.windows import crop, shrunk
 from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.memory import in_parts
 from reasonedit.vlm.vision import flat
 
-from .vision import POOLINGS, TRANSFORMS, Gathered, Statistics, pool, reference_images
+from .vision import CELLS, POOLINGS, TRANSFORMS, Gathered, Statistics, pool, reference_images
 
 NO_LAYER = "none"
+SEEN_AS = ("pooled", "crops")
 _AT_ONCE = 32
 
 
@@ -36,6 +38,8 @@ class EmbeddingConfig:
         transform: Of the pooled tokens: ``"raw"``; ``"centred"`` on those of unrelated pictures, to unit length; or
             ``"whitened"``: in the 64 principal directions of their tokens, each to unit variance, then to unit length.
         reference: The unrelated pictures: ``"patterns"``, ``"world"`` or a folder of images.
+        cells: The nine cells of an image are ``"pooled"`` from the tokens of its one vision pass, or pass the vision part
+            by themselves, as ``"crops"``: nine more passes, in which small things are large.
 
     Raises:
         ReasonEditError: A value is out of range.
@@ -47,11 +51,12 @@ class EmbeddingConfig:
     pooling: str = "mean"
     transform: str = "raw"
     reference: str = "patterns"
+    cells: str = "pooled"
 
     def __post_init__(self) -> None:
         if not self.text_weight >= 0:
             raise ReasonEditError(f"text_weight must be 0 or more, not {self.text_weight}.")
-        for name, known in (("pooling", POOLINGS), ("transform", TRANSFORMS)):
+        for name, known in (("pooling", POOLINGS), ("transform", TRANSFORMS), ("cells", SEEN_AS)):
             if getattr(self, name) not in known:
                 raise ReasonEditError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
         if self.layer == NO_LAYER and self.text_weight == 0:
@@ -110,7 +115,7 @@ class DualEmbedder:
             images, gathered = reference_images(self.config.reference), Gathered()
 
             def gather(part: list[int]) -> None:
-                vision = self.see([images[i] for i in part])
+                vision = self.vlm.see([images[i] for i in part], self.layers)
                 if self.reads_language:
                     read = self.vlm.language_states(vision, ["Describe this image."] * len(vision), self.layer)
                 else:
@@ -123,8 +128,19 @@ class DualEmbedder:
         return self._statistics
 
     def see(self, images: Sequence[Image.Image]) -> Vision:
-        """Run the vision part once, keeping the layer that is read here."""
-        return self.vlm.see(images, self.layers)
+        """Run the vision part once, keeping the layer that is read here; where cells are crops, on them as well."""
+        vision = self.vlm.see(images, self.layers)
+        if self.config.cells == "crops" and self.layers:
+            crops = [crop(shrunk(image), box) for image in images for box in CELLS]
+            parts: list[dict[str, Tensor]] = []
+            in_parts(
+                range(len(crops)),
+                _AT_ONCE,
+                lambda part: parts.extend(s.layers for s in self.vlm.see([crops[i] for i in part], self.layers).images),
+            )
+            for i, seen in enumerate(vision.images):
+                seen.parts = dict(zip(CELLS, parts[i * len(CELLS) : (i + 1) * len(CELLS)], strict=True))
+        return vision
 
     def has(self, vision: object) -> bool:
         """Whether a vision pass kept what is read here."""
@@ -158,6 +174,9 @@ class DualEmbedder:
                 pooled = flat(read)[-1:].expand(len(mine), -1)
             else:
                 pooled = pool(read, mine, seen.view) if mine else flat(read)[:0]
+                for i, box in enumerate(mine):
+                    if box in seen.parts:
+                        pooled[i] = flat(seen.parts[box][self.layer].float().cpu()).mean(0)
             found.append(self.statistics.apply(pooled, self.config.transform))
         return found
 

@@ -1,5 +1,6 @@
 """From a query's embedding to the facts put before its question."""
 
+from .chain import chained
 from .config import DEFAULT_K, DEFAULT_PERCENTILE, RetrievalConfig
 from .fit import fitting
 from .gate import PercentileGate
@@ -17,6 +18,7 @@ __all__ = [
     "PercentileGate",
     "Retrieval",
     "RetrievalConfig",
+    "chained",
     "fitting",
     "verified",
     "with_facts",

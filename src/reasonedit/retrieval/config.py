@@ -29,6 +29,8 @@ class RetrievalConfig:
         answers: Answer entries are fetched apart, so many of them; when not given they compete for the same K.
         verify: The VLM is asked whether the query's image shows a fact that it had found evidence for at the time of
             the edit; the fact is left out unless it affirms with more than this probability. Not asked when not given.
+        chain: Whether facts found by their text alone, and answers, count only behind facts that the picture bears out;
+            see :mod:`.chain`.
         candidates: Where it is asked, so many facts are fetched before and K of what is left are kept.
 
     Raises:
@@ -44,6 +46,7 @@ class RetrievalConfig:
     sight: float | None = None
     answers: int | None = None
     verify: float | None = None
+    chain: bool = False
     candidates: int = 24
 
     def __post_init__(self) -> None:

@@ -1,0 +1,111 @@
+"""What TensorBoard shows of an edit stream beside its metrics: charts that open first, pictures, a row of hparams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+
+from reasonedit.cards import draw_evidence, draw_retrieval
+from reasonedit.edits import Query
+from reasonedit.errors import ReasonEditError
+from reasonedit.metrics import matches
+
+from .batch import answers_of
+from .beside import beside
+from .codebook import Codebook
+from .metrics import EditingMetrics
+
+LAYOUT = {
+    "editing": {
+        "edits and generality": ["Multiline", [f"edit/{g}" for g in ("rel", "t_gen", "i_gen", "r_gen", "coe_gen")]],
+        "locality": ["Multiline", ["edit/loc", "edit/hard_loc"]],
+    }
+}
+"""Custom scalars: what corrects together, and what must stay."""
+
+
+class TensorBoardCharts(L.Callback):
+    """Adds to every TensorBoard logger of the trainer what a person looks at first; other loggers are left alone.
+
+    Put it behind the editor and :class:`~reasonedit.callbacks.EditingMetrics`. The metrics themselves are logged by
+    the latter, against the number of edits.
+
+    Args:
+        settings: What stands in the table of hyperparameters, beside the final metrics.
+        pictures: How many edits with their evidence, and how many queries with their facts, are drawn.
+
+    Raises:
+        ReasonEditError: ``pictures`` is negative.
+    """
+
+    def __init__(self, settings: Mapping[str, Any] | None = None, pictures: int = 8) -> None:
+        if pictures < 0:
+            raise ReasonEditError(f"pictures must be 0 or more, not {pictures}.")
+        self.settings = dict(settings or {})
+        self.pictures = pictures
+        self._drawn: set[str] = set()
+        self._queries = 0
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lay out the charts."""
+        self._drawn, self._queries = set(), 0
+        for logger in self._loggers(trainer):
+            logger.experiment.add_custom_scalars(LAYOUT)
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first edits and the first queries that were given facts."""
+        loggers = self._loggers(trainer)
+        if not isinstance(batch, dict) or not loggers:
+            return
+        codebook = beside(trainer, Codebook)
+        for edit in batch.get("edits") or []:
+            evidence = codebook.evidence.get(edit.id) if codebook is not None and edit is not None else None
+            if edit is None or evidence is None or edit.id in self._drawn or len(self._drawn) >= self.pictures:
+                continue
+            self._drawn.add(edit.id)
+            card = draw_evidence(edit, [e.boxes for e in evidence])
+            self._show(loggers, f"evidence/{edit.id}", card, len(self._drawn))
+        if batch.get("phase") != "probe":
+            return
+        answers = answers_of(outputs)
+        for i, found in enumerate(batch.get("retrieved") or []):
+            if not found.hits or self._queries >= self.pictures or batch["groups"][i] != "r_gen":
+                continue
+            self._queries += 1
+            question = batch["prompts"][i].removeprefix(" ".join(found.facts)).strip() or batch["prompts"][i]
+            query = Query(batch["images"][i], question)
+            right = matches(answers[i], batch["targets"][i])
+            card = draw_retrieval(query, found.hits, answers[i], right=right)
+            self._show(loggers, f"retrieval/{batch['ids'][i]}", card, self._queries)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the row of hyperparameters with the final metrics."""
+        metrics = beside(trainer, EditingMetrics)
+        if metrics is None or not metrics.results:
+            return
+        for logger in self._loggers(trainer):
+            final = {f"final/{g}": share for g, (share, _) in metrics.results.items()}
+            logger.log_hyperparams(self.settings, final)
+            logger.save()
+
+    @staticmethod
+    def _loggers(trainer: L.Trainer) -> list[TensorBoardLogger]:
+        return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+    @staticmethod
+    def _show(loggers: list[TensorBoardLogger], name: str, card: Image.Image, step: int) -> None:
+        for logger in loggers:
+            logger.experiment.add_image(name, np.asarray(card), step, dataformats="HWC")

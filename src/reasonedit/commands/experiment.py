@@ -1,0 +1,84 @@
+"""``reasonedit experiment``: compare editors, or settings of one, on several seeds."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from reasonedit.config import content_of
+from reasonedit.experiments import EXPERIMENTS, Lab
+from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
+from reasonedit.runs import COLUMNS
+
+_console = Console()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run what of an experiment is not there yet, and print its table."""
+    parser = argparse.ArgumentParser(
+        prog="reasonedit experiment",
+        description="Compare editors on several seeds. What is there already is not run again: an interrupted "
+        "experiment goes on by the same command.",
+        epilog="\n".join(f"  {e.name:<10} {e.question}" for e in EXPERIMENTS.values()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=list(EXPERIMENTS), metavar="NAME", help="one of those below")
+    parser.add_argument(
+        "--config",
+        default="configs/experiment.yaml",
+        help="YAML file with the model and its stream, as for reasonedit run (default: %(default)s)",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=None, help="seeds of the stream")
+    parser.add_argument("--edits", type=int, default=None, help="number of edits for each seed")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="these rows only; --list shows them")
+    parser.add_argument("--quick", action="store_true", help="one seed, 20 edits")
+    parser.add_argument("--list", action="store_true", help="say what the experiment compares, and stop")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    experiment = EXPERIMENTS[arguments.name]
+    if arguments.list:
+        for row in experiment.rows:
+            _console.print(f"{row.name:<16} {row.title}", markup=False, highlight=False)
+        return 0
+    seeds = arguments.seeds or ([experiment.seeds[0]] if arguments.quick else list(experiment.seeds))
+    edits = arguments.edits or (20 if arguments.quick else experiment.edits)
+    cells = experiment.cells(seeds, arguments.rows)
+    lab = Lab(content_of(arguments.config), edits)
+    folder = arguments.out / (experiment.name if not arguments.quick else f"quick/{experiment.name}")
+    for i, cell in enumerate(cells, 1):
+        started = time.perf_counter()
+        with _console.status(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}"):
+            ran = lab.run(cell, folder)
+        taken = f"{time.perf_counter() - started:.0f} s" if ran else "there already"
+        _console.print(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}: {taken}", highlight=False)
+    rows = table_of(experiment, cells_in(folder))
+    write_summary(folder / "summary.parquet", rows)
+    _console.print(_table(rows))
+    _console.print(f"Written to {folder}. A page to look at: reasonedit report {arguments.out}", markup=False)
+    return 0
+
+
+def _table(rows: Sequence[TableRow]) -> Table:
+    table = Table(title="share of right answers, 95 % interval", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    names = {"now": "Rel,\nat once", **COLUMNS}
+    for name in names.values():
+        table.add_column(name, justify="right")
+    for name in ("s per\nedit", "ms per\nquery", "keys per\nedit"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        cells = []
+        for group in names:
+            e = row.metrics.get(group)
+            cells.append("–" if e is None else f"{e.mean:.2f}\n[dim]{e.low:.2f}–{e.high:.2f}[/dim]")
+        cost = row.costs
+        cells += [f"{cost['seconds_per_edit']:.2f}", f"{cost.get('ms_per_query', 0):.0f}"]
+        cells.append(f"{cost['keys'] / max(1, cost['edits']):.1f}")
+        table.add_row(row.title, *cells)
+    return table

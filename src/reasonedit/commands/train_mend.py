@@ -1,0 +1,46 @@
+"""``reasonedit train-mend``: the network that the baseline MEND needs, trained once for a model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from reasonedit.config import module_and_stream
+from reasonedit.errors import ReasonEditError
+
+_console = Console(stderr=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train, and write the network."""
+    parser = argparse.ArgumentParser(
+        prog="reasonedit train-mend",
+        description="Train the network that makes MEND's gradients, on the samples of a config's stream. Use another "
+        "split or seed than the one that is edited later.",
+    )
+    parser.add_argument("--config", required=True, help="YAML file, as for reasonedit run")
+    parser.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
+    parser.add_argument("--steps", type=int, default=1200, help="steps of Adam (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order of the samples (default: 0)")
+    arguments = parser.parse_args(argv)
+    if arguments.steps < 1:
+        raise ReasonEditError(f"--steps must be 1 or more, not {arguments.steps}.")
+    from reasonedit.callbacks.baselines import MEND
+    from reasonedit.callbacks.baselines.mend_training import train
+
+    with _console.status("loading the VLM"):
+        module, stream = module_and_stream(arguments.config)
+    mend = MEND.untrained(module.vlm)
+    with Progress(console=_console) as bar:
+        task = bar.add_task("training", total=arguments.steps)
+        for step in train(mend, stream.source, steps=arguments.steps, seed=arguments.seed):
+            text = f"loss after the edit {step.edit_loss:.2f}, drift {step.drift:.3f}"
+            bar.update(task, completed=step.number + 1, description=text)
+    assert mend.network is not None
+    mend.network.save(arguments.out, module.vlm.fingerprint)
+    _console.print(f"Written to {arguments.out}", markup=False)
+    return 0

@@ -1,0 +1,153 @@
+"""Config files: where they are, and what is made of them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+import reasonedit.callbacks as cb
+from reasonedit.data.stream import EditStream
+from reasonedit.errors import ReasonEditError
+from reasonedit.module import VLMModule
+
+
+def packaged_configs() -> Path:
+    """The folder of the YAML files that come with the package."""
+    import reasonedit.configs
+
+    return Path(str(reasonedit.configs.__path__[0]))
+
+
+def config_path(name: str) -> Path:
+    """A YAML file, by path or by the name of a packaged one.
+
+    Raises:
+        ReasonEditError: There is none.
+    """
+    packaged = packaged_configs()
+    if Path(name).is_file():
+        return Path(name)
+    if Path(name).parent == Path("configs") and (packaged / Path(name).name).is_file():
+        return packaged / Path(name).name
+    known = ", ".join(sorted(f"configs/{p.name}" for p in packaged.glob("*.yaml")))
+    raise ReasonEditError(f"There is no config file '{name}'. The packaged ones are: {known}.")
+
+
+def content_of(config: str) -> dict[str, Any]:
+    """What a config file says.
+
+    Raises:
+        ReasonEditError: There is none, or it is no YAML.
+    """
+    import yaml
+
+    path = config_path(config)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise refused(path, error) from error
+    if not isinstance(content, dict):
+        raise ReasonEditError(f"The config '{path}' is no mapping of 'model', 'data' and so on.")
+    return content
+
+
+def made_of(content: Mapping[str, Any], *names: str, path: str | Path = "") -> dict[str, Any]:
+    """The named parts of a config (``model``, ``data``), made without the rest of it.
+
+    Args:
+        content: What the config says.
+        names: The parts.
+        path: Where it was read, for messages.
+
+    Raises:
+        ReasonEditError: It cannot be used.
+    """
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    kinds = {"model": L.LightningModule, "data": L.LightningDataModule}
+    for name in names:
+        parser.add_subclass_arguments(kinds[name], name, required=True)
+    try:
+        given = {name: content[name] for name in names if name in content}
+        made = parser.instantiate_classes(parser.parse_object(given))
+    except (argparse.ArgumentError, ValueError, TypeError, KeyError) as error:
+        raise refused(Path(path), error) from error
+    return {name: made[name] for name in names}
+
+
+def parts_of(config: str, *names: str) -> dict[str, Any]:
+    """The named parts of a config file; see :func:`made_of`."""
+    return made_of(content_of(config), *names, path=config_path(config))
+
+
+def module_and_stream(config: str) -> tuple[VLMModule, EditStream]:
+    """The model of a config, on the GPU where there is one, and its stream.
+
+    Raises:
+        ReasonEditError: The file cannot be used, or it has no VLM or no stream.
+    """
+    parts = parts_of(config, "model", "data")
+    module, stream = parts["model"], parts["data"]
+    if not isinstance(module, VLMModule) or not isinstance(stream, EditStream):
+        raise ReasonEditError(
+            f"The config '{config}' must have a VLMModule as its model and an EditStream as its data."
+        )
+    if torch.cuda.is_available() and module.vlm.movable:
+        module.to("cuda")
+    return module, stream
+
+
+def refused(path: Path, error: BaseException) -> ReasonEditError:
+    """What a user is told of a config that cannot be used: our own message, where one of our classes refused it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ReasonEditError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return ReasonEditError(_explain(path, str(error)))
+
+
+def _explain(path: Path, message: str) -> str:
+    """One sentence from jsonargparse's message; for a misspelt key, the nearest one that exists."""
+    unknown = re.search(r"[Oo]ption '([\w.]+)'|[Kk]ey '([\w.]+)' is not", message)
+    if unknown is not None:
+        name, known = unknown.group(1) or unknown.group(2), _known_keys()
+        wrong = next((part for part in name.split(".") if part not in known), name)
+        near = [] if wrong in known else difflib.get_close_matches(wrong, known, n=1)  # known, but not there
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return f"The config '{path}' has a key '{wrong}' that nothing expects.{hint}"
+    # Of nested messages the innermost says most.
+    reasons = re.findall(r'Parser key "([\w.]+)":\s+((?:Expected|Invalid|Problem)[^\n]*)', message)
+    reasons += re.findall(r"Problem with given class_path ('[\w.]+'):\s+([^\n]*)", message)
+    reasons = [(what, why) for what, why in reasons if not why.startswith(("Parser key", "Problem"))]
+    if reasons:
+        what, why = reasons[-1]
+        return f"The config '{path}' cannot be used: {what}: {why}"
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return f"The config '{path}' cannot be used: {' '.join(lines[:2])}"
+
+
+def _known_keys() -> list[str]:
+    import inspect
+
+    from reasonedit.data import AOKVQA, FVQA, EditFile, Pool, RationaleVQA
+    from reasonedit.data.world.benchmark import EmbeddedWorld
+    from reasonedit.design import Design, WritingConfig
+    from reasonedit.embedding import EmbeddingConfig
+    from reasonedit.evidence import EvidenceConfig
+    from reasonedit.module import VLMModule
+    from reasonedit.retrieval import RetrievalConfig
+
+    parts: list[Any] = [L.Trainer, VLMModule, EditStream, EmbeddedWorld, Pool, EditFile, AOKVQA, FVQA, RationaleVQA]
+    parts += [Design, EmbeddingConfig, EvidenceConfig, WritingConfig, RetrievalConfig]
+    parts += [getattr(cb, name) for name in cb.__all__ if name != "beside"]
+    keys = {key for part in parts for key in inspect.signature(part).parameters}
+    return sorted(keys | {"model", "data", "trainer", "seed_everything", "class_path", "init_args"})
