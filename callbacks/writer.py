@@ -19,9 +19,10 @@ from .editor import Editor
 class PredictionWriter(L.Callback):
     """Writes one row per sample when the run ends, and also when it is interrupted or fails.
 
-    Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (their number so far), ``prompt`` (with the facts), ``choices``,
-    ``before`` (what the unedited model answered), ``answer``, ``target``, ``right``, ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts found but not
-    used), ``nearest``, ``threshold``. What a batch does not carry is null.
+    Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (their number so far), ``prompt``
+    (with the facts), ``choices``, ``before`` (what the unedited model answered), ``answer``, ``target``, ``right``,
+    ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts found but not used), ``nearest``, ``threshold``. What
+    a batch does not carry is null.
     On several ranks each writes its own file, its rank before the extension.
 
     Args:

@@ -74,7 +74,8 @@ class BalancEdit(LayerEditor):
             prompts = [vlm.prompt(q, edit.choices) for q in questions]
             vision = ordinary(vlm.see([edit.image, positive, blank]))
             with self._untouched():
-                lesson = Lesson(vlm, vision.select([0]), prompts[:1], [edit.answer], self.layers)
+                ending = not edit.choices
+                lesson = Lesson(vlm, vision.select([0]), prompts[:1], [edit.answer], self.layers, ending=ending)
                 pooled = [_pooled(lesson.entering[layer], lesson.prompted)]
                 for i in (1, 2):
                     sample = Lesson(vlm, vision.select([i]), prompts[i : i + 1], [edit.answer], self.layers)

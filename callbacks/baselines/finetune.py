@@ -78,7 +78,8 @@ class FineTuning(LayerEditor):
         (layer,) = self.layers
         with learning():
             prompt = self.vlm.prompt(edit.question, edit.choices)
-            lesson = Lesson(self.vlm, self.vlm.see([edit.image]), [prompt], [edit.answer], self.layers)
+            vision, ending = self.vlm.see([edit.image]), not edit.choices
+            lesson = Lesson(self.vlm, vision, [prompt], [edit.answer], self.layers, ending=ending)
             self.weights.change(
                 layer, tuned(lesson, self.weights.now(layer), self._learn, steps=self.steps, lr=self.lr)
             )

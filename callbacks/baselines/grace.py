@@ -118,7 +118,8 @@ class GRACE(LayerEditor):
         said = "\n".join([edit.answer, " ".join(edit.reasoning)]) if self.reasoning else edit.answer
         with learning():
             vision = self.vlm.see([edit.image])
-            lesson = Lesson(self.vlm, vision, [self.vlm.prompt(edit.question, edit.choices)], [said], self.layers)
+            prompt = self.vlm.prompt(edit.question, edit.choices)
+            lesson = Lesson(self.vlm, vision, [prompt], [said], self.layers, ending=not edit.choices)
             at = (0, lesson.first)
             if self.book.place(lesson.entering[layer][at], edit.answer) == "expand":
                 return
@@ -136,7 +137,7 @@ class GRACE(LayerEditor):
             self.book.values = torch.cat([self.book.values, learnt]) if self.book.values.numel() else learnt
 
     def passing(self, name: str, entering: Tensor, leaving: Tensor) -> Tensor | None:
-        """The value of the nearest key, where the query token lies within its radius; see :meth:`LayerEditor.passing`."""
+        """The nearest key's value, where the query token is within its radius; see :meth:`LayerEditor.passing`."""
         prompted = self.prompted(entering)
         if prompted is None:
             return None

@@ -44,6 +44,7 @@ class Lesson:
         prompts: The questions, as :meth:`VLM.prompt` words them.
         answers: The texts to be learnt.
         layers: Names of the layers that learn; the blocks below the first of them run once.
+        ending: Whether it is to be learnt too that the answer ends there: for open questions.
 
     Attributes:
         entering: What enters each layer, (rows, columns, width) by its name.
@@ -53,10 +54,18 @@ class Lesson:
     """
 
     def __init__(
-        self, vlm: VLM, vision: Vision, prompts: Sequence[str], answers: Sequence[str], layers: Sequence[str]
+        self,
+        vlm: VLM,
+        vision: Vision,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+        layers: Sequence[str],
+        *,
+        ending: bool = False,
     ) -> None:
         self.vlm = vlm
-        self._ids = [vlm.continuation(p, a) for p, a in zip(prompts, answers, strict=True)]
+        end = [vlm.tokenizer.eos_token_id] if ending else []
+        self._ids = [vlm.continuation(p, a) + end for p, a in zip(prompts, answers, strict=True)]
         blocks = [b for b in vlm.language_layers if not any(f"{name}.".startswith(f"{b}.") for name in layers)]
         first_learning = min(vlm.language_layers.index(b) for b in _blocks_of(vlm, layers))
         below = [b for b in blocks if vlm.language_layers.index(b) < first_learning]

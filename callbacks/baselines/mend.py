@@ -165,14 +165,15 @@ class MEND(LayerEditor):
         assert self.vlm is not None  # set-up ran
         with learning():
             prompt = self.vlm.prompt(edit.question, edit.choices)
-            changes = self.changes(self.lesson(self.vlm.see([edit.image]), prompt, edit.answer))
+            lesson = self.lesson(self.vlm.see([edit.image]), prompt, edit.answer, ending=not edit.choices)
+            changes = self.changes(lesson)
             for name, change in changes.items():
                 self.weights.change(name, self.weights.now(name) + change)
 
-    def lesson(self, vision: Vision, prompt: str, answer: str) -> Lesson:
+    def lesson(self, vision: Vision, prompt: str, answer: str, *, ending: bool = False) -> Lesson:
         """A question with its answer, for the edited layers."""
         assert self.vlm is not None
-        return Lesson(self.vlm, vision, [prompt], [answer], self.layers)
+        return Lesson(self.vlm, vision, [prompt], [answer], self.layers, ending=ending)
 
     def gradients(self, lesson: Lesson) -> dict[str, tuple[Tensor, Tensor]]:
         """For each layer u and delta of each token of a lesson: (T, width_in) and (T, width_out)."""

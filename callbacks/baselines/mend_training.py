@@ -38,8 +38,8 @@ class Step:
 def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: float = 3e-4) -> Iterator[Step]:
     """Train a network step by step.
 
-    Each step makes an edit of the training split and asks that its answer and that of a neighbour (the question in other
-    words, or about the image painted again) become likely, and that an unrelated question is answered as before.
+    Each step makes an edit of the training split and asks that its answer and that of a neighbour (the question in
+    other words, or about the image painted again) become likely, and that an unrelated question is answered as before.
 
     Args:
         mend: The editor whose network is trained; the VLM stays as it is.
@@ -87,7 +87,8 @@ def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: floa
 def _lesson(mend: MEND, of: Edit | Probe) -> Lesson:
     assert mend.vlm is not None
     query, answer = (of, of.answer) if isinstance(of, Edit) else (of.query, of.answer)
-    return mend.lesson(mend.vlm.see([query.image]), mend.vlm.prompt(query.question, query.choices), answer)
+    prompt = mend.vlm.prompt(query.question, query.choices)
+    return mend.lesson(mend.vlm.see([query.image]), prompt, answer, ending=not query.choices)
 
 
 def _step(mend: MEND, edit: Edit, near: Probe | None, unrelated: Probe | None, number: int) -> Step:

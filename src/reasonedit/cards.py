@@ -85,7 +85,7 @@ def draw_evidence(edit: Edit, boxes: Sequence[Sequence[Box]]) -> Image.Image:
             corners = [left * _PICTURE + inset, top * _PICTURE + inset]
             corners += [right * _PICTURE - inset, bottom * _PICTURE - inset]
             draw.rectangle(corners, outline=COLOURS[i % len(COLOURS)], width=4)
-    lines = _lines(edit.question, _INK) + [(_RIGHT, edit.answer)]
+    lines = [*_lines(edit.question, _INK), (_RIGHT, edit.answer)]
     for i, sentence in enumerate(edit.reasoning):
         colour = ImageColor.getrgb(COLOURS[i % len(COLOURS)])
         lines += _lines(sentence, (colour[0], colour[1], colour[2]))

@@ -129,7 +129,16 @@ GROUNDED = Design(
     EvidenceConfig(fallback=0.0045),
     WritingConfig(entries="all", keys="grounded", questions=True),
     RetrievalConfig(
-        k=8, count="facts", percentile=50.0, each=True, regions=True, sight=0.8, answers=1, verify=0.5, chain=True
+        k=8,
+        count="facts",
+        percentile=50.0,
+        each=True,
+        regions=True,
+        sight=0.8,
+        answers=1,
+        verify=0.5,
+        chain=True,
+        sway=0.5,
     ),
 )
 """Ours, as it won on the development seeds of the embedded world."""

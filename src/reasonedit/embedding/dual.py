@@ -38,8 +38,8 @@ class EmbeddingConfig:
         transform: Of the pooled tokens: ``"raw"``; ``"centred"`` on those of unrelated pictures, to unit length; or
             ``"whitened"``: in the 64 principal directions of their tokens, each to unit variance, then to unit length.
         reference: The unrelated pictures: ``"patterns"``, ``"world"`` or a folder of images.
-        cells: The nine cells of an image are ``"pooled"`` from the tokens of its one vision pass, or pass the vision part
-            by themselves, as ``"crops"``: nine more passes, in which small things are large.
+        cells: The nine cells of an image are ``"pooled"`` from the tokens of its one vision pass, or pass the vision
+            part by themselves, as ``"crops"``: nine more passes, in which small things are large.
 
     Raises:
         ReasonEditError: A value is out of range.

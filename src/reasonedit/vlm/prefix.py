@@ -108,19 +108,21 @@ class ImagePrefix:
                 self._cache.batch_select_indices(rows)
 
     @torch.inference_mode()
-    def next_logits(self, prompts: Sequence[Sequence[str]], tokens: Sequence[int]) -> list[Tensor]:
+    def next_logits(self, prompts: Sequence[Sequence[str]], tokens: Sequence[int] | None = None) -> list[Tensor]:
         """Logits of tokens that may follow prompts.
 
         Args:
             prompts: For each image its prompts, as :meth:`VLM.prompt` words them.
-            tokens: The tokens whose logits are wanted.
+            tokens: The tokens whose logits are wanted; all of the vocabulary when not given.
 
         Returns:
             For each image float32 (prompts, tokens), on the CPU.
         """
         states = self._states([[(p, ()) for p in mine] for mine in prompts])
-        picked = [self.vlm.head(part)[:, list(tokens)].float().cpu() for part in self._parts(states)]
-        return list(_joined(picked, len(tokens)).split([len(mine) for mine in prompts]))  # type: ignore[no-untyped-call]
+        chosen = slice(None) if tokens is None else list(tokens)
+        width = self.vlm.vocabulary if tokens is None else len(tokens)
+        picked = [self.vlm.head(part)[:, chosen].float().cpu() for part in self._parts(states)]
+        return list(_joined(picked, width).split([len(mine) for mine in prompts]))  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
     def log_likelihood(self, texts: Sequence[Sequence[tuple[str, Sequence[int]]]]) -> list[Tensor]:

@@ -1,0 +1,308 @@
+"""The other editors: each by the logic of its paper, and none leaves a trace in the model."""
+
+import copy
+from dataclasses import replace
+
+import lightning as L
+import pytest
+import torch
+from helpers.tiny import HashEncoder, picture
+from helpers.toy import ToySource
+
+from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
+from reasonedit.callbacks import EditingMetrics, Editor, PredictionWriter
+from reasonedit.callbacks.baselines import GRACE, IKE, MEND, BalancEdit, FineTuning, Unedited
+from reasonedit.callbacks.baselines.balancedit import radius
+from reasonedit.callbacks.baselines.grace import LESS, DeferralRadii
+from reasonedit.callbacks.baselines.layer import last_linear
+from reasonedit.callbacks.baselines.lesson import Lesson, learning
+from reasonedit.callbacks.baselines.mend_training import train
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+
+
+class Letters(ToySource):
+    """Toy edits whose answers are one letter each: so much a model of random weights can learn."""
+
+    def candidates(self):
+        for edit, letter in zip(super().candidates(), "qwxyzjkv", strict=False):
+            yield replace(edit, answer=letter, id=f"edit-{letter}")
+
+
+def run(vlm, *callbacks, edits=3, source=Letters, longest=2, **options):
+    writer = PredictionWriter(options.pop("path"))
+    stream = EditStream(source(edits), batch_size=2, check=True)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, logger=False, callbacks=[*callbacks, EditingMetrics(), writer], **quiet, **options
+    )
+    trainer.predict(VLMModule(vlm, max_new_tokens=longest), datamodule=stream, return_predictions=False)
+    return writer.rows
+
+
+def letters(vlm, text):
+    """Token ids without the space before: one vector at one token of a random model says one token."""
+    return vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def at_once(rows):
+    """Share of edits that are right when they are asked again right after they were written."""
+    asked = [r["right"] for r in rows if r["phase"] == "check"]
+    return sum(asked) / len(asked)
+
+
+@pytest.fixture(scope="module")
+def network(tiny_vlm, tmp_path_factory):
+    """MEND for the tiny model: of random weights nothing can be learnt but to follow the gradient."""
+    path = tmp_path_factory.mktemp("mend") / "network.safetensors"
+    patch = pytest.MonkeyPatch()
+    patch.setattr("reasonedit.callbacks.baselines.mend.BLOCKS", (-2, -1))
+    mend = MEND.untrained(tiny_vlm, rank=8)
+    before = copy.deepcopy(tiny_vlm.model.state_dict())
+    steps = list(train(mend, ToySource(3), steps=60, lr=0.05))
+    patch.undo()
+    assert all(torch.equal(before[k], v) for k, v in tiny_vlm.model.state_dict().items())
+    assert not tiny_vlm.__dict__.get("shares_prefix")
+    first, last = (sum(s.edit_loss for s in part) / len(part) for part in (steps[:10], steps[-10:]))
+    assert last < first
+    mend.network.save(path, tiny_vlm.fingerprint)
+    return path
+
+
+def editors(network):
+    return {
+        "none": Unedited(),
+        "ike": IKE(),
+        "ike-cot": IKE(reasoning=True),
+        "grace": GRACE(-2),
+        "grace-cot": GRACE(-2, reasoning=True),
+        "ft": FineTuning(-2, steps=200, lr=1e-2),
+        "balancedit": BalancEdit(-2, steps=200, lr=1e-2),
+        "mend": MEND(network),
+    }
+
+
+@pytest.mark.parametrize("inference", [True, False], ids=["inference mode", "no_grad"])
+@pytest.mark.parametrize("name", ["none", "ike", "ike-cot", "grace", "grace-cot", "ft", "balancedit", "mend"])
+def test_an_editor_edits_and_leaves_the_model_as_it_was(tiny_vlm, network, tmp_path, monkeypatch, name, inference):
+    editor = editors(network)[name]
+    before = copy.deepcopy(tiny_vlm.model.state_dict())
+    if name.startswith("grace"):
+        monkeypatch.setattr(tiny_vlm, "continuation", lambda _, text: letters(tiny_vlm, text))
+    longest = 1 if name.startswith("grace") else 2
+    rows = run(tiny_vlm, editor, longest=longest, path=tmp_path / "rows", inference_mode=inference)
+    after = tiny_vlm.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)  # bit for bit
+    linear = [m for m in tiny_vlm.model.modules() if isinstance(m, torch.nn.Linear)]
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in linear)
+    assert "shares_prefix" not in tiny_vlm.__dict__
+    assert set(editor.seconds) == {r["edit"] for r in rows if r["phase"] == "edit" and not r["right"]}
+    assert editor.edits >= 2
+    if name in ("grace", "ft", "balancedit"):  # they learn the very answer
+        assert at_once(rows) == 1
+    if name == "none":
+        assert all(r["answer"] == r["before"] for r in rows if r["phase"] == "probe")
+
+
+def test_the_model_comes_back_when_a_run_fails(tiny_vlm, tmp_path):
+    class Breaks(L.Callback):
+        def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+            if batch["phase"] == "probe":
+                raise RuntimeError("stop")
+
+    before = copy.deepcopy(tiny_vlm.model.state_dict())
+    with pytest.raises(RuntimeError, match="stop"):
+        run(tiny_vlm, FineTuning(-2, steps=200, lr=1e-2), Breaks(), path=tmp_path / "rows")
+    assert all(torch.equal(before[k], v) for k, v in tiny_vlm.model.state_dict().items())
+
+
+def test_edits_that_are_kept_count_in_the_next_run(tiny_vlm, tmp_path):
+    editor = FineTuning(-2, steps=200, lr=1e-2)
+    first = run(tiny_vlm, editor, edits=1, path=tmp_path / "a")
+    second = run(tiny_vlm, editor, edits=1, path=tmp_path / "b")
+    assert editor.edits == 1  # right by now: not written twice
+    assert [r["right"] for r in first if r["phase"] == "edit"] == [False]
+    assert [r["right"] for r in second if r["phase"] == "edit"] == [True]
+    # What the unedited model says is asked of the unedited model.
+    told = [[r["before"] for r in rows if r["phase"] == "probe"] for rows in (first, second)]
+    assert told[0] == told[1]
+
+
+# ---- GRACE
+
+
+def at(*values):
+    return torch.tensor([float(v) for v in values])
+
+
+def test_grace_adds_expands_and_splits():
+    book = DeferralRadii(epsilon=1.0)
+    assert book.place(at(0, 0), "cat") == "add"
+    assert book.place(at(2.5, 0), "cat") == "add"  # beyond 1 + 1
+    assert book.radii.tolist() == [1.0, 1.0]
+    assert book.place(at(0, 1.5), "cat") == "expand"  # within 2 of the first, the same label
+    assert book.radii.tolist() == [1.5, 1.0]
+    assert book.place(at(0, 0.5), "cat") == "expand"  # nothing shrinks
+    assert book.radii.tolist() == [1.5, 1.0]
+    assert len(book) == 2
+    assert book.place(at(0, 0.8), "Cat") == "split"  # labels are compared exactly
+    assert book.labels == ["cat", "cat", "Cat"]
+    assert book.radii.tolist() == pytest.approx([0.4 * LESS, 1.0, 0.4])
+    distance, row = book.nearest(at(0, 0.7)[None])
+    assert (int(row), float(distance)) == (2, pytest.approx(0.1))
+
+
+def test_grace_answers_within_the_radius_only(tiny_vlm, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny_vlm, "continuation", lambda _, text: letters(tiny_vlm, text))
+    narrow, wide = GRACE(-2, epsilon=1e-3), GRACE(-2, epsilon=1e9)
+    rows = run(tiny_vlm, narrow, edits=1, longest=1, path=tmp_path / "a")
+    assert at_once(rows) == 1
+    by = {r["group"]: r for r in rows if r["phase"] == "probe"}
+    assert by["t_gen"]["answer"] == by["t_gen"]["before"]  # deferred to the model
+    rows = run(tiny_vlm, wide, edits=1, longest=1, path=tmp_path / "b")
+    assert {r["answer"] for r in rows if r["phase"] == "probe"} == {"q"}
+
+
+def test_grace_saves_and_loads(tiny_vlm, tmp_path):
+    editor = GRACE(-2)
+    before = run(tiny_vlm, editor, edits=2, path=tmp_path / "a")
+    editor.save(tmp_path / "book")
+    loaded = GRACE.load(tmp_path / "book")
+    assert loaded.book.labels == editor.book.labels
+    assert torch.equal(loaded.book.values, editor.book.values)
+    after = run(tiny_vlm, loaded, edits=2, path=tmp_path / "b")
+    assert [r["answer"] for r in after if r["phase"] == "probe"] == [
+        r["answer"] for r in before if r["phase"] == "probe"
+    ]
+    (tmp_path / "book" / "grace.json").write_text("{")
+    with pytest.raises(ReasonEditError, match="no codebook of GRACE"):
+        GRACE.load(tmp_path / "book")
+
+
+def test_grace_cot_reads_the_answer_before_the_line_break():
+    editor, outputs = GRACE(-2, reasoning=True), ["boiling\nA kettle is used for boiling.", "a boat"]
+    editor.on_predict_batch_end(None, None, outputs, {}, 0)
+    assert outputs == ["boiling", "a boat"]
+
+
+# ---- IKE
+
+
+def test_ike_puts_the_nearest_edits_before_every_question(tiny_vlm, tmp_path):
+    rows = run(tiny_vlm, IKE(k=2), edits=4, source=ToySource, path=tmp_path / "a")
+    probes = [r for r in rows if r["phase"] == "probe"]
+    assert all(len(r["facts"]) == 2 for r in probes)  # always, whatever is asked
+    own = next(r for r in probes if r["group"] == "rel" and r["edit"] == r["fact_edits"][0])
+    number = own["target"].removeprefix("thing ")
+    assert own["facts"][0] == f"New Fact: What is number {number}? {own['target']}."
+    assert own["prompt"] == " ".join([*own["facts"], f"What is number {number}?"])
+    # By an oracle that needs no index: question and answer of an edit, against the question that is asked.
+    encode = HashEncoder().encode
+    keys = encode([f"What is number {i}? thing {i}" for i in range(4)])
+    for r in probes:
+        question = r["prompt"].removeprefix(" ".join(r["facts"])).strip()
+        distances = (keys - encode([question])).norm(dim=1)
+        assert r["distances"] == pytest.approx(distances.sort().values[:2].tolist(), abs=1e-4)
+
+
+def test_ike_cot_tells_the_reasoning_and_the_oracle_the_edit(tiny_vlm, tmp_path):
+    rows = run(tiny_vlm, IKE(reasoning=True, oracle=True), source=ToySource, path=tmp_path / "a")
+    for r in rows:
+        if r["phase"] == "probe":
+            assert r["fact_edits"] == [r["edit"]]
+            assert len(r["facts"]) == 1
+            assert " is round. It is thing " in r["facts"][0]
+
+
+# ---- lessons
+
+
+def test_a_lesson_is_what_the_whole_model_says(tiny_vlm):
+    image, prompt = picture(1), tiny_vlm.prompt("What is it?")
+    expected = -tiny_vlm.log_likelihood(tiny_vlm.see([image]), [prompt], [["a boat", "no"]])[0]
+    for block in (0, 1):
+        layer = last_linear(tiny_vlm, block)
+        with learning():
+            lessons = [Lesson(tiny_vlm, tiny_vlm.see([image]), [prompt], [a], [layer]) for a in ("a boat", "no")]
+            losses = torch.cat([lesson.losses() for lesson in lessons])
+        assert losses.tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_gradients_are_those_of_the_whole_model(tiny_vlm, monkeypatch):
+    """What passes only the blocks above gives the gradient that autograd finds through all of the model."""
+    monkeypatch.setattr("reasonedit.callbacks.baselines.mend.BLOCKS", (-1,))
+    mend = MEND.untrained(tiny_vlm, rank=4)
+    tiny_vlm.shares_prefix = False
+    mend.install()
+    try:
+        with learning():
+            lesson = mend.lesson(tiny_vlm.see([picture(2)]), tiny_vlm.prompt("What is it?"), "a boat")
+            (entering, delta), (name,) = mend.gradients(lesson)[mend.layers[0]], mend.layers
+            weight = mend.linear(name).weight.requires_grad_(True)
+            (whole,) = torch.autograd.grad(lesson.losses().sum(), [weight])
+            weight.requires_grad_(False)
+    finally:
+        mend.remove()
+        del tiny_vlm.shares_prefix
+    assert torch.allclose(delta.T @ entering, whole, atol=1e-5)
+
+
+def test_mend_says_what_it_needs(tiny_vlm, tmp_path, network):
+    with pytest.raises(ReasonEditError, match="train one by reasonedit train-mend"):
+        run(tiny_vlm, MEND(tmp_path / "none.safetensors"), path=tmp_path / "a")
+    from reasonedit.callbacks.baselines.mend import GradientNetwork
+
+    with pytest.raises(ReasonEditError, match="trained on another model"):
+        GradientNetwork.load(network, {"weights": "others"})
+
+
+# ---- the rest
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "expected"), [(0.1, 0.5, 0.12), (0.2, 0.2, 0.2), (0.5, 0.1, 0.1), (0.0, 1.0, 0.05)]
+)
+def test_balancedit_reaches_just_beyond_the_positive_sample(positive, negative, expected):
+    assert radius(positive, negative, 0.05) == pytest.approx(expected)
+
+
+def test_balancedit_uses_a_copy_where_an_edit_reaches(tiny_vlm, tmp_path):
+    editor = BalancEdit(-2, steps=200, lr=1e-2)
+    rows = run(tiny_vlm, editor, edits=2, path=tmp_path / "a")
+    assert editor.keys == 2
+    probes = [r for r in rows if r["phase"] == "probe"]
+    assert all(r["right"] for r in probes if r["group"] == "rel")
+    editor._radii = [-1.0, -1.0]
+    deferred = [r for r in run(tiny_vlm, editor, edits=2, path=tmp_path / "b") if r["phase"] == "probe"]
+    assert all(r["answer"] == r["before"] for r in deferred)
+
+
+def test_layers_that_are_not_there_are_named(tiny_vlm, tmp_path):
+    with pytest.raises(ReasonEditError, match="has 2 language blocks, not a block 7"):
+        run(tiny_vlm, GRACE(7), path=tmp_path / "a")
+    with pytest.raises(ReasonEditError, match=r"has no layer 'model\.nothing'"):
+        run(tiny_vlm, GRACE("model.nothing"), path=tmp_path / "a")
+    with pytest.raises(ReasonEditError, match="needs a linear layer"):
+        run(tiny_vlm, GRACE(tiny_vlm.language_layers[0]), path=tmp_path / "a")
+    with pytest.raises(ReasonEditError, match="k must be 1 or more"):
+        IKE(k=0)
+
+
+def test_a_new_editor_is_a_short_class(tiny_vlm, tmp_path):
+    class Parrot(Editor):
+        """Says the last edit's answer to everything."""
+
+        title = "Parrot"
+
+        def write(self, edit: Edit, row, batch, pl_module):
+            self.said = edit.answer
+
+        def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            if hasattr(self, "said"):
+                outputs[:] = [self.said] * len(outputs)
+            super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    rows = run(tiny_vlm, Parrot(), edits=2, path=tmp_path / "a")
+    assert at_once(rows) == 1
+    assert {r["answer"] for r in rows if r["phase"] == "probe"} == {"w"}
