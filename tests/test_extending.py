@@ -7,18 +7,21 @@ import sys
 import types
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from helpers import datasets
 from helpers.families import FAMILIES
 from helpers.tiny import picture
+from helpers.toy import ToySource
 
 import reasonedit
-from reasonedit import EditStream, ReasonEditError
+from reasonedit import EditStream, ReasonEditError, VLMModule
+from reasonedit.callbacks import EditingMetrics, PredictionWriter
 from reasonedit.vlm import load_vlm
 
 TEXT = (Path(reasonedit.__file__).parent / "EXTENDING.md").read_text()
-FAMILY, DATA = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+FAMILY, DATA, EDITOR = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
 def run(block, name):
@@ -63,3 +66,18 @@ def test_the_data_set_is_read_and_its_bad_rows_are_named(tiny_vlm, tmp_path):
     path.write_text("picture,question,answer,why\n0.png,What is it?,a boat,It swims.\n2.png,Who?,me,It is I.\n")
     with pytest.raises(ReasonEditError, match=r"Row 3 of .*corrections.csv' cannot be used: There is no image file"):
         EditStream(source(str(path)))
+
+
+def test_the_editor_edits(tiny_vlm, tmp_path):
+    editor = run(EDITOR, "example_editor").LikeQuestion()
+    writer, metrics = PredictionWriter(tmp_path / "rows.parquet"), EditingMetrics()
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[editor, metrics, writer], **quiet)
+    stream = EditStream(ToySource(3))
+    trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=stream, return_predictions=False)
+    assert editor.edits == editor.keys == 3
+    told = {
+        r["group"]: r["prompt"] for r in writer.rows if r["edit"] == stream.base.edits[1].id and r["phase"] == "probe"
+    }
+    assert told["rel"] == "Number 1 is round. It is thing 1. What is number 1?"
+    assert len(EDITOR.splitlines()) <= 40

@@ -47,7 +47,7 @@ class BalancEdit(LayerEditor):
     title = "BalancEdit"
 
     def __init__(
-        self, layer: str | int = -6, alpha: float = 0.05, steps: int = 50, lr: float = 1e-4, seed: int = 0
+        self, layer: str | int = -6, alpha: float = 0.05, steps: int = 50, lr: float = 1e-3, seed: int = 0
     ) -> None:
         super().__init__(layer)
         self.alpha, self.steps, self.lr, self.seed = alpha, steps, lr, seed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from helpers.tiny import picture
 from reasonedit import Edit, Query
@@ -28,3 +29,16 @@ class ToySource:
             made.append(Probe("t_gen", Query(edit.image, f"Say: {edit.question}", id=f"t-{i}"), edit.answer, edit.id))
             made.append(Probe("loc", Query(picture(100 + i), "Who?", id=f"loc-{i}"), "nobody at all", edit.id))
         return made
+
+
+class SeededToys(ToySource):
+    """The same by a seed, with names that stay."""
+
+    def __init__(self, edits: int = 3, seed: int = 0) -> None:
+        super().__init__(edits)
+        self.seed = seed
+
+    def candidates(self) -> Iterator[Edit]:
+        for i, edit in enumerate(super().candidates()):
+            number = f"{self.seed}{i}"
+            yield replace(edit, question=f"What is number {number}?", answer=f"thing {number}", id=f"toy-{number}")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from reasonedit.config import content_of
 from reasonedit.experiments import EXPERIMENTS, Lab
+from reasonedit.experiments.plans import with_editors
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.runs import COLUMNS
 
@@ -37,11 +38,18 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="seeds of the stream")
     parser.add_argument("--edits", type=int, default=None, help="number of edits for each seed")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="these rows only; --list shows them")
+    parser.add_argument(
+        "--editor",
+        action="append",
+        default=[],
+        metavar="CLASS",
+        help="one more row: an editor of your own, by class path",
+    )
     parser.add_argument("--quick", action="store_true", help="one seed, 20 edits")
     parser.add_argument("--list", action="store_true", help="say what the experiment compares, and stop")
     parser.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: %(default)s)")
     arguments = parser.parse_args(argv)
-    experiment = EXPERIMENTS[arguments.name]
+    experiment = with_editors(EXPERIMENTS[arguments.name], arguments.editor)
     if arguments.list:
         for row in experiment.rows:
             _console.print(f"{row.name:<16} {row.title}", markup=False, highlight=False)

@@ -90,6 +90,7 @@ class EditStream(L.LightningDataModule):
             in any case.
         sample: Before the end only the probes of so many of the edits so far are asked, spread evenly over them; of all
             when not given.
+        probed: Probes of so many edits only, spread evenly over all, are ever asked; of all when not given.
         check: Whether edits come one at a time, each asked again right after it (phase ``check``, of no group).
 
     Raises:
@@ -102,6 +103,7 @@ class EditStream(L.LightningDataModule):
         batch_size: int = 8,
         interleave: int | list[int] | None = None,
         sample: int | None = None,
+        probed: int | None = None,
         check: bool = False,
     ) -> None:
         super().__init__()
@@ -110,7 +112,12 @@ class EditStream(L.LightningDataModule):
                 raise ReasonEditError(f"There is no data set '{source}': use {', '.join(DATASETS)}.")
             source = DATASETS[source]()
         stops = interleave if isinstance(interleave, list) else [interleave]
-        for name, values in (("batch_size", [batch_size]), ("interleave", stops), ("sample", [sample])):
+        for name, values in (
+            ("batch_size", [batch_size]),
+            ("interleave", stops),
+            ("sample", [sample]),
+            ("probed", [probed]),
+        ):
             for value in values:
                 if value is not None and value < 1:
                     raise ReasonEditError(f"{name} must be 1 or more, not {value}.")
@@ -119,7 +126,7 @@ class EditStream(L.LightningDataModule):
             raise ReasonEditError(f"edits must be 1 or more, not {source.edits}.")
         self.batch_size = batch_size
         self.interleave = interleave
-        self.sample, self.check = sample, check
+        self.sample, self.probed, self.check = sample, probed, check
         self.base: BasePass | None = None
         self._asked: object = None  # the model that the base pass asked, and how
 
@@ -158,6 +165,9 @@ class EditStream(L.LightningDataModule):
         with _bar(progress) as bar:
             edits, right = self._wrong(answers, bar)
             probes = self.source.probes(edits, right)
+            if self.probed is not None:
+                chosen = {e.id for e in _spread(edits, self.probed)}
+                probes = [p for p in probes if p.edit_id in chosen]
             task = bar.add_task("asking the unedited model", total=len(probes))
             told: list[str] = []
             taken: list[float] = []
@@ -228,7 +238,8 @@ class EditStream(L.LightningDataModule):
                     batches += [[item], [replace(item, phase="check", edit=None)]]
             else:
                 batches += _chunks(made, self.batch_size)
-            asked = {e.id for e in self._sampled(edits[:end], last=end == len(edits))}
+            last = end == len(edits)
+            asked = {e.id for e in (edits if last else _spread(edits[:end], self.sample))}
             probes = [
                 StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id, before=before)
                 for p, before in told
@@ -245,10 +256,12 @@ class EditStream(L.LightningDataModule):
         every = self.interleave or total
         return [min(n, total) for n in range(every, total + every, every)]
 
-    def _sampled(self, edits: list[Edit], *, last: bool) -> list[Edit]:
-        if last or self.sample is None or len(edits) <= self.sample:
-            return edits
-        return [edits[i * len(edits) // self.sample] for i in range(self.sample)]
+
+def _spread(edits: list[Edit], count: int | None) -> list[Edit]:
+    """So many of the edits, evenly over all."""
+    if count is None or len(edits) <= count:
+        return edits
+    return [edits[i * len(edits) // count] for i in range(count)]
 
 
 def _bar(show: bool) -> Progress:

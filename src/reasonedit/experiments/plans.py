@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -150,6 +151,29 @@ def _design(name: str, title: str, change: Callable[[Design], Design] | Design, 
     return Row(name, title, editing(change), settings=settings, **options)
 
 
+def with_editors(experiment: Experiment, editors: Sequence[str]) -> Experiment:
+    """An experiment with further rows, run as its first is.
+
+    Args:
+        experiment: The experiment.
+        editors: Class paths of editors, made without arguments.
+
+    Raises:
+        ReasonEditError: There is no such class, or it is no editor.
+    """
+    rows = list(experiment.rows)
+    for path in editors:
+        module, _, name = path.rpartition(".")
+        try:
+            kind = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ReasonEditError(f"There is no editor '{path}' ({error}): name it by module and class.") from error
+        if not (isinstance(kind, type) and issubclass(kind, cb.Editor)):
+            raise ReasonEditError(f"'{path}' is no editor: derive it from reasonedit.callbacks.Editor.")
+        rows.append(Row(name.lower(), kind.title or name, baseline(kind), stream=experiment.rows[0].stream))
+    return replace(experiment, rows=tuple(rows))
+
+
 def retrieving(**changes: Any) -> Callable[[Design], Design]:
     """The model's design with its retrieval changed."""
     return lambda d: replace(d, retrieval=replace(d.retrieval, **changes))
@@ -203,7 +227,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "main",
             "Main table",
             "Which editor corrects the most, and leaves the most alone?",
-            tuple(_editor(name, stream={"interleave": [10, 20], "sample": 10}) for name in EDITORS),
+            tuple(_editor(name, stream={"interleave": [20], "sample": 10}) for name in EDITORS),
         ),
         Experiment(
             "design",
@@ -335,7 +359,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Sequential stress",
             "Does sequential editing drift? The edits follow one another; at checkpoints the probes of some are asked.",
             tuple(
-                _editor(name, stream={"interleave": [10, 30, 100, 200, 300, 500, 700], "sample": 40})
+                _editor(name, stream={"interleave": [30, 100, 200, 300, 500, 700], "probed": 100})
                 for name in ("none", "ike-cot", "ike", "grace", PAPERS, OURS)
             ),
             seeds=(0,),

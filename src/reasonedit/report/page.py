@@ -129,7 +129,7 @@ def _row(experiment: Experiment, row: TableRow, table: Sequence[TableRow]) -> di
         "metrics": shown,
         "seconds": costs["seconds_per_edit"],
         "ms": costs.get("ms_per_query"),
-        "keys": costs["keys"] / max(1.0, costs["edits"]),
+        "keys_per_edit": costs["keys"] / max(1.0, costs["edits"]),
         "seeds": len(row.seeds),
     }
 
