@@ -138,7 +138,6 @@ GROUNDED = Design(
         answers=1,
         verify=0.5,
         chain=True,
-        sway=0.5,
     ),
 )
 """Ours, as it won on the development seeds of the embedded world."""

@@ -230,12 +230,9 @@ class Method:
             return self.retriever.retrieve(torch.empty(len(questions), 1, 1))
         found = self.retriever.retrieve(self.queries(vision, questions))
         config = self.design.retrieval
-        if not (config.verify is not None or config.chain) or not any(r.hits for r in found):
-            return found
-        images = self.vlm.read(vision)  # once for all that is asked about them
         if config.verify is not None:
-            found = verified(self.vlm, images, found, config.verify, config.k)
-        return chained(self.vlm, images, found, questions, config.sway) if config.chain else found
+            found = verified(self.vlm, vision, found, config.verify, config.k)
+        return chained(found, questions) if config.chain else found
 
     def prompts(
         self,

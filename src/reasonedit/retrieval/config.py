@@ -31,8 +31,6 @@ class RetrievalConfig:
             the edit; the fact is left out unless it affirms with more than this probability. Not asked when not given.
         chain: Whether facts found by their text alone, and answers, count only behind facts that the picture bears out;
             see :mod:`.chain`.
-        sway: Where chains count, a fact without one still does if, told alone, it makes what the VLM would begin to
-            answer less likely by so many nats; the one that does so the most. Not asked when not given.
         candidates: Where it is asked, so many facts are fetched before and K of what is left are kept.
 
     Raises:
@@ -49,8 +47,7 @@ class RetrievalConfig:
     answers: int | None = None
     verify: float | None = None
     chain: bool = False
-    sway: float | None = None
-    candidates: int = 24
+    candidates: int = 16
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -65,7 +62,5 @@ class RetrievalConfig:
             raise ReasonEditError(f"answers must be 0 or more, not {self.answers}.")
         if self.candidates < 1:
             raise ReasonEditError(f"candidates must be 1 or more, not {self.candidates}.")
-        if self.sway is not None and self.sway <= 0:
-            raise ReasonEditError(f"sway must be above 0, not {self.sway}.")
         if self.verify is not None and not 0 <= self.verify < 1:
             raise ReasonEditError(f"verify must be at least 0 and below 1, not {self.verify}.")

@@ -403,30 +403,6 @@ class VLM(ABC):
         # The sums over the whole vocabulary cancel.
         return [(x[:, : len(yes)].logsumexp(1) - x[:, len(yes) :].logsumexp(1)).sigmoid() for x in found]
 
-    def swayed(
-        self, images: Vision | ImagePrefix, questions: Sequence[str], told: Sequence[Sequence[str]]
-    ) -> list[Tensor]:
-        """How much less likely what the model would begin to answer becomes once it is told something.
-
-        Args:
-            images: Images; the language model reads each once, whatever is told.
-            questions: One question per image.
-            told: For each image texts, each to be told alone, before the question.
-
-        Returns:
-            For each image float32 (texts,): by how many nats the log-probability of the likeliest first token of its
-            own answer falls; below 0 where it rises.
-        """
-        prompts = [
-            [self.prompt(question), *(self.prompt(f"{text} {question}") for text in mine)] if mine else []
-            for question, mine in zip(questions, told, strict=True)
-        ]
-        found = []
-        for logits in self.read(images).next_logits(prompts):
-            likely = logits.log_softmax(-1)
-            found.append(likely[0].max() - likely[1:, likely[0].argmax()] if len(likely) else torch.empty(0))
-        return found
-
     def images_at_once(self, tokens: int, pixels: int, characters: int) -> int:
         """How many images fit into memory, each with texts after it.
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .base import VLM
     from .vision import Vision
 
+_TEXTS_AT_ONCE = 8
 _LOGITS_AT_ONCE = 2**25
 """Numbers of the vocabulary's logits held at once: 128 MiB in float32."""
 
@@ -108,21 +109,19 @@ class ImagePrefix:
                 self._cache.batch_select_indices(rows)
 
     @torch.inference_mode()
-    def next_logits(self, prompts: Sequence[Sequence[str]], tokens: Sequence[int] | None = None) -> list[Tensor]:
+    def next_logits(self, prompts: Sequence[Sequence[str]], tokens: Sequence[int]) -> list[Tensor]:
         """Logits of tokens that may follow prompts.
 
         Args:
             prompts: For each image its prompts, as :meth:`VLM.prompt` words them.
-            tokens: The tokens whose logits are wanted; all of the vocabulary when not given.
+            tokens: The tokens whose logits are wanted.
 
         Returns:
             For each image float32 (prompts, tokens), on the CPU.
         """
         states = self._states([[(p, ()) for p in mine] for mine in prompts])
-        chosen = slice(None) if tokens is None else list(tokens)
-        width = self.vlm.vocabulary if tokens is None else len(tokens)
-        picked = [self.vlm.head(part)[:, chosen].float().cpu() for part in self._parts(states)]
-        return list(_joined(picked, width).split([len(mine) for mine in prompts]))  # type: ignore[no-untyped-call]
+        picked = [self.vlm.head(part)[:, list(tokens)].float().cpu() for part in self._parts(states)]
+        return list(_joined(picked, len(tokens)).split([len(mine) for mine in prompts]))  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
     def log_likelihood(self, texts: Sequence[Sequence[tuple[str, Sequence[int]]]]) -> list[Tensor]:
@@ -156,7 +155,18 @@ class ImagePrefix:
             raise ValueError(f"{len(self)} images but texts for {len(texts)}")
         if not any(texts):
             return torch.empty(0, 0, device=self.vlm.device)
-        return self._packed(texts) if self._cache is not None else self._apart(texts)
+        if self._cache is None:
+            return self._apart(texts)
+        # All texts of a row take part in its attention, seen or not: some at a time cost less than all at once.
+        counts = [[max(1, len(ids)) for _, ids in mine] for mine in texts]
+        longest = max(len(mine) for mine in texts)
+        parts = []
+        for start in range(0, longest, _TEXTS_AT_ONCE):
+            chosen = [mine[start : start + _TEXTS_AT_ONCE] for mine in texts]
+            found = self._packed(chosen)
+            sizes = [sum(mine[start : start + _TEXTS_AT_ONCE]) for mine in counts]
+            parts.append(found.split(sizes))  # type: ignore[no-untyped-call]
+        return torch.cat([part[row] for row in range(len(texts)) for part in parts])
 
     def _packed(self, texts: Sequence[Sequence[tuple[str, Sequence[int]]]]) -> Tensor:
         vlm = self.vlm
