@@ -1,5 +1,7 @@
 """The dual embedding, half by half."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.tiny import HashEncoder, picture
@@ -9,6 +11,7 @@ from reasonedit.edits import WHOLE
 from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics, pool, reference_images
 from reasonedit.embedding.dual import NO_LAYER
 from reasonedit.embedding.vision import Gathered
+from reasonedit.evidence import crop
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
@@ -168,3 +171,20 @@ def test_unrelated_pictures_lie_at_distance_one(tiny_vlm, transform):
     points = torch.cat(embedder.regions(vision, [boxes] * len(vision)))
     squared = torch.pdist(points).square().mean()
     assert float(squared) == pytest.approx(1, rel=1e-3)
+
+
+def test_cells_can_pass_the_vision_part_by_themselves(tiny_vlm):
+    config = EmbeddingConfig("image_features", 1.0, "hash", transform="centred", cells="crops")
+    embedder = DualEmbedder(tiny_vlm, config, HashEncoder())
+    image = picture(3, size=96)
+    seen = embedder.see([picture(1), image])
+    boxes = [CELLS[4], WHOLE, (0.0, 0.0, 1.0, 0.5)]
+    found = embedder.regions(seen, [[WHOLE], boxes])[1]
+    alone = embedder.see([crop(image, CELLS[4])])
+    torch.testing.assert_close(found[0], embedder.regions(alone, [[WHOLE]])[0][0], atol=1e-5, rtol=1e-4)
+    pooled = DualEmbedder(tiny_vlm, replace(config, cells="pooled"), HashEncoder(), embedder.statistics)
+    plain = pooled.regions(pooled.see([image]), [boxes])[0]
+    torch.testing.assert_close(found[1:], plain[1:], atol=1e-5, rtol=1e-4)  # nothing else changes
+    assert not torch.allclose(found[0], plain[0], atol=1e-2)
+    with pytest.raises(ReasonEditError, match="cells must be one of pooled, crops"):
+        EmbeddingConfig(cells="none")

@@ -9,14 +9,18 @@ from helpers.tiny import picture
 
 from reasonedit import Edit, ReasonEditError
 from reasonedit.codebook import EditMemory, Entry, Fact
+from reasonedit.edits import Hit
 from reasonedit.retrieval import (
     ExactIndex,
     FactRetriever,
     HubScale,
     PercentileGate,
+    Retrieval,
     RetrievalConfig,
+    chained,
     with_facts,
 )
+from reasonedit.retrieval.chain import content_words
 
 
 def points(count: int, seed: int = 0, width: int = 12) -> torch.Tensor:
@@ -231,3 +235,26 @@ def test_a_key_with_a_picture_needs_sight_of_it_and_a_text_does_not():
     ]
     query[0, 0] = 0.8
     assert "Seen." in FactRetriever(memory, config, 2).retrieve(query)[0].facts
+
+
+def test_what_hangs_in_the_air_goes_where_something_is_linked():
+    hits = [
+        Hit("The garden lies in the east.", 0.1, "text", "a"),
+        Hit("A kettle is found in the harbor.", 0.2, "patch", "b"),
+        Hit("The harbor lies in the west.", 0.3, "text", "b"),
+        Hit("The answer to 'Where?' is west.", 0.4, "answer", "b"),
+        Hit("The answer to 'Which?' is east.", 0.5, "answer", "a"),
+    ]
+    found = [Retrieval(hits, 0.1, 1.0), Retrieval(hits[:1] + hits[4:], 0.1, 1.0), Retrieval([], 9.0, 1.0)]
+    asked = "In which part of the country is the red object?"
+    linked, loose, none = chained(found, [asked] * 3)
+    assert [h.fact for h in linked.hits] == [hits[1].fact, hits[2].fact, hits[3].fact]
+    assert [h.fact for h in linked.left_out] == [hits[4].fact, hits[0].fact]  # the farthest first
+    assert [h.fact for h in loose.hits] == [hits[0].fact]  # nothing is linked: it stays, the answer does not
+    assert none == found[2]
+    # The question may speak of it too; function words link nothing.
+    spoken = chained(
+        [Retrieval(hits[:1] + hits[2:3], 0.1, 1.0)], ["Where in the country lies the garden of the king?"]
+    )[0]
+    assert hits[0] in spoken.hits
+    assert content_words("It is what the one in the other is.") == frozenset()

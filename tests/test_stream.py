@@ -13,7 +13,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from reasonedit import Edit, EditStream, ReasonEditError, ReasonEditor, VLMModule
-from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, QueryTimer, Retriever, StreamProgress
+from reasonedit.callbacks import (
+    Codebook,
+    EditingMetrics,
+    PredictionWriter,
+    QueryTimer,
+    Retriever,
+    StreamProgress,
+    TensorBoardCharts,
+)
 from reasonedit.codebook import EditMemory
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -93,6 +101,38 @@ def test_interleaved_streams_probe_all_edits_so_far(tiny_vlm, tmp_path):
     events = EventAccumulator(str(tmp_path / "tb")).Reload()
     logged = [(e.step, e.value) for e in events.Scalars("edit/rel")]
     assert logged == [(n, pytest.approx(s["rel"][0])) for n, s in parts["metrics"].history.items()]
+
+
+def test_probes_on_the_way_can_be_few_and_edits_checked_at_once(tiny_vlm):
+    def laid_out(**options):
+        stream = EditStream(ToySource(5), batch_size=8, **options)
+        stream.base_pass(tiny_vlm, max_new_tokens=3)
+        names = [e.id for e in stream.base.edits]
+        return [(step[0].phase, [names.index(i.edit_id) for i in step]) for step in stream.layout()]
+
+    def probed(steps):
+        return [sorted(set(edits)) for phase, edits in steps if phase == "probe"]
+
+    assert probed(laid_out(interleave=[2, 4, 9], sample=2)) == [[0, 1], [0, 2], [0, 1, 2, 3], [4]]  # the last in two
+    assert probed(laid_out(interleave=2, probed=2)) == [[0], [0, 2], [0, 2]]
+    checked = laid_out(check=True)
+    assert checked[:4] == [("edit", [0]), ("check", [0]), ("edit", [1]), ("check", [1])]
+    assert len([1 for phase, _ in checked if phase == "check"]) == 5
+
+
+def test_tensorboard_opens_on_the_useful_charts(tiny_vlm, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="tb", version="")
+    codebook = Codebook(design=design(keys="both"))
+    charts = TensorBoardCharts({"editor": "ours"}, pictures=2)
+    parts = [codebook, Retriever(k=3), EditingMetrics(), charts]
+    stream = EditStream(ToySource(3), batch_size=2)
+    trainer(*parts, logger=logger).predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=stream)
+    events = EventAccumulator(str(tmp_path / "tb"), size_guidance={"images": 0}).Reload()
+    tags = events.Tags()
+    assert len([t for t in tags["images"] if t.startswith("evidence/")]) == 2
+    assert "custom_scalars__config__" in tags["tensors"]
+    assert "_hparams_/session_start_info" in str(events.summary_metadata) + str(tags)
+    assert "final/rel" in tags["scalars"]
 
 
 def test_two_runs_of_one_stream_are_the_same(tiny_vlm, tmp_path):

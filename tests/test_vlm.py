@@ -93,3 +93,24 @@ def test_wide_pictures_lose_their_ends_to_clip(vlm):
         assert (left, top, right, bottom) == (0, 0, 1, 1)
     else:
         assert (left, top, right, bottom) == (pytest.approx(1 / 6), 0, pytest.approx(5 / 6), 1)
+
+
+def test_many_texts_about_one_image_are_what_each_is_alone(vlm, images):
+    """However many rows and texts run together, and however unevenly: against one full pass per text."""
+    vision = vlm.see(images)
+    counts = (21, 0, 3)
+    questions = [[f"Is it number {i} of {'many ' * (i % 4)}things?" for i in range(n)] for n in counts]
+    found = vlm.p_yes(vision, questions)
+    assert [len(p) for p in found] == list(counts)
+    yes, no = vlm._yes_no
+    for row, mine in enumerate(questions):
+        for question, p in zip(mine, found[row].tolist(), strict=True):
+            whole = vlm.next_token_probabilities(vision.select([row]), [vlm.prompt(question)])[0]
+            assert p == pytest.approx(float(whole[yes].sum() / (whole[yes].sum() + whole[no].sum())), abs=2e-5)
+    texts = [[f"a {'very ' * (i % 3)}old boat {i}" for i in range(n)] for n in (11, 2, 0)]
+    prompts = [vlm.prompt(q) for q in QUESTIONS]
+    together = vlm.log_likelihood(vision, prompts, texts)
+    for row, mine in enumerate(texts):
+        for text, score in zip(mine, together[row].tolist(), strict=True):
+            alone = vlm.log_likelihood(vision.select([row]), [prompts[row]], [[text]])[0]
+            assert score == pytest.approx(float(alone[0]), abs=2e-5)

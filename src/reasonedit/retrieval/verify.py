@@ -8,14 +8,11 @@ from dataclasses import replace
 from reasonedit.edits import Hit
 from reasonedit.evidence import question_of
 from reasonedit.vlm import VLM, Vision
-from reasonedit.vlm.prefix import ImagePrefix
 
 from .retrieve import Retrieval
 
 
-def verified(
-    vlm: VLM, images: Vision | ImagePrefix, found: Sequence[Retrieval], threshold: float, k: int
-) -> list[Retrieval]:
+def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], threshold: float, k: int) -> list[Retrieval]:
     """Leave out the facts that the VLM does not affirm of the query's image, and keep the nearest K of the others.
 
     Only facts found under a patch key are asked about: for them the VLM had found evidence in the edit's own image, so
@@ -23,16 +20,17 @@ def verified(
 
     Args:
         vlm: The VLM.
-        images: The queries' images.
+        vision: The queries' images.
         found: What was retrieved for each.
         threshold: A fact stays if ``p_yes`` is above it.
         k: Facts that are kept beside answers.
     """
     asked = [[hit for hit in r.hits if hit.entry == "patch"] for r in found]
+    rows = [i for i, hits in enumerate(asked) if hits]
     denied: list[set[str]] = [set() for _ in found]
-    if any(asked):
-        questions = [[question_of(hit.fact) for hit in hits] for hits in asked]
-        for i, p in enumerate(vlm.p_yes(images, questions)):
+    if rows:
+        questions = [[question_of(hit.fact) for hit in asked[i]] for i in rows]
+        for i, p in zip(rows, vlm.p_yes(vision.select(rows), questions), strict=True):
             denied[i] = {hit.fact for hit, value in zip(asked[i], p.tolist(), strict=True) if value <= threshold}
     kept = []
     for r, out in zip(found, denied, strict=True):
