@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +16,10 @@ from helpers.tiny import design
 from helpers.toy import SeededToys, ToySource
 
 from reasonedit import Edit, ReasonEditError, cli
+from reasonedit.callbacks import Editor
+from reasonedit.design import GROUNDED
 from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, summarise
+from reasonedit.experiments.cells import _said_of
 from reasonedit.experiments.gallery import IGNORED, NOTHING, SWAYED, WRONG, cause_of
 from reasonedit.experiments.noise import NoisyReasoning
 from reasonedit.experiments.plans import OURS, Row, editing, with_editors
@@ -247,6 +251,16 @@ def test_every_plan_names_its_rows_once():
         assert len(set(names)) == len(names)
         assert plan.reference in names
         assert len(plan.cells([0, 1])) == 2 * len(names)
+        made = SimpleNamespace(  # what the plans ask of a lab
+            design=GROUNDED,
+            mend_network="mend.safetensors",
+            module=SimpleNamespace(vlm=SimpleNamespace(language_layers=["blocks.0", "blocks.1"])),
+        )
+        said = [
+            (_said_of(next(c for c in row.make(made) if isinstance(c, Editor)), GROUNDED), row.noise)
+            for row in plan.rows
+        ]
+        assert all(a != b for a, b in itertools.combinations(said, 2)), f"two rows of {plan.name} are the same"
     with pytest.raises(ReasonEditError, match="has no row 'nobody'"):
         EXPERIMENTS["main"].cells([0], ["nobody"])
 

@@ -51,8 +51,9 @@ def test_the_packages_that_setup_cfg_lists_are_all_there():
     config.read(ROOT / "setup.cfg")
     listed = set(config["options"]["packages"].split())
     found = {"reasonedit"}
-    for top in ("callbacks", "configs"):
-        found.add(f"reasonedit.{top}")
+    found.add("reasonedit.configs")
+    for init in (ROOT / "callbacks").rglob("__init__.py"):
+        found.add(".".join(["reasonedit", *init.parent.relative_to(ROOT).parts]))
     for init in (ROOT / "src" / "reasonedit").rglob("__init__.py"):
         parts = init.parent.relative_to(ROOT / "src").parts
         found.add(".".join(parts))

@@ -101,6 +101,7 @@ class GRACE(LayerEditor):
         reasoning: bool = False,
     ) -> None:
         super().__init__(layer)
+        self.epsilon = epsilon
         self.book = DeferralRadii(epsilon)
         self.steps, self.lr, self.reasoning = steps, lr, reasoning
         self.title = "GRACE-CoT" if reasoning else "GRACE"  # type: ignore[misc]
@@ -182,7 +183,7 @@ class GRACE(LayerEditor):
         made = {"steps": self.steps, "lr": self.lr, "reasoning": self.reasoning, "epsilon": book.epsilon}
         content: dict[str, Any] = {
             **made,
-            "layer": self.layers[0] if self.layers else self._wanted[0],
+            "layer": self.layers[0] if self.layers else self.wanted[0],
             "labels": book.labels,
         }
         content["seconds"] = self.seconds

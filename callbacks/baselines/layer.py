@@ -49,12 +49,13 @@ class LayerEditor(Editor):
         layers: Names of linear layers, or numbers of blocks whose last linear layer is meant.
 
     Attributes:
+        wanted: What was given.
         vlm: The VLM; there once the run is set up.
     """
 
     def __init__(self, *layers: str | int) -> None:
         super().__init__()
-        self._wanted = layers
+        self.wanted = layers
         self.layers: list[str] = []
         self.vlm: VLM | None = None
         self._handles: list[Any] = []
@@ -69,7 +70,7 @@ class LayerEditor(Editor):
         if trainer.world_size > 1:
             raise ReasonEditError("Edits can be written on one device only for now: use devices=1.")
         vlm = self.vlm = vlm_for(pl_module, None)
-        self.layers = [name if isinstance(name, str) else last_linear(vlm, name) for name in self._wanted]
+        self.layers = [name if isinstance(name, str) else last_linear(vlm, name) for name in self.wanted]
         for name in self.layers:
             try:
                 module = vlm.model.get_submodule(name)

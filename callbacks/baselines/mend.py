@@ -147,7 +147,7 @@ class MEND(LayerEditor):
         if self.network is None:
             self.network = GradientNetwork.load(self._path, vlm.fingerprint).requires_grad_(False)
         self.network.to(vlm.device)
-        self._wanted = tuple(self.network.layers)
+        self.wanted = tuple(self.network.layers)
         super().setup(trainer, pl_module, stage)
 
     def install(self) -> None:

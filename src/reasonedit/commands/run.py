@@ -121,14 +121,15 @@ def _save_config(cli: LightningCLI, folder: Path) -> None:
 
 def results(trainer: L.Trainer, data: L.LightningDataModule | None) -> dict[str, dict[str, Any]]:
     """The table of a finished run: the unedited model's row, where it was asked, and the edited one's."""
-    metrics, codebook = cb.beside(trainer, cb.EditingMetrics), cb.beside(trainer, cb.Codebook)
+    metrics, editor = cb.beside(trainer, cb.EditingMetrics), cb.beside(trainer, cb.Editor)  # type: ignore[type-abstract]
     timer = cb.beside(trainer, cb.QueryTimer)
     table: dict[str, dict[str, Any]] = {}
     if isinstance(data, EditStream) and data.base is not None:
         table["unedited"] = row(data.base.metrics, seconds_per_edit=None, ms_per_query=data.base.ms_per_query)
     if metrics is not None:
-        taken = list(codebook.seconds.values()) if codebook is not None else []
-        table["reasonedit"] = row(
+        taken = list(editor.seconds.values()) if editor is not None else []
+        name = "reasonedit" if editor is None or isinstance(editor, cb.Codebook) else editor.title
+        table[name] = row(
             metrics.results,
             seconds_per_edit=sum(taken) / len(taken) if taken else None,
             ms_per_query=timer.ms_per_query if timer is not None else None,

@@ -30,7 +30,7 @@ from .remember import RememberedEvidence
 
 _ABOUT = b"reasonedit"
 _log = logging.getLogger(__name__)
-Callbacks = Callable[["Lab", EditStream], list[L.Callback]]
+Callbacks = Callable[["Lab"], list[L.Callback]]
 
 
 @dataclass(frozen=True)
@@ -138,18 +138,20 @@ class Lab:
         options.update({"check": True, **cell.stream})
         return dict(data)
 
-    def about(self, cell: Cell) -> dict[str, Any]:
+    def about(self, cell: Cell, editor: cb.Editor) -> dict[str, Any]:
         """What makes a cell what it is: a cell that is kept is run again where this has changed."""
         vlm = self.module.vlm
-        return {
+        about = {
             "row": cell.row,
             "title": cell.title,
             "seed": cell.seed,
             "x": cell.x,
             "settings": dict(cell.settings),
+            "editor": _said_of(editor, self.design),
             "data": self.source_config(cell),
             "model": {"name": vlm.name, "identity": vlm.identity, "max_new_tokens": self.module.max_new_tokens},
         }
+        return dict(json.loads(json.dumps(about)))  # as it comes back from a file
 
     def run(self, cell: Cell, folder: Path) -> bool:
         """Run a cell, unless it is there.
@@ -166,13 +168,15 @@ class Lab:
             KeyboardInterrupt: It was interrupted.
         """
         path = folder / "cells" / f"{cell.row}-{cell.seed}.parquet"
-        about = self.about(cell)
+        callbacks = cell.make(self)
+        editor = next(c for c in callbacks if isinstance(c, cb.Editor))
+        about = self.about(cell, editor)
         if path.exists() and {k: v for k, v in read_about(path).items() if k in about} == about:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = self.stream(cell)
-        callbacks = cell.make(self, stream)
-        editor = next(c for c in callbacks if isinstance(c, cb.Editor))
+        if isinstance(editor, MEND) and not self.mend_network.exists():
+            self.train_mend()
         shared = [_SharedEvidence(editor)] if isinstance(editor, cb.Codebook) else []
         timer, metrics = cb.QueryTimer(), cb.EditingMetrics()
         part = path.with_name(f".{path.name}.rows")
@@ -212,16 +216,17 @@ class Lab:
         logger.finalize("success")
         return True
 
-    def mend(self) -> Path:
-        """The network of MEND for this model, trained on seeds of the source that no experiment uses, if need be."""
+    @property
+    def mend_network(self) -> Path:
+        """Where the network of MEND for this model is kept."""
+        return cache_folder() / "mend" / f"{self.module.vlm.identity[:16]}-{self.mend_steps}.safetensors"
+
+    def train_mend(self) -> None:
+        """Train the network of MEND, on a seed of the source that no experiment uses."""
         from reasonedit.callbacks.baselines.mend_training import train
 
         vlm = self.module.vlm
-        name = f"{vlm.identity[:16]}-{self.mend_steps}.safetensors"
-        path = cache_folder() / "mend" / name
-        if path.exists():
-            return path
-        cell = Cell("mend", "MEND", TRAINING_SEED, lambda _lab, _stream: [])
+        cell = Cell("mend", "MEND", TRAINING_SEED, lambda _lab: [])
         stream = self.stream(cell)
         stream.source.edits = TRAINING_EDITS
         _log.warning("MEND's network is trained, once: %d steps, some minutes.", self.mend_steps)
@@ -229,12 +234,20 @@ class Lab:
         for _ in train(mend, stream.source, steps=self.mend_steps):
             pass
         assert mend.network is not None
-        mend.network.save(path, vlm.fingerprint)
-        return path
+        mend.network.save(self.mend_network, vlm.fingerprint)
 
 
 TRAINING_SEED, TRAINING_EDITS = 1000, 300
 """What MEND is trained on: a seed that is far from those of development and reporting."""
+
+
+def _said_of(editor: cb.Editor, default: Design) -> dict[str, Any]:
+    """What an editor was made with."""
+    made: dict[str, Any] = {k: v for k, v in vars(editor).items() if isinstance(v, (bool, int, float, str, tuple))}
+    if isinstance(editor, cb.Codebook):
+        design = editor.design if isinstance(editor.design, Design) else default
+        made["design"] = design.to_dict()
+    return {"class": type(editor).__name__, **{k: v for k, v in made.items() if not k.startswith("_")}}
 
 
 def _flat(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,6 @@ import lightning as L
 
 import reasonedit.callbacks as cb
 from reasonedit.callbacks import baselines
-from reasonedit.data.stream import EditStream
 from reasonedit.design import PAPER, Design
 from reasonedit.errors import ReasonEditError
 
@@ -26,7 +25,7 @@ PAPERS = "reasonedit-paper"
 def editing(design: Callable[[Design], Design] | Design) -> Callbacks:
     """Codebook and retriever with a design, or with what is made of the model's own."""
 
-    def make(lab: Lab, _stream: EditStream) -> list[L.Callback]:
+    def make(lab: Lab) -> list[L.Callback]:
         made = design if isinstance(design, Design) else design(lab.design)
         return [cb.Codebook(design=made), cb.Retriever()]
 
@@ -35,11 +34,11 @@ def editing(design: Callable[[Design], Design] | Design) -> Callbacks:
 
 def baseline(make: Callable[[], cb.Editor]) -> Callbacks:
     """A baseline that needs nothing."""
-    return lambda _lab, _stream: [make()]
+    return lambda _lab: [make()]
 
 
-def _mend(lab: Lab, _stream: EditStream) -> list[L.Callback]:
-    return [baselines.MEND(lab.mend())]
+def _mend(lab: Lab) -> list[L.Callback]:
+    return [baselines.MEND(lab.mend_network)]
 
 
 def _same(design: Design) -> Design:
@@ -74,7 +73,6 @@ class Row:
         name: Names it and its files.
         title: What it is called.
         make: Makes its callbacks.
-        settings: What tells it from the others, for the record.
         x: Where it stands on the axis of a sweep.
         line: The line of a sweep that it belongs to.
         noise: Kind and share of what is done to the reasoning.
@@ -84,7 +82,6 @@ class Row:
     name: str
     title: str
     make: Callbacks
-    settings: Mapping[str, Any] = field(default_factory=dict)
     x: float | None = None
     line: str = ""
     noise: tuple[str, float] | None = None
@@ -104,7 +101,6 @@ class Experiment:
         axis: What is on the axis, of a sweep.
         seeds: The seeds by default.
         edits: The number of edits by default.
-        seeds_of: What a seed changes: ``"seed"``, all of the stream.
     """
 
     name: str
@@ -136,7 +132,7 @@ class Experiment:
     def _cell(self, row: Row, seed: int) -> Cell:
         noise = row.noise
         source = (lambda s: NoisyReasoning(s, noise[0], noise[1], seed)) if noise is not None else None
-        settings = {**row.settings, **({"noise": list(noise)} if noise is not None else {}), "line": row.line}
+        settings = {"line": row.line, **({"noise": list(noise)} if noise is not None else {})}
         gallery = row.name == OURS and self.name == "main"
         return Cell(row.name, row.title, seed, row.make, settings, row.x, row.stream, source, gallery)
 
@@ -147,8 +143,7 @@ def _editor(name: str, **options: Any) -> Row:
 
 
 def _design(name: str, title: str, change: Callable[[Design], Design] | Design, **options: Any) -> Row:
-    settings = {"design": asdict(change)} if isinstance(change, Design) else {}
-    return Row(name, title, editing(change), settings=settings, **options)
+    return Row(name, title, editing(change), **options)
 
 
 def with_editors(experiment: Experiment, editors: Sequence[str]) -> Experiment:
@@ -208,7 +203,7 @@ def _alone(base: Design, **changes: Any) -> Design:
 def _language_layer(base: Callable[[Design], Design]) -> Callbacks:
     """Keys are what enters the middle block of the language model, whose input image and text are."""
 
-    def make(lab: Lab, _stream: EditStream) -> list[L.Callback]:
+    def make(lab: Lab) -> list[L.Callback]:
         names = lab.module.vlm.language_layers
         layer = names[len(names) // 2]
         design = _alone(base(lab.design), layer=layer, transform="raw", text_weight=0.0)

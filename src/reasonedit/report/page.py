@@ -19,7 +19,7 @@ from reasonedit.runs import COLUMNS
 from .charts import Line, bars, lines, scatter
 from .findings import findings
 
-_SHORT = {"now": "Rel at once", **COLUMNS, "harmonic": "Gen (harmonic)"}
+_SHORT = {"now": "Rel at once", **COLUMNS, "harmonic": "Gen"}
 _HELP = {
     "now": "The edited question, asked again right after its edit",
     "rel": "The edited questions, after all edits",
@@ -149,6 +149,7 @@ def _charts(experiment: Experiment, table: Sequence[TableRow]) -> list[dict[str,
         made.append(
             {
                 "title": "What is corrected, and what is left alone",
+                "wide": "wide",
                 "svg": scatter(
                     {
                         r.title: (r.metrics["hard_loc"].mean, r.metrics["harmonic"].mean)
