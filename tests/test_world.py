@@ -252,3 +252,14 @@ def test_the_sheet_is_drawn():
     sheet = draw_sheet(0)
     assert min(sheet.size) > 900
     assert len(set(sheet.resize((64, 64)).getdata())) > 100
+
+
+def test_probes_of_the_same_edits_can_be_drawn_anew():
+    first, again, other = (EmbeddedWorld(seed=3, edits=4, probe_seed=p) for p in (None, 3, 9))
+    edits = [list(islice(w.candidates(), 4)) for w in (first, again, other)]
+    asked = [
+        [(p.group, p.query.question) for p in w.probes(e)] for w, e in zip((first, again, other), edits, strict=True)
+    ]
+    assert [e.question for e in edits[0]] == [e.question for e in edits[2]]
+    assert asked[0] == asked[1]
+    assert asked[0] != asked[2]

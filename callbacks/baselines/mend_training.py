@@ -35,7 +35,7 @@ class Step:
     drift: float
 
 
-def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: float = 3e-4) -> Iterator[Step]:
+def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: float = 1e-3) -> Iterator[Step]:
     """Train a network step by step.
 
     Each step makes an edit of the training split and asks that its answer and that of a neighbour (the question in

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--config", required=True, help="YAML file, as for reasonedit run")
     parser.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
-    parser.add_argument("--steps", type=int, default=1200, help="steps of Adam (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=600, help="steps of Adam (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the samples (default: 0)")
     arguments = parser.parse_args(argv)
     if arguments.steps < 1:

@@ -33,28 +33,23 @@ class Estimate:
     seeds: tuple[float, ...] = ()
 
 
-def draws(of: Sequence[Sequence[str]], resamples: int = RESAMPLES, seed: int = 0) -> list[list[NDArray[np.int64]]]:
-    """Which edits each resample holds: seeds are drawn with replacement, and within a seed its edits.
+def draws(edits: Sequence[int], resamples: int = RESAMPLES, seed: int = 0) -> list[NDArray[np.int64]]:
+    """How often each resample holds each edit: seeds are drawn with replacement, and within a seed its edits.
 
     All probes of an edit stay together, as their answers hang on the same facts.
 
     Args:
-        of: For each seed the names of its edits.
+        edits: For each seed the number of its edits.
         resamples: Number of resamples.
         seed: Seed of the draws.
 
     Returns:
-        For each resample, for each seed how often each of its edits was drawn.
+        For each seed (resamples, edits).
     """
     rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(resamples):
-        counts = [np.zeros(len(edits), dtype=np.int64) for edits in of]
-        for chosen in rng.integers(0, len(of), len(of)):
-            size = len(of[chosen])
-            counts[chosen] += np.bincount(rng.integers(0, size, size), minlength=size)
-        found.append(counts)
-    return found
+    chosen = rng.multinomial(len(edits), np.full(len(edits), 1 / len(edits)), resamples)  # (resamples, seeds)
+    # A seed that is drawn k times gives its edits k independent draws of as many as it has: one of k times as many.
+    return [rng.multinomial(chosen[:, i] * n, np.full(n, 1 / n)) for i, n in enumerate(edits)]
 
 
 def summarise(rows: Mapping[str, Samples], reference: str | None = None) -> dict[str, tuple[Estimate, Estimate | None]]:
@@ -96,16 +91,16 @@ def _estimate(parts: Sequence[Samples]) -> Estimate:
         for part in parts
     ]
 
-    def share(table: Sequence[NDArray[np.float64]], counts: Sequence[NDArray[np.int64]]) -> float:
-        right, total = sum((c @ t for c, t in zip(counts, table, strict=True)), np.zeros(2))
-        return float(right / total) if total else float("nan")
-
-    def value(counts: Sequence[NDArray[np.int64]]) -> float:
-        found = [share(table, counts) for table in tables]
+    def values(counts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+        found = []
+        for table in tables:
+            sums = sum((c @ t for c, t in zip(counts, table, strict=True)), np.zeros((len(counts[0]), 2)))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found.append(sums[:, 0] / sums[:, 1])
         return found[0] - found[1] if len(found) == 2 else found[0]
 
-    once = [np.ones(len(e), dtype=np.int64) for e in edits]
-    spread = np.array([value(counts) for counts in draws(edits)])
-    low, high = np.nanpercentile(spread, [2.5, 97.5])
-    each = tuple(value([c if i == j else np.zeros_like(c) for j, c in enumerate(once)]) for i in range(len(seeds)))
-    return Estimate(value(once), float(low), float(high), int(sum(t[:, 1].sum() for t in tables[0])), each)
+    once = [np.ones((1, len(e)), dtype=np.int64) for e in edits]
+    low, high = np.nanpercentile(values(draws([len(e) for e in edits])), [2.5, 97.5])
+    each = [[c if i == j else np.zeros_like(c) for j, c in enumerate(once)] for i in range(len(seeds))]
+    mean, samples = float(values(once)[0]), int(sum(t[:, 1].sum() for t in tables[0]))
+    return Estimate(mean, float(low), float(high), samples, tuple(float(values(c)[0]) for c in each))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,6 +47,7 @@ class Cell:
         x: Where it stands on the axis of a sweep.
         stream: Arguments of :class:`EditStream` in place of the config's.
         source: What becomes of the config's source.
+        varies: What the seed is of: the argument of the source that it is given as.
         gallery: Whether pictures of its edits and queries are kept for the report.
     """
 
@@ -57,6 +59,7 @@ class Cell:
     x: float | None = None
     stream: Mapping[str, Any] = field(default_factory=dict)
     source: Callable[[EditSource], EditSource] | None = None
+    varies: str = "seed"
     gallery: bool = False
 
 
@@ -86,7 +89,7 @@ class Lab:
         module: The module with the VLM.
     """
 
-    def __init__(self, config: Mapping[str, Any], edits: int | None = None, mend_steps: int = 1200) -> None:
+    def __init__(self, config: Mapping[str, Any], edits: int | None = None, mend_steps: int = 600) -> None:
         self.config = config
         self.edits = edits
         self.mend_steps = mend_steps
@@ -125,14 +128,14 @@ class Lab:
 
     def source_config(self, cell: Cell) -> dict[str, Any]:
         """The config of a cell's stream."""
-        data = json.loads(json.dumps(self.config["data"]))
+        data = json.loads(json.dumps(self.config.get("data") or {}))
         options = data.setdefault("init_args", {})
         source = options.get("source")
         if not isinstance(source, dict) or "class_path" not in source:
             raise ReasonEditError(
                 "An experiment's config must name its source by class_path, so that it can be seeded."
             )
-        source.setdefault("init_args", {})["seed"] = cell.seed
+        source.setdefault("init_args", {})[cell.varies] = cell.seed
         if self.edits is not None:
             source["init_args"]["edits"] = self.edits
         options.update({"check": True, **cell.stream})
@@ -182,6 +185,8 @@ class Lab:
         part = path.with_name(f".{path.name}.rows")
         writer = cb.PredictionWriter(part)
         logger = TensorBoardLogger(folder / "tensorboard", name="", version=f"{cell.row}-{cell.seed}")
+        if Path(logger.log_dir).exists():  # of a cell that was stopped, or made by another config
+            shutil.rmtree(logger.log_dir)
         after = [callbacks[0], *shared, *callbacks[1:]] if shared else callbacks
         trainer = L.Trainer(
             accelerator="auto",

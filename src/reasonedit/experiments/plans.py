@@ -101,6 +101,7 @@ class Experiment:
         axis: What is on the axis, of a sweep.
         seeds: The seeds by default.
         edits: The number of edits by default.
+        varies: What the seeds are of: ``"seed"`` of the edits and all that follows, or ``"probe_seed"``.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Experiment:
     axis: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
     edits: int = 40
+    varies: str = "seed"
 
     def cells(self, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Cell]:
         """Its cells, seed by seed.
@@ -134,7 +136,7 @@ class Experiment:
         source = (lambda s: NoisyReasoning(s, noise[0], noise[1], seed)) if noise is not None else None
         settings = {"line": row.line, **({"noise": list(noise)} if noise is not None else {})}
         gallery = row.name == OURS and self.name == "main"
-        return Cell(row.name, row.title, seed, row.make, settings, row.x, row.stream, source, gallery)
+        return Cell(row.name, row.title, seed, row.make, settings, row.x, row.stream, source, self.varies, gallery)
 
 
 def _editor(name: str, **options: Any) -> Row:
@@ -363,9 +365,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "probes",
             "Sensitivity to the probes",
-            "How much does a metric hang on the seed from which edits and probes were made?",
+            "How much does a metric hang on the seed from which the probes of the same edits were made?",
             tuple(_editor(name) for name in ("none", "ike-cot", OURS)),
             seeds=(0, 1, 2, 3, 4, 5),
+            varies="probe_seed",
         ),
     )
 }

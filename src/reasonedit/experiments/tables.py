@@ -13,7 +13,7 @@ from reasonedit.runs import COLUMNS
 
 from .bootstrap import Estimate, summarise
 from .cells import read_cell
-from .plans import EXPERIMENTS, Experiment
+from .plans import Experiment
 
 GENERALITIES = ("t_gen", "i_gen", "r_gen", "coe_gen")
 _COUNTS = ("edits", "keys", "seconds_per_edit", "ms_per_query", "ms_per_query_unedited")
@@ -160,14 +160,3 @@ def write_summary(path: Path, rows: Sequence[TableRow]) -> None:
                 }
             )
     pq.write_table(pa.Table.from_pylist(found), path)
-
-
-def experiment_in(folder: Path) -> Experiment:
-    """The experiment that a folder is named after.
-
-    Raises:
-        ReasonEditError: It is none.
-    """
-    if folder.name not in EXPERIMENTS:
-        raise ReasonEditError(f"'{folder}' is no experiment's folder: they are named {', '.join(EXPERIMENTS)}.")
-    return EXPERIMENTS[folder.name]

@@ -38,17 +38,20 @@ class EmbeddedWorld:
         preset: ``"demo"`` (40 edits), ``"standard"`` (200) or ``"stress"`` (1,000).
         seed: Seed of the new table, the edits and the probes.
         edits: Another number of edits than the preset's.
+        probe_seed: Another seed of the probes alone.
 
     Raises:
         ReasonEditError: The preset is unknown, or ``edits`` is not positive.
     """
 
-    def __init__(self, preset: str = "demo", seed: int = 0, edits: int | None = None) -> None:
+    def __init__(
+        self, preset: str = "demo", seed: int = 0, edits: int | None = None, probe_seed: int | None = None
+    ) -> None:
         if preset not in PRESETS:
             raise ReasonEditError(f"There is no preset '{preset}' of the embedded world: use {', '.join(PRESETS)}.")
         if edits is not None and edits < 1:
             raise ReasonEditError(f"edits must be 1 or more, not {edits}.")
-        self.seed = seed
+        self.seed, self.probe_seed = seed, seed if probe_seed is None else probe_seed
         self.edits = edits or PRESETS[preset]
         self.facts: FactTable = new_table(seed)
         self._samples: dict[str, Sample] = {}
@@ -121,7 +124,7 @@ class EmbeddedWorld:
         used = {fact for e in edits for fact in self._samples[e.id].facts}
         found: list[Probe] = []
         for edit in edits:
-            rng = random.Random(f"probes-{self.seed}-{edit.id}")
+            rng = random.Random(f"probes-{self.probe_seed}-{edit.id}")
             sample = self._samples[edit.id]
             others = rephrase(sample, self.facts)
             groups: dict[str, list[Sample]] = {
