@@ -123,19 +123,24 @@ def scatter(points: Mapping[str, tuple[float, float]], *, x_label: str, y_label:
         figure = Figure(figsize=(7.6, 4.6), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        placed: list[tuple[float, float]] = []
-        for name, (x, y) in sorted(points.items(), key=lambda p: (p[1][1], p[1][0])):
+        near: list[list[str]] = []  # points that lie on each other share a label
+        for name, (x, y) in sorted(points.items(), key=lambda p: p[1]):
             ours = name == "ReasonEdit"
             axes.plot(x, y, marker="*" if ours else "o", markersize=15 if ours else 8, linestyle="none",
                       color=_SERIES[0] if ours else _SERIES[1])  # fmt: skip
-            lift = 7.0
-            while any(abs(x - px) < 0.22 and abs(y + lift / 300 - py) < 0.035 for px, py in placed):
-                lift += 11
-            placed.append((x, y + lift / 300))
-            right = x > 0.75
+            for group in near:
+                first = points[group[0]]
+                if not ours and abs(first[0] - x) < 0.04 and abs(first[1] - y) < 0.04:
+                    group.append(name)
+                    break
+            else:
+                near.append([name])
+        for group in near:
+            x, y = points[group[0]]
+            right = x > 0.6
             axes.annotate(
-                name, (x, y), (-8 if right else 8, lift - 4), textcoords="offset points",
-                ha="right" if right else "left", fontsize=10, fontweight="bold" if ours else "normal",
+                "\n".join(group), (x, y), (-9 if right else 9, 0), textcoords="offset points", va="center",
+                ha="right" if right else "left", fontsize=10, fontweight="bold" if "ReasonEdit" in group else "normal",
             )  # fmt: skip
         axes.set(xlabel=x_label, ylabel=y_label, xlim=(-0.03, 1.06), ylim=(-0.03, 1.08))
         axes.grid(alpha=0.35, linewidth=0.6)
