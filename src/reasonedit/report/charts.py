@@ -103,7 +103,10 @@ def lines(
                 axes.tick_params(labelleft=False)
             axes.grid(alpha=0.35, linewidth=0.6)
         figure.legend(
-            list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, max(1, len(handles)))
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center",
+            ncols=min(4 if len(panels) > 1 else 3, max(1, len(handles))),
         )
         return _svg(figure)
 

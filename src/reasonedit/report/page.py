@@ -46,7 +46,7 @@ def write_page(results: Path, out: Path) -> Path:
     Raises:
         ReasonEditError: There are no results, or the file cannot be written.
     """
-    found = [e for e in EXPERIMENTS.values() if (results / e.name / "cells").is_dir()]
+    found = [e for e in EXPERIMENTS.values() if any((results / e.name / "cells").glob("*.parquet"))]
     if not found:
         raise ReasonEditError(
             f"There are no results of experiments in '{results}': run reasonedit experiment main --out {results} first."
