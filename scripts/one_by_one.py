@@ -58,6 +58,6 @@ def find(vlm: VLM, image: Image.Image, sentences: list[str], config: EvidenceCon
             if score.p_yes is not None and score.p_yes > config.p_yes:
                 score.nll = described
             evidence.windows.append(score)
-        choose(evidence.windows, config.top, config.fallback)
+        choose(evidence.windows, config.top)
         found.append(evidence)
     return found

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers.tiny import HashEncoder, picture
@@ -10,7 +11,8 @@ from reasonedit import EmbeddingConfig, ReasonEditError
 from reasonedit.edits import WHOLE
 from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics, pool, reference_images
 from reasonedit.embedding.dual import NO_LAYER
-from reasonedit.embedding.vision import Gathered
+from reasonedit.embedding.reference import reference_things
+from reasonedit.embedding.vision import SHRINKAGE, Gathered
 from reasonedit.evidence import crop
 
 
@@ -71,7 +73,9 @@ def test_bad_arguments_are_refused(tiny_vlm):
         EmbeddingConfig(text_weight=-1)
     with pytest.raises(ReasonEditError, match="There is no sentence encoder 'no/such'"):
         SentenceEncoder.from_pretrained("no/such")
-    with pytest.raises(ReasonEditError, match="transform must be one of raw, centred, whitened, not 'white'"):
+    with pytest.raises(
+        ReasonEditError, match="transform must be one of raw, centred, whitened, discriminant, not 'white'"
+    ):
         EmbeddingConfig(transform="white")
     with pytest.raises(ReasonEditError, match="nothing is left to embed"):
         EmbeddingConfig(layer=NO_LAYER, text_weight=0)
@@ -161,12 +165,55 @@ def test_whitening_makes_every_direction_count_alike():
     torch.testing.assert_close(lengths, torch.ones(500))
 
 
-@pytest.mark.parametrize("transform", ["raw", "centred", "whitened"])
+def test_discriminants_solve_fishers_eigenproblem():
+    from scipy.linalg import eigh
+
+    rng = np.random.default_rng(0)
+    spread = np.linalg.qr(rng.normal(size=(6, 6)))[0] * [30, 10, 3, 1, 1, 0.5]  # of one thing, far above that of things
+    centres, things = rng.normal(size=(12, 6)), np.repeat(np.arange(12), 20)
+    pooled = centres[things] + rng.normal(size=(240, 6)) @ spread.T
+    seen = gathered(torch.from_numpy(pooled[:45]).float().view(5, 3, 3, 6))
+    statistics = Statistics.of(seen, "discriminant", (torch.from_numpy(pooled), torch.from_numpy(things)))
+    means = np.stack([pooled[things == i].mean(0) for i in range(12)])
+
+    def shrunk(points):
+        covariance = np.cov(points.T, bias=True)
+        return (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / 6 * np.eye(6)
+
+    within = shrunk(pooled - means[things])
+    _, expected = eigh(shrunk(pooled) - within, within)  # the best come last
+    found = statistics.projection.double().numpy()
+    np.testing.assert_allclose(np.abs(found.T @ within @ expected[:, ::-1]), np.eye(6), atol=1e-4)
+
+    def error(vectors):  # share of pictures that are nearest to one of another thing
+        distances = torch.cdist(vectors, vectors).fill_diagonal_(torch.inf)
+        return float((things[distances.argmin(1).numpy()] != things).mean())
+
+    points = torch.from_numpy(pooled).float()
+    assert error(statistics.apply(points, "discriminant")) < 0.7 * error(points)
+
+
+def test_things_come_from_folders(tmp_path):
+    with pytest.raises(
+        ReasonEditError, match="learns from pictures of things: 'patterns' should be 'world', or a folder"
+    ):
+        reference_things("patterns")
+    for thing, count in (("cup", 2), ("hat", 3), ("one", 1)):
+        (tmp_path / thing).mkdir()
+        for i in range(count):
+            picture(i).save(tmp_path / thing / f"{i}.png")
+    pictures, shown = reference_things(str(tmp_path))
+    assert shown == [0, 0, 1, 1, 1]
+    assert pictures[3] == picture(1)
+    assert len(reference_images(str(tmp_path))) == 6
+
+
+@pytest.mark.parametrize("transform", ["raw", "centred", "whitened", "discriminant"])
 def test_unrelated_pictures_lie_at_distance_one(tiny_vlm, transform):
-    embedder = DualEmbedder(
-        tiny_vlm, EmbeddingConfig("image_features", 0.0, "hash", transform=transform), HashEncoder()
-    )
-    vision = embedder.see(reference_images("patterns"))
+    reference = "world" if transform == "discriminant" else "patterns"
+    config = EmbeddingConfig("image_features", 0.0, "hash", transform=transform, reference=reference)
+    embedder = DualEmbedder(tiny_vlm, config, HashEncoder())
+    vision = embedder.see(reference_images(reference))
     boxes = [WHOLE] if transform == "raw" else list(CELLS)
     points = torch.cat(embedder.regions(vision, [boxes] * len(vision)))
     squared = torch.pdist(points).square().mean()

@@ -21,6 +21,7 @@ from reasonedit.retrieval import (
     with_facts,
 )
 from reasonedit.retrieval.chain import content_words
+from reasonedit.retrieval.sight import Sight
 
 
 def points(count: int, seed: int = 0, width: int = 12) -> torch.Tensor:
@@ -133,7 +134,6 @@ def test_facts_stand_before_the_question():
         (lambda: RetrievalConfig(k=0), "k must be 1 or more"),
         (lambda: RetrievalConfig(percentile=0), "percentile must be above 0"),
         (lambda: RetrievalConfig(count="words"), "count must be keys or facts"),
-        (lambda: RetrievalConfig(sight=0), "sight must be above 0"),
         (lambda: RetrievalConfig(answers=-1), "answers must be 0 or more"),
         (lambda: RetrievalConfig(verify=1.0), "verify must be at least 0 and below 1"),
     ],
@@ -222,19 +222,44 @@ def test_each_fact_must_pass_the_gate_where_asked():
     assert len(FactRetriever(memory, RetrievalConfig(k=6, percentile=40)).retrieve(query)[0].hits) == 6
 
 
+def score_of(key: torch.Tensor, query: torch.Tensor, cohort: torch.Tensor) -> float:
+    """By how many standard deviations a key and a query are nearer than a fifth of the cohort to either, on average."""
+
+    def level(point: torch.Tensor) -> tuple[float, float]:
+        nearest = sorted(math.dist(point, c) for c in cohort.tolist())[: round(len(cohort) / 5)]
+        return float(np.mean(nearest)), float(np.std(nearest, ddof=1))
+
+    distance = math.dist(key, query)
+    (of_key, key_spread), (of_query, query_spread) = level(key.tolist()), level(query.tolist())
+    return ((of_key - distance) / key_spread + (of_query - distance) / query_spread) / 2
+
+
+def test_sight_is_scored_against_the_unrelated_pictures_near_either_side():
+    memory, keys, cohort = EditMemory(), points(8), points(50, seed=2, width=5)
+    sight, query = Sight(cohort), points(4, seed=3)
+    for i, pair in enumerate(keys.split(2)):  # as they come
+        write(memory, i, pair, f"sentence {i}.", "patch")
+        sight.update(memory)
+    rows = torch.tensor([7, 0, 5])  # a patch, an answer, a patch
+    found = sight.score(memory, query, rows)
+    every = [[score_of(keys[row, :5], q[:5], cohort) for q in query] for row in rows.tolist()]
+    expected = [max(every[0]), every[1][-1], max(every[2])]  # an image is compared with the whole, which comes last
+    assert found.tolist() == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_key_with_a_picture_needs_sight_of_it_and_a_text_does_not():
-    memory = EditMemory()
+    memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
     keys = torch.tensor([[0.0, 0, 5, 5], [1.0, 0, 0, 0], [0.0, 9, 5, 5], [0.0, 0, 0, 0.5]])
     write(memory, 0, keys[:2], "Seen.", "patch")
     write(memory, 1, keys[2:], "Known.", "text")
-    config = RetrievalConfig(k=4, percentile=100, sight=0.5)
-    query = torch.zeros(1, 4)
-    assert FactRetriever(memory, config, 2).retrieve(query)[0].facts == [
-        "Known.",
-        "The answer to 'question 0' is answer 0.",
-    ]
-    query[0, 0] = 0.8
-    assert "Seen." in FactRetriever(memory, config, 2).retrieve(query)[0].facts
+    near, far = torch.zeros(1, 4), torch.full((1, 4), 18.0)
+    level = score_of(keys[1, :2], near[0, :2], cohort)
+    for sight, seen in ((level - 0.1, True), (level + 0.1, False)):
+        config = RetrievalConfig(k=4, percentile=100, sight=sight)
+        assert ("Seen." in FactRetriever(memory, config, cohort).retrieve(near)[0].facts) is seen
+    facts = FactRetriever(memory, RetrievalConfig(k=9, percentile=100, sight=0.0, answers=2), cohort)
+    assert [h.entry for h in facts.retrieve(torch.cat([near, far]))[1].hits] in ([], ["text"])
+    assert "Seen." in FactRetriever(memory, RetrievalConfig(k=4, percentile=100, sight=9.0)).retrieve(near)[0].facts
 
 
 def test_what_hangs_in_the_air_goes_where_something_is_linked():

@@ -125,19 +125,9 @@ def _made(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
 
 PAPER = Design()
 GROUNDED = Design(
-    EmbeddingConfig("image_features", 1.4, transform="whitened", reference="world", cells="crops"),
-    EvidenceConfig(fallback=0.0045),
+    EmbeddingConfig(text_weight=1.4, transform="discriminant", reference="world", cells="crops"),
+    EvidenceConfig(focus=0.002),
     WritingConfig(entries="all", keys="grounded", questions=True),
-    RetrievalConfig(
-        k=8,
-        count="facts",
-        percentile=50.0,
-        each=True,
-        regions=True,
-        sight=0.8,
-        answers=1,
-        verify=0.5,
-        chain=True,
-    ),
+    RetrievalConfig(k=5, count="facts", percentile=10.0, each=True, regions=True, sight=2.3, answers=1, chain=True),
 )
 """Ours, as it won on the development seeds of the embedded world."""

@@ -18,7 +18,7 @@ from reasonedit.codebook.radius import placed
 from reasonedit.design import Design
 from reasonedit.edits import WHOLE, Box, Edit
 from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics
-from reasonedit.evidence import LIKELIEST, Evidence, EvidenceFinder, crop, question_of
+from reasonedit.evidence import GUESSED, Evidence, EvidenceFinder, crop
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
 from reasonedit.vlm import VLM, Vision
 
@@ -90,7 +90,7 @@ class Method:
         """
         vision = vision if vision is not None else self.embedder.see([edit.image])
         found, crops = self._evidence(edit)
-        pictures, items = self._items(edit, found, self._affirmed(edit, vision))
+        pictures, items = self._items(edit, found)
         seen = self._see(vision, pictures, crops)
         keys = self._keys(seen, items)
         radii = self._radii(edit, pictures, items, keys) if self.design.writing.merge else [0.0] * len(items)
@@ -110,17 +110,7 @@ class Method:
             found[i] = e
         return found, crops
 
-    def _affirmed(self, edit: Edit, vision: Vision) -> set[str]:
-        """The sentences that the VLM affirms of the whole image, where it will be asked about whole images."""
-        threshold = self.design.retrieval.verify
-        if threshold is None:
-            return set(edit.reasoning)
-        (asked,) = self.vlm.p_yes(vision, [[question_of(s) for s in edit.reasoning]])
-        return {s for s, p in zip(edit.reasoning, asked.tolist(), strict=True) if p > threshold}
-
-    def _items(
-        self, edit: Edit, found: Sequence[Evidence], affirmed: set[str]
-    ) -> tuple[list[Image.Image | Box], list[_Item]]:
+    def _items(self, edit: Edit, found: Sequence[Evidence]) -> tuple[list[Image.Image | Box], list[_Item]]:
         """The pictures that are embedded (the image, then windows and crops), and the keys to be."""
         writing = self.design.writing
         pictures: list[Image.Image | Box] = [edit.image]
@@ -137,9 +127,8 @@ class Method:
                 places.append((0, WHOLE, "image"))
             elif writing.keys == "grounded" and not regions:
                 places.append((None, WHOLE, "text"))
-            # What the VLM affirmed here it can verify elsewhere; what a person showed it, or it guessed, it cannot, nor
-            # what it affirms of a window alone and not of the whole.
-            guessed = bool(given) or any(w.why == LIKELIEST for w in evidence.windows) or sentence not in affirmed
+            # What the VLM affirmed here it can verify elsewhere; what a person showed it, or it guessed, it cannot.
+            guessed = bool(given) or any(w.why == GUESSED for w in evidence.windows)
             patch = "given" if guessed else "patch"
             for region in regions:
                 if writing.patches == "region" and not isinstance(region, Image.Image):
@@ -211,8 +200,9 @@ class Method:
     def retriever(self) -> FactRetriever:
         """What fetches facts from the codebook as it is now."""
         if self._retriever is None or self._retriever.memory is not self.memory:
-            width = self.embedder.width if self.design.retrieval.sight is not None else 0
-            self._retriever = FactRetriever(self.memory, self.design.retrieval, width)
+            sees = self.design.retrieval.sight is not None and self.embedder.width > 0
+            cohort = self.embedder.statistics.cohort if sees else None
+            self._retriever = FactRetriever(self.memory, self.design.retrieval, cohort)
         return self._retriever
 
     def use(self, retrieval: RetrievalConfig) -> None:
@@ -270,6 +260,7 @@ class Method:
             "mean": statistics.mean,
             "projection": statistics.projection,
             "scale": torch.tensor(statistics.scale, dtype=torch.float64),
+            "cohort": statistics.cohort,
         }
 
 
@@ -277,4 +268,4 @@ def statistics_of(tensors: Mapping[str, Any]) -> Statistics | None:
     """Statistics from the tensors of a saved codebook."""
     if not tensors:
         return None
-    return Statistics(tensors["mean"], tensors["projection"], float(tensors["scale"]))
+    return Statistics(tensors["mean"], tensors["projection"], float(tensors["scale"]), tensors["cohort"])

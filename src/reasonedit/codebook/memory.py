@@ -20,7 +20,7 @@ from reasonedit.errors import ReasonEditError
 from .near import Neighbourhood
 from .radius import REACH, merges
 
-FORMAT = 2
+FORMAT = 3
 _KEYS, _CONTENT, _STATISTICS = "keys.safetensors", "codebook.json", "statistics."
 
 

@@ -1,8 +1,9 @@
 """Embeddings of images and texts."""
 
 from .dual import NO_LAYER, DualEmbedder, EmbeddingConfig
+from .reference import reference_images
 from .sentence import EMBEDDED, SentenceEncoder
-from .vision import CELLS, Statistics, pool, reference_images
+from .vision import CELLS, Statistics, pool
 
 __all__ = [
     "CELLS",

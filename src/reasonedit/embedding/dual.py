@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -15,13 +16,16 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.evidence.windows import crop, shrunk
 from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.memory import in_parts
-from reasonedit.vlm.vision import flat
+from reasonedit.vlm.vision import Seen, flat
 
-from .vision import CELLS, POOLINGS, TRANSFORMS, Gathered, Statistics, pool, reference_images
+from .reference import reference_images, reference_things
+from .vision import CELLS, POOLINGS, PROJECTED, TRANSFORMS, Gathered, Statistics, pool
 
 NO_LAYER = "none"
 SEEN_AS = ("pooled", "crops")
 _AT_ONCE = 32
+_TAKEN: WeakKeyDictionary[VLM, dict[tuple[str, ...], Statistics]] = WeakKeyDictionary()
+"""Statistics that were taken already: they take some thousand passes of the vision part."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,10 @@ class EmbeddingConfig:
         encoder: Sentence encoder: ``"embedded"``, a folder or a hub id.
         pooling: ``"mean"`` over tokens, or the ``"last"`` token.
         transform: Of the pooled tokens: ``"raw"``; ``"centred"`` on those of unrelated pictures, to unit length; or
-            ``"whitened"``: in the 64 principal directions of their tokens, each to unit variance, then to unit length.
-        reference: The unrelated pictures: ``"patterns"``, ``"world"`` or a folder of images.
+            ``"whitened"``: in the 64 principal directions of their tokens, each to unit variance, then to unit length;
+            or ``"discriminant"``: in the 64 directions that best tell one thing from another, then to unit length.
+        reference: The unrelated pictures: ``"patterns"``, ``"world"`` or a folder of images; for ``"discriminant"`` one
+            with a folder per thing in it.
         cells: The nine cells of an image are ``"pooled"`` from the tokens of its one vision pass, or pass the vision
             part by themselves, as ``"crops"``: nine more passes, in which small things are large.
 
@@ -92,6 +98,8 @@ class DualEmbedder:
         self.reads_language = self.layer in vlm.language_layers
         if self.layer not in (NO_LAYER, *vlm.language_layers):
             vlm.check_layer(self.layer)
+        if config.transform == "discriminant" and self.layer == NO_LAYER:
+            raise ReasonEditError("Without a layer there is nothing to transform: 'discriminant' needs one.")
         if self.reads_language and config.transform != "raw":
             raise ReasonEditError(f"The layer '{self.layer}' reads texts too: only the transform 'raw' goes with it.")
         self.encoder = encoder or SentenceEncoder.from_pretrained(config.encoder)
@@ -112,20 +120,39 @@ class DualEmbedder:
     def statistics(self) -> Statistics:
         """Statistics of the reference pictures, taken when they are first needed."""
         if self._statistics is None:
-            images, gathered = reference_images(self.config.reference), Gathered()
-
-            def gather(part: list[int]) -> None:
-                vision = self.vlm.see([images[i] for i in part], self.layers)
-                if self.reads_language:
-                    read = self.vlm.language_states(vision, ["Describe this image."] * len(vision), self.layer)
-                else:
-                    read = vision.layer(self.layer)
-                for tokens in read:
-                    gathered.add(flat(tokens)[-1:] if self.config.pooling == "last" else tokens)
-
-            in_parts(range(len(images)), _AT_ONCE, gather)
-            self._statistics = Statistics.of(gathered, self.config.transform)
+            c = self.config
+            taken = _TAKEN.setdefault(self.vlm, {})
+            made_by = (c.layer, c.pooling, c.transform, c.reference, c.cells)
+            if made_by not in taken:
+                taken[made_by] = self._take()
+            self._statistics = taken[made_by]
         return self._statistics
+
+    def _take(self) -> Statistics:
+        images, gathered = reference_images(self.config.reference), Gathered()
+
+        def gather(part: list[int]) -> None:
+            vision = self.see([images[i] for i in part])
+            if self.reads_language:
+                read = self.vlm.language_states(vision, ["Describe this image."] * len(vision), self.layer)
+            else:
+                read = vision.layer(self.layer)
+            for tokens, seen in zip(read, vision.images, strict=True):
+                cells = torch.stack([self._part(seen, box) for box in CELLS]) if seen.parts else None
+                gathered.add(flat(tokens)[-1:] if self.config.pooling == "last" else tokens, cells)
+
+        in_parts(range(len(images)), _AT_ONCE, gather)
+        if self.config.transform != "discriminant":
+            return Statistics.of(gathered, self.config.transform)
+        pictures, things = reference_things(self.config.reference)
+        pooled: list[Tensor] = []
+
+        def look(part: list[int]) -> None:
+            vision = self.vlm.see([pictures[i] for i in part], self.layers)
+            pooled.extend(self._pooled(tokens) for tokens in vision.layer(self.layer))
+
+        in_parts(range(len(pictures)), _AT_ONCE, look)
+        return Statistics.of(gathered, self.config.transform, (torch.stack(pooled), torch.tensor(things)))
 
     def see(self, images: Sequence[Image.Image]) -> Vision:
         """Run the vision part once, keeping the layer that is read here; where cells are crops, on them as well."""
@@ -176,7 +203,7 @@ class DualEmbedder:
                 pooled = pool(read, mine, seen.view) if mine else flat(read)[:0]
                 for i, box in enumerate(mine):
                     if box in seen.parts:
-                        pooled[i] = flat(seen.parts[box][self.layer].float().cpu()).mean(0)
+                        pooled[i] = self._part(seen, box)
             found.append(self.statistics.apply(pooled, self.config.transform))
         return found
 
@@ -204,8 +231,11 @@ class DualEmbedder:
         """Width of the vision half."""
         if self.layer == NO_LAYER:
             return 0
-        whitened = self.config.transform == "whitened"
-        return self.statistics.projection.shape[1] if whitened else len(self.statistics.mean)
+        projected = self.config.transform in PROJECTED
+        return self.statistics.projection.shape[1] if projected else len(self.statistics.mean)
+
+    def _part(self, seen: Seen, box: Box) -> Tensor:
+        return self._pooled(seen.parts[box][self.layer])
 
     def _pooled(self, tokens: Tensor) -> Tensor:
         tokens = flat(tokens.float().cpu())

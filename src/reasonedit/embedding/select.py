@@ -19,8 +19,9 @@ from reasonedit.vlm.vision import flat
 
 from .dual import DualEmbedder, EmbeddingConfig
 from .modularity import balance, modularity, pair_modularity, similarity
+from .reference import reference_images
 from .sentence import SentenceEncoder
-from .vision import Gathered, Statistics, reference_images
+from .vision import Gathered, Statistics
 
 WEIGHTS: tuple[float, ...] = tuple(round(0.1 * 1.25**i, 3) for i in range(22))
 """Values of w that are tried, 0.1 to 10.8: at w = 1 unrelated texts are about as far apart as unrelated pictures."""

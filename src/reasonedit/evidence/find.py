@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,8 +16,10 @@ from reasonedit.vlm.memory import in_parts
 from .windows import GRIDS, area, crop, shrunk, windows_of
 
 DESCRIBE = "Describe this image."
+NAME = "What is the object in the image?"
 UNLISTED, UNVERIFIED, OUTSCORED = "not on the shortlist", "not affirmed", "outscored"
-SMALLEST, BEST, LIKELIEST = "best of the smallest", "best of all", "likeliest of the smallest"
+SMALLEST, BEST = "best of the smallest", "best of all"
+LIKELIEST, GUESSED = "likeliest of the smallest", "likeliest of what has no name"
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class EvidenceConfig:
     Attributes:
         grid: Windows are cut out on a grid of 3 x 3 or 4 x 4.
         p_yes: A window counts if the VLM affirms the sentence with more than this probability.
-        fallback: Where no window is affirmed, the smallest one that the VLM finds likeliest still counts if it affirms
-            with more than this probability (ours: a thing the VLM has no name for). Not done when not given.
+        focus: Of all windows the one smallest is kept that the VLM finds likeliest, if it affirms with more than this
+            probability, in place of the two routes of section 2 (ours; see :func:`focus`). Not done when not given.
         top: Number of windows of any size that are kept by their likelihood.
         shortlist: Only so many windows per sentence are verified, those that an open_clip model ranks first; all when
             not given.
@@ -37,7 +39,7 @@ class EvidenceConfig:
 
     grid: int = 3
     p_yes: float = 0.5
-    fallback: float | None = None
+    focus: float | None = None
     top: int = 1
     shortlist: int | None = None
     clip: str = "ViT-B-32:laion2b_s34b_b79k"
@@ -47,8 +49,8 @@ class EvidenceConfig:
             raise ReasonEditError(f"grid must be {' or '.join(map(str, GRIDS))}, not {self.grid}.")
         if not 0 <= self.p_yes < 1:
             raise ReasonEditError(f"p_yes must be at least 0 and below 1, not {self.p_yes}.")
-        if self.fallback is not None and not 0 <= self.fallback <= self.p_yes:
-            raise ReasonEditError(f"fallback must be between 0 and p_yes ({self.p_yes}), not {self.fallback}.")
+        if self.focus is not None and not 0 <= self.focus < 1:
+            raise ReasonEditError(f"focus must be at least 0 and below 1, not {self.focus}.")
         if self.top < 0:
             raise ReasonEditError(f"top must be 0 or more, not {self.top}.")
         if self.shortlist is not None and self.shortlist < 1:
@@ -105,20 +107,14 @@ def question_of(sentence: str) -> str:
     return f"Does the image show {sentence.strip().lower().rstrip('.!')}?"
 
 
-def choose(windows: Sequence[WindowScore], top: int = 1, fallback: float | None = None) -> None:
+def choose(windows: Sequence[WindowScore], top: int = 1) -> None:
     """Decide, in place, which of the windows that have an NLL are kept.
 
     Of the smallest among them those of the lowest NLL, ties kept; and the ``top`` of any size. NLLs count rounded to
-    two decimals; among equals of different size the smaller is the better one. Where none has an NLL: see
-    ``EvidenceConfig.fallback``.
+    two decimals; among equals of different size the smaller is the better one.
     """
     left = [w for w in windows if w.nll is not None]
     if not left:
-        asked = [w for w in windows if w.p_yes is not None]
-        smallest = [w for w in asked if area(w.box) == min(area(w.box) for w in asked)]
-        best = max(smallest, key=lambda w: w.p_yes or 0.0, default=None)
-        if best is not None and fallback is not None and (best.p_yes or 0.0) > fallback:
-            best.kept, best.why = True, LIKELIEST
         return
 
     def rounded(window: WindowScore) -> float:
@@ -135,6 +131,31 @@ def choose(windows: Sequence[WindowScore], top: int = 1, fallback: float | None 
         if any(window is w for w in ranked[:top]):
             reasons.append(BEST)
         window.kept, window.why = bool(reasons), " and ".join(reasons) or OUTSCORED
+
+
+def smallest(windows: Sequence[WindowScore]) -> list[WindowScore]:
+    """Those of the smallest area among the windows that the VLM was asked about."""
+    asked = [w for w in windows if w.p_yes is not None]
+    least = min((area(w.box) for w in asked), default=0.0)
+    return [w for w in asked if area(w.box) == least]
+
+
+def focus(windows: Sequence[WindowScore], least: float, certainty: Mapping[Box, float] | None = None) -> None:
+    """Decide, in place, which one of the smallest windows is kept: a key of it alone tells what the sentence is about.
+
+    A window of several cells, as the best of any size often is, shows the neighbours too, and looks like other pictures
+    of them.
+
+    Args:
+        windows: All windows with their ``p_yes``.
+        least: The one is kept only if its ``p_yes`` is above this.
+        certainty: For a sentence that the VLM affirms of no window: how sure it is what each of the smallest shows. A
+            thing that it has no name for is not where it can name what it sees, so ``p_yes`` counts by the doubt.
+    """
+    rated = smallest(windows)
+    best = max(rated, key=lambda w: (w.p_yes or 0.0) * (1 - (certainty or {}).get(w.box, 0.0)), default=None)
+    if best is not None and (best.p_yes or 0.0) > least:
+        best.kept, best.why = True, LIKELIEST if certainty is None else GUESSED
 
 
 class EvidenceFinder:
@@ -212,10 +233,28 @@ class EvidenceFinder:
         if needed and self._window is not None:
             in_parts(needed, self.vlm.images_at_once(*self._window, sum(len(s) for s in sentences) // 2), score)
         self._window = _largest(seen.values()) or self._window
-        for evidence in found:
-            choose(evidence.windows, self.config.top, self.config.fallback)
+        self._choose(found, crops)
         kept = {box for evidence in found for box in evidence.boxes}
         return found, {box: vision for box, vision in seen.items() if box in kept}
+
+    def _choose(self, found: Sequence[Evidence], crops: Sequence[Image.Image]) -> None:
+        """Keep what is evidence for each sentence."""
+        least = self.config.focus
+        if least is None:
+            for evidence in found:
+                choose(evidence.windows, self.config.top)
+            return
+        denied = [e for e in found if not any((w.p_yes or 0.0) > self.config.p_yes for w in e.windows)]
+        rated = {w.box for e in denied for w in smallest(e.windows)}
+        certainty: dict[Box, float] = {}
+        if denied and max((w.p_yes or 0.0 for e in denied for w in smallest(e.windows)), default=0.0) > least:
+            boxes = {w.box: crops[i] for i, w in enumerate(found[0].windows) if w.box in rated}
+            asked = self.vlm.next_token_probabilities(
+                self.vlm.see([*boxes.values()]), [self.vlm.prompt(NAME)] * len(boxes)
+            )
+            certainty = dict(zip(boxes, asked.amax(1).tolist(), strict=True))
+        for evidence in found:
+            focus(evidence.windows, least, certainty if evidence in denied else None)
 
     def _score(
         self, vision: Vision, rows: Sequence[int], asked: Sequence[Sequence[int]], found: Sequence[Evidence]
@@ -232,7 +271,7 @@ class EvidenceFinder:
                 if value > self.config.p_yes:
                     affirmed[-1].append(sentence)
         left = [i for i, mine in enumerate(affirmed) if mine]
-        if not left:
+        if not left or self.config.focus is not None:
             return
         sentences = [[found[s].sentence for s in affirmed[i]] for i in left]
         prefix.narrow(left)

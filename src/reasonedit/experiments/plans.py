@@ -181,13 +181,14 @@ def writing(**changes: Any) -> Callable[[Design], Design]:
     return lambda d: replace(d, writing=replace(d.writing, **changes))
 
 
+def seeking(**changes: Any) -> Callable[[Design], Design]:
+    """The model's design with its evidence changed."""
+    return lambda d: replace(d, evidence=replace(d.evidence, **changes))
+
+
 def embedding(**changes: Any) -> Callable[[Design], Design]:
-    """The model's design with its embedding changed; single halves have no picture to keep in sight."""
-
-    def change(d: Design) -> Design:
-        return replace(d, embedding=replace(d.embedding, **changes))
-
-    return change
+    """The model's design with its embedding changed."""
+    return lambda d: replace(d, embedding=replace(d.embedding, **changes))
 
 
 def papers(part: str, **changes: Any) -> Design:
@@ -196,7 +197,7 @@ def papers(part: str, **changes: Any) -> Design:
 
 
 def _alone(base: Design, **changes: Any) -> Design:
-    """A design whose keys have one half only: what needs a vision half is off."""
+    """A design whose keys have one half only: what needs both is off."""
     retrieval = replace(base.retrieval, regions=False, sight=None)
     writing = replace(base.writing, keys="image" if base.writing.keys == "grounded" else base.writing.keys)
     return replace(base, embedding=replace(base.embedding, **changes), retrieval=retrieval, writing=writing)
@@ -233,10 +234,13 @@ EXPERIMENTS: dict[str, Experiment] = {
             "rows add one to the paper's.",
             (
                 _design(OURS, "ours", _same),
-                _design("raw", "ours, raw activations", embedding(transform="raw", layer="")),
+                _design("raw", "ours, raw activations", embedding(transform="raw")),
+                _design("whitened", "ours, whitened features", embedding(transform="whitened", layer="image_features")),
+                _design("pooled", "ours, regions pooled from one pass", embedding(cells="pooled")),
+                _design("routes", "ours, evidence by the paper's two routes", seeking(focus=None)),
                 _design("whole", "ours, the query's whole image only", retrieving(regions=False)),
                 _design("keys", "ours, K counts keys", retrieving(count="keys", k=8)),
-                _design("unverified", "ours, without verification", retrieving(verify=None)),
+                _design("verified", "ours, with verification", retrieving(verify=0.5)),
                 _design("unchained", "ours, without chains", retrieving(chain=False)),
                 _design("unsighted", "ours, without sight", retrieving(sight=None)),
                 _design("one-gate", "ours, one gate for all facts", retrieving(each=False)),
@@ -244,17 +248,14 @@ EXPERIMENTS: dict[str, Experiment] = {
                 _design("untold", "ours, no keys under the question", writing(questions=False)),
                 _design(PAPERS, "the paper's", PAPER),
                 _design(
-                    "paper-white",
-                    "the paper's, whitened features",
-                    papers("embedding", layer="image_features", transform="whitened", reference="world"),
+                    "paper-discriminant",
+                    "the paper's, discriminant features",
+                    papers("embedding", transform="discriminant", reference="world"),
                 ),
                 _design("paper-facts", "the paper's, K counts facts", papers("retrieval", count="facts")),
                 _design("paper-regions", "the paper's, regions of the query", papers("retrieval", regions=True)),
-                _design(
-                    "paper-verified",
-                    "the paper's, verification and chains",
-                    papers("retrieval", verify=0.5, chain=True, count="facts"),
-                ),
+                _design("paper-verified", "the paper's, verification", papers("retrieval", verify=0.5, count="facts")),
+                _design("paper-chained", "the paper's, chains", papers("retrieval", chain=True, count="facts")),
             ),
         ),
         Experiment(

@@ -24,8 +24,9 @@ class RetrievalConfig:
         hubness: Whether distances are divided by how near a key is to others (see :mod:`.hubs`).
         regions: Whether the query is also embedded by its nine regions, pooled from its one vision pass; of all of them
             the nearest counts.
-        sight: How near the picture of an image or patch key must come to the query's for its facts to count at all, as
-            a share of the distance between unrelated pictures; no bound when not given.
+        sight: How near the picture of an image or patch key must come to the query's for its facts to count at all: so
+            many standard deviations nearer than unrelated pictures come to either (see :mod:`.sight`); no bound when
+            not given.
         answers: Answer entries are fetched apart, so many of them; when not given they compete for the same K.
         verify: The VLM is asked whether the query's image shows a fact that it had found evidence for at the time of
             the edit; the fact is left out unless it affirms with more than this probability. Not asked when not given.
@@ -56,8 +57,6 @@ class RetrievalConfig:
             raise ReasonEditError(f"count must be {' or '.join(COUNTS)}, not '{self.count}'.")
         if not 0 < self.percentile <= 100:
             raise ReasonEditError(f"percentile must be above 0 and at most 100, not {self.percentile}.")
-        if self.sight is not None and self.sight <= 0:
-            raise ReasonEditError(f"sight must be above 0, not {self.sight}.")
         if self.answers is not None and self.answers < 0:
             raise ReasonEditError(f"answers must be 0 or more, not {self.answers}.")
         if self.candidates < 1:

@@ -16,6 +16,7 @@ from .config import RetrievalConfig
 from .gate import PercentileGate
 from .hubs import HubScale
 from .index import ExactIndex
+from .sight import Sight
 
 _FIRST, _DEEPEST = 64, 4096
 
@@ -48,13 +49,13 @@ class FactRetriever:
     Args:
         memory: Where the facts are.
         config: How they are fetched.
-        vision_width: Width of the vision half of the keys, needed for ``config.sight``.
+        cohort: Vision halves of unrelated pictures, needed for ``config.sight``; without them all is in sight.
     """
 
-    def __init__(self, memory: EditMemory, config: RetrievalConfig | None = None, vision_width: int = 0) -> None:
+    def __init__(self, memory: EditMemory, config: RetrievalConfig | None = None, cohort: Tensor | None = None) -> None:
         self.config = config or RetrievalConfig()
         self.memory = memory
-        self.vision_width = vision_width
+        self.sight = Sight(cohort) if self.config.sight is not None and cohort is not None else None
         self.gate = PercentileGate(self.config.percentile)
         self.hubs = HubScale() if self.config.hubness else None
         self._sorts = [_Sort(("answer",)), _Sort(("image", "patch", "given", "text"))]
@@ -78,6 +79,8 @@ class FactRetriever:
         if self.hubs is not None:
             self.hubs.update(keys)
             sigma = self.hubs.sigma
+        if self.sight is not None:
+            self.sight.update(self.memory)
         threshold = self.gate.threshold(len(self.memory.edits), sigma)
         fetched = []
         for sort in self._sorts:
@@ -107,7 +110,7 @@ class FactRetriever:
         if k == 0:
             return [(float(near[0]), []) for near, _ in self._search(queries, sort, 1, sigma)]
         # Only counting facts, or leaving keys out, may take more than K keys.
-        more = self.config.count == "facts" or self.config.sight is not None or sigma is not None
+        more = self.config.count == "facts" or self.sight is not None or sigma is not None
         depth = min(total, max(k, _FIRST) if more else k)
         while True:
             results, enough = [], True
@@ -143,16 +146,14 @@ class FactRetriever:
     def _hits(self, query: Tensor, near: Tensor, rows: Tensor, k: int, threshold: float) -> tuple[list[Hit], bool]:
         """The hits of one query, and whether K were found."""
         config, hits = self.config, dict[str, Hit]()
-        seen = self._seen(query, rows) if config.sight is not None else None
+        seen = self.sight.score(self.memory, query, rows) if self.sight is not None else None
         for i, (row, distance) in enumerate(zip(rows.tolist(), near.tolist(), strict=True)):
             if config.each and distance > threshold:
                 break
             if (i if config.count == "keys" and seen is None else len(hits)) >= k:
                 return list(hits.values()), True
             facts: list[Fact] = self.memory.entries[row]
-            # A patch that the VLM will be asked about need not be in sight as well.
-            asked = facts[0].entry == "patch" and config.verify is not None
-            if seen is not None and facts[0].entry != "text" and not asked and float(seen[i]) > (config.sight or 0):
+            if seen is not None and facts[0].entry != "text" and float(seen[i]) < (config.sight or 0):
                 continue
             for fact in facts:
                 hits.setdefault(fact.text, Hit(fact.text, distance, fact.entry, fact.edit_id))
@@ -160,13 +161,6 @@ class FactRetriever:
         if config.count == "facts":
             kept = kept[:k]
         return kept, len(hits) >= k
-
-    def _seen(self, query: Tensor, rows: Tensor) -> Tensor:
-        """Distance of each key's vision half from a query's: whole to whole image, patch to the nearest region."""
-        width = self.vision_width
-        distances = torch.cdist(self.memory.keys[rows, :width], query[:, :width])
-        patch = torch.tensor([self.memory.entries[row][0].entry in ("patch", "given") for row in rows.tolist()])
-        return torch.where(patch, distances.amin(1), distances[:, -1])  # the whole image comes last
 
 
 class _Sort:

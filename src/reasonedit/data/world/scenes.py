@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from .icons import COLOURS, KNOWN_KINDS, draw_icon
+from .icons import COLOURS, KNOWN_KINDS, RANDOM, draw_icon
 
 SIZE = 96
 GRID = 3
@@ -105,6 +105,32 @@ def unrelated_scenes(count: int) -> list[Scene]:
     """Scenes that belong to no benchmark, the same each time: what pictures of this world have in common."""
     rng = random.Random("unrelated")
     return [random_scene(rng) for _ in range(count)]
+
+
+def unrelated_things() -> tuple[list[Image.Image], list[int]]:
+    """Pictures of things by themselves, the same each time: 600 random shapes four times, known kinds ten times.
+
+    Novel kinds are not among them, nor is any scene of a benchmark.
+
+    Returns:
+        The pictures, each the cell of a scene, and the number of the thing that each shows.
+    """
+    rng = random.Random("things")
+    shapes = [f"{RANDOM}{rng.getrandbits(32)}" for _ in range(600)]
+    numbers = {kind: i for i, kind in enumerate([*shapes, *KNOWN_KINDS])}
+    pictures, shown = [], []
+    for kinds, times in ((shapes, 4), (KNOWN_KINDS, 10)):
+        for _ in range(times):
+            order = rng.sample(kinds, len(kinds))
+            for together in (order[i : i + 4] for i in range(0, len(order), 4)):
+                scene = random_scene(rng, count=len(together), required=together)
+                picture = scene.render()
+                for thing in scene.things:
+                    row, column = divmod(thing.cell, GRID)
+                    left, top = column * CELL, row * CELL
+                    pictures.append(picture.crop((left, top, left + CELL, top + CELL)))
+                    shown.append(numbers[thing.kind])
+    return pictures, shown
 
 
 def neighbours(scene: Scene, thing: Thing) -> list[Thing]:

@@ -1,0 +1,72 @@
+"""Pictures that have nothing to do with any edit: what the statistics of the vision half are taken from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from reasonedit.errors import ReasonEditError
+from reasonedit.images import load_image
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+_MOST = 500
+
+
+def reference_images(source: str) -> list[Image.Image]:
+    """Unrelated pictures from which statistics are taken.
+
+    Args:
+        source: ``"patterns"`` (128 fixed colourful patterns, the same on every machine), ``"world"`` (150 scenes of the
+            embedded world), or a folder of images, of which (and of its folders) 500 at even steps are used.
+
+    Raises:
+        ReasonEditError: The folder holds fewer than two images, or one that cannot be read.
+    """
+    if source == "patterns":
+        rng = np.random.default_rng(0)
+        coarse = (Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)) for _ in range(128))
+        return [image.resize((96, 96), Image.Resampling.BICUBIC) for image in coarse]
+    if source == "world":
+        from reasonedit.data.world.scenes import unrelated_scenes
+
+        return [scene.render() for scene in unrelated_scenes(150)]
+    paths = _pictures(Path(source))
+    if len(paths) < 2:
+        raise ReasonEditError(
+            f"There are no reference images in '{source}': give 'patterns', 'world' or a folder of some pictures."
+        )
+    return [load_image(p) for p in paths[:: -(-len(paths) // _MOST)]]
+
+
+def reference_things(source: str) -> tuple[list[Image.Image], list[int]]:
+    """Pictures of things, each thing several times: what tells things apart is learnt from them in closed form.
+
+    Args:
+        source: ``"world"`` (2,760 pictures of 636 things, no novel kind of the embedded world among them), or a folder
+            with one folder of pictures per thing.
+
+    Returns:
+        The pictures, and the number of the thing that each shows.
+
+    Raises:
+        ReasonEditError: There are no two things with two pictures each.
+    """
+    if source == "world":
+        from reasonedit.data.world.scenes import unrelated_things
+
+        return unrelated_things()
+    folders = [f for f in sorted(Path(source).glob("*")) if f.is_dir() and len(_pictures(f)) > 1]
+    if len(folders) < 2:
+        raise ReasonEditError(
+            f"The transform 'discriminant' learns from pictures of things: '{source}' should be 'world', or a folder "
+            "with one folder per thing, each of two pictures or more."
+        )
+    return [load_image(p) for f in folders for p in _pictures(f)], [
+        i for i, f in enumerate(folders) for _ in _pictures(f)
+    ]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)

@@ -1,0 +1,64 @@
+"""Whether the picture under a key is in the query's picture (ours)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reasonedit.codebook import EditMemory
+
+_NEAREST = 0.2
+"""Share of the cohort that a picture is compared with: those nearest to it."""
+_PATCHES = ("patch", "given")
+
+
+class Sight:
+    """How near a key's picture comes to a query's, beside how near unrelated pictures come to either.
+
+    Some pictures are near to many. So a distance counts in standard deviations from the mean distance of the key, and
+    of the query, to the unrelated pictures that are nearest to it: the adaptive symmetric score normalisation of
+    speaker verification (Matejka et al., Interspeech 2017, doi 10.21437/Interspeech.2017-803).
+
+    Args:
+        cohort: Vision halves of regions of unrelated pictures, (C, Dv).
+    """
+
+    def __init__(self, cohort: Tensor) -> None:
+        self.cohort = cohort
+        self._count = max(2, round(_NEAREST * len(cohort)))
+        self._levels = torch.empty(0, 2)
+        self._patch = torch.empty(0, dtype=torch.bool)
+
+    def update(self, memory: EditMemory) -> None:
+        """Take in the keys that came since the last call."""
+        known = len(self._levels)
+        if len(memory) > known:
+            self._levels = torch.cat([self._levels, self._level(memory.keys[known:])])
+            new = [facts[0].entry in _PATCHES for facts in memory.entries[known:]]
+            self._patch = torch.cat([self._patch, torch.tensor(new)])
+
+    def score(self, memory: EditMemory, query: Tensor, rows: Tensor) -> Tensor:
+        """Score keys for one query: a patch by the nearest region of its picture, an image by the whole.
+
+        Args:
+            memory: The memory that was taken in last.
+            query: The query's keys, (R, D), that of the whole image last.
+            rows: Numbers of keys, (N,).
+
+        Returns:
+            (N,): by how many standard deviations the picture is nearer than the unrelated ones, on average of both
+            sides. The larger the nearer.
+        """
+        width = self.cohort.shape[1]
+        distances = torch.cdist(memory.keys[rows, :width], query[:, :width])  # (N, R)
+        keys, regions = self._levels[rows], self._level(query)
+        from_keys = (keys[:, :1] - distances) / keys[:, 1:]
+        from_query = (regions[:, 0] - distances) / regions[:, 1]
+        scores = (from_keys + from_query) / 2
+        return torch.where(self._patch[rows], scores.amax(1), scores[:, -1])
+
+    def _level(self, keys: Tensor) -> Tensor:
+        """Mean and standard deviation of the distances to the nearest of the cohort, (N, 2)."""
+        distances = torch.cdist(keys[:, : self.cohort.shape[1]], self.cohort)
+        nearest = distances.topk(self._count, dim=1, largest=False).values
+        return torch.stack([nearest.mean(1), nearest.std(1).clamp(min=1e-6)], dim=1)
