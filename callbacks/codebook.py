@@ -13,10 +13,10 @@ from reasonedit.codebook import EditMemory
 from reasonedit.codebook.memory import check_fingerprint
 from reasonedit.design import Design
 from reasonedit.edits import Edit
-from reasonedit.embedding import Statistics
+from reasonedit.embedding import Statistics, statistics_of
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence
-from reasonedit.method import Method, statistics_of
+from reasonedit.method import Method
 from reasonedit.vlm import VLM
 
 from .batch import column

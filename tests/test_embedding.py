@@ -169,8 +169,8 @@ def test_discriminants_solve_fishers_eigenproblem():
     from scipy.linalg import eigh
 
     rng = np.random.default_rng(0)
-    spread = np.linalg.qr(rng.normal(size=(6, 6)))[0] * [30, 10, 3, 1, 1, 0.5]  # of one thing, far above that of things
-    centres, things = rng.normal(size=(12, 6)), np.repeat(np.arange(12), 20)
+    spread = np.linalg.qr(rng.normal(size=(6, 6)))[0] * [60, 40, 3, 3, 3, 3]  # of one thing, far above that of things
+    centres, things = 10 * rng.normal(size=(12, 6)), np.repeat(np.arange(12), 20)
     pooled = centres[things] + rng.normal(size=(240, 6)) @ spread.T
     seen = gathered(torch.from_numpy(pooled[:45]).float().view(5, 3, 3, 6))
     statistics = Statistics.of(seen, "discriminant", (torch.from_numpy(pooled), torch.from_numpy(things)))
@@ -191,6 +191,35 @@ def test_discriminants_solve_fishers_eigenproblem():
 
     points = torch.from_numpy(pooled).float()
     assert error(statistics.apply(points, "discriminant")) < 0.7 * error(points)
+
+
+def test_things_of_the_world_are_no_novel_kinds_and_the_same_each_time():
+    pictures, shown = reference_things("world")
+    assert len(pictures) == len(shown) == 2760
+    assert len(set(shown)) == 636
+    assert {p.size for p in pictures} == {(32, 32)}
+    again, _ = reference_things("world")
+    assert pictures == again
+
+
+def test_statistics_are_taken_once_for_a_model_and_a_named_reference(tiny_vlm, tmp_path, monkeypatch):
+    monkeypatch.setenv("REASONEDIT_CACHE", str(tmp_path))
+    config = EmbeddingConfig("image_features", encoder="hash", transform="whitened")
+    first = DualEmbedder(tiny_vlm, config, HashEncoder()).statistics
+    (file,) = tmp_path.glob("statistics/*")
+    seen = []
+    see = type(tiny_vlm).see
+    monkeypatch.setattr(type(tiny_vlm), "see", lambda *args: seen.append(1) or see(*args))
+    second = DualEmbedder(tiny_vlm, config, HashEncoder()).statistics
+    assert not seen
+    for one, other in ((first.mean, second.mean), (first.projection, second.projection), (first.cohort, second.cohort)):
+        assert torch.equal(one, other)
+    assert first.scale == second.scale
+    DualEmbedder(tiny_vlm, replace(config, transform="centred"), HashEncoder()).statistics  # noqa: B018
+    assert seen  # others are their own
+    file.write_bytes(file.read_bytes()[:100])
+    assert torch.equal(DualEmbedder(tiny_vlm, config, HashEncoder()).statistics.mean, first.mean)
+    assert file.stat().st_size > 100  # what was damaged is made again
 
 
 def test_things_come_from_folders(tmp_path):

@@ -10,8 +10,9 @@ from reasonedit.codebook import EditMemory
 from reasonedit.codebook.memory import check_fingerprint
 from reasonedit.design import Design
 from reasonedit.edits import Answer, Edit, Query, Region
+from reasonedit.embedding import statistics_of
 from reasonedit.images import ImageSource
-from reasonedit.method import Method, Written, statistics_of
+from reasonedit.method import Method, Written
 from reasonedit.vlm import VLM, load_vlm
 
 

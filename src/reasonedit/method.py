@@ -6,7 +6,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
 
 import torch
 from PIL import Image
@@ -17,7 +16,7 @@ from reasonedit.codebook.paraphrase import paraphraser
 from reasonedit.codebook.radius import placed
 from reasonedit.design import Design
 from reasonedit.edits import WHOLE, Box, Edit
-from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics
+from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics, tensors_of
 from reasonedit.evidence import GUESSED, Evidence, EvidenceFinder, crop
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
 from reasonedit.vlm import VLM, Vision
@@ -255,17 +254,4 @@ class Method:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """What the embedding needs beside its config."""
-        statistics = self.embedder.statistics
-        return {
-            "mean": statistics.mean,
-            "projection": statistics.projection,
-            "scale": torch.tensor(statistics.scale, dtype=torch.float64),
-            "cohort": statistics.cohort,
-        }
-
-
-def statistics_of(tensors: Mapping[str, Any]) -> Statistics | None:
-    """Statistics from the tensors of a saved codebook."""
-    if not tensors:
-        return None
-    return Statistics(tensors["mean"], tensors["projection"], float(tensors["scale"]), tensors["cohort"])
+        return tensors_of(self.embedder.statistics)

@@ -7,14 +7,10 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
-from types import ModuleType
 
 import torch
 
-import reasonedit.vlm
-from reasonedit.cache import cache_folder
+from reasonedit.cache import cache_folder, code_version
 from reasonedit.edits import Query
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM
@@ -84,16 +80,3 @@ class Answers:
         digest = hashlib.sha256(json.dumps([prompt, query.choices, query.image.size]).encode())
         digest.update(query.image.tobytes())
         return digest.hexdigest()
-
-
-def code_version(*packages: ModuleType) -> str:
-    """What an answer depends on beside model and query: the code that asks, and the libraries under it.
-
-    Args:
-        packages: Packages whose code it depends on, beside :mod:`reasonedit.vlm`.
-    """
-    digest = hashlib.sha256()
-    for package in (reasonedit.vlm, *packages):
-        for path in sorted(Path(str(package.__file__)).parent.glob("*.py")):
-            digest.update(path.read_bytes())
-    return ", ".join([digest.hexdigest()[:16], *(f"{n} {metadata.version(n)}" for n in ("torch", "transformers"))])

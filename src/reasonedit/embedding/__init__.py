@@ -1,6 +1,7 @@
 """Embeddings of images and texts."""
 
 from .dual import NO_LAYER, DualEmbedder, EmbeddingConfig
+from .kept import statistics_of, tensors_of
 from .reference import reference_images
 from .sentence import EMBEDDED, SentenceEncoder
 from .vision import CELLS, Statistics, pool
@@ -15,4 +16,6 @@ __all__ = [
     "Statistics",
     "pool",
     "reference_images",
+    "statistics_of",
+    "tensors_of",
 ]

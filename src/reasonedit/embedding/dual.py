@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -18,14 +17,13 @@ from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.memory import in_parts
 from reasonedit.vlm.vision import Seen, flat
 
-from .reference import reference_images, reference_things
+from .kept import kept
+from .reference import NAMED, reference_images, reference_things
 from .vision import CELLS, POOLINGS, PROJECTED, TRANSFORMS, Gathered, Statistics, pool
 
 NO_LAYER = "none"
 SEEN_AS = ("pooled", "crops")
 _AT_ONCE = 32
-_TAKEN: WeakKeyDictionary[VLM, dict[tuple[str, ...], Statistics]] = WeakKeyDictionary()
-"""Statistics that were taken already: they take some thousand passes of the vision part."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +119,11 @@ class DualEmbedder:
         """Statistics of the reference pictures, taken when they are first needed."""
         if self._statistics is None:
             c = self.config
-            taken = _TAKEN.setdefault(self.vlm, {})
-            made_by = (c.layer, c.pooling, c.transform, c.reference, c.cells)
-            if made_by not in taken:
-                taken[made_by] = self._take()
-            self._statistics = taken[made_by]
+            if c.reference in NAMED:  # a folder may change
+                told = (self.vlm.identity, str(self.vlm.device), c.layer, c.pooling, c.transform, c.reference, c.cells)
+                self._statistics = kept(told, self._take)
+            else:
+                self._statistics = self._take()
         return self._statistics
 
     def _take(self) -> Statistics:

@@ -10,6 +10,8 @@ from PIL import Image
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import load_image
 
+NAMED = ("patterns", "world")
+"""References that are the same on every machine."""
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _MOST = 500
 

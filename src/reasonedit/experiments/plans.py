@@ -239,7 +239,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                 _design("pooled", "ours, regions pooled from one pass", embedding(cells="pooled")),
                 _design("routes", "ours, evidence by the paper's two routes", seeking(focus=None)),
                 _design("whole", "ours, the query's whole image only", retrieving(regions=False)),
-                _design("keys", "ours, K counts keys", retrieving(count="keys", k=8)),
+                _design("keys", "ours, K counts keys", retrieving(count="keys")),
                 _design("verified", "ours, with verification", retrieving(verify=0.5)),
                 _design("unchained", "ours, without chains", retrieving(chain=False)),
                 _design("unsighted", "ours, without sight", retrieving(sight=None)),
@@ -289,7 +289,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                     for p in PERCENTILES
                 ),
             ),
-            reference="p50",
+            reference="p10",
             axis="percentile p",
         ),
         Experiment(
@@ -303,7 +303,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                     for k in KS
                 ),
             ),
-            reference="k8",
+            reference="k5",
             axis="K",
         ),
         Experiment(

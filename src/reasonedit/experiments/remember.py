@@ -12,8 +12,7 @@ from dataclasses import asdict
 from PIL import Image
 
 import reasonedit.evidence
-from reasonedit.cache import cache_folder
-from reasonedit.data.answers import code_version
+from reasonedit.cache import cache_folder, code_version
 from reasonedit.edits import Box
 from reasonedit.evidence import Evidence, EvidenceFinder, WindowScore
 from reasonedit.vlm import Vision

@@ -1,0 +1,67 @@
+"""Statistics that were taken once are not taken again: they cost some thousand passes of the vision part."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from reasonedit.cache import cache_folder, code_version
+
+from .vision import Statistics
+
+_log = logging.getLogger(__name__)
+
+
+def tensors_of(statistics: Statistics) -> dict[str, Tensor]:
+    """Statistics as tensors, to be stored."""
+    return {
+        "mean": statistics.mean,
+        "projection": statistics.projection,
+        "scale": torch.tensor(statistics.scale, dtype=torch.float64),
+        "cohort": statistics.cohort,
+    }
+
+
+def statistics_of(tensors: Mapping[str, Tensor]) -> Statistics | None:
+    """Statistics from what :func:`tensors_of` made; none where nothing was stored."""
+    if not tensors:
+        return None
+    return Statistics(tensors["mean"], tensors["projection"], float(tensors["scale"]), tensors["cohort"])
+
+
+def kept(made_by: Sequence[str], take: Callable[[], Statistics]) -> Statistics:
+    """Statistics from the cache, or taken now and put there.
+
+    Args:
+        made_by: All that they depend on beside the code.
+        take: Takes them.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    import reasonedit.data.world
+    import reasonedit.embedding
+
+    told = [*made_by, code_version(reasonedit.embedding, reasonedit.data.world)]
+    name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:24]
+    path = cache_folder() / "statistics" / f"{name}.safetensors"
+    try:
+        there = statistics_of(load_file(path))
+    except (OSError, SafetensorError, KeyError):
+        there = None
+    if there is not None:
+        return there
+    found = take()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{name}.{os.getpid()}")
+        save_file({n: t.contiguous() for n, t in tensors_of(found).items()}, part)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:  # they are taken again next time
+        _log.info("The cache '%s' cannot be written: %s", path.parent, error)
+    return found
