@@ -128,6 +128,17 @@ GROUNDED = Design(
     EmbeddingConfig(text_weight=1.4, transform="discriminant", reference="world", cells="crops"),
     EvidenceConfig(focus=0.002),
     WritingConfig(entries="all", keys="grounded", questions=True),
-    RetrievalConfig(k=5, count="facts", percentile=10.0, each=True, regions=True, sight=2.3, answers=1, chain=True),
+    RetrievalConfig(
+        k=5,
+        count="facts",
+        percentile=10.0,
+        each=True,
+        regions=True,
+        sight=2.5,
+        answers=1,
+        verify=0.5,
+        doubt=1.2,
+        chain=True,
+    ),
 )
 """Ours, as it won on the development seeds of the embedded world."""

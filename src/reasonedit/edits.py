@@ -222,12 +222,14 @@ class Hit:
         entry: The kind of key under which it was found: ``"answer"``, ``"image"``, ``"patch"``, ``"given"`` or
             ``"text"``; see :class:`~reasonedit.codebook.Fact`.
         edit_id: The edit it comes from.
+        sight: How near the picture of its key came to the query's, where that counts (see ``RetrievalConfig.sight``).
     """
 
     fact: str
     distance: float
     entry: str
     edit_id: str
+    sight: float | None = None
 
 
 @dataclass

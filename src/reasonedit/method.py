@@ -231,7 +231,7 @@ class Method:
         found = self.retriever.retrieve(self.queries(vision, questions))
         config = self.design.retrieval
         if config.verify is not None:
-            found = verified(self.vlm, vision, found, config.verify, config.k)
+            found = verified(self.vlm, vision, found, config)
         return chained(found, questions) if config.chain else found
 
     def prompts(

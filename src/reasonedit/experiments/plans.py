@@ -198,7 +198,7 @@ def papers(part: str, **changes: Any) -> Design:
 
 def _alone(base: Design, **changes: Any) -> Design:
     """A design whose keys have one half only: what needs both is off."""
-    retrieval = replace(base.retrieval, regions=False, sight=None)
+    retrieval = replace(base.retrieval, regions=False, sight=None, doubt=None)
     writing = replace(base.writing, keys="image" if base.writing.keys == "grounded" else base.writing.keys)
     return replace(base, embedding=replace(base.embedding, **changes), retrieval=retrieval, writing=writing)
 
@@ -240,9 +240,10 @@ EXPERIMENTS: dict[str, Experiment] = {
                 _design("routes", "ours, evidence by the paper's two routes", seeking(focus=None)),
                 _design("whole", "ours, the query's whole image only", retrieving(regions=False)),
                 _design("keys", "ours, K counts keys", retrieving(count="keys")),
-                _design("verified", "ours, with verification", retrieving(verify=0.5)),
+                _design("unverified", "ours, without verification", retrieving(verify=None, doubt=None)),
+                _design("verified", "ours, all patches verified", retrieving(doubt=None)),
                 _design("unchained", "ours, without chains", retrieving(chain=False)),
-                _design("unsighted", "ours, without sight", retrieving(sight=None)),
+                _design("unsighted", "ours, without sight", retrieving(sight=None, doubt=None)),
                 _design("one-gate", "ours, one gate for all facts", retrieving(each=False)),
                 _design("both", "ours, every sentence by image and patch", writing(keys="both")),
                 _design("untold", "ours, no keys under the question", writing(questions=False)),

@@ -30,6 +30,8 @@ class RetrievalConfig:
         answers: Answer entries are fetched apart, so many of them; when not given they compete for the same K.
         verify: The VLM is asked whether the query's image shows a fact that it had found evidence for at the time of
             the edit; the fact is left out unless it affirms with more than this probability. Not asked when not given.
+        doubt: Where there are ``sight`` and ``verify``: only facts are asked about that fall short of sight, by no more
+            than this; those in sight count without. All are asked about when not given.
         chain: Whether facts found by their text alone, and answers, count only behind facts that the picture bears out;
             see :mod:`.chain`.
         candidates: Where it is asked, so many facts are fetched before and K of what is left are kept.
@@ -47,6 +49,7 @@ class RetrievalConfig:
     sight: float | None = None
     answers: int | None = None
     verify: float | None = None
+    doubt: float | None = None
     chain: bool = False
     candidates: int = 16
 
@@ -59,6 +62,8 @@ class RetrievalConfig:
             raise ReasonEditError(f"percentile must be above 0 and at most 100, not {self.percentile}.")
         if self.answers is not None and self.answers < 0:
             raise ReasonEditError(f"answers must be 0 or more, not {self.answers}.")
+        if self.doubt is not None and (self.doubt < 0 or self.sight is None or self.verify is None):
+            raise ReasonEditError("doubt must be 0 or more, and goes with sight and verify only.")
         if self.candidates < 1:
             raise ReasonEditError(f"candidates must be 1 or more, not {self.candidates}.")
         if self.verify is not None and not 0 <= self.verify < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -153,14 +153,24 @@ class FactRetriever:
             if (i if config.count == "keys" and seen is None else len(hits)) >= k:
                 return list(hits.values()), True
             facts: list[Fact] = self.memory.entries[row]
-            if seen is not None and facts[0].entry != "text" and float(seen[i]) < (config.sight or 0):
+            near_sight = float(seen[i]) if seen is not None and facts[0].entry != "text" else None
+            if near_sight is not None and near_sight < self._least_sight(facts[0].entry):
                 continue
             for fact in facts:
-                hits.setdefault(fact.text, Hit(fact.text, distance, fact.entry, fact.edit_id))
+                hit = hits.get(fact.text)
+                if hit is None:
+                    hits[fact.text] = Hit(fact.text, distance, fact.entry, fact.edit_id, near_sight)
+                elif hit.sight is not None and near_sight is not None and near_sight > hit.sight:
+                    hits[fact.text] = replace(hit, sight=near_sight)
         kept = list(hits.values())
         if config.count == "facts":
             kept = kept[:k]
         return kept, len(hits) >= k
+
+    def _least_sight(self, entry: str) -> float:
+        """What the sight of a key must come to; a patch that the VLM can be asked about may fall short by the doubt."""
+        least = self.config.sight or 0.0
+        return least - (self.config.doubt or 0.0) if entry == "patch" else least
 
 
 class _Sort:

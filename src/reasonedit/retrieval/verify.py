@@ -9,10 +9,11 @@ from reasonedit.edits import Hit
 from reasonedit.evidence import question_of
 from reasonedit.vlm import VLM, Vision
 
+from .config import RetrievalConfig
 from .retrieve import Retrieval
 
 
-def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], threshold: float, k: int) -> list[Retrieval]:
+def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], config: RetrievalConfig) -> list[Retrieval]:
     """Leave out the facts that the VLM does not affirm of the query's image, and keep the nearest K of the others.
 
     Only facts found under a patch key are asked about: for them the VLM had found evidence in the edit's own image, so
@@ -22,10 +23,10 @@ def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], threshold: fl
         vlm: The VLM.
         vision: The queries' images.
         found: What was retrieved for each.
-        threshold: A fact stays if ``p_yes`` is above it.
-        k: Facts that are kept beside answers.
+        config: A fact stays if ``p_yes`` is above ``config.verify``; ``config.k`` facts are kept beside answers.
     """
-    asked = [[hit for hit in r.hits if hit.entry == "patch"] for r in found]
+    threshold = config.verify or 0.0
+    asked = [[hit for hit in r.hits if hit.entry == "patch" and _in_doubt(hit, config)] for r in found]
     rows = [i for i, hits in enumerate(asked) if hits]
     denied: list[set[str]] = [set() for _ in found]
     if rows:
@@ -39,6 +40,11 @@ def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], threshold: fl
         facts = 0
         for hit in r.hits:
             facts += hit.fact not in out and hit.entry != "answer"
-            (dropped if hit.fact in out or (hit.entry != "answer" and facts > k) else hits).append(hit)
+            (dropped if hit.fact in out or (hit.entry != "answer" and facts > config.k) else hits).append(hit)
         kept.append(replace(r, hits=hits, left_out=[*r.left_out, *dropped[::-1]]))
     return kept
+
+
+def _in_doubt(hit: Hit, config: RetrievalConfig) -> bool:
+    clear = config.doubt is not None and hit.sight is not None and hit.sight >= (config.sight or 0.0)
+    return not clear

@@ -108,7 +108,7 @@ def unrelated_scenes(count: int) -> list[Scene]:
 
 
 def unrelated_things() -> tuple[list[Image.Image], list[int]]:
-    """Pictures of things by themselves, the same each time: 600 random shapes four times, known kinds ten times.
+    """Pictures of things by themselves, the same each time: 1,200 random shapes four times, known kinds 20 times.
 
     Novel kinds are not among them, nor is any scene of a benchmark.
 
@@ -116,10 +116,10 @@ def unrelated_things() -> tuple[list[Image.Image], list[int]]:
         The pictures, each the cell of a scene, and the number of the thing that each shows.
     """
     rng = random.Random("things")
-    shapes = [f"{RANDOM}{rng.getrandbits(32)}" for _ in range(600)]
+    shapes = [f"{RANDOM}{rng.getrandbits(32)}" for _ in range(1200)]
     numbers = {kind: i for i, kind in enumerate([*shapes, *KNOWN_KINDS])}
     pictures, shown = [], []
-    for kinds, times in ((shapes, 4), (KNOWN_KINDS, 10)):
+    for kinds, times in ((shapes, 4), (KNOWN_KINDS, 20)):
         for _ in range(times):
             order = rng.sample(kinds, len(kinds))
             for together in (order[i : i + 4] for i in range(0, len(order), 4)):
