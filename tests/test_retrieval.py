@@ -18,6 +18,7 @@ from reasonedit.retrieval import (
     Retrieval,
     RetrievalConfig,
     chained,
+    verified,
     with_facts,
 )
 from reasonedit.retrieval.chain import content_words
@@ -136,6 +137,8 @@ def test_facts_stand_before_the_question():
         (lambda: RetrievalConfig(count="words"), "count must be keys or facts"),
         (lambda: RetrievalConfig(answers=-1), "answers must be 0 or more"),
         (lambda: RetrievalConfig(verify=1.0), "verify must be at least 0 and below 1"),
+        (lambda: RetrievalConfig(verify=0.5, doubt=1.0), "doubt must be 0 or more, and goes with sight and verify"),
+        (lambda: RetrievalConfig(verify=0.5, sight=1.0, doubt=-1.0), "doubt must be 0 or more"),
     ],
 )
 def test_arguments_out_of_range_are_refused(make, said):
@@ -260,6 +263,54 @@ def test_a_key_with_a_picture_needs_sight_of_it_and_a_text_does_not():
     facts = FactRetriever(memory, RetrievalConfig(k=9, percentile=100, sight=0.0, answers=2), cohort)
     assert [h.entry for h in facts.retrieve(torch.cat([near, far]))[1].hits] in ([], ["text"])
     assert "Seen." in FactRetriever(memory, RetrievalConfig(k=4, percentile=100, sight=9.0)).retrieve(near)[0].facts
+
+
+def test_a_patch_in_doubt_may_fall_short_of_sight_and_what_was_guessed_may_not():
+    memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
+    keys = torch.tensor(
+        [[9.0, 0, 5, 5], [1.0, 0, 0, 0], [9.0, 9, 5, 5], [1.0, 0, 0, 0.5], [9.0, 3, 5, 5], [0.5, 0, 0, 2]]
+    )
+    for i, (pair, entry) in enumerate(zip(keys.split(2), ("patch", "given", "patch"), strict=True)):
+        write(memory, i, pair, "Affirmed." if entry == "patch" else "Guessed.", entry)
+    query = torch.zeros(1, 4)
+    far, near = (score_of(keys[i, :2], query[0, :2], cohort) for i in (1, 5))
+    assert far < near
+    config = RetrievalConfig(k=4, percentile=100, sight=near + 0.1, verify=0.5, doubt=near - far + 0.2, answers=0)
+    (hit,) = FactRetriever(memory, config, cohort).retrieve(query)[0].hits
+    assert hit.fact == "Affirmed."
+    assert hit.edit_id == "e0"  # the nearest key
+    assert hit.sight == pytest.approx(near, rel=1e-4)  # under whichever key it is seen best
+
+
+def test_only_what_falls_short_of_sight_is_asked_about():
+    class Asked:
+        def __init__(self):
+            self.questions = []
+
+        def p_yes(self, vision, questions):
+            self.questions += questions
+            return [torch.tensor([0.9 if "red" in q else 0.1 for q in mine]) for mine in questions]
+
+    class Images:
+        def select(self, rows):
+            return rows
+
+    hits = [
+        Hit("It is big.", 0.1, "patch", "a", 3.0),
+        Hit("It is red.", 0.2, "patch", "a", 1.5),
+        Hit("It is blue.", 0.3, "patch", "a", 1.5),
+        Hit("It is a guess.", 0.4, "given", "a", 3.0),
+        Hit("It is known.", 0.5, "text", "a"),
+    ]
+    config = RetrievalConfig(k=3, sight=2.0, verify=0.5, doubt=1.0)
+    asked = Asked()
+    (kept,) = verified(asked, Images(), [Retrieval(hits, 0.1, 1.0)], config)
+    assert asked.questions == [["Does the image show it is red?", "Does the image show it is blue?"]]
+    assert kept.hits == [hits[0], hits[1], hits[3]]
+    assert kept.left_out == [hits[4], hits[2]]
+    asked.questions.clear()
+    verified(asked, Images(), [Retrieval(hits, 0.1, 1.0)], RetrievalConfig(k=3, sight=2.0, verify=0.5))
+    assert len(asked.questions[0]) == 3  # without a doubt all patches
 
 
 def test_what_hangs_in_the_air_goes_where_something_is_linked():
