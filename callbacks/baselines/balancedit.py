@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -87,9 +89,14 @@ class BalancEdit(LayerEditor):
             self._keys = torch.cat([self._keys, key[None]]) if self._radii else key[None]
             self._radii.append(radius(1 - float(key @ near), 1 - float(key @ far), self.alpha))
 
-    def _untouched(self) -> Any:
-        """The model's own layer, whatever was edited."""
-        return _Without(self)
+    @contextmanager
+    def _untouched(self) -> Iterator[None]:
+        """While it lasts the copies are out of the way."""
+        copies, self._copies = self._copies, []
+        try:
+            yield
+        finally:
+            self._copies = copies
 
     def _learn(self, parameter: nn.Parameter | None) -> None:
         self._learning = parameter
@@ -113,19 +120,6 @@ class BalancEdit(LayerEditor):
             if row is not None:
                 replaced[i] = nn.functional.linear(entering[i], self._copies[row].to(entering), bias)
         return replaced
-
-
-class _Without:
-    """While it lasts the editor's copies are out of the way."""
-
-    def __init__(self, editor: BalancEdit) -> None:
-        self._editor = editor
-
-    def __enter__(self) -> None:
-        self._kept, self._editor._copies = self._editor._copies, []
-
-    def __exit__(self, *_: object) -> None:
-        self._editor._copies = self._kept
 
 
 def _pooled(entering: Tensor, prompted: Tensor) -> Tensor:
