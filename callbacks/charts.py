@@ -14,19 +14,19 @@ from reasonedit.cards import draw_evidence, draw_retrieval
 from reasonedit.edits import Query
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
+from reasonedit.runs import COLUMNS
 
 from .batch import answers_of
 from .beside import beside
 from .codebook import Codebook
 from .metrics import EditingMetrics
 
+_CORRECTED, _KEPT = ("rel", "t_gen", "i_gen", "r_gen", "coe_gen"), ("loc", "hard_loc")
 LAYOUT = {
-    "editing": {
-        "edits and generality": ["Multiline", [f"edit/{g}" for g in ("rel", "t_gen", "i_gen", "r_gen", "coe_gen")]],
-        "locality": ["Multiline", ["edit/loc", "edit/hard_loc"]],
-    }
+    title: {COLUMNS[group]: ["Multiline", [f"edit/{group}"]] for group in groups}
+    for title, groups in (("what is corrected", _CORRECTED), ("what is left alone", _KEPT))
 }
-"""Custom scalars: what corrects together, and what must stay."""
+"""Custom scalars: a chart for each metric, with a line for each editor that wrote into the same folder."""
 
 
 class TensorBoardCharts(L.Callback):
