@@ -265,6 +265,19 @@ def test_a_key_with_a_picture_needs_sight_of_it_and_a_text_does_not():
     assert "Seen." in FactRetriever(memory, RetrievalConfig(k=4, percentile=100, sight=9.0)).retrieve(near)[0].facts
 
 
+def test_k_counts_keys_in_sight_where_it_counts_keys():
+    memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
+    for i in range(4):  # two keys of one sentence, then two of others
+        pair = torch.tensor([[90.0 + i, 0, 5, 5], [0.1 * i, 0, 0, 0]])
+        write(memory, i, pair, "The same." if i < 2 else f"Other {i}.", "patch")
+    query = torch.zeros(1, 4)
+    said = {}
+    for count in ("keys", "facts"):
+        config = RetrievalConfig(k=2, count=count, percentile=100, sight=0.0, answers=0)
+        said[count] = FactRetriever(memory, config, cohort).retrieve(query)[0].facts
+    assert said == {"keys": ["The same."], "facts": ["The same.", "Other 2."]}
+
+
 def test_a_patch_in_doubt_may_fall_short_of_sight_and_what_was_guessed_may_not():
     memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
     keys = torch.tensor(

@@ -147,15 +147,17 @@ class FactRetriever:
         """The hits of one query, and whether K were found."""
         config, hits = self.config, dict[str, Hit]()
         seen = self.sight.score(self.memory, query, rows) if self.sight is not None else None
+        keys = 0
         for i, (row, distance) in enumerate(zip(rows.tolist(), near.tolist(), strict=True)):
             if config.each and distance > threshold:
                 break
-            if (i if config.count == "keys" and seen is None else len(hits)) >= k:
+            if (keys if config.count == "keys" else len(hits)) >= k:
                 return list(hits.values()), True
             facts: list[Fact] = self.memory.entries[row]
             near_sight = float(seen[i]) if seen is not None and facts[0].entry != "text" else None
             if near_sight is not None and near_sight < self._least_sight(facts[0].entry):
                 continue
+            keys += 1
             for fact in facts:
                 hit = hits.get(fact.text)
                 if hit is None:
@@ -165,7 +167,7 @@ class FactRetriever:
         kept = list(hits.values())
         if config.count == "facts":
             kept = kept[:k]
-        return kept, len(hits) >= k
+        return kept, (keys if config.count == "keys" else len(hits)) >= k
 
     def _least_sight(self, entry: str) -> float:
         """What the sight of a key must come to; a patch that the VLM can be asked about may fall short by the doubt."""
