@@ -223,7 +223,8 @@ class EditMemory:
             content = json.loads((source / _CONTENT).read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
                 raise ReasonEditError(
-                    f"The codebook in '{source}' is of format {content['format']}, this version reads {FORMAT}."
+                    f"The codebook in '{source}' is of format {content['format']}, this version reads {FORMAT}: "
+                    "write its edits into a new one."
                 )
             tensors = load_file(source / _KEYS)
             keys, radii = tensors["keys"], tensors["radii"]
