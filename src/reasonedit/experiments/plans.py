@@ -239,7 +239,6 @@ EXPERIMENTS: dict[str, Experiment] = {
                 _design("pooled", "ours, regions pooled from one pass", embedding(cells="pooled")),
                 _design("routes", "ours, evidence by the paper's two routes", seeking(focus=None)),
                 _design("whole", "ours, the query's whole image only", retrieving(regions=False)),
-                _design("keys", "ours, K counts keys", retrieving(count="keys")),
                 _design("unverified", "ours, without verification", retrieving(verify=None, doubt=None)),
                 _design("verified", "ours, all patches verified", retrieving(doubt=None)),
                 _design("unchained", "ours, without chains", retrieving(chain=False)),
