@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
-from reasonedit.codebook import EditMemory
-from reasonedit.codebook.memory import check_fingerprint
+from reasonedit.codebook import Draft, EditMemory, Store, check_fingerprint
+from reasonedit.codebook.hub import fetched, pushed
+from reasonedit.codebook.wire import packed, unpacked
 from reasonedit.design import Design
 from reasonedit.edits import Edit
 from reasonedit.embedding import Statistics, statistics_of
@@ -21,6 +24,7 @@ from reasonedit.vlm import VLM
 
 from .batch import column
 from .editor import Editor
+from .exchange import exchange
 from .model import vlm_for
 
 _log = logging.getLogger(__name__)
@@ -30,10 +34,13 @@ class Codebook(Editor):
     """Keeps the edits of a stream.
 
     Where a sample of the batch carries an edit and the answer given is wrong, the edit is written, as it would be in
-    deployment. The codebook is saved when the run ends, and also when it is interrupted or fails.
+    deployment. With a folder every edit is on the disk before the run goes on: however the run ends, none is lost.
+
+    On several devices each rank finds the evidence for its own share of a batch's edits; then all tell each other what
+    they found, so that every rank has the same codebook, and that of rank 0 is the one on the disk.
 
     Args:
-        path: Folder in which the codebook is saved; not saved when not given.
+        path: Folder in which the codebook is kept; only in memory when not given.
         design: How edits are embedded, grounded, written and fetched; when not given, for the embedded VLM what won on
             it, for any other the paper's. Or a JSON file of it, such as ``reasonedit select`` writes.
         model: The VLM that embeds, where the LightningModule has none of its own (``pl_module.vlm``).
@@ -46,6 +53,7 @@ class Codebook(Editor):
     """
 
     title = "ReasonEdit"
+    distributed = True
 
     def __init__(
         self,
@@ -64,36 +72,81 @@ class Codebook(Editor):
         self.evidence: dict[str, list[Evidence]] = {}
         self._fingerprint: dict[str, Any] | None = None
         self._statistics: Statistics | None = None
-        self._saved: int | None = None  # edits that are in the folder already; None while it is not ours
+        self._loaded = 0  # edits that were in the folder already
+        self._held = ExitStack()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], image_key: str = "images") -> Codebook:
-        """Go on with a saved codebook; its own design is used.
+        """Go on with a codebook; its own design is used.
 
         Raises:
             ReasonEditError: There is none, or it is damaged.
         """
-        memory, fingerprint, config, tensors = EditMemory.load(path)
-        callback = cls(path, Design.from_dict(config["design"]), config["model"], image_key)
-        callback.memory, callback._fingerprint = memory, fingerprint
-        callback._statistics = statistics_of(tensors)
-        callback._saved = len(memory.edits)
+        callback = cls(path, image_key=image_key)
+        callback.go_on(Store.open(path))
         return callback
+
+    @classmethod
+    def from_pretrained(cls, repo_id: str, revision: str | None = None, image_key: str = "images") -> Codebook:
+        """A codebook from the Hugging Face Hub, to be asked; :meth:`save` it into a folder to write on.
+
+        Raises:
+            ReasonEditError: It cannot be fetched, is no codebook, or is damaged.
+        """
+        path = fetched(repo_id, revision)
+        callback = cls(path, image_key=image_key)
+        callback.go_on(Store.open(path, read_only=True))
+        return callback
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True, message: str = "Codebook") -> str:
+        """Upload the codebook's folder to the Hugging Face Hub, pictures of the edits included.
+
+        Args:
+            repo_id: Name of the repository, made when it does not exist.
+            private: Whether a new one is private.
+            message: The commit's message.
+
+        Returns:
+            Its address.
+
+        Raises:
+            ReasonEditError: The codebook is in no folder yet, or it cannot be uploaded.
+        """
+        if self.memory.store is None:
+            raise ReasonEditError("The codebook is only in memory: save it into a folder first.")
+        return pushed(self.memory.store, repo_id, private=private, message=message)
+
+    def go_on(self, store: Store) -> None:
+        """Take over what a folder holds.
+
+        Raises:
+            ReasonEditError: It is damaged.
+        """
+        self.path = store.folder
+        self.memory = EditMemory.open(store)
+        self.design, self.model = Design.from_dict(store.manifest.config["design"]), store.manifest.config["model"]
+        self._fingerprint = store.manifest.fingerprint
+        self._statistics = statistics_of(store.statistics())
+        self._loaded = len(self.memory.edits)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the VLM and make ready to write.
 
         Raises:
-            ReasonEditError: The keys were made by another model, the folder holds another codebook, or edits would be
-                written on several devices.
+            ReasonEditError: The keys were made by another model, the folder holds another codebook, or somebody else
+                writes it.
         """
-        if trainer.world_size > 1 and self in trainer.callbacks:  # type: ignore[attr-defined]
-            raise ReasonEditError("Edits can be written on one device only for now: use devices=1.")
-        if self._saved is None and self.path is not None and (self.path / "codebook.json").exists():
+        super().setup(trainer, pl_module, stage)
+        if self.memory.store is None and self.path is not None and Store.there(self.path) and trainer.is_global_zero:
             raise ReasonEditError(
                 f"There is a codebook in '{self.path}' already: go on with it by Codebook.load('{self.path}'), "
                 "or name another folder."
             )
+        if self in trainer.callbacks and self.memory.store is not None:  # type: ignore[attr-defined]
+            if trainer.is_global_zero:
+                self._hold()
+            else:
+                self.memory.store = None  # what rank 0 keeps on the disk is the same
         theirs = getattr(pl_module, "vlm", None)
         if self.method is not None and (not isinstance(theirs, VLM) or theirs is self.method.vlm):
             return  # set up already, by a retriever or in an earlier run
@@ -122,35 +175,94 @@ class Codebook(Editor):
 
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
         """Write one edit into the codebook; see :meth:`Editor.write`."""
+        self._add([self._draft(edit, row, batch)])
+
+    def write_block(
+        self, wrong: list[tuple[int, Edit]], batch: dict[str, Any], trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> None:
+        """Write the edits of a batch; on several devices those of all ranks, in the order of the stream."""
+        drafts, told = [], []
+        for row, edit in wrong:
+            start = time.perf_counter()
+            drafts.append(self._draft(edit, row, batch))
+            place = batch["positions"][row] if "positions" in batch else row
+            told.append({"place": place, "seconds": time.perf_counter() - start})
+        together = list(zip(drafts, told, strict=True))
+        if trainer.world_size > 1:
+            said = exchange(trainer, packed(drafts, told))
+            together = [one for data in said for one in unpacked(data, pictures=trainer.is_global_zero)]
+            together.sort(key=lambda one: one[1]["place"])
+        start = time.perf_counter()
+        if together and (trainer.is_global_zero or trainer.world_size == 1):
+            self._keep()
+        self._add([draft for draft, _ in together])
+        share = (time.perf_counter() - start) / max(1, len(together))
+        for draft, mine in together:
+            self.seconds[draft.edit.id] = mine["seconds"] + share
+
+    def _draft(self, edit: Edit, row: int, batch: dict[str, Any]) -> Draft:
         assert self.method is not None  # set-up ran
         vision: Any = batch.get("vision")
         if not self.method.embedder.has(vision):
             vision, row = self.method.embedder.see([column(batch, self.image_key, self)[row]]), 0
-        self.evidence[edit.id] = self.method.write(edit, vision.select([row])).evidence
+        draft, self.evidence[edit.id] = self.method.draft(edit, vision.select([row]))
+        return draft
+
+    def _add(self, drafts: list[Draft]) -> None:
+        for edit in self.memory.add(drafts) if drafts else ():
+            if edit.contradicts:
+                _log.warning(
+                    "The edit '%s' (%s) contradicts %s: the same question about the same picture, another answer.",
+                    edit.id,
+                    edit.answer,
+                    ", ".join(f"'{other}' ({self.memory.find(other).answer})" for other in edit.contradicts),
+                )
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save."""
-        self.save()
+        """Put the folder in order."""
+        if trainer.is_global_zero:
+            self._keep()
+            self.memory.settle()
+        self._held.close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save what was edited so far, and say where."""
-        if self.path is None or len(self.memory.edits) <= (self._saved or 0):
-            return
-        try:
-            self.save()
-        except ReasonEditError as error:  # the other callbacks have things to save too
-            _log.error("The run stopped early, and its edits cannot be saved: %s", error)
-        else:
+        """Say what was edited so far, and where it is."""
+        new = len(self.memory.edits) - self._loaded
+        if self.memory.store is not None and new > 0:
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
+        self._held.close()
 
-    def save(self) -> None:
-        """Write the codebook to :attr:`path`, if it has one and there is anything new.
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let others write."""
+        self._held.close()
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Keep the codebook in a folder from now on: another one, or that of :attr:`path`, where it is kept already.
 
         Raises:
-            ReasonEditError: The folder cannot be written.
+            ReasonEditError: There is another codebook, the folder cannot be written, or no VLM was set up yet.
         """
-        if self.path is None or self.method is None or len(self.memory.edits) == self._saved:
-            return
-        config = {"model": self.method.vlm.name, "design": self.method.design.to_dict()}
-        self.memory.save(self.path, self.method.embedder.fingerprint, config, self.method.tensors)
-        self._saved = len(self.memory.edits)
+        if path is not None and (self.memory.store is None or Path(path) != self.memory.store.folder):
+            self.path = Path(path)
+            self._begin()
+        else:
+            self._keep()
+        self.memory.settle()
+
+    def _keep(self) -> None:
+        """Begin the folder, if there is to be one and it is not there yet."""
+        if self.path is not None and self.memory.store is None:
+            self._begin()
+            self._hold()
+
+    def _begin(self) -> None:
+        if self.method is None or self.path is None:
+            raise ReasonEditError("The codebook cannot be saved before it met its VLM: run it in a trainer first.")
+        self.memory.copy_to(self.method.new_store(self.path))
+
+    def _hold(self) -> None:
+        """Keep others from writing until the run is over."""
+        self._held.close()
+        if self.memory.store is not None and not self.memory.store.read_only:
+            self._held.enter_context(self.memory.store.writing())
+            self.memory.refresh()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import lightning as L
 
 from reasonedit.edits import Edit
+from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
 
 from .batch import answers_of
@@ -22,10 +23,12 @@ class Editor(L.Callback, ABC):
 
     Attributes:
         title: What it is called in tables.
+        distributed: Whether it edits on several devices together.
         seconds: Time each edit took, in seconds, by its id.
     """
 
     title: ClassVar[str] = ""
+    distributed: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -55,6 +58,15 @@ class Editor(L.Callback, ABC):
             pl_module: The module that answered.
         """
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a run on several devices where the editor cannot do that.
+
+        Raises:
+            ReasonEditError: It cannot.
+        """
+        if trainer.world_size > 1 and not self.distributed:
+            raise ReasonEditError(f"{self.title or type(self).__name__} edits on one device only: use devices=1.")
+
     def on_predict_batch_end(
         self,
         trainer: L.Trainer,
@@ -64,11 +76,43 @@ class Editor(L.Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write the edits whose questions were answered wrongly."""
-        if not isinstance(batch, dict) or not any(batch.get("edits") or ()):
+        """Write the edits whose questions were answered wrongly.
+
+        Raises:
+            ReasonEditError: On several devices: the batches do not come in steps that all ranks take together.
+        """
+        if not isinstance(batch, dict):
             return
-        for row, (edit, answer) in enumerate(zip(batch["edits"], answers_of(outputs), strict=True)):
-            if edit is not None and not self.has(edit.id) and not matches(answer, edit.answer):
-                start = time.perf_counter()
-                self.write(edit, row, batch, pl_module)
-                self.seconds[edit.id] = time.perf_counter() - start
+        edits = batch.get("edits") or ()
+        if "step" in batch:  # all ranks come here, those without a sample too
+            if batch["phase"] != "edit":
+                return
+        elif not any(edits):
+            return
+        elif trainer.world_size > 1:
+            raise ReasonEditError(
+                "On several devices edits must come in steps that all ranks take together: use an EditStream, or "
+                "devices=1."
+            )
+        wrong = [
+            (row, edit)
+            for row, (edit, answer) in enumerate(zip(edits, answers_of(outputs), strict=True))
+            if edit is not None and not self.has(edit.id) and not matches(answer, edit.answer)
+        ]
+        self.write_block(wrong, batch, trainer, pl_module)
+
+    def write_block(
+        self, wrong: list[tuple[int, Edit]], batch: dict[str, Any], trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> None:
+        """Write the edits of a batch, one after the other; on several devices all ranks come here in each such step.
+
+        Args:
+            wrong: The edits that were answered wrongly, with their places in the batch.
+            batch: The batch.
+            trainer: The trainer.
+            pl_module: The module that answered.
+        """
+        for row, edit in wrong:
+            start = time.perf_counter()
+            self.write(edit, row, batch, pl_module)
+            self.seconds[edit.id] = time.perf_counter() - start

@@ -1,16 +1,12 @@
 """The codebook: what is written, joined, kept and refused."""
 
-import errno
-import json
-
 import pytest
 import torch
 from helpers.tiny import picture
 from PIL import Image
 
 from reasonedit import Edit, ReasonEditError
-from reasonedit.codebook import EditMemory, Entry, Fact, augmented, overlap
-from reasonedit.codebook.memory import check_fingerprint
+from reasonedit.codebook import EditMemory, Entry, Fact, augmented, check_fingerprint, overlap
 from reasonedit.codebook.near import Neighbourhood
 from reasonedit.codebook.radius import placed
 
@@ -162,70 +158,6 @@ def test_an_id_cannot_come_twice_and_widths_must_agree():
     with pytest.raises(ReasonEditError, match="Keys of 4 and 5 numbers cannot stand in one codebook"):
         write(memory, edit(1), torch.zeros(3, 4))
     assert len(memory) == 3
-
-
-def test_save_and_load_give_the_same_memory(tmp_path):
-    memory = EditMemory()
-    for i in range(3):
-        write(memory, edit(i, choices=["a kettle", "a cup"] if i else None), keys(3, seed=i // 2), 0.5 + i)
-    memory.save(tmp_path / "book", {"layer": "x"}, {"k": 5}, {"mean": torch.arange(4.0)})
-    loaded, fingerprint, config, statistics = EditMemory.load(tmp_path / "book")
-    assert torch.equal(statistics["mean"], torch.arange(4.0))
-    assert torch.equal(loaded.radii, memory.radii)
-    assert torch.equal(loaded.keys, memory.keys)
-    assert loaded.entries == memory.entries
-    assert loaded.edits == memory.edits
-    assert (fingerprint, config) == ({"layer": "x"}, {"k": 5})
-    # It goes on as the first one would: duplicates join, new keys come behind.
-    assert write(loaded, edit(7), keys(3, seed=0), 0.5) == 0
-    assert write(loaded, edit(8), keys(3, seed=9), 0.5) == 3
-    assert sorted(p.name for p in (tmp_path / "book").iterdir()) == ["codebook.json", "keys.safetensors"]
-
-
-def test_a_full_disk_leaves_what_was_stored(tmp_path, monkeypatch):
-    memory = EditMemory()
-    write(memory, edit(0), keys(3))
-    memory.save(tmp_path, {}, {}, {})
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    write(memory, edit(1), keys(3, seed=1))
-
-    def full(*_args, **_options):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    for first_or_second_file in ("safetensors.torch.save_file", "pathlib.Path.write_text"):
-        with monkeypatch.context() as patch:
-            patch.setattr(first_or_second_file, full)
-            with pytest.raises(ReasonEditError, match=r"No space left on device.*unchanged"):
-                memory.save(tmp_path, {}, {}, {})
-        assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-
-
-def test_missing_and_damaged_codebooks_are_named(tmp_path):
-    with pytest.raises(ReasonEditError, match="There is no codebook in"):
-        EditMemory.load(tmp_path)
-    memory = EditMemory()
-    write(memory, edit(0), keys(3))
-
-    def save():
-        memory.save(tmp_path, {}, {}, {})
-        return tmp_path / "codebook.json", tmp_path / "keys.safetensors"
-
-    content, stored = save()
-    stored.write_bytes(stored.read_bytes()[:-4])
-    with pytest.raises(ReasonEditError, match="damaged"):
-        EditMemory.load(tmp_path)
-    content, stored = save()
-    content.write_text(content.read_text()[:-30])
-    with pytest.raises(ReasonEditError, match="damaged"):
-        EditMemory.load(tmp_path)
-    content, stored = save()
-    values = json.loads(content.read_text())
-    content.write_text(json.dumps(values | {"entries": values["entries"][:-1]}))
-    with pytest.raises(ReasonEditError, match="3 keys but 2 entries"):
-        EditMemory.load(tmp_path)
-    content.write_text(json.dumps(values | {"format": 99}))
-    with pytest.raises(ReasonEditError, match="format 99"):
-        EditMemory.load(tmp_path)
 
 
 def test_another_model_is_refused_with_what_differs():

@@ -154,6 +154,9 @@ def test_a_sampled_gate_stays_within_its_bound():
         for size in range(100, 901, 100):  # as keys come, far beyond what the sample holds
             gate.update(keys[:size])
         share = 100 * float((pairs <= gate.threshold(1000)).mean())
+        at_once = PercentileGate(p, sample=2**14)
+        at_once.update(keys)
+        assert at_once.threshold(1000) == gate.threshold(1000)
         # Dvoretzky-Kiefer-Wolfowitz: 2 exp(-2 n e^2) = 1e-4 for n = 2**14 at e = 1.74 percentage points.
         assert abs(share - p) < 1.74
 

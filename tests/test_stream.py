@@ -22,7 +22,7 @@ from reasonedit.callbacks import (
     StreamProgress,
     TensorBoardCharts,
 )
-from reasonedit.codebook import EditMemory
+from reasonedit.codebook import EditMemory, Store
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -300,7 +300,7 @@ def test_an_interrupted_stream_keeps_its_edits(tiny_vlm, tmp_path, caplog):
         trainer(*parts).predict(
             VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(6), batch_size=2)
         )
-    memory, *_ = EditMemory.load(tmp_path / "book")
+    memory = EditMemory.open(Store.open(tmp_path / "book"))
     assert len(memory.edits) == 4
     assert "4 edits are saved in" in caplog.text
     assert pq.read_table(tmp_path / "p.parquet").num_rows == 4

@@ -70,6 +70,7 @@ class IKE(Editor):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Load the sentence encoder."""
+        super().setup(trainer, pl_module, stage)
         self._encoder = self._encoder or SentenceEncoder.from_pretrained(self._name)
 
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:

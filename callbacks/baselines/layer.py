@@ -67,8 +67,7 @@ class LayerEditor(Editor):
             ReasonEditError: The module has no VLM, the VLM no such layer, or its weights are quantised; or edits would
                 be written on several devices.
         """
-        if trainer.world_size > 1:
-            raise ReasonEditError("Edits can be written on one device only for now: use devices=1.")
+        super().setup(trainer, pl_module, stage)
         vlm = self.vlm = vlm_for(pl_module, None)
         self.layers = [name if isinstance(name, str) else last_linear(vlm, name) for name in self.wanted]
         for name in self.layers:

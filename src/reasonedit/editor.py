@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from reasonedit.codebook import EditMemory
-from reasonedit.codebook.memory import check_fingerprint
+from reasonedit.codebook import EditMemory, Store, StoredEdit, check_fingerprint
+from reasonedit.codebook.hub import fetched, pushed
 from reasonedit.design import Design
 from reasonedit.edits import Answer, Edit, Query, Region
 from reasonedit.embedding import statistics_of
+from reasonedit.errors import ReasonEditError
+from reasonedit.explain import Explanation, explained
 from reasonedit.images import ImageSource
 from reasonedit.method import Method, Written
 from reasonedit.vlm import VLM, load_vlm
@@ -66,8 +68,9 @@ class ReasonEditor:
         reasoning: str | Sequence[str],
         choices: Sequence[str] | None = None,
         evidence: Sequence[Sequence[Region] | None] = (),
+        author: str = "",
     ) -> Edit:
-        """Correct one answer.
+        """Correct one answer. Where the codebook is in a folder, the edit is on the disk when this returns.
 
         Args:
             image: The image asked about.
@@ -76,6 +79,7 @@ class ReasonEditor:
             reasoning: Why it is right, one fact per sentence.
             choices: The choices of a multiple-choice question.
             evidence: For each sentence the regions it speaks of, as in :class:`~reasonedit.Edit`.
+            author: Who makes the edit.
 
         Returns:
             The edit, with its id.
@@ -83,7 +87,7 @@ class ReasonEditor:
         Raises:
             ReasonEditError: Anything of it is unusable; nothing is stored then.
         """
-        edit = Edit.of(image, question, answer, reasoning, choices, evidence)
+        edit = Edit.of(image, question, answer, reasoning, choices, evidence, author)
         self.write(edit)
         return edit
 
@@ -91,12 +95,33 @@ class ReasonEditor:
         """Write an edit that was made already.
 
         Returns:
-            What became of it: how many keys are new, and the evidence of each sentence.
+            What became of it: how many keys are new, the evidence of each sentence, and the edits that it contradicts.
 
         Raises:
             ReasonEditError: An edit of this id is there already.
         """
         return self.method.write(edit)
+
+    @property
+    def edits(self) -> dict[str, StoredEdit]:
+        """The edits that count, by id, in the order in which they came."""
+        return self.memory.edits
+
+    def undo(self, edit_id: str, author: str = "") -> StoredEdit:
+        """Take exactly one edit out: what is left is what the other edits alone would have made.
+
+        Args:
+            edit_id: Its id, or the beginning of it.
+            author: Who undoes it.
+
+        Raises:
+            ReasonEditError: There is no such edit, or it is undone already.
+        """
+        return self.memory.undo(edit_id, author)
+
+    def restore(self, edit_id: str, author: str = "") -> StoredEdit:
+        """Put an edit back that was undone; arguments and errors as for :meth:`undo`."""
+        return self.memory.restore(edit_id, author)
 
     def ask(self, image: ImageSource, question: str, choices: Sequence[str] | None = None) -> Answer:
         """Answer a question, with the facts that bear on it.
@@ -109,6 +134,7 @@ class ReasonEditor:
     def ask_batch(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer several questions at once, each as :meth:`ask` does."""
         method = self.method
+        self.memory.refresh()
         questions, choices = [q.question for q in queries], [q.choices for q in queries]
         vision = method.embedder.see([q.image for q in queries])
         texts, found = method.prompts(vision, questions, method.retrieve(vision, questions), choices)
@@ -118,23 +144,54 @@ class ReasonEditor:
             for answer, text, r in zip(answers, texts, found, strict=True)
         ]
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the codebook into a folder (safetensors and JSON), with what is needed to load it again.
+    def explain(self, image: ImageSource, question: str, choices: Sequence[str] | None = None) -> Explanation:
+        """Answer a question, and say for each key that came near why its facts were used or not.
 
         Raises:
-            ReasonEditError: The folder cannot be written.
+            ReasonEditError: The image or the question is unusable.
         """
-        config = {"model": self.vlm.name, "design": self.method.design.to_dict()}
-        self.memory.save(folder, self.method.embedder.fingerprint, config, self.method.tensors)
+        query = Query.of(image, question, choices)
+        self.memory.refresh()
+        vision = self.method.embedder.see([query.image])
+        return explained(self.method, vision, query)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Keep the codebook in a folder from now on: what is edited later is on the disk at once.
+
+        Raises:
+            ReasonEditError: There is another codebook, or the folder cannot be written.
+        """
+        store = self.memory.store
+        if store is None or not Store.there(folder) or not os.path.samefile(folder, store.folder):
+            self.memory.copy_to(self.method.new_store(folder))
+        self.memory.settle()
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True, message: str = "Codebook") -> str:
+        """Upload the codebook's folder to the Hugging Face Hub, pictures of the edits included.
+
+        Args:
+            repo_id: Name of the repository, made when it does not exist.
+            private: Whether a new one is private.
+            message: The commit's message.
+
+        Returns:
+            Its address.
+
+        Raises:
+            ReasonEditError: The codebook is in no folder yet, or it cannot be uploaded.
+        """
+        if self.memory.store is None:
+            raise ReasonEditError("The codebook is only in memory: save it into a folder first.")
+        return pushed(self.memory.store, repo_id, private=private, message=message)
 
     @classmethod
     def load(
         cls, folder: str | os.PathLike[str], vlm: VLM | None = None, *, dtype: str = "auto", **kwargs: Any
     ) -> ReasonEditor:
-        """Go on with a saved codebook.
+        """Go on with a codebook: what is edited is written into its folder at once, what others write there is seen.
 
         Args:
-            folder: Where it was saved.
+            folder: Where it is.
             vlm: The VLM, when it is loaded already; else the one named in the folder is loaded.
             dtype: As in :meth:`from_pretrained`.
             **kwargs: As in :meth:`from_pretrained`.
@@ -142,10 +199,32 @@ class ReasonEditor:
         Raises:
             ReasonEditError: There is no codebook, it is damaged, or it was made with another model.
         """
-        memory, fingerprint, config, tensors = EditMemory.load(folder)
+        return cls._on(Store.open(folder), vlm, dtype, kwargs)
+
+    @classmethod
+    def from_hub(
+        cls, repo_id: str, revision: str | None = None, vlm: VLM | None = None, *, dtype: str = "auto", **kwargs: Any
+    ) -> ReasonEditor:
+        """Go on with a codebook from the Hugging Face Hub; :meth:`save` it into a folder to edit.
+
+        Args:
+            repo_id: Name of the repository.
+            revision: Branch, tag or commit.
+            vlm: As in :meth:`load`.
+            dtype: As in :meth:`from_pretrained`.
+            **kwargs: As in :meth:`from_pretrained`.
+
+        Raises:
+            ReasonEditError: It cannot be fetched; or as for :meth:`load`.
+        """
+        return cls._on(Store.open(fetched(repo_id, revision), read_only=True), vlm, dtype, kwargs)
+
+    @classmethod
+    def _on(cls, store: Store, vlm: VLM | None, dtype: str, kwargs: dict[str, Any]) -> ReasonEditor:
+        memory, config = EditMemory.open(store), store.manifest.config
         editor = cls.__new__(cls)
         editor.vlm = vlm or load_vlm(config["model"], dtype=dtype, place=True, **kwargs)
         design = Design.from_dict(config["design"])
-        editor.method = Method(editor.vlm, design, memory, statistics=statistics_of(tensors))
-        check_fingerprint(fingerprint, editor.method.embedder.fingerprint, folder)
+        editor.method = Method(editor.vlm, design, memory, statistics=statistics_of(store.statistics()))
+        check_fingerprint(store.manifest.fingerprint, editor.method.embedder.fingerprint, store.folder)
         return editor

@@ -22,6 +22,13 @@ Region = Box | Image.Image
 """Evidence that a user gives: a box of the image, or a picture of its own."""
 
 
+LONGEST_TEXT, LONGEST_NAME = 4000, 200
+"""Characters: of a question, an answer, a choice or a sentence; of an id or an author."""
+
+MOST_SENTENCES, MOST_CHOICES, MOST_REGIONS = 100, 100, 100
+"""Of a reasoning; of a question; of a sentence."""
+
+
 def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
     """Split a reasoning into sentences, one fact each.
 
@@ -34,14 +41,23 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
     ['The object is curved.', 'It is thrown and comes back.']
     """
     if isinstance(reasoning, str):
+        if len(reasoning) > MOST_SENTENCES * LONGEST_TEXT:
+            raise ReasonEditError(
+                f"The reasoning has {len(reasoning)} characters: {MOST_SENTENCES * LONGEST_TEXT} are the most."
+            )
         from sentencex import segment
 
         found = [s for line in reasoning.splitlines() for s in segment("en", line)]
     else:
         found = list(reasoning)
+        odd = next((s for s in found if not isinstance(s, str)), None)
+        if odd is not None:
+            raise ReasonEditError(f"A sentence of the reasoning must be text, not {type(odd).__name__}.")
     sentences = [s.strip() for s in found if s.strip()]
     if not sentences:
         raise ReasonEditError("The reasoning is empty: say in at least one sentence why the answer is right.")
+    if len(sentences) > MOST_SENTENCES:
+        raise ReasonEditError(f"The reasoning has {len(sentences)} sentences: {MOST_SENTENCES} are the most.")
     for sentence in sentences:
         if not any(c.isalnum() for c in sentence):
             raise ReasonEditError(f"The sentence '{sentence}' of the reasoning has no words: leave it out.")
@@ -57,12 +73,22 @@ def _text(value: str, name: str) -> str:
     return _storable(value.strip(), name)
 
 
+def _name(value: str, name: str) -> str:
+    if not isinstance(value, str):
+        raise ReasonEditError(f"The {name} must be text, not {type(value).__name__}.")
+    if len(value) > LONGEST_NAME:
+        raise ReasonEditError(f"The {name} has {len(value)} characters: {LONGEST_NAME} are the most.")
+    return _storable(value, name)
+
+
 def _storable(text: str, name: str) -> str:
     """Text that a file can hold.
 
     Raises:
-        ReasonEditError: It has half of a surrogate pair or a NUL in it.
+        ReasonEditError: It has half of a surrogate pair or a NUL in it, or is too long.
     """
+    if len(text) > LONGEST_TEXT:
+        raise ReasonEditError(f"The {name} has {len(text)} characters: {LONGEST_TEXT} are the most. Shorten it.")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -78,6 +104,8 @@ def _choices(choices: Sequence[str] | None) -> list[str] | None:
     if choices is None:
         return None
     kept = [_text(c, "choice") for c in choices]
+    if len(kept) > MOST_CHOICES:
+        raise ReasonEditError(f"The question has {len(kept)} choices: {MOST_CHOICES} are the most.")
     if len(kept) < 2:
         raise ReasonEditError(f"A multiple-choice question needs at least two choices, not {len(kept)}.")
     lower = [c.lower() for c in kept]
@@ -114,6 +142,8 @@ def _regions(given: Sequence[object] | None) -> list[Region]:
     if given is None:
         return []
     kept: list[Region] = []
+    if len(given) > MOST_REGIONS:
+        raise ReasonEditError(f"A sentence has {len(given)} regions as evidence: {MOST_REGIONS} are the most.")
     for region in given:
         if isinstance(region, (Image.Image, str, os.PathLike, bytes)):
             kept.append(load_image(region))
@@ -165,6 +195,8 @@ class Edit:
         id: Name of the edit, made up when not given.
         evidence: For each sentence the regions of the image it speaks of: boxes (left, top, right, bottom, as shares of
             the upright image) or crops, several if need be. A sentence with none, or ``None``, has its evidence found.
+        author: Who made it.
+        time: When it was made (ISO 8601); when it is stored, if not given.
 
     Raises:
         ReasonEditError: Anything of it is unusable, or the answer is not among the choices.
@@ -177,8 +209,14 @@ class Edit:
     choices: list[str] | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     evidence: Sequence[Sequence[Region] | None] = ()
+    author: str = ""
+    time: str = ""
 
     def __post_init__(self) -> None:
+        self.id = _name(self.id, "id")
+        if not self.id.strip():
+            raise ReasonEditError("The id of the edit is empty: leave it out, or write one.")
+        self.author, self.time = _name(self.author, "author"), _name(self.time, "time")
         self.question = _text(self.question, "question")
         self.answer = _text(self.answer, "answer")
         self.reasoning = split_reasoning(self.reasoning)
@@ -202,9 +240,10 @@ class Edit:
         reasoning: str | Sequence[str],
         choices: Sequence[str] | None = None,
         evidence: Sequence[Sequence[Region] | None] = (),
+        author: str = "",
     ) -> Edit:
         """An edit from any source of an image and from reasoning as text or as sentences."""
-        return cls(image, question, answer, reasoning, choices, evidence=evidence)  # type: ignore[arg-type]
+        return cls(image, question, answer, reasoning, choices, evidence=evidence, author=author)  # type: ignore[arg-type]
 
     @property
     def answer_fact(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -11,13 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reasonedit.codebook import EditMemory, Entry, Fact, augmented
+from reasonedit.codebook import Draft, EditMemory, Entry, Fact, Store, StoredEdit, augmented
 from reasonedit.codebook.paraphrase import paraphraser
 from reasonedit.codebook.radius import placed
 from reasonedit.design import Design
 from reasonedit.edits import WHOLE, Box, Edit
 from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics, tensors_of
-from reasonedit.evidence import GUESSED, Evidence, EvidenceFinder, crop
+from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceFinder, WindowScore, crop
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
 from reasonedit.vlm import VLM, Vision
 
@@ -40,11 +41,13 @@ class Written:
         keys: Number of keys that are new; the others merged.
         entries: What was written.
         evidence: What was found for each sentence; no windows where the user gave evidence or none was sought.
+        edit: The edit as it is kept.
     """
 
     keys: int
     entries: list[Entry]
     evidence: list[Evidence]
+    edit: StoredEdit
 
 
 class Method:
@@ -87,14 +90,43 @@ class Method:
         Raises:
             ReasonEditError: An edit of this id is there already, or its keys do not fit the codebook's.
         """
+        before = len(self.memory)
+        draft, found = self.draft(edit, vision)
+        kept = self.memory.add([draft])[0]
+        return Written(len(self.memory) - before, draft.entries, found, kept)
+
+    def draft(self, edit: Edit, vision: Vision | None = None) -> tuple[Draft, list[Evidence]]:
+        """What an edit would write, without writing it; arguments and errors as for :meth:`write`.
+
+        Returns:
+            What it would write, and what was found for each sentence.
+        """
+        self.memory.check_new(edit.id)  # before the costly part
         vision = vision if vision is not None else self.embedder.see([edit.image])
         found, crops = self._evidence(edit)
+        return self._embedded(edit, vision, found, crops), found
+
+    def embedded_anew(self, edit: Edit, kept: StoredEdit) -> Draft:
+        """What an edit writes whose evidence was found before, by another VLM: nothing is sought.
+
+        Args:
+            edit: The edit.
+            kept: What was kept of it.
+        """
+        found = []
+        for i, sentence in enumerate(kept.reasoning):
+            boxes = kept.found[i] if i < len(kept.found) else []
+            why = GUESSED if i < len(kept.guessed) and kept.guessed[i] else LIKELIEST
+            found.append(Evidence(sentence, [WindowScore(box, kept=True, why=why) for box in boxes]))
+        return self._embedded(edit, self.embedder.see([edit.image]), found, {})
+
+    def _embedded(self, edit: Edit, vision: Vision, found: Sequence[Evidence], crops: Mapping[Box, Vision]) -> Draft:
         pictures, items = self._items(edit, found)
         seen = self._see(vision, pictures, crops)
         keys = self._keys(seen, items)
         radii = self._radii(edit, pictures, items, keys) if self.design.writing.merge else [0.0] * len(items)
         entries = [Entry(k, r, item.fact) for k, r, item in zip(keys, radii, items, strict=True)]
-        return Written(self.memory.write(edit, entries), entries, found)
+        return Draft.of(edit, entries, [e.boxes for e in found], [_guessed(e) for e in found])
 
     def _evidence(self, edit: Edit) -> tuple[list[Evidence], dict[Box, Vision]]:
         """What is found for the sentences that came without evidence, and the windows as they were seen."""
@@ -127,8 +159,7 @@ class Method:
             elif writing.keys == "grounded" and not regions:
                 places.append((None, WHOLE, "text"))
             # What the VLM affirmed here it can verify elsewhere; what a person showed it, or it guessed, it cannot.
-            guessed = bool(given) or any(w.why == GUESSED for w in evidence.windows)
-            patch = "given" if guessed else "patch"
+            patch = "given" if given or _guessed(evidence) else "patch"
             for region in regions:
                 if writing.patches == "region" and not isinstance(region, Image.Image):
                     places.append((0, region, patch))
@@ -226,13 +257,23 @@ class Method:
             vision: The images, from the embedder's ``see``.
             questions: One per image.
         """
+        *_, (_, found) = self.steps(vision, questions)
+        return found
+
+    def steps(self, vision: Vision, questions: Sequence[str]) -> Iterator[tuple[str, list[Retrieval]]]:
+        """What is left of the facts after each step of :meth:`retrieve`, and why that step leaves facts out."""
         if not self.memory.edits:
-            return self.retriever.retrieve(torch.empty(len(questions), 1, 1))
+            yield "no edit yet", self.retriever.retrieve(torch.empty(len(questions), 1, 1))
+            return
         found = self.retriever.retrieve(self.queries(vision, questions))
+        yield "not among the K nearest", found
         config = self.design.retrieval
         if config.verify is not None:
             found = verified(self.vlm, vision, found, config)
-        return chained(found, questions) if config.chain else found
+            yield "the VLM does not see it in the picture, or K others were nearer", found
+        if config.chain:
+            found = chained(found, questions)
+            yield "nothing that the picture shows leads to it", found
 
     def prompts(
         self,
@@ -251,7 +292,16 @@ class Method:
 
     # ---- keeping
 
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """What the embedding needs beside its config."""
-        return tensors_of(self.embedder.statistics)
+    def new_store(self, folder: str | os.PathLike[str]) -> Store:
+        """Begin a codebook's folder for what this method writes.
+
+        Raises:
+            ReasonEditError: There is one already, or the folder cannot be written.
+        """
+        config = {"model": self.vlm.name, "design": self.design.to_dict()}
+        statistics = tensors_of(self.embedder.statistics)
+        return Store.create(folder, self.embedder.fingerprint, config, statistics, merge=self.memory.merge)
+
+
+def _guessed(evidence: Evidence) -> bool:
+    return any(w.why == GUESSED for w in evidence.windows)

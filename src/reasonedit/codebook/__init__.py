@@ -1,6 +1,22 @@
 """The memory of edits."""
 
-from .memory import EditMemory, Entry, Fact, StoredEdit
+from .files import DamagedError
+from .memory import EditMemory, check_fingerprint
 from .radius import augmented, merges, overlap
+from .records import Draft, Entry, Fact, StoredEdit, as_edit
+from .store import Store
 
-__all__ = ["EditMemory", "Entry", "Fact", "StoredEdit", "augmented", "merges", "overlap"]
+__all__ = [
+    "DamagedError",
+    "Draft",
+    "EditMemory",
+    "Entry",
+    "Fact",
+    "Store",
+    "StoredEdit",
+    "as_edit",
+    "augmented",
+    "check_fingerprint",
+    "merges",
+    "overlap",
+]

@@ -3,96 +3,207 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
+from reasonedit.metrics.functional import matches
 
+from .events import Event
 from .near import Neighbourhood
 from .radius import REACH, merges
+from .records import ENTRIES, Draft, Entry, Fact, StoredEdit
+from .store import Store
+from .table import KeyTable, KeyView
 
-FORMAT = 3
-_KEYS, _CONTENT, _STATISTICS = "keys.safetensors", "codebook.json", "statistics."
+T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Fact:
-    """One value under a key.
-
-    Attributes:
-        text: The sentence.
-        entry: What the key is made of: the image and the question (``"answer"``), the whole image and a text
-            (``"image"``), a region that the VLM affirmed and a text (``"patch"``), a region that a person gave or the
-            VLM only guessed and a text (``"given"``), or a text alone (``"text"``).
-        edit_id: The edit it comes from.
-    """
-
-    text: str
-    entry: str
-    edit_id: str
+_KINDS = {entry: number for number, entry in enumerate(ENTRIES)}
+_ANSWER = _KINDS["answer"]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What an edit writes: a key (D,), its radius, and the fact it stands for."""
+@dataclass
+class _Slot:
+    """An edit, the numbers of what it wrote, and whether it counts (or is undone)."""
 
-    key: Tensor
-    radius: float
-    fact: Fact
-
-
-@dataclass(frozen=True)
-class StoredEdit:
-    """The text of an edit, kept for a person to read."""
-
-    id: str
-    question: str
-    answer: str
-    reasoning: list[str]
-    choices: list[str] | None = None
+    edit: StoredEdit
+    first: int
+    count: int
+    place: int
+    alive: bool = False
 
 
 class EditMemory:
     """Keys, radii, facts and edits, in the order in which they came.
 
+    Everything an edit writes has a number that it keeps. Most of it becomes a key; some merges into a key that is there
+    already. Which does depends only on the edits that count and on their order: undoing one leaves what the others
+    alone would have made, and restoring it what was there before.
+
     Args:
         merge: Whether a new key merges into an old one that it nearly coincides with.
 
     Attributes:
-        entries: For each key, its facts.
-        edits: The edits, by id.
+        store: The folder in which every change is kept before it counts; none while the memory is only a memory.
+        removals: Grows whenever anything else than new edits changed; whoever keeps something by number looks here.
+        events: What happened, in order.
     """
 
     def __init__(self, merge: bool = True) -> None:
         self.merge = merge
-        self.entries: list[list[Fact]] = []
-        self.edits: dict[str, StoredEdit] = {}
-        self._buffer = torch.empty(0, 0)
-        self._radii = torch.empty(0)
+        self.store: Store | None = None
+        self.removals = 0
+        self.events: list[Event] = []
+        self._table = KeyTable()
+        self._slots: dict[str, _Slot] = {}
+        self._order: list[_Slot] = []
+        self._texts: list[str] = []
+        self._kinds, self._owner = _Column(np.uint8), _Column(np.int64)
+        self._radii, self._reach = _Column(np.float32), _Column(np.float32)
+        self._founder, self._is_key = _Column(np.int64), _Column(np.bool_)
+        self._members: dict[int, list[int]] = {}
+        self._widest_answer = 0.0
         self._near = Neighbourhood()
-        self._rows: dict[bytes, int] = {}
+        self._digests: dict[bytes, int] | None = {}
+        self._pictures: dict[str, Image.Image] = {}
+        self._cached: dict[str, Any] = {}
+
+    @classmethod
+    def open(cls, store: Store) -> EditMemory:
+        """The memory that a folder holds.
+
+        Raises:
+            ReasonEditError: The folder is damaged.
+        """
+        memory = cls(store.manifest.merge)
+        memory.store = store
+        memory._take_in()
+        return memory
+
+    # ---- what is there
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.numbers)
+
+    @property
+    def numbers(self) -> Tensor:
+        """The numbers of the keys, rising: (N,) int64. A key keeps its number; no other ever gets it."""
+        return self._cache("numbers", lambda: torch.from_numpy(np.flatnonzero(self._is_key.values)))
+
+    @property
+    def view(self) -> KeyView:
+        """The keys, to be read in parts."""
+        return self._cache("view", lambda: KeyView(self._table, self.numbers))
 
     @property
     def keys(self) -> Tensor:
-        """All keys: (N, D) float32 on the CPU, a view that must not be changed."""
-        return self._buffer[: len(self.entries)]
+        """All keys: (N, D) float32 on the CPU; must not be changed."""
+        return self._cache("keys", lambda: self.view[:])
+
+    @property
+    def table(self) -> KeyTable:
+        """Everything that was ever written, by number; keys are among it."""
+        return self._table
+
+    @property
+    def kinds(self) -> np.ndarray[Any, Any]:
+        """What each number is made of, as its place in ``ENTRIES``: (M,) uint8."""
+        return self._kinds.values
 
     @property
     def radii(self) -> Tensor:
-        """The radius of each key: (N,) float32, a view that must not be changed."""
-        return self._radii[: len(self.entries)]
+        """The radius of each key: (N,) float32."""
+        return torch.from_numpy(self._reach.values[self.numbers.numpy()])
+
+    def radius(self, number: int) -> float:
+        """The radius of one key."""
+        return float(self._reach.values[number])
+
+    @property
+    def entries(self) -> list[list[Fact]]:
+        """For each key its facts."""
+        return self._cache("entries", lambda: [self.facts(number) for number in self.numbers.tolist()])
+
+    def facts(self, number: int) -> list[Fact]:
+        """The distinct facts under one key, that of the edit that made it first."""
+        found: dict[str, Fact] = {}
+        for n in (number, *self._members.get(number, ())):
+            text = self._texts[n]
+            if text not in found:
+                owner = self._order[int(self._owner.values[n])].edit.id
+                found[text] = Fact(text, ENTRIES[int(self._kinds.values[n])], owner)
+        return list(found.values())
+
+    @property
+    def edits(self) -> dict[str, StoredEdit]:
+        """The edits that count, by id, in the order in which they came."""
+        return self._cache("edits", lambda: {s.edit.id: s.edit for s in self._order if s.alive})
+
+    @property
+    def undone(self) -> dict[str, StoredEdit]:
+        """The edits that were undone."""
+        return self._cache("undone", lambda: {s.edit.id: s.edit for s in self._order if not s.alive})
+
+    def find(self, edit_id: str) -> StoredEdit:
+        """An edit, whether it counts or not; the first characters of its id will do where they tell it from others.
+
+        Raises:
+            ReasonEditError: There is none, or there are several.
+        """
+        if edit_id in self._slots:
+            return self._slots[edit_id].edit
+        near = [name for name in self._slots if edit_id and name.startswith(edit_id)]
+        if len(near) > 1:
+            raise ReasonEditError(f"Several edits begin with '{edit_id}': {', '.join(near[:5])}. Write more of the id.")
+        if not near:
+            raise ReasonEditError(f"There is no edit '{edit_id}' in the codebook: 'reasonedit edits list' shows them.")
+        return self._slots[near[0]].edit
+
+    def written(self, edit_id: str) -> list[Entry]:
+        """What an edit wrote, as it wrote it.
+
+        Raises:
+            ReasonEditError: There is no such edit.
+        """
+        slot = self._slots[self.find(edit_id).id]
+        kinds, radii = self._kinds.values, self._radii.values
+        return [
+            Entry(self._table[n].clone(), float(radii[n]), Fact(self._texts[n], ENTRIES[int(kinds[n])], slot.edit.id))
+            for n in range(slot.first, slot.first + slot.count)
+        ]
+
+    def picture(self, name: str) -> Image.Image:
+        """A picture of an edit by its name.
+
+        Raises:
+            ReasonEditError: It is not there, or damaged.
+        """
+        if name in self._pictures:
+            return self._pictures[name]
+        if self.store is None:
+            raise ReasonEditError(f"The picture {name} is not in the codebook.")
+        return self.store.picture(name)
+
+    # ---- what changes it
+
+    def check_new(self, edit_id: str) -> None:
+        """Refuse an id that is taken.
+
+        Raises:
+            ReasonEditError: It is.
+        """
+        if edit_id in self._slots:
+            undone = not self._slots[edit_id].alive
+            what = "restore that one, or give the new one another id" if undone else "give the new one another id"
+            there = "an undone edit" if undone else "an edit"
+            raise ReasonEditError(f"There is {there} '{edit_id}' in the codebook already: {what}.")
 
     def write(self, edit: Edit, entries: Sequence[Entry]) -> int:
         """Add an edit.
@@ -105,159 +216,379 @@ class EditMemory:
             How many keys are new.
 
         Raises:
-            ReasonEditError: An edit of this id is there already, or the keys are of another width.
+            ReasonEditError: As for :meth:`add`.
         """
-        if edit.id in self.edits:
-            raise ReasonEditError(f"There is an edit '{edit.id}' in the codebook already: give the new one another id.")
-        widths = {self._buffer.shape[1]} if len(self) else set()
-        widths |= {len(e.key) for e in entries}
-        if len(widths) > 1:
-            raise ReasonEditError(
-                f"Keys of {' and '.join(map(str, sorted(widths)))} numbers cannot stand in one codebook: it was made "
-                "with another layer or sentence encoder. Use the same ones, or start a new codebook."
-            )
         before = len(self)
-        # Lightning calls in inference mode; what is kept must be an ordinary tensor.
-        with torch.inference_mode(False):
-            for e in entries:
-                self._add(e.key.detach().to("cpu", torch.float32).clone(), e.radius, e.fact)
-        self.edits[edit.id] = StoredEdit(edit.id, edit.question, edit.answer, list(edit.reasoning), edit.choices)
+        self.add([Draft.of(edit, entries)])
         return len(self) - before
 
-    def _add(self, key: Tensor, radius: float, fact: Fact) -> None:
-        name = _digest(key, fact.entry)
-        row, distance = self._rows.get(name), 0.0
-        if row is None and self.merge and radius > 0 and len(self):
-            row, distance = self._mergeable(key, radius, fact.entry)
-        if row is not None:
-            self._radii[row] = max(float(self._radii[row]), distance + radius)
-            if fact.text not in [f.text for f in self.entries[row]]:
-                self.entries[row].append(fact)
-            return
-        row = len(self.entries)
-        if row >= len(self._buffer):
-            self._grow(max(64, 2 * row), len(key))
-        self._buffer[row], self._radii[row] = key, radius
-        self._rows[name] = row
-        self.entries.append([fact])
-        self._near.update(self.keys)
+    def add(self, drafts: Sequence[Draft]) -> list[StoredEdit]:
+        """Add edits, all of them or none. Where there is a folder, they are on the disk when this returns.
 
-    def _mergeable(self, key: Tensor, radius: float, entry: str) -> tuple[int | None, float]:
-        """The nearest key of the same sort that a new one merges into, and its distance."""
-        rows = self._near.within(key, REACH * radius)
-        distances = (self.keys[rows] - key).norm(dim=1)
+        Returns:
+            The edits as they are kept, with the edits that each contradicts.
+
+        Raises:
+            ReasonEditError: An edit of this id is there already, the keys are of another width or not finite, or the
+                folder cannot be written; nothing has changed then.
+        """
+        if self.store is None:
+            return self._add(drafts)
+        with self.store.writing():
+            self.refresh()
+            return self._add(drafts)
+
+    def _add(self, drafts: Sequence[Draft]) -> list[StoredEdit]:
+        self._check(drafts)
+        # Lightning calls in inference mode; what is kept must be an ordinary tensor.
+        with torch.inference_mode(False):
+            told: list[Draft] = []
+            for draft in drafts:
+                contradicts = self._contradicted(draft, told)
+                told.append(replace(draft, edit=replace(draft.edit, contradicts=contradicts)))
+            keys = [[e.key.detach().to("cpu", torch.float32) for e in d.entries] for d in told]
+            stacked = [torch.stack(mine).clone() if mine else torch.empty(0, self._table.width or 0) for mine in keys]
+            radii = [np.array([e.radius for e in d.entries], np.float32) for d in told]
+            events, first = [], len(self._table)
+            for draft in told:
+                facts = [(e.fact.text, e.fact.entry) for e in draft.entries]
+                events.append(Event.of_edit(draft.edit, facts, first))
+                first += len(facts)
+            if self.store is None:
+                for draft in told:
+                    self._pictures |= draft.pictures
+            else:
+                self.store.append(events, zip(stacked, radii, (d.pictures for d in told), strict=True))
+            for event, mine, radius in zip(events, stacked, radii, strict=True):
+                self._register(event, mine, radius)
+                self._happen(event)
+        return [d.edit for d in told]
+
+    def undo(self, edit_id: str, author: str = "") -> StoredEdit:
+        """Take exactly one edit out: what is left is what the other edits alone would have made.
+
+        Args:
+            edit_id: Its id, or the beginning of it.
+            author: Who undoes it.
+
+        Raises:
+            ReasonEditError: There is no such edit, it is undone already, or the folder cannot be written.
+        """
+        return self._turn("undo", edit_id, author)
+
+    def restore(self, edit_id: str, author: str = "") -> StoredEdit:
+        """Put an edit back that was undone, in its old place; arguments and errors as for :meth:`undo`."""
+        return self._turn("restore", edit_id, author)
+
+    def _turn(self, op: str, edit_id: str, author: str) -> StoredEdit:
+        if self.store is None:
+            return self._turned(op, edit_id, author)
+        with self.store.writing():
+            self.refresh()
+            return self._turned(op, edit_id, author)
+
+    def _turned(self, op: str, edit_id: str, author: str) -> StoredEdit:
+        edit = self.find(edit_id)
+        if self._slots[edit.id].alive == (op == "restore"):
+            state = "undone already" if op == "undo" else "not undone"
+            raise ReasonEditError(f"The edit '{edit.id}' is {state}.")
+        event = Event.of_turn(op, edit.id, author)
+        if self.store is not None:
+            self.store.append([event])
+        self._happen(event)
+        return edit
+
+    def refresh(self) -> bool:
+        """Take in what others wrote into the folder since; whether there was anything.
+
+        Raises:
+            ReasonEditError: The folder is damaged.
+        """
+        return self.store is not None and self.store.changed() and self._take_in()
+
+    def settle(self, *, join: bool = False) -> None:
+        """Put the folder in order, so that it opens faster: fewer files, and what merged where.
+
+        Args:
+            join: Make one file of all keys, however few there are.
+
+        Raises:
+            ReasonEditError: Somebody else writes, or the folder cannot be written.
+        """
+        if self.store is not None:
+            with self.store.writing():
+                self.refresh()
+                self.store.settle(self._founder.values, merge=self.merge, join=join)
+
+    def copy_to(self, store: Store) -> None:
+        """Write everything into an empty folder, undone edits and their history too, and keep it there from now on.
+
+        Raises:
+            ReasonEditError: The folder cannot be written.
+        """
+        came = [e for e in self.events if e.edit is not None]
+        with store.writing():
+            store.append(self.events, (self._as_written(e) for e in came))
+            store.settle(self._founder.values, merge=self.merge, join=True)
+        self.store, self._pictures = store, {}
+
+    def _as_written(self, event: Event) -> tuple[Tensor, np.ndarray[Any, Any], dict[str, Image.Image]]:
+        assert event.edit is not None
+        numbers = torch.arange(event.first, event.first + len(event.facts))
+        pictures = {name: self.picture(name) for name in event.edit.pictures}
+        return self._table[numbers], self._radii.values[numbers.numpy()], pictures
+
+    # ---- how it comes about
+
+    def _check(self, drafts: Sequence[Draft]) -> None:
+        ids = [d.edit.id for d in drafts]
+        for i, name in enumerate(ids):
+            self.check_new(name)
+            if name in ids[:i]:
+                raise ReasonEditError(f"Two edits are called '{name}': give one of them another id.")
+        widths = {self._table.width} if self._table.width else set()
+        widths |= {len(e.key) for d in drafts for e in d.entries}
+        if len(widths) > 1:
+            raise ReasonEditError(
+                f"Keys of {' and '.join(str(w) for w in sorted(w or 0 for w in widths))} numbers cannot stand in one "
+                "codebook: it was made with another layer or sentence encoder. Use the same ones, or begin a new one."
+            )
+        for draft in drafts:
+            if not all(bool(e.key.isfinite().all()) and 0 <= e.radius < float("inf") for e in draft.entries):
+                raise ReasonEditError(
+                    f"A key of the edit '{draft.edit.id}' is not finite: the model's numbers overflow on its picture."
+                )
+
+    def _contradicted(self, draft: Draft, before: Sequence[Draft]) -> list[str]:
+        """Edits that answer otherwise what is, as far as their keys reach, the same question about the same picture."""
+        found: dict[str, None] = {}
+        mine = [e for e in draft.entries if e.fact.entry == "answer"]
+        self._prepare()
+        for entry in mine if len(self._table) else ():
+            key = entry.key.detach().to("cpu", torch.float32)
+            rows = self._nearby(key, max(entry.radius, self._widest_answer), _ANSWER)
+            for number, distance in zip(rows.tolist(), (self._table[rows] - key).norm(dim=1).tolist(), strict=True):
+                if distance <= max(entry.radius, float(self._radii.values[number])):
+                    edit = self._order[int(self._owner.values[number])].edit
+                    if not matches(edit.answer, draft.edit.answer):
+                        found[edit.id] = None
+        for other in before:
+            for entry in mine:
+                for theirs in (e for e in other.entries if e.fact.entry == "answer"):
+                    near = float((theirs.key - entry.key).norm()) <= max(entry.radius, theirs.radius)
+                    if near and not matches(other.edit.answer, draft.edit.answer):
+                        found[other.edit.id] = None
+        return list(found)
+
+    def _take_in(self) -> bool:
+        """Read what the folder has and the memory has not."""
+        assert self.store is not None
+        news = self.store.news(len(self.events), len(self._table))
+        for keys, mapped in news.keys:
+            if mapped and not len(self._texts):
+                self._table.map(keys)
+            else:
+                self._table.append(keys)
+        if news.events:
+            self._radii.extend(news.radii)
+            self._describe([e for e in news.events if e.edit is not None])
+        founders, settled = news.founders, news.settled
+        if founders is not None and news.merge == self.merge:
+            for event in news.events[:settled]:
+                self._happened(event)
+            self._settle(founders)
+        else:
+            settled = 0
+        for event in news.events[settled:]:
+            self._happen(event)
+        return bool(news.events)
+
+    def _register(self, event: Event, keys: Tensor, radii: np.ndarray[Any, Any]) -> None:
+        """Give what an edit wrote its numbers."""
+        if len(keys):
+            self._table.append(keys)
+            self._radii.extend(radii)
+        self._describe([event])
+
+    def _describe(self, events: Sequence[Event]) -> None:
+        for event in events:
+            assert event.edit is not None
+            slot = _Slot(event.edit, event.first, len(event.facts), len(self._order))
+            self._slots[event.edit.id] = slot
+            self._order.append(slot)
+            self._texts += [text for text, _ in event.facts]
+        kinds = [_KINDS[entry] for event in events for _, entry in event.facts]
+        first = len(self._order) - len(events)
+        owners = np.repeat(np.arange(first, len(self._order)), [len(event.facts) for event in events])
+        known = len(self._kinds.values)
+        self._kinds.extend(np.array(kinds, np.uint8))
+        answers = self._radii.values[known : known + len(kinds)][self._kinds.values[known:] == _ANSWER]
+        self._widest_answer = max(self._widest_answer, float(answers.max(initial=0.0)))
+        self._owner.extend(owners)
+        self._reach.extend(self._radii.values[known : known + len(kinds)])
+        self._founder.extend(np.full(len(kinds), -1))
+        self._is_key.extend(np.zeros(len(kinds), np.bool_))
+
+    def _happened(self, event: Event) -> _Slot:
+        slot = self._slots[event.edit_id]
+        slot.alive = event.op != "undo"
+        self.events.append(event)
+        self._cached.clear()
+        return slot
+
+    def _happen(self, event: Event) -> None:
+        slot = self._happened(event)
+        self._prepare()
+        numbers = range(slot.first, slot.first + slot.count)
+        if event.op == "edit":
+            for number in numbers:
+                self._place(number)
+            return
+        self.removals += 1
+        region = self._region(numbers)
+        assert self._digests is not None
+        for number in region:
+            self._is_key.values[number] = False
+            self._members.pop(number, None)
+            self._reach.values[number] = self._radii.values[number]
+            name = self._digest(number)
+            if self._digests.get(name) == number:
+                del self._digests[name]
+        alive = self._alive()
+        for number in sorted(region):
+            if alive[number]:
+                self._place(number)
+
+    def _settle(self, founders: np.ndarray[Any, Any]) -> None:
+        """Take over what merged where from an earlier time."""
+        count, alive = len(founders), self._alive()
+        self._founder.values[:count] = founders
+        own = founders == np.arange(count)
+        self._is_key.values[:count] = own & alive[:count]
+        for number in np.flatnonzero(~own & alive[:count]).tolist():
+            key = int(founders[number])
+            self._join(number, key, float((self._table[number] - self._table[key]).norm()))
+        self._digests = None
+        self.removals += 1
+
+    def _alive(self) -> np.ndarray[Any, Any]:
+        alive: np.ndarray[Any, Any] = np.array([s.alive for s in self._order], np.bool_)[self._owner.values]
+        return alive
+
+    def _prepare(self) -> None:
+        """What is only needed to write is made when it is first needed."""
+        if len(self._table):
+            self._near.update(self._table)
+        if self._digests is None:
+            self._digests = {self._digest(n): n for n in np.flatnonzero(self._is_key.values).tolist()}
+
+    def _place(self, number: int) -> None:
+        """Make a number a key, or part of one."""
+        assert self._digests is not None
+        name = self._digest(number)
+        key, distance = self._digests.get(name), 0.0
+        if key is None and self.merge:
+            key, distance = self._mergeable(number)
+        if key is not None:
+            self._join(number, key, distance)
+            return
+        self._founder.values[number] = number
+        self._is_key.values[number] = True
+        self._digests[name] = number
+
+    def _join(self, number: int, key: int, distance: float) -> None:
+        self._founder.values[number] = key
+        self._members.setdefault(key, []).append(number)
+        reach = self._reach.values
+        reach[key] = max(float(reach[key]), distance + float(self._radii.values[number]))
+
+    def _mergeable(self, number: int) -> tuple[int | None, float]:
+        """The nearest key of the same sort that a number merges into, and its distance."""
+        radius = float(self._radii.values[number])
+        if radius <= 0:
+            return None, 0.0
+        key = self._table[number]
+        rows = self._nearby(key, REACH * radius, int(self._kinds.values[number]))
+        rows = rows[torch.from_numpy(self._is_key.values[rows.numpy()])]
+        if not len(rows):
+            return None, 0.0
+        distances = (self._table[rows] - key).norm(dim=1)
         for i in distances.argsort(stable=True).tolist():
             row, distance = int(rows[i]), float(distances[i])
-            if self.entries[row][0].entry == entry and merges(radius, float(self._radii[row]), distance):
+            if merges(radius, self.radius(row), distance):
                 return row, distance
         return None, 0.0
 
-    def _grow(self, rows: int, width: int) -> None:
-        keys, radii, count = self._buffer, self._radii, len(self.entries)
-        self._buffer, self._radii = torch.empty(rows, width), torch.empty(rows)
-        if count:
-            self._buffer[:count], self._radii[:count] = keys[:count], radii[:count]
+    def _nearby(self, key: Tensor, distance: float, kind: int) -> Tensor:
+        """Numbers of one kind that count and may lie within a distance, all that do among them."""
+        rows = self._near.within(key, distance).numpy()
+        rows = rows[self._kinds.values[rows] == kind]
+        counts = [self._order[place].alive for place in self._owner.values[rows].tolist()]
+        return torch.from_numpy(rows[np.array(counts, np.bool_)])
 
-    def save(
-        self,
-        folder: str | os.PathLike[str],
-        fingerprint: Mapping[str, Any],
-        config: Mapping[str, Any],
-        statistics: Mapping[str, Tensor],
-    ) -> None:
-        """Write the memory into a folder; what is there already is replaced only once the new files are complete.
+    def _region(self, numbers: Sequence[int]) -> set[int]:
+        """All numbers on whose merging the given ones can have any bearing: those near them, near these, and so on.
 
-        Args:
-            folder: Made when it does not exist.
-            fingerprint: What made the keys: VLM, layer, sentence encoder, w.
-            config: Anything needed to go on with the same settings.
-            statistics: Tensors that the embedding needs.
-
-        Raises:
-            ReasonEditError: The folder cannot be written (no space, no permission).
+        A number is only ever compared with keys within REACH of its own radius, and keys lie where numbers lie. So what
+        is not linked to the given numbers by steps of that length never meets them, nor anything that did.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
+        region, frontier = set(numbers), list(numbers)
+        radii = self._radii.values
+        widest = float(radii.max()) if self.merge and len(radii) else 0.0
+        while frontier:
+            number = frontier.pop()
+            key, own = self._table[number], float(radii[number]) if self.merge else 0.0
+            rows = self._nearby(key, REACH * widest, int(self._kinds.values[number]))
+            distances = (self._table[rows] - key).norm(dim=1).numpy()
+            theirs = radii[rows.numpy()] if self.merge else np.zeros(len(rows), np.float32)
+            linked = distances <= REACH * np.maximum(own, theirs) * (1 + 1e-4)
+            new = [n for n in rows[torch.from_numpy(linked)].tolist() if n not in region]
+            region.update(new)
+            frontier += new
+        return region
 
-        content = {
-            "format": FORMAT,
-            "fingerprint": dict(fingerprint),
-            "config": dict(config),
-            "edits": [asdict(e) for e in self.edits.values()],
-            "entries": [[asdict(f) for f in facts] for facts in self.entries],
-        }
-        target = Path(folder)
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target, prefix=".saving-") as name:
-                part = Path(name)
-                tensors = {"keys": self.keys.clone(), "radii": self.radii.clone()}
-                tensors |= {f"{_STATISTICS}{k}": v.contiguous() for k, v in statistics.items()}
-                save_file(tensors, part / _KEYS)
-                (part / _CONTENT).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-                # Both are complete: only now is anything that was there replaced.
-                (part / _KEYS).replace(target / _KEYS)
-                (part / _CONTENT).replace(target / _CONTENT)
-        except (OSError, SafetensorError) as error:
-            raise ReasonEditError(
-                f"The codebook cannot be written to '{target}' ({getattr(error, 'strerror', None) or error}): "
-                "free some space or name another folder. What was stored there before is unchanged."
-            ) from error
+    def _digest(self, number: int) -> bytes:
+        key = self._table[number].numpy().tobytes()
+        return hashlib.blake2b(key, digest_size=16, key=bytes([int(self._kinds.values[number])])).digest()
 
-    @classmethod
-    def load(
-        cls, folder: str | os.PathLike[str]
-    ) -> tuple[EditMemory, dict[str, Any], dict[str, Any], dict[str, Tensor]]:
-        """Read a memory with its fingerprint, config and statistics.
-
-        Raises:
-            ReasonEditError: The folder is not there or is damaged.
-        """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        source = Path(folder)
-        if not (source / _CONTENT).is_file():
-            raise ReasonEditError(f"There is no codebook in '{source}': it would hold a file {_CONTENT}.")
-        try:
-            content = json.loads((source / _CONTENT).read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise ReasonEditError(
-                    f"The codebook in '{source}' is of format {content['format']}, this version reads {FORMAT}: "
-                    "write its edits into a new one."
-                )
-            tensors = load_file(source / _KEYS)
-            keys, radii = tensors["keys"], tensors["radii"]
-            statistics = {k.removeprefix(_STATISTICS): v for k, v in tensors.items() if k.startswith(_STATISTICS)}
-            memory = cls()
-            memory.entries = [[Fact(**f) for f in facts] for facts in content["entries"]]
-            memory.edits = {e["id"]: StoredEdit(**e) for e in content["edits"]}
-            fingerprint, config = content["fingerprint"], content["config"]
-        except (OSError, SafetensorError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-            raise ReasonEditError(f"The codebook in '{source}' is damaged: {error}") from error
-        if not len(keys) == len(radii) == len(memory.entries):
-            raise ReasonEditError(
-                f"The codebook in '{source}' is damaged: {len(keys)} keys but {len(memory.entries)} entries."
-            )
-        memory._buffer, memory._radii = keys, radii
-        memory._rows = {
-            _digest(key, facts[0].entry): i for i, (key, facts) in enumerate(zip(keys, memory.entries, strict=True))
-        }
-        memory._near.update(memory.keys)
-        return memory, fingerprint, config, statistics
+    def _cache(self, name: str, make: Callable[[], T]) -> T:
+        if name not in self._cached:
+            self._cached[name] = make()
+        found: T = self._cached[name]
+        return found
 
 
-def _digest(key: Tensor, entry: str) -> bytes:
-    return hashlib.blake2b(key.numpy().tobytes(), digest_size=16, key=entry.encode()).digest()
+class _Column:
+    """A growing column of numbers."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._buffer = np.empty(0, dtype)
+        self._used = 0
+
+    @property
+    def values(self) -> np.ndarray[Any, Any]:
+        return self._buffer[: self._used]
+
+    def extend(self, values: np.ndarray[Any, Any]) -> None:
+        needed = self._used + len(values)
+        if needed > len(self._buffer):
+            grown = np.empty(max(64, 2 * needed), self._buffer.dtype)
+            grown[: self._used] = self.values
+            self._buffer = grown
+        self._buffer[self._used : needed] = values
+        self._used = needed
 
 
-def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], folder: str | os.PathLike[str]) -> None:
+def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], folder: object) -> None:
     """Refuse a codebook whose keys were made otherwise.
 
     Raises:
         ReasonEditError: Names what differs.
     """
-    differing: Sequence[str] = [k for k in {**stored, **current} if stored.get(k) != current.get(k)]
+    differing = [k for k in {**stored, **current} if stored.get(k) != current.get(k)]
     if differing:
         details = ", ".join(f"{k}: stored {stored.get(k)!r}, now {current.get(k)!r}" for k in sorted(differing))
-        raise ReasonEditError(f"The codebook in '{folder}' was made with another model or setting ({details}).")
+        raise ReasonEditError(
+            f"The codebook in '{folder}' was made with another model or setting ({details}). Use that one, or "
+            "'reasonedit codebook migrate' to embed its edits anew."
+        )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .table import KeyTable
+
 _PROJECTED = 16
+_AT_ONCE = 65536
 
 
 class Neighbourhood:
@@ -20,7 +23,7 @@ class Neighbourhood:
         self._projected = torch.empty(0, 0)
         self._count = 0
 
-    def update(self, keys: Tensor) -> None:
+    def update(self, keys: Tensor | KeyTable) -> None:
         """Take in the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""
         if self._count == len(keys):
             return
@@ -33,7 +36,9 @@ class Neighbourhood:
             if self._count:
                 grown[: self._count] = self._projected[: self._count]
             self._projected = grown
-        self._projected[self._count : len(keys)] = keys[self._count :] @ self._basis
+        for start in range(self._count, len(keys), _AT_ONCE):
+            stop = min(start + _AT_ONCE, len(keys))
+            self._projected[start:stop] = keys[start:stop] @ self._basis
         self._count = len(keys)
 
     def within(self, key: Tensor, distance: float) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reasonedit.codebook.table import KeyView
 from reasonedit.errors import ReasonEditError
 
 SAMPLE = 2**17
@@ -17,13 +18,17 @@ The share of all pairs below the threshold then differs from p by less than 0.6 
 10,000 (the bound of Dvoretzky, Kiefer, Wolfowitz and Massart: 2 exp(-2 n e^2) with n = 2**17 and e = 0.006).
 """
 
+_GROWTH = 1.125
+_AT_ONCE = 8192
+
 
 class PercentileGate:
     """Opens for queries nearer to a key than a percentile of the distances between keys.
 
     With few edits the percentile means little: it is raised to 100 / (number of edits) where that is larger, and the
     gate is open while there is a single edit. Pairs are sampled as they come (reservoir sampling), with a fixed seed:
-    the work for a new key falls as there are more.
+    the work for a new key falls as there are more. Whenever there are an eighth more keys the sample is drawn anew, so
+    that taking in many keys at once need not go through all of them; it depends on the keys and their order alone.
 
     Args:
         percentile: p, above 0 and up to 100.
@@ -44,16 +49,41 @@ class PercentileGate:
         self._pairs = np.empty((0, 2), np.int64)
         self._thresholds: dict[int, float] = {}
 
-    def update(self, keys: Tensor) -> None:
+    def update(self, keys: Tensor | KeyView) -> None:
         """Take in the rows of ``keys`` (N, D) that came since the last call."""
-        if len(keys) == self._seen:
+        total, start = len(keys), self._seen
+        if total == start:
             return
         self._thresholds.clear()
-        for row in range(self._seen, len(keys)):
+        for row in range(max(start, self._last_draw(total)), total):
+            if row and self._last_draw(row + 1) == row:
+                self._draw(keys, row)
             self._take(keys, row)
-        self._seen = len(keys)
+        self._seen = total
 
-    def _take(self, keys: Tensor, row: int) -> None:
+    def _last_draw(self, total: int) -> int:
+        """The largest number of rows below ``total`` at which the sample is drawn anew; 0 where all pairs are kept."""
+        first = 2 * math.isqrt(self._sample)
+        if total <= first:
+            return 0
+        steps = math.floor(math.log(total / first, _GROWTH)) + 1
+        return next(rows for s in range(steps, -1, -1) if (rows := int(first * _GROWTH**s)) < total)
+
+    def _draw(self, keys: Tensor | KeyView, rows: int) -> None:
+        """A sample of the pairs of the first rows, each as likely as any other."""
+        rng = np.random.default_rng((rows, self._sample, 1))
+        one = rng.integers(0, rows, self._sample)
+        other = rng.integers(0, rows - 1, self._sample)
+        other += other >= one
+        self._pairs = np.stack([one, other], axis=1)
+        self._distances = np.empty(self._sample, np.float32)
+        self._filled = self._sample
+        for start in range(0, self._sample, _AT_ONCE):
+            part = torch.from_numpy(self._pairs[start : start + _AT_ONCE])
+            gaps = keys[part[:, 0]] - keys[part[:, 1]]
+            self._distances[start : start + _AT_ONCE] = gaps.norm(dim=1).numpy()
+
+    def _take(self, keys: Tensor | KeyView, row: int) -> None:
         """The pairs of one key with all earlier ones: all while there is room, then each with its chance."""
         if self._filled + row > len(self._distances):
             size = min(self._sample, max(1024, 2 * (self._filled + row)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reasonedit.codebook.table import KeyView
+
 NEIGHBOURS = 30
 _ROWS = 4096  # keys compared at once
 
@@ -19,7 +21,7 @@ class HubScale:
         self._nearest = torch.empty(0, NEIGHBOURS)
         self._seen = 0
 
-    def update(self, keys: Tensor) -> None:
+    def update(self, keys: Tensor | KeyView) -> None:
         """Take in the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""
         total = len(keys)
         if total == self._seen:

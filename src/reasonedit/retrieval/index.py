@@ -1,40 +1,88 @@
-"""Exact nearest keys."""
+"""Nearest keys, exactly."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reasonedit.codebook.table import KeyTable
 from reasonedit.errors import ReasonEditError
 
 
+class KeyIndex(Protocol):
+    """Finds the nearest of a changing set of keys, each known by its number."""
+
+    @property
+    def numbers(self) -> np.ndarray[Any, Any]:
+        """The numbers of the keys, (N,)."""
+        ...
+
+    def add(self, keys: Tensor, numbers: np.ndarray[Any, Any]) -> None:
+        """Add keys (n, D) with their numbers (n,)."""
+        ...
+
+    def change(self, table: KeyTable, numbers: np.ndarray[Any, Any]) -> None:
+        """Have these keys of a table from now on, by their rising numbers, and no others."""
+        ...
+
+    def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The ``min(k, N)`` nearest keys of each query: distances (B, k), rising, and numbers (B, k)."""
+        ...
+
+
+def faiss() -> Any:
+    """The module.
+
+    Raises:
+        ReasonEditError: It is not installed.
+    """
+    try:
+        import faiss as module
+    except ImportError as error:
+        raise ReasonEditError(
+            "The search for nearest keys takes FAISS: pip install 'reasonedit[cpu]' or '[gpu]'."
+        ) from error
+    return module
+
+
 class ExactIndex:
-    """Exact Euclidean search over a growing set of keys (FAISS, flat)."""
+    """Exact Euclidean search (FAISS, flat)."""
 
     def __init__(self) -> None:
         self._index: Any = None
         self._keys: Any = None
+        self._numbers = np.empty(0, np.int64)
 
     def __len__(self) -> int:
-        return 0 if self._index is None else int(self._index.ntotal)
+        return len(self._numbers)
 
-    def add(self, keys: Tensor) -> None:
-        """Add keys (N, D); they are numbered in the order in which they come."""
-        try:
-            import faiss
-        except ImportError as error:
-            raise ReasonEditError(
-                "The search for nearest keys takes FAISS: pip install 'reasonedit[cpu]' or '[gpu]'."
-            ) from error
+    @property
+    def numbers(self) -> np.ndarray[Any, Any]:
+        """The numbers of the keys, (N,)."""
+        return self._numbers
 
+    def add(self, keys: Tensor, numbers: np.ndarray[Any, Any] | None = None) -> None:
+        """Add keys (n, D); they are numbered in the order in which they come, unless numbers (n,) are given."""
         if self._index is None:
-            self._index = faiss.IndexFlatL2(keys.shape[1])
+            self._index = faiss().IndexFlatL2(keys.shape[1])
+        if numbers is None:
+            numbers = np.arange(len(self), len(self) + len(keys))
         self._index.add(np.ascontiguousarray(keys.numpy()))
+        self._numbers = np.concatenate([self._numbers, numbers])
+        self._look()
+
+    def change(self, table: KeyTable, numbers: np.ndarray[Any, Any]) -> None:
+        """Begin anew: of keys that are as near as each other, the one that came first comes first."""
+        self._index, self._numbers = None, np.empty(0, np.int64)
+        if len(numbers):
+            self.add(table[torch.from_numpy(numbers)], numbers)
+
+    def _look(self) -> None:
         # A view of what the index holds: nothing is kept twice.
-        flat = faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
+        flat = faiss().rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
         self._keys = torch.from_numpy(flat).view(self._index.ntotal, self._index.d)
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -51,12 +99,10 @@ class ExactIndex:
         k = min(k, len(self))
         if k == 0:
             return torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
-        import faiss
-
         # Below this product of batch and width FAISS would use a plain loop, slower from some ten queries on.
-        faiss.cvar.distance_compute_blas_threshold = 8 * queries.shape[1]
+        faiss().cvar.distance_compute_blas_threshold = 8 * queries.shape[1]
         _, found = self._index.search(np.ascontiguousarray(queries.numpy()), k)
         rows = torch.from_numpy(found)
         distances = (self._keys[rows] - queries[:, None]).norm(dim=-1)  # (B, k)
         order = distances.argsort(dim=1, stable=True)
-        return distances.gather(1, order), rows.gather(1, order)
+        return distances.gather(1, order), torch.from_numpy(self._numbers)[rows.gather(1, order)]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from reasonedit.codebook import EditMemory, Fact
+from reasonedit.codebook.records import ENTRIES
 from reasonedit.edits import Hit
 
 from .config import RetrievalConfig
 from .gate import PercentileGate
 from .hubs import HubScale
-from .index import ExactIndex
+from .index import ExactIndex, KeyIndex
 from .sight import Sight
 
 _FIRST, _DEEPEST = 64, 4096
@@ -43,6 +46,27 @@ class Retrieval:
         return [hit.fact for hit in self.hits]
 
 
+@dataclass(frozen=True)
+class Near:
+    """A key near a query.
+
+    Attributes:
+        number: Its number.
+        distance: Its distance.
+        facts: Its facts.
+        sight: How near its picture comes to the query's, where that counts.
+        in_gate: Whether it is near enough for the gate.
+        in_sight: Whether its picture is near enough.
+    """
+
+    number: int
+    distance: float
+    facts: list[Fact]
+    sight: float | None
+    in_gate: bool
+    in_sight: bool
+
+
 class FactRetriever:
     """Fetches facts from a memory that may grow between calls.
 
@@ -58,6 +82,7 @@ class FactRetriever:
         self.sight = Sight(cohort) if self.config.sight is not None and cohort is not None else None
         self.gate = PercentileGate(self.config.percentile)
         self.hubs = HubScale() if self.config.hubness else None
+        self._removals = memory.removals
         self._sorts = [_Sort(("answer",)), _Sort(("image", "patch", "given", "text"))]
         if self.config.answers is None:
             self._sorts = [_Sort(("answer", "image", "patch", "given", "text"))]
@@ -71,20 +96,12 @@ class FactRetriever:
         """
         if queries.ndim == 2:
             queries = queries[:, None]
-        keys = self.memory.keys
-        if len(keys) == 0:
+        if len(self.memory) == 0:
             return [Retrieval([], math.inf, 0.0) for _ in queries]
-        self.gate.update(keys)
-        sigma = None
-        if self.hubs is not None:
-            self.hubs.update(keys)
-            sigma = self.hubs.sigma
-        if self.sight is not None:
-            self.sight.update(self.memory)
+        sigma = self._take_in()
         threshold = self.gate.threshold(len(self.memory.edits), sigma)
         fetched = []
         for sort in self._sorts:
-            sort.update(self.memory)
             answers = sort.entries == ("answer",)
             k = self.config.k if self.config.verify is None else max(self.config.k, self.config.candidates)
             if answers and self.config.answers is not None:
@@ -100,11 +117,52 @@ class FactRetriever:
             found.append(Retrieval(list(hits.values()), nearest, threshold))
         return found
 
+    def nearest(self, query: Tensor, count: int) -> list[Near]:
+        """The nearest keys of one query, whether their facts count or not.
+
+        Args:
+            query: The query's keys (R, D), as in :meth:`retrieve`.
+            count: How many of each sort: answers, where they are fetched apart, and others.
+        """
+        if len(self.memory) == 0:
+            return []
+        sigma = self._take_in()
+        threshold = self.gate.threshold(len(self.memory.edits), sigma)
+        found = []
+        for sort in self._sorts:
+            if not len(sort.index.numbers):
+                continue
+            near, numbers = self._search(query[None], sort, count, sigma)[0]
+            seen = self.sight.score(self.memory, query, numbers).tolist() if self.sight is not None else []
+            for i, (number, distance) in enumerate(zip(numbers.tolist()[:count], near.tolist(), strict=False)):
+                facts = self.memory.facts(number)
+                sight = seen[i] if seen and facts[0].entry != "text" else None
+                in_sight = sight is None or sight >= self._least_sight(facts[0].entry)
+                found.append(Near(number, distance, facts, sight, distance <= threshold, in_sight))
+        return sorted(found, key=lambda near: near.distance)
+
+    def _take_in(self) -> Tensor | None:
+        """Take in what the memory became; what distances to each key are divided by, where they are, by number."""
+        memory, keys = self.memory, self.memory.view
+        if memory.removals != self._removals:
+            self._removals = memory.removals
+            self.gate = PercentileGate(self.config.percentile)
+            self.hubs = HubScale() if self.config.hubness else None
+        self.gate.update(keys)
+        if self.sight is not None:
+            self.sight.update(memory)
+        for sort in self._sorts:
+            sort.update(memory)
+        if self.hubs is None:
+            return None
+        self.hubs.update(keys)
+        return self.hubs.sigma
+
     def _fetch(
         self, queries: Tensor, sort: _Sort, k: int, threshold: float, sigma: Tensor | None
     ) -> list[tuple[float, list[Hit]]]:
         """Distance of the nearest key of one sort, and the hits among them, for each query."""
-        total = len(sort.rows)
+        total = len(sort.index.numbers)
         if total == 0:
             return [(math.inf, [])] * len(queries)
         if k == 0:
@@ -124,14 +182,13 @@ class FactRetriever:
             depth = min(total, 4 * depth)
 
     def _search(self, queries: Tensor, sort: _Sort, depth: int, sigma: Tensor | None) -> list[tuple[Tensor, Tensor]]:
-        """The nearest keys of each query over all its regions: distances, rising, and rows in the memory."""
+        """The nearest keys of each query over all its regions: distances, rising, and numbers."""
         count, regions, width = queries.shape
         if sigma is not None:
-            depth = min(len(sort.rows), max(depth, _DEEPEST))  # the order is another one
+            depth = min(len(sort.index.numbers), max(depth, _DEEPEST))  # the order is another one
         distances, rows = sort.index.search(queries.reshape(count * regions, width), depth)
-        rows = sort.rows[rows]
         if sigma is not None:
-            distances = distances / sigma[rows]
+            distances = distances / sigma[torch.searchsorted(self.memory.numbers, rows)]
         found = []
         for near, mine in zip(distances.view(count, -1), rows.view(count, -1), strict=True):
             order = near.argsort(stable=True)
@@ -153,7 +210,7 @@ class FactRetriever:
                 break
             if (keys if config.count == "keys" else len(hits)) >= k:
                 return list(hits.values()), True
-            facts: list[Fact] = self.memory.entries[row]
+            facts: list[Fact] = self.memory.facts(row)
             near_sight = float(seen[i]) if seen is not None and facts[0].entry != "text" else None
             if near_sight is not None and near_sight < self._least_sight(facts[0].entry):
                 continue
@@ -180,22 +237,24 @@ class _Sort:
 
     def __init__(self, entries: tuple[str, ...]) -> None:
         self.entries = entries
-        self.index = ExactIndex()
-        self.rows = torch.empty(0, dtype=torch.long)
-        self._read = 0
-        self._keys = torch.empty(0, 0)
+        self.index: KeyIndex = ExactIndex()
+        self._kinds = [ENTRIES.index(entry) for entry in entries]
+        self._last, self._removals = -1, 0
 
     def update(self, memory: EditMemory) -> None:
-        """Take in the keys that came since the last call."""
-        total = len(memory)
-        if total == self._read:
-            return
-        new = [i for i in range(self._read, total) if memory.entries[i][0].entry in self.entries]
-        self._read = total
-        if new:
-            rows = torch.tensor(new)
-            self.rows = torch.cat([self.rows, rows])
-            self.index.add(memory.keys[rows])
+        """Take in what came, and let go of what went, since the last call."""
+        numbers = memory.numbers.numpy()
+        if memory.removals != self._removals:
+            self._removals = memory.removals
+            self.index.change(memory.table, self._mine(memory, numbers))
+        else:
+            new = self._mine(memory, numbers[np.searchsorted(numbers, self._last, side="right") :])
+            if len(new):
+                self.index.add(memory.table[torch.from_numpy(new)], new)
+        self._last = int(numbers[-1]) if len(numbers) else -1
+
+    def _mine(self, memory: EditMemory, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return numbers[np.isin(memory.kinds[numbers], self._kinds)]
 
 
 def with_facts(facts: Sequence[str], question: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from reasonedit.codebook import EditMemory
+from reasonedit.codebook.records import ENTRIES
 
 _NEAREST = 0.2
 """Share of the cohort that a picture is compared with: those nearest to it."""
-_PATCHES = ("patch", "given")
+_PATCHES = [ENTRIES.index("patch"), ENTRIES.index("given")]
+_AT_ONCE = 65536
 
 
 class Sight:
@@ -27,35 +30,33 @@ class Sight:
         self.cohort = cohort
         self._count = max(2, round(_NEAREST * len(cohort)))
         self._levels = torch.empty(0, 2)
-        self._patch = torch.empty(0, dtype=torch.bool)
 
     def update(self, memory: EditMemory) -> None:
         """Take in the keys that came since the last call."""
-        known = len(self._levels)
-        if len(memory) > known:
-            self._levels = torch.cat([self._levels, self._level(memory.keys[known:])])
-            new = [facts[0].entry in _PATCHES for facts in memory.entries[known:]]
-            self._patch = torch.cat([self._patch, torch.tensor(new)])
+        for start in range(len(self._levels), len(memory.table), _AT_ONCE):
+            new = self._level(memory.table[start : min(start + _AT_ONCE, len(memory.table))])
+            self._levels = torch.cat([self._levels, new])
 
-    def score(self, memory: EditMemory, query: Tensor, rows: Tensor) -> Tensor:
+    def score(self, memory: EditMemory, query: Tensor, numbers: Tensor) -> Tensor:
         """Score keys for one query: a patch by the nearest region of its picture, an image by the whole.
 
         Args:
             memory: The memory that was taken in last.
             query: The query's keys, (R, D), that of the whole image last.
-            rows: Numbers of keys, (N,).
+            numbers: Numbers of keys, (N,).
 
         Returns:
             (N,): by how many standard deviations the picture is nearer than the unrelated ones, on average of both
             sides. The larger the nearer.
         """
         width = self.cohort.shape[1]
-        distances = torch.cdist(memory.keys[rows, :width], query[:, :width])  # (N, R)
-        keys, regions = self._levels[rows], self._level(query)
+        distances = torch.cdist(memory.table[numbers][:, :width], query[:, :width])  # (N, R)
+        keys, regions = self._levels[numbers], self._level(query)
         from_keys = (keys[:, :1] - distances) / keys[:, 1:]
         from_query = (regions[:, 0] - distances) / regions[:, 1]
         scores = (from_keys + from_query) / 2
-        return torch.where(self._patch[rows], scores.amax(1), scores[:, -1])
+        patch = torch.from_numpy(np.isin(memory.kinds[numbers.numpy()], _PATCHES))
+        return torch.where(patch, scores.amax(1), scores[:, -1])
 
     def _level(self, keys: Tensor) -> Tensor:
         """Mean and standard deviation of the distances to the nearest of the cohort, (N, 2)."""

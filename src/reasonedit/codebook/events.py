@@ -1,0 +1,85 @@
+"""What happens to a codebook, and how the journal says it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import Any
+
+from .records import ENTRIES, StoredEdit
+
+OPS = ("edit", "undo", "restore")
+PICTURE = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Event:
+    """An edit that came, was undone or was restored.
+
+    Attributes:
+        op: Which of the three.
+        edit_id: The edit.
+        author: Who did it.
+        time: When, in UTC (ISO 8601).
+        version: The version of this package that did it.
+        edit: The edit itself, where it came.
+        facts: The text and the kind of entry of all that it wrote, in order.
+        first: The number of the first of them.
+    """
+
+    op: str
+    edit_id: str
+    author: str
+    time: str
+    version: str
+    edit: StoredEdit | None = None
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    first: int = 0
+
+    @classmethod
+    def of_edit(cls, edit: StoredEdit, facts: list[tuple[str, str]], first: int) -> Event:
+        """An edit that comes."""
+        return cls("edit", edit.id, edit.author, edit.time, edit.version, edit, facts, first)
+
+    @classmethod
+    def of_turn(cls, op: str, edit_id: str, author: str) -> Event:
+        """An edit that is undone or restored now."""
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return cls(op, edit_id, author, now, metadata.version("reasonedit"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the journal holds it."""
+        if self.edit is None:
+            return {"op": self.op, "id": self.edit_id, "author": self.author, "time": self.time, "by": self.version}
+        return {"op": self.op, "edit": asdict(self.edit), "facts": self.facts, "first": self.first}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Event:
+        """From what the journal holds.
+
+        Raises:
+            KeyError: A field is missing.
+            TypeError: A field is of another type.
+            ValueError: A field says nothing that is known.
+        """
+        op = values["op"]
+        if op not in OPS:
+            raise ValueError(f"'{op}' is nothing that happens to a codebook")
+        if op != "edit":
+            texts = [values[name] for name in ("id", "author", "time", "by")]
+            if not all(isinstance(t, str) for t in texts):
+                raise TypeError("a text is none")
+            return cls(op, *texts)
+        edit = StoredEdit.from_dict(values["edit"])
+        for name in edit.pictures:  # names become paths
+            if not PICTURE.fullmatch(name):
+                raise ValueError(f"'{name[:80]}' is no name of a picture")
+        facts = [(text, entry) for text, entry in values["facts"]]
+        if not all(isinstance(text, str) and entry in ENTRIES for text, entry in facts):
+            raise ValueError("a fact is of an unknown kind")
+        if not isinstance(values["first"], int) or values["first"] < 0:
+            raise ValueError("the number of the first key is none")
+        return cls.of_edit(edit, facts, values["first"])

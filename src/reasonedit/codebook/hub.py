@@ -1,0 +1,78 @@
+"""Codebooks on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reasonedit.errors import ReasonEditError
+
+from .manifest import MANIFEST
+from .store import JOURNAL, KEYS, PICTURES, Store
+
+_FILES = [MANIFEST, JOURNAL, "*.safetensors", f"{KEYS}/*.safetensors", f"{PICTURES}/*.png"]
+_CARD = """---
+library_name: reasonedit
+tags:
+- reasonedit
+- model-editing
+---
+
+# A codebook of ReasonEdit
+
+Corrections of `{model}`, with the reasoning behind them. Use it with
+
+```python
+from reasonedit import ReasonEditor
+
+editor = ReasonEditor.from_hub("{repo}")
+editor.ask("photo.jpg", "What is it?")
+```
+"""
+
+
+def pushed(store: Store, repo_id: str, *, private: bool, message: str) -> str:
+    """Upload a codebook's folder, and nothing else that lies in it.
+
+    Raises:
+        ReasonEditError: It cannot be uploaded.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    api = HfApi()
+    try:
+        with store.writing():  # what is uploaded is one state of it
+            where = api.create_repo(repo_id, private=private, exist_ok=True)
+            card = _CARD.format(model=store.manifest.config.get("model", ""), repo=repo_id).encode()
+            api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo_id, commit_message=message)
+            api.upload_folder(
+                repo_id=repo_id,
+                folder_path=store.folder,
+                allow_patterns=_FILES,
+                delete_patterns=_FILES[2:],
+                commit_message=message,
+            )
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ReasonEditError(
+            f"The codebook cannot be uploaded to '{repo_id}' ({str(error).splitlines()[0]}): check the name, and that "
+            "you are logged in ('hf auth login')."
+        ) from error
+    return str(where)
+
+
+def fetched(repo_id: str, revision: str | None = None) -> Path:
+    """The folder of a codebook from the Hub, in the Hub's cache.
+
+    Raises:
+        ReasonEditError: It cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_FILES))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ReasonEditError(
+            f"The codebook '{repo_id}' cannot be fetched from the Hub ({str(error).splitlines()[0]}): check its name "
+            "and the connection; one in a folder is loaded by load(folder)."
+        ) from error

@@ -1,0 +1,127 @@
+"""What a codebook's folder holds, in one small file that is replaced as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reasonedit.errors import ReasonEditError
+
+from .files import DamagedError, Sums, whole
+from .journal import Mark
+
+FORMAT = 4
+MANIFEST = "codebook.json"
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A file with the keys and radii of a range of numbers."""
+
+    first: int
+    count: int
+    sums: Sums
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Where what merged when the journal had so many records."""
+
+    records: int
+    merge: bool
+    sums: Sums
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What counts: whatever else lies in the folder was never acknowledged, or is left over.
+
+    Attributes:
+        id: Tells this codebook from any other.
+        created: When it was made.
+        fingerprint: What made the keys: VLM, layer, sentence encoder, w.
+        config: The VLM's name and the design.
+        merge: Whether keys merge.
+        journal: How far the journal goes.
+        numbers: How many keys were ever written.
+        sealed: The files that hold the first of them; each edit behind has a file of its own.
+        statistics: The tensors that the embedding needs.
+        settled: Where what merged.
+    """
+
+    id: str
+    created: str
+    fingerprint: dict[str, Any]
+    config: dict[str, Any]
+    merge: bool
+    journal: Mark = field(default_factory=Mark)
+    numbers: int = 0
+    sealed: tuple[Sealed, ...] = ()
+    statistics: Sums | None = None
+    settled: Settled | None = None
+
+    def write(self, folder: Path) -> None:
+        """Put it in the place of the one before.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        content = {"format": FORMAT, **asdict(self)}
+        with whole(folder / MANIFEST) as part:
+            text = json.dumps({**content, "sum": _sum(content)}, ensure_ascii=False, indent=1)
+            part.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """That of a folder.
+
+        Raises:
+            ReasonEditError: There is none, or it is of another format.
+            DamagedError: It is not what was written.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise ReasonEditError(f"There is no codebook in '{folder}': it would hold a file {MANIFEST}.")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise DamagedError(path, getattr(error, "pos", getattr(error, "start", 0)), "it is no JSON") from error
+        if not isinstance(values, dict) or "format" not in values:
+            raise DamagedError(path, 0, "it is not what a codebook has there")
+        if values["format"] != FORMAT:
+            raise ReasonEditError(
+                f"The codebook in '{folder}' is of format {values['format']}, this version reads {FORMAT}: "
+                "write its edits into a new one."
+            )
+        if values.pop("sum", "") != _sum(values):
+            raise DamagedError(path, 0, "its content is not what was written")
+        try:
+            return cls._of(values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedError(path, 0, f"a field is not what it should be ({error})") from error
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Manifest:
+        settled = values["settled"]
+        return cls(
+            values["id"],
+            values["created"],
+            values["fingerprint"],
+            values["config"],
+            bool(values["merge"]),
+            Mark(**values["journal"]),
+            int(values["numbers"]),
+            tuple(Sealed(int(s["first"]), int(s["count"]), Sums.from_dict(s["sums"])) for s in values["sealed"]),
+            None if values["statistics"] is None else Sums.from_dict(values["statistics"]),
+            None
+            if settled is None
+            else Settled(int(settled["records"]), bool(settled["merge"]), Sums.from_dict(settled["sums"])),
+        )
+
+
+def _sum(content: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()

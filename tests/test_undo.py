@@ -1,0 +1,148 @@
+"""Undoing and restoring: what is left is what the other edits alone would have made."""
+
+import math
+
+import pytest
+import torch
+from helpers.tiny import picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reasonedit import Edit, ReasonEditError
+from reasonedit.codebook import EditMemory, Entry, Fact, Store
+from reasonedit.retrieval import FactRetriever, RetrievalConfig
+
+NAMES = 8
+# Corners of a grid and steps around them: many keys fall together, some exactly, some nearly, some in chains.
+coordinate = st.sampled_from([0.0, 0.05, 0.1, 0.15, 0.2, 1.0, 1.1])
+one_entry = st.tuples(coordinate, coordinate, st.sampled_from([0.0, 0.7, 1.0, 1.3]), st.sampled_from(["image", "text"]))
+edits = st.lists(st.lists(one_entry, min_size=1, max_size=4), min_size=2, max_size=NAMES)
+turns = st.lists(st.integers(0, NAMES - 1), max_size=12)
+
+
+def made(number: int, rows) -> tuple[Edit, list[Entry]]:
+    edit = Edit(picture(number), "What?", f"thing {number}", ["It is round."], id=f"e{number}")
+    facts = [Fact(f"fact {(number + i) % 5}", kind, edit.id) for i, (*_, kind) in enumerate(rows)]
+    entries = [Entry(torch.tensor([x, y]), radius, fact) for (x, y, radius, _), fact in zip(rows, facts, strict=True)]
+    return edit, entries
+
+
+def alone(written, alive, merge=True) -> EditMemory:
+    """A new codebook of some of the edits, in their order."""
+    memory = EditMemory(merge)
+    for number, rows in enumerate(written):
+        if number in alive:
+            memory.write(*made(number, rows))
+    return memory
+
+
+def same(one: EditMemory, other: EditMemory) -> None:
+    assert one.keys.tolist() == other.keys.tolist()
+    assert torch.equal(one.radii, other.radii)
+    assert one.entries == other.entries
+    assert list(one.edits) == list(other.edits)
+    queries = torch.tensor([[0.0, 0.0], [0.3, 1.0], [5.0, 5.0]])
+    found = [FactRetriever(m, RetrievalConfig(k=3, percentile=50)).retrieve(queries) for m in (one, other)]
+    assert found[0] == found[1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(edits, turns, st.booleans())
+def test_a_codebook_is_what_the_edits_that_count_make_alone(written, turned, merge):
+    memory = alone(written, range(NAMES), merge)
+    retriever = FactRetriever(memory, RetrievalConfig(k=3, percentile=50))
+    alive = set(range(len(written)))
+    queries = torch.tensor([[0.0, 0.0], [0.3, 1.0], [5.0, 5.0]])
+    for number in turned:
+        if number >= len(written):
+            continue
+        (memory.undo if number in alive else memory.restore)(f"e{number}")
+        alive ^= {number}
+        expected = alone(written, alive, merge)
+        same(memory, expected)
+        # One that has followed all along finds the same as a new one.
+        fresh = FactRetriever(expected, RetrievalConfig(k=3, percentile=50))
+        assert retriever.retrieve(queries) == fresh.retrieve(queries)
+
+
+@settings(max_examples=25, deadline=None)
+@given(edits, turns, st.integers(0, NAMES))
+def test_a_folder_gives_back_the_same_codebook(tmp_path_factory, written, turned, settled):
+    folder = tmp_path_factory.mktemp("book")
+    memory = EditMemory()
+    memory.copy_to(Store.create(folder, {}, {}, {}))
+    reader = EditMemory.open(Store.open(folder))
+    for number, rows in enumerate(written):
+        memory.write(*made(number, rows))
+        if number == settled:
+            memory.settle()
+    alive = set(range(len(written)))
+    for i, number in enumerate(n for n in turned if n < len(written)):
+        (memory.undo if number in alive else memory.restore)(f"e{number}")
+        alive ^= {number}
+        if i == settled:
+            memory.settle(join=True)
+            reader.refresh()
+    expected = alone(written, alive)
+    same(EditMemory.open(Store.open(folder)), expected)
+    reader.refresh()
+    same(reader, expected)
+
+
+def test_after_undoing_the_first_edit_the_second_is_as_if_it_came_alone():
+    """A and B merge: B's key was A's, its radius and its facts partly A's."""
+    a, b = [(0.0, 0.0, 1.0, "image")], [(0.05, 0.0, 1.0, "image"), (3.0, 0.0, 1.0, "image")]
+    memory = alone([a, b], {0, 1})
+    assert len(memory) == 2
+    assert len(memory.entries[0]) == 2
+    memory.undo("e0", author="Ada")
+    same(memory, alone([a, b], {1}))
+    assert memory.keys[0].tolist() == pytest.approx([0.05, 0.0])
+    assert memory.radii.tolist() == [1.0, 1.0]
+    assert [e.edit_id for e in memory.events] == ["e0", "e1", "e0"]
+    assert (memory.events[-1].op, memory.events[-1].author) == ("undo", "Ada")
+    memory.restore("e0")
+    same(memory, alone([a, b], {0, 1}))
+
+
+def test_what_cannot_be_undone_is_said():
+    memory = alone([[(0.0, 0.0, 1.0, "image")]] * 2, {0, 1})
+    memory.undo("e0")
+    for turn, name, said in (
+        (memory.undo, "e0", "'e0' is undone already"),
+        (memory.restore, "e1", "'e1' is not undone"),
+        (memory.undo, "e", "Several edits begin with 'e': e0, e1"),
+        (memory.undo, "x", "no edit 'x' in the codebook"),
+        (memory.undo, "", "no edit '' in the codebook"),
+    ):
+        with pytest.raises(ReasonEditError, match=said):
+            turn(name)
+    with pytest.raises(ReasonEditError, match="an undone edit 'e0' in the codebook already: restore that one"):
+        memory.write(*made(0, [(0.0, 0.0, 1.0, "image")]))
+    assert list(memory.edits) == ["e1"]
+
+
+def test_without_edits_nothing_is_found():
+    memory = alone([[(0.0, 0.0, 1.0, "image")]], {0})
+    retriever = FactRetriever(memory)
+    assert retriever.retrieve(torch.zeros(1, 2))[0].facts
+    memory.undo("e0")
+    found = retriever.retrieve(torch.zeros(1, 2))[0]
+    assert (found.facts, found.nearest) == ([], math.inf)
+
+
+def asked(number: int, answer: str, x: float, radius: float = 1.0) -> tuple[Edit, list[Entry]]:
+    edit = Edit(picture(0), "What?", answer, ["It is round."], id=f"e{number}")
+    return edit, [Entry(torch.tensor([x, 0.0]), radius, Fact(edit.answer_fact, "answer", edit.id))]
+
+
+def test_an_edit_that_contradicts_another_says_so():
+    memory = EditMemory()
+    memory.write(*asked(0, "a boat", 0.0))
+    memory.write(*asked(1, "The boat.", 0.5))  # the same answer
+    memory.write(*asked(2, "a kettle", 0.9))
+    memory.write(*asked(3, "a kettle", 5.0))  # another question or picture
+    memory.undo("e0")
+    memory.write(*asked(4, "a drum", 0.4))
+    told = {name: edit.contradicts for name, edit in memory.edits.items()}
+    assert told == {"e1": [], "e2": ["e0", "e1"], "e3": [], "e4": ["e1", "e2"]}
