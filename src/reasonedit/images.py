@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,13 @@ from reasonedit.errors import ReasonEditError
 
 SMALLEST_SIDE = 4
 """Pixels: an image with a shorter side cannot be cut into windows, and shows nothing."""
+
+MOST_PIXELS = 100_000_000
+MOST_BYTES = 256 * 2**20
+"""Of an image: more than a camera makes; a small file may claim to be larger than any memory."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Plain raster formats. Pillow reads others with the help of other programs, which a picture must not start."""
 
 ImageSource = Image.Image | str | os.PathLike[str] | bytes
 
@@ -39,6 +47,8 @@ def load_image(source: ImageSource) -> Image.Image:
         try:
             if not path.is_file():
                 raise ReasonEditError(f"There is no image file {name}: check the path.")
+            if path.stat().st_size > MOST_BYTES:
+                raise ReasonEditError(f"The image {name} has more than {MOST_BYTES >> 20} MiB, which is the most.")
             data = path.read_bytes()
         except OSError as error:
             raise ReasonEditError(
@@ -47,6 +57,10 @@ def load_image(source: ImageSource) -> Image.Image:
         opened = _open_bytes(data, name)
     else:
         raise ReasonEditError(f"An image must be a PIL image, a path or bytes, not {type(source).__name__}.")
+    if opened.width * opened.height > MOST_PIXELS:  # known before anything is unpacked
+        raise ReasonEditError(
+            f"The image {name} is {opened.width} x {opened.height} pixels: {MOST_PIXELS // 10**6} million are the most."
+        )
     try:
         upright = ImageOps.exif_transpose(opened)
         if min(upright.size) < SMALLEST_SIDE:
@@ -66,16 +80,35 @@ def load_image(source: ImageSource) -> Image.Image:
         raise ReasonEditError(f"The image {name} is damaged ({error}): save it again as PNG or JPEG.") from error
 
 
+def inside(folder: Path, name: str) -> Path:
+    """A file in a folder, by a name that somebody else gave.
+
+    Raises:
+        ReasonEditError: The name leads out of the folder.
+    """
+    path = folder / name
+    if "\0" in name or Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+        raise ReasonEditError(
+            f"The image path {name[:200]!r} leads out of the folder '{folder}': put the image into it."
+        )
+    return path
+
+
 def _open_bytes(data: bytes, name: str) -> Image.Image:
     if not data:
         raise ReasonEditError(f"The image {name} is empty (zero bytes): the file was not written completely.")
+    if len(data) > MOST_BYTES:
+        raise ReasonEditError(f"The image {name} has more than {MOST_BYTES >> 20} MiB, which is the most.")
+    Image.init()  # else only some formats are known by name
     try:
-        return Image.open(io.BytesIO(data))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is lower
+            return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise ReasonEditError(
-            f"The image {name} is not in a format that Pillow reads: save it as PNG or JPEG."
+            f"The image {name} is in no format that is read here ({', '.join(FORMATS)}): save it as PNG or JPEG."
         ) from error
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ReasonEditError(f"The image {name} cannot be read ({error}).") from error
 
 

@@ -3,7 +3,7 @@
 from .files import DamagedError
 from .memory import EditMemory, check_fingerprint
 from .radius import augmented, merges, overlap
-from .records import Draft, Entry, Fact, StoredEdit, as_edit
+from .records import Draft, Entry, Fact, StoredEdit, as_edit, row_of
 from .store import Store
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "check_fingerprint",
     "merges",
     "overlap",
+    "row_of",
 ]

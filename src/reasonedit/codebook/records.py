@@ -199,3 +199,25 @@ def as_edit(stored: StoredEdit, pictures: Mapping[str, Image.Image]) -> Edit:
         stored.author,
         stored.time,
     )
+
+
+def row_of(edit: StoredEdit, pictures: str) -> dict[str, Any]:
+    """An edit as a row of a file, with the columns that :class:`~reasonedit.data.EditFile` reads.
+
+    Args:
+        edit: The edit.
+        pictures: The pictures' folder, from the file's own on.
+    """
+    evidence = [[f"{pictures}/{r}.png" if isinstance(r, str) else list(r) for r in mine] or None for mine in edit.given]
+    values = {
+        "id": edit.id,
+        "image": f"{pictures}/{edit.image}.png",
+        "question": edit.question,
+        "answer": edit.answer,
+        "reasoning": edit.reasoning,
+        "choices": edit.choices,
+        "evidence": evidence if any(evidence) else None,
+        "author": edit.author or None,
+        "time": edit.time or None,
+    }
+    return {name: value for name, value in values.items() if value is not None}

@@ -132,7 +132,11 @@ class Store:
             # The journal alone must be enough to make everything else from.
             head = {"op": "create", **{n: getattr(manifest, n) for n in ("id", "created", "fingerprint", "config")}}
             mark = store._journal.append([{**head, "merge": merge}], Mark())
-            store._commit(replace(manifest, journal=mark))
+            try:
+                store._commit(replace(manifest, journal=mark))
+            except OSError:
+                (target / MANIFEST).unlink(missing_ok=True)  # there is one or there is none
+                raise
             store._mark = mark
         return store
 
@@ -201,7 +205,7 @@ class Store:
         settled = manifest.settled
         if events == 0 and settled is not None:
             path = settled.sums.check(self.folder)
-            found.founders = _loaded(path, "founders")["founders"].numpy()
+            found.founders = loaded(path, "founders")["founders"].numpy()
             found.settled, found.merge = settled.records, settled.merge
             if len(found.founders) > total or settled.records > len(found.events):
                 raise DamagedError(path, 0, "it is of another codebook")
@@ -230,7 +234,7 @@ class Store:
             if first + count <= numbers:
                 continue
             path = sums.check(self.folder)
-            tensors = _loaded(path, "keys", "radii")
+            tensors = loaded(path, "keys", "radii")
             keys, mine = tensors["keys"], tensors["radii"]
             fits = keys.ndim == 2 and len(keys) == len(mine) == count and keys.dtype == mine.dtype == torch.float32
             if not fits:
@@ -248,7 +252,7 @@ class Store:
             DamagedError: The file is damaged.
         """
         sums = self.manifest.statistics
-        return {} if sums is None else _loaded(sums.check(self.folder))
+        return {} if sums is None else loaded(sums.check(self.folder))
 
     def picture(self, name: str) -> Image.Image:
         """A picture by its name.
@@ -351,10 +355,10 @@ class Store:
         parts = [(s.first, s.count, s.sums) for s in old] + self._extents
         if len(parts) < 2:
             return manifest
-        loaded = [_loaded(sums.check(self.folder), "keys", "radii") for _, _, sums in parts]
+        read = [loaded(sums.check(self.folder), "keys", "radii") for _, _, sums in parts]
         first, count = parts[0][0], sum(n for _, n, _ in parts)
         with self._writes():
-            joined = {name: torch.cat([part[name] for part in loaded]) for name in ("keys", "radii")}
+            joined = {name: torch.cat([part[name] for part in read]) for name in ("keys", "radii")}
             sums = self._tensors(f"{KEYS}/{first:012d}-{count}-joined.safetensors", joined)
         self._extents = []
         kept = () if everything else manifest.sealed
@@ -423,7 +427,7 @@ class Store:
         shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(".*"))
 
 
-def _loaded(path: Path, *names: str) -> dict[str, Tensor]:
+def loaded(path: Path, *names: str) -> dict[str, Tensor]:
     """The tensors of a file, mapped into memory."""
     from safetensors import SafetensorError, safe_open
 

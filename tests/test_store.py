@@ -1,0 +1,409 @@
+"""The codebook's folder: nothing that was acknowledged is lost, and what is damaged is named."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.writer import made, open_or_create
+from PIL import Image
+
+import reasonedit.codebook.files as files
+from reasonedit import ReasonEditError
+from reasonedit.codebook import DamagedError, EditMemory, Entry, Store, as_edit
+from reasonedit.codebook.lock import WriterLock
+from reasonedit.codebook.records import picture_name
+
+WRITER = Path(__file__).parent / "helpers" / "writer.py"
+
+
+def book(folder: Path, edits: int = 3) -> EditMemory:
+    memory = open_or_create(folder)
+    for number in range(edits):
+        memory.write(*made(number))
+    return memory
+
+
+def opened(folder: Path) -> EditMemory:
+    return EditMemory.open(Store.open(folder))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name[0] != "."}
+
+
+def the_same(one: EditMemory, other: EditMemory) -> None:
+    assert torch.equal(one.keys, other.keys)
+    assert torch.equal(one.radii, other.radii)
+    assert one.entries == other.entries
+    assert one.edits == other.edits
+    assert one.events == other.events
+
+
+def test_what_is_written_is_there_again(tmp_path):
+    memory = book(tmp_path / "book", 5)
+    loaded = opened(tmp_path / "book")
+    the_same(loaded, memory)
+    assert loaded.store.manifest.fingerprint == {"vlm": "v"}
+    assert loaded.store.manifest.config == {"model": "m"}
+    assert torch.equal(loaded.store.statistics()["mean"], torch.arange(4.0))
+    # An edit comes back whole: text, picture, the evidence that a person gave, and who wrote it when.
+    edit, _ = made(3)
+    again = as_edit(loaded.find("e00003"), {n: loaded.picture(n) for n in loaded.find("e00003").pictures})
+    assert (again.question, again.answer, again.reasoning) == (edit.question, edit.answer, edit.reasoning)
+    assert again.image.tobytes() == edit.image.tobytes()
+    assert again.evidence[0][0].tobytes() == edit.evidence[0][0].tobytes()
+    assert loaded.find("e00003").time.startswith("20")
+    # And what it wrote, before it merged.
+    for old, new in zip(made(3)[1], loaded.written("e00003"), strict=True):
+        assert torch.equal(old.key, new.key)
+        assert (old.radius, old.fact) == (new.radius, new.fact)
+    # It goes on where it was.
+    loaded.write(*made(5))
+    the_same(opened(tmp_path / "book"), loaded)
+
+
+def test_files_are_joined_and_nothing_is_left_over(tmp_path):
+    memory = book(tmp_path, 4)
+    memory.undo("e00001")
+    assert len(list((tmp_path / "keys").iterdir())) == 4
+    memory.settle(join=True)
+    assert len(list((tmp_path / "keys").iterdir())) == 1
+    the_same(opened(tmp_path), memory)
+    memory.write(*made(9))
+    memory.settle(join=True)
+    assert len(list((tmp_path / "keys").iterdir())) == 1
+    the_same(opened(tmp_path), memory)
+    names = {p.name.split("-")[0] for p in tmp_path.iterdir()}
+    assert names == {"codebook.json", "journal.jsonl", "keys", "pictures", "statistics.safetensors", "settled", ".lock"}
+
+
+def test_without_what_merged_where_it_is_found_anew(tmp_path):
+    memory = book(tmp_path, 6)
+    memory.settle()
+    (settled,) = tmp_path.glob("settled-*")
+    values = json.loads((tmp_path / "codebook.json").read_text())
+    settled.unlink()
+    with pytest.raises(DamagedError, match="settled-6"):
+        opened(tmp_path)
+    assert values["settled"]["records"] == 6
+    from reasonedit.codebook.repair import repair
+
+    repair(tmp_path)
+    assert torch.equal(opened(tmp_path).radii, memory.radii)
+
+
+@pytest.fixture(scope="module")
+def writers():
+    """Starts processes that write."""
+    with subprocess.Popen([sys.executable, WRITER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        yield server
+        server.kill()
+
+
+def kill_again_and_again(writers, folder: Path, times: int) -> None:
+    rng, wrote, undid = random.Random(0), [], []
+    for _ in range(times):
+        process, ready, lines = None, False, []
+        writers.stdin.write(f"{folder}\n")
+        writers.stdin.flush()
+        while process is None or not ready:  # the two may come in either order
+            word = writers.stdout.readline().split()
+            process = int(word[1]) if word[0] == "process" else process
+            ready |= word[0] == "ready"
+            lines += [word] if word[0] in ("wrote", "undid") else []
+        time.sleep(rng.uniform(0, 0.12))
+        os.kill(process, signal.SIGKILL)
+        while Path(f"/proc/{process}").exists():
+            time.sleep(0.001)
+        writers.stdin.write("\n")  # a child without a folder ends at once: its line marks the end of the other's
+        writers.stdin.flush()
+        while (word := writers.stdout.readline().split())[0] != "process":
+            lines.append(word)
+        wrote += [name for what, name in lines if what == "wrote"]
+        undid += [name for what, name in lines if what == "undid"]
+        memory = opened(folder)
+        known = [*memory.edits, *memory.undone]
+        assert set(wrote) <= set(known)
+        assert set(undid) <= set(memory.undone)
+        # Of what was not acknowledged there may be the last one, and that whole.
+        assert len(known) <= len(wrote) + 1
+        wrote, undid = sorted(known), sorted(memory.undone)
+        assert wrote == [f"e{n:05d}" for n in range(len(wrote))]
+        if wrote:
+            last = memory.find(wrote[-1])
+            for old, kept in zip(made(len(wrote) - 1)[1], memory.written(last.id), strict=True):
+                assert torch.equal(old.key, kept.key)
+            assert all(memory.picture(name) for name in last.pictures)
+    assert len(wrote) > times  # it came to write
+
+
+def test_killed_at_any_moment_it_opens_with_all_that_was_acknowledged(tmp_path, writers):
+    kill_again_and_again(writers, tmp_path / "book", 12)
+
+
+@pytest.mark.slow
+def test_killed_two_hundred_times_it_opens_with_all_that_was_acknowledged(tmp_path, writers):
+    kill_again_and_again(writers, tmp_path / "book", 200)
+
+
+class Full:
+    """A disk that is full, or fails, from the n-th write on."""
+
+    def __init__(self, patch, after: int, code: int = errno.ENOSPC) -> None:
+        self.left, self.code = after, code
+        for where, name in ((os, "write"), (os, "fsync"), (Path, "replace")):
+            patch.setattr(where, name, self.counted(getattr(where, name)))
+
+    def counted(self, real):
+        def call(*args, **options):
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(self.code, os.strerror(self.code))
+            return real(*args, **options)
+
+        return call
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_at_any_write_loses_nothing(tmp_path, monkeypatch, code):
+    memory = book(tmp_path, 2)
+    before = opened(tmp_path)
+    failed = 0
+    for after in range(40):
+        with monkeypatch.context() as patch:
+            full = Full(patch, after, code)
+            told = None
+            try:
+                memory.write(*made(2))
+            except ReasonEditError as error:
+                told = str(error)
+            if full.left >= 0:
+                break
+        assert "cannot be written" in told
+        assert os.strerror(code) in told
+        failed += 1
+        # What was there is there; the edit itself is either whole or not there.
+        there = opened(tmp_path)
+        assert list(there.edits)[:2] == list(before.edits)
+        if len(there.edits) == 3:  # the very last step, of which nobody can know whether it took effect
+            shutil.rmtree(tmp_path)
+            memory = book(tmp_path, 2)
+        else:
+            the_same(there, before if failed == 1 else opened(tmp_path))
+            assert len(memory.edits) == 2
+    assert failed >= 8
+    the_same(opened(tmp_path), memory)
+    assert len(memory.edits) == 3
+
+
+def test_a_full_disk_at_the_beginning_leaves_no_codebook(tmp_path, monkeypatch):
+    failed = 0
+    while not Store.there(tmp_path):
+        with monkeypatch.context() as patch:
+            full = Full(patch, failed)
+            try:
+                Store.create(tmp_path, {}, {}, {"mean": torch.zeros(2)})
+            except ReasonEditError:
+                assert full.left < 0
+                assert not Store.there(tmp_path)
+        failed += 1
+    assert failed > 8
+    book(tmp_path, 1)
+
+
+def readable(path: Path) -> bool:
+    try:
+        return picture_name(Image.open(path).convert("RGB")) == path.stem
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def read_all(folder: Path) -> None:
+    there = opened(folder)
+    there.store.statistics()
+    for edit in there.edits.values():
+        for name in edit.pictures:
+            there.picture(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["journal.jsonl", "codebook.json", "statistics.safetensors", "keys", "settled", "pictures"]
+)
+def test_any_changed_byte_is_found_and_named(tmp_path, name):
+    memory = book(tmp_path / "book", 3)
+    memory.settle()
+    memory.write(*made(3))
+    whole = content(tmp_path / "book")
+    rng = random.Random(name)
+    targets = [n for n in whole if n.startswith(name)]
+    for _ in range(12):
+        target = rng.choice(targets)
+        at, bit = rng.randrange(len(whole[target])), 1 << rng.randrange(8)
+        for damaged in (
+            whole[target][:at] + bytes([whole[target][at] ^ bit]) + whole[target][at + 1 :],
+            whole[target][:at],
+            b"",
+            b"something else altogether\n" * 20,
+        ):
+            path = tmp_path / "book" / target
+            path.write_bytes(damaged)
+            if name == "pictures" and readable(path):
+                continue  # PNG has bytes on which no pixel depends
+            with pytest.raises(ReasonEditError) as told:
+                read_all(tmp_path / "book")
+            if isinstance(told.value, DamagedError):
+                assert told.value.path == path
+                assert 0 <= told.value.offset <= max(len(damaged), len(whole[target]))
+                assert f"'{path}' is damaged at byte" in str(told.value)
+            else:
+                assert name == "codebook.json"  # a number of the format that is none
+        path.write_bytes(whole[target])
+    the_same(opened(tmp_path / "book"), memory)
+
+
+def test_the_offset_is_where_the_damage_is(tmp_path):
+    memory = open_or_create(tmp_path)
+    edit, _ = made(0)
+    keys = torch.randn(300, 2048, generator=torch.Generator().manual_seed(0))
+    memory.write(edit, [Entry(key, 0.0, made(0)[1][0].fact) for key in keys])
+    (path,) = (tmp_path / "keys").iterdir()
+    data = bytearray(path.read_bytes())
+    at = 2 * files.BLOCK + 17
+    data[at] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(DamagedError) as told:
+        opened(tmp_path)
+    assert told.value.offset == 2 * files.BLOCK
+    journal = tmp_path / "journal.jsonl"
+    path.write_bytes(bytes(data[:at]) + bytes([data[at] ^ 4]) + bytes(data[at + 1 :]))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(lines[0] + lines[1].replace(b"What is 0", b"What is 1"))
+    with pytest.raises(DamagedError) as told:
+        opened(tmp_path)
+    assert told.value.offset == len(lines[0])
+
+
+def test_records_that_were_taken_out_or_moved_are_missed(tmp_path):
+    book(tmp_path, 3)
+    journal = tmp_path / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for wrong in (lines[:2] + lines[3:], [lines[0], lines[2], lines[1], lines[3]], lines[:3], [*lines[:3], lines[2]]):
+        journal.write_bytes(b"".join(wrong))
+        with pytest.raises(DamagedError, match=r"journal\.jsonl"):
+            opened(tmp_path)
+
+
+def test_one_writes_at_a_time_and_says_who(tmp_path):
+    book(tmp_path, 1)
+    lock = WriterLock(tmp_path, patience=0.1)
+    code = (
+        "import sys; from pathlib import Path; from reasonedit.codebook.lock import WriterLock\n"
+        f"with WriterLock(Path({str(tmp_path)!r})).held_by_us(): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ReasonEditError, match=rf"being written by .*process {other.pid}, since 20"),
+            lock.held_by_us(),
+        ):
+            pass
+        assert list(opened(tmp_path).edits)  # reading is possible
+        other.kill()  # the lock goes with its process
+    with lock.held_by_us():
+        pass
+
+
+def test_a_reader_sees_what_others_write(tmp_path):
+    memory = book(tmp_path, 2)
+    reader = opened(tmp_path)
+    assert not reader.refresh()
+    memory.write(*made(2))
+    assert reader.refresh()
+    the_same(reader, memory)
+    memory.undo("e00000")
+    memory.settle(join=True)
+    memory.write(*made(3))
+    assert reader.refresh()
+    the_same(reader, memory)
+    # Two who write take turns: each sees what the other wrote before it writes.
+    reader.write(*made(4))
+    memory.write(*made(5))
+    reader.refresh()
+    the_same(reader, memory)
+    the_same(opened(tmp_path), memory)
+    with pytest.raises(ReasonEditError, match="edit 'e00004' in the codebook already"):
+        memory.write(*made(4))
+
+
+def test_another_codebook_in_the_same_place_is_noticed(tmp_path):
+    reader = book(tmp_path / "a", 1)
+    book(tmp_path / "b", 2)
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "b").rename(tmp_path / "a")
+    with pytest.raises(ReasonEditError, match="Another codebook has come into"):
+        reader.refresh()
+
+
+def test_what_is_there_is_not_overwritten(tmp_path):
+    book(tmp_path, 1)
+    with pytest.raises(ReasonEditError, match="There is a codebook in"):
+        Store.create(tmp_path, {}, {}, {})
+    (tmp_path / "codebook.json").unlink()
+    with pytest.raises(ReasonEditError, match=r"holds the journal of a codebook but no codebook\.json"):
+        Store.create(tmp_path, {}, {}, {})
+    with pytest.raises(ReasonEditError, match="There is no codebook in"):
+        Store.open(tmp_path / "nowhere")
+
+
+def test_a_codebook_of_another_format_says_what_to_do(tmp_path):
+    (tmp_path / "codebook.json").write_text(json.dumps({"format": 3}))
+    with pytest.raises(ReasonEditError, match="of format 3, this version reads 4: write its edits into a new one"):
+        Store.open(tmp_path)
+
+
+def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
+    """A journal with sums that are right, but written by somebody else."""
+    memory = book(tmp_path, 1)
+    store = memory.store
+    for field, value in (("image", "../../etc/passwd"), ("image", "/etc/passwd"), ("given", [["../x"], []])):
+        target = tmp_path / "copy"
+        shutil.rmtree(target, ignore_errors=True)
+        store.copy(target)
+        other = Store.open(target)
+        other.news(0, 0)
+        record = memory.events[0].to_dict()
+        record["edit"][field] = value
+        record["first"] = other.manifest.numbers
+        record["facts"] = []
+        mark = other._journal.append([record], other.manifest.journal)
+        from dataclasses import replace
+
+        replace(other.manifest, journal=mark).write(target)
+        with pytest.raises(DamagedError, match="is no name of a picture"):
+            opened(target)
+    manifest = json.loads((tmp_path / "codebook.json").read_text())
+    from reasonedit.codebook.files import Sums
+
+    for name in ("../x", "/etc/passwd"):
+        with pytest.raises(TypeError):
+            Sums.from_dict({**manifest["statistics"], "file": name})
+
+
+def test_big_files_of_keys_are_mapped_not_read(tmp_path):
+    memory = book(tmp_path, 4)
+    memory.settle(join=True)
+    there = opened(tmp_path)
+    (path,) = (tmp_path / "keys").iterdir()
+    assert str(path) in Path("/proc/self/maps").read_text()
+    assert torch.equal(there.keys, memory.keys)
