@@ -11,6 +11,7 @@ from .editor import Editor
 from .metrics import EditingMetrics
 from .progress import StreamProgress
 from .retriever import Retriever
+from .runlog import RunLog
 from .timer import QueryTimer
 from .writer import PredictionWriter
 
@@ -21,6 +22,7 @@ __all__ = [
     "PredictionWriter",
     "QueryTimer",
     "Retriever",
+    "RunLog",
     "StreamProgress",
     "TensorBoardCharts",
     "beside",

@@ -12,6 +12,9 @@ A batch is a dict. The keys that hold images and prompts may be named otherwise;
 ``ids``        list of the samples' names
 ``edit_ids``   list with the name of the edit that each sample is or belongs to
 ``before``     list of what the unedited model answered
+``step``       number of the step that all ranks take together; on several devices edits come in such steps only
+``positions``  list of the samples' places in the stream
+``answers``    what was answered already, before a run was cut short: it is not asked again
 ``phase``      what the batch is for (``edit``; ``check``, an edit that is asked again; ``probe``)
 ``vision``     the images as the VLM's vision part saw them; put there by whoever needs them first
 ``retrieved``  what the retriever found, one :class:`~reasonedit.retrieval.Retrieval` per sample; put there by it

@@ -20,11 +20,11 @@ from reasonedit.embedding import Statistics, statistics_of
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence
 from reasonedit.method import Method
+from reasonedit.ranks import Pulse, exchange
 from reasonedit.vlm import VLM
 
 from .batch import column
 from .editor import Editor
-from .exchange import exchange
 from .model import vlm_for
 
 _log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class Codebook(Editor):
         self._statistics: Statistics | None = None
         self._loaded = 0  # edits that were in the folder already
         self._held = ExitStack()
+        self._pulse = Pulse()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], image_key: str = "images") -> Codebook:
@@ -137,6 +138,8 @@ class Codebook(Editor):
                 writes it.
         """
         super().setup(trainer, pl_module, stage)
+        if self in trainer.callbacks:  # type: ignore[attr-defined]
+            self._pulse.start(trainer)
         if self.memory.store is None and self.path is not None and Store.there(self.path) and trainer.is_global_zero:
             raise ReasonEditError(
                 f"There is a codebook in '{self.path}' already: go on with it by Codebook.load('{self.path}'), "
@@ -223,18 +226,18 @@ class Codebook(Editor):
         if trainer.is_global_zero:
             self._keep()
             self.memory.settle()
-        self._held.close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Say what was edited so far, and where it is."""
         new = len(self.memory.edits) - self._loaded
         if self.memory.store is not None and new > 0:
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
-        self._held.close()
+        self.teardown(trainer, pl_module, "predict")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Let others write."""
         self._held.close()
+        self._pulse.stop()
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Keep the codebook in a folder from now on: another one, or that of :attr:`path`, where it is kept already.

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 
 from reasonedit.metrics import EditAccuracy, editing_metrics
+from reasonedit.ranks import together
 
 from .batch import answers_of
 from .beside import beside
@@ -50,13 +51,14 @@ class EditingMetrics(L.Callback):
         if not isinstance(batch, dict):
             return
         edits = sum(e is not None for e in batch.get("edits") or ())
-        # Edits after probes: a round is over. Ranks may see different batches, so they only sync at the end.
-        if edits and self._asked and trainer.world_size == 1:
+        together = "step" in batch  # then all ranks are in the same phase, whether they have a sample or not
+        # Edits after probes: a round is over. Ranks that see different batches only sync at the end.
+        if self._asked and (batch["phase"] == "edit" if together else edits > 0 and trainer.world_size == 1):
             self._log(trainer)
         if batch.get("targets") and batch.get("groups"):
             self.metrics.update(answers_of(outputs), batch["targets"], batch["groups"])
-            self._asked |= any(batch["groups"])
-        self._edits = self._number_of_edits(trainer, self._edits + edits)
+        self._asked |= batch["phase"] == "probe" if together else any(batch.get("groups") or ())
+        self._edits = batch.get("edits_before", self._number_of_edits(trainer, self._edits + edits))
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the last round."""
@@ -72,7 +74,7 @@ class EditingMetrics(L.Callback):
         for group, metric in self.metrics.items():
             assert isinstance(metric, EditAccuracy)
             # Summed over ranks before it is asked whether there was any sample: one rank alone may have had none.
-            with metric.sync_context():
+            with together(trainer), metric.sync_context():
                 if metric.total > 0:
                     shares[group] = (float(metric.right / metric.total), int(metric.total))
         self.metrics.reset()
@@ -81,6 +83,6 @@ class EditingMetrics(L.Callback):
             return
         self.results = shares
         self.history[self._edits] = shares
-        for logger in trainer.loggers:
+        for logger in trainer.loggers if trainer.is_global_zero else ():
             logger.log_metrics({f"edit/{g}": share for g, (share, _) in shares.items()}, step=self._edits)
             logger.save()

@@ -74,7 +74,9 @@ class Retriever(L.Callback):
         """Rewrite the batch's prompts; add what was retrieved, and the vision pass for others to share."""
         assert self._method is not None  # set-up ran
         questions = column(batch, self.prompt_key, self)
-        if not questions or not self._method.memory.edits:
+        if self._source is not None and trainer.world_size == 1:
+            self._source.memory.refresh()  # others may write it; ranks would not see that at the same time
+        if not questions or "answers" in batch or not self._method.memory.edits:
             return
         vision = batch.get("vision")
         if not self._method.embedder.has(vision):

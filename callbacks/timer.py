@@ -52,5 +52,7 @@ class QueryTimer(L.Callback):
         """Stop it. Being first in the list, this runs before other callbacks use the answers."""
         if not isinstance(batch, dict) or any(batch.get("edits") or ()) or batch.get("phase") == "check":
             return
+        if "answers" in batch:  # from before a run was cut short
+            return
         self.seconds += time.perf_counter() - self._started
         self.queries += len(answers_of(outputs))

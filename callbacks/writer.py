@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import lightning as L
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
+from reasonedit.ranks import exchange
 
 from .batch import answers_of
 from .beside import beside
@@ -19,11 +21,12 @@ from .editor import Editor
 class PredictionWriter(L.Callback):
     """Writes one row per sample when the run ends, and also when it is interrupted or fails.
 
-    Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (their number so far), ``prompt``
+    Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (their number then), ``prompt``
     (with the facts), ``choices``, ``before`` (what the unedited model answered), ``answer``, ``target``, ``right``,
     ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts found but not used), ``nearest``, ``threshold``. What
     a batch does not carry is null.
-    On several ranks each writes its own file, its rank before the extension.
+    On several ranks rank 0 writes those of all, in the order of the stream. Where a run fails each writes its own, with
+    its rank before the extension.
 
     Args:
         path: The file; ``predictions.parquet`` in the trainer's ``default_root_dir`` when not given.
@@ -34,10 +37,20 @@ class PredictionWriter(L.Callback):
         self.path = Path(path) if path is not None else None
         self.prompt_key = prompt_key
         self.rows: list[dict[str, Any]] = []
+        self._edits: int | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start from nothing."""
         self.rows = []
+
+    def on_predict_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Count the edits."""
+        editor = beside(trainer, Editor)  # type: ignore[type-abstract]
+        self._edits = editor.edits if editor is not None else None
+        if isinstance(batch, dict):
+            self._edits = batch.get("edits_before", self._edits)
 
     def on_predict_batch_end(
         self,
@@ -49,7 +62,6 @@ class PredictionWriter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the rows of one batch."""
-        editor = beside(trainer, Editor)  # type: ignore[type-abstract]
         fields = batch if isinstance(batch, dict) else {}
 
         def of(key: str, i: int) -> Any:
@@ -61,11 +73,12 @@ class PredictionWriter(L.Callback):
             hits = found.hits if found else []
             self.rows.append(
                 {
+                    "place": of("positions", i),
                     "id": _text(of("ids", i)),
                     "edit": _text(of("edit_ids", i)),
                     "phase": _text(fields.get("phase")),
                     "group": _text(of("groups", i)),
-                    "edits": editor.edits if editor else None,
+                    "edits": self._edits,
                     "prompt": _text(of(self.prompt_key, i)),
                     "choices": of("choices", i),
                     "before": _text(of("before", i)),
@@ -83,14 +96,28 @@ class PredictionWriter(L.Callback):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write."""
-        self._write(trainer)
+        rows = self.rows
+        if trainer.world_size > 1:
+            said = exchange(trainer, json.dumps(rows).encode())
+            if not trainer.is_global_zero:
+                return
+            rows = [row for one in said for row in json.loads(one)]
+        placed = {row["place"]: row for row in rows if row["place"] is not None}
+        others = [row for row in rows if row["place"] is None]
+        self._write(self._path(trainer), [placed[place] for place in sorted(placed)] + others)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Write what there is so far."""
         if self.rows:
-            self._write(trainer)
+            path = self._path(trainer)
+            if trainer.world_size > 1:
+                path = path.with_suffix(f".{trainer.global_rank}{path.suffix}")
+            self._write(path, self.rows)
 
-    def _write(self, trainer: L.Trainer) -> None:
+    def _path(self, trainer: L.Trainer) -> Path:
+        return self.path or Path(trainer.default_root_dir) / "predictions.parquet"
+
+    def _write(self, path: Path, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -116,13 +143,10 @@ class PredictionWriter(L.Callback):
                 "threshold": number,
             }
         )
-        path = self.path or Path(trainer.default_root_dir) / "predictions.parquet"
-        if trainer.world_size > 1:
-            path = path.with_suffix(f".{trainer.global_rank}{path.suffix}")
         part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.Table.from_pylist(self.rows, schema), part)
+            pq.write_table(pa.Table.from_pylist(rows, schema), part)
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)

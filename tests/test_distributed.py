@@ -1,26 +1,172 @@
-"""The callbacks in a real run of two processes under Lightning's ddp."""
+"""Real runs of several processes under Lightning's ddp: the same edits, the same answers, however many there are."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers.tiny import design, picture
+from helpers.writer import made
 
-from reasonedit import ReasonEditor
+from reasonedit import Edit, ReasonEditError, ReasonEditor, VLMModule
+from reasonedit.callbacks import Codebook
+from reasonedit.callbacks.baselines import IKE
+from reasonedit.codebook import Draft, EditMemory, Store
+from reasonedit.codebook.wire import packed, unpacked
 
-_SCRIPT = """
-import json, os, sys
+TOLERANCE = 1e-5
+"""Of keys and radii, in units of the embedding, in float32: batches differ in size, and so in how sums are rounded."""
+
+_HEAD = """
+import json, os, signal, sys, time
 sys.path[:0] = [{tests!r}]
 import lightning as L
-from helpers.tiny import HashEncoder, picture
+from helpers.tiny import HashEncoder, design, picture
+from helpers.toy import ToySource
 from torch.utils.data import DataLoader
-from reasonedit import VLMModule
+from reasonedit import EditStream, VLMModule
 from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever
 from reasonedit.embedding import SentenceEncoder
 SentenceEncoder.from_pretrained = classmethod(lambda cls, name="hash", device=None: HashEncoder())
+quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+ranks, out = int(sys.argv[1]), sys.argv[2]
+import reasonedit.ranks
+reasonedit.ranks.PATIENCE = 8.0
+"""
 
+_STREAM = (
+    _HEAD
+    + """
+class Logger(L.pytorch.loggers.Logger):
+    name, version, seen = "memory", 0, []
+    def log_hyperparams(self, *args, **options): pass
+    def log_metrics(self, metrics, step=None): self.seen.append((step, metrics))
+
+class Slow(L.Callback):
+    def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if os.environ.get("DIES") == str(trainer.global_rank) and batch_idx == 2:
+            if os.environ["HOW"] == "raise":
+                raise RuntimeError("this rank has had enough")
+            os.kill(os.getpid(), signal.SIGKILL if os.environ["HOW"] == "kill" else signal.SIGSTOP)
+
+writer, metrics, book = PredictionWriter(out + "/p.parquet"), EditingMetrics(), Codebook(
+    out + "/book", design(keys="both", merge=True))
+logger = Logger()
+trainer = L.Trainer(
+    accelerator="cpu", devices=ranks, strategy="ddp" if ranks > 1 else "auto",
+    callbacks=[book, Retriever(k=3, percentile=40), metrics, writer, Slow()], **{{**quiet, "logger": logger}})
+stream = EditStream(ToySource({edits}), batch_size=3, interleave={interleave})
+trainer.predict(VLMModule({model!r}, dtype="float32", max_new_tokens=3), datamodule=stream)
+open(out + f"/results-{{trainer.global_rank}}.json", "w").write(json.dumps(
+    [metrics.results, sorted(metrics.history), book.edits, book.keys, sorted(book.seconds), logger.seen]))
+"""
+)
+
+
+def run(tmp_path: Path, script: str, ranks: int, **values) -> tuple[int, str]:
+    out = tmp_path / f"ranks-{ranks}"
+    out.mkdir()
+    made = tmp_path / f"run-{ranks}.py"
+    made.write_text(script.format(tests=str(Path(__file__).parent), **values))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "REASONEDIT_CACHE": str(tmp_path / f"cache-{ranks}")}
+    said = tmp_path / f"said-{ranks}"  # a file: a process that hangs would keep a pipe open
+    with said.open("w") as file:
+        done = subprocess.run(
+            [sys.executable, made, str(ranks), out],
+            stdout=file,
+            stderr=file,
+            timeout=120,
+            check=False,
+            env={**environment, **values.get("env", {})},
+        )
+    return done.returncode, said.read_text()
+
+
+@pytest.mark.parametrize(
+    ("edits", "interleave", "counts"),
+    [
+        # Batches of 3, 3 and 1 edits: uneven ends, fewer samples than ranks, ranks with nothing to do.
+        pytest.param(7, 3, (1, 2, 4), id="uneven"),
+        pytest.param(1, None, (1, 2), id="one edit", marks=pytest.mark.slow),
+    ],
+)
+def test_edits_predictions_and_metrics_are_those_of_one_rank(tmp_path, tiny_folder, edits, interleave, counts):
+    seen = {}
+    for ranks in counts:
+        code, said = run(tmp_path, _STREAM, ranks, model=str(tiny_folder), edits=edits, interleave=interleave)
+        assert code == 0, said[-3000:]
+        out = tmp_path / f"ranks-{ranks}"
+        results = [json.loads((out / f"results-{r}.json").read_text()) for r in range(ranks)]
+        for one in results[1:]:
+            assert one[:5] == results[0][:5]  # every rank has the same codebook and the same metrics
+            assert one[5] == []  # and rank 0 alone logs them
+        assert results[0][2] == edits
+        memory = EditMemory.open(Store.open(out / "book"))
+        table = pq.read_table(out / "p.parquet").to_pylist()
+        assert [p.name for p in out.glob("p*")] == ["p.parquet"]
+        seen[ranks] = (results[0], memory, table)
+    one, memory, table = seen[1]
+    assert one[5]  # something was logged
+    for ranks in counts[1:]:
+        results, other, rows = seen[ranks]
+        assert results == one
+        assert list(other.edits) == list(memory.edits)
+        assert other.entries == memory.entries
+        assert torch.allclose(other.keys, memory.keys, atol=TOLERANCE)
+        assert torch.allclose(other.radii, memory.radii, atol=TOLERANCE)
+        close = ("distances", "nearest", "threshold")
+        assert [{k: v for k, v in r.items() if k not in close} for r in rows] == [
+            {k: v for k, v in r.items() if k not in close} for r in table
+        ]
+        for mine, theirs in zip(rows, table, strict=True):
+            assert mine["distances"] == pytest.approx(theirs["distances"], abs=TOLERANCE)
+            assert mine["nearest"] == pytest.approx(theirs["nearest"], abs=TOLERANCE)
+    # A question sees the edits of all batches before its own, and no others.
+    known = []
+    for row in table:
+        assert set(row["fact_edits"]) <= set(known[: row["edits"]])
+        if row["phase"] == "edit" and row["edit"] in memory.edits:
+            known.append(row["edit"])
+
+
+@pytest.mark.parametrize(
+    ("dies", "how"),
+    [
+        pytest.param(1, "raise", marks=pytest.mark.slow),
+        (1, "kill"),
+        pytest.param(0, "kill", marks=pytest.mark.slow),
+        (1, "stop"),
+    ],
+)
+def test_a_rank_that_dies_ends_the_run_and_the_codebook_is_good(tmp_path, tiny_folder, dies, how):
+    started = time.monotonic()
+    env = {"DIES": str(dies), "HOW": how}
+    code, said = run(tmp_path, _STREAM, 2, model=str(tiny_folder), edits=9, interleave=None, env=env)
+    assert time.monotonic() - started < 60
+    assert code != 0
+    assert not list((tmp_path / "ranks-2").glob("results-*"))
+    memory = EditMemory.open(Store.open(tmp_path / "ranks-2" / "book"))
+    assert len(memory.edits) in (6, 9)  # whole batches
+    survivor = f"Rank {1 - dies} cannot reach the other ranks any more"
+    assert survivor in said
+    if how == "raise":
+        assert "this rank has had enough" in said
+    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False).stdout.split()
+    for process in left:
+        os.kill(int(process), signal.SIGKILL)
+    assert len(left) == (how == "stop"), "a rank lives on"
+
+
+_RETRIEVE = (
+    _HEAD
+    + """
 class Echo(L.LightningModule):
     def __init__(self, vlm):
         super().__init__()
@@ -36,48 +182,61 @@ batches = [  # three batches on two ranks: one rank has twice as much, and rel i
       "groups": ["rel", "loc"], "ids": ["c", "d"]}},
 ]
 metrics = EditingMetrics()
-quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
 trainer = L.Trainer(
     accelerator="cpu", devices=2, strategy="ddp",
-    callbacks=[{extra}Retriever({book!r}, k=1, percentile=5), metrics, PredictionWriter({out!r} + "/p.parquet")],
-    **quiet,
+    callbacks=[Retriever({book}, k=1, percentile=5), metrics, PredictionWriter(out + "/p.parquet")], **quiet,
 )
 vlm = VLMModule({model!r}, dtype="float32").vlm
 trainer.predict(Echo(vlm), DataLoader(batches, batch_size=None, collate_fn=dict))
-open({out!r} + f"/results-{{trainer.global_rank}}.json", "w").write(json.dumps(metrics.results))
+open(out + f"/results-{{trainer.global_rank}}.json", "w").write(json.dumps(metrics.results))
 """
+)
 
 
-@pytest.fixture
-def script(tiny_folder, tmp_path, hash_encoder):
-    from pathlib import Path
-
+def test_two_ranks_share_a_codebook_and_agree_on_the_metrics(tiny_folder, tmp_path, hash_encoder):
     editor = ReasonEditor.from_pretrained(str(tiny_folder), design(), dtype="float32")
     for i in range(3):
         editor.edit(picture(i), f"What is number {i}?", answer=f"thing {i}", reasoning=f"Number {i} is round.")
     editor.save(tmp_path / "book")
-
-    def write(extra=""):
-        values = {"book": str(tmp_path / "book"), "out": str(tmp_path), "model": str(tiny_folder)}
-        made = tmp_path / "run.py"
-        made.write_text(_SCRIPT.format(tests=str(Path(__file__).parent), extra=extra, **values))
-        return subprocess.run([sys.executable, made], capture_output=True, text=True, timeout=240, check=False)
-
-    return write
-
-
-def test_two_ranks_share_a_codebook_and_agree_on_the_metrics(script, tmp_path):
-    done = script()
-    assert done.returncode == 0, done.stderr[-2000:]
-    results = [json.loads((tmp_path / f"results-{r}.json").read_text()) for r in range(2)]
+    code, said = run(tmp_path, _RETRIEVE, 2, model=str(tiny_folder), book=repr(str(tmp_path / "book")))
+    assert code == 0, said[-2000:]
+    out = tmp_path / "ranks-2"
+    results = [json.loads((out / f"results-{r}.json").read_text()) for r in range(2)]
     assert results[0] == results[1]
     assert results[0]["rel"] == [1.0, 2]  # "The answer to …" was put before both
     assert results[0]["loc"][1] == 2
-    rows = [r for rank in range(2) for r in pq.read_table(tmp_path / f"p.{rank}.parquet").to_pylist()]
-    assert sorted(r["id"] for r in rows) == ["a", "b", "c", "d"]
+    assert sorted(r["id"] for r in pq.read_table(out / "p.parquet").to_pylist()) == ["a", "b", "c", "d"]
 
 
-def test_editing_on_two_ranks_is_refused(script):
-    done = script(extra="Codebook(), ")
-    assert done.returncode != 0
-    assert "Edits can be written on one device only for now" in done.stderr
+def test_edits_of_a_loader_that_is_not_in_step_are_refused():
+    batch = {"prompts": ["What?"], "edits": [Edit(picture(0), "What?", "a boat", ["It is round."])]}
+    with pytest.raises(ReasonEditError, match="in steps that all ranks take together: use an EditStream"):
+        Codebook().on_predict_batch_end(SimpleNamespace(world_size=2), None, ["a drum"], batch, 0)
+    with pytest.raises(ReasonEditError, match="IKE edits on one device only: use devices=1"):
+        IKE().setup(SimpleNamespace(world_size=2), None, "predict")
+
+
+def test_a_model_that_is_spread_out_takes_one_process(tiny_vlm, monkeypatch):
+    module = VLMModule(tiny_vlm)
+    module._trainer = SimpleNamespace(world_size=2)
+    module.setup("predict")
+    monkeypatch.setattr(tiny_vlm.model, "hf_device_map", {"a": 0, "b": 1}, raising=False)
+    with pytest.raises(ReasonEditError, match="spread over 2 devices by device_map, which takes one process"):
+        module.setup("predict")
+    module._trainer = SimpleNamespace(world_size=1)
+    module.setup("predict")
+
+
+def test_edits_as_bytes_are_the_same_edits():
+    drafts = [Draft.of(*made(number)) for number in range(4)]
+    drafts.append(Draft.of(made(9)[0], []))
+    found = unpacked(packed(drafts, [{"place": i} for i in range(5)]))
+    assert [told for _, told in found] == [{"place": i} for i in range(5)]
+    for (one, _), other in zip(found, drafts, strict=True):
+        assert one.edit == other.edit
+        assert [(e.radius, e.fact, e.key.tolist()) for e in one.entries] == [
+            (e.radius, e.fact, e.key.tolist()) for e in other.entries
+        ]
+        assert {n: p.tobytes() for n, p in one.pictures.items()} == {n: p.tobytes() for n, p in other.pictures.items()}
+    assert unpacked(packed([], [])) == []
+    assert unpacked(packed(drafts[:1], [{}]), pictures=False)[0][0].pictures == {}

@@ -20,6 +20,8 @@ COMMANDS: dict[str, str] = {
     "select": "choose layer and weight of the embedding for a VLM and its data",
     "ask": "ask a question about one picture, with a codebook",
     "edit": "correct one answer and keep it in a codebook",
+    "edits": "list, show, undo, restore, export and import the edits of a codebook",
+    "codebook": "verify, repair, compact and migrate the folder of a codebook",
     "build-probes": "make the probes of a data set: paraphrases, new pictures, new questions",
     "data": "check a data set before it is used",
     "world": "the embedded world: show it, test the VLM's abilities, fetch its language model",

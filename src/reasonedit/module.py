@@ -44,8 +44,24 @@ class VLMModule(L.LightningModule):
             self.__dict__["model"] = self.vlm.model  # it is where it belongs
         self.max_new_tokens = max_new_tokens
 
+    def setup(self, stage: str) -> None:
+        """Refuse to run in several processes what is spread over the devices of one.
+
+        Raises:
+            ReasonEditError: It is.
+        """
+        places = set((getattr(self.vlm.model, "hf_device_map", None) or {}).values())
+        if self._trainer is not None and self.trainer.world_size > 1 and not self.vlm.movable and len(places) > 1:
+            raise ReasonEditError(
+                f"The model '{self.vlm.name}' is spread over {len(places)} devices by device_map, which takes one "
+                "process: use devices=1 and num_nodes=1, or leave device_map out, so that each process has the model "
+                "on a device of its own."
+            )
+
     def predict_step(self, batch: dict[str, Any], batch_idx: int = 0, dataloader_idx: int = 0) -> list[str]:
-        """Answer the batch's questions; an empty batch gives an empty list."""
+        """Answer the batch's questions; an empty batch gives an empty list, and what is ``answers`` already stays."""
+        if "answers" in batch:
+            return list(batch["answers"])
         if not batch["prompts"]:
             return []
         vision = batch.get("vision")

@@ -18,9 +18,8 @@ class ToySource:
 
     def candidates(self) -> Iterator[Edit]:
         for i in range(3 * self.edits):
-            yield Edit.of(
-                picture(i), f"What is number {i}?", f"thing {i}", [f"Number {i} is round.", f"It is thing {i}."]
-            )
+            reasoning = [f"Number {i} is round.", f"It is thing {i}."]
+            yield Edit(picture(i), f"What is number {i}?", f"thing {i}", reasoning, id=f"toy-{i}")
 
     def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
         made = []

@@ -6,10 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from reasonedit.editor import ReasonEditor
 from reasonedit.edits import Query
+from reasonedit.explain import USED, Explanation
 
 _console = Console(highlight=False)
 
@@ -24,10 +28,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--codebook", type=Path, required=True, help="folder of the codebook")
     parser.add_argument("--choices", nargs="+", default=None, help="choices of a multiple-choice question")
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    parser.add_argument(
+        "--explain", action="store_true", help="show the keys that came near, and why each counts or not"
+    )
     arguments = parser.parse_args(argv)
     query = Query.of(arguments.image, arguments.question, arguments.choices)  # refused before the model is loaded
     with _console.status("loading the VLM"):
         editor = ReasonEditor.load(arguments.codebook, dtype=arguments.dtype)
+    if arguments.explain:
+        _explain(editor.explain(query.image, query.question, query.choices))
+        return 0
     answer = editor.ask(query.image, query.question, query.choices)
     _console.print(answer.text, markup=False)
     if not answer.hits:
@@ -35,3 +45,22 @@ def main(argv: Sequence[str]) -> int:
     for hit in answer.hits:
         _console.print(f"  {hit.distance:.3f}  {hit.fact}", markup=False)
     return 0
+
+
+def _explain(told: Explanation) -> None:
+    _console.print(told.answer.text, markup=False)
+    gate = "open" if told.open else "closed"
+    nearest = f"the nearest key is at {told.answer.nearest:.3f}, the gate at {told.answer.threshold:.3f}"
+    _console.print(f"gate {gate}: {nearest}" if told.keys else "the codebook is empty")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("distance", "radius", "sight"):
+        table.add_column(name, justify="right")
+    for name in ("key", "fact", "edit", "picture", "fate"):
+        table.add_column(name, overflow="fold" if name in ("fact", "fate") else "ellipsis")
+    for key in told.keys:
+        sight = "" if key.sight is None else f"{key.sight:.1f}"
+        style = "bold" if key.fate == USED else "dim"
+        texts = [key.entry, " / ".join(key.facts), key.edit.id[:12], key.edit.image[:8], key.fate]
+        table.add_row(f"{key.distance:.3f}", f"{key.radius:.3f}", sight, *map(escape, texts), style=style)
+    if told.keys:
+        _console.print(table)

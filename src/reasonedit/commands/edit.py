@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from reasonedit.codebook import Store
+from reasonedit.codebook.lock import login
 from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
 from reasonedit.edits import Edit, Region, check_box, split_reasoning
@@ -44,13 +46,14 @@ def main(argv: Sequence[str]) -> int:
         help="where the picture shows what a sentence (1, 2, …) says, as shares of its width and height; "
         "found when not given",
     )
+    parser.add_argument("--author", default=login(), help="who corrects it (default: %(default)s)")
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
     given = parser.parse_args(argv)
     # Everything that can be refused is, before the model is loaded.
     sentences = split_reasoning(given.reasoning)
     evidence = _evidence(given.box, len(sentences))
-    edit = Edit.of(given.image, given.question, given.answer, sentences, given.choices, evidence)
-    there = (given.codebook / "codebook.json").is_file()
+    edit = Edit.of(given.image, given.question, given.answer, sentences, given.choices, evidence, given.author)
+    there = Store.there(given.codebook)
     if there and given.model is not None:
         raise ReasonEditError(f"The codebook '{given.codebook}' has its model already: leave --model out.")
     if there and given.design is not None:
@@ -74,8 +77,13 @@ def main(argv: Sequence[str]) -> int:
             or "nowhere in particular"
         )
         _console.print(f"  kept: {sentence}  (seen at {where})", markup=False)
+    for other in written.edit.contradicts:
+        told = f"'{editor.memory.find(other).answer}' (edit {other})"
+        _console.print(f"warning: this contradicts {told}: the same question about the same picture", markup=False)
     count = len(editor.memory.edits)
-    _console.print(f"{given.codebook} holds {count} {'edit' if count == 1 else 'edits'}", markup=False)
+    _console.print(
+        f"{given.codebook} holds {count} {'edit' if count == 1 else 'edits'}; this is {edit.id}", markup=False
+    )
     return 0
 
 

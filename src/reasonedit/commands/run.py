@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 import reasonedit.callbacks as cb
+from reasonedit.codebook import Store
 from reasonedit.config import config_path, refused
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
 from reasonedit.runs import COLUMNS, new_folder, row, versions, write_json
 
 _console = Console()
+_FOLDER = "REASONEDIT_RUN_FOLDER"
 
 
 @dataclass
@@ -44,8 +48,13 @@ def main(argv: Sequence[str]) -> int:
         "any of its values can be set here too, such as --trainer.devices 1 or --data.init_args.batch_size 4.",
         epilog="Example: reasonedit run --config configs/demo.yaml --out runs/mine",
     )
+    parser.add_argument("--config", default=None, help="YAML file; the packaged ones can be named as configs/NAME.yaml")
     parser.add_argument(
-        "--config", required=True, help="YAML file; the packaged ones can be named as configs/NAME.yaml"
+        "--resume",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="go on with the run in this results folder that was cut short; takes the place of --config",
     )
     parser.add_argument(
         "--out",
@@ -54,11 +63,41 @@ def main(argv: Sequence[str]) -> int:
         help="results folder, or one beside it where it exists (default: runs/ and the file's name)",
     )
     arguments, rest = parser.parse_known_args(argv)
-    run = run_config(arguments.config, arguments.out, rest)
+    if (arguments.config is None) == (arguments.resume is None):
+        parser.error("name a YAML file with --config, or a folder with --resume")
+    if arguments.resume is not None:
+        if arguments.out is not None:
+            parser.error("--resume goes on in its own folder: leave --out out")
+        run = resumed(arguments.resume, rest)
+    else:
+        run = run_config(arguments.config, arguments.out, rest)
+    if not run.trainer.is_global_zero:
+        return 0
     if run.table:
         _console.print(table_of(run.table))
     _console.print(f"Everything was written to {run.folder}", markup=False, soft_wrap=True)
     return 0
+
+
+def resumed(folder: Path, overrides: Sequence[str] = ()) -> Run:
+    """Go on with a run that was cut short: nothing is asked or edited twice.
+
+    Args:
+        folder: Its results folder.
+        overrides: Further arguments in LightningCLI's form.
+
+    Raises:
+        ReasonEditError: There is no such run, or it is finished; anything the run itself raises.
+    """
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise ReasonEditError(f"There is no run to go on with in '{folder}': it would hold a file config.yaml.")
+    if (folder / "metrics.json").exists():
+        raise ReasonEditError(f"The run in '{folder}' is finished: its table is in '{folder / 'metrics.json'}'.")
+    folder = folder.resolve()
+    with _console.status("loading the VLM"):
+        cli = _parse(config, folder, list(overrides))
+    return _shared(cli, folder, resume=True)
 
 
 def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> Run:
@@ -74,27 +113,49 @@ def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> 
     """
     path = config_path(config)
     # Lightning starts the other ranks by running the same command again: they share the first one's folder.
-    shared = os.environ.get("REASONEDIT_RUN_FOLDER")
-    folder = Path(shared) if shared else new_folder(out or Path("runs") / path.stem)
+    shared = os.environ.get(_FOLDER)
+    folder = Path(shared) if shared else _new_folder(out, path)
     try:
         with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
             cli = _parse(path, folder, list(overrides))
     except BaseException:
         if shared is None:
-            folder.rmdir()  # nothing was written yet
+            with contextlib.suppress(OSError):  # another rank may have written there
+                folder.rmdir()
         raise
-    os.environ["REASONEDIT_RUN_FOLDER"] = str(folder)
+    return _shared(cli, folder)
+
+
+def _new_folder(out: Path | None, config: Path) -> Path:
+    """The results folder; where torchrun or SLURM started the ranks, all must know it beforehand."""
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+    started = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS") or 1) > 1
+    if not started:
+        return new_folder(out or Path("runs") / config.stem)
+    if out is None:
+        raise ReasonEditError("Under torchrun or SLURM all ranks must know the results folder: name it with --out.")
+    if rank == "0" and (out / "config.yaml").exists():
+        raise ReasonEditError(f"There is a run in '{out}' already: name another folder, or go on with it by --resume.")
+    out.mkdir(parents=True, exist_ok=True)
+    return out.resolve()
+
+
+def _shared(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
+    os.environ[_FOLDER] = str(folder)
     try:
-        return _predict(cli, folder)
+        return _predict(cli, folder, resume=resume)
     finally:
-        os.environ.pop("REASONEDIT_RUN_FOLDER")
+        os.environ.pop(_FOLDER)
 
 
-def _predict(cli: LightningCLI, folder: Path) -> Run:
+def _predict(cli: LightningCLI, folder: Path, *, resume: bool) -> Run:
     trainer, data = cli.trainer, cli.datamodule
     codebook = cb.beside(trainer, cb.Codebook)
-    if codebook is not None and codebook.path is None:
-        codebook.path = folder / "codebook"
+    if codebook is not None:
+        codebook.path = codebook.path or folder / "codebook"
+        if resume and Store.there(codebook.path):
+            codebook.go_on(Store.open(codebook.path))
+    trainer.callbacks.insert(0, cb.RunLog(folder / "log" / "answers", resume))  # type: ignore[attr-defined]
     if trainer.is_global_zero:
         _save_config(cli, folder)
         write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
@@ -107,6 +168,8 @@ def _predict(cli: LightningCLI, folder: Path) -> Run:
     table = results(trainer, data)
     if table and trainer.is_global_zero:
         write_json(folder / "metrics.json", table)
+    if trainer.is_global_zero:
+        shutil.rmtree(folder / "log", ignore_errors=True)  # all of it is in the predictions
     return Run(folder, table, trainer, data)
 
 
@@ -159,8 +222,9 @@ def table_of(results: dict[str, dict[str, Any]]) -> Table:
 def _stopped(trainer: L.Trainer, folder: Path) -> str:
     codebook = cb.beside(trainer, cb.Codebook)
     if codebook is not None and codebook.memory.edits:
-        return f"Interrupted. The {len(codebook.memory.edits)} edits made so far are saved in '{codebook.path}'."
-    return f"Interrupted before the first edit; '{folder}' holds the settings only."
+        made = f"The {len(codebook.memory.edits)} edits made so far are saved in '{codebook.path}'."
+        return f"Interrupted. {made} 'reasonedit run --resume {folder}' goes on."
+    return f"Interrupted before the first edit. 'reasonedit run --resume {folder}' goes on."
 
 
 def _parse(path: Path, folder: Path, overrides: list[str]) -> LightningCLI:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -11,10 +13,12 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import EditAccuracy, editing_metrics, matches
+from reasonedit.ranks import exchange
 from reasonedit.vlm import VLM
 
 from .answers import Answers
@@ -48,6 +52,23 @@ class StreamItem:
 
 
 @dataclass
+class Step:
+    """What one rank does while the others do theirs.
+
+    Attributes:
+        number: The step's number, the same on all ranks.
+        phase: That of all ranks in this step.
+        items: Questions; there may be none.
+        positions: Their places in the stream.
+    """
+
+    number: int
+    phase: str
+    items: list[StreamItem]
+    positions: list[int]
+
+
+@dataclass
 class BasePass:
     """What the unedited model says.
 
@@ -66,14 +87,14 @@ class BasePass:
     ms_per_query: float = 0.0
 
 
-class _Steps(Dataset[list[StreamItem]]):
-    def __init__(self, steps: list[list[StreamItem]]) -> None:
+class _Steps(Dataset[Step]):
+    def __init__(self, steps: list[Step]) -> None:
         self.steps = steps
 
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __getitem__(self, index: int) -> list[StreamItem]:
+    def __getitem__(self, index: int) -> Step:
         return self.steps[index]
 
 
@@ -82,6 +103,10 @@ class EditStream(L.LightningDataModule):
 
     First the base pass asks the unedited model: the samples it gets wrong are the edits. Then come the edits in order,
     then the probes; or, with ``interleave``, n edits, the probes of all edits so far, n more edits, and so on.
+
+    On several devices a batch of edits is shared out among the ranks, and of the batches of probes each rank takes its
+    turn. All take the same number of steps, with nothing to do in some; so a question sees the edits of all batches
+    before its own, and no others, however many ranks there are.
 
     Args:
         source: ``"world"`` (the embedded world), or any :class:`~reasonedit.data.source.EditSource`.
@@ -130,7 +155,7 @@ class EditStream(L.LightningDataModule):
         self.base: BasePass | None = None
         self._asked: object = None  # the model that the base pass asked, and how
 
-    def predict_dataloader(self) -> DataLoader[list[StreamItem]]:
+    def predict_dataloader(self) -> DataLoader[Step]:
         """Run the base pass, unless it is done, and lay out the stream.
 
         Raises:
@@ -143,17 +168,26 @@ class EditStream(L.LightningDataModule):
         if not isinstance(vlm, VLM):
             raise ReasonEditError("EditStream needs a module whose attribute 'vlm' is a reasonedit VLM.")
         show = self.trainer.progress_bar_callback is not None and self.trainer.is_global_zero
-        self.base_pass(vlm, max_new_tokens=getattr(module, "max_new_tokens", 16), progress=show)
+        ranks = self.trainer.world_size
+        self.base_pass(vlm, max_new_tokens=getattr(module, "max_new_tokens", 16), progress=show, trainer=self.trainer)
+        steps = _Steps(self.steps(ranks))
+        # Every rank's steps are among each so many in a row: what this sampler deals out, whoever asks for one.
+        turns: DistributedSampler[Step] | None = None
+        if ranks > 1:
+            turns = DistributedSampler(steps, ranks, self.trainer.global_rank, shuffle=False)
         # A step is a whole batch, so that the order and the borders between phases are the stream's own.
-        return DataLoader(_Steps(self.layout()), batch_size=None, collate_fn=collate)
+        return DataLoader(steps, batch_size=None, sampler=turns, collate_fn=collate)  # type: ignore[arg-type]
 
-    def base_pass(self, vlm: VLM, *, max_new_tokens: int = 16, progress: bool = False) -> BasePass:
+    def base_pass(
+        self, vlm: VLM, *, max_new_tokens: int = 16, progress: bool = False, trainer: L.Trainer | None = None
+    ) -> BasePass:
         """Ask the unedited model, once: what it said is kept on disk, see :class:`~reasonedit.data.answers.Answers`.
 
         Args:
             vlm: The model.
             max_new_tokens: Longest open answer, in tokens.
             progress: Whether to show a bar.
+            trainer: The trainer whose ranks share the work, where there are several.
 
         Raises:
             ReasonEditError: The model gets nothing wrong.
@@ -161,21 +195,22 @@ class EditStream(L.LightningDataModule):
         asked_of = (vlm.identity, max_new_tokens)
         if self.base is not None and self._asked == asked_of:
             return self.base
-        answers = Answers(vlm, max_new_tokens)
+        answers = _Asked(Answers(vlm, max_new_tokens), trainer)
         with _bar(progress) as bar:
             edits, right = self._wrong(answers, bar)
             probes = self.source.probes(edits, right)
+            answers.agree([*(e.id for e in edits), *(p.edit_id for p in probes)])
             if self.probed is not None:
                 chosen = {e.id for e in _spread(edits, self.probed)}
                 probes = [p for p in probes if p.edit_id in chosen]
             task = bar.add_task("asking the unedited model", total=len(probes))
             told: list[str] = []
             taken: list[float] = []
-            for batch in _chunks(probes, self.batch_size):
-                said, ms = answers.ask([p.query for p in batch])
-                told, taken = told + said, taken + ms
+            batches = [[p.query for p in batch] for batch in _chunks(probes, self.batch_size)]
+            for some in _chunks(batches, answers.ranks):
+                for said, ms in answers.ask(some):
+                    told, taken = told + said, taken + ms
                 bar.update(task, completed=len(told))
-        answers.close()
         kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(told[i], p.answer)]
         base = BasePass(edits, [probes[i] for i in kept], [told[i] for i in kept], {}, sum(taken) / max(1, len(taken)))
         counted = editing_metrics()
@@ -184,6 +219,7 @@ class EditStream(L.LightningDataModule):
             assert isinstance(metric, EditAccuracy)
             if metric.total > 0:
                 base.metrics[group] = (float(metric.compute()), int(metric.total))
+        answers.close()
         self.base, self._asked = base, asked_of
         return base
 
@@ -193,25 +229,29 @@ class EditStream(L.LightningDataModule):
         Raises:
             ReasonEditError: The model gets nothing wrong.
         """
-        answers = Answers(vlm, max_new_tokens)
+        answers = _Asked(Answers(vlm, max_new_tokens))
         with _bar(progress) as bar:
             edits, _ = self._wrong(answers, bar)
         answers.close()
         return edits
 
-    def _wrong(self, answers: Answers, bar: Progress) -> tuple[list[Edit], list[str]]:
+    def _wrong(self, answers: _Asked, bar: Progress) -> tuple[list[Edit], list[str]]:
         """The edits, and the ids of what was answered rightly on the way to them."""
         task = bar.add_task("finding errors", total=self.source.edits)
         edits: list[Edit] = []
         right: list[str] = []
         candidates = self.source.candidates()
-        while len(edits) < self.source.edits and (asked := list(islice(candidates, self.batch_size))):
-            said, _ = answers.ask([Query(e.image, e.question, e.choices, e.id) for e in asked])
-            for edit, answer in zip(asked, said, strict=True):
-                if matches(answer, edit.answer):
-                    right.append(edit.id)
-                else:
-                    edits.append(edit)
+        while len(edits) < self.source.edits and (some := list(islice(candidates, answers.ranks * self.batch_size))):
+            batches = list(_chunks(some, self.batch_size))
+            queries = [[Query(e.image, e.question, e.choices, e.id) for e in batch] for batch in batches]
+            for asked, (said, _) in zip(batches, answers.ask(queries), strict=True):
+                if len(edits) >= self.source.edits:
+                    break  # a single rank would not have asked
+                for edit, answer in zip(asked, said, strict=True):
+                    if matches(answer, edit.answer):
+                        right.append(edit.id)
+                    else:
+                        edits.append(edit)
             bar.update(task, completed=min(len(edits), self.source.edits))
         if not edits:
             raise ReasonEditError("The model gets no sample of the data set wrong: there is nothing to edit.")
@@ -249,6 +289,31 @@ class EditStream(L.LightningDataModule):
             done = end
         return batches
 
+    def steps(self, ranks: int = 1) -> list[Step]:
+        """The steps of all ranks: that of rank 0, of rank 1, …, the next of rank 0, and so on.
+
+        Args:
+            ranks: How many there are. There are as many steps of each.
+
+        Raises:
+            ReasonEditError: The base pass has not run.
+        """
+        blocks = deque(self.layout())
+        made: list[Step] = []
+        place = 0
+        while blocks:
+            phase = blocks[0][0].phase
+            parts: list[list[tuple[int, StreamItem]]] = []
+            while blocks and blocks[0][0].phase == phase and len(parts) < ranks:
+                block = list(enumerate(blocks.popleft(), place))
+                place += len(block)
+                # Nothing is learnt from a probe: whole batches, as a single rank asks them.
+                parts += [block] if phase == "probe" else [block[rank::ranks] for rank in range(ranks)]
+            number = len(made) // ranks
+            for part in parts + [[]] * (ranks - len(parts)):
+                made.append(Step(number, phase, [item for _, item in part], [at for at, _ in part]))
+        return made
+
     def _stops(self, total: int) -> list[int]:
         """After how many edits there are probes."""
         if isinstance(self.interleave, list):
@@ -269,8 +334,44 @@ def _bar(show: bool) -> Progress:
     return Progress(*columns, console=Console(stderr=True), disable=not show)
 
 
-def collate(items: Sequence[StreamItem]) -> dict[str, Any]:
+class _Asked:
+    """What the unedited model answers, asked by all ranks together.
+
+    Args:
+        answers: Asks it.
+        trainer: The trainer whose ranks share the work, where there are several.
+    """
+
+    def __init__(self, answers: Answers, trainer: L.Trainer | None = None) -> None:
+        self.answers, self.trainer = answers, trainer
+        self.ranks = trainer.world_size if trainer is not None else 1
+        self.close = answers.close
+
+    def agree(self, names: Sequence[str]) -> None:
+        """Make sure that the source gave every rank the same edits.
+
+        Raises:
+            ReasonEditError: It did not.
+        """
+        if self.trainer is not None and len(set(exchange(self.trainer, json.dumps(names).encode()))) > 1:
+            raise ReasonEditError(
+                "The data source gives every rank edits of other names: name them by what they are (Edit(id=…)), so "
+                "that all ranks speak of the same ones."
+            )
+
+    def ask(self, batches: Sequence[Sequence[Query]]) -> list[tuple[list[str], list[float]]]:
+        """The answers to each of as many batches as there are ranks, or fewer, with their times."""
+        rank = self.trainer.global_rank if self.trainer is not None else 0
+        mine = self.answers.ask(batches[rank]) if rank < len(batches) else ([], [])
+        if self.trainer is None or self.ranks == 1:
+            return [mine]
+        said = [json.loads(one) for one in exchange(self.trainer, json.dumps(mine).encode())]
+        return [(answers, ms) for answers, ms in said[: len(batches)]]
+
+
+def collate(step: Step) -> dict[str, Any]:
     """A batch as the callbacks read it; see :mod:`reasonedit.callbacks.batch`."""
+    items = step.items
     return {
         "images": [i.query.image for i in items],
         "prompts": [i.query.question for i in items],
@@ -281,7 +382,9 @@ def collate(items: Sequence[StreamItem]) -> dict[str, Any]:
         "ids": [i.query.id for i in items],
         "edit_ids": [i.edit_id for i in items],
         "before": [i.before for i in items],
-        "phase": items[0].phase,
+        "phase": step.phase,
+        "step": step.number,
+        "positions": step.positions,
     }
 
 

@@ -1,0 +1,179 @@
+"""``reasonedit edits``: the edits of a codebook, listed, looked at, undone, restored, taken out and in."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from reasonedit.codebook import EditMemory, Store, StoredEdit
+from reasonedit.codebook.lock import login
+from reasonedit.data.exported import export, read
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one of them."""
+    parser = argparse.ArgumentParser(
+        prog="reasonedit edits",
+        description="The edits of a codebook. An ID may be cut short where it still tells one edit from the others.",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (
+        ("list", "all edits, the newest last"),
+        ("show", "one edit: question, answer, reasoning, evidence, history"),
+        ("undo", "take edits out; the codebook becomes what the others alone would have made"),
+        ("restore", "put edits back that were undone"),
+        ("export", "write edits into a JSONL file, with their pictures beside it"),
+        ("import", "write the edits of such a file into the codebook"),
+    ):
+        action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        action.add_argument("codebook", type=Path, help="folder of the codebook")
+        if name == "list":
+            action.add_argument("--all", action="store_true", help="show undone edits too")
+        if name == "show":
+            action.add_argument("id", help="the edit")
+            action.add_argument("--image", type=Path, default=None, help="draw picture and evidence into this PNG file")
+        if name in ("undo", "restore"):
+            action.add_argument("id", nargs="+", help="the edits")
+            action.add_argument("--author", default=login(), help="who does it (default: %(default)s)")
+        if name in ("export", "import"):
+            action.add_argument("file", type=Path, help="the file, FILE.jsonl")
+        if name == "export":
+            action.add_argument("id", nargs="*", help="the edits (default: all that count)")
+        if name == "import":
+            action.add_argument(
+                "--author", default=login(), help="author of edits that name none (default: %(default)s)"
+            )
+            action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    given = parser.parse_args(argv)
+    if given.action == "import":
+        return _import(given)
+    memory = EditMemory.open(Store.open(given.codebook))
+    if given.action == "list":
+        _list(memory, every=given.all)
+    elif given.action == "show":
+        _show(memory, memory.find(given.id), given.image)
+    elif given.action == "export":
+        count = export(memory, given.file, given.id)
+        _console.print(f"{_edits(count)} written to {given.file}", markup=False)
+    else:
+        for name in [memory.find(name).id for name in given.id]:  # all are known before one is touched
+            edit = (memory.undo if given.action == "undo" else memory.restore)(name, given.author)
+            done = "undone" if given.action == "undo" else "restored"
+            _console.print(f"{done}: {edit.id}  {edit.question}  {edit.answer}", markup=False)
+        memory.settle()
+        _console.print(f"{given.codebook} holds {_edits(len(memory.edits))}", markup=False)
+    return 0
+
+
+def _edits(count: int) -> str:
+    return f"{count} {'edit' if count == 1 else 'edits'}"
+
+
+def _list(memory: EditMemory, *, every: bool) -> None:
+    shown = [e.edit for e in memory.events if e.edit is not None and (every or e.edit_id in memory.edits)]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("id", "when (UTC)", "who", "question", "answer", *(["state"] if every else [])):
+        table.add_column(name, overflow="fold" if name in ("question", "answer") else "ellipsis")
+    for edit in shown:
+        short = edit.id if len(edit.id) <= 12 else f"{edit.id[:11]}…"
+        cells = [short, edit.time[:16].replace("T", " "), edit.author, edit.question, edit.answer]
+        if every:
+            cells.append("undone" if edit.id in memory.undone else "")
+        table.add_row(*(_plain(c) for c in cells))
+    if shown:
+        Console(highlight=False).print(table)
+    undone = len(memory.undone)
+    also = f", and {undone} undone" if undone else ""
+    _console.print(f"{_edits(len(memory.edits))} with {len(memory)} keys{also}")
+    against = [e for e in memory.edits.values() if any(other in memory.edits for other in e.contradicts)]
+    for edit in against:
+        others = ", ".join(f"{o} ({memory.find(o).answer})" for o in edit.contradicts if o in memory.edits)
+        _console.print(f"contradiction: {edit.id} ({edit.answer}) and {others}", markup=False)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _show(memory: EditMemory, edit: StoredEdit, image: Path | None) -> None:
+    def say(name: str, text: str) -> None:
+        _console.print(f"{name + ':':10} {text}", markup=False)
+
+    say("id", edit.id + (" (undone)" if edit.id in memory.undone else ""))
+    say("question", edit.question)
+    if edit.choices:
+        say("choices", ", ".join(edit.choices))
+    say("answer", edit.answer)
+    for i, sentence in enumerate(edit.reasoning):
+        given = edit.given[i] if i < len(edit.given) else []
+        found = edit.found[i] if i < len(edit.found) else []
+        how = "given" if given else "guessed" if i < len(edit.guessed) and edit.guessed[i] else "found"
+        places = ["a picture" if isinstance(r, str) else " ".join(f"{x:.2f}" for x in r) for r in given or found]
+        say("because" if i == 0 else "", f"{sentence}  ({how + ': ' + '; '.join(places) if places else 'nowhere'})")
+    entries = memory.written(edit.id)
+    kinds = {kind: sum(e.fact.entry == kind for e in entries) for kind in dict.fromkeys(e.fact.entry for e in entries)}
+    say("keys", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none")
+    if edit.contradicts:
+        say("against", ", ".join(f"{o} ({memory.find(o).answer})" for o in edit.contradicts))
+    for event in [e for e in memory.events if e.edit_id == edit.id]:
+        done = {"edit": "written", "undo": "undone", "restore": "restored"}[event.op]
+        who = f" by {event.author}" if event.author else ""
+        say("history" if event.op == "edit" else "", f"{done} {event.time}{who}, version {event.version}")
+    if image is not None:
+        from reasonedit.cards import draw_evidence
+        from reasonedit.codebook import as_edit
+
+        whole = as_edit(edit, {name: memory.picture(name) for name in edit.pictures})
+        boxes = [[r for r in (g or f) if not isinstance(r, str)] for g, f in zip(edit.given, edit.found, strict=False)]
+        image.parent.mkdir(parents=True, exist_ok=True)
+        draw_evidence(whole, boxes).save(image)
+        say("picture", str(image))
+
+
+def _import(given: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from rich.progress import track
+
+    from reasonedit.editor import ReasonEditor
+    from reasonedit.errors import ReasonEditError
+
+    Store.open(given.codebook)  # refused before anything is read
+    edits = list(read(given.file))  # all of them, before the first is written
+    twice = next((e.id for i, e in enumerate(edits) if e.id in {o.id for o in edits[:i]}), None)
+    if twice is not None:
+        raise ReasonEditError(f"'{given.file}' has two edits called '{twice}': give one of them another id.")
+    with _console.status("loading the VLM"):
+        editor = ReasonEditor.load(given.codebook, dtype=given.dtype)
+    known = {**editor.memory.edits, **editor.memory.undone}
+    for edit in edits:
+        there = known.get(edit.id)
+        if there is not None and (there.question, there.answer, there.reasoning) != (
+            edit.question,
+            edit.answer,
+            edit.reasoning,
+        ):
+            raise ReasonEditError(
+                f"There is another edit '{edit.id}' in the codebook: give the one in '{given.file}' another id."
+            )
+    new = [e for e in edits if e.id not in known]
+    for edit in track(new, "writing edits", console=Console(stderr=True)):
+        written = editor.write(edit if edit.author else replace(edit, author=given.author))
+        for other in written.edit.contradicts:
+            told = f"'{other}' ({editor.memory.find(other).answer})"
+            _console.print(f"warning: '{edit.id}' ({edit.answer}) contradicts {told}", markup=False)
+    editor.memory.settle()
+    also = f", {len(edits) - len(new)} were there already" if len(new) < len(edits) else ""
+    _console.print(
+        f"{_edits(len(new))} written{also}; {given.codebook} holds {_edits(len(editor.edits))}", markup=False
+    )
+    return 0

@@ -1,0 +1,146 @@
+"""What the ranks of a run tell each other, and how they notice that one is gone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from reasonedit.errors import ReasonEditError
+
+BEAT, PATIENCE = 2.0, 40.0
+"""Seconds: between two signs of life, and after which a rank that gives none counts as gone."""
+
+_GRACE = 10.0
+_log = logging.getLogger(__name__)
+
+
+def exchange(trainer: L.Trainer, payload: bytes) -> list[bytes]:
+    """Give every rank what each has to say, as tensors of one size.
+
+    All ranks must call this at the same time.
+
+    Args:
+        trainer: The trainer.
+        payload: What this rank says; ranks may say more or less.
+
+    Returns:
+        What each rank said, in the order of the ranks.
+
+    Raises:
+        ReasonEditError: Another rank is gone.
+    """
+    if trainer.world_size == 1:
+        return [payload]
+    device = trainer.strategy.root_device
+    with together(trainer):
+        sizes = _gathered(trainer, torch.tensor([len(payload)], device=device))[:, 0].tolist()
+        padded = torch.zeros(max(1, *sizes), dtype=torch.uint8, device=device)
+        if payload:
+            padded[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8).to(device)
+        rows = _gathered(trainer, padded).cpu()
+    return [bytes(row[:size].numpy()) for row, size in zip(rows, sizes, strict=True)]
+
+
+def _gathered(trainer: L.Trainer, tensor: Tensor) -> Tensor:
+    return trainer.strategy.all_gather(tensor)
+
+
+@contextmanager
+def together(trainer: L.Trainer) -> Iterator[None]:
+    """What all ranks do at the same time, and none can without the others.
+
+    Raises:
+        ReasonEditError: Another rank is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # the errors of process groups have no base of their own
+        if trainer.world_size == 1:
+            raise
+        raise ReasonEditError(_gone(trainer.global_rank, str(error).splitlines()[0])) from error
+
+
+def _gone(rank: int, reason: str) -> str:
+    return (
+        f"Rank {rank} cannot reach the other ranks any more ({reason}): one of them has ended, and so the run ends. "
+        "What was edited until then is kept; the message of the one that ended first says why."
+    )
+
+
+class Pulse:
+    """Signs of life from rank to rank, so that none waits for one that is gone.
+
+    Where all wait for each other in a collective operation, the libraries below notice a process that ended, but one
+    that hangs, or a machine that went away, only after half an hour. Use :meth:`start` on all ranks at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, trainer: L.Trainer) -> None:
+        """Begin to give and to look for signs of life; nothing to do where there is one rank, or it is done already."""
+        if trainer.world_size == 1 or self._thread is not None:
+            return
+        rank, ranks = trainer.global_rank, trainer.world_size
+        address = os.environ.get("MASTER_ADDR", "127.0.0.1")
+        limit = timedelta(seconds=PATIENCE)
+        own = None
+        if rank == 0:
+            own = TCPStore(address, 0, is_master=True, wait_for_workers=False, timeout=limit)
+        port = int(exchange(trainer, str(own.port if own is not None else 0).encode())[0])
+        store = own or TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=limit)
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._beat, args=(store, rank, ranks), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take leave."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2 * BEAT)
+            self._thread = None
+
+    def _beat(self, store: TCPStore, rank: int, ranks: int) -> None:
+        seen = {other: (-1, time.monotonic()) for other in range(ranks) if other != rank}
+        spoke = time.monotonic()
+        while True:
+            leaving = self._stop.is_set()
+            try:
+                store.add(f"beat/{rank}", 1)
+                if leaving:
+                    store.add("left", 1)
+                for other, (count, since) in seen.items():
+                    now = store.add(f"beat/{other}", 0)
+                    seen[other] = (now, time.monotonic() if now != count else since)
+                if store.add("left", 0):  # the others are leaving too: nobody is missed any more
+                    seen = {other: (count, time.monotonic()) for other, (count, _) in seen.items()}
+                spoke = time.monotonic()
+            except (RuntimeError, OSError):  # rank 0 keeps the store: it is gone, or about to be
+                pass
+            if leaving:
+                return
+            missed = [other for other, (_, since) in seen.items() if spoke - since > PATIENCE]
+            if time.monotonic() - spoke > PATIENCE:
+                missed = [0]
+            if missed:
+                self._end(rank, f"no sign of life from rank {missed[0]} for {PATIENCE:.0f} s")
+            self._stop.wait(BEAT)
+
+    def _end(self, rank: int, reason: str) -> None:
+        """End this process: its main thread may wait in a place where nothing else reaches it."""
+        if self._stop.wait(_GRACE / 10):
+            return
+        _log.error(_gone(rank, reason))
+        if not self._stop.wait(_GRACE):
+            os._exit(1)
