@@ -20,6 +20,8 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import one_by_one
 import torch
+from rank_bench import ranks
+from scale import scale
 
 from reasonedit.codebook import EditMemory, Entry, Fact
 from reasonedit.data.world.benchmark import EmbeddedWorld
@@ -399,11 +401,19 @@ def main() -> None:
         ("select", select),
         ("retrieval", retrieval),
         ("shapes", shapes),
+        ("scale", scale),
+        ("ranks", ranks),
     ):
         command = commands.add_parser(name)
         command.set_defaults(run=run)
         command.add_argument("--repeats", type=int, default=5)
-        if name not in ("retrieval", "shapes"):
+        if name == "scale":
+            command.add_argument("--sizes", nargs="+", type=int, default=[10_000, 100_000, 1_000_000])
+            command.add_argument("--threads", type=int, default=torch.get_num_threads())
+            command.add_argument("--folder", default=None, help="where the codebooks are made and removed again")
+        if name == "ranks":
+            command.add_argument("--edits", type=int, default=16)
+        if name not in ("retrieval", "shapes", "scale", "ranks"):
             command.add_argument("--model", default="embedded")
         if name in ("evidence", "query"):
             command.add_argument("--edits", type=int, default=10)

@@ -14,6 +14,7 @@ import torch
 from helpers.tiny import picture
 
 from reasonedit.cli import COMMANDS, main
+from reasonedit.codebook import EditMemory, Store
 from reasonedit.runs import new_folder, row
 
 
@@ -138,7 +139,7 @@ def test_edit_and_ask_share_a_codebook(demo, tmp_path, capsys):
         "The picture is called Zanzibar. It is old.",
     ]
     assert main([str(a) for a in [*call, "--codebook", book]]) == 0
-    assert "holds 1 edit\n" in capsys.readouterr().out
+    assert "holds 1 edit;" in capsys.readouterr().out
     assert main(["ask", str(image), question, "--codebook", str(book)]) == 0
     said = capsys.readouterr().out
     assert said.splitlines()[0] == "Zanzibar"
@@ -228,9 +229,10 @@ def test_ctrl_c_saves_what_was_edited_and_says_where(tmp_path):
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    edits = json.loads((tmp_path / "run" / "codebook" / "codebook.json").read_text())["edits"]
+    edits = EditMemory.open(Store.open(tmp_path / "run" / "codebook")).edits
     assert 2 <= len(edits) <= 12
     assert f"Interrupted. The {len(edits)} edits made so far are saved in '{tmp_path}/run/codebook'." in said
+    assert f"'reasonedit run --resume {tmp_path}/run' goes on." in said
     assert pq.read_table(tmp_path / "run" / "predictions.parquet").num_rows > len(edits)
 
 

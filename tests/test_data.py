@@ -129,7 +129,7 @@ def test_the_check_opens_images_and_names_columns_that_are_not_used(tmp_path, ca
     assert main(["data", "check", str(path)]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "6 The image" in said
-    assert "is not in a format that Pillow reads" in said
+    assert "is in no format that is read here" in said
     assert "The column 'resoning' (8 rows) is not used: did you mean 'reasoning'?" in said
     assert "8 rows, 7 of them good, 1 bad" in said
 

@@ -91,7 +91,7 @@ def test_missing_empty_unreadable_and_truncated_images_are_named(tmp_path):
     for source, said in (
         (tmp_path / "none.png", "There is no image file .*none.png"),
         (empty, "empty.png' is empty"),
-        (text, "text.png' is not in a format"),
+        (text, "text.png' is in no format"),
         (cut, "cut.png' is damaged"),
         (b"", "is empty"),
         (3, "not int"),

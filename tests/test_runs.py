@@ -10,6 +10,7 @@ from helpers import datasets
 from helpers.families import FAMILIES
 
 from reasonedit.cli import main
+from reasonedit.codebook import EditMemory, Store
 from reasonedit.config import packaged_configs
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -41,7 +42,7 @@ def check(out, edits):
     assert table["unedited"]["rel"] == 0
     assert table["reasonedit"]["rel_samples"] == edits
     assert table["reasonedit"]["seconds_per_edit"] > 0
-    assert len(json.loads((out / "codebook" / "codebook.json").read_text())["edits"]) == edits
+    assert len(EditMemory.open(Store.open(out / "codebook")).edits) == edits
     rows = pq.read_table(out / "predictions.parquet").to_pylist()
     asked = [r for r in rows if r["phase"] == "probe"]
     assert len([r for r in rows if r["phase"] == "edit"]) == edits

@@ -15,6 +15,7 @@ from reasonedit.codebook import EditMemory, Fact
 from reasonedit.codebook.records import ENTRIES
 from reasonedit.edits import Hit
 
+from .approximate import EXACT_UP_TO, ApproximateIndex
 from .config import RetrievalConfig
 from .gate import PercentileGate
 from .hubs import HubScale
@@ -194,7 +195,8 @@ class FactRetriever:
             order = near.argsort(stable=True)
             seen: dict[int, float] = {}
             for row, distance in zip(mine[order].tolist(), near[order].tolist(), strict=True):
-                seen.setdefault(row, distance)
+                if distance < math.inf:
+                    seen.setdefault(row, distance)
             # Beyond the depth of one region another one may still have nearer keys.
             kept = list(seen.items())[:depth]
             found.append((torch.tensor([d for _, d in kept]), torch.tensor([r for r, _ in kept], dtype=torch.long)))
@@ -244,6 +246,12 @@ class _Sort:
     def update(self, memory: EditMemory) -> None:
         """Take in what came, and let go of what went, since the last call."""
         numbers = memory.numbers.numpy()
+        if isinstance(self.index, ExactIndex) and len(numbers) > EXACT_UP_TO:
+            mine = self._mine(memory, numbers)
+            if len(mine) > EXACT_UP_TO:
+                self.index = ApproximateIndex(memory.table)
+                self.index.change(memory.table, mine)
+                self._removals, self._last = memory.removals, int(numbers[-1])
         if memory.removals != self._removals:
             self._removals = memory.removals
             self.index.change(memory.table, self._mine(memory, numbers))
