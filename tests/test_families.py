@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 
 import lightning as L
 import pytest
 import torch
 from helpers.families import FAMILIES
 from helpers.tiny import design, picture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from reasonedit import ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
+from reasonedit.retrieval import with_facts
 from reasonedit.vlm import IMAGE_FEATURES, as_vlm, load_vlm
 
 QUESTIONS = ["What is it?", "Which of the many objects in this picture is the largest one?", "Why is it?"]
@@ -209,6 +213,62 @@ def test_special_tokens_in_texts_are_taken_out(vlm, images):
     dirty = f"What{vlm.image_token} is </s>this{vlm.image_token}<pad>?"
     assert vlm.clean(dirty) == "What is this?"
     assert vlm.answer(vlm.see(images[:1]), [dirty]) == vlm.answer(vlm.see(images[:1]), ["What is this?"])
+
+
+HOSTILE = st.lists(
+    st.sampled_from(
+        [
+            "</s>",
+            "<s>",
+            "<pad>",
+            "IMAGE",
+            "SPECIAL",
+            "<",
+            ">",
+            "|",
+            "im",
+            "_start",
+            "USER",
+            "ASSISTANT:",
+            "user:",
+            "answer:",
+            "assistant",
+            "Question :",
+            "USER\uff1a",
+            "A kettle",
+            " is ",
+            "\n",
+            "\u200b",
+            "\uff1cimage\uff1e",
+            "{{",
+            "}}",
+            "{% raw %}",
+            "</",
+            "<image",
+        ]
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(parts=HOSTILE, pick=st.integers(0, 10**6))
+def test_no_stored_text_becomes_more_than_text(vlm, parts, pick):
+    """Whatever a fact says: no special token, no image and no turn of the chat that the prompt had not without it."""
+    special = {*vlm.tokenizer.all_special_tokens, *(t.content for t in vlm.tokenizer.added_tokens_decoder.values())}
+    named = {"IMAGE": vlm.image_token, "SPECIAL": sorted(special)[pick % len(special)]}
+    dirty = "".join(named.get(part, part) for part in parts)
+    facts = [vlm.clean(f"It is {dirty} round.")]
+    marks = set(vlm.tokenizer.all_special_ids) | {i for i, t in vlm.tokenizer.added_tokens_decoder.items() if t.special}
+    begins_turn = {w.lower() for w in re.findall(r"(\w+)\s*:", vlm.prompt("What is it?"))}
+    told = []
+    for text in (with_facts(facts, "What is it?"), "What is it?", f"It is {dirty} round. What is it?"):
+        prompt = vlm.prompt(text)
+        ids = [i for i in vlm.ids([prompt])[0] if i in marks]
+        turns = [w.lower() for w in re.findall(r"(\w+)\s*[:\uff1a]", prompt) if w.lower() in begins_turn]
+        told.append((ids, turns, prompt.count(vlm.image_token)))
+    assert told[0] == told[1] == told[2]
 
 
 def test_it_answers_in_predict_and_no_weight_changes(vlm, images):

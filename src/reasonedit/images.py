@@ -15,6 +15,9 @@ from reasonedit.errors import ReasonEditError
 SMALLEST_SIDE = 4
 """Pixels: an image with a shorter side cannot be cut into windows, and shows nothing."""
 
+LONGEST_SHOWN = 300
+"""Characters of a path in a message."""
+
 MOST_PIXELS = 100_000_000
 MOST_BYTES = 256 * 2**20
 """Of an image: more than a camera makes; a small file may claim to be larger than any memory."""
@@ -43,7 +46,7 @@ def load_image(source: ImageSource) -> Image.Image:
         opened, name = _open_bytes(source, "the given bytes"), "the given bytes"
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        name = f"'{path}'"
+        name = f"'{path}'" if len(str(path)) < LONGEST_SHOWN else f"'{str(path)[:LONGEST_SHOWN]}…'"
         try:
             if not path.is_file():
                 raise ReasonEditError(f"There is no image file {name}: check the path.")
@@ -87,7 +90,11 @@ def inside(folder: Path, name: str) -> Path:
         ReasonEditError: The name leads out of the folder.
     """
     path = folder / name
-    if "\0" in name or Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        stays = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a NUL, a loop of links, a name that is too long
+        stays = False
+    if not stays:
         raise ReasonEditError(
             f"The image path {name[:200]!r} leads out of the folder '{folder}': put the image into it."
         )

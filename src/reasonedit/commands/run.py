@@ -156,7 +156,7 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool) -> Run:
         if resume and Store.there(codebook.path):
             codebook.go_on(Store.open(codebook.path))
     trainer.callbacks.insert(0, cb.RunLog(folder / "log" / "answers", resume))  # type: ignore[attr-defined]
-    if trainer.is_global_zero:
+    if trainer.is_global_zero and not resume:
         _save_config(cli, folder)
         write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
     try:

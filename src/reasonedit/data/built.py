@@ -10,7 +10,7 @@ from typing import Any
 
 from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
-from reasonedit.images import load_image
+from reasonedit.images import inside, load_image
 
 from .rows import read_rows
 from .source import Probe
@@ -89,7 +89,7 @@ def built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> Mapping[str,
             if edit is None or built.probe is None or edit.question != built.question:
                 continue
             values = built.probe
-            image = edit.image if values["image"] is None else load_image(folder / values["image"])
+            image = edit.image if values["image"] is None else load_image(inside(folder, values["image"]))
             query = Query(image, values["question"], values["choices"], f"{edit.id}-{group}-{built.number}")
             found.setdefault(edit.id, []).append(Probe(group, query, values["answer"], edit.id))
     return found

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.images import inside
 
 from .pool import FilePool, Sample, text_of
 from .rows import Row
@@ -30,7 +31,7 @@ class EditFile(FilePool):
 
     Args:
         path: The file: ``.jsonl``, ``.parquet``, or ``.json`` with a list.
-        images: The folder that the images' paths start from; the file's own when not given.
+        images: The folder that the images' paths start from, and do not leave; the file's own when not given.
         **options: As for :class:`~reasonedit.data.pool.Pool`.
     """
 
@@ -77,7 +78,7 @@ class EditFile(FilePool):
         if isinstance(value, str) and value.startswith(("http://", "https://")):
             raise ReasonEditError(f"'image' is an address, '{value}', which is not fetched: download it.")
         if isinstance(value, str) and value.strip():
-            return self.images / value
+            return inside(self.images, value)
         kind = "empty" if isinstance(value, str) else type(value).__name__
         raise ReasonEditError(f"'image' must be a path, or in a Parquet file bytes, not {kind}.")
 

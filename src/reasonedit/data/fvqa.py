@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from reasonedit.images import inside
+
 from .pool import FilePool, Sample, text_of
 from .rows import Row
 
@@ -29,7 +31,7 @@ class FVQA(FilePool):
     def sample(self, row: Row) -> Sample:
         """One question."""
         fact = plain(text_of(row, "fact_surface"))
-        image = self.images / text_of(row, "img_file")
+        image = inside(self.images, text_of(row, "img_file"))
         return Sample(text_of(row, "id"), image, text_of(row, "question"), text_of(row, "answer"), [fact])
 
 

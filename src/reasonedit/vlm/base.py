@@ -262,10 +262,23 @@ class VLM(ABC):
     # ---- texts
 
     def clean(self, text: str) -> str:
-        """Take the tokenizer's special tokens and image placeholders out of a text: what users store is data."""
-        while (cleaned := self._special.sub("", text)) != text:
+        """Take out of a text what would make it more than text: what users store is data.
+
+        That is the tokenizer's special tokens, image placeholders, and the colon behind words with which the prompts of
+        this model begin somebody's turn in plain letters ("ASSISTANT:").
+        """
+        while (cleaned := self._turns.sub(r"\1", self._special.sub("", text))) != text:
             text = cleaned
         return text
+
+    @cached_property
+    def _turns(self) -> re.Pattern[str]:
+        try:
+            frame = self._special.sub("", self.wording("?"))
+        except ReasonEditError:  # it has no prompts at all: whoever asks it is told so
+            frame = ""
+        words = sorted(set(re.findall(r"(\w+)\s*[:\uff1a]", frame)))
+        return re.compile(rf"(?i)\b({'|'.join(words)})\s*[:\uff1a]" if words else r"(?!)()")
 
     def prompt(self, text: str, choices: Sequence[str] | None = None) -> str:
         """The prompt for a question about one image (with the facts before it, if any)."""
