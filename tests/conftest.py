@@ -14,6 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import pytest
 from helpers.tiny import HashEncoder, save_tiny_llava
+from hypothesis import settings
+
+# The same examples each time; "pytest --hypothesis-profile=search" looks for new ones.
+settings.register_profile("suite", derandomize=True, database=None)
+settings.register_profile("search", max_examples=2000, database=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)

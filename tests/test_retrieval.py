@@ -9,8 +9,10 @@ from helpers.tiny import picture
 
 from reasonedit import Edit, ReasonEditError
 from reasonedit.codebook import EditMemory, Entry, Fact
+from reasonedit.codebook.table import KeyTable
 from reasonedit.edits import Hit
 from reasonedit.retrieval import (
+    ApproximateIndex,
     ExactIndex,
     FactRetriever,
     HubScale,
@@ -350,3 +352,71 @@ def test_what_hangs_in_the_air_goes_where_something_is_linked():
     )[0]
     assert hits[0] in spoken.hits
     assert content_words("It is what the one in the other is.") == frozenset()
+
+
+def clustered(count: int, seed: int = 0, width: int = 24) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(60, width, generator=torch.Generator().manual_seed(99))
+    return centres[torch.randint(60, (count,), generator=generator)] + 0.3 * torch.randn(
+        count, width, generator=generator
+    )
+
+
+def table_of(keys: torch.Tensor) -> KeyTable:
+    table = KeyTable()
+    table.append(keys)
+    return table
+
+
+def test_very_many_keys_are_searched_nearly_exactly():
+    keys, queries = clustered(20_000), clustered(64, seed=1)
+    index, exact = ApproximateIndex(table_of(keys)), ExactIndex()
+    for start, stop in ((0, 100), (100, 3_000), (3_000, 20_000)):  # the cells are made anew as it grows
+        index.add(keys[start:stop], np.arange(start, stop))
+        exact.add(keys[start:stop])
+        for k in (5, 64, 700):
+            near, numbers = index.search(queries, k)
+            best, _ = exact.search(queries, k)
+            assert near.shape == best.shape
+            found = near.isfinite()
+            # Distances are exact, whatever is missed.
+            gaps = (keys[numbers] - queries[:, None]).norm(dim=-1)
+            assert torch.allclose(near[found], gaps[found], rtol=1e-5)
+            assert (near <= best[:, -1:] * (1 + 1e-5)).float().mean() >= 0.95
+            assert all(len(set(n[f].tolist())) == int(f.sum()) for n, f in zip(numbers, found, strict=True))
+
+
+def test_keys_come_and_go_among_very_many():
+    keys = clustered(4_000)
+    table = table_of(keys)
+    index = ApproximateIndex(table)
+    index.change(table, np.arange(4_000))
+    left = np.setdiff1d(np.arange(4_000), np.arange(100, 200))
+    index.change(table, left)
+    near, numbers = index.search(keys[90:210], 1)
+    gone = (torch.arange(90, 210) >= 100) & (torch.arange(90, 210) < 200)
+    assert (near[~gone] == 0).all()
+    assert (near[gone] > 0).all()
+    assert not set(numbers.flatten().tolist()) & set(range(100, 200))
+    index.change(table, np.arange(4_000))
+    assert (index.search(keys[90:210], 1)[0] == 0).all()
+
+
+def test_a_retriever_changes_over_to_the_approximate_search(monkeypatch):
+    monkeypatch.setattr("reasonedit.retrieval.retrieve.EXACT_UP_TO", 300)
+    keys = clustered(800)
+    memory = EditMemory()
+    retriever = FactRetriever(memory, RetrievalConfig(k=5, count="facts", percentile=60))
+    plain = []
+    for start in range(0, 800, 100):
+        edit = Edit(picture(0), "What?", "a", ["It is."], id=f"e{start}")
+        facts = [Fact(f"fact {start + i}", "image", edit.id) for i in range(100)]
+        memory.write(edit, [Entry(k, 0.0, f) for k, f in zip(keys[start : start + 100], facts, strict=True)])
+        found = retriever.retrieve(keys[start : start + 3])
+        assert [r.facts[0] for r in found] == [f"fact {start + i}" for i in range(3)]
+        plain.append(type(retriever._sorts[0].index).__name__)
+    assert plain == ["ExactIndex"] * 3 + ["ApproximateIndex"] * 5
+    memory.undo("e0")
+    assert "fact 0" not in retriever.retrieve(keys[:1])[0].facts
+    memory.restore("e0")
+    assert retriever.retrieve(keys[:1])[0].facts[0] == "fact 0"

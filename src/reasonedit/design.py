@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from reasonedit.codebook.paraphrase import RULES
 from reasonedit.embedding import EmbeddingConfig
@@ -120,7 +120,19 @@ def _made(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
         default = known[name].default_factory
         part = default() if callable(default) else None
         made[name] = _made(type(part), value, name) if is_dataclass(part) and isinstance(value, Mapping) else value
+    for name, value in made.items():
+        _typed(value, get_type_hints(cls)[name], name, where)
     return cls(**made)
+
+
+def _typed(value: Any, hint: Any, name: str, where: str) -> None:
+    """Refuse a value of another type than a field has."""
+    kinds = get_args(hint) or (hint,)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = isinstance(value, tuple(k for k in kinds if k not in (int, float)))
+    if not fits and not (float in kinds and number) and not (int in kinds and number and isinstance(value, int)):
+        wanted = " or ".join("nothing" if k is type(None) else k.__name__ for k in kinds)
+        raise ReasonEditError(f"'{name}' of the {where} must be {wanted}, not {value!r}.")
 
 
 PAPER = Design()

@@ -48,11 +48,13 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
         from sentencex import segment
 
         found = [s for line in reasoning.splitlines() for s in segment("en", line)]
+    elif not isinstance(reasoning, Sequence):
+        raise ReasonEditError(f"The reasoning must be text or a list of sentences, not {type(reasoning).__name__}.")
     else:
         found = list(reasoning)
-        odd = next((s for s in found if not isinstance(s, str)), None)
-        if odd is not None:
-            raise ReasonEditError(f"A sentence of the reasoning must be text, not {type(odd).__name__}.")
+        odd = [s for s in found if not isinstance(s, str)]
+        if odd:
+            raise ReasonEditError(f"A sentence of the reasoning must be text, not {type(odd[0]).__name__}.")
     sentences = [s.strip() for s in found if s.strip()]
     if not sentences:
         raise ReasonEditError("The reasoning is empty: say in at least one sentence why the answer is right.")
@@ -103,6 +105,8 @@ def _storable(text: str, name: str) -> str:
 def _choices(choices: Sequence[str] | None) -> list[str] | None:
     if choices is None:
         return None
+    if isinstance(choices, str) or not isinstance(choices, Sequence):
+        raise ReasonEditError(f"The choices must be a list of texts, not {type(choices).__name__}.")
     kept = [_text(c, "choice") for c in choices]
     if len(kept) > MOST_CHOICES:
         raise ReasonEditError(f"The question has {len(kept)} choices: {MOST_CHOICES} are the most.")
@@ -141,6 +145,10 @@ def check_box(box: Sequence[float | str]) -> Box:
 def _regions(given: Sequence[object] | None) -> list[Region]:
     if given is None:
         return []
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        raise ReasonEditError(
+            f"The evidence of a sentence must be a list of boxes and pictures, not {type(given).__name__}."
+        )
     kept: list[Region] = []
     if len(given) > MOST_REGIONS:
         raise ReasonEditError(f"A sentence has {len(given)} regions as evidence: {MOST_REGIONS} are the most.")
@@ -224,6 +232,11 @@ class Edit:
         if self.choices is not None and self.answer.lower() not in [c.lower() for c in self.choices]:
             raise ReasonEditError(f"The answer '{self.answer}' is not among the choices {self.choices}.")
         self.image = load_image(self.image)
+        given: object = self.evidence
+        if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+            raise ReasonEditError(
+                f"The evidence must be a list with the regions of each sentence, not {type(self.evidence).__name__}."
+            )
         if self.evidence and len(self.evidence) != len(self.reasoning):
             raise ReasonEditError(
                 f"The evidence is for {len(self.evidence)} sentences but the reasoning has {len(self.reasoning)}: give "

@@ -1,0 +1,295 @@
+"""``reasonedit edits`` and ``reasonedit codebook``, ``explain``, another VLM, the Hub."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.families import FAMILIES
+from helpers.tiny import design, picture, save_tiny_llava
+from PIL import Image
+from test_store import the_same
+
+from reasonedit import ReasonEditError, ReasonEditor
+from reasonedit.callbacks import Codebook
+from reasonedit.cli import main
+from reasonedit.codebook import EditMemory, Store
+from reasonedit.explain import USED
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+
+
+@pytest.fixture
+def book(tiny_folder, tmp_path):
+    """Three edits by two people, the last of which contradicts the first."""
+    editor = ReasonEditor.from_pretrained(str(tiny_folder), design(keys="both", merge=True), dtype="float32")
+    editor.save(tmp_path / "book")
+    for i, (answer, author) in enumerate([("a boat", "Ada"), ("a drum", "Bob"), ("a kettle", "Bob")]):
+        seed = i % 2
+        editor.edit(
+            picture(seed),
+            f"What is number {seed}?",
+            answer=answer,
+            reasoning=f"It is {answer}. It is used for sailing.",
+            evidence=[[(0.0, 0.0, 0.5, 0.5)], None],
+            author=author,
+        )
+    return tmp_path / "book"
+
+
+def opened(folder) -> EditMemory:
+    return EditMemory.open(Store.open(folder))
+
+
+def said(capsys, *call) -> str:
+    assert main([str(c) for c in call]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def refused(capsys, *call) -> str:
+    assert main([str(c) for c in call]) == 1
+    return capsys.readouterr().err
+
+
+def test_an_edit_is_on_the_disk_when_it_is_acknowledged(book):
+    assert len(opened(book).edits) == 3
+    editor = ReasonEditor.load(book, dtype="float32")
+    edit = editor.edit(picture(9), "Who?", answer="nobody", reasoning="It is empty.")
+    assert edit.id in opened(book).edits  # without a save
+
+
+def test_edits_are_listed_and_shown(book, tmp_path, capsys):
+    first, _, last = opened(book).edits.values()
+    listed = said(capsys, "edits", "list", book)
+    assert "3 edits with" in listed
+    assert all(word in listed for word in ("Ada", "Bob", "a boat", "a kettle", "What is number 0?"))
+    assert f"contradiction: {last.id} (a kettle) and {first.id} (a boat)" in listed
+    shown = said(capsys, "edits", "show", book, first.id[:6], "--image", tmp_path / "out" / "e.png")
+    assert "It is a boat.  (given: 0.00 0.00 0.50 0.50)" in shown
+    assert f"written {first.time} by Ada, version" in shown
+    assert Image.open(tmp_path / "out" / "e.png").size[0] > 400
+    assert "no edit 'nothing' in the codebook" in refused(capsys, "edits", "show", book, "nothing")
+
+
+def test_edits_are_undone_and_restored(book, capsys):
+    before = opened(book)
+    first, second, last = before.edits
+    assert f"undone: {last}" in said(capsys, "edits", "undo", book, last[:8], "--author", "Eve")
+    assert list(opened(book).edits) == [first, second]
+    assert "contradiction" not in said(capsys, "edits", "list", book)
+    listed = said(capsys, "edits", "list", book, "--all")
+    assert "undone" in listed
+    assert "2 edits with" in listed
+    assert f"'{last}' is undone already" in refused(capsys, "edits", "undo", book, last)
+    # Where one of several is not known, none is touched.
+    assert "no edit 'x'" in refused(capsys, "edits", "undo", book, first, "x")
+    assert list(opened(book).edits) == [first, second]
+    assert f"restored: {last}" in said(capsys, "edits", "restore", book, last)
+    there = opened(book)
+    assert torch.equal(there.keys, before.keys)
+    assert there.entries == before.entries
+    shown = said(capsys, "edits", "show", book, last)
+    assert "undone 20" in shown
+    assert "by Eve" in shown
+
+
+def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys):
+    before = opened(book)
+    assert "3 edits written to" in said(capsys, "edits", "export", book, tmp_path / "out" / "edits.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "edits.jsonl").read_text().splitlines()]
+    assert [r["author"] for r in rows] == ["Ada", "Bob", "Bob"]
+    assert rows[0]["evidence"] == [[[0.0, 0.0, 0.5, 0.5]], None]
+    assert "exists already" in refused(capsys, "edits", "export", book, tmp_path / "out" / "edits.jsonl")
+    assert "1 edit written to" in said(
+        capsys, "edits", "export", book, tmp_path / "one.jsonl", list(before.edits)[1][:8]
+    )
+    # Into the same codebook: nothing to do. Into a new one: the same edits, keys and authors.
+    assert "0 edits written, 3 were there already" in said(
+        capsys, "edits", "import", book, tmp_path / "out" / "edits.jsonl", "--dtype", "float32"
+    )
+    editor = ReasonEditor.from_pretrained(str(tiny_folder), design(keys="both", merge=True), dtype="float32")
+    editor.save(tmp_path / "new")
+    told = said(capsys, "edits", "import", tmp_path / "new", tmp_path / "out" / "edits.jsonl", "--dtype", "float32")
+    assert "3 edits written; " in told
+    assert "(a kettle) contradicts" in told
+    there = opened(tmp_path / "new")
+    assert torch.allclose(there.keys, before.keys, atol=1e-5)
+    assert there.entries == before.entries
+    assert [(e.author, e.time) for e in there.edits.values()] == [(e.author, e.time) for e in before.edits.values()]
+    rows[1]["answer"] = "something else"
+    (tmp_path / "out" / "other.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
+    assert "There is another edit" in refused(
+        capsys, "edits", "import", book, tmp_path / "out" / "other.jsonl", "--dtype", "float32"
+    )
+    (tmp_path / "out" / "bad.jsonl").write_text(json.dumps(rows[0] | {"id": "new"}) + "\n{}\n")
+    assert "Row 2 of" in refused(capsys, "edits", "import", book, tmp_path / "out" / "bad.jsonl")
+    assert len(opened(book).edits) == 3  # the good row before it was not written either
+
+
+def test_a_codebook_is_verified_repaired_and_compacted(book, capsys):
+    assert "whole; 3 edits, 2 pictures" in said(capsys, "codebook", "verify", book)
+    before = opened(book)
+    assert "1 files" not in said(capsys, "codebook", "compact", book)
+    assert len(list((book / "keys").iterdir())) == 1
+    the_same(opened(book), before)
+    journal = book / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b"a drum", b"a DRUM"))
+    assert main(["codebook", "verify", str(book)]) == 1
+    out = capsys.readouterr().out
+    assert f"damaged: {journal}, byte" in out
+    assert "2 edits can be recovered whole, 1 records that cannot be read" in out
+    assert "reasonedit codebook repair" in refused(capsys, "edits", "list", book)
+    assert "the damaged folder is" in said(capsys, "codebook", "repair", book)
+    assert [e.answer for e in opened(book).edits.values()] == ["a boat", "a kettle"]
+    assert len(list(book.parent.glob("book.damaged-*"))) == 1
+
+
+def test_another_model_is_refused_and_the_edits_move_to_it(book, tmp_path, capsys):
+    other = FAMILIES["qwen3_vl"](tmp_path / "other")
+    before = opened(book)
+    first, second, last = before.edits.values()
+    before.undo(second.id)
+    from reasonedit.vlm import load_vlm
+
+    with pytest.raises(ReasonEditError, match=r"made with another model or setting.*codebook migrate"):
+        ReasonEditor.load(book, load_vlm(str(other), dtype="float32"))
+    call = ["codebook", "migrate", book, "--to", other, "--out", tmp_path / "new", "--dtype", "float32"]
+    assert f"holds 2 edits for {other}" in said(capsys, *call)
+    editor = ReasonEditor.load(tmp_path / "new", dtype="float32")
+    assert list(editor.edits) == [first.id, last.id]
+    assert list(editor.memory.undone) == [second.id]
+    kept = editor.edits[first.id]
+    assert (kept.author, kept.time, kept.given, kept.reasoning) == ("Ada", first.time, first.given, first.reasoning)
+    # Its keys are those of the new VLM for the evidence of then.
+    answer = editor.explain(picture(0), "What is number 0?")
+    assert answer.keys[0].distance == pytest.approx(0, abs=1e-4)
+    assert {e.fact.entry for e in editor.memory.written(last.id)} == {e.fact.entry for e in before.written(last.id)}
+    the_same(opened(book), before)  # the old one is as it was
+    # Cut short it goes on; into itself, or into another's codebook, it does not go.
+    assert "holds 2 edits" in said(capsys, *call)
+    assert "is the codebook itself" in refused(capsys, *call[:6], book, *call[7:])
+    third = save_tiny_llava(tmp_path / "third", tower="clip")
+    assert "made with another model" in refused(capsys, *[third if c == other else c for c in call])
+
+
+def test_why_an_answer_came_about(book, capsys, tmp_path):
+    editor = ReasonEditor.load(book, dtype="float32")
+    first = next(iter(editor.edits.values()))
+    told = editor.explain(picture(0), "What is number 0?")
+    plain = editor.ask(picture(0), "What is number 0?")
+    assert told.answer == plain
+    assert told.open
+    assert [k.distance for k in told.keys] == sorted(k.distance for k in told.keys)
+    used = [k for k in told.keys if k.fate == USED]
+    assert {f for k in used for f in k.facts} >= {h.fact for h in plain.hits}
+    assert all(set(k.facts) & {h.fact for h in plain.hits} for k in used)
+    assert all(k.fate == "not among the K nearest" for k in told.keys if k.fate != USED)
+    assert used[0].edit.id == first.id
+    assert editor.memory.picture(used[0].edit.image).tobytes() == picture(0).tobytes()
+    assert used[0].radius > 0
+    far = editor.explain(picture(500), "Entirely other words?")
+    assert not far.open
+    assert {k.fate for k in far.keys} == {"the gate is closed"}
+    assert far.answer.hits == []
+    picture(0).save(tmp_path / "q.png")
+    shown = said(
+        capsys, "ask", tmp_path / "q.png", "What is number 0?", "--codebook", book, "--explain", "--dtype", "float32"
+    )
+    assert shown.splitlines()[0] == plain.text
+    assert "gate open" in shown
+    assert first.id[:8] in shown
+    empty = ReasonEditor(editor.vlm, design()).explain(picture(0), "What?")
+    assert empty.keys == []
+
+
+class FakeHub:
+    """The Hub as a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def create_repo(self, repo_id, private, exist_ok):
+        assert exist_ok
+        (self.root / repo_id).mkdir(parents=True, exist_ok=True)
+        self.private = private
+        return f"https://hub/{repo_id}"
+
+    def upload_file(self, path_or_fileobj, path_in_repo, repo_id, commit_message):
+        (self.root / repo_id / path_in_repo).write_bytes(path_or_fileobj)
+
+    def upload_folder(self, repo_id, folder_path, allow_patterns, delete_patterns, commit_message):
+        from huggingface_hub.utils import filter_repo_objects
+
+        names = [str(p.relative_to(folder_path)) for p in Path(folder_path).rglob("*") if p.is_file()]
+        for name in filter_repo_objects(names, allow_patterns=allow_patterns):
+            target = self.root / repo_id / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path(folder_path) / name, target)
+
+    def snapshot(self, repo_id, revision=None, allow_patterns=None):
+        if not (self.root / repo_id).exists():
+            raise OSError("404 Client Error")
+        return str(self.root / repo_id)
+
+
+def test_a_codebook_goes_to_the_hub_and_comes_back(book, tmp_path, monkeypatch, capsys):
+    hub = FakeHub(tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot)
+    (book / "private-notes.txt").write_text("not part of it")
+    callback = Codebook.load(book)
+    assert callback.push_to_hub("ada/book") == "https://hub/ada/book"
+    assert hub.private
+    there = {p.name for p in (tmp_path / "hub" / "ada" / "book").iterdir()}
+    assert {"README.md", "codebook.json", "journal.jsonl", "pictures", "keys"} <= there
+    assert not any(name.startswith(".") or name == "private-notes.txt" for name in there)
+    again = Codebook.from_pretrained("ada/book")
+    the_same(again.memory, opened(book))
+    editor = ReasonEditor.from_hub("ada/book", dtype="float32")
+    assert editor.ask(picture(0), "What is number 0?").hits
+    with pytest.raises(ReasonEditError, match="copy from the Hub and is not changed: save it into a folder first"):
+        editor.edit(picture(5), "Who?", answer="nobody", reasoning="It is empty.")
+    editor.save(tmp_path / "mine")
+    editor.edit(picture(5), "Who?", answer="nobody", reasoning="It is empty.")
+    assert len(opened(tmp_path / "mine").edits) == 4
+    assert "holds 3 edits" in said(capsys, "codebook", "pull", tmp_path / "pulled", "ada/book")
+    the_same(opened(tmp_path / "pulled"), opened(book))
+    with pytest.raises(ReasonEditError, match="'no/such' cannot be fetched from the Hub"):
+        ReasonEditor.from_hub("no/such")
+    with pytest.raises(ReasonEditError, match="only in memory: save it into a folder first"):
+        ReasonEditor(editor.vlm, design()).push_to_hub("ada/other")
+
+
+def test_a_retriever_sees_what_is_edited_meanwhile(book, tiny_vlm, tmp_path):
+    import lightning as L
+    from torch.utils.data import DataLoader
+
+    from reasonedit import VLMModule
+    from reasonedit.callbacks import Retriever
+
+    writer = ReasonEditor.load(book, dtype="float32")
+
+    class Meanwhile(L.Callback):
+        def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            if batch_idx == 0:
+                writer.edit(picture(7), "Where is it?", answer="at sea", reasoning="There is water.")
+
+    seen = []
+
+    class Look(L.Callback):
+        def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            seen.append([h.fact for h in batch["retrieved"][0].hits])
+
+    batches = [{"images": [picture(7)], "prompts": ["Where is it?"]} for _ in range(2)]
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    trainer = L.Trainer(accelerator="cpu", callbacks=[Retriever(book, k=2), Meanwhile(), Look()], **quiet)
+    trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), DataLoader(batches, batch_size=None, collate_fn=dict))
+    fact = "The answer to 'Where is it?' is at sea."
+    assert fact not in seen[0]
+    assert seen[1][0] == fact
