@@ -198,7 +198,7 @@ class Codebook(Editor):
         start = time.perf_counter()
         if together and (trainer.is_global_zero or trainer.world_size == 1):
             self._keep()
-        self._add([draft for draft, _ in together])
+        self._add([draft for draft, _ in together], tell=trainer.is_global_zero)
         share = (time.perf_counter() - start) / max(1, len(together))
         for draft, mine in together:
             self.seconds[draft.edit.id] = mine["seconds"] + share
@@ -211,9 +211,9 @@ class Codebook(Editor):
         draft, self.evidence[edit.id] = self.method.draft(edit, vision.select([row]))
         return draft
 
-    def _add(self, drafts: list[Draft]) -> None:
+    def _add(self, drafts: list[Draft], *, tell: bool = True) -> None:
         for edit in self.memory.add(drafts) if drafts else ():
-            if edit.contradicts:
+            if edit.contradicts and tell:
                 _log.warning(
                     "The edit '%s' (%s) contradicts %s: the same question about the same picture, another answer.",
                     edit.id,

@@ -14,11 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import pytest
 from helpers.tiny import HashEncoder, save_tiny_llava
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+EXAMPLES = {"database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
 # The same examples each time; "pytest --hypothesis-profile=search" looks for new ones.
-settings.register_profile("suite", derandomize=True, database=None)
-settings.register_profile("search", max_examples=2000, database=None)
+settings.register_profile("suite", **EXAMPLES, max_examples=60, derandomize=True)
+settings.register_profile("search", **EXAMPLES, max_examples=2000)
 settings.load_profile("suite")
 
 

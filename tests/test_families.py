@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.families import FAMILIES
 from helpers.tiny import design, picture
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -252,7 +252,6 @@ HOSTILE = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(parts=HOSTILE, pick=st.integers(0, 10**6))
 def test_no_stored_text_becomes_more_than_text(vlm, parts, pick):
     """Whatever a fact says: no special token, no image and no turn of the chat that the prompt had not without it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.tiny import design, picture
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from test_store import book, content, opened
@@ -22,7 +22,6 @@ from reasonedit.design import Design
 from reasonedit.edits import LONGEST_NAME, LONGEST_TEXT, MOST_CHOICES, MOST_REGIONS, MOST_SENTENCES
 from reasonedit.images import inside, load_image
 
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 texts = st.one_of(st.text(max_size=30), st.text(alphabet="\x00\ud800 \n.?<>|{}", max_size=8), st.none(), st.integers())
 anything = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text(max_size=12)),
@@ -48,7 +47,6 @@ def editor(tiny_vlm):
     patch.undo()
 
 
-@FUZZ
 @given(
     question=texts,
     answer=texts,
@@ -74,7 +72,6 @@ def test_an_edit_is_written_whole_or_refused(editor, question, answer, reasoning
         assert editor.ask(picture(1), question).nearest == pytest.approx(0, abs=1e-5)
 
 
-@FUZZ
 @given(question=texts, choices=st.one_of(st.none(), st.lists(texts, max_size=3), anything))
 def test_a_question_is_answered_or_refused(editor, question, choices):
     before = len(editor.memory)
@@ -88,7 +85,6 @@ def test_a_question_is_answered_or_refused(editor, question, choices):
     assert len(editor.memory) == before
 
 
-@FUZZ
 @given(rows=st.lists(st.one_of(anything, st.fixed_dictionaries(
     {"image": st.one_of(st.just("a.png"), anything), "question": texts, "answer": texts, "reasoning": anything},
     optional={"id": anything, "choices": anything, "evidence": anything, "boxes": anything, "author": anything})),
@@ -111,7 +107,6 @@ part = st.dictionaries(st.sampled_from(["k", "text_weight", "grid", "merge", "po
 parts = st.sampled_from(["embedding", "evidence", "writing", "retrieval", "other"])
 
 
-@FUZZ
 @given(values=st.dictionaries(parts, st.one_of(anything, part), max_size=3))
 def test_a_design_is_read_or_refused(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("design") / "design.json"
@@ -123,7 +118,6 @@ def test_a_design_is_read_or_refused(tmp_path_factory, values):
     assert Design.from_dict(made.to_dict()) == made
 
 
-@FUZZ
 @given(data=st.data())
 def test_a_folder_is_read_or_refused_and_never_changed(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("book") / "book"

@@ -15,7 +15,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 def test_the_three_ways_in_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Scene((Thing("kettle", "red", 4),), "plain", 1).render().save("photo.png")
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     said, names = [], {"__name__": "readme"}  # one goes on where the last one stopped
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
@@ -24,6 +24,7 @@ def test_the_three_ways_in_run_one_after_the_other(tmp_path, monkeypatch, capsys
     assert "'rel': (" in said[2]
     assert "I was asked: " in said[3]
     assert "The answer to" in said[3]
+    assert said[4].splitlines()[0].endswith(" used")
 
 
 @pytest.mark.parametrize("named", sorted(set(re.findall(r"`((?:src|callbacks|configs|scripts|tests)/[\w./]*)`", TEXT))))

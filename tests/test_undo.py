@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from helpers.tiny import picture
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonedit import Edit, ReasonEditError
@@ -46,7 +46,6 @@ def same(one: EditMemory, other: EditMemory) -> None:
     assert found[0] == found[1]
 
 
-@settings(max_examples=150, deadline=None)
 @given(edits, turns, st.booleans())
 def test_a_codebook_is_what_the_edits_that_count_make_alone(written, turned, merge):
     memory = alone(written, range(NAMES), merge)
@@ -65,7 +64,6 @@ def test_a_codebook_is_what_the_edits_that_count_make_alone(written, turned, mer
         assert retriever.retrieve(queries) == fresh.retrieve(queries)
 
 
-@settings(max_examples=25, deadline=None)
 @given(edits, turns, st.integers(0, NAMES))
 def test_a_folder_gives_back_the_same_codebook(tmp_path_factory, written, turned, settled):
     folder = tmp_path_factory.mktemp("book")

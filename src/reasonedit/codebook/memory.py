@@ -383,7 +383,7 @@ class EditMemory:
     def _take_in(self) -> bool:
         """Read what the folder has and the memory has not."""
         assert self.store is not None
-        news = self.store.news(len(self.events), len(self._table))
+        news = self.store.news(len(self.events), len(self._table), frozenset(self._slots), self._table.width)
         for keys, mapped in news.keys:
             if mapped and not len(self._texts):
                 self._table.map(keys)

@@ -160,8 +160,14 @@ class Store:
         """Whether the folder may hold more than was read."""
         return self._stamp is None or self._stamp != self._seen()
 
-    def news(self, events: int, numbers: int) -> News:
-        """What is there beyond so many events and numbers; the folder may be written meanwhile.
+    def news(self, events: int, numbers: int, ids: frozenset[str] = frozenset(), width: int | None = None) -> News:
+        """What is there beyond what is known; the folder may be written meanwhile.
+
+        Args:
+            events: How many events are known.
+            numbers: How many keys.
+            ids: The edits.
+            width: Numbers per key, where there is a key.
 
         Raises:
             DamagedError: A file is missing, torn or changed.
@@ -172,7 +178,7 @@ class Store:
             if manifest.id != self.manifest.id:
                 raise ReasonEditError(f"Another codebook has come into '{self.folder}': load it anew.")
             try:
-                found = self._news(manifest, events, numbers)
+                found = self._news(manifest, events, numbers, ids, width)
             except DamagedError:
                 if self._seen() == stamp or tries == _TRIES - 1:
                     raise
@@ -181,16 +187,20 @@ class Store:
                 return found
         raise AssertionError("unreachable")
 
-    def _news(self, manifest: Manifest, events: int, numbers: int) -> News:
+    def _news(self, manifest: Manifest, events: int, numbers: int, ids: frozenset[str], width: int | None) -> News:
         if manifest.journal.records < self._mark.records:
             raise DamagedError(self._journal.path, manifest.journal.bytes, "it was longer before")
         found, extents = News(), [e for e in self._extents if e[0] < numbers]
-        total = numbers
+        total, known = numbers, set(ids)
         for line in self._journal.read(self._mark, manifest.journal):
             event = self._event(line)
             if event is None:
                 continue
             found.events.append(event)
+            if (event.edit_id in known) == (event.edit is not None):
+                state = "is there already" if event.edit is not None else "is not there"
+                raise DamagedError(self._journal.path, line.start, f"the edit '{event.edit_id}' {state}")
+            known.add(event.edit_id)
             if event.edit is not None:
                 if event.first != total:
                     raise DamagedError(self._journal.path, line.start, f"key {event.first} follows key {total}")
@@ -199,7 +209,7 @@ class Store:
                     extents.append((event.first, len(event.facts), self._sums_of(line)))
         if total != manifest.numbers:
             raise DamagedError(self._journal.path, 0, f"its edits have {total} keys, the manifest {manifest.numbers}")
-        self._keys(manifest, extents, numbers, found)
+        self._keys(manifest, extents, numbers, found, width)
         sealed = sum(s.count for s in manifest.sealed)
         self._extents = [e for e in extents if e[0] >= sealed]
         settled = manifest.settled
@@ -207,7 +217,9 @@ class Store:
             path = settled.sums.check(self.folder)
             found.founders = loaded(path, "founders")["founders"].numpy()
             found.settled, found.merge = settled.records, settled.merge
-            if len(found.founders) > total or settled.records > len(found.events):
+            count = len(found.founders)
+            fits = found.founders.ndim == 1 and ((found.founders >= -1) & (found.founders < count)).all()
+            if not fits or count > total or settled.records > len(found.events):
                 raise DamagedError(path, 0, "it is of another codebook")
         return found
 
@@ -225,7 +237,14 @@ class Store:
         except (KeyError, TypeError) as error:
             raise DamagedError(self._journal.path, line.start, "the record does not say where its keys are") from error
 
-    def _keys(self, manifest: Manifest, extents: Sequence[tuple[int, int, Sums]], numbers: int, found: News) -> None:
+    def _keys(
+        self,
+        manifest: Manifest,
+        extents: Sequence[tuple[int, int, Sums]],
+        numbers: int,
+        found: News,
+        width: int | None,
+    ) -> None:
         """Keys and radii from a number on."""
         radii: list[np.ndarray[Any, Any]] = []
         sealed = [(s.first, s.count, s.sums) for s in manifest.sealed]
@@ -239,6 +258,9 @@ class Store:
             fits = keys.ndim == 2 and len(keys) == len(mine) == count and keys.dtype == mine.dtype == torch.float32
             if not fits:
                 raise DamagedError(path, 0, f"it does not hold {count} keys")
+            if keys.shape[1] != (width or keys.shape[1]):
+                raise DamagedError(path, 0, f"its keys have {keys.shape[1]} numbers, others {width}")
+            width = int(keys.shape[1])
             skip = max(0, numbers - first)
             found.keys.append((keys[skip:], i < len(sealed) and not skip))
             radii.append(mine[skip:].numpy())

@@ -308,7 +308,7 @@ class EditStream(L.LightningDataModule):
                 block = list(enumerate(blocks.popleft(), place))
                 place += len(block)
                 # Nothing is learnt from a probe: whole batches, as a single rank asks them.
-                parts += [block] if phase == "probe" else [block[rank::ranks] for rank in range(ranks)]
+                parts += [block] if phase == "probe" else _shares(block, ranks)
             number = len(made) // ranks
             for part in parts + [[]] * (ranks - len(parts)):
                 made.append(Step(number, phase, [item for _, item in part], [at for at, _ in part]))
@@ -320,6 +320,18 @@ class EditStream(L.LightningDataModule):
             return [*sorted({n for n in self.interleave if n < total}), total]
         every = self.interleave or total
         return [min(n, total) for n in range(every, total + every, every)]
+
+
+def _shares(block: Sequence[tuple[int, StreamItem]], ranks: int) -> list[list[tuple[int, StreamItem]]]:
+    """A batch of edits shared out so that each rank has about as many sentences to find evidence for."""
+    shares: list[list[tuple[int, StreamItem]]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    costs = [1 + sum(not given for given in item.edit.evidence) if item.edit else 1 for _, item in block]
+    for i in sorted(range(len(block)), key=lambda i: -costs[i]):
+        rank = loads.index(min(loads))
+        shares[rank].append(block[i])
+        loads[rank] += costs[i]
+    return [sorted(share, key=lambda one: one[0]) for share in shares]
 
 
 def _spread(edits: list[Edit], count: int | None) -> list[Edit]:
