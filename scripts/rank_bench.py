@@ -24,7 +24,10 @@ def ranks(args: argparse.Namespace) -> None:
                 environment = {**os.environ, "OMP_NUM_THREADS": "1", "REASONEDIT_BENCH_ANSWERS": name}
                 started = time.perf_counter()
                 subprocess.run(
-                    [sys.executable, __file__, str(count), str(args.edits), name], check=True, env=environment
+                    [sys.executable, "-W", "ignore", __file__, str(count), str(args.edits), name],
+                    check=True,
+                    env=environment,
+                    stderr=subprocess.DEVNULL,
                 )
                 whole[count].append(time.perf_counter() - started)
                 found = json.loads((Path(name) / "result.json").read_text())

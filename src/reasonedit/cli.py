@@ -82,6 +82,7 @@ def _quieten() -> None:
         "lightning.pytorch.utilities.rank_zero",
         "lightning.pytorch",
         "lightning.fabric",
+        "lightning.fabric.utilities.distributed",
         "sentence_transformers",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)

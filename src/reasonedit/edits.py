@@ -45,6 +45,7 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
             raise ReasonEditError(
                 f"The reasoning has {len(reasoning)} characters: {MOST_SENTENCES * LONGEST_TEXT} are the most."
             )
+        _whole(reasoning, "reasoning")
         from sentencex import segment
 
         found = [s for line in reasoning.splitlines() for s in segment("en", line)]
@@ -91,6 +92,10 @@ def _storable(text: str, name: str) -> str:
     """
     if len(text) > LONGEST_TEXT:
         raise ReasonEditError(f"The {name} has {len(text)} characters: {LONGEST_TEXT} are the most. Shorten it.")
+    return _whole(text, name)
+
+
+def _whole(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
