@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -17,8 +16,7 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.metrics.functional import matches
 
 from .events import Event
-from .near import Neighbourhood
-from .radius import REACH, merges
+from .merging import Column, Merging
 from .records import ENTRIES, Draft, Entry, Fact, StoredEdit
 from .store import Store
 from .table import KeyTable, KeyView
@@ -34,9 +32,7 @@ class _Slot:
     """An edit, the numbers of what it wrote, and whether it counts (or is undone)."""
 
     edit: StoredEdit
-    first: int
-    count: int
-    place: int
+    numbers: range
     alive: bool = False
 
 
@@ -57,21 +53,16 @@ class EditMemory:
     """
 
     def __init__(self, merge: bool = True) -> None:
-        self.merge = merge
         self.store: Store | None = None
         self.removals = 0
         self.events: list[Event] = []
-        self._table = KeyTable()
+        self._merging = Merging(merge)
+        self._table = self._merging.table
         self._slots: dict[str, _Slot] = {}
         self._order: list[_Slot] = []
         self._texts: list[str] = []
-        self._kinds, self._owner = _Column(np.uint8), _Column(np.int64)
-        self._radii, self._reach = _Column(np.float32), _Column(np.float32)
-        self._founder, self._is_key = _Column(np.int64), _Column(np.bool_)
-        self._members: dict[int, list[int]] = {}
+        self._owner = Column(np.int64)
         self._widest_answer = 0.0
-        self._near = Neighbourhood()
-        self._digests: dict[bytes, int] | None = {}
         self._pictures: dict[str, Image.Image] = {}
         self._cached: dict[str, Any] = {}
 
@@ -89,13 +80,22 @@ class EditMemory:
 
     # ---- what is there
 
+    @property
+    def merge(self) -> bool:
+        """Whether a new key merges into an old one that it nearly coincides with."""
+        return self._merging.merge
+
+    @merge.setter
+    def merge(self, merge: bool) -> None:
+        self._merging.merge = merge
+
     def __len__(self) -> int:
         return len(self.numbers)
 
     @property
     def numbers(self) -> Tensor:
         """The numbers of the keys, rising: (N,) int64. A key keeps its number; no other ever gets it."""
-        return self._cache("numbers", lambda: torch.from_numpy(np.flatnonzero(self._is_key.values)))
+        return self._cache("numbers", lambda: torch.from_numpy(np.flatnonzero(self._merging.is_key.values)))
 
     @property
     def view(self) -> KeyView:
@@ -115,16 +115,16 @@ class EditMemory:
     @property
     def kinds(self) -> np.ndarray[Any, Any]:
         """What each number is made of, as its place in ``ENTRIES``: (M,) uint8."""
-        return self._kinds.values
+        return self._merging.kinds.values
 
     @property
     def radii(self) -> Tensor:
         """The radius of each key: (N,) float32."""
-        return torch.from_numpy(self._reach.values[self.numbers.numpy()])
+        return torch.from_numpy(self._merging.reach.values[self.numbers.numpy()])
 
     def radius(self, number: int) -> float:
         """The radius of one key."""
-        return float(self._reach.values[number])
+        return float(self._merging.reach.values[number])
 
     @property
     def entries(self) -> list[list[Fact]]:
@@ -134,11 +134,11 @@ class EditMemory:
     def facts(self, number: int) -> list[Fact]:
         """The distinct facts under one key, that of the edit that made it first."""
         found: dict[str, Fact] = {}
-        for n in (number, *self._members.get(number, ())):
+        for n in (number, *self._merging.members.get(number, ())):
             text = self._texts[n]
             if text not in found:
                 owner = self._order[int(self._owner.values[n])].edit.id
-                found[text] = Fact(text, ENTRIES[int(self._kinds.values[n])], owner)
+                found[text] = Fact(text, ENTRIES[int(self.kinds[n])], owner)
         return list(found.values())
 
     @property
@@ -173,10 +173,10 @@ class EditMemory:
             ReasonEditError: There is no such edit.
         """
         slot = self._slots[self.find(edit_id).id]
-        kinds, radii = self._kinds.values, self._radii.values
+        kinds, radii = self.kinds, self._merging.radii.values
         return [
             Entry(self._table[n].clone(), float(radii[n]), Fact(self._texts[n], ENTRIES[int(kinds[n])], slot.edit.id))
-            for n in range(slot.first, slot.first + slot.count)
+            for n in slot.numbers
         ]
 
     def picture(self, name: str) -> Image.Image:
@@ -260,7 +260,9 @@ class EditMemory:
             else:
                 self.store.append(events, zip(stacked, radii, (d.pictures for d in told), strict=True))
             for event, mine, radius in zip(events, stacked, radii, strict=True):
-                self._register(event, mine, radius)
+                if len(mine):
+                    self._table.append(mine)
+                self._describe([event], radius)
                 self._happen(event)
         return [d.edit for d in told]
 
@@ -318,7 +320,7 @@ class EditMemory:
         if self.store is not None:
             with self.store.writing():
                 self.refresh()
-                self.store.settle(self._founder.values, merge=self.merge, join=join)
+                self.store.settle(self._merging.founder.values, merge=self.merge, join=join)
 
     def copy_to(self, store: Store) -> None:
         """Write everything into an empty folder, undone edits and their history too, and keep it there from now on.
@@ -329,14 +331,14 @@ class EditMemory:
         came = [e for e in self.events if e.edit is not None]
         with store.writing():
             store.append(self.events, (self._as_written(e) for e in came))
-            store.settle(self._founder.values, merge=self.merge, join=True)
+            store.settle(self._merging.founder.values, merge=self.merge, join=True)
         self.store, self._pictures = store, {}
 
     def _as_written(self, event: Event) -> tuple[Tensor, np.ndarray[Any, Any], dict[str, Image.Image]]:
         assert event.edit is not None
         numbers = torch.arange(event.first, event.first + len(event.facts))
         pictures = {name: self.picture(name) for name in event.edit.pictures}
-        return self._table[numbers], self._radii.values[numbers.numpy()], pictures
+        return self._table[numbers], self._merging.radii.values[numbers.numpy()], pictures
 
     # ---- how it comes about
 
@@ -363,12 +365,11 @@ class EditMemory:
         """Edits that answer otherwise what is, as far as their keys reach, the same question about the same picture."""
         found: dict[str, None] = {}
         mine = [e for e in draft.entries if e.fact.entry == "answer"]
-        self._prepare()
         for entry in mine if len(self._table) else ():
             key = entry.key.detach().to("cpu", torch.float32)
-            rows = self._nearby(key, max(entry.radius, self._widest_answer), _ANSWER)
+            rows = self._merging.nearby(key, max(entry.radius, self._widest_answer), _ANSWER)
             for number, distance in zip(rows.tolist(), (self._table[rows] - key).norm(dim=1).tolist(), strict=True):
-                if distance <= max(entry.radius, float(self._radii.values[number])):
+                if distance <= max(entry.radius, float(self._merging.radii.values[number])):
                     edit = self._order[int(self._owner.values[number])].edit
                     if not matches(edit.answer, draft.edit.answer):
                         found[edit.id] = None
@@ -389,194 +390,50 @@ class EditMemory:
                 self._table.map(keys)
             else:
                 self._table.append(keys)
-        if news.events:
-            self._radii.extend(news.radii)
-            self._describe([e for e in news.events if e.edit is not None])
-        founders, settled = news.founders, news.settled
-        if founders is not None and news.merge == self.merge:
+        self._describe([e for e in news.events if e.edit is not None], news.radii)
+        settled = news.settled if news.founders is not None and news.merge == self.merge else 0
+        if news.founders is not None and settled:
             for event in news.events[:settled]:
-                self._happened(event)
-            self._settle(founders)
-        else:
-            settled = 0
+                self._slots[event.edit_id].alive = event.op != "undo"
+            self.events += news.events[:settled]
+            self._cached.clear()
+            alive = np.array([s.alive for s in self._order], np.bool_)[self._owner.values[: len(news.founders)]]
+            self._merging.settle(news.founders, alive)
+            self.removals += 1
         for event in news.events[settled:]:
             self._happen(event)
         return bool(news.events)
 
-    def _register(self, event: Event, keys: Tensor, radii: np.ndarray[Any, Any]) -> None:
-        """Give what an edit wrote its numbers."""
-        if len(keys):
-            self._table.append(keys)
-            self._radii.extend(radii)
-        self._describe([event])
-
-    def _describe(self, events: Sequence[Event]) -> None:
+    def _describe(self, events: Sequence[Event], radii: np.ndarray[Any, Any]) -> None:
+        """Give what edits write its numbers; their keys are in the table already."""
+        first = len(self._order)
         for event in events:
             assert event.edit is not None
-            slot = _Slot(event.edit, event.first, len(event.facts), len(self._order))
+            slot = _Slot(event.edit, range(event.first, event.first + len(event.facts)))
             self._slots[event.edit.id] = slot
             self._order.append(slot)
             self._texts += [text for text, _ in event.facts]
-        kinds = [_KINDS[entry] for event in events for _, entry in event.facts]
-        first = len(self._order) - len(events)
-        owners = np.repeat(np.arange(first, len(self._order)), [len(event.facts) for event in events])
-        known = len(self._kinds.values)
-        self._kinds.extend(np.array(kinds, np.uint8))
-        answers = self._radii.values[known : known + len(kinds)][self._kinds.values[known:] == _ANSWER]
-        self._widest_answer = max(self._widest_answer, float(answers.max(initial=0.0)))
-        self._owner.extend(owners)
-        self._reach.extend(self._radii.values[known : known + len(kinds)])
-        self._founder.extend(np.full(len(kinds), -1))
-        self._is_key.extend(np.zeros(len(kinds), np.bool_))
+        kinds = np.array([_KINDS[entry] for event in events for _, entry in event.facts], np.uint8)
+        self._widest_answer = max(self._widest_answer, float(radii[kinds == _ANSWER].max(initial=0.0)))
+        self._owner.extend(np.repeat(np.arange(first, len(self._order)), [len(event.facts) for event in events]))
+        self._merging.extend(kinds, radii)
 
-    def _happened(self, event: Event) -> _Slot:
+    def _happen(self, event: Event) -> None:
         slot = self._slots[event.edit_id]
         slot.alive = event.op != "undo"
         self.events.append(event)
         self._cached.clear()
-        return slot
-
-    def _happen(self, event: Event) -> None:
-        slot = self._happened(event)
-        self._prepare()
-        numbers = range(slot.first, slot.first + slot.count)
         if event.op == "edit":
-            for number in numbers:
-                self._place(number)
-            return
-        self.removals += 1
-        region = self._region(numbers)
-        assert self._digests is not None
-        for number in region:
-            self._is_key.values[number] = False
-            self._members.pop(number, None)
-            self._reach.values[number] = self._radii.values[number]
-            name = self._digest(number)
-            if self._digests.get(name) == number:
-                del self._digests[name]
-        alive = self._alive()
-        for number in sorted(region):
-            if alive[number]:
-                self._place(number)
-
-    def _settle(self, founders: np.ndarray[Any, Any]) -> None:
-        """Take over what merged where from an earlier time."""
-        count, alive = len(founders), self._alive()
-        self._founder.values[:count] = founders
-        own = founders == np.arange(count)
-        self._is_key.values[:count] = own & alive[:count]
-        for number in np.flatnonzero(~own & alive[:count]).tolist():
-            key = int(founders[number])
-            self._join(number, key, float((self._table[number] - self._table[key]).norm()))
-        self._digests = None
-        self.removals += 1
-
-    def _alive(self) -> np.ndarray[Any, Any]:
-        alive: np.ndarray[Any, Any] = np.array([s.alive for s in self._order], np.bool_)[self._owner.values]
-        return alive
-
-    def _prepare(self) -> None:
-        """What is only needed to write is made when it is first needed."""
-        if len(self._table):
-            self._near.update(self._table)
-        if self._digests is None:
-            self._digests = {self._digest(n): n for n in np.flatnonzero(self._is_key.values).tolist()}
-
-    def _place(self, number: int) -> None:
-        """Make a number a key, or part of one."""
-        assert self._digests is not None
-        name = self._digest(number)
-        key, distance = self._digests.get(name), 0.0
-        if key is None and self.merge:
-            key, distance = self._mergeable(number)
-        if key is not None:
-            self._join(number, key, distance)
-            return
-        self._founder.values[number] = number
-        self._is_key.values[number] = True
-        self._digests[name] = number
-
-    def _join(self, number: int, key: int, distance: float) -> None:
-        self._founder.values[number] = key
-        self._members.setdefault(key, []).append(number)
-        reach = self._reach.values
-        reach[key] = max(float(reach[key]), distance + float(self._radii.values[number]))
-
-    def _mergeable(self, number: int) -> tuple[int | None, float]:
-        """The nearest key of the same sort that a number merges into, and its distance."""
-        radius = float(self._radii.values[number])
-        if radius <= 0:
-            return None, 0.0
-        key = self._table[number]
-        rows = self._nearby(key, REACH * radius, int(self._kinds.values[number]))
-        rows = rows[torch.from_numpy(self._is_key.values[rows.numpy()])]
-        if not len(rows):
-            return None, 0.0
-        distances = (self._table[rows] - key).norm(dim=1)
-        for i in distances.argsort(stable=True).tolist():
-            row, distance = int(rows[i]), float(distances[i])
-            if merges(radius, self.radius(row), distance):
-                return row, distance
-        return None, 0.0
-
-    def _nearby(self, key: Tensor, distance: float, kind: int) -> Tensor:
-        """Numbers of one kind that count and may lie within a distance, all that do among them."""
-        rows = self._near.within(key, distance).numpy()
-        rows = rows[self._kinds.values[rows] == kind]
-        counts = [self._order[place].alive for place in self._owner.values[rows].tolist()]
-        return torch.from_numpy(rows[np.array(counts, np.bool_)])
-
-    def _region(self, numbers: Sequence[int]) -> set[int]:
-        """All numbers on whose merging the given ones can have any bearing: those near them, near these, and so on.
-
-        A number is only ever compared with keys within REACH of its own radius, and keys lie where numbers lie. So what
-        is not linked to the given numbers by steps of that length never meets them, nor anything that did.
-        """
-        region, frontier = set(numbers), list(numbers)
-        radii = self._radii.values
-        widest = float(radii.max()) if self.merge and len(radii) else 0.0
-        while frontier:
-            number = frontier.pop()
-            key, own = self._table[number], float(radii[number]) if self.merge else 0.0
-            rows = self._nearby(key, REACH * widest, int(self._kinds.values[number]))
-            distances = (self._table[rows] - key).norm(dim=1).numpy()
-            theirs = radii[rows.numpy()] if self.merge else np.zeros(len(rows), np.float32)
-            linked = distances <= REACH * np.maximum(own, theirs) * (1 + 1e-4)
-            new = [n for n in rows[torch.from_numpy(linked)].tolist() if n not in region]
-            region.update(new)
-            frontier += new
-        return region
-
-    def _digest(self, number: int) -> bytes:
-        key = self._table[number].numpy().tobytes()
-        return hashlib.blake2b(key, digest_size=16, key=bytes([int(self._kinds.values[number])])).digest()
+            self._merging.take(slot.numbers)
+        else:
+            self.removals += 1
+            self._merging.turn(slot.numbers, slot.alive)
 
     def _cache(self, name: str, make: Callable[[], T]) -> T:
         if name not in self._cached:
             self._cached[name] = make()
         found: T = self._cached[name]
         return found
-
-
-class _Column:
-    """A growing column of numbers."""
-
-    def __init__(self, dtype: Any) -> None:
-        self._buffer = np.empty(0, dtype)
-        self._used = 0
-
-    @property
-    def values(self) -> np.ndarray[Any, Any]:
-        return self._buffer[: self._used]
-
-    def extend(self, values: np.ndarray[Any, Any]) -> None:
-        needed = self._used + len(values)
-        if needed > len(self._buffer):
-            grown = np.empty(max(64, 2 * needed), self._buffer.dtype)
-            grown[: self._used] = self.values
-            self._buffer = grown
-        self._buffer[self._used : needed] = values
-        self._used = needed
 
 
 def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], folder: object) -> None:

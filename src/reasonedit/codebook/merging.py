@@ -1,0 +1,191 @@
+"""Which of all that was written are keys, and which merged into one (section 3 of the method; arXiv 2602.02408)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .near import Neighbourhood
+from .radius import REACH, merges
+from .table import KeyTable
+
+
+class Column:
+    """A growing column of numbers."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._buffer = np.empty(0, dtype)
+        self._used = 0
+
+    @property
+    def values(self) -> np.ndarray[Any, Any]:
+        """What is in it: a view, to be changed in place."""
+        return self._buffer[: self._used]
+
+    def extend(self, values: np.ndarray[Any, Any]) -> None:
+        """Put values behind it."""
+        needed = self._used + len(values)
+        if needed > len(self._buffer):
+            grown = np.empty(max(64, 2 * needed), self._buffer.dtype)
+            grown[: self._used] = self.values
+            self._buffer = grown
+        self._buffer[self._used : needed] = values
+        self._used = needed
+
+
+class Merging:
+    """Takes numbers in, one after the other: each becomes a key, or part of one that it nearly coincides with.
+
+    What comes of it depends only on the numbers that count and on their order, also where some are taken out again.
+
+    Args:
+        merge: Whether near keys merge; else only those that are the same.
+
+    Attributes:
+        table: The keys by number.
+        kinds: What each is made of: (M,) uint8; only those of one kind merge.
+        radii: The radius of each by itself: (M,) float32.
+        reach: The radius of each with what merged into it: (M,) float32.
+        founder: For each the key that it is part of: (M,) int64.
+        is_key: Whether it is a key: (M,) bool.
+        counts: Whether it counts: (M,) bool.
+        members: For each key into which others merged their numbers.
+    """
+
+    def __init__(self, merge: bool) -> None:
+        self.merge = merge
+        self.table = KeyTable()
+        self.kinds, self.radii, self.reach = Column(np.uint8), Column(np.float32), Column(np.float32)
+        self.founder, self.is_key, self.counts = Column(np.int64), Column(np.bool_), Column(np.bool_)
+        self.members: dict[int, list[int]] = {}
+        self._near = Neighbourhood()
+        self._digests: dict[bytes, int] | None = {}
+
+    def extend(self, kinds: np.ndarray[Any, Any], radii: np.ndarray[Any, Any]) -> None:
+        """Describe numbers whose keys are in the table already; they do not count yet."""
+        self.kinds.extend(kinds)
+        self.radii.extend(radii)
+        self.reach.extend(radii)
+        self.founder.extend(np.full(len(kinds), -1))
+        self.is_key.extend(np.zeros(len(kinds), np.bool_))
+        self.counts.extend(np.zeros(len(kinds), np.bool_))
+
+    def take(self, numbers: range) -> None:
+        """Let numbers count that come behind all that do."""
+        self._prepare()
+        self.counts.values[numbers.start : numbers.stop] = True
+        for number in numbers:
+            self._place(number)
+
+    def turn(self, numbers: range, counts: bool) -> None:
+        """Let numbers count that did not, in their own place, or the other way round."""
+        self._prepare()
+        self.counts.values[numbers.start : numbers.stop] = counts
+        region = self._region(numbers)
+        assert self._digests is not None
+        for number in region:
+            self.is_key.values[number] = False
+            self.members.pop(number, None)
+            self.reach.values[number] = self.radii.values[number]
+            name = self._digest(number)
+            if self._digests.get(name) == number:
+                del self._digests[name]
+        for number in sorted(region):
+            if self.counts.values[number]:
+                self._place(number)
+
+    def settle(self, founders: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> None:
+        """Take over what merged where from an earlier time.
+
+        Args:
+            founders: That of the first numbers.
+            counts: Whether each of these counts.
+        """
+        count = len(founders)
+        self.founder.values[:count], self.counts.values[:count] = founders, counts
+        own = founders == np.arange(count)
+        self.is_key.values[:count] = own & counts
+        for number in np.flatnonzero(~own & counts).tolist():
+            key = int(founders[number])
+            self._join(number, key, float((self.table[number] - self.table[key]).norm()))
+        self._digests = None
+
+    def nearby(self, key: Tensor, distance: float, kind: int) -> Tensor:
+        """Numbers of one kind that count and may lie within a distance of a key, all that do among them."""
+        self._prepare()
+        rows = self._near.within(key, distance).numpy()
+        return torch.from_numpy(rows[(self.kinds.values[rows] == kind) & self.counts.values[rows]])
+
+    def _prepare(self) -> None:
+        """What is only needed to write is made when it is first needed."""
+        if len(self.table):
+            self._near.update(self.table)
+        if self._digests is None:
+            self._digests = {self._digest(n): n for n in np.flatnonzero(self.is_key.values).tolist()}
+
+    def _place(self, number: int) -> None:
+        """Make a number a key, or part of one."""
+        assert self._digests is not None
+        name = self._digest(number)
+        key, distance = self._digests.get(name), 0.0
+        if key is None and self.merge:
+            key, distance = self._mergeable(number)
+        if key is not None:
+            self._join(number, key, distance)
+            return
+        self.founder.values[number] = number
+        self.is_key.values[number] = True
+        self._digests[name] = number
+
+    def _join(self, number: int, key: int, distance: float) -> None:
+        self.founder.values[number] = key
+        self.members.setdefault(key, []).append(number)
+        reach = self.reach.values
+        reach[key] = max(float(reach[key]), distance + float(self.radii.values[number]))
+
+    def _mergeable(self, number: int) -> tuple[int | None, float]:
+        """The nearest key of the same kind that a number merges into, and its distance."""
+        radius = float(self.radii.values[number])
+        if radius <= 0:
+            return None, 0.0
+        key = self.table[number]
+        rows = self.nearby(key, REACH * radius, int(self.kinds.values[number]))
+        rows = rows[torch.from_numpy(self.is_key.values[rows.numpy()])]
+        if not len(rows):
+            return None, 0.0
+        distances = (self.table[rows] - key).norm(dim=1)
+        for i in distances.argsort(stable=True).tolist():
+            row, distance = int(rows[i]), float(distances[i])
+            if merges(radius, float(self.reach.values[row]), distance):
+                return row, distance
+        return None, 0.0
+
+    def _region(self, numbers: Sequence[int]) -> set[int]:
+        """All numbers on whose merging the given ones can have any bearing: those near them, near these, and so on.
+
+        A number is only ever compared with keys within REACH of its own radius, and keys lie where numbers lie. So what
+        is not linked to the given numbers by steps of that length never meets them, nor anything that did.
+        """
+        region, frontier = set(numbers), list(numbers)
+        radii = self.radii.values
+        widest = float(radii.max()) if self.merge and len(radii) else 0.0
+        while frontier:
+            number = frontier.pop()
+            key, own = self.table[number], float(radii[number]) if self.merge else 0.0
+            rows = self.nearby(key, REACH * widest, int(self.kinds.values[number]))
+            distances = (self.table[rows] - key).norm(dim=1).numpy()
+            theirs = radii[rows.numpy()] if self.merge else np.zeros(len(rows), np.float32)
+            linked = distances <= REACH * np.maximum(own, theirs) * (1 + 1e-4)
+            new = [n for n in rows[torch.from_numpy(linked)].tolist() if n not in region]
+            region.update(new)
+            frontier += new
+        return region
+
+    def _digest(self, number: int) -> bytes:
+        key = self.table[number].numpy().tobytes()
+        return hashlib.blake2b(key, digest_size=16, key=bytes([int(self.kinds.values[number])])).digest()
