@@ -76,7 +76,12 @@ def _text(value: str, name: str) -> str:
     return _storable(value.strip(), name)
 
 
-def _name(value: str, name: str) -> str:
+def checked_name(value: str, name: str) -> str:
+    """An id, an author or the like.
+
+    Raises:
+        ReasonEditError: It is no text, too long, or nothing that a file can hold.
+    """
     if not isinstance(value, str):
         raise ReasonEditError(f"The {name} must be text, not {type(value).__name__}.")
     if len(value) > LONGEST_NAME:
@@ -226,10 +231,10 @@ class Edit:
     time: str = ""
 
     def __post_init__(self) -> None:
-        self.id = _name(self.id, "id")
+        self.id = checked_name(self.id, "id")
         if not self.id.strip():
             raise ReasonEditError("The id of the edit is empty: leave it out, or write one.")
-        self.author, self.time = _name(self.author, "author"), _name(self.time, "time")
+        self.author, self.time = checked_name(self.author, "author"), checked_name(self.time, "time")
         self.question = _text(self.question, "question")
         self.answer = _text(self.answer, "answer")
         self.reasoning = split_reasoning(self.reasoning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reasonedit.edits import Edit
+from reasonedit.edits import Edit, checked_name
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics.functional import matches
 
@@ -48,6 +49,7 @@ class EditMemory:
 
     Attributes:
         store: The folder in which every change is kept before it counts; none while the memory is only a memory.
+        guard: Held by whoever reads or changes it where several threads do.
         removals: Grows whenever anything else than new edits changed; whoever keeps something by number looks here.
         events: What happened, in order.
     """
@@ -55,6 +57,8 @@ class EditMemory:
     def __init__(self, merge: bool = True) -> None:
         self.store: Store | None = None
         self.removals = 0
+        self.guard = threading.RLock()
+        self._stale = False
         self.events: list[Event] = []
         self._merging = Merging(merge)
         self._table = self._merging.table
@@ -232,11 +236,12 @@ class EditMemory:
             ReasonEditError: An edit of this id is there already, the keys are of another width or not finite, or the
                 folder cannot be written; nothing has changed then.
         """
-        if self.store is None:
-            return self._add(drafts)
-        with self.store.writing():
-            self.refresh()
-            return self._add(drafts)
+        with self.guard:
+            if self.store is None:
+                return self._add(drafts)
+            with self.store.writing():
+                self._catch_up()
+                return self._add(drafts)
 
     def _add(self, drafts: Sequence[Draft]) -> list[StoredEdit]:
         self._check(drafts)
@@ -258,12 +263,14 @@ class EditMemory:
                 for draft in told:
                     self._pictures |= draft.pictures
             else:
+                self._stale = True  # whatever cuts this short: what is on the disk counts
                 self.store.append(events, zip(stacked, radii, (d.pictures for d in told), strict=True))
             for event, mine, radius in zip(events, stacked, radii, strict=True):
                 if len(mine):
                     self._table.append(mine)
                 self._describe([event], radius)
                 self._happen(event)
+            self._stale = False
         return [d.edit for d in told]
 
     def undo(self, edit_id: str, author: str = "") -> StoredEdit:
@@ -283,11 +290,13 @@ class EditMemory:
         return self._turn("restore", edit_id, author)
 
     def _turn(self, op: str, edit_id: str, author: str) -> StoredEdit:
-        if self.store is None:
-            return self._turned(op, edit_id, author)
-        with self.store.writing():
-            self.refresh()
-            return self._turned(op, edit_id, author)
+        author = checked_name(author or "", "author")
+        with self.guard:
+            if self.store is None:
+                return self._turned(op, edit_id, author)
+            with self.store.writing():
+                self._catch_up()
+                return self._turned(op, edit_id, author)
 
     def _turned(self, op: str, edit_id: str, author: str) -> StoredEdit:
         edit = self.find(edit_id)
@@ -296,8 +305,10 @@ class EditMemory:
             raise ReasonEditError(f"The edit '{edit.id}' is {state}.")
         event = Event.of_turn(op, edit.id, author)
         if self.store is not None:
+            self._stale = True
             self.store.append([event])
         self._happen(event)
+        self._stale = False
         return edit
 
     def refresh(self) -> bool:
@@ -306,7 +317,26 @@ class EditMemory:
         Raises:
             ReasonEditError: The folder is damaged.
         """
-        return self.store is not None and self.store.changed() and self._take_in()
+        with self.guard:
+            if self.store is None or not (self._stale or self.store.changed()):
+                return False
+            return self._catch_up()
+
+    def _catch_up(self) -> bool:
+        assert self.store is not None
+        if not self._stale:
+            return self._take_in()
+        # What was written last may be in the folder or not, and in the memory by half: the folder knows.
+        fresh = EditMemory.open(Store.open(self.store.folder))
+        assert fresh.store is not None
+        self.store.be_where(fresh.store)
+        own = {name: getattr(self, name) for name in ("store", "guard", "merge")}
+        removals = self.removals + fresh.removals + 1
+        self.__dict__.update(fresh.__dict__)
+        for name, value in own.items():
+            setattr(self, name, value)
+        self.removals = removals
+        return True
 
     def settle(self, *, join: bool = False) -> None:
         """Put the folder in order, so that it opens faster: fewer files, and what merged where.
@@ -318,8 +348,8 @@ class EditMemory:
             ReasonEditError: Somebody else writes, or the folder cannot be written.
         """
         if self.store is not None:
-            with self.store.writing():
-                self.refresh()
+            with self.guard, self.store.writing():
+                self._catch_up()
                 self.store.settle(self._merging.founder.values, merge=self.merge, join=join)
 
     def copy_to(self, store: Store) -> None:

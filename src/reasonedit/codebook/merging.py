@@ -181,7 +181,9 @@ class Merging:
             distances = (self.table[rows] - key).norm(dim=1).numpy()
             theirs = radii[rows.numpy()] if self.merge else np.zeros(len(rows), np.float32)
             linked = distances <= REACH * np.maximum(own, theirs) * (1 + 1e-4)
-            new = [n for n in rows[torch.from_numpy(linked)].tolist() if n not in region]
+            near = [*rows[torch.from_numpy(linked)].tolist(), *self.members.get(number, ())]
+            near += [n for n in (int(self.founder.values[number]),) if n >= 0 and self.counts.values[n]]
+            new = [n for n in dict.fromkeys(near) if n not in region]
             region.update(new)
             frontier += new
         return region

@@ -44,5 +44,6 @@ class Neighbourhood:
     def within(self, key: Tensor, distance: float) -> Tensor:
         """Rows that may lie within ``distance`` of ``key``, all that do among them."""
         gaps = (self._projected[: self._count] - key @ self._basis).square().sum(1)
-        # Rounding must not lose a key on the border.
-        return (gaps <= (distance * (1 + 1e-4) + 1e-6) ** 2).nonzero()[:, 0]
+        # Rounding, the coarser the longer the key, must not lose a key on the border.
+        slack = 1e-6 + 1e-5 * float(key.norm())
+        return (gaps <= (distance * (1 + 1e-4) + slack) ** 2).nonzero()[:, 0]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,8 @@ KEYS, PICTURES, JOURNAL = "keys", "pictures", "journal.jsonl"
 _LOOSE = 64
 """More files of single edits than this are joined when the folder is put in order."""
 _TRIES = 5
+_OWN = re.compile(rf"(?:{KEYS}/(\d{{12}})-\d+(-joined)?|settled-\d+)\.safetensors")
+_PART = re.compile(r"\.(?:codebook\.json|[\w-]+\.safetensors|[0-9a-f]{64}\.png)\.\d+\.part")
 
 
 @dataclass
@@ -267,6 +270,11 @@ class Store:
         if radii:
             found.radii = np.concatenate(radii)
 
+    def be_where(self, other: Store) -> None:
+        """Have read what another reader of the same folder has read."""
+        self.manifest, self._stamp, self._mark = other.manifest, other._stamp, other._mark
+        self._extents = other._extents
+
     def statistics(self) -> dict[str, Tensor]:
         """What the embedding needs.
 
@@ -332,6 +340,10 @@ class Store:
                 record = event.to_dict()
                 if event.edit is not None:
                     mine, reach, seen = next(edits)
+                    if (
+                        event.first != numbers
+                    ):  # never to be: what is on the disk must not be spoilt by what is in memory
+                        raise ReasonEditError(f"The codebook in '{self.folder}' has changed: load it anew.")
                     for name, picture in seen.items():
                         self._picture(name, picture)
                     if len(mine):
@@ -365,45 +377,46 @@ class Store:
                 founded = {"founders": torch.from_numpy(founders.copy())}
                 sums = self._tensors(f"settled-{records}.safetensors", founded)
             manifest = replace(manifest, settled=Settled(records, merge, sums))
-        if join or len(self._extents) > _LOOSE:
-            manifest = self._joined(manifest, everything=join)
+        extents = self._extents
+        if join or len(extents) > _LOOSE:
+            manifest, extents = self._joined(manifest, everything=join)
         if manifest != self.manifest:
             with self._writes():
                 self._commit(manifest)
+            self._extents = extents
             self.tidy()
 
-    def _joined(self, manifest: Manifest, *, everything: bool) -> Manifest:
+    def _joined(self, manifest: Manifest, *, everything: bool) -> tuple[Manifest, list[tuple[int, int, Sums]]]:
         old = list(manifest.sealed) if everything else []
         parts = [(s.first, s.count, s.sums) for s in old] + self._extents
         if len(parts) < 2:
-            return manifest
+            return manifest, self._extents
         read = [loaded(sums.check(self.folder), "keys", "radii") for _, _, sums in parts]
         first, count = parts[0][0], sum(n for _, n, _ in parts)
         with self._writes():
             joined = {name: torch.cat([part[name] for part in read]) for name in ("keys", "radii")}
             sums = self._tensors(f"{KEYS}/{first:012d}-{count}-joined.safetensors", joined)
-        self._extents = []
         kept = () if everything else manifest.sealed
-        return replace(manifest, sealed=(*kept, Sealed(first, count, sums)))
+        return replace(manifest, sealed=(*kept, Sealed(first, count, sums))), []
 
-    def tidy(self) -> list[Path]:
-        """Remove what nothing refers to any more; what was removed."""
+    def tidy(self) -> None:
+        """Remove what was written here and nothing refers to any more; what others put into the folder stays."""
         assert self._lock.held
-        m = self.manifest
-        kept = {MANIFEST, JOURNAL, *(s.sums.file for s in m.sealed), *(s.file for _, _, s in self._extents)}
-        kept |= {s.file for s in (m.statistics, m.settled.sums if m.settled else None) if s is not None}
-        gone = [
-            path
-            for path in [
-                *self.folder.glob("*.safetensors"),
-                *self.folder.glob(f"{KEYS}/*"),
-                *self.folder.rglob(".*.part"),
-            ]
-            if path.relative_to(self.folder).as_posix() not in kept
-        ]
+        manifest = self.manifest
+        behind = sum(s.count for s in manifest.sealed)
+        kept = {s.sums.file for s in manifest.sealed}
+        kept |= {manifest.settled.sums.file} if manifest.settled else set()
+        gone = []
+        for path in [*self.folder.glob("settled-*"), *(self.folder / KEYS).glob("*")]:
+            name = path.relative_to(self.folder).as_posix()
+            loose = _OWN.fullmatch(name)
+            live = loose is not None and not loose[2] and behind <= int(loose[1] or -1) < manifest.numbers
+            if loose is not None and not live and name not in kept:
+                gone.append(path)
+        gone += [path for path in self.folder.rglob(".*.part") if _PART.fullmatch(path.name)]
         for path in gone:
-            path.unlink(missing_ok=True)
-        return gone
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _picture(self, name: str, picture: Image.Image) -> None:
         path = self.folder / PICTURES / f"{name}.png"

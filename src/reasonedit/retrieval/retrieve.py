@@ -97,6 +97,10 @@ class FactRetriever:
         """
         if queries.ndim == 2:
             queries = queries[:, None]
+        with self.memory.guard:
+            return self._retrieve(queries)
+
+    def _retrieve(self, queries: Tensor) -> list[Retrieval]:
         if len(self.memory) == 0:
             return [Retrieval([], math.inf, 0.0) for _ in queries]
         sigma = self._take_in()
