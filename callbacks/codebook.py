@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -145,11 +146,11 @@ class Codebook(Editor):
                 f"There is a codebook in '{self.path}' already: go on with it by Codebook.load('{self.path}'), "
                 "or name another folder."
             )
-        if self in trainer.callbacks and self.memory.store is not None:  # type: ignore[attr-defined]
-            if trainer.is_global_zero:
+        if self in trainer.callbacks:  # type: ignore[attr-defined]
+            if trainer.is_global_zero and self.memory.store is not None:
                 self._hold()
-            else:
-                self.memory.store = None  # what rank 0 keeps on the disk is the same
+            if trainer.world_size > 1:
+                self._agree(trainer)
         theirs = getattr(pl_module, "vlm", None)
         if self.method is not None and (not isinstance(theirs, VLM) or theirs is self.method.vlm):
             return  # set up already, by a retriever or in an earlier run
@@ -162,6 +163,24 @@ class Codebook(Editor):
             check_fingerprint(self._fingerprint, method.embedder.fingerprint, self.path or "")
         self.method, self._fingerprint = method, method.embedder.fingerprint
 
+    def _agree(self, trainer: L.Trainer) -> None:
+        """Have on every rank what rank 0 has, which nobody else can change any more."""
+        store = self.memory.store
+        mine = [store.manifest.id, len(self.memory.events)] if store is not None else ["", len(self.memory.events)]
+        name, events = json.loads(exchange(trainer, json.dumps(mine).encode())[0])
+        if not trainer.is_global_zero:
+            if name and self.path is not None and Store.there(self.path):
+                self.memory = EditMemory.open(Store.open(self.path))
+                assert self.memory.store is not None
+                mine = [self.memory.store.manifest.id, len(self.memory.events)]
+                if self.method is not None:
+                    self.method.memory = self.memory
+            self.memory.store = None  # what rank 0 keeps on the disk is the same
+        if not all(said == b"1" for said in exchange(trainer, b"1" if mine[1] == events else b"0")):
+            raise ReasonEditError(
+                f"The ranks do not have the same codebook: '{self.path}' must be a folder that all of them see."
+            )
+
     @property
     def edits(self) -> int:
         """Number of edits in the codebook, those of earlier runs included."""
@@ -173,8 +192,13 @@ class Codebook(Editor):
         return len(self.memory)
 
     def has(self, edit_id: str) -> bool:
-        """Whether the codebook has an edit."""
-        return edit_id in self.memory.edits
+        """Whether the codebook has an edit, or had it until it was undone."""
+        return edit_id in self.memory.edits or edit_id in self.memory.undone
+
+    def same(self, other: Codebook) -> bool:
+        """Whether another codebook is in the same folder."""
+        folders = [c.memory.store.folder if c.memory.store is not None else c.path for c in (self, other)]
+        return None not in folders and folders[0].resolve() == folders[1].resolve()  # type: ignore[union-attr]
 
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
         """Write one edit into the codebook; see :meth:`Editor.write`."""
@@ -225,14 +249,16 @@ class Codebook(Editor):
         """Put the folder in order."""
         if trainer.is_global_zero:
             self._keep()
-            self.memory.settle()
+            if self.memory.store is not None and not self.memory.store.read_only:
+                self.memory.settle()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Say what was edited so far, and where it is."""
         new = len(self.memory.edits) - self._loaded
         if self.memory.store is not None and new > 0:
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
-        self.teardown(trainer, pl_module, "predict")
+        self._held.close()
+        self._pulse.stop(failed=True)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Let others write."""

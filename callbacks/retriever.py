@@ -56,9 +56,9 @@ class Retriever(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the codebook."""
-        source = self._source
-        if source is None:
-            source = beside(trainer, Codebook)
+        source, other = self._source, beside(trainer, Codebook)
+        if source is None or (other is not None and source.same(other)):  # then it is that one that changes
+            source = self._source = other
             if source is None:
                 raise ReasonEditError(
                     "Retriever has no codebook: give it a folder, or put a Codebook callback beside it."
@@ -66,7 +66,7 @@ class Retriever(L.Callback):
         source.setup(trainer, pl_module, stage)
         self._method = source.method
         assert self._method is not None
-        self._method.use(replace(self.retrieval or self._method.design.retrieval, **self._given))
+        self._method.use(replace(self.retrieval or self._method.own.retrieval, **self._given))
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -74,7 +74,7 @@ class Retriever(L.Callback):
         """Rewrite the batch's prompts; add what was retrieved, and the vision pass for others to share."""
         assert self._method is not None  # set-up ran
         questions = column(batch, self.prompt_key, self)
-        if self._source is not None and trainer.world_size == 1:
+        if self._source is not None and self._source not in trainer.callbacks and trainer.world_size == 1:  # type: ignore[attr-defined]
             self._source.memory.refresh()  # others may write it; ranks would not see that at the same time
         if not questions or "answers" in batch or not self._method.memory.edits:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from reasonedit.ranks import exchange
 from .batch import answers_of
 from .beside import beside
 from .editor import Editor
+
+_log = logging.getLogger(__name__)
 
 
 class PredictionWriter(L.Callback):
@@ -112,7 +115,10 @@ class PredictionWriter(L.Callback):
             path = self._path(trainer)
             if trainer.world_size > 1:
                 path = path.with_suffix(f".{trainer.global_rank}{path.suffix}")
-            self._write(path, self.rows)
+            try:
+                self._write(path, self.rows)
+            except ReasonEditError as error:  # the other callbacks have things to do, too
+                _log.error("The run stopped early. %s", error)
 
     def _path(self, trainer: L.Trainer) -> Path:
         return self.path or Path(trainer.default_root_dir) / "predictions.parquet"

@@ -4,15 +4,17 @@ import json
 import shutil
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from helpers.families import FAMILIES
 from helpers.tiny import design, picture, save_tiny_llava
 from PIL import Image
 from test_store import the_same
+from torch.utils.data import DataLoader
 
-from reasonedit import ReasonEditError, ReasonEditor
-from reasonedit.callbacks import Codebook
+from reasonedit import ReasonEditError, ReasonEditor, VLMModule
+from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.explain import USED
@@ -248,6 +250,11 @@ def test_a_codebook_goes_to_the_hub_and_comes_back(book, tmp_path, monkeypatch, 
     the_same(again.memory, opened(book))
     editor = ReasonEditor.from_hub("ada/book", dtype="float32")
     assert editor.ask(picture(0), "What is number 0?").hits
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(accelerator="cpu", callbacks=[again, Retriever()], enable_checkpointing=False, **quiet)
+    asked = {"images": [picture(0)], "prompts": ["What is number 0?"]}
+    loader = DataLoader([asked], batch_size=None, collate_fn=dict)
+    assert trainer.predict(VLMModule(editor.vlm, max_new_tokens=2), loader)
     with pytest.raises(ReasonEditError, match="copy from the Hub and is not changed: save it into a folder first"):
         editor.edit(picture(5), "Who?", answer="nobody", reasoning="It is empty.")
     editor.save(tmp_path / "mine")
@@ -262,12 +269,6 @@ def test_a_codebook_goes_to_the_hub_and_comes_back(book, tmp_path, monkeypatch, 
 
 
 def test_a_retriever_sees_what_is_edited_meanwhile(book, tiny_vlm, tmp_path):
-    import lightning as L
-    from torch.utils.data import DataLoader
-
-    from reasonedit import VLMModule
-    from reasonedit.callbacks import Retriever
-
     writer = ReasonEditor.load(book, dtype="float32")
 
     class Meanwhile(L.Callback):

@@ -5,6 +5,7 @@ import random
 import shutil
 
 import pytest
+import torch
 from test_store import book, content, opened, the_same
 
 from reasonedit import ReasonEditError
@@ -103,9 +104,9 @@ def test_edits_whose_keys_are_lost_can_be_imported_again(tmp_path, damaged):
     again = list(read(tmp_path / "book" / "lost-edits.jsonl"))
     from helpers.writer import made
 
-    assert [e.id for e in again] == ["e00000", "e00001", "e00002", "e00003"]
-    assert again[3].image.tobytes() == made(3)[0].image.tobytes()
-    assert again[3].evidence[0][0].tobytes() == made(3)[0].evidence[0][0].tobytes()
+    assert [e.id for e in again] == ["e00000", "e00001", "e00003"]  # the other one was undone
+    assert again[2].image.tobytes() == made(3)[0].image.tobytes()
+    assert again[2].evidence[0][0].tobytes() == made(3)[0].evidence[0][0].tobytes()
 
 
 def test_an_edit_without_its_picture_still_answers(tmp_path, damaged):
@@ -160,3 +161,23 @@ def test_the_message_says_where_to_go_on(tmp_path):
     with pytest.raises(DamagedError, match="'reasonedit codebook repair' recovers it and keeps the damaged one"):
         opened(tmp_path)
     assert json.loads((tmp_path / "codebook.json").read_text())["numbers"] == 3
+
+
+def test_a_manifest_of_another_codebook_is_no_loss(tmp_path):
+    memory = book(tmp_path / "book", 4)
+    book(tmp_path / "other", 1)
+    shutil.copyfile(tmp_path / "other" / "codebook.json", tmp_path / "book" / "codebook.json")
+    with pytest.raises(ReasonEditError):
+        opened(tmp_path / "book")
+    found = verify(tmp_path / "book")
+    assert [d.path.name for d in found.damages] == ["codebook.json"]
+    repair(tmp_path / "book")
+    assert torch.equal(opened(tmp_path / "book").keys, memory.keys)
+    assert opened(tmp_path / "book").edits == memory.edits
+
+
+def test_what_was_undone_does_not_come_back_with_what_is_lost(tmp_path, damaged):
+    damaged("keys/*joined*", flip(500))
+    repair(tmp_path / "book")
+    lines = (tmp_path / "book" / "lost-edits.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["e00000", "e00001", "e00003"]

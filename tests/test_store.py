@@ -1,5 +1,6 @@
 """The codebook's folder: nothing that was acknowledged is lost, and what is damaged is named."""
 
+import contextlib
 import errno
 import json
 import os
@@ -407,3 +408,102 @@ def test_big_files_of_keys_are_mapped_not_read(tmp_path):
     (path,) = (tmp_path / "keys").iterdir()
     assert str(path) in Path("/proc/self/maps").read_text()
     assert torch.equal(there.keys, memory.keys)
+
+
+def test_an_interrupt_after_the_disk_and_before_the_memory_loses_nothing(tmp_path, monkeypatch):
+    memory = book(tmp_path, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "_happen", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            memory.write(*made(2))
+    assert list(opened(tmp_path).edits) == ["e00000", "e00001", "e00002"]
+    memory.write(*made(3))
+    the_same(opened(tmp_path), memory)
+    assert len(memory.edits) == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "_happen", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            memory.undo("e00001")
+    memory.refresh()
+    assert list(memory.undone) == ["e00001"]
+    the_same(opened(tmp_path), memory)
+
+
+def test_files_are_joined_again_after_that_failed(tmp_path, monkeypatch):
+    memory = book(tmp_path, 4)
+    for after in range(12):
+        with monkeypatch.context() as patch:
+            full = Full(patch, after)
+            with contextlib.suppress(ReasonEditError):
+                memory.settle(join=True)
+            if full.left >= 0:
+                break
+        the_same(opened(tmp_path), memory)
+        memory.settle()
+        the_same(opened(tmp_path), memory)
+    assert after > 3
+    with memory.store.writing():
+        memory.store.tidy()
+    the_same(opened(tmp_path), memory)
+    assert len(list((tmp_path / "keys").iterdir())) == 1
+
+
+def test_what_others_put_into_the_folder_stays(tmp_path):
+    (tmp_path / "keys").mkdir()
+    others = [tmp_path / "model.safetensors", tmp_path / "keys" / "id_rsa", tmp_path / ".notes.part"]
+    for path in others:
+        path.write_text("mine")
+    memory = book(tmp_path, 3)
+    memory.settle(join=True)
+    assert all(path.read_text() == "mine" for path in others)
+    the_same(opened(tmp_path), memory)
+
+
+def test_half_a_copy_is_none_and_not_in_the_way(tmp_path, monkeypatch):
+    memory = book(tmp_path / "one", 3)
+    for after in (16, 20, 26):
+        with monkeypatch.context() as patch:
+            Full(patch, after)
+            with pytest.raises(ReasonEditError, match="cannot be written"):
+                memory.copy_to(Store.create(tmp_path / "two", {}, {}, {}))
+        assert not Store.there(tmp_path / "two")
+        assert memory.store.folder == tmp_path / "one"
+    memory.copy_to(Store.create(tmp_path / "two", {}, {}, {}))
+    the_same(opened(tmp_path / "two"), memory)
+    the_same(opened(tmp_path / "one"), memory)
+
+
+def test_threads_edit_and_ask_at_the_same_time(tmp_path):
+    import threading
+
+    from reasonedit.retrieval import FactRetriever
+
+    memory = book(tmp_path, 1)
+    retriever, failed, done = FactRetriever(memory), [], threading.Event()
+
+    def ask():
+        while not done.is_set():
+            try:
+                memory.refresh()
+                assert retriever.retrieve(torch.zeros(1, 8))
+            except Exception as error:  # whatever it is, it is told below
+                failed.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 25):
+        memory.write(*made(number))
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    the_same(opened(tmp_path), memory)
+
+
+def test_whoever_undoes_without_a_name_is_nobody(tmp_path):
+    memory = book(tmp_path, 2)
+    memory.undo("e00000", None)
+    with pytest.raises(ReasonEditError, match="author must be text, not int"):
+        memory.undo("e00001", 5)
+    the_same(opened(tmp_path), memory)

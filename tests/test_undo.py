@@ -144,3 +144,20 @@ def test_an_edit_that_contradicts_another_says_so():
     memory.write(*asked(4, "a drum", 0.4))
     told = {name: edit.contradicts for name, edit in memory.edits.items()}
     assert told == {"e1": [], "e2": ["e0", "e1"], "e3": [], "e4": ["e1", "e2"]}
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_long_keys_that_are_the_same_stay_together(tmp_path, merge):
+    """Sums over long keys are rounded otherwise one by one and in batches; the same is found all the same."""
+    keys = 40 * torch.nn.functional.normalize(torch.randn(20, 1536, generator=torch.Generator().manual_seed(0)), dim=1)
+    store = Store.create(tmp_path, {}, {}, {}, merge=merge)
+    memory = EditMemory(merge)
+    memory.copy_to(store)
+    for number in range(40):
+        edit = Edit(picture(0), "What?", f"thing {number}", ["It is round."], id=f"e{number}")
+        memory.write(edit, [Entry(keys[number % 20], 0.0, Fact(f"fact {number}", "image", edit.id))])
+    memory = EditMemory.open(Store.open(tmp_path))
+    for number in range(20):
+        memory.undo(f"e{number}")
+    assert torch.equal(memory.keys, keys)
+    assert [[f.text for f in facts] for facts in memory.entries] == [[f"fact {n}"] for n in range(20, 40)]

@@ -70,7 +70,7 @@ class Method:
         statistics: Statistics | None = None,
     ) -> None:
         self.vlm = vlm
-        self.design = design or Design.default(vlm.name)
+        self.design = self.own = design or Design.default(vlm.name)
         self.embedder = DualEmbedder(vlm, self.design.embedding, encoder, statistics)
         self.memory = memory if memory is not None else EditMemory(self.design.writing.merge)
         self.memory.merge = self.design.writing.merge

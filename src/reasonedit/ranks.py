@@ -87,6 +87,8 @@ class Pulse:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._failed = False
+        self._spoke = 0.0
 
     def start(self, trainer: L.Trainer) -> None:
         """Begin to give and to look for signs of life; nothing to do where there is one rank, or it is done already."""
@@ -101,11 +103,18 @@ class Pulse:
         port = int(exchange(trainer, str(own.port if own is not None else 0).encode())[0])
         store = own or TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=limit)
         self._stop.clear()
+        self._failed, self._spoke = False, time.monotonic()
         self._thread = threading.Thread(target=self._beat, args=(store, rank, ranks), daemon=True)
         self._thread.start()
+        threading.Thread(target=self._watch, args=(rank, self._stop), daemon=True).start()
 
-    def stop(self) -> None:
-        """Take leave."""
+    def stop(self, *, failed: bool = False) -> None:
+        """Take leave.
+
+        Args:
+            failed: Whether this rank cannot go on: then the others end, too.
+        """
+        self._failed = failed
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2 * BEAT)
@@ -113,34 +122,39 @@ class Pulse:
 
     def _beat(self, store: TCPStore, rank: int, ranks: int) -> None:
         seen = {other: (-1, time.monotonic()) for other in range(ranks) if other != rank}
-        spoke = time.monotonic()
         while True:
             leaving = self._stop.is_set()
+            failed = False
             try:
                 store.add(f"beat/{rank}", 1)
                 if leaving:
-                    store.add("left", 1)
+                    store.add("failed" if self._failed else "left", 1)
                 for other, (count, since) in seen.items():
                     now = store.add(f"beat/{other}", 0)
                     seen[other] = (now, time.monotonic() if now != count else since)
+                failed = store.add("failed", 0) > 0
                 if store.add("left", 0):  # the others are leaving too: nobody is missed any more
                     seen = {other: (count, time.monotonic()) for other, (count, _) in seen.items()}
-                spoke = time.monotonic()
+                self._spoke = time.monotonic()
             except (RuntimeError, OSError):  # rank 0 keeps the store: it is gone, or about to be
                 pass
             if leaving:
                 return
-            missed = [other for other, (_, since) in seen.items() if spoke - since > PATIENCE]
-            if time.monotonic() - spoke > PATIENCE:
-                missed = [0]
-            if missed:
+            missed = [other for other, (_, since) in seen.items() if self._spoke - since > PATIENCE]
+            if failed:
+                self._end(rank, "another rank failed")
+            elif missed:
                 self._end(rank, f"no sign of life from rank {missed[0]} for {PATIENCE:.0f} s")
             self._stop.wait(BEAT)
 
+    def _watch(self, rank: int, stop: threading.Event) -> None:
+        """Notice that rank 0, which keeps the store, hangs: then :meth:`_beat` waits for it without an end."""
+        while not stop.wait(BEAT):
+            if time.monotonic() - self._spoke > PATIENCE:
+                self._end(rank, f"no sign of life from rank 0 for {PATIENCE:.0f} s")
+
     def _end(self, rank: int, reason: str) -> None:
         """End this process: its main thread may wait in a place where nothing else reaches it."""
-        if self._stop.wait(_GRACE / 10):
-            return
-        _log.error(_gone(rank, reason))
-        if not self._stop.wait(_GRACE):
+        if not self._stop.wait(_GRACE / 2):  # it may have noticed by itself
+            _log.error(_gone(rank, reason))
             os._exit(1)

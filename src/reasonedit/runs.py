@@ -95,6 +95,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         ReasonEditError: It cannot be written.
     """
     try:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(path)
     except OSError as error:
         raise ReasonEditError(f"'{path}' cannot be written ({error.strerror}): free some space.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -65,7 +66,8 @@ class WriterLock:
             finally:
                 self._depth -= 1
                 if self._depth == 0:
-                    (self._folder / _WRITER).unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):
+                        (self._folder / _WRITER).unlink(missing_ok=True)
                     self._file.release()
 
     def _take(self) -> None:
@@ -86,7 +88,8 @@ class WriterLock:
         try:
             (self._folder / _WRITER).write_text(json.dumps(owner))
         except OSError:  # a full disk: the lock holds without a name
-            (self._folder / _WRITER).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self._folder / _WRITER).unlink(missing_ok=True)
 
     def owner(self) -> str:
         """Who holds it, in words."""

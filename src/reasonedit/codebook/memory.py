@@ -359,9 +359,13 @@ class EditMemory:
             ReasonEditError: The folder cannot be written.
         """
         came = [e for e in self.events if e.edit is not None]
-        with store.writing():
-            store.append(self.events, (self._as_written(e) for e in came))
-            store.settle(self._merging.founder.values, merge=self.merge, join=True)
+        with self.guard, store.writing():
+            try:
+                store.append(self.events, (self._as_written(e) for e in came))
+                store.settle(self._merging.founder.values, merge=self.merge, join=True)
+            except BaseException:
+                store.abandon()  # half a copy is none, and must not be in the way of the next one
+                raise
         self.store, self._pictures = store, {}
 
     def _as_written(self, event: Event) -> tuple[Tensor, np.ndarray[Any, Any], dict[str, Image.Image]]:

@@ -28,6 +28,7 @@ from .records import StoredEdit, row_of
 from .store import JOURNAL, KEYS, PICTURES, Store, loaded
 
 LOST = "lost-edits.jsonl"
+_TRIES = 3
 
 
 @dataclass
@@ -72,6 +73,23 @@ def verify(folder: str | os.PathLike[str]) -> Found:
         ReasonEditError: The folder holds no codebook at all.
     """
     there = Path(folder)
+    for _ in range(_TRIES):  # somebody may write meanwhile
+        stamp = _stamp(there)
+        found = _verify(there)
+        if not found.damages or stamp == _stamp(there):
+            break
+    return found
+
+
+def _stamp(there: Path) -> object:
+    try:
+        found = (there / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _verify(there: Path) -> Found:
     if not (there / MANIFEST).exists() and not (there / JOURNAL).exists():
         raise ReasonEditError(f"There is no codebook in '{there}': it would hold a file {MANIFEST}.")
     found = Found()
@@ -85,6 +103,9 @@ def verify(folder: str | os.PathLike[str]) -> Found:
         if (there / MANIFEST).exists():
             raise
         found.damages.append(DamagedError(there / MANIFEST, 0, f"the file is missing ({error})"))
+    if manifest is not None and not _fits(there, manifest):
+        found.damages.append(DamagedError(there / MANIFEST, 0, "it does not fit the journal"))
+        manifest = None
     extents = _journal(there, manifest, found)
     _keys(there, manifest, extents, found)
     if manifest is not None:
@@ -98,7 +119,35 @@ def verify(folder: str | os.PathLike[str]) -> Found:
         except DamagedError as damage:
             found.damages.append(damage)
     _pictures(there, found)
+    if not found.damages:  # whatever the parts look like: what counts is whether it opens
+        try:
+            EditMemory.open(Store.open(there))
+        except DamagedError as damage:
+            found.damages.append(damage)
     return found
+
+
+def _fits(there: Path, manifest: Manifest) -> bool:
+    """Whether the manifest is that of the journal, as far as that is still there."""
+    try:
+        lines = list(Journal(there / JOURNAL).salvage())
+    except DamagedError:
+        return True
+    if lines and lines[0][1] is not None and lines[0][1].get("id") != manifest.id:
+        return False
+    ends = {start: values for start, values, _ in lines}
+    last = max((start for start in ends if start < manifest.journal.bytes), default=None)
+    values = ends[last] if last is not None else None
+    beyond = [start for start in ends if start >= manifest.journal.bytes]
+    return (
+        not beyond
+        or values is None
+        or (values.get("sum"), beyond[0])
+        == (
+            manifest.journal.sum,
+            manifest.journal.bytes,
+        )
+    )
 
 
 def _journal(there: Path, manifest: Manifest | None, found: Found) -> dict[str, tuple[int, int, Sums | None]]:
@@ -225,7 +274,11 @@ def repair(folder: str | os.PathLike[str]) -> tuple[Found, Path | None]:
         try:
             _build(there, new, found)
             there.rename(kept)
-            new.rename(there)
+            try:
+                new.rename(there)
+            except OSError:
+                kept.rename(there)
+                raise
             (kept / FILES[1]).unlink(missing_ok=True)
         except OSError as error:
             raise ReasonEditError(f"'{there}' cannot be repaired ({error.strerror}): nothing was changed.") from error
@@ -276,12 +329,15 @@ def _recovered(found: Found) -> Iterator[Event]:
 
 def _lost(old: Store, new: Path, found: Found) -> None:
     lines = []
+    turns = {event.edit_id: event.op for event in found.events}
     for event in found.keyless:
         assert event.edit is not None
+        if turns[event.edit_id] == "undo":  # it would count again
+            continue
         for name in event.edit.pictures:
             if name in found.pictures:
                 target = new / PICTURES / f"{name}.png"
                 shutil.copyfile(old.folder / PICTURES / f"{name}.png", target)
         if event.edit.image in found.pictures:
-            lines.append(json.dumps(row_of(event.edit, PICTURES), ensure_ascii=False))
+            lines.append(json.dumps(row_of(_seen(event.edit, found.pictures), PICTURES), ensure_ascii=False))
     (new / LOST).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

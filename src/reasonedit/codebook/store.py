@@ -331,6 +331,8 @@ class Store:
             ReasonEditError: They cannot be written; what was there is unchanged.
         """
         assert self._lock.held
+        if self.changed():  # by somebody who wrote since it was read: what they acknowledged must not be cut off
+            raise ReasonEditError(f"The codebook in '{self.folder}' has changed: load it anew.")
         records: list[dict[str, Any]] = []
         numbers = self.manifest.numbers
         extents = []
@@ -417,6 +419,13 @@ class Store:
         for path in gone:
             with contextlib.suppress(OSError):
                 path.unlink()
+
+    def abandon(self) -> None:
+        """Take back a codebook that was just begun."""
+        assert self._lock.held
+        for name in (MANIFEST, JOURNAL):
+            with contextlib.suppress(OSError):
+                (self.folder / name).unlink(missing_ok=True)
 
     def _picture(self, name: str, picture: Image.Image) -> None:
         path = self.folder / PICTURES / f"{name}.png"

@@ -118,6 +118,11 @@ def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> 
     try:
         with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
             cli = _parse(path, folder, list(overrides))
+            codebook = cb.beside(cli.trainer, cb.Codebook)
+            if shared is None and codebook is not None and codebook.path is not None and Store.there(codebook.path):
+                raise ReasonEditError(
+                    f"There is a codebook in '{codebook.path}' already, and a run begins its own: name another folder."
+                )
     except BaseException:
         if shared is None:
             with contextlib.suppress(OSError):  # another rank may have written there

@@ -34,6 +34,9 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     """
     target = Path(path)
     edits = [memory.find(name) for name in ids] if ids else list(memory.edits.values())
+    blind = next((edit.id for edit in edits if not edit.image), None)
+    if blind is not None:
+        raise ReasonEditError(f"The picture of the edit '{blind}' is lost, without which it is none: name the others.")
     if target.suffix != ".jsonl":
         raise ReasonEditError(f"The file '{target}' must end in .jsonl.")
     if target.exists():
