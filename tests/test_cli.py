@@ -221,7 +221,9 @@ def test_ctrl_c_saves_what_was_edited_and_says_where(tmp_path):
         str(tmp_path / "run"),
     ]
     call += ["--data.init_args.source.init_args.edits", "12", "--data.init_args.interleave", "2"]
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A suite that runs in the background of a shell hands it down that Ctrl-C is ignored.
+    with subprocess.Popen(call, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes) as process:
         events = tmp_path / "run" / "tensorboard"
         # An events file holds more than its head once the first round of probes is over and logged.
         while process.poll() is None and not any(f.stat().st_size > 300 for f in events.glob("events*")):

@@ -106,7 +106,7 @@ def _plain(text: str) -> str:
 
 def _show(memory: EditMemory, edit: StoredEdit, image: Path | None) -> None:
     def say(name: str, text: str) -> None:
-        _console.print(f"{name + ':':10} {text}", markup=False)
+        _console.print(f"{name + ':' if name else '':10} {text}", markup=False)
 
     say("id", edit.id + (" (undone)" if edit.id in memory.undone else ""))
     say("question", edit.question)
