@@ -66,7 +66,6 @@ class EditMemory:
         self._order: list[_Slot] = []
         self._texts: list[str] = []
         self._owner = Column(np.int64)
-        self._widest_answer = 0.0
         self._pictures: dict[str, Image.Image] = {}
         self._cached: dict[str, Any] = {}
 
@@ -401,16 +400,16 @@ class EditMemory:
         mine = [e for e in draft.entries if e.fact.entry == "answer"]
         for entry in mine if len(self._table) else ():
             key = entry.key.detach().to("cpu", torch.float32)
-            rows = self._merging.nearby(key, max(entry.radius, self._widest_answer), _ANSWER)
+            rows = self._merging.nearby(key, entry.radius, _ANSWER)
             for number, distance in zip(rows.tolist(), (self._table[rows] - key).norm(dim=1).tolist(), strict=True):
-                if distance <= max(entry.radius, float(self._merging.radii.values[number])):
+                if distance <= min(entry.radius, float(self._merging.radii.values[number])):
                     edit = self._order[int(self._owner.values[number])].edit
                     if not matches(edit.answer, draft.edit.answer):
                         found[edit.id] = None
         for other in before:
             for entry in mine:
                 for theirs in (e for e in other.entries if e.fact.entry == "answer"):
-                    near = float((theirs.key - entry.key).norm()) <= max(entry.radius, theirs.radius)
+                    near = float((theirs.key - entry.key).norm()) <= min(entry.radius, theirs.radius)
                     if near and not matches(other.edit.answer, draft.edit.answer):
                         found[other.edit.id] = None
         return list(found)
@@ -448,7 +447,6 @@ class EditMemory:
             self._order.append(slot)
             self._texts += [text for text, _ in event.facts]
         kinds = np.array([_KINDS[entry] for event in events for _, entry in event.facts], np.uint8)
-        self._widest_answer = max(self._widest_answer, float(radii[kinds == _ANSWER].max(initial=0.0)))
         self._owner.extend(np.repeat(np.arange(first, len(self._order)), [len(event.facts) for event in events]))
         self._merging.extend(kinds, radii)
 

@@ -60,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
         "  metrics.json  predictions.parquet  codebook/  config.yaml  versions.json  tensorboard/  story/\n\n"
         "What to try next:\n"
         f"  reasonedit ask {next_question} --codebook {folder}/codebook\n"
+        f"  reasonedit edits list {folder}/codebook\n"
         f"  tensorboard --logdir {folder}\n"
         "  reasonedit world show --out world.png\n"
         "  reasonedit run --config configs/demo.yaml --data.init_args.interleave 5"
