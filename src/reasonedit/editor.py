@@ -11,7 +11,6 @@ from reasonedit.codebook.hub import fetched, pushed
 from reasonedit.design import Design
 from reasonedit.edits import Answer, Edit, Query, Region
 from reasonedit.embedding import statistics_of
-from reasonedit.errors import ReasonEditError
 from reasonedit.explain import Explanation, explained
 from reasonedit.images import ImageSource
 from reasonedit.method import Method, Written
@@ -167,21 +166,7 @@ class ReasonEditor:
         self.memory.settle()
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, message: str = "Codebook") -> str:
-        """Upload the codebook's folder to the Hugging Face Hub, pictures of the edits included.
-
-        Args:
-            repo_id: Name of the repository, made when it does not exist.
-            private: Whether a new one is private.
-            message: The commit's message.
-
-        Returns:
-            Its address.
-
-        Raises:
-            ReasonEditError: The codebook is in no folder yet, or it cannot be uploaded.
-        """
-        if self.memory.store is None:
-            raise ReasonEditError("The codebook is only in memory: save it into a folder first.")
+        """Upload the codebook's folder; see :func:`reasonedit.codebook.hub.pushed`."""
         return pushed(self.memory.store, repo_id, private=private, message=message)
 
     @classmethod

@@ -30,12 +30,23 @@ editor.ask("photo.jpg", "What is it?")
 """
 
 
-def pushed(store: Store, repo_id: str, *, private: bool, message: str) -> str:
-    """Upload a codebook's folder, and nothing else that lies in it.
+def pushed(store: Store | None, repo_id: str, *, private: bool, message: str) -> str:
+    """Upload a codebook's folder to the Hugging Face Hub, pictures of the edits included, and nothing else in it.
+
+    Args:
+        store: The folder.
+        repo_id: Name of the repository, made when it does not exist.
+        private: Whether a new one is private.
+        message: The commit's message.
+
+    Returns:
+        Its address.
 
     Raises:
-        ReasonEditError: It cannot be uploaded.
+        ReasonEditError: The codebook is in no folder yet, or it cannot be uploaded.
     """
+    if store is None:
+        raise ReasonEditError("The codebook is only in memory: save it into a folder first.")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
