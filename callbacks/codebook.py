@@ -206,7 +206,7 @@ class Codebook(Editor):
             together = [one for data in said for one in unpacked(data, pictures=trainer.is_global_zero)]
             together.sort(key=lambda one: one[1]["place"])
         start = time.perf_counter()
-        if together and (trainer.is_global_zero or trainer.world_size == 1):
+        if together and trainer.is_global_zero:
             self._keep()
         self._add([draft for draft, _ in together], tell=trainer.is_global_zero)
         share = (time.perf_counter() - start) / max(1, len(together))
