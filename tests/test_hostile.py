@@ -6,10 +6,12 @@ import struct
 import zlib
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
+import yaml
 from helpers.tiny import design, picture
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_store import book, content, opened
@@ -17,6 +19,7 @@ from test_store import book, content, opened
 from reasonedit import Edit, Query, ReasonEditError, ReasonEditor
 from reasonedit.codebook import DamagedError, EditMemory, Entry, Fact
 from reasonedit.codebook.repair import repair, verify
+from reasonedit.config import parts_of
 from reasonedit.data.exported import read
 from reasonedit.design import Design
 from reasonedit.edits import LONGEST_NAME, LONGEST_TEXT, MOST_CHOICES, MOST_REGIONS, MOST_SENTENCES
@@ -288,3 +291,33 @@ def test_a_picture_that_was_exchanged_is_noticed(tmp_path):
     with pytest.raises(DamagedError, match="the picture is not what was written"):
         opened(tmp_path).picture(name)
     assert Query.of(picture(0), "What?").question == "What?"
+
+
+options = st.dictionaries(
+    st.sampled_from(["batch_size", "interleave", "sample", "source", "check", "nothing"]), anything, max_size=3
+)
+configs = st.one_of(
+    anything,
+    st.fixed_dictionaries(
+        {
+            "data": st.one_of(
+                anything,
+                st.fixed_dictionaries(
+                    {"class_path": st.just("reasonedit.EditStream"), "init_args": st.one_of(options, anything)}
+                ),
+            )
+        }
+    ),
+)
+
+
+@settings(max_examples=30)
+@given(content_=configs)
+def test_a_config_is_used_or_refused_with_its_name(tmp_path_factory, content_):
+    path = tmp_path_factory.mktemp("config") / "run.yaml"
+    path.write_text(yaml.safe_dump(content_, allow_unicode=True), encoding="utf-8", errors="surrogatepass")
+    try:
+        made = parts_of(str(path), "data")
+    except ReasonEditError:
+        return
+    assert isinstance(made["data"], L.LightningDataModule)
