@@ -1,0 +1,100 @@
+"""Pictures that come as numbers: NumPy arrays and torch tensors whose values can be known."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from reasonedit.errors import ReasonEditError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHANNELS = (1, 2, 3, 4)  # grey, grey with alpha, RGB, RGB with alpha
+_SMALLEST = 4  # pixels of a side; fewer are channels
+
+
+def is_array(value: object) -> bool:
+    """Whether something is an array of NumPy or a tensor of torch."""
+    torch = sys.modules.get("torch")  # who has a tensor has loaded it; who has none need not wait for it
+    return isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor))
+
+
+def from_array(values: np.ndarray[Any, Any] | Tensor) -> Image.Image:
+    """The picture that an array or a tensor holds; the values given are left as they are.
+
+    Shapes are (height, width), (height, width, channels) or (channels, height, width), with 1 to 4 channels: grey or
+    RGB, each with or without alpha. Values are whole numbers of 8 bits, of 16 bits, truth values, shares from 0 to 1 as
+    floating-point numbers, or 32-bit grey as Pillow has it. Each becomes what Pillow would read from a file of it: a
+    16-bit grey picture stays one, of 16-bit colours Pillow keeps the upper 8 bits.
+
+    Raises:
+        ReasonEditError: What the values stand for cannot be known; says what would do.
+    """
+    array = _plain(values)
+    array = _channels_last(array)
+    kind = array.dtype
+    if kind == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif kind == np.uint16:
+        if array.ndim == 3:
+            array = (array >> 8).astype(np.uint8)
+    elif np.issubdtype(kind, np.floating):
+        array = _shares(array)
+    elif kind != np.uint8 and not (kind == np.int32 and array.ndim == 2):
+        raise ReasonEditError(
+            f"A picture as an array of {kind} may mean anything: give 8-bit values (uint8), 16-bit values (uint16) or "
+            "shares from 0 to 1 as floating-point numbers."
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _plain(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:
+    if isinstance(values, np.ndarray):
+        return np.asarray(values, values.dtype.newbyteorder("="))
+    tensor = values.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # NumPy knows no bfloat16
+    return np.asarray(tensor.numpy())
+
+
+def _channels_last(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The picture as (height, width) or (height, width, 2 to 4)."""
+    shape = " x ".join(map(str, array.shape)) or "no"
+    if array.ndim == 2 and min(array.shape) >= _SMALLEST:
+        return array
+    last = array.ndim == 3 and array.shape[2] in _CHANNELS and min(array.shape[:2]) >= _SMALLEST
+    first = array.ndim == 3 and array.shape[0] in _CHANNELS and min(array.shape[1:]) >= _SMALLEST
+    if last and first:
+        raise ReasonEditError(
+            f"Of a picture of {shape} numbers it cannot be told which are its channels: give it as a PIL image."
+        )
+    if not last and not first:
+        raise ReasonEditError(
+            f"An array of {shape} numbers is no picture: it must be height x width, height x width x channels or "
+            f"channels x height x width, with 1, 3 or 4 channels and at least {_SMALLEST} pixels a side."
+        )
+    if first:
+        array = np.moveaxis(array, 0, 2)
+    return array[:, :, 0] if array.shape[2] == 1 else array
+
+
+def _shares(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Shares from 0 to 1 as 8 bits."""
+    if not np.isfinite(array).all():
+        raise ReasonEditError("A picture as an array has values that are not finite: give shares from 0 to 1.")
+    low, high = float(array.min()), float(array.max())
+    if low < 0:
+        raise ReasonEditError(
+            f"A picture as an array has values from {low:g} to {high:g}, as after a processor's normalisation: give it "
+            "as it was before that."
+        )
+    if high > 1:
+        raise ReasonEditError(
+            f"A picture as an array of floating-point numbers has values up to {high:g}: give shares from 0 to 1, or "
+            "8-bit values as uint8."
+        )
+    return (array * 255).round().astype(np.uint8)
