@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+import unicodedata
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose
 
+from reasonedit.arrays import from_array, is_array
 from reasonedit.errors import ReasonEditError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SMALLEST_SIDE = 4
 """Pixels: an image with a shorter side cannot be cut into windows, and shows nothing."""
@@ -25,87 +33,155 @@ MOST_BYTES = 256 * 2**20
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Plain raster formats. Pillow reads others with the help of other programs, which a picture must not start."""
 
-ImageSource = Image.Image | str | os.PathLike[str] | bytes
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by its orientation (Exif 2.32, 4.6.5.1.3)."""
+
+_PLAIN = {"La": "LA", "RGBa": "RGBA"}
+"""Modes whose colours are multiplied by their opacity already, which Pillow converts to nothing else."""
+
+_log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    ImageSource = Image.Image | str | os.PathLike[str] | bytes | np.ndarray[Any, Any] | Tensor
+else:  # torch is not loaded for its name
+    ImageSource = Image.Image | str | os.PathLike[str] | bytes | np.ndarray
 
 
 def load_image(source: ImageSource) -> Image.Image:
     """Read an image, turn it upright by its EXIF orientation and convert it to RGB.
 
+    An orientation that cannot be read is taken for none. Of a file with several frames the first is read, and a warning
+    says so. Grey pictures of more than 8 bits are scaled to 8: those of 16 bits by their range, others by the pixels
+    that they hold, without those that are no finite numbers, which are shown as the lowest.
+
     Args:
-        source: A PIL image, a path, or the bytes of an image file.
+        source: A PIL image, a path, the bytes of an image file, or an array or tensor: see
+            :func:`~reasonedit.arrays.from_array`.
 
     Returns:
         An RGB image. Transparent parts are shown on white.
 
     Raises:
-        ReasonEditError: The file is missing, empty, no image that can be read, or only a few pixels wide or high.
+        ReasonEditError: The file is missing, empty, cut short, no image that can be read, or only a few pixels wide or
+            high; or no pixel of it is a finite number.
     """
     if isinstance(source, Image.Image):
-        opened, name = source, "the given image"
+        opened, name = source, "The given image"
     elif isinstance(source, bytes):
-        opened, name = _open_bytes(source, "the given bytes"), "the given bytes"
+        name = "The image given as bytes"
+        opened = _open_bytes(source, name)
     elif isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        name = f"'{path}'" if len(str(path)) < LONGEST_SHOWN else f"'{str(path)[:LONGEST_SHOWN]}…'"
-        try:
-            if not path.is_file():
-                raise ReasonEditError(f"There is no image file {name}: check the path.")
-            if path.stat().st_size > MOST_BYTES:
-                raise ReasonEditError(f"The image {name} has more than {MOST_BYTES >> 20} MiB, which is the most.")
-            data = path.read_bytes()
-        except OSError as error:
-            raise ReasonEditError(
-                f"The image {name} cannot be opened ({error.strerror}): check its permissions."
-            ) from error
-        opened = _open_bytes(data, name)
+        opened, name = _open_path(Path(source))
+    elif is_array(source):
+        opened, name = from_array(source), "The given image"
     else:
-        raise ReasonEditError(f"An image must be a PIL image, a path or bytes, not {type(source).__name__}.")
+        raise ReasonEditError(
+            f"An image must be a PIL image, a path, bytes or an array, not {type(source).__name__}."
+        )
     if opened.width * opened.height > MOST_PIXELS:  # known before anything is unpacked
         raise ReasonEditError(
-            f"The image {name} is {opened.width} x {opened.height} pixels: {MOST_PIXELS // 10**6} million are the most."
+            f"{name} is {opened.width} x {opened.height} pixels: {MOST_PIXELS // 10**6} million are the most."
         )
     try:
-        upright = ImageOps.exif_transpose(opened)
+        several = opened is not source and opened.format != "MPO" and getattr(opened, "is_animated", False)
+        opened.load()
+        upright = _upright(opened)
         if min(upright.size) < SMALLEST_SIDE:
             raise ReasonEditError(
-                f"The image {name} is {upright.width} x {upright.height} pixels: both sides must have at least "
-                f"{SMALLEST_SIDE}."
+                f"{name} is {upright.width} x {upright.height} pixels: both sides must have at least {SMALLEST_SIDE}."
             )
         if upright.mode.startswith(("I", "F")):  # more than 8 bits a pixel: Pillow would cut them off
-            upright = _to_eight_bits(upright)
+            upright = _to_eight_bits(upright, name)
+        if upright.mode in _PLAIN:
+            upright = upright.convert(_PLAIN[upright.mode])
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             rgba = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return upright.convert("RGB")
-    except ReasonEditError:
+        upright = upright.convert("RGB")
+    except (ReasonEditError, MemoryError):
         raise
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ReasonEditError(f"The image {name} is damaged ({error}): save it again as PNG or JPEG.") from error
+    except Exception as error:  # Pillow's readers raise what a damaged file leads them to
+        raise ReasonEditError(
+            f"{name} is damaged, or cut short ({_reason(error)}): save it again as PNG or JPEG."
+        ) from error
+    upright.info = {}  # else its orientation would count again
+    if several:
+        _log.warning("%s has several frames: the first is used.", name)
+    return upright
 
 
 def inside(folder: Path, name: str) -> Path:
     """A file in a folder, by a name that somebody else gave.
 
     Raises:
-        ReasonEditError: The name leads out of the folder.
+        ReasonEditError: The name leads out of the folder, or can be that of no file.
     """
-    path = folder / name
     try:
+        path = as_spelt(folder / name)
+        path.is_file()  # which a name that is too long does not survive
         stays = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # a NUL, a loop of links, a name that is too long
-        stays = False
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links, a name that is too long
+        raise ReasonEditError(
+            f"The image path {_shown(name)} cannot be opened ({_reason(error)}): check it."
+        ) from error
     if not stays:
         raise ReasonEditError(
-            f"The image path {name[:200]!r} leads out of the folder '{folder}': put the image into it."
+            f"The image path {_shown(name)} leads out of the folder '{folder}': put the image into it."
         )
     return path
 
 
+def as_spelt(path: Path) -> Path:
+    """A path as the file system spells it.
+
+    A name of letters with marks can be written in several ways that look the same and are the same text (Unicode
+    Standard Annex 15); some file systems keep the one, others the other. A file of exactly this spelling comes first;
+    where several spellings are there and none is this one, it stays as it is, and there is no such file.
+    """
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        step = found / part
+        if not part.isascii() and not os.path.lexists(step) and found.is_dir():
+            wanted = unicodedata.normalize("NFC", part)
+            same = [name for name in os.listdir(found) if unicodedata.normalize("NFC", name) == wanted]
+            step = found / same[0] if len(same) == 1 else step
+        found = step
+    return found
+
+
+def _open_path(path: Path) -> tuple[Image.Image, str]:
+    """An image file, and what messages call it."""
+    shown = f"'{path}'" if len(str(path)) < LONGEST_SHOWN else f"'{str(path)[:LONGEST_SHOWN]}…'"
+    try:
+        path = as_spelt(path)
+        if not path.is_file():
+            raise ReasonEditError(f"There is no image file {shown}: check the path.")
+        if path.stat().st_size > MOST_BYTES:
+            raise ReasonEditError(f"The image {shown} has more than {MOST_BYTES >> 20} MiB, which is the most.")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ReasonEditError(
+            f"The image {shown} cannot be opened ({_reason(error)}): check its permissions."
+        ) from error
+    return _open_bytes(data, f"The image {shown}"), f"The image {shown}"
+
+
 def _open_bytes(data: bytes, name: str) -> Image.Image:
     if not data:
-        raise ReasonEditError(f"The image {name} is empty (zero bytes): the file was not written completely.")
+        raise ReasonEditError(f"{name} is empty (zero bytes): the file was not written completely.")
     if len(data) > MOST_BYTES:
-        raise ReasonEditError(f"The image {name} has more than {MOST_BYTES >> 20} MiB, which is the most.")
+        raise ReasonEditError(f"{name} has more than {MOST_BYTES >> 20} MiB, which is the most.")
     Image.init()  # else only some formats are known by name
     try:
         with warnings.catch_warnings():
@@ -113,14 +189,41 @@ def _open_bytes(data: bytes, name: str) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise ReasonEditError(
-            f"The image {name} is in no format that is read here ({', '.join(FORMATS)}): save it as PNG or JPEG."
+            f"{name} is in no format that is read here ({', '.join(FORMATS)}): save it as PNG or JPEG."
         ) from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ReasonEditError(f"The image {name} cannot be read ({error}).") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        raise ReasonEditError(f"{name} cannot be read ({_reason(error)}): save it again as PNG or JPEG.") from error
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        way = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # whatever a damaged block of EXIF leads to, the picture itself is whole
+        return image
+    return image if way is None else image.transpose(way)
+
+
+def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
     """Scale a grey picture to 0..255: 16-bit integers by their range, anything else by what is in the picture."""
     pixels = np.asarray(image, dtype=np.float64)
-    low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (float(pixels.min()), float(pixels.max()))
-    return Image.fromarray(((pixels - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8))
+    known = np.isfinite(pixels)
+    if not known.any():
+        raise ReasonEditError(f"{name} has no pixel that is a finite number: save it anew.")
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")  # which Pillow scales
+    low, high = (0.0, 65535.0) if sixteen else (float(pixels[known].min()), float(pixels[known].max()))
+    shown = ((np.where(known, pixels, low) - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):  # the grey value that stands for nothing
+        shown[pixels == clear] = 255
+    return Image.fromarray(shown)
+
+
+def _reason(error: Exception) -> str:
+    told = str(getattr(error, "strerror", None) or error)
+    return told.splitlines()[0][:LONGEST_SHOWN] if told.strip() else type(error).__name__
+
+
+def _shown(name: str) -> str:
+    return f"{name[:200]!r}"
