@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+
+from reasonedit.dependencies import code_of, versions_of
 
 
 def cache_folder() -> Path:
@@ -21,12 +22,10 @@ def code_version(*packages: ModuleType) -> str:
     """What a kept thing depends on beside what it was made of: the code that asks the VLM, and the libraries under it.
 
     Args:
-        packages: Packages whose code it depends on, beside :mod:`reasonedit.vlm`.
+        packages: Packages or modules whose code, with what they import, it depends on beside :mod:`reasonedit.vlm`.
     """
     import reasonedit.vlm
 
-    digest = hashlib.sha256()
-    for package in (reasonedit.vlm, *packages):
-        for path in sorted(Path(str(package.__file__)).parent.glob("*.py")):
-            digest.update(path.read_bytes())
-    return ", ".join([digest.hexdigest()[:16], *(f"{n} {metadata.version(n)}" for n in ("torch", "transformers"))])
+    code = code_of([reasonedit.vlm, *packages])
+    digest = hashlib.sha256(repr(sorted(code.items())).encode()).hexdigest()[:16]
+    return ", ".join([digest, *(f"{n} {v}" for n, v in versions_of(("torch", "transformers")).items())])
