@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from reasonedit.edits import Box
 from reasonedit.errors import ReasonEditError
-from reasonedit.images import inside
 
-from .pool import FilePool, Sample, text_of
+from .pictures import picture_in
+from .pool import FilePool, Sample, choices_of, number_in, text_of, written
 from .rows import Row
 
 _NEEDED = ("image", "question", "answer", "reasoning")
-COLUMNS = ("id", "image", "question", "answer", "reasoning", "choices", "boxes")
+COLUMNS = (
+    "id",
+    "image",
+    "question",
+    "answer",
+    "answers",
+    "reasoning",
+    "choices",
+    "evidence",
+    "boxes",
+    "author",
+    "time",
+)
+_SIDES = ("left", "top", "right", "bottom")
 
 
 class EditFile(FilePool):
-    """Corrections of one's own.
+    """Corrections of one's own, or those of a codebook that ``reasonedit edits export`` wrote.
 
     ============= ====================================================================================================
-    ``image``     path of the image, from the images' folder on; in Parquet also its bytes, or ``{"bytes", "path"}``
+    ``image``     path of the image, from the images' folder on; or its bytes, in Parquet as they are or as ``{"bytes",
+                  "path"}``, in JSON as base64 or a ``data:`` address
     ``question``  text
-    ``answer``    text; one of the choices where there are any
+    ``answer``    text, or a number; one of the choices where there are any
     ``reasoning`` why: text, split into sentences, or a list of sentences
-    ``choices``   optional: list of texts
-    ``boxes``     optional: for each sentence of the reasoning a list of boxes ``[left, top, right, bottom]`` (shares of
-                  the upright image), or null where the evidence is to be found
-    ``id``        optional: text; the row's number when not given
+    ``choices``   optional: list of texts; none, or an empty list, for an open question
+    ``evidence``  optional: for each sentence of the reasoning a list of boxes ``[left, top, right, bottom]`` (shares of
+                  the upright image) and of pictures of their own, or null where it is to be found; also ``boxes``
+    ``answers``   optional: all right answers, where there are several, ``answer`` among them
+    ``id``        optional: text or a number; the row's number when not given
+    ``author``    optional: text
+    ``time``      optional: text (ISO 8601), or a time
     ============= ====================================================================================================
 
     Args:
@@ -38,8 +58,8 @@ class EditFile(FilePool):
     strict = True
 
     def __init__(self, path: str, images: str | None = None, **options: Any) -> None:
-        self.path = Path(path)
-        self.images = Path(images) if images is not None else self.path.parent
+        self.path = Path(path).absolute()
+        self.images = Path(images).absolute() if images is not None else self.path.parent
         super().__init__(**options)
 
     def sample(self, row: Row) -> Sample:
@@ -48,45 +68,53 @@ class EditFile(FilePool):
         missing = [f"'{name}'" for name in _NEEDED if values.get(name) is None]
         if missing:
             raise ReasonEditError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.")
-        reasoning = values.get("reasoning")
+        reasoning = values["reasoning"]
         if not isinstance(reasoning, (str, list)) or not all(isinstance(s, str) for s in reasoning):
             raise ReasonEditError("'reasoning' must be text or a list of sentences.")
-        choices = values.get("choices")
-        if choices is not None and not (isinstance(choices, list) and all(isinstance(c, str) for c in choices)):
-            raise ReasonEditError(f"'choices' must be a list of texts, not {choices!r}.")
-        boxes = values.get("boxes")
-        if boxes is not None and not isinstance(boxes, list):
-            raise ReasonEditError("'boxes' must be a list with the boxes of each sentence.")
-        name = values.get("id")
-        if name is not None and not isinstance(name, (str, int)):
-            raise ReasonEditError(f"'id' must be text or a number, not {type(name).__name__}.")
+        answers = values.get("answers")
+        if answers is not None and not isinstance(answers, list):
+            raise ReasonEditError("'answers' must be a list of texts: all right answers.")
+        name, time = values.get("id"), values.get("time")
+        author = values.get("author")
         return Sample(
-            str(row.number if name is None else name),
-            self._image(values.get("image")),
+            str(row.number) if name is None else written(name, "id"),
+            picture_in(values["image"], self.images, "image"),
             text_of(row, "question"),
-            text_of(row, "answer"),
+            text_of(row, "answer", numbers=True),
             reasoning,
-            choices,
-            [None if mine is None else [tuple(b) for b in mine] for mine in _lists(boxes)],
+            choices_of(values.get("choices")),
+            self._evidence(values),
+            [written(a, "answers") for a in answers or ()],
+            "" if author is None else written(author, "author"),
+            time.isoformat() if isinstance(time, datetime) else "" if time is None else written(time, "time"),
         )
 
-    def _image(self, value: Any) -> Path | bytes:
-        if isinstance(value, dict):  # as the datasets library stores images
-            value = value.get("bytes") or value.get("path")
-        if isinstance(value, bytes):
-            return value
-        if isinstance(value, str) and value.startswith(("http://", "https://")):
-            raise ReasonEditError(f"'image' is an address, '{value}', which is not fetched: download it.")
-        if isinstance(value, str) and value.strip():
-            return inside(self.images, value)
-        kind = "empty" if isinstance(value, str) else type(value).__name__
-        raise ReasonEditError(f"'image' must be a path, or in a Parquet file bytes, not {kind}.")
+    def _evidence(self, values: Mapping[str, Any]) -> list[list[Box | Path | bytes] | None]:
+        there = [name for name in ("evidence", "boxes") if values.get(name) is not None]
+        if not there:
+            return []
+        if len(there) > 1 and values["evidence"] != values["boxes"]:
+            raise ReasonEditError("'evidence' and 'boxes' say two things: give one of them.")
+        column = there[0]
+        given = values[column]
+        if not isinstance(given, list) or not all(mine is None or isinstance(mine, list) for mine in given):
+            raise _misshapen(column)
+        return [None if mine is None else [self._region(region, column) for region in mine] for mine in given]
+
+    def _region(self, region: Any, column: str) -> Box | Path | bytes:
+        if isinstance(region, dict) and set(region) == set(_SIDES):
+            region = [region[side] for side in _SIDES]
+        if isinstance(region, (str, bytes, dict)):
+            return picture_in(region, self.images, column)
+        sides = [number_in(x) for x in region] if isinstance(region, (list, tuple)) else []
+        if len(sides) != len(_SIDES) or None in sides:
+            raise _misshapen(column)
+        left, top, right, bottom = (float(x) for x in sides if x is not None)
+        return left, top, right, bottom
 
 
-def _lists(boxes: list[Any] | None) -> list[Any]:
-    for mine in boxes or []:
-        if mine is not None and not (isinstance(mine, list) and all(isinstance(b, list) for b in mine)):
-            raise ReasonEditError(
-                "'boxes' must hold, for each sentence, a list of [left, top, right, bottom], or null."
-            )
-    return boxes or []
+def _misshapen(column: str) -> ReasonEditError:
+    return ReasonEditError(
+        f"'{column}' must hold, for each sentence, a list of boxes (four numbers: left, top, right, bottom) and of "
+        "pictures, or null."
+    )

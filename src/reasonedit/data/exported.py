@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from reasonedit.codebook import EditMemory, row_of
 from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
-from reasonedit.images import inside
 
+from .editfile import COLUMNS, EditFile
 from .rows import read_rows
-
-_FIELDS = ("id", "image", "question", "answer", "reasoning", "choices", "evidence", "author", "time")
 
 
 def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] = ()) -> int:
@@ -57,62 +55,25 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
 def read(path: str | os.PathLike[str]) -> Iterator[Edit]:
     """The edits of a file as :func:`export` writes it; people may write such a file, too.
 
-    Pictures are looked for in the file's folder and nowhere else. ``reasoning`` may be text or a list of sentences, and
-    ``evidence`` has for each sentence a list of boxes and pictures, or null.
+    The columns are those of :class:`~reasonedit.data.EditFile`; pictures are looked for in the file's folder and
+    nowhere else. An edit without an id gets one.
 
     Raises:
-        ReasonEditError: The file or a row of it cannot be used; says which.
+        ReasonEditError: The file or a row of it cannot be used, or a column is none of these; says which.
     """
-    source = Path(path)
-    for row in read_rows(source):
+    source = EditFile(os.fspath(path))
+    for row in read_rows(source.path):
         try:
             if row.problem:
                 raise ReasonEditError(row.problem)
-            yield _edit(row.values, source.parent)
+            unknown = sorted(set(row.values) - set(COLUMNS))
+            if unknown:
+                raise ReasonEditError(
+                    f"there is a column '{unknown[0]}' that nothing expects: the columns are {', '.join(COLUMNS)}."
+                )
+            edit = source.sample(row).edit()
         except ReasonEditError as error:
-            raise ReasonEditError(f"Row {row.number} of '{source}': {error}") from error
-
-
-def _edit(values: dict[str, Any], folder: Path) -> Edit:
-    unknown = sorted(set(values) - set(_FIELDS) - {"boxes"})
-    if unknown:
-        raise ReasonEditError(
-            f"there is a column '{unknown[0]}' that nothing expects: the columns are {', '.join(_FIELDS)}."
-        )
-    missing = [name for name in ("image", "question", "answer", "reasoning") if values.get(name) is None]
-    if missing:
-        raise ReasonEditError(f"'{missing[0]}' is missing.")
-    given = {name: values[name] for name in ("id", "author", "time") if values.get(name) is not None}
-    regions = values.get("evidence") or values.get("boxes")
-    if regions is not None and not (
-        isinstance(regions, list) and all(mine is None or isinstance(mine, list) for mine in regions)
-    ):
-        raise ReasonEditError("'evidence' must hold, for each sentence, a list of boxes and pictures, or null.")
-    evidence = [
-        None if mine is None else [_picture(r, folder) if isinstance(r, (str, bytes, dict)) else r for r in mine]
-        for mine in regions or ()
-    ]
-    choices = values.get("choices")
-    if choices is not None and not isinstance(choices, list):
-        raise ReasonEditError("'choices' must be a list of texts.")
-    if not isinstance(values["reasoning"], (str, list)):
-        raise ReasonEditError("'reasoning' must be text or a list of sentences.")
-    return Edit(
-        _picture(values["image"], folder),  # type: ignore[arg-type]  # read on the way in
-        values["question"],
-        values["answer"],
-        values["reasoning"],  # type: ignore[arg-type]  # likewise
-        choices,
-        evidence=evidence,  # type: ignore[arg-type]  # likewise
-        **given,
-    )
-
-
-def _picture(value: Any, folder: Path) -> Path | bytes:
-    if isinstance(value, dict):  # as the datasets library stores images
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str) and value.strip():
-        return inside(folder, value)
-    raise ReasonEditError(f"a picture must be a path, not {type(value).__name__}.")
+            raise ReasonEditError(f"Row {row.number} of '{path}': {error}") from error
+        if row.values.get("id") is None:
+            edit.id = uuid.uuid4().hex
+        yield edit

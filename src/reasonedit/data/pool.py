@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, ClassVar
 
+import numpy as np
 from PIL import Image
 
-from reasonedit.edits import Box, Edit, Query, Region
+from reasonedit.edits import Box, Edit, Query
 from reasonedit.errors import ReasonEditError
+from reasonedit.images import LONGEST_SHOWN
 
 from .built import built_probes
 from .rows import Row, read_rows
@@ -35,7 +40,10 @@ class Sample:
         answer: The right answer.
         reasoning: Why, as text or as sentences.
         choices: The choices of a multiple-choice question.
-        boxes: Boxes per sentence, as in :class:`~reasonedit.Edit`.
+        evidence: For each sentence boxes and pictures (paths or bytes), or ``None``, as in :class:`~reasonedit.Edit`.
+        answers: All right answers, where there are several, as in :class:`~reasonedit.Edit`.
+        author: Who made the correction.
+        time: When it was made (ISO 8601).
     """
 
     id: str
@@ -44,21 +52,41 @@ class Sample:
     answer: str
     reasoning: str | Sequence[str]
     choices: Sequence[str] | None = None
-    boxes: Sequence[Sequence[Box] | None] = ()
+    evidence: Sequence[Sequence[Box | Path | bytes] | None] = ()
+    answers: Sequence[str] = ()
+    author: str = ""
+    time: str = ""
 
     def edit(self, image: Image.Image | None = None) -> Edit:
         """The sample as an edit.
 
         Args:
-            image: An image in place of its own.
+            image: An image in place of all its own.
 
         Raises:
             ReasonEditError: Anything of it is unusable.
         """
-        evidence: Sequence[Sequence[Region] | None] = self.boxes
-        made = Edit.of(image or self.image, self.question, self.answer, self.reasoning, self.choices, evidence)
-        made.id = self.id
-        return made
+        evidence = [
+            None if mine is None else [r if isinstance(r, tuple) else image or r for r in mine]
+            for mine in self.evidence
+        ]
+        return Edit(
+            image or self.image,  # type: ignore[arg-type]  # converted on the way in, as those below
+            self.question,
+            self.answer,
+            self.reasoning,  # type: ignore[arg-type]
+            self.choices,  # type: ignore[arg-type]
+            self.id,
+            evidence,  # type: ignore[arg-type]
+            self.author,
+            self.time,
+            self.answers,  # type: ignore[arg-type]
+        )
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of its pictures."""
+        return [p for p in (self.image, *(r for mine in self.evidence for r in mine or ())) if isinstance(p, Path)]
 
 
 class Pool(ABC):
@@ -101,7 +129,7 @@ class Pool(ABC):
             if value is not None and value < 1:
                 raise ReasonEditError(f"{name} must be 1 or more, not {value}.")
         self.seed, self.locality, self.encoder = seed, locality, encoder
-        self.built = None if probes is None else (Path(probes), probe_seed)
+        self.built = None if probes is None else (Path(probes).absolute(), probe_seed)
         self._wanted = edits
 
     # ---- what a data set says
@@ -164,21 +192,22 @@ class Pool(ABC):
         Args:
             images: Whether images are opened too; else it is only seen whether there is such a file.
         """
-        seen: dict[str, int] = {}
+        seen: dict[str, str] = {}
         for row in self.rows():
             try:
                 if row.problem:
                     raise ReasonEditError(f"{row.problem}.")
                 sample = self.sample(row)
-                if isinstance(sample.image, Path) and not sample.image.is_file():
-                    raise ReasonEditError(f"There is no image file '{sample.image}'.")
+                gone = next((str(path) for path in sample.files if not path.is_file()), None)
+                if gone is not None:
+                    raise ReasonEditError(f"There is no image file '{gone[:LONGEST_SHOWN]}'.")
                 sample.edit(None if images else _BLANK)
                 if sample.id in seen:
-                    raise ReasonEditError(f"Its id '{sample.id}' is that of row {seen[sample.id]} too.")
+                    raise ReasonEditError(f"Its id '{sample.id}' is that of {seen[sample.id]} too.")
             except ReasonEditError as error:
-                yield row.number, str(error)
+                yield row.number, f"'{row.file}': {error}" if row.file else str(error)
             else:
-                seen[sample.id] = row.number
+                seen[sample.id] = row.place
                 yield row.number, sample
 
     def candidates(self) -> Iterator[Edit]:
@@ -195,7 +224,7 @@ class Pool(ABC):
             edits: The edits.
             right: Ids of samples that the unedited model got right.
         """
-        built = built_probes(*self.built, edits) if self.built else {}
+        built = built_probes(*self.built, edits) if self.built else self.published(edits)
         unrelated = self._unrelated(edits, right)
         similar = self._similar(edits, unrelated)
         if not unrelated:
@@ -204,18 +233,21 @@ class Pool(ABC):
         for edit in edits:
             rng = random.Random(f"{self.seed}-{edit.id}")
             drawn = rng.sample(unrelated, min(self.locality, len(unrelated)))
-            found.append(
-                Probe("rel", Query(edit.image, edit.question, edit.choices, f"{edit.id}-rel"), edit.answer, edit.id)
-            )
+            query = Query(edit.image, edit.question, edit.choices, f"{edit.id}-rel")
+            found.append(Probe("rel", query, edit.answer, edit.id, edit.answers))
             found += built.get(edit.id, [])
             found += [self._kept("loc", name, edit) for name in drawn]
             found += [self._kept("hard_loc", name, edit) for name in similar[edit.id]]
         return found
 
+    def published(self, edits: Sequence[Edit]) -> Mapping[str, list[Probe]]:
+        """Probes that the data set itself has for edits, by the edits' ids; used where none were built."""
+        return {}
+
     def _kept(self, group: str, name: str, edit: Edit) -> Probe:
         other = self.samples[name].edit()
         query = Query(other.image, other.question, other.choices, f"{edit.id}-{group}-{name}")
-        return Probe(group, query, other.answer, edit.id)
+        return Probe(group, query, other.answer, edit.id, other.answers)
 
     def _unrelated(self, edits: Sequence[Edit], right: Sequence[str]) -> list[str]:
         images = {self.samples[e.id].image for e in edits}
@@ -272,8 +304,13 @@ def folder_of_images(path: Path) -> Path:
     return path
 
 
-def text_of(row: Row, *names: str) -> str:
+def text_of(row: Row, *names: str, numbers: bool = False) -> str:
     """The text in the first of some columns that the row has.
+
+    Args:
+        row: The row.
+        names: The columns.
+        numbers: Whether a number counts as its text.
 
     Raises:
         ReasonEditError: There is none, or it holds no text.
@@ -283,8 +320,50 @@ def text_of(row: Row, *names: str) -> str:
         if isinstance(value, str) and value.strip():
             return value
         if value is not None and not isinstance(value, str):
+            if numbers:
+                return written(value, name)
             raise ReasonEditError(f"'{name}' must be text, not {type(value).__name__}.")
     raise ReasonEditError(f"'{names[0]}' is missing or empty.")
+
+
+def written(value: Any, name: str) -> str:
+    """A text, or a number as its text: pandas makes 1.0 of a 1 where another row has none.
+
+    Raises:
+        ReasonEditError: It is neither.
+
+    >>> written(2.0, "answer"), written(2.5, "answer"), written("two", "answer")
+    ('2', '2.5', 'two')
+    """
+    if isinstance(value, str):
+        return value
+    number = number_in(value)
+    if number is not None:
+        return str(int(number)) if number == int(number) else str(number)
+    shown = f"{value!r}".lower() if isinstance(value, bool) else type(value).__name__
+    raise ReasonEditError(f"'{name}' must be text or a number, not {shown}.")
+
+
+def number_in(value: Any) -> int | float | Decimal | None:
+    """A finite number, of Python or numpy; ``None`` for anything else, ``True`` and ``False`` included."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        return None
+    return value if isinstance(value, int) or math.isfinite(value) else None
+
+
+def choices_of(value: Any) -> list[str] | None:
+    """The choices in a column; ``None`` where there are none, as for an open question.
+
+    Raises:
+        ReasonEditError: It is no list of texts.
+    """
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if value is None or (isinstance(value, (list, tuple, str)) and not value):
+        return None
+    if not isinstance(value, (list, tuple)) or not all(isinstance(c, str) or number_in(c) is not None for c in value):
+        raise ReasonEditError(f"'choices' must be a list of texts, not {short(value)}.")
+    return [written(c, "choices") for c in value]
 
 
 def chosen(choices: Any, index: Any) -> tuple[list[str] | None, str | None]:
@@ -293,12 +372,10 @@ def chosen(choices: Any, index: Any) -> tuple[list[str] | None, str | None]:
     Raises:
         ReasonEditError: The choices are no list of text, or the index is none of theirs.
     """
-    if choices is None or (isinstance(choices, (list, str)) and not choices):
-        return None, None
-    if not isinstance(choices, list) or not all(isinstance(c, str) for c in choices):
-        raise ReasonEditError(f"'choices' must be a list of texts, not {choices!r}.")
-    if index is None:
-        return choices, None
-    if not isinstance(index, int) or not 0 <= index < len(choices):
-        raise ReasonEditError(f"The index {index!r} names none of the {len(choices)} choices.")
-    return choices, choices[index]
+    kept = choices_of(choices)
+    if kept is None or index is None:
+        return kept, None
+    number = number_in(index)
+    if number is None or number != int(number) or not 0 <= number < len(kept):
+        raise ReasonEditError(f"The index {short(index)} names none of the {len(kept)} choices.")
+    return kept, kept[int(number)]

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from reasonedit.errors import ReasonEditError
 
 KINDS = (".jsonl", ".json", ".parquet")
+_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods")
+
+MOST_LINE = 64 * 2**20
+"""Bytes of a line of JSON Lines: room for a large picture in it."""
+
+MOST_JSON = 512 * 2**20
+"""Bytes of a JSON file, which is read as a whole; JSON Lines have no such bound."""
+
+_MOST_DIGITS = 300
+"""Of a whole number: what a float can hold, too."""
 
 
 @dataclass
@@ -21,22 +33,32 @@ class Row:
         number: Its number: the line of a JSONL file, else its place, from 1.
         values: Its columns.
         problem: Why it cannot be read; empty where it can.
+        file: The file's name, where the data set has several.
     """
 
     number: int
     values: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
+    file: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return f"row {self.number} of '{self.file}'" if self.file else f"row {self.number}"
 
 
 def read_rows(path: Path, *, named: bool = False) -> Iterator[Row]:
     """Read a JSONL file, a JSON list or object of rows (whose names become ``id``), or a Parquet file.
+
+    JSON is read strictly: a key that an object has twice, ``NaN`` and ``Infinity`` are problems of their row. In a
+    Parquet file a number that is none is a null, as pandas writes them.
 
     Args:
         path: The file.
         named: Whether the object of a JSON file may hold anything, which becomes ``value``.
 
     Raises:
-        ReasonEditError: There is no such file, it is of another kind, or no row of it can be read.
+        ReasonEditError: There is no such file, it is of another kind or encoding, or no row of it can be read.
     """
     kind = path.suffix.lower()
     if path.is_dir():
@@ -44,7 +66,8 @@ def read_rows(path: Path, *, named: bool = False) -> Iterator[Row]:
     if not path.is_file():
         raise ReasonEditError(f"There is no data file '{path}': check the path.")
     if kind not in KINDS:
-        raise ReasonEditError(f"The data file '{path}' must end in {', '.join(KINDS)}: write it as one of these.")
+        how = ", for instance with pandas' to_parquet" if kind in _TABLES else ""
+        raise ReasonEditError(f"The data file '{path}' must end in {', '.join(KINDS)}: write it as one of these{how}.")
     try:
         if kind == ".jsonl":
             yield from _lines(path)
@@ -54,31 +77,105 @@ def read_rows(path: Path, *, named: bool = False) -> Iterator[Row]:
             yield from _parquet(path)
     except ReasonEditError:
         raise
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors or OSErrors
-        raise ReasonEditError(f"The data file '{path}' cannot be read: {str(error).splitlines()[0]}.") from error
+    except (OSError, ValueError, OverflowError, NotImplementedError) as error:  # pyarrow's errors are of these
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ReasonEditError(f"The data file '{path}' cannot be read: {reason}.") from error
+
+
+def strict_json(text: str) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: It is no JSON, nested too deeply, or has a key twice in an object, or a number that is none or that
+            nothing can hold; in words.
+    """
+    try:
+        return json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number, parse_int=_whole
+        )
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"not JSON ({error.msg} at {line}character {error.colno})") from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply to be a row") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key '{twice[:80]}' is there twice in one object: keep one of them")
+    return made
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON: write null where there is none")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:80]} is too large")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits is too large")
+    return int(text)
 
 
 def _lines(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line.decode("utf-8-sig"))
-            except UnicodeDecodeError as error:
-                yield Row(number, problem=f"not UTF-8 (byte {error.start + 1} of the line): save the file as UTF-8")
-            except json.JSONDecodeError as error:
-                yield Row(number, problem=f"not JSON ({error.msg} at character {error.pos + 1})")
-            else:
-                yield _row(number, values)
+        _is_utf8(file.read(4), path)
+        file.seek(0)
+        number = 0
+        while line := file.readline(MOST_LINE + 1):
+            number += 1
+            if len(line) > MOST_LINE:
+                _skip_line(file, line)
+                yield Row(number, problem=f"longer than {MOST_LINE >> 20} MiB: keep pictures in files of their own")
+            elif line.strip():
+                yield _line(number, line)
+
+
+def _skip_line(file: IO[bytes], line: bytes) -> None:
+    while line and not line.endswith(b"\n"):
+        line = file.readline(MOST_LINE)
+
+
+def _line(number: int, line: bytes) -> Row:
+    try:
+        return _row(number, strict_json(line.decode("utf-8-sig")))
+    except UnicodeDecodeError as error:
+        return Row(number, problem=f"not UTF-8 (byte {error.start + 1} of the line): save the file as UTF-8")
+    except ValueError as error:
+        return Row(number, problem=str(error))
 
 
 def _json(path: Path) -> Any:
+    if path.stat().st_size > MOST_JSON:
+        raise ReasonEditError(
+            f"The data file '{path}' has more than {MOST_JSON >> 20} MiB: write it as JSON Lines, or as Parquet."
+        )
+    data = path.read_bytes()
+    _is_utf8(data[:4], path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        lines = "; JSON Lines go into a file that ends in .jsonl" if error.msg == "Extra data" else ""
-        raise ReasonEditError(f"The data file '{path}' is not JSON ({error}){lines}.") from error
+        return strict_json(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ReasonEditError(
+            f"The data file '{path}' is not UTF-8 (byte {error.start + 1}): save it as UTF-8."
+        ) from error
+    except ValueError as error:
+        lines = "; JSON Lines go into a file that ends in .jsonl" if "Extra data" in str(error) else ""
+        raise ReasonEditError(f"The data file '{path}' cannot be used: {error}{lines}.") from error
+
+
+def _is_utf8(head: bytes, path: Path) -> None:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
+        raise ReasonEditError(f"The data file '{path}' is UTF-16, or no text at all: save it as UTF-8.")
+    if head.startswith(b"\x1f\x8b"):
+        raise ReasonEditError(f"The data file '{path}' is compressed: unpack it.")
 
 
 def _listed(content: Any, path: Path, named: bool) -> Iterator[Row]:
@@ -95,10 +192,17 @@ def _parquet(path: Path) -> Iterator[Row]:
 
     number = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=256):
+        twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
+        if twice:
+            raise ReasonEditError(f"The data file '{path}' has two columns '{twice[0]}': rename one of them.")
+        for batch in file.iter_batches(batch_size=64):
             for values in batch.to_pylist():
                 number += 1
-                yield _row(number, values)
+                yield _row(number, {name: None if _is_nan(value) else value for name, value in values.items()})
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _row(number: int, values: Any) -> Row:
