@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import lightning as L
 
+from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import EditAccuracy, editing_metrics
 from reasonedit.ranks import together
 
-from .batch import answers_of
+from .base import Evaluates
+from .batch import answers_of, in_steps
 from .beside import beside
 from .editor import Editor
+from .targets import targets_of
+
+_logger = logging.getLogger(__name__)
 
 
-class EditingMetrics(L.Callback):
+class EditingMetrics(Evaluates):
     """Counts right answers per group of probes and logs the shares to every logger of the trainer.
+
+    ``edit/rel`` and so on are VQA accuracies (:func:`reasonedit.metrics.accuracy`), ``edit/rel_exact_match`` and so on
+    the shares of exact matches beside them. Where answers that count as wrong contain a right one ("It is a kettle."),
+    a warning says how many when the run ends.
 
     Samples count that have a target and a group (see :mod:`reasonedit.callbacks.batch`). Shares are logged whenever the
     groups have been asked once more, that is when edits follow probes or the run ends, with the number of edits so far
@@ -23,20 +33,27 @@ class EditingMetrics(L.Callback):
 
     Attributes:
         results: The last shares logged, by group, with the number of samples beside each: ``{"rel": (0.95, 20)}``.
-        history: All of them, by number of edits.
+        exact_match: The shares of exact matches beside them, by group.
+        contained: How many answers, of the last round, are not right but contain a right one.
+        history: All shares, by number of edits.
     """
 
     def __init__(self) -> None:
         self.metrics = editing_metrics()
         self.results: dict[str, tuple[float, int]] = {}
+        self.exact_match: dict[str, float] = {}
+        self.contained = 0
+        self.quiet = False  # whoever prints the results says it himself
         self.history: dict[int, dict[str, tuple[float, int]]] = {}
         self._edits = 0
         self._asked = False
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start from nothing."""
-        self.metrics.to(pl_module.device).reset()
-        self.results, self.history, self._edits, self._asked = {}, {}, 0, False
+        # There are no numbers of 64 bits on MPS, and no ranks either that would have to meet there.
+        self.metrics.to("cpu" if pl_module.device.type == "mps" else pl_module.device).reset()
+        self.results, self.exact_match, self.contained = {}, {}, 0
+        self.history, self._edits, self._asked = {}, 0, False
 
     def on_predict_batch_end(
         self,
@@ -49,40 +66,81 @@ class EditingMetrics(L.Callback):
     ) -> None:
         """Count one batch."""
         if not isinstance(batch, dict):
+            self.say_once(
+                trainer, f"EditingMetrics counts nothing in batches that are no dicts ({type(batch).__name__})."
+            )
             return
         edits = sum(e is not None for e in batch.get("edits") or ())
-        together = "step" in batch  # then all ranks are in the same phase, whether they have a sample or not
+        together = in_steps(batch)  # then all ranks are in the same phase, whether they have a sample or not
         # Edits after probes: a round is over. Ranks that see different batches only sync at the end.
         if self._asked and (batch["phase"] == "edit" if together else edits > 0 and trainer.world_size == 1):
             self._log(trainer)
-        if batch.get("targets") and batch.get("groups"):
-            self.metrics.update(answers_of(outputs), batch["targets"], batch["groups"])
+        if batch.get("targets") is not None and batch.get("groups") is not None:
+            answers = self._answers(trainer, outputs)
+            if answers is not None:
+                self._count(answers, batch)
         self._asked |= batch["phase"] == "probe" if together else any(batch.get("groups") or ())
         self._edits = batch.get("edits_before", self._number_of_edits(trainer, self._edits + edits))
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the last round."""
         self._log(trainer)
+        if not self.history:
+            self.say_once(trainer, "EditingMetrics counted nothing: no batch had answers, 'targets' and 'groups'.")
+        elif trainer.state.fn in ("validate", "test"):  # what these functions return and print
+            shares = {f"edit/{group}": share for group, (share, _) in self.results.items()}
+            pl_module.log_dict(shares, logger=False, sync_dist=True)
+        if self.contained and not self.quiet and trainer.is_global_zero:
+            _logger.warning(
+                "Of the answers that count as wrong %d contain a right one ('It is a kettle.' for 'kettle'): the "
+                "column 'contains' of a PredictionWriter says which.",
+                self.contained,
+            )
+
+    def _answers(self, trainer: L.Trainer, outputs: Any) -> list[str] | None:
+        if trainer.state.fn in ("validate", "test") and not isinstance(outputs, (list, tuple, dict)):
+            kind = type(outputs).__name__
+            self.say_once(
+                trainer, f"EditingMetrics counts nothing where a step returns no answers but a value of type {kind}."
+            )
+            return None
+        return answers_of(outputs)
 
     @staticmethod
     def _number_of_edits(trainer: L.Trainer, seen: int) -> int:
         editor = beside(trainer, Editor)  # type: ignore[type-abstract]
         return seen if editor is None else editor.edits
 
+    def _count(self, answers: list[str], batch: dict[str, Any]) -> None:
+        targets, groups = targets_of(batch, len(answers)), list(batch["groups"])
+        if not len(answers) == len(targets) == len(groups):
+            raise ReasonEditError(
+                f"The batch has {len(targets)} values under 'targets' and {len(groups)} under 'groups' for "
+                f"{len(answers)} answers: each sample needs one of both."
+            )
+        asked = [i for i, mine in enumerate(targets) if mine]  # without a target there is nothing to count
+        self.metrics.update([answers[i] for i in asked], [targets[i] for i in asked], [groups[i] for i in asked])
+
     def _log(self, trainer: L.Trainer) -> None:
         shares: dict[str, tuple[float, int]] = {}
+        exact: dict[str, float] = {}
+        contained = 0
         for group, metric in self.metrics.items():
             assert isinstance(metric, EditAccuracy)
             # Summed over ranks before it is asked whether there was any sample: one rank alone may have had none.
             with together(trainer), metric.sync_context():
                 if metric.total > 0:
                     shares[group] = (float(metric.right / metric.total), int(metric.total))
+                    exact[group] = float(metric.exact / metric.total)
+                    contained += int(metric.contained)
         self.metrics.reset()
         self._asked = False
         if not shares:
             return
-        self.results = shares
+        self.results, self.exact_match, self.contained = shares, exact, contained
         self.history[self._edits] = shares
         for logger in trainer.loggers if trainer.is_global_zero else ():
-            logger.log_metrics({f"edit/{g}": share for g, (share, _) in shares.items()}, step=self._edits)
+            logged = {f"edit/{g}": share for g, (share, _) in shares.items()}
+            logged |= {f"edit/{g}_exact_match": share for g, share in exact.items()}
+            logger.log_metrics(logged, step=self._edits)
             logger.save()

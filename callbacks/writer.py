@@ -11,23 +11,28 @@ from typing import Any
 import lightning as L
 
 from reasonedit.errors import ReasonEditError
-from reasonedit.metrics import matches
+from reasonedit.metrics import COMPARISON, accuracy, contains, exact_match, most_said
 from reasonedit.ranks import exchange
 
+from .base import Evaluates
 from .batch import answers_of
 from .beside import beside
 from .editor import Editor
+from .targets import targets_of, text_of
 
 _log = logging.getLogger(__name__)
 
 
-class PredictionWriter(L.Callback):
+class PredictionWriter(Evaluates):
     """Writes one row per sample when the run ends, and also when it is interrupted or fails.
 
     Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (their number then), ``prompt``
-    (with the facts), ``choices``, ``before`` (what the unedited model answered), ``answer``, ``target``, ``right``,
-    ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts found but not used), ``nearest``, ``threshold``. What
-    a batch does not carry is null.
+    (with the facts), ``choices``, ``before`` (what the unedited model answered), ``answer``, ``target`` (where there
+    are several, the one that is said most often), ``targets`` (all of them), ``accuracy``, ``right`` (an accuracy of
+    1), ``exact_match``, ``contains`` (a right answer stands in the answer, which need not make it right), ``facts``,
+    ``distances``, ``fact_edits``, ``left_out`` (facts found but not used), ``nearest``, ``threshold``. What a batch
+    does not carry is null. ``accuracy``, ``exact_match`` and ``contains`` are the functions of these names in
+    :mod:`reasonedit.metrics`; the file's metadata name the comparison, too.
     On several ranks rank 0 writes those of all, in the order of the stream. Where a run fails each writes its own, with
     its rank before the extension.
 
@@ -71,23 +76,30 @@ class PredictionWriter(L.Callback):
             values = fields.get(key)
             return values[i] if values is not None else None
 
-        for i, answer in enumerate(answers_of(outputs)):
-            target, found = _text(of("targets", i)), of("retrieved", i)
+        answers = answers_of(outputs)
+        told = targets_of(fields, len(answers))
+        for i, answer in enumerate(answers):
+            targets, found = told[i], of("retrieved", i)
+            share = accuracy(answer, targets) if targets else None
             hits = found.hits if found else []
             self.rows.append(
                 {
                     "place": of("positions", i),
-                    "id": _text(of("ids", i)),
-                    "edit": _text(of("edit_ids", i)),
-                    "phase": _text(fields.get("phase")),
-                    "group": _text(of("groups", i)),
+                    "id": text_of(of("ids", i)),
+                    "edit": text_of(of("edit_ids", i)),
+                    "phase": text_of(fields.get("phase")),
+                    "group": text_of(of("groups", i)),
                     "edits": self._edits,
-                    "prompt": _text(of(self.prompt_key, i)),
+                    "prompt": text_of(of(self.prompt_key, i)),
                     "choices": of("choices", i),
-                    "before": _text(of("before", i)),
+                    "before": text_of(of("before", i)),
                     "answer": answer,
-                    "target": target,
-                    "right": None if target is None else matches(answer, target),
+                    "target": most_said(targets) if targets else None,
+                    "targets": targets or None,
+                    "accuracy": share,
+                    "right": None if share is None else share == 1,
+                    "exact_match": exact_match(answer, targets) if targets else None,
+                    "contains": contains(answer, targets) if targets else None,
                     "facts": [h.fact for h in hits],
                     "distances": [h.distance for h in hits],
                     "fact_edits": [h.edit_id for h in hits],
@@ -110,7 +122,8 @@ class PredictionWriter(L.Callback):
         self._write(self._path(trainer), [placed[place] for place in sorted(placed)] + others)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Write what there is so far."""
+        """Write what there is so far; errors as for :meth:`RunCallback.on_exception`."""
+        super().on_exception(trainer, pl_module, exception)
         if self.rows:
             path = self._path(trainer)
             if trainer.world_size > 1:
@@ -140,14 +153,19 @@ class PredictionWriter(L.Callback):
                 "before": text,
                 "answer": text,
                 "target": text,
+                "targets": texts,
+                "accuracy": number,
                 "right": pa.bool_(),
+                "exact_match": pa.bool_(),
+                "contains": pa.bool_(),
                 "facts": texts,
                 "distances": pa.list_(number),
                 "fact_edits": texts,
                 "left_out": texts,
                 "nearest": number,
                 "threshold": number,
-            }
+            },
+            metadata={"comparison": COMPARISON},
         )
         part = path.with_name(f".{path.name}.part")
         try:
@@ -160,8 +178,3 @@ class PredictionWriter(L.Callback):
                 f"The predictions cannot be written to '{path}' ({error.strerror or error}): "
                 "free some space or name another file."
             ) from error
-
-
-def _text(value: Any) -> str | None:
-    """Somebody else's batch may hold ids or targets that are no text."""
-    return None if value is None else str(value)

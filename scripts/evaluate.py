@@ -52,7 +52,7 @@ def ceiling(vlm: VLM, base: BasePass) -> dict[str, float]:
         texts = [with_facts(edits[p.edit_id].reasoning, p.query.question) for p in part]
         answers = vlm.answer(vlm.see([p.query.image for p in part]), texts, [p.query.choices for p in part])
         for probe, answer in zip(part, answers, strict=True):
-            right[probe.group].append(matches(answer, probe.answer))
+            right[probe.group].append(matches(answer, probe.targets))
     return shares(right)
 
 
@@ -73,7 +73,7 @@ def edited(method: Method, base: BasePass, world: EmbeddedWorld) -> dict[str, fl
         texts, found = method.prompts(vision, questions, method.retrieve(vision, questions), choices)
         answers = method.vlm.answer(vision, texts, choices)
         for probe, answer, retrieval in zip(part, answers, found, strict=True):
-            correct = matches(answer, probe.answer)
+            correct = matches(answer, probe.targets)
             right[probe.group].append(correct)
             if probe.group == "r_gen":
                 needed = set(world.sample(probe.query.id).reasoning[1:]) & reasons[probe.edit_id]

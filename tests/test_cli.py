@@ -255,7 +255,7 @@ def test_a_full_disk_is_one_clear_sentence(tmp_path, capsys, monkeypatch):
 
 
 def test_a_row_says_how_many_samples_each_share_has():
-    made = row({"rel": (0.5, 4)}, seconds_per_edit=None, ms_per_query=3.0)
+    made = row({"rel": (0.5, 4)}, {"rel": 0.25}, seconds_per_edit=None, ms_per_query=3.0)
     assert (made["rel"], made["rel_samples"], made["loc"], made["loc_samples"]) == (0.5, 4, None, 0)
     assert (made["seconds_per_edit"], made["ms_per_query"]) == (None, 3.0)
 

@@ -25,8 +25,8 @@ Region = Box | Image.Image
 LONGEST_TEXT, LONGEST_NAME = 4000, 200
 """Characters: of a question, an answer, a choice or a sentence; of an id or an author."""
 
-MOST_SENTENCES, MOST_CHOICES, MOST_REGIONS = 100, 100, 100
-"""Of a reasoning; of a question; of a sentence."""
+MOST_SENTENCES, MOST_CHOICES, MOST_REGIONS, MOST_ANSWERS = 100, 100, 100, 100
+"""Of a reasoning; of a question; of a sentence; right ones of a question."""
 
 
 def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
@@ -129,6 +129,26 @@ def _choices(choices: Sequence[str] | None) -> list[str] | None:
     return kept
 
 
+def _answers(answers: Sequence[str], answer: str) -> list[str]:
+    if isinstance(answers, str) or not isinstance(answers, Sequence):
+        raise ReasonEditError(f"The right answers must be a list of texts, not {type(answers).__name__}.")
+    if not answers:
+        return []
+    if len(answers) > MOST_ANSWERS:
+        raise ReasonEditError(f"The question has {len(answers)} right answers: {MOST_ANSWERS} are the most.")
+    from reasonedit.metrics.functional import AGREED, PEOPLE, matches  # brings torch, which few edits need
+
+    kept = [_text(a, "right answer") for a in answers]
+    if matches(answer, kept):
+        return kept
+    if len(kept) < PEOPLE:
+        raise ReasonEditError(f"The answer '{answer}' is not among the right answers {kept}: take one of them.")
+    raise ReasonEditError(
+        f"The answer '{answer}' is not right by the {len(kept)} right answers: of {PEOPLE} or more, each as often as "
+        f"it was said, {AGREED} must agree. Take one that {AGREED} of them give, or list fewer than {PEOPLE}."
+    )
+
+
 def check_box(box: Sequence[float | str]) -> Box:
     """A box as a tuple of floats.
 
@@ -215,9 +235,11 @@ class Edit:
             the upright image) or crops, several if need be. A sentence with none, or ``None``, has its evidence found.
         author: Who made it.
         time: When it was made (ISO 8601); when it is stored, if not given.
+        answers: All right answers, where there are several; ``answer`` is the one that is written, and must be right by
+            them. Of ten or more three that agree are right; see :func:`reasonedit.metrics.accuracy`.
 
     Raises:
-        ReasonEditError: Anything of it is unusable, or the answer is not among the choices.
+        ReasonEditError: Anything of it is unusable, or the answer is not among the choices or not among the answers.
     """
 
     image: Image.Image
@@ -229,6 +251,7 @@ class Edit:
     evidence: Sequence[Sequence[Region] | None] = ()
     author: str = ""
     time: str = ""
+    answers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.id = checked_name(self.id, "id")
@@ -241,6 +264,7 @@ class Edit:
         self.choices = _choices(self.choices)
         if self.choices is not None and self.answer.lower() not in [c.lower() for c in self.choices]:
             raise ReasonEditError(f"The answer '{self.answer}' is not among the choices {self.choices}.")
+        self.answers = _answers(self.answers, self.answer)
         self.image = load_image(self.image)
         given: object = self.evidence
         if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
@@ -264,9 +288,24 @@ class Edit:
         choices: Sequence[str] | None = None,
         evidence: Sequence[Sequence[Region] | None] = (),
         author: str = "",
+        answers: Sequence[str] = (),
     ) -> Edit:
         """An edit from any source of an image and from reasoning as text or as sentences."""
-        return cls(image, question, answer, reasoning, choices, evidence=evidence, author=author)  # type: ignore[arg-type]
+        return cls(
+            image,  # type: ignore[arg-type]  # converted on the way in, as those below
+            question,
+            answer,
+            reasoning,  # type: ignore[arg-type]
+            choices,  # type: ignore[arg-type]
+            evidence=evidence,
+            author=author,
+            answers=answers,  # type: ignore[arg-type]
+        )
+
+    @property
+    def targets(self) -> list[str]:
+        """What an answer is compared with: ``answers``, or ``answer`` alone."""
+        return self.answers or [self.answer]
 
     @property
     def answer_fact(self) -> str:
@@ -305,6 +344,8 @@ class Answer:
         nearest: Distance of the nearest key (infinite for an empty codebook).
         threshold: The largest distance at which the gate is open.
         left_out: Facts that were found but left out, the farthest first, because the prompt would be too long.
+        thought: What a reasoning VLM wrote before its answer.
+        finish_reason: ``"stop"``, or ``"length"`` where ``max_new_tokens`` cut the answer off.
     """
 
     text: str
@@ -313,6 +354,8 @@ class Answer:
     nearest: float
     threshold: float
     left_out: list[Hit] = field(default_factory=list)
+    thought: str = ""
+    finish_reason: str = "stop"
 
     def __str__(self) -> str:
         return self.text

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.metrics.functional import COMPARISON
 
 COLUMNS: dict[str, str] = {
     "rel": "Rel",
@@ -70,19 +71,31 @@ def versions() -> dict[str, str]:
 
 
 def row(
-    shares: Mapping[str, tuple[float, int]], *, seconds_per_edit: float | None, ms_per_query: float | None
+    shares: Mapping[str, tuple[float, int]],
+    exact: Mapping[str, float],
+    *,
+    seconds_per_edit: float | None,
+    ms_per_query: float | None,
 ) -> dict[str, Any]:
     """One row of the table of results.
 
+    Args:
+        shares: For each group the share of right answers, and the number of samples.
+        exact: For each group the share of exact matches.
+        seconds_per_edit: Mean time of an edit.
+        ms_per_query: Mean time of a query.
+
     Returns:
-        Each metric under its name with its number of samples beside it (``rel`` and ``rel_samples``); a metric without
-        a sample is ``None`` with 0 samples.
+        Each metric under its name with its number of samples and its share of exact matches beside it (``rel``,
+        ``rel_samples`` and ``rel_exact_match``); a metric without a sample is ``None`` with 0 samples. ``comparison``
+        names what the first is.
     """
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = {"comparison": COMPARISON}
     for group in COLUMNS:
         share, samples = shares.get(group, (None, 0))
         made[group] = None if share is None else round(share, 4)
         made[f"{group}_samples"] = samples
+        made[f"{group}_exact_match"] = round(exact[group], 4) if group in exact else None
     made["seconds_per_edit"] = None if seconds_per_edit is None else round(seconds_per_edit, 4)
     made["ms_per_query"] = None if ms_per_query is None else round(ms_per_query, 2)
     return made

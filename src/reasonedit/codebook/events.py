@@ -54,7 +54,10 @@ class Event:
         """As the journal holds it."""
         if self.edit is None:
             return {"op": self.op, "id": self.edit_id, "author": self.author, "time": self.time, "by": self.version}
-        return {"op": self.op, "edit": asdict(self.edit), "facts": self.facts, "first": self.first}
+        edit = asdict(self.edit)
+        if not self.edit.answers:  # as edits were written before they could have several
+            del edit["answers"]
+        return {"op": self.op, "edit": edit, "facts": self.facts, "first": self.first}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Event:

@@ -63,6 +63,7 @@ class StoredEdit:
         time: When it was stored, in UTC (ISO 8601).
         version: The version of this package that stored it.
         contradicts: Edits that were there and answer the same question about the same picture otherwise.
+        answers: All right answers, where there are several.
     """
 
     id: str
@@ -78,6 +79,12 @@ class StoredEdit:
     time: str = ""
     version: str = ""
     contradicts: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+
+    @property
+    def targets(self) -> list[str]:
+        """What an answer is compared with: ``answers``, or ``answer`` alone."""
+        return self.answers or [self.answer]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StoredEdit:
@@ -88,7 +95,7 @@ class StoredEdit:
         """
         made = cls(**values)
         texts = (made.id, made.question, made.answer, made.image, made.author, made.time, made.version)
-        lists = (made.reasoning, made.choices or [], made.contradicts)
+        lists = (made.reasoning, made.choices or [], made.contradicts, made.answers)
         if not all(isinstance(t, str) for t in texts):
             raise TypeError("a text of the edit is none")
         if not all(isinstance(mine, list) and all(isinstance(t, str) for t in mine) for mine in lists):
@@ -163,6 +170,7 @@ class Draft:
             edit.author,
             edit.time or datetime.now(timezone.utc).isoformat(timespec="seconds"),
             metadata.version("reasonedit"),
+            answers=list(edit.answers),
         )
         return cls(stored, list(entries), pictures)
 
@@ -198,6 +206,7 @@ def as_edit(stored: StoredEdit, pictures: Mapping[str, Image.Image]) -> Edit:
         regions if any(regions) else (),
         stored.author,
         stored.time,
+        stored.answers,
     )
 
 
@@ -214,6 +223,7 @@ def row_of(edit: StoredEdit, pictures: str) -> dict[str, Any]:
         "image": f"{pictures}/{edit.image}.png",
         "question": edit.question,
         "answer": edit.answer,
+        "answers": edit.answers or None,
         "reasoning": edit.reasoning,
         "choices": edit.choices,
         "evidence": evidence if any(evidence) else None,

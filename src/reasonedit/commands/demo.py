@@ -45,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
     )
     next_question = _story(run)
     _console.print(table_of(run.table), soft_wrap=False)
+    if run.contained:
+        _console.print(run.contained, markup=False)
     folder = run.folder
     _console.print(
         "  Rel       the edits themselves\n"
@@ -117,7 +119,7 @@ def _best(
     """An edit that took, with its own probe and one about another picture that only its facts put right."""
 
     def corrected(probe: Probe) -> bool:
-        return not matches(before[probe.query.id], probe.answer) and bool(after[probe.query.id]["right"])
+        return not matches(before[probe.query.id], probe.targets) and bool(after[probe.query.id]["right"])
 
     for group in ("r_gen", "coe_gen"):
         for edit in edits:

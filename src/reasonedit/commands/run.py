@@ -24,18 +24,21 @@ from reasonedit.codebook import Store
 from reasonedit.config import config_path, refused
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
+from reasonedit.metrics import COMPARISON
 from reasonedit.runs import COLUMNS, new_folder, row, versions, write_json
 
 _console = Console()
 _FOLDER = "REASONEDIT_RUN_FOLDER"
+_NAMES = {"unedited": "unedited", "reasonedit": "ReasonEdit"}
 
 
 @dataclass
 class Run:
-    """A finished run: where it wrote, its table, and its parts."""
+    """A finished run: where it wrote, its table, what is to be said of answers that contain a right one, its parts."""
 
     folder: Path
     table: dict[str, dict[str, Any]]
+    contained: str
     trainer: L.Trainer
     data: L.LightningDataModule | None
 
@@ -75,6 +78,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if run.table:
         _console.print(table_of(run.table))
+        if run.contained:
+            _console.print(run.contained, markup=False, soft_wrap=True)
     _console.print(f"Everything was written to {run.folder}", markup=False, soft_wrap=True)
     return 0
 
@@ -164,6 +169,9 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool) -> Run:
     if trainer.is_global_zero and not resume:
         _save_config(cli, folder)
         write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
+    metrics = cb.beside(trainer, cb.EditingMetrics)
+    if metrics is not None:
+        metrics.quiet = True  # said below the table
     try:
         trainer.predict(cli.model, datamodule=data, return_predictions=False)
     except SystemExit as stop:  # Lightning ends the process after Ctrl-C
@@ -175,7 +183,7 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool) -> Run:
         write_json(folder / "metrics.json", table)
     if trainer.is_global_zero:
         shutil.rmtree(folder / "log", ignore_errors=True)  # all of it is in the predictions
-    return Run(folder, table, trainer, data)
+    return Run(folder, table, contained(trainer, data), trainer, data)
 
 
 def _save_config(cli: LightningCLI, folder: Path) -> None:
@@ -193,12 +201,14 @@ def results(trainer: L.Trainer, data: L.LightningDataModule | None) -> dict[str,
     timer = cb.beside(trainer, cb.QueryTimer)
     table: dict[str, dict[str, Any]] = {}
     if isinstance(data, EditStream) and data.base is not None:
-        table["unedited"] = row(data.base.metrics, seconds_per_edit=None, ms_per_query=data.base.ms_per_query)
+        base = data.base
+        table["unedited"] = row(base.metrics, base.exact_match, seconds_per_edit=None, ms_per_query=base.ms_per_query)
     if metrics is not None:
         taken = list(editor.seconds.values()) if editor is not None else []
         name = "reasonedit" if editor is None or isinstance(editor, cb.Codebook) else editor.title
         table[name] = row(
             metrics.results,
+            metrics.exact_match,
             seconds_per_edit=sum(taken) / len(taken) if taken else None,
             ms_per_query=timer.ms_per_query if timer is not None else None,
         )
@@ -208,20 +218,55 @@ def results(trainer: L.Trainer, data: L.LightningDataModule | None) -> dict[str,
 def table_of(results: dict[str, dict[str, Any]]) -> Table:
     """The table for the terminal."""
     samples = next(iter(results.values()))
-    table = Table(title="share of right answers (number of questions)", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title="share of right answers (number of questions)",
+        caption=f"right by {COMPARISON}; {_exact(results)}",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("")
     for group, name in COLUMNS.items():
         table.add_column(f"{name}\n({samples[f'{group}_samples']})", justify="right")
     table.add_column("s per\nedit", justify="right")
     table.add_column("ms per\nquery", justify="right")
-    names = {"unedited": "unedited", "reasonedit": "ReasonEdit"}
     for key, values in results.items():
         cells = ["–" if values[g] is None else f"{values[g]:.2f}" for g in COLUMNS]
         for key_ in ("seconds_per_edit", "ms_per_query"):
             digits = 3 if key_ == "seconds_per_edit" else 1
             cells.append("–" if values[key_] is None else f"{values[key_]:.{digits}f}")
-        table.add_row(names.get(key, key), *cells)
+        table.add_row(_NAMES.get(key, key), *cells)
     return table
+
+
+def _exact(results: dict[str, dict[str, Any]]) -> str:
+    """What exact match comes to where it is another figure."""
+    others = {
+        _NAMES.get(key, key): [
+            f"{name} {values[f'{g}_exact_match']:.2f}"
+            for g, name in COLUMNS.items()
+            if values[g] is not None and values[f"{g}_exact_match"] != values[g]
+        ]
+        for key, values in results.items()
+    }
+    said = "; ".join(f"{key} {', '.join(cells)}" for key, cells in others.items() if cells)
+    return f"by exact match: {said}" if said else "the same by exact match"
+
+
+def contained(trainer: L.Trainer, data: L.LightningDataModule | None) -> str:
+    """One sentence on answers that count as wrong although they contain a right one; empty where there are none."""
+    metrics = cb.beside(trainer, cb.EditingMetrics)
+    counts = {
+        "the unedited model": data.base.contained if isinstance(data, EditStream) and data.base is not None else 0,
+        "the edited one": metrics.contained if metrics is not None else 0,
+    }
+    said = " and ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    if not said:
+        return ""
+    return (
+        f"Of the answers that count as wrong, {said} contain a right one ('It is a kettle.' for 'kettle'): the column "
+        "'contains' of predictions.parquet marks those of the edited one."
+    )
 
 
 def _stopped(trainer: L.Trainer, folder: Path) -> str:

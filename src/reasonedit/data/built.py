@@ -91,5 +91,7 @@ def built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> Mapping[str,
             values = built.probe
             image = edit.image if values["image"] is None else load_image(inside(folder, values["image"]))
             query = Query(image, values["question"], values["choices"], f"{edit.id}-{group}-{built.number}")
-            found.setdefault(edit.id, []).append(Probe(group, query, values["answer"], edit.id))
+            same = group != "r_gen" and values["answer"] == edit.answer  # the edit's own question, or its paraphrase
+            probe = Probe(group, query, values["answer"], edit.id, edit.answers if same else [])
+            found.setdefault(edit.id, []).append(probe)
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from reasonedit.edits import split_reasoning
 from reasonedit.errors import ReasonEditError, needed
-from reasonedit.metrics.functional import normalise
+from reasonedit.metrics import normalise
 
 from .pool import Pool, Sample, chosen, folder_of_images, text_of
 from .rows import Row, read_rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from reasonedit.edits import Edit, Query
@@ -21,12 +21,19 @@ class Probe:
         query: The question.
         answer: The right answer.
         edit_id: The edit it belongs to.
+        answers: All right answers, where there are several, as in :class:`~reasonedit.Edit`.
     """
 
     group: str
     query: Query
     answer: str
     edit_id: str
+    answers: list[str] = field(default_factory=list)
+
+    @property
+    def targets(self) -> list[str]:
+        """What an answer is compared with: ``answers``, or ``answer`` alone."""
+        return self.answers or [self.answer]
 
 
 class EditSource(Protocol):

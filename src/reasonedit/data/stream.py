@@ -40,6 +40,7 @@ class StreamItem:
         edit: The edit to write if the answer is wrong.
         edit_id: The edit that it is or belongs to.
         before: What the unedited model answered, to a probe.
+        answers: All right answers, where there are several.
     """
 
     query: Query
@@ -49,6 +50,7 @@ class StreamItem:
     edit: Edit | None = None
     edit_id: str = ""
     before: str | None = None
+    answers: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -77,6 +79,8 @@ class BasePass:
         probes: Their probes; of the locality groups only those it gets right.
         answers: Its answer to each probe.
         metrics: Its share of right answers and the number of samples, by group.
+        exact_match: Its share of exact matches, by group.
+        contained: How many of its answers that are not right contain a right one.
         ms_per_query: Milliseconds per probe when it was asked, in batches of the stream's size.
     """
 
@@ -84,6 +88,8 @@ class BasePass:
     probes: list[Probe]
     answers: list[str] = field(default_factory=list)
     metrics: dict[str, tuple[float, int]] = field(default_factory=dict)
+    exact_match: dict[str, float] = field(default_factory=dict)
+    contained: int = 0
     ms_per_query: float = 0.0
 
 
@@ -211,14 +217,17 @@ class EditStream(L.LightningDataModule):
                 for said, ms in answers.ask(some):
                     told, taken = told + said, taken + ms
                 bar.update(task, completed=len(told))
-        kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(told[i], p.answer)]
-        base = BasePass(edits, [probes[i] for i in kept], [told[i] for i in kept], {}, sum(taken) / max(1, len(taken)))
+        kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(told[i], p.targets)]
+        base = BasePass(edits, [probes[i] for i in kept], [told[i] for i in kept])
+        base.ms_per_query = sum(taken) / max(1, len(taken))
         counted = editing_metrics()
-        counted.update(base.answers, [p.answer for p in base.probes], [p.group for p in base.probes])
+        counted.update(base.answers, [p.targets for p in base.probes], [p.group for p in base.probes])
         for group, metric in counted.items():
             assert isinstance(metric, EditAccuracy)
             if metric.total > 0:
-                base.metrics[group] = (float(metric.compute()), int(metric.total))
+                base.metrics[group] = (float(metric.right / metric.total), int(metric.total))
+                base.exact_match[group] = float(metric.exact / metric.total)
+                base.contained += int(metric.contained)
         answers.close()
         self.base, self._asked = base, asked_of
         return base
@@ -248,7 +257,7 @@ class EditStream(L.LightningDataModule):
                 if len(edits) >= self.source.edits:
                     break  # a single rank would not have asked
                 for edit, answer in zip(asked, said, strict=True):
-                    if matches(answer, edit.answer):
+                    if matches(answer, edit.targets):
                         right.append(edit.id)
                     else:
                         edits.append(edit)
@@ -270,7 +279,14 @@ class EditStream(L.LightningDataModule):
         told = list(zip(self.base.probes, self.base.answers, strict=True))
         for end in self._stops(len(edits)):
             made = [
-                StreamItem(Query(e.image, e.question, e.choices, e.id), e.answer, "edit", edit=e, edit_id=e.id)
+                StreamItem(
+                    Query(e.image, e.question, e.choices, e.id),
+                    e.answer,
+                    "edit",
+                    edit=e,
+                    edit_id=e.id,
+                    answers=e.answers,
+                )
                 for e in edits[done:end]
             ]
             if self.check:
@@ -281,7 +297,7 @@ class EditStream(L.LightningDataModule):
             last = end == len(edits)
             asked = {e.id for e in (edits if last else _spread(edits[:end], self.sample))}
             probes = [
-                StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id, before=before)
+                StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id, before=before, answers=p.answers)
                 for p, before in told
                 if p.edit_id in asked
             ]
@@ -389,7 +405,7 @@ def collate(step: Step) -> dict[str, Any]:
         "prompts": [i.query.question for i in items],
         "choices": [i.query.choices for i in items],
         "edits": [i.edit for i in items],
-        "targets": [i.answer for i in items],
+        "targets": [i.answers or i.answer for i in items],
         "groups": [i.group for i in items],
         "ids": [i.query.id for i in items],
         "edit_ids": [i.edit_id for i in items],

@@ -12,9 +12,11 @@ from .accuracy import (
     TextGenerality,
     editing_metrics,
 )
-from .functional import matches, normalise
+from .functional import COMPARISON, accuracy, contains, exact_match, matches, most_said
+from .wording import normalise
 
 __all__ = [
+    "COMPARISON",
     "METRICS",
     "CoEGenerality",
     "EditAccuracy",
@@ -24,7 +26,11 @@ __all__ = [
     "RationaleGenerality",
     "Reliability",
     "TextGenerality",
+    "accuracy",
+    "contains",
     "editing_metrics",
+    "exact_match",
     "matches",
+    "most_said",
     "normalise",
 ]

@@ -9,17 +9,27 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from .functional import matches
+from .functional import accuracy, contains, exact_match
 
 
 class EditAccuracy(Metric):
-    """Share of answers that are right, of the samples that belong to one group of probes.
+    """How right the answers are, on average, of the samples that belong to one group of probes.
 
     A batch may mix groups: each metric takes its own samples and leaves the others. States are sums, so that ranks with
     different numbers of samples, or none, sync.
 
+    Without a sample the result is NaN, alone as in :func:`editing_metrics`, where not every group need have samples in
+    every batch or run: the keys are the same on all ranks and in all batches, as ``log_dict`` needs them, and whoever
+    averages over batches is told by a NaN, not misled by a 0.
+
+    Attributes:
+        right: Sum of the answers' :func:`~reasonedit.metrics.accuracy`.
+        exact: How many answers are an :func:`~reasonedit.metrics.exact_match`.
+        contained: How many answers that are not right contain a right one (:func:`~reasonedit.metrics.contains`).
+        total: Number of samples.
+
     Raises:
-        ValueError: On ``update``, when the lengths differ; on ``compute``, when there was no sample at all.
+        ValueError: On ``update``, when the lengths differ.
     """
 
     is_differentiable = False
@@ -29,34 +39,46 @@ class EditAccuracy(Metric):
     group: ClassVar[str] = ""
     """Name of the group of probes (``"rel"``, ``"t_gen"``, …)."""
     right: Tensor
+    exact: Tensor
+    contained: Tensor
     total: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("right", torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("right", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("exact", "contained", "total"):
+            self.add_state(name, torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, answers: Sequence[str], targets: Sequence[str], groups: Sequence[str]) -> None:
+    def update(self, answers: Sequence[str], targets: Sequence[str | Sequence[str]], groups: Sequence[str]) -> None:
         """Count.
 
         Args:
             answers: What the model said, one per sample.
-            targets: What is right.
+            targets: What is right, one per sample: a text, or a list of right answers.
             groups: The group each sample belongs to.
         """
         if not len(answers) == len(targets) == len(groups):
             raise ValueError(
                 f"{len(answers)} answers, {len(targets)} targets and {len(groups)} groups: not as many of each"
             )
-        mine = [matches(a, t) for a, t, g in zip(answers, targets, groups, strict=True) if g == self.group]
-        self.right += sum(mine)
-        self.total += len(mine)
+        for answer, target, group in zip(answers, targets, groups, strict=True):
+            if group == self.group:
+                share = accuracy(answer, target)
+                self.right += share
+                self.exact += exact_match(answer, target)
+                self.contained += share < 1 and contains(answer, target)
+                self.total += 1
 
     def compute(self) -> Tensor:
-        """The share, a scalar in 0..1."""
-        if self.total == 0:
-            raise ValueError(f"{type(self).__name__} has no samples: nothing of the group '{self.group}' was asked.")
-        return self.right.float() / self.total
+        """The mean accuracy, a scalar in 0..1; NaN where there is no sample."""
+        return (self.right / self.total).float()
+
+    def exact_match(self) -> Tensor:
+        """The share of exact matches, a scalar in 0..1; NaN where there is no sample. All ranks must ask for it."""
+        if self._is_synced:
+            return self.exact / self.total
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            return self.exact / self.total
 
 
 class Reliability(EditAccuracy):
@@ -119,5 +141,5 @@ METRICS: tuple[type[EditAccuracy], ...] = (
 
 
 def editing_metrics() -> MetricCollection:
-    """All metrics, by the name of their group."""
+    """All metrics, by the name of their group; a group without samples is NaN, see :class:`EditAccuracy`."""
     return MetricCollection({metric.group: metric() for metric in METRICS}, compute_groups=False)
