@@ -113,6 +113,8 @@ def _show(memory: EditMemory, edit: StoredEdit, image: Path | None) -> None:
     if edit.choices:
         say("choices", ", ".join(edit.choices))
     say("answer", edit.answer)
+    if edit.answers:
+        say("also", ", ".join(dict.fromkeys(a for a in edit.answers if a != edit.answer)))
     for i, sentence in enumerate(edit.reasoning):
         given = edit.given[i] if i < len(edit.given) else []
         found = edit.found[i] if i < len(edit.found) else []
@@ -157,10 +159,11 @@ def _import(given: argparse.Namespace) -> int:
     known = {**editor.memory.edits, **editor.memory.undone}
     for edit in edits:
         there = known.get(edit.id)
-        if there is not None and (there.question, there.answer, there.reasoning) != (
+        if there is not None and (there.question, there.answer, there.reasoning, there.answers) != (
             edit.question,
             edit.answer,
             edit.reasoning,
+            edit.answers,
         ):
             raise ReasonEditError(
                 f"There is another edit '{edit.id}' in the codebook: give the one in '{given.file}' another id."

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from reasonedit.edits import split_reasoning
 from reasonedit.errors import ReasonEditError
+from reasonedit.metrics.functional import AGREED, matches, most_said
 
 from .pool import FilePool, Sample, chosen, text_of
 from .rows import Row
+
+_log = logging.getLogger(__name__)
 
 
 class AOKVQA(FilePool):
@@ -20,8 +24,10 @@ class AOKVQA(FilePool):
         root: Folder of the JSON files.
         coco: Folder that holds ``train2017``, ``val2017`` or ``test2017``.
         split: ``"train"`` or ``"val"``; the answers of ``"test"`` are not published.
-        multiple_choice: Whether questions are asked with their choices; else their most frequent direct answer is the
-            right one.
+        multiple_choice: Whether questions are asked with their choices. Else what ten people answered directly is right
+            as far as they agree (:func:`reasonedit.metrics.accuracy`), and what most of them said is what an edit
+            writes. Questions marked ``difficult_direct_answer`` are left out, as the authors' own evaluation leaves
+            them out; so are those where no three people agree, as no answer is right there.
         rationales: How many of the rationales of a sample are its reasoning; sentences that recur count once.
         **options: As for :class:`~reasonedit.data.pool.Pool`.
 
@@ -43,10 +49,30 @@ class AOKVQA(FilePool):
             raise ReasonEditError(f"The split '{split}' of A-OKVQA cannot be used ({reason}): use train or val.")
         if rationales < 1:
             raise ReasonEditError(f"rationales must be 1 or more, not {rationales}.")
-        self.path = Path(root) / f"aokvqa_v1p0_{split}.json"
-        self.images = Path(coco) / f"{split}2017"
+        self.path = Path(root).absolute() / f"aokvqa_v1p0_{split}.json"
+        self.images = Path(coco).absolute() / f"{split}2017"
         self.multiple_choice, self.rationales = multiple_choice, rationales
         super().__init__(**options)
+
+    def rows(self) -> Iterator[Row]:
+        """Its rows; asked directly, those of the questions that have a right answer."""
+        if self.multiple_choice:
+            yield from super().rows()
+            return
+        difficult = disputed = 0
+        for row in super().rows():
+            if row.values.get("difficult_direct_answer") is True:
+                difficult += 1
+            elif _disputed(row):
+                disputed += 1
+            else:
+                yield row
+        if difficult or disputed:
+            _log.warning(
+                "%d questions of %s are left out: %d are marked as difficult to answer directly, on %d no %d people "
+                "agree.",
+                difficult + disputed, self.name, difficult, disputed, AGREED,
+            )  # fmt: skip
 
     def sample(self, row: Row) -> Sample:
         """One question."""
@@ -58,15 +84,17 @@ class AOKVQA(FilePool):
         if not isinstance(told, list) or not told or not all(isinstance(t, str) for t in told):
             raise ReasonEditError("'rationales' is missing or no list of texts.")
         sentences = [s for text in told[: self.rationales] for s in split_reasoning(text)]
+        choices: list[str] | None = None
+        answers: list[str] = []
         if self.multiple_choice:
             choices, answer = chosen(values.get("choices"), values.get("correct_choice_idx"))
             if answer is None:
                 raise ReasonEditError("'choices' or 'correct_choice_idx' is missing.")
         else:
-            said = Counter(a for a in values.get("direct_answers") or [] if isinstance(a, str) and a.strip())
-            if not said:
-                raise ReasonEditError("'direct_answers' is missing or empty.")
-            choices, answer = None, said.most_common(1)[0][0]
+            found = _direct(row)
+            if found is None:
+                raise ReasonEditError("'direct_answers' is missing, or no list of texts.")
+            answers, answer = found, most_said(found)
         return Sample(
             text_of(row, "question_id"),
             self.images / f"{number:012}.jpg",
@@ -74,4 +102,18 @@ class AOKVQA(FilePool):
             answer,
             list(dict.fromkeys(sentences)),
             choices,
+            answers=answers,
         )
+
+
+def _direct(row: Row) -> list[str] | None:
+    """What people answered, each as often as they did: all of it, or nothing, as it counts how many they are."""
+    said = row.values.get("direct_answers")
+    if not isinstance(said, list) or not said or not all(isinstance(a, str) and a.strip() for a in said):
+        return None
+    return said
+
+
+def _disputed(row: Row) -> bool:
+    said = _direct(row)
+    return said is not None and not matches(most_said(said), said)

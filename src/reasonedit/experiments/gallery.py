@@ -15,6 +15,7 @@ from PIL import Image
 from reasonedit.callbacks import Codebook, Editor
 from reasonedit.data.source import KEPT_IF_RIGHT
 from reasonedit.data.stream import EditStream
+from reasonedit.metrics import matches
 
 NOTHING, WRONG, IGNORED, SWAYED = "nothing retrieved", "wrong fact retrieved", "right fact ignored", "swayed by a fact"
 CAUSES = {
@@ -42,7 +43,9 @@ def cause_of(row: Mapping[str, Any]) -> str | None:
     return IGNORED if row["edit"] in row["fact_edits"] else WRONG
 
 
-def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_gallery(
+    path: Path, stream: EditStream, editor: Editor, rows: Sequence[Mapping[str, Any]], *, made: str = ""
+) -> None:
     """Write some edits and queries of a finished run, with their pictures.
 
     Args:
@@ -50,6 +53,7 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
         stream: The stream that ran.
         editor: The editor.
         rows: The predictions.
+        made: When the cell was made that they are of: no other shows them.
     """
     assert stream.base is not None
     images = {p.query.id: (p.query.image, p.query.question) for p in stream.base.probes}
@@ -75,6 +79,7 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
                 "sentences": sentences,
                 "before": first.get(edit.id),
                 "after": after[edit.id],
+                "right": matches(after[edit.id], edit.targets),
             }
         )
 
@@ -87,7 +92,7 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
     def generality(row: Mapping[str, Any]) -> bool:
         return row["group"] in ("r_gen", "coe_gen", "t_gen", "i_gen") and row["edit"] in row["fact_edits"]
 
-    put_right = [r for r in probes if r["right"] and generality(r) and r["before"] != r["answer"]]
+    put_right = [r for r in probes if r["right"] and generality(r) and not matches(r["before"], r["targets"])]
     # Those that share least with the edit come first, and one of each edit.
     put_right.sort(key=lambda r: ("r_gen", "coe_gen", "i_gen", "t_gen").index(r["group"]))
     unique = list({r["edit"]: r for r in reversed(put_right)}.values())[::-1]
@@ -96,6 +101,7 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
         if (cause := cause_of(row)) is not None:
             failures[cause].append(row)
     content = {
+        "made": made,
         "edits": edits,
         "put_right": [shown(r) for r in unique[: _SHOWN["put right"]]],
         "failures": {
@@ -108,7 +114,9 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
         },
         "probes": len(probes),
     }
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    part.replace(path)
 
 
 def _spread(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
