@@ -3,9 +3,10 @@
 A batch is a dict. The keys that hold images and prompts may be named otherwise; all others are optional:
 
 =============  =================================================================================================
-``images``     list of PIL images
+``images``     list of images (PIL, paths, bytes, arrays, tensors), or stacked ones; the callbacks see them upright and
+               in RGB, and leave them as they are in the batch
 ``prompts``    list of questions; the retriever puts facts before them, in place
-``choices``    list with a list of choices, or ``None``, per question
+``choices``    list with a list of two or more choices, or ``None`` (an open question), per question
 ``edits``      list with an :class:`~reasonedit.Edit`, or ``None``, per sample: what to write if the answer is wrong
 ``targets``    list of right answers
 ``groups``     list with the group of probes of each sample (``rel``, ``t_gen``, …; empty: of none)
@@ -14,7 +15,7 @@ A batch is a dict. The keys that hold images and prompts may be named otherwise;
 ``before``     list of what the unedited model answered
 ``step``       number of the step that all ranks take together; on several devices edits come in such steps only
 ``positions``  list of the samples' places in the stream
-``answers``    what was answered already, before a run was cut short: it is not asked again
+``answers``    in a stream: what was answered already, before a run was cut short; it is not asked again
 ``phase``      what the batch is for (``edit``; ``check``, an edit that is asked again; ``probe``)
 ``vision``     the images as the VLM's vision part saw them; put there by whoever needs them first
 ``retrieved``  what the retriever found, one :class:`~reasonedit.retrieval.Retrieval` per sample; put there by it
@@ -27,23 +28,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from reasonedit.batches import answered_already, choices_of, column, in_steps, pictures, questions
 from reasonedit.errors import ReasonEditError
 
-
-def column(batch: Any, key: str, owner: object) -> list[Any]:
-    """The list under a key.
-
-    Raises:
-        ReasonEditError: The batch is no dict or has no such key.
-    """
-    if not isinstance(batch, dict):
-        raise ReasonEditError(f"{type(owner).__name__} needs batches that are dicts, not {type(batch).__name__}.")
-    if key not in batch:
-        raise ReasonEditError(
-            f"{type(owner).__name__} finds no '{key}' in the batch, which has {sorted(map(str, batch))}: "
-            "name the key when you make the callback."
-        )
-    return list(batch[key])
+__all__ = ["answered_already", "answers_of", "choices_of", "column", "in_steps", "pictures", "questions"]
 
 
 def answers_of(outputs: Any) -> list[str]:

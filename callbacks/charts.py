@@ -16,7 +16,8 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
 from reasonedit.runs import COLUMNS
 
-from .batch import answers_of
+from .base import RunCallback
+from .batch import answers_of, in_steps
 from .beside import beside
 from .codebook import Codebook
 from .metrics import EditingMetrics
@@ -29,7 +30,7 @@ LAYOUT = {
 """Custom scalars: a chart for each metric, with a line for each editor that wrote into the same folder."""
 
 
-class TensorBoardCharts(L.Callback):
+class TensorBoardCharts(RunCallback):
     """Adds to every TensorBoard logger of the trainer what a person looks at first; other loggers are left alone.
 
     Put it behind the editor and :class:`~reasonedit.callbacks.EditingMetrics`. The metrics themselves are logged by
@@ -50,6 +51,17 @@ class TensorBoardCharts(L.Callback):
         self.pictures = pictures
         self._drawn: set[str] = set()
         self._queries = 0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a place from which nothing is seen of the edits.
+
+        Raises:
+            ReasonEditError: A codebook stands behind it; or as for :meth:`RunCallback.setup`.
+        """
+        super().setup(trainer, pl_module, stage)
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(c, Codebook) for c in callbacks[callbacks.index(self) :]):
+            raise ReasonEditError("TensorBoardCharts must stand behind Codebook in the list of callbacks.")
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lay out the charts."""
@@ -78,7 +90,7 @@ class TensorBoardCharts(L.Callback):
             self._drawn.add(edit.id)
             card = draw_evidence(edit, [e.boxes for e in evidence])
             self._show(loggers, f"evidence/{edit.id}", card, len(self._drawn))
-        if batch.get("phase") != "probe":
+        if not in_steps(batch) or batch["phase"] != "probe":
             return
         answers = answers_of(outputs)
         for i, found in enumerate(batch.get("retrieved") or []):

@@ -21,12 +21,12 @@ from reasonedit.embedding import Statistics, statistics_of
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence
 from reasonedit.method import Method
-from reasonedit.ranks import Pulse, exchange
+from reasonedit.ranks import Pulse, exchange, refuse_parts
 from reasonedit.vlm import VLM
 
-from .batch import column
+from .batch import column, pictures
 from .editor import Editor
-from .model import vlm_for
+from .model import beside_another, own_vlm, vlm_for
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +71,10 @@ class Codebook(Editor):
         self.memory = EditMemory()
         self.method: Method | None = None
         self.evidence: dict[str, list[Evidence]] = {}
+        self._own: VLM | None = None  # where the module has none
         self._fingerprint: dict[str, Any] | None = None
         self._statistics: Statistics | None = None
+        self._in_folder = False  # whether a folder was begun or read: what made its keys stays as it is
         self._loaded = 0  # edits that were in the folder already
         self._held = ExitStack()
         self._pulse = Pulse()
@@ -115,6 +117,7 @@ class Codebook(Editor):
         self.design, self.model = Design.from_dict(store.manifest.config["design"]), store.manifest.config["model"]
         self._fingerprint = store.manifest.fingerprint
         self._statistics = statistics_of(store.statistics())
+        self._in_folder = True
         self._loaded = len(self.memory.edits)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -125,29 +128,48 @@ class Codebook(Editor):
                 writes it.
         """
         super().setup(trainer, pl_module, stage)
-        if self in trainer.callbacks:  # type: ignore[attr-defined]
+        mine = self in trainer.callbacks  # type: ignore[attr-defined]
+        if mine:
             self._pulse.start(trainer)
         if self.memory.store is None and self.path is not None and Store.there(self.path) and trainer.is_global_zero:
             raise ReasonEditError(
                 f"There is a codebook in '{self.path}' already: go on with it by Codebook.load('{self.path}'), "
                 "or name another folder."
             )
-        if self in trainer.callbacks:  # type: ignore[attr-defined]
-            if trainer.is_global_zero and self.memory.store is not None:
+        if mine:
+            if trainer.is_global_zero and self.memory.store is not None and stage in self.works_in:
                 self._hold()
             if trainer.world_size > 1:
                 self._agree(trainer)
-        theirs = getattr(pl_module, "vlm", None)
-        if self.method is not None and (not isinstance(theirs, VLM) or theirs is self.method.vlm):
-            return  # set up already, by a retriever or in an earlier run
-        vlm = vlm_for(pl_module, self.model)
-        design = self.design
-        if isinstance(design, str):
-            design = Design.load(design, Design.default(vlm.name))
-        method = Method(vlm, design, self.memory, statistics=self._statistics)
-        if self._fingerprint is not None and len(self.memory):
-            check_fingerprint(self._fingerprint, method.embedder.fingerprint, self.path or "")
-        self.method, self._fingerprint = method, method.embedder.fingerprint
+        self._meet(trainer, pl_module)
+
+    def _meet(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Work with the VLM of this run.
+
+        Raises:
+            ReasonEditError: There is none, or what is in the codebook was made with another one.
+        """
+        vlm = vlm_for(pl_module, self.model, self._own)
+        if vlm is own_vlm(pl_module):
+            refuse_parts(trainer, vlm.name)
+        else:
+            self._own = vlm
+            said = beside_another(pl_module, vlm)
+            if said:
+                self.say_once(trainer, said)
+        method = self.method
+        if method is None or method.vlm is not vlm:
+            design = self.design
+            if isinstance(design, str):
+                design = Design.load(design, Design.default(vlm.name))
+            method = Method(vlm, design, statistics=self._statistics)
+        fingerprint = method.embedder.fingerprint
+        if self._fingerprint is not None and (self._in_folder or self.memory.events):
+            check_fingerprint(self._fingerprint, fingerprint, self.path or "memory")
+        if method.memory is not self.memory:
+            method.memory = self.memory
+            self.memory.merge = method.design.writing.merge
+        self.method, self._fingerprint = method, fingerprint
 
     def _agree(self, trainer: L.Trainer) -> None:
         """Have on every rank what rank 0 has, which nobody else can change any more."""
@@ -156,11 +178,9 @@ class Codebook(Editor):
         name, events = json.loads(exchange(trainer, json.dumps(mine).encode())[0])
         if not trainer.is_global_zero:
             if name and self.path is not None and Store.there(self.path):
-                self.memory = EditMemory.open(Store.open(self.path))
-                assert self.memory.store is not None
-                mine = [self.memory.store.manifest.id, len(self.memory.events)]
-                if self.method is not None:
-                    self.method.memory = self.memory
+                store = Store.open(self.path)
+                self.go_on(store)
+                mine = [store.manifest.id, len(self.memory.events)]
             self.memory.store = None  # what rank 0 keeps on the disk is the same
         if not all(said == b"1" for said in exchange(trainer, b"1" if mine[1] == events else b"0")):
             raise ReasonEditError(
@@ -217,7 +237,8 @@ class Codebook(Editor):
         assert self.method is not None  # set-up ran
         vision: Any = batch.get("vision")
         if not self.method.embedder.has(vision):
-            vision, row = self.method.embedder.see([column(batch, self.image_key, self)[row]]), 0
+            images = pictures(batch, self.image_key, self, len(column(batch, "edits", self)))
+            vision, row = self.method.embedder.see([images[row]]), 0
         draft, self.evidence[edit.id] = self.method.draft(edit, vision.select([row]))
         return draft
 
@@ -239,7 +260,8 @@ class Codebook(Editor):
                 self.memory.settle()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Say what was edited so far, and where it is."""
+        """Say what was edited so far, and where it is; errors as for :meth:`RunCallback.on_exception`."""
+        super().on_exception(trainer, pl_module, exception)
         new = len(self.memory.edits) - self._loaded
         if self.memory.store is not None and new > 0:
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
@@ -274,6 +296,7 @@ class Codebook(Editor):
         if self.method is None or self.path is None:
             raise ReasonEditError("The codebook cannot be saved before it met its VLM: run it in a trainer first.")
         self.memory.copy_to(self.method.new_store(self.path))
+        self._in_folder = True
 
     def _hold(self) -> None:
         """Keep others from writing until the run is over."""

@@ -12,10 +12,11 @@ from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
 
-from .batch import answers_of
+from .base import RunCallback
+from .batch import answers_of, column, in_steps
 
 
-class Editor(L.Callback, ABC):
+class Editor(RunCallback, ABC):
     """Edits what a stream shows to be wrong.
 
     Where a sample of the batch carries an edit and the answer given is wrong, the edit is written, as it would be in
@@ -27,6 +28,7 @@ class Editor(L.Callback, ABC):
         seconds: Time each edit took, in seconds, by its id.
     """
 
+    elsewhere: ClassVar[str] = "in trainer.{} nothing is edited"
     title: ClassVar[str] = ""
     distributed: ClassVar[bool] = False
 
@@ -59,11 +61,16 @@ class Editor(L.Callback, ABC):
         """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a run on several devices where the editor cannot do that.
+        """Refuse a run on several devices where the editor cannot do that, and one with several editors.
 
         Raises:
-            ReasonEditError: It cannot.
+            ReasonEditError: It is one of those; or as for :meth:`RunCallback.setup`.
         """
+        super().setup(trainer, pl_module, stage)
+        editors = [c for c in getattr(trainer, "callbacks", ()) if isinstance(c, Editor)]
+        if len(editors) > 1:
+            names = " and ".join(type(c).__name__ for c in editors)
+            raise ReasonEditError(f"{names} would edit the same samples: give each editor a trainer of its own.")
         if trainer.world_size > 1 and not self.distributed:
             raise ReasonEditError(f"{self.title or type(self).__name__} edits on one device only: use devices=1.")
 
@@ -79,12 +86,15 @@ class Editor(L.Callback, ABC):
         """Write the edits whose questions were answered wrongly.
 
         Raises:
-            ReasonEditError: On several devices: the batches do not come in steps that all ranks take together.
+            ReasonEditError: What the batch holds as edits is something else; or, on several devices, the batches do not
+                come in steps that all ranks take together.
         """
         if not isinstance(batch, dict):
+            name = type(self).__name__
+            self.say_once(trainer, f"{name} finds no edits in batches that are no dicts ({type(batch).__name__}).")
             return
-        edits = batch.get("edits") or ()
-        if "step" in batch:  # all ranks come here, those without a sample too
+        edits = self._edits_in(batch)
+        if in_steps(batch):  # all ranks come here, those without a sample too
             if batch["phase"] != "edit":
                 return
         elif not any(edits):
@@ -94,12 +104,28 @@ class Editor(L.Callback, ABC):
                 "On several devices edits must come in steps that all ranks take together: use an EditStream, or "
                 "devices=1."
             )
+        answers = answers_of(outputs)
+        if len(answers) != len(edits):
+            raise ReasonEditError(
+                f"The batch has {len(edits)} edits and its prediction {len(answers)} answers: each sample needs one of "
+                "both (None where there is no edit)."
+            )
         wrong = [
             (row, edit)
-            for row, (edit, answer) in enumerate(zip(edits, answers_of(outputs), strict=True))
-            if edit is not None and not self.has(edit.id) and not matches(answer, edit.answer)
+            for row, (edit, answer) in enumerate(zip(edits, answers, strict=True))
+            if edit is not None and not self.has(edit.id) and not matches(answer, edit.targets)
         ]
         self.write_block(wrong, batch, trainer, pl_module)
+
+    def _edits_in(self, batch: dict[str, Any]) -> list[Edit | None]:
+        edits = column(batch, "edits", self) if batch.get("edits") is not None else []
+        odd = next((e for e in edits if e is not None and not isinstance(e, Edit)), None)
+        if odd is not None:
+            raise ReasonEditError(
+                f"The batch has a {type(odd).__name__} among its edits: make it a reasonedit.Edit, or None where there "
+                "is none."
+            )
+        return edits
 
     def write_block(
         self, wrong: list[tuple[int, Edit]], batch: dict[str, Any], trainer: L.Trainer, pl_module: L.LightningModule

@@ -12,7 +12,7 @@ from reasonedit.metrics import EditAccuracy, editing_metrics
 from reasonedit.ranks import together
 
 from .base import Evaluates
-from .batch import answers_of, in_steps
+from .batch import in_steps
 from .beside import beside
 from .editor import Editor
 from .targets import targets_of
@@ -76,7 +76,7 @@ class EditingMetrics(Evaluates):
         if self._asked and (batch["phase"] == "edit" if together else edits > 0 and trainer.world_size == 1):
             self._log(trainer)
         if batch.get("targets") is not None and batch.get("groups") is not None:
-            answers = self._answers(trainer, outputs)
+            answers = self.answers_in(trainer, outputs)
             if answers is not None:
                 self._count(answers, batch)
         self._asked |= batch["phase"] == "probe" if together else any(batch.get("groups") or ())
@@ -96,15 +96,6 @@ class EditingMetrics(Evaluates):
                 "column 'contains' of a PredictionWriter says which.",
                 self.contained,
             )
-
-    def _answers(self, trainer: L.Trainer, outputs: Any) -> list[str] | None:
-        if trainer.state.fn in ("validate", "test") and not isinstance(outputs, (list, tuple, dict)):
-            kind = type(outputs).__name__
-            self.say_once(
-                trainer, f"EditingMetrics counts nothing where a step returns no answers but a value of type {kind}."
-            )
-            return None
-        return answers_of(outputs)
 
     @staticmethod
     def _number_of_edits(trainer: L.Trainer, seen: int) -> int:

@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import lightning as L
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM, load_vlm
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def vlm_for(pl_module: L.LightningModule, model: str | None) -> VLM:
-    """The module's own VLM (``pl_module.vlm``) where it has one, else the one that is named.
+
+def own_vlm(pl_module: L.LightningModule) -> VLM | None:
+    """The module's own VLM (``pl_module.vlm``) where it has one that is ours."""
+    vlm = getattr(pl_module, "vlm", None)
+    return vlm if isinstance(vlm, VLM) else None
+
+
+def vlm_for(pl_module: L.LightningModule, model: str | None, loaded: VLM | None = None) -> VLM:
+    """The module's own VLM where it has one, else the one that is named.
 
     Args:
         pl_module: The module in front of which the callbacks work.
         model: The VLM to load where the module has none.
+        loaded: The same, where it was loaded in an earlier run.
 
     Raises:
         ReasonEditError: The module has no VLM and none is named.
     """
-    vlm = getattr(pl_module, "vlm", None)
-    if isinstance(vlm, VLM):
+    vlm = own_vlm(pl_module)
+    if vlm is not None:
         return vlm
     if model is None:
         raise ReasonEditError(
             f"{type(pl_module).__name__} has no attribute 'vlm' that is a reasonedit VLM: "
             "give the callback model=… to say which one embeds images and questions."
         )
-    vlm = load_vlm(model)
+    vlm = loaded or load_vlm(model)
     if vlm.movable:
         vlm.model.to(pl_module.device)
     return vlm
+
+
+def beside_another(pl_module: L.LightningModule, vlm: VLM) -> str | None:
+    """What there is to say where a module answers with a VLM that is not the one that embeds.
+
+    Args:
+        pl_module: The module.
+        vlm: The VLM that embeds.
+    """
+    other = _vlm_in(pl_module)
+    if other is None:
+        return None
+    return (
+        f"{type(pl_module).__name__} answers with a model of its own ({type(other).__name__} "
+        f"'{other.config.name_or_path}'), while images and questions are embedded by '{vlm.name}', loaded beside it: "
+        "to use one for both, give the module an attribute vlm = reasonedit.vlm.as_vlm(model, processor)."
+    )
+
+
+def _vlm_in(pl_module: L.LightningModule) -> PreTrainedModel | None:
+    """The first model of transformers in a module that has a vision part."""
+    from transformers import PreTrainedModel
+
+    models = (m for m in pl_module.modules() if isinstance(m, PreTrainedModel))
+    return next((m for m in models if hasattr(m.config, "vision_config")), None)

@@ -7,6 +7,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 
+from .batch import in_steps
+
 
 class StreamProgress(RichProgressBar):
     """Lightning's rich bar, with what the batch is for: ``editing 12/40`` or ``probing after 40 edits``."""
@@ -27,7 +29,7 @@ class StreamProgress(RichProgressBar):
     ) -> None:
         """Say what the batch is for."""
         super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
-        phase = batch.get("phase") if isinstance(batch, dict) else None
+        phase = batch["phase"] if in_steps(batch) else None
         if phase is None or self.progress is None or self.predict_progress_bar_id is None:
             return
         if phase == "edit":

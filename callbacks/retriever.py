@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.method import Method
 from reasonedit.retrieval import RetrievalConfig
+from reasonedit.vlm import Generation
 
-from .batch import column
+from .base import RunCallback
+from .batch import answered_already, choices_of, pictures, questions
 from .beside import beside
 from .codebook import Codebook
 
 
-class Retriever(L.Callback):
+class Retriever(RunCallback):
     """Puts the facts of the K nearest keys before each question, in place.
+
+    So it does in prediction, validation and test; batches to train on are left alone.
 
     The codebook is that of the :class:`~reasonedit.callbacks.Codebook` in the same trainer, or one read from a folder.
 
@@ -34,6 +38,9 @@ class Retriever(L.Callback):
     Raises:
         ReasonEditError: An argument is out of range, or the folder holds no codebook.
     """
+
+    works_in: ClassVar[tuple[str, ...]] = ("predict", "validate", "test")
+    elsewhere: ClassVar[str] = "in trainer.{} facts come before the questions of validation, not of training"
 
     def __init__(
         self,
@@ -51,37 +58,63 @@ class Retriever(L.Callback):
         self.image_key = image_key
         self.prompt_key = prompt_key
         self.choice_key = choice_key
-        self._source = Codebook.load(codebook) if codebook is not None else None
+        self._given_source = Codebook.load(codebook) if codebook is not None else None
+        self._source: Codebook | None = None  # of this run
         self._method: Method | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the codebook."""
-        source, other = self._source, beside(trainer, Codebook)
+        """Find the codebook.
+
+        Raises:
+            ReasonEditError: There is none, it is that of another VLM, or another retriever is beside this one; or as
+                for :meth:`RunCallback.setup`.
+        """
+        super().setup(trainer, pl_module, stage)
+        if sum(isinstance(c, Retriever) for c in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+            raise ReasonEditError(
+                "Two Retrievers in one trainer would each put their facts before what the other made of the questions: "
+                "merge the codebooks ('reasonedit edits import'), or run one after the other."
+            )
+        source, other = self._given_source, beside(trainer, Codebook)
         if source is None or (other is not None and source.same(other)):  # then it is that one that changes
-            source = self._source = other
-            if source is None:
-                raise ReasonEditError(
-                    "Retriever has no codebook: give it a folder, or put a Codebook callback beside it."
-                )
+            source = other
+        if source is None:
+            raise ReasonEditError("Retriever has no codebook: give it a folder, or put a Codebook callback beside it.")
         source.setup(trainer, pl_module, stage)
-        self._method = source.method
+        self._source, self._method = source, source.method
         assert self._method is not None
         self._method.use(replace(self.retrieval or self._method.own.retrieval, **self._given))
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Rewrite the batch's prompts; add what was retrieved, and the vision pass for others to share."""
-        assert self._method is not None  # set-up ran
-        questions = column(batch, self.prompt_key, self)
-        if self._source is not None and self._source not in trainer.callbacks and trainer.world_size == 1:  # type: ignore[attr-defined]
+        """Rewrite the batch's prompts; add what was retrieved, and the vision pass for others to share.
+
+        Raises:
+            ReasonEditError: The batch is no dict, or what it holds under one of the keys cannot be used.
+        """
+        method = self._method
+        assert method is not None  # set-up ran
+        asked = questions(batch, self.prompt_key, self)
+        if self._source is not None and self._source is self._given_source and trainer.world_size == 1:
             self._source.memory.refresh()  # others may write it; ranks would not see that at the same time
-        if not questions or "answers" in batch or not self._method.memory.edits:
+        choices = choices_of(batch, self.choice_key, self, len(asked))
+        if not asked or answered_already(batch) is not None or not method.memory.edits:
             return
         vision = batch.get("vision")
-        if not self._method.embedder.has(vision):
-            vision = self._method.embedder.see(column(batch, self.image_key, self))
-        found = self._method.retrieve(vision, questions)
-        longest = getattr(pl_module, "max_new_tokens", 16)
-        texts, kept = self._method.prompts(vision, questions, found, batch.get(self.choice_key), longest)
+        if not method.embedder.has(vision) or len(vision) != len(asked):
+            vision = method.embedder.see(pictures(batch, self.image_key, self, len(asked)))
+        found = method.retrieve(vision, asked)
+        texts, kept = method.prompts(vision, asked, found, choices, _generation(pl_module))
         batch[self.prompt_key], batch["retrieved"], batch["vision"] = texts, kept, vision
+
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start
+
+
+def _generation(pl_module: L.LightningModule) -> Generation:
+    """How a module answers, as far as it can be known: the answer takes room behind the prompt."""
+    told = getattr(pl_module, "generation", None)
+    longest = getattr(pl_module, "max_new_tokens", None)
+    if isinstance(told, Generation):
+        return told
+    return Generation(longest) if isinstance(longest, int) and longest > 0 else Generation()

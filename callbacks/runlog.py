@@ -14,15 +14,18 @@ from reasonedit.edits import Hit
 from reasonedit.errors import ReasonEditError
 from reasonedit.retrieval import Retrieval
 
-from .batch import answers_of
+from .base import RunCallback
+from .batch import answers_of, in_steps
 from .beside import beside
 from .editor import Editor
+from .retriever import Retriever
 
 
-class RunLog(L.Callback):
+class RunLog(RunCallback):
     """Writes every answer to disk before anything is learnt from it, and gives it again when the run is resumed.
 
-    Put it first in the list of callbacks. What was answered already is not asked again: the batch comes with
+    It stands before editor and retriever in the list of callbacks, and keeps what an
+    :class:`~reasonedit.EditStream` asks. What was answered already is not asked again: the batch comes with
     ``answers`` (and with the prompts and facts of then), from which metrics, writer and codebook do what they did.
 
     Args:
@@ -39,7 +42,16 @@ class RunLog(L.Callback):
         self._before = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Read what is there."""
+        """Read what is there.
+
+        Raises:
+            ReasonEditError: The log cannot be written, or the callback stands behind an editor or a retriever; or as
+                for :meth:`RunCallback.setup`.
+        """
+        super().setup(trainer, pl_module, stage)
+        self.must_precede(trainer, Editor, Retriever)
+        if stage not in self.works_in:
+            return
         mine = self.path.with_name(f"{self.path.name}.{trainer.global_rank}.jsonl")
         if self.resume:
             for path in sorted(self.path.parent.glob(f"{self.path.name}.*.jsonl")):
@@ -58,7 +70,10 @@ class RunLog(L.Callback):
         Raises:
             ReasonEditError: The log is that of another stream.
         """
-        if not isinstance(batch, dict) or "positions" not in batch:
+        if not in_steps(batch):
+            self.say_once(
+                trainer, "RunLog keeps nothing of batches that are not those of an EditStream: they are asked anew."
+            )
             return
         editor = beside(trainer, Editor)  # type: ignore[type-abstract]
         self._questions, self._before = list(batch["prompts"]), editor.edits if editor is not None else 0
@@ -88,7 +103,7 @@ class RunLog(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the answers down, before the codebook learns from them."""
-        if self._file is None or not isinstance(batch, dict) or "positions" not in batch or "answers" in batch:
+        if self._file is None or not in_steps(batch) or "answers" in batch:
             return
         found = batch.get("retrieved") or [None] * len(self._questions)
         lines = [

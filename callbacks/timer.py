@@ -7,13 +7,17 @@ from typing import Any
 
 import lightning as L
 
-from .batch import answers_of
+from .base import Evaluates
+from .batch import answered_already, in_steps
+from .editor import Editor
+from .retriever import Retriever
 
 
-class QueryTimer(L.Callback):
+class QueryTimer(Evaluates):
     """Measures the time from a batch's arrival to its answers, callbacks in between included.
 
-    Put it first in the list of callbacks. Only batches without edits count, and without edits that are asked again.
+    It stands before editor and retriever in the list of callbacks. Only batches without edits count, and without edits
+    that are asked again.
 
     Attributes:
         seconds: Total time.
@@ -29,6 +33,11 @@ class QueryTimer(L.Callback):
     def ms_per_query(self) -> float | None:
         """Milliseconds per query, or ``None`` if there was none."""
         return 1000 * self.seconds / self.queries if self.queries else None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a place from which less would be measured; errors as for :meth:`RunCallback.setup`."""
+        super().setup(trainer, pl_module, stage)
+        self.must_precede(trainer, Editor, Retriever)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start from nothing."""
@@ -50,9 +59,12 @@ class QueryTimer(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop it. Being first in the list, this runs before other callbacks use the answers."""
-        if not isinstance(batch, dict) or any(batch.get("edits") or ()) or batch.get("phase") == "check":
+        taken = time.perf_counter() - self._started
+        if not isinstance(batch, dict) or any(e is not None for e in batch.get("edits") or ()):
             return
-        if "answers" in batch:  # from before a run was cut short
+        if in_steps(batch) and (batch["phase"] == "check" or answered_already(batch) is not None):
             return
-        self.seconds += time.perf_counter() - self._started
-        self.queries += len(answers_of(outputs))
+        answers = self.answers_in(trainer, outputs)
+        if answers is not None:
+            self.seconds += taken
+            self.queries += len(answers)

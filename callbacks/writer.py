@@ -15,7 +15,6 @@ from reasonedit.metrics import COMPARISON, accuracy, contains, exact_match, most
 from reasonedit.ranks import exchange
 
 from .base import Evaluates
-from .batch import answers_of
 from .beside import beside
 from .editor import Editor
 from .targets import targets_of, text_of
@@ -76,7 +75,7 @@ class PredictionWriter(Evaluates):
             values = fields.get(key)
             return values[i] if values is not None else None
 
-        answers = answers_of(outputs)
+        answers = self.answers_in(trainer, outputs) or []
         told = targets_of(fields, len(answers))
         for i, answer in enumerate(answers):
             targets, found = told[i], of("retrieved", i)

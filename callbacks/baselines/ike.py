@@ -13,7 +13,8 @@ from reasonedit.embedding import SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.retrieval import Retrieval, fitting
 
-from ..batch import column
+from ..batch import choices_of, column, pictures
+from ..batch import questions as questions_of
 from ..editor import Editor
 from ..model import vlm_for
 
@@ -58,7 +59,7 @@ class IKE(Editor):
         self.k, self.reasoning, self.oracle = k, reasoning, oracle
         self.prompt_key = prompt_key
         self.title = f"IKE{'-CoT' if reasoning else ''}{' (told the edit)' if oracle else ''}"  # type: ignore[misc]
-        self._name = encoder
+        self.encoder = encoder
         self._encoder: SentenceEncoder | None = None
         self._stored: dict[str, str] = {}
         self._keys = torch.empty(0, 0)
@@ -71,7 +72,7 @@ class IKE(Editor):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Load the sentence encoder."""
         super().setup(trainer, pl_module, stage)
-        self._encoder = self._encoder or SentenceEncoder.from_pretrained(self._name)
+        self._encoder = self._encoder or SentenceEncoder.from_pretrained(self.encoder)
 
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
         """Store the demonstration; see :meth:`Editor.write`."""
@@ -83,14 +84,15 @@ class IKE(Editor):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Put the demonstrations before the questions, in place."""
-        questions = column(batch, self.prompt_key, self)
+        questions = questions_of(batch, self.prompt_key, self)
         if not questions or not self._stored:
             return
         found = self._told(column(batch, "edit_ids", self)) if self.oracle else self._found(questions)
+        choices = choices_of(batch, "choices", self, len(questions))
         vlm = vlm_for(pl_module, None)
-        vision = batch.get("vision") or vlm.see(column(batch, "images", self))
+        vision = batch.get("vision") or vlm.see(pictures(batch, "images", self, len(questions)))
         longest = getattr(pl_module, "max_new_tokens", 16)
-        texts, kept = fitting(vlm, vision, questions, found, batch.get("choices"), longest)
+        texts, kept = fitting(vlm, vision, questions, found, choices, longest)
         batch[self.prompt_key], batch["retrieved"], batch["vision"] = texts, kept, vision
 
     def _found(self, questions: list[str]) -> list[Retrieval]:

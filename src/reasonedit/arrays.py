@@ -55,10 +55,16 @@ def from_array(values: np.ndarray[Any, Any] | Tensor) -> Image.Image:
 def _plain(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:
     if isinstance(values, np.ndarray):
         return np.asarray(values, values.dtype.newbyteorder("="))
-    tensor = values.detach().cpu()
-    if tensor.is_floating_point():
-        tensor = tensor.float()  # NumPy knows no bfloat16
-    return np.asarray(tensor.numpy())
+    try:
+        tensor = values.detach().cpu()
+        if tensor.is_floating_point():
+            tensor = tensor.float()  # NumPy knows no bfloat16
+        return np.asarray(tensor.numpy())
+    except (TypeError, RuntimeError) as error:  # sparse, quantised, without values, …
+        raise ReasonEditError(
+            f"A tensor of {values.dtype} and layout {values.layout} cannot be read as a picture: give a dense one of "
+            "uint8."
+        ) from error
 
 
 def _channels_last(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import lightning as L
 
+from reasonedit.batches import answered_already, choices_of, pictures, questions
 from reasonedit.errors import ReasonEditError
-from reasonedit.vlm import VLM, load_vlm
+from reasonedit.ranks import refuse_parts, refuse_spawning
+from reasonedit.vlm import VLM, Vision, load_vlm
 
 
 class VLMModule(L.LightningModule):
-    """Answers batches of questions about images in ``trainer.predict``; nothing of the VLM is trained.
+    """Answers questions about images in ``trainer.predict``, ``validate`` and ``test``; nothing of the VLM is trained.
 
-    A batch is a dict with ``images`` (PIL), ``prompts`` (questions, to which a callback may have added facts), and
-    optionally ``choices`` (a list or ``None`` per question) and ``vision`` (the images as the VLM's vision part has
-    seen them already). The prediction is the list of answers.
+    A batch is a dict with ``images`` (see :mod:`reasonedit.callbacks.batch`), ``prompts`` (questions, to which a
+    callback may have added facts), and optionally ``choices`` (a list or ``None`` per question) and ``vision`` (the
+    images as the VLM's vision part has seen them already). The prediction is the list of answers.
 
     Args:
         model: A hub id, a folder, ``"embedded"``, or a VLM that is loaded already.
@@ -45,11 +47,13 @@ class VLMModule(L.LightningModule):
         self.max_new_tokens = max_new_tokens
 
     def setup(self, stage: str) -> None:
-        """Refuse to run in several processes what is spread over the devices of one.
+        """Refuse to run in several processes what is spread over the devices of one, and in parts what must be whole.
 
         Raises:
-            ReasonEditError: It is.
+            ReasonEditError: It is one of those.
         """
+        if self._trainer is not None:
+            refuse_parts(self.trainer, self.vlm.name)
         places = set((getattr(self.vlm.model, "hf_device_map", None) or {}).values())
         if self._trainer is not None and self.trainer.world_size > 1 and not self.vlm.movable and len(places) > 1:
             raise ReasonEditError(
@@ -59,12 +63,32 @@ class VLMModule(L.LightningModule):
             )
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int = 0, dataloader_idx: int = 0) -> list[str]:
-        """Answer the batch's questions; an empty batch gives an empty list, and what is ``answers`` already stays."""
-        if "answers" in batch:
-            return list(batch["answers"])
-        if not batch["prompts"]:
+        """Answer the batch's questions; an empty batch gives an empty list, and what is ``answers`` already stays.
+
+        Raises:
+            ReasonEditError: What the batch holds cannot be used; names the sample.
+        """
+        known = answered_already(batch)
+        if known is not None:
+            return known
+        asked = questions(batch, "prompts", self)
+        choices = choices_of(batch, "choices", self, len(asked))
+        if not asked:
             return []
         vision = batch.get("vision")
-        if vision is None:
-            vision = self.vlm.see(batch["images"])
-        return self.vlm.answer(vision, batch["prompts"], batch.get("choices"), self.max_new_tokens)
+        if not isinstance(vision, Vision) or len(vision) != len(asked):
+            vision = self.vlm.see(pictures(batch, "images", self, len(asked)))
+        return self.vlm.answer(vision, asked, choices, self.max_new_tokens)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
+        """As :meth:`predict_step`."""
+        return self.predict_step(batch, batch_idx, dataloader_idx)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
+        """As :meth:`predict_step`."""
+        return self.predict_step(batch, batch_idx, dataloader_idx)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Refuse to be sent to a process that is spawned; be copied as usual."""
+        refuse_spawning()
+        return super().__reduce_ex__(protocol)

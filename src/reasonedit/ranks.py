@@ -9,9 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing.context import get_spawning_popen
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -21,7 +24,53 @@ BEAT, PATIENCE = 2.0, 40.0
 """Seconds: between two signs of life, and after which a rank that gives none counts as gone."""
 
 _GRACE = 10.0
+_ELSEWHERE = (
+    "This trainer's {} starts processes whose codebook, metrics and predictions never come back: use strategy='ddp' "
+    "from a script, or devices=1 with strategy='auto' (in a notebook, too)."
+)
 _log = logging.getLogger(__name__)
+
+
+def launched_elsewhere(trainer: L.Trainer) -> ReasonEditError | None:
+    """Why a trainer cannot be used whose processes are forked or spawned by its strategy, where it is one of those.
+
+    What callbacks find in such processes (codebook, metrics, predictions) never comes back to the one that asked.
+    """
+    strategy = getattr(trainer, "strategy", None)
+    if not isinstance(getattr(strategy, "launcher", None), _MultiProcessingLauncher):
+        return None
+    name = getattr(strategy, "strategy_name", type(strategy).__name__)
+    return ReasonEditError(_ELSEWHERE.format(f"strategy '{name}'"))
+
+
+def refuse_spawning() -> None:
+    """Say early, before a model is copied, that processes which are spawned keep what they find.
+
+    To be called where something is pickled.
+
+    Raises:
+        ReasonEditError: A process is being spawned.
+    """
+    if get_spawning_popen() is not None:
+        raise ReasonEditError(_ELSEWHERE.format("way to start processes (spawn)"))
+
+
+def refuse_parts(trainer: L.Trainer, name: str) -> None:
+    """Refuse strategies that cut the module's model into parts: a VLM is used whole, and layer by layer.
+
+    Args:
+        trainer: The trainer.
+        name: The VLM's name.
+
+    Raises:
+        ReasonEditError: The trainer has such a strategy.
+    """
+    strategy = getattr(trainer, "strategy", None)
+    if isinstance(strategy, (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)):
+        raise ReasonEditError(
+            f"{type(strategy).__name__} cuts the model '{name}' into parts, and it must be whole: use strategy='ddp', "
+            "or device_map for a model that is larger than a device."
+        )
 
 
 def exchange(trainer: L.Trainer, payload: bytes) -> list[bytes]:

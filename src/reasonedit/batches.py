@@ -1,0 +1,155 @@
+"""What is read from somebody's batch, and what is said where it is not what it should be.
+
+The keys are in :mod:`reasonedit.callbacks.batch`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from PIL import Image
+
+from reasonedit.arrays import is_array
+from reasonedit.errors import ReasonEditError
+from reasonedit.images import load_image
+
+Choices = list[list[str] | None]
+
+
+def column(batch: Any, key: str, owner: object) -> list[Any]:
+    """The list under a key.
+
+    Args:
+        batch: The batch.
+        key: The key.
+        owner: Whoever reads it, for messages.
+
+    Raises:
+        ReasonEditError: The batch is no dict, has no such key, or no list under it.
+    """
+    name = type(owner).__name__
+    if not isinstance(batch, dict):
+        raise ReasonEditError(
+            f"{name} needs batches that are dicts, not {type(batch).__name__}: let the loader's collate_fn make one."
+        )
+    if key not in batch:
+        raise ReasonEditError(
+            f"{name} finds no '{key}' in the batch, which has {sorted(map(str, batch))}: "
+            "call it so in the batch, or tell the callback its key."
+        )
+    values = batch[key]
+    if not isinstance(values, (list, tuple)) and not (is_array(values) and values.ndim > 0):
+        raise ReasonEditError(
+            f"{name} finds under '{key}' {_a(values)}, where a list with one value per sample is needed."
+        )
+    return list(values)
+
+
+def questions(batch: Any, key: str, owner: object) -> list[str]:
+    """The texts under a key; arguments as for :func:`column`.
+
+    Raises:
+        ReasonEditError: There are none, or one is no text.
+    """
+    texts = column(batch, key, owner)
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            _refuse(batch, row, key, f"is {_a(text)}, where a text is needed")
+    return texts
+
+
+def pictures(batch: Any, key: str, owner: object, samples: int) -> list[Image.Image]:
+    """The images under a key as the rest of the package sees them: upright, RGB. The batch's own stay as they are.
+
+    Args:
+        batch: The batch.
+        key: The key.
+        owner: Whoever reads them, for messages.
+        samples: How many there must be.
+
+    Raises:
+        ReasonEditError: One cannot be used, or their number is another; names the sample.
+    """
+    values = column(batch, key, owner)
+    if is_array(batch[key]) and batch[key].ndim in (2, 3):  # one picture in colour, or several in grey: who knows
+        raise ReasonEditError(
+            f"The images under '{key}' are one array of {batch[key].ndim} dimensions: stacked images have four, "
+            "samples and those of a picture with its channels."
+        )
+    of_length(values, samples, key)
+    return [_picture(batch, row, key, value) for row, value in enumerate(values)]
+
+
+def _picture(batch: dict[str, Any], row: int, key: str, value: Any) -> Image.Image:
+    if type(value) is Image.Image and value.mode == "RGB" and not value.info:  # as load_image leaves them
+        return value
+    if value is None:
+        _refuse(batch, row, key, "has no image (None): leave the sample out, or give it one")
+    try:
+        return load_image(value)
+    except ReasonEditError as error:
+        raise ReasonEditError(f"{_sample(batch, row, key)} cannot be used: {error}") from error
+
+
+def choices_of(batch: dict[str, Any], key: str, owner: object, samples: int) -> Choices | None:
+    """The choices under a key, if there are any; arguments and errors as for :func:`pictures`."""
+    if batch.get(key) is None:
+        return None
+    values = column(batch, key, owner)
+    of_length(values, samples, key)
+    found: Choices = []
+    for row, mine in enumerate(values):
+        if mine is None:
+            found.append(None)
+            continue
+        if not isinstance(mine, (list, tuple)) or not all(isinstance(c, str) for c in mine):
+            odd = next((c for c in mine if not isinstance(c, str)), None) if isinstance(mine, (list, tuple)) else mine
+            _refuse(batch, row, key, f"has {_a(odd)}, where each question has a list of texts, or None")
+        if len(mine) < 2:
+            _refuse(batch, row, key, f"has {len(mine)} choices: give two or more, or None for an open question")
+        found.append(list(mine))
+    return found
+
+
+def of_length(values: list[Any], samples: int, key: str) -> None:
+    """Refuse a column that has another length than the questions.
+
+    Raises:
+        ReasonEditError: It has.
+    """
+    if len(values) != samples:
+        raise ReasonEditError(
+            f"The batch has {len(values)} values under '{key}' for {samples} questions: each sample needs one of both."
+        )
+
+
+def in_steps(batch: Any) -> bool:
+    """Whether a batch is one of an :class:`~reasonedit.EditStream`: all ranks take such steps together."""
+    return isinstance(batch, dict) and {"step", "phase", "positions"} <= batch.keys()
+
+
+def answered_already(batch: Any) -> list[str] | None:
+    """What was answered to a batch of a stream before the run was cut short.
+
+    In any other batch ``answers`` are somebody's own, such as a data set's right ones.
+    """
+    return list(batch["answers"]) if in_steps(batch) and "answers" in batch else None
+
+
+def _refuse(batch: dict[str, Any], row: int, key: str, why: str) -> NoReturn:
+    raise ReasonEditError(f"{_sample(batch, row, key)} {why}.")
+
+
+def _sample(batch: dict[str, Any], row: int, key: str) -> str:
+    ids = batch.get("ids")
+    name = f" ('{ids[row]}')" if isinstance(ids, (list, tuple)) and row < len(ids) else ""
+    return f"Sample {row}{name} of the batch, under '{key}',"
+
+
+def _a(value: Any) -> str:
+    """Something in words, short."""
+    if value is None:
+        return "nothing (None)"
+    if isinstance(value, str):
+        return f"the text '{value[:40]}{'…' if len(value) > 40 else ''}'"
+    return f"a value of type {type(value).__name__}"
