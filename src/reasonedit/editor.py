@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reasonedit.codebook import EditMemory, Store, StoredEdit, check_fingerprint
@@ -13,17 +13,24 @@ from reasonedit.edits import Answer, Edit, Query, Region
 from reasonedit.embedding import statistics_of
 from reasonedit.explain import Explanation, explained
 from reasonedit.images import ImageSource
-from reasonedit.method import Method, Written
-from reasonedit.vlm import VLM, load_vlm
+from reasonedit.method import Method, Written, answered
+from reasonedit.threads import Gathering
+from reasonedit.vlm import VLM, Generation, load_vlm
 
 
 class ReasonEditor:
     """A frozen VLM that is corrected by human reasoning.
 
+    Any number of threads may ask, edit, undo and explain at the same time: each gets what it would have got had they
+    come one after the other, in some order. An edit counts from the moment in which the codebook has it, and
+    a question sees the codebook of the moment in which its facts are fetched. What several threads ask while the model
+    is busy is answered as one batch, as by :meth:`ask_batch`.
+
     Args:
         vlm: The VLM.
         design: How edits are embedded, grounded, written and fetched; when not given, for the embedded VLM what won on
             it, for any other the paper's.
+        generation: How answers are made, where a question does not say otherwise.
 
     Example:
         >>> editor = ReasonEditor.from_pretrained("llava-hf/llava-1.5-7b-hf")  # doctest: +SKIP
@@ -32,9 +39,13 @@ class ReasonEditor:
         >>> editor.ask("other.jpg", "What is it?").text  # doctest: +SKIP
     """
 
-    def __init__(self, vlm: VLM, design: Design | None = None) -> None:
-        self.vlm = vlm
-        self.method = Method(vlm, design)
+    def __init__(self, vlm: VLM, design: Design | None = None, generation: Generation | None = None) -> None:
+        self._begin(Method(vlm, design), generation)
+
+    def _begin(self, method: Method, generation: Generation | None) -> None:
+        self.vlm, self.method = method.vlm, method
+        self.generation = generation or Generation()
+        self._together = Gathering(self._answer)
 
     @property
     def memory(self) -> EditMemory:
@@ -43,7 +54,15 @@ class ReasonEditor:
 
     @classmethod
     def from_pretrained(
-        cls, model: str, design: Design | None = None, *, dtype: str = "auto", **kwargs: Any
+        cls,
+        model: str,
+        design: Design | None = None,
+        *,
+        dtype: str = "auto",
+        max_new_tokens: int | None = None,
+        choice_rule: str | None = None,
+        generate_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> ReasonEditor:
         """Load a VLM and start with an empty codebook.
 
@@ -51,12 +70,17 @@ class ReasonEditor:
             model: Hub id, folder, or ``"embedded"``.
             design: As above.
             dtype: ``"auto"`` or the name of a torch type.
-            **kwargs: Passed on to transformers, such as ``device_map``.
+            max_new_tokens: Longest open answer; this and the next two as in
+                :class:`~reasonedit.vlm.generation.Generation`.
+            choice_rule: Which choice is the answer.
+            generate_kwargs: Other arguments of transformers' ``generate``.
+            **kwargs: Passed on to transformers' ``from_pretrained``, such as ``device_map``.
 
         Raises:
             ReasonEditError: The model cannot be had, or an argument is out of range.
         """
-        return cls(load_vlm(model, dtype=dtype, place=True, **kwargs), design)
+        generation = Generation().but(max_new_tokens, choice_rule, **(generate_kwargs or {}))
+        return cls(load_vlm(model, dtype=dtype, place=True, **kwargs), design, generation)
 
     def edit(
         self,
@@ -122,37 +146,83 @@ class ReasonEditor:
         """Put an edit back that was undone; arguments and errors as for :meth:`undo`."""
         return self.memory.restore(edit_id, author)
 
-    def ask(self, image: ImageSource, question: str, choices: Sequence[str] | None = None) -> Answer:
+    def ask(
+        self,
+        image: ImageSource,
+        question: str,
+        choices: Sequence[str] | None = None,
+        *,
+        max_new_tokens: int | None = None,
+        choice_rule: str | None = None,
+        **generate_kwargs: Any,
+    ) -> Answer:
         """Answer a question, with the facts that bear on it.
 
-        Raises:
-            ReasonEditError: The image or the question is unusable.
-        """
-        return self.ask_batch([Query.of(image, question, choices)])[0]
+        Args:
+            image: The image.
+            question: The question.
+            choices: The choices of a multiple-choice question.
+            max_new_tokens: Longest open answer; this and what follows in place of :attr:`generation`, as in
+                :class:`~reasonedit.vlm.generation.Generation`.
+            choice_rule: Which choice is the answer.
+            **generate_kwargs: Other arguments of transformers' ``generate``.
 
-    def ask_batch(self, queries: Sequence[Query]) -> list[Answer]:
-        """Answer several questions at once, each as :meth:`ask` does."""
+        Raises:
+            ReasonEditError: The image, the question or a generation argument is unusable.
+        """
+        how = self.generation.but(max_new_tokens, choice_rule, **generate_kwargs)
+        return self._together.ask((Query.of(image, question, choices), how))
+
+    def ask_batch(
+        self,
+        queries: Sequence[Query],
+        *,
+        max_new_tokens: int | None = None,
+        choice_rule: str | None = None,
+        **generate_kwargs: Any,
+    ) -> list[Answer]:
+        """Answer several questions at once, each as :meth:`ask` does; of no questions there are no answers."""
+        how = self.generation.but(max_new_tokens, choice_rule, **generate_kwargs)
+        return self._answer([(query, how) for query in queries])
+
+    def _answer(self, asked: Sequence[tuple[Query, Generation]]) -> list[Answer]:
+        """Answer questions; those that are to be answered in the same way in one batch."""
+        answers: list[Answer | None] = [None] * len(asked)
+        while None in answers:
+            how = asked[answers.index(None)][1]
+            rows = [i for i, (_, mine) in enumerate(asked) if mine == how]
+            for row, answer in zip(rows, self._answer_batch([asked[i][0] for i in rows], how), strict=True):
+                answers[row] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _answer_batch(self, queries: Sequence[Query], how: Generation) -> list[Answer]:
         method = self.method
         self.memory.refresh()
         questions, choices = [q.question for q in queries], [q.choices for q in queries]
         vision = method.embedder.see([q.image for q in queries])
-        texts, found = method.prompts(vision, questions, method.retrieve(vision, questions), choices)
-        answers = self.vlm.answer(vision, texts, choices)
-        return [
-            Answer(answer, r.hits, text, r.nearest, r.threshold, r.left_out)
-            for answer, text, r in zip(answers, texts, found, strict=True)
-        ]
+        texts, found = method.prompts(vision, questions, method.retrieve(vision, questions), choices, how)
+        replies = self.vlm.reply(vision, texts, choices, how)
+        return [answered(*one) for one in zip(replies, found, texts, strict=True)]
 
-    def explain(self, image: ImageSource, question: str, choices: Sequence[str] | None = None) -> Explanation:
+    def explain(
+        self,
+        image: ImageSource,
+        question: str,
+        choices: Sequence[str] | None = None,
+        *,
+        max_new_tokens: int | None = None,
+        choice_rule: str | None = None,
+        **generate_kwargs: Any,
+    ) -> Explanation:
         """Answer a question, and say for each key that came near why its facts were used or not.
 
-        Raises:
-            ReasonEditError: The image or the question is unusable.
+        Args and errors as for :meth:`ask`.
         """
+        how = self.generation.but(max_new_tokens, choice_rule, **generate_kwargs)
         query = Query.of(image, question, choices)
         self.memory.refresh()
         vision = self.method.embedder.see([query.image])
-        return explained(self.method, vision, query)
+        return explained(self.method, vision, query, how)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Keep the codebook in a folder from now on: what is edited later is on the disk at once.
@@ -160,10 +230,11 @@ class ReasonEditor:
         Raises:
             ReasonEditError: There is another codebook, or the folder cannot be written.
         """
-        store = self.memory.store
-        if store is None or not Store.there(folder) or not os.path.samefile(folder, store.folder):
-            self.memory.copy_to(self.method.new_store(folder))
-        self.memory.settle()
+        with self.memory.guard:
+            store = self.memory.store
+            if store is None or not Store.there(folder) or not os.path.samefile(folder, store.folder):
+                self.memory.copy_to(self.method.new_store(folder))
+            self.memory.settle()
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, message: str = "Codebook") -> str:
         """Upload the codebook's folder; see :func:`reasonedit.codebook.hub.pushed`."""
@@ -171,7 +242,13 @@ class ReasonEditor:
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike[str], vlm: VLM | None = None, *, dtype: str = "auto", **kwargs: Any
+        cls,
+        folder: str | os.PathLike[str],
+        vlm: VLM | None = None,
+        *,
+        dtype: str = "auto",
+        generation: Generation | None = None,
+        **kwargs: Any,
     ) -> ReasonEditor:
         """Go on with a codebook: what is edited is written into its folder at once, what others write there is seen.
 
@@ -179,16 +256,24 @@ class ReasonEditor:
             folder: Where it is.
             vlm: The VLM, when it is loaded already; else the one named in the folder is loaded.
             dtype: As in :meth:`from_pretrained`.
-            **kwargs: As in :meth:`from_pretrained`.
+            generation: How answers are made, where a question does not say otherwise.
+            **kwargs: Passed on to transformers' ``from_pretrained``, such as ``device_map``.
 
         Raises:
             ReasonEditError: There is no codebook, it is damaged, or it was made with another model.
         """
-        return cls._on(Store.open(folder), vlm, dtype, kwargs)
+        return cls._on(Store.open(folder), vlm, dtype, generation, kwargs)
 
     @classmethod
     def from_hub(
-        cls, repo_id: str, revision: str | None = None, vlm: VLM | None = None, *, dtype: str = "auto", **kwargs: Any
+        cls,
+        repo_id: str,
+        revision: str | None = None,
+        vlm: VLM | None = None,
+        *,
+        dtype: str = "auto",
+        generation: Generation | None = None,
+        **kwargs: Any,
     ) -> ReasonEditor:
         """Go on with a codebook from the Hugging Face Hub; :meth:`save` it into a folder to edit.
 
@@ -197,19 +282,22 @@ class ReasonEditor:
             revision: Branch, tag or commit.
             vlm: As in :meth:`load`.
             dtype: As in :meth:`from_pretrained`.
-            **kwargs: As in :meth:`from_pretrained`.
+            generation: How answers are made, where a question does not say otherwise.
+            **kwargs: Passed on to transformers' ``from_pretrained``, such as ``device_map``.
 
         Raises:
             ReasonEditError: It cannot be fetched; or as for :meth:`load`.
         """
-        return cls._on(Store.open(fetched(repo_id, revision), read_only=True), vlm, dtype, kwargs)
+        return cls._on(Store.open(fetched(repo_id, revision), read_only=True), vlm, dtype, generation, kwargs)
 
     @classmethod
-    def _on(cls, store: Store, vlm: VLM | None, dtype: str, kwargs: dict[str, Any]) -> ReasonEditor:
+    def _on(
+        cls, store: Store, vlm: VLM | None, dtype: str, generation: Generation | None, kwargs: dict[str, Any]
+    ) -> ReasonEditor:
         memory, config = EditMemory.open(store), store.manifest.config
+        vlm = vlm or load_vlm(config["model"], dtype=dtype, place=True, **kwargs)
+        method = Method(vlm, Design.from_dict(config["design"]), memory, statistics=statistics_of(store.statistics()))
+        check_fingerprint(store.manifest.fingerprint, method.embedder.fingerprint, store.folder)
         editor = cls.__new__(cls)
-        editor.vlm = vlm or load_vlm(config["model"], dtype=dtype, place=True, **kwargs)
-        design = Design.from_dict(config["design"])
-        editor.method = Method(editor.vlm, design, memory, statistics=statistics_of(store.statistics()))
-        check_fingerprint(store.manifest.fingerprint, editor.method.embedder.fingerprint, store.folder)
+        editor._begin(method, generation)
         return editor

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from reasonedit.codebook import StoredEdit
 from reasonedit.edits import Answer, Query
-from reasonedit.method import Method
-from reasonedit.vlm import Vision
+from reasonedit.method import Method, answered
+from reasonedit.vlm import Generation, Vision
 
 _CONSIDERED = 16
 USED = "used"
@@ -51,28 +51,34 @@ class Explanation:
     open: bool
 
 
-def explained(method: Method, vision: Vision, query: Query) -> Explanation:
+def explained(method: Method, vision: Vision, query: Query, generation: Generation | None = None) -> Explanation:
     """Answer a query and say what became of the keys near it.
 
     Args:
         method: The method with its codebook.
         vision: The query's image, from the embedder's ``see``.
         query: The query.
+        generation: How the answer is made.
     """
     questions, choices = [query.question], [query.choices]
-    steps = [(why, found[0]) for why, found in method.steps(vision, questions)]
-    texts, kept = method.prompts(vision, questions, [steps[-1][1]], choices)
+    memory = method.memory
+    keys = method.queries(vision, questions) if memory.edits else None
+    with memory.guard:  # what was fetched and what is said of it are of one moment
+        found = method.found(questions, keys)
+        near = method.retriever.nearest(keys[0], _CONSIDERED) if keys is not None else []
+        edits = [memory.find(key.facts[0].edit_id) for key in near]
+        radii = [memory.radius(key.number) for key in near]
+    steps = [(why, left[0]) for why, left in method.steps(vision, questions, found)]
+    texts, kept = method.prompts(vision, questions, [steps[-1][1]], choices, generation)
     steps.append(("no room in the prompt", kept[0]))
     last = kept[0]
-    text = method.vlm.answer(vision, texts, choices)[0]
-    answer = Answer(text, last.hits, texts[0], last.nearest, last.threshold, last.left_out)
+    answer = answered(method.vlm.reply(vision, texts, choices, generation)[0], last, texts[0])
     opened = last.nearest <= last.threshold
     each = method.design.retrieval.each
-    keys = []
-    near = method.retriever.nearest(method.queries(vision, questions)[0], _CONSIDERED) if method.memory.edits else []
-    for key in near:
+    considered = []
+    for key, edit, radius in zip(near, edits, radii, strict=True):
         facts = [fact.text for fact in key.facts]
-        left = [why for why, found in steps if not set(facts) & set(found.facts)]
+        left = [why for why, rest in steps if not set(facts) & set(rest.facts)]
         fate = left[0] if left else USED
         if fate != USED and not opened:
             fate = "the gate is closed"
@@ -80,7 +86,5 @@ def explained(method: Method, vision: Vision, query: Query) -> Explanation:
             fate = "beyond the gate"
         elif fate != USED and not key.in_sight:
             fate = "its picture is not in sight"
-        edit = method.memory.find(key.facts[0].edit_id)
-        radius = method.memory.radius(key.number)
-        keys.append(Considered(key.distance, radius, key.facts[0].entry, facts, edit, key.sight, fate))
-    return Explanation(answer, keys, opened)
+        considered.append(Considered(key.distance, radius, key.facts[0].entry, facts, edit, key.sight, fate))
+    return Explanation(answer, considered, opened)

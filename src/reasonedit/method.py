@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -16,11 +17,11 @@ from reasonedit.codebook import Draft, EditMemory, Entry, Fact, Store, StoredEdi
 from reasonedit.codebook.paraphrase import paraphraser
 from reasonedit.codebook.radius import placed
 from reasonedit.design import Design
-from reasonedit.edits import WHOLE, Box, Edit
+from reasonedit.edits import WHOLE, Answer, Box, Edit
 from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics, tensors_of
 from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceFinder, WindowScore, crop
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
-from reasonedit.vlm import VLM, Vision
+from reasonedit.vlm import VLM, Generation, Reply, Vision
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ class Written:
 
 
 class Method:
-    """Writes edits into a codebook and fetches facts for queries.
+    """Writes edits into a codebook and fetches facts for queries, for any number of threads.
+
+    An edit counts when the codebook has it, a query sees the codebook as it is when its facts are fetched: what several
+    threads get is what they would have got one after the other, in the order of these moments.
 
     Args:
         vlm: The frozen VLM.
@@ -77,6 +81,7 @@ class Method:
         self.finder = EvidenceFinder(vlm, self.design.evidence)
         self._paraphrase = paraphraser(self.design.writing.paraphraser)
         self._retriever: FactRetriever | None = None
+        self._drafting = threading.RLock()
 
     # ---- edits
 
@@ -90,10 +95,12 @@ class Method:
         Raises:
             ReasonEditError: An edit of this id is there already, or its keys do not fit the codebook's.
         """
-        before = len(self.memory)
         draft, found = self.draft(edit, vision)
-        kept = self.memory.add([draft])[0]
-        return Written(len(self.memory) - before, draft.entries, found, kept)
+        with self.memory.guard:
+            before = len(self.memory)
+            kept = self.memory.add([draft])[0]
+            new = len(self.memory) - before
+        return Written(new, draft.entries, found, kept)
 
     def draft(self, edit: Edit, vision: Vision | None = None) -> tuple[Draft, list[Evidence]]:
         """What an edit would write, without writing it; arguments and errors as for :meth:`write`.
@@ -101,10 +108,11 @@ class Method:
         Returns:
             What it would write, and what was found for each sentence.
         """
-        self.memory.check_new(edit.id)  # before the costly part
-        vision = vision if vision is not None else self.embedder.see([edit.image])
-        found, crops = self._evidence(edit)
-        return self._embedded(edit, vision, found, crops), found
+        with self._drafting:  # one edit at a time: queries find their way between its passes
+            self.memory.check_new(edit.id)  # before the costly part
+            vision = vision if vision is not None else self.embedder.see([edit.image])
+            found, crops = self._evidence(edit)
+            return self._embedded(edit, vision, found, crops), found
 
     def embedded_anew(self, edit: Edit, kept: StoredEdit) -> Draft:
         """What an edit writes whose evidence was found before, by another VLM: nothing is sought.
@@ -229,17 +237,18 @@ class Method:
     @property
     def retriever(self) -> FactRetriever:
         """What fetches facts from the codebook as it is now."""
-        if self._retriever is None or self._retriever.memory is not self.memory:
-            sees = self.design.retrieval.sight is not None and self.embedder.width > 0
-            cohort = self.embedder.statistics.cohort if sees else None
-            self._retriever = FactRetriever(self.memory, self.design.retrieval, cohort)
-        return self._retriever
+        with self.memory.guard:
+            retriever, retrieval = self._retriever, self.design.retrieval
+            if retriever is None or retriever.memory is not self.memory or retriever.config != retrieval:
+                sees = retrieval.sight is not None and self.embedder.width > 0
+                cohort = self.embedder.statistics.cohort if sees else None
+                retriever = self._retriever = FactRetriever(self.memory, retrieval, cohort)
+            return retriever
 
     def use(self, retrieval: RetrievalConfig) -> None:
         """Fetch facts in another way from now on."""
-        if retrieval != self.design.retrieval:
+        with self.memory.guard:
             self.design = replace(self.design, retrieval=retrieval)
-            self._retriever = None
 
     def queries(self, vision: Vision, questions: Sequence[str]) -> Tensor:
         """Embed questions: (B, 1, D), or (B, 10, D) where the image's regions count too."""
@@ -257,21 +266,38 @@ class Method:
             vision: The images, from the embedder's ``see``.
             questions: One per image.
         """
-        *_, (_, found) = self.steps(vision, questions)
+        keys = self.queries(vision, questions) if self.memory.edits else None
+        *_, (_, found) = self.steps(vision, questions, self.found(questions, keys))
         return found
 
-    def steps(self, vision: Vision, questions: Sequence[str]) -> Iterator[tuple[str, list[Retrieval]]]:
-        """What is left of the facts after each step of :meth:`retrieve`, and why that step leaves facts out."""
-        if not self.memory.edits:
-            yield "no edit yet", self.retriever.retrieve(torch.empty(len(questions), 1, 1))
-            return
-        found = self.retriever.retrieve(self.queries(vision, questions))
+    def found(self, questions: Sequence[str], keys: Tensor | None) -> list[Retrieval]:
+        """The nearest facts of questions, before any of them is verified.
+
+        Args:
+            questions: The questions.
+            keys: What :meth:`queries` makes of them; ``None`` where there was no edit.
+        """
+        with self.memory.guard:
+            if keys is None or not self.memory.edits:
+                return [Retrieval([], float("inf"), 0.0) for _ in questions]
+            return self.retriever.retrieve(keys)
+
+    def steps(
+        self, vision: Vision, questions: Sequence[str], found: list[Retrieval]
+    ) -> Iterator[tuple[str, list[Retrieval]]]:
+        """What is left of the nearest facts after each step, and why that step leaves facts out.
+
+        Args:
+            vision: The images, from the embedder's ``see``.
+            questions: One per image.
+            found: Their nearest facts, of :meth:`found`.
+        """
         yield "not among the K nearest", found
         config = self.design.retrieval
-        if config.verify is not None:
+        if config.verify is not None and any(r.hits for r in found):
             found = verified(self.vlm, vision, found, config)
             yield "the VLM does not see it in the picture, or K others were nearer", found
-        if config.chain:
+        if config.chain and any(r.hits for r in found):
             found = chained(found, questions)
             yield "nothing that the picture shows leads to it", found
 
@@ -281,14 +307,14 @@ class Method:
         questions: Sequence[str],
         found: Sequence[Retrieval],
         choices: Sequence[Sequence[str] | None] | None = None,
-        max_new_tokens: int = 16,
+        generation: Generation | None = None,
     ) -> tuple[list[str], list[Retrieval]]:
         """Put the facts before the questions; where they do not fit into the model's context the farthest go first.
 
         Returns:
             The texts to ask, and what was retrieved, with what was left out.
         """
-        return fitting(self.vlm, vision, questions, found, choices, max_new_tokens)
+        return fitting(self.vlm, vision, questions, found, choices, (generation or Generation()).max_new_tokens)
 
     # ---- keeping
 
@@ -305,3 +331,17 @@ class Method:
 
 def _guessed(evidence: Evidence) -> bool:
     return any(w.why == GUESSED for w in evidence.windows)
+
+
+def answered(reply: Reply, found: Retrieval, prompt: str) -> Answer:
+    """An answer with what led to it, from what the VLM said to a prompt with the facts that were found."""
+    return Answer(
+        reply.text,
+        found.hits,
+        prompt,
+        found.nearest,
+        found.threshold,
+        found.left_out,
+        thought=reply.thought,
+        finish_reason=reply.finish_reason,
+    )

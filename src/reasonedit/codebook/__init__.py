@@ -1,12 +1,13 @@
 """The memory of edits."""
 
 from .files import DamagedError
-from .memory import EditMemory, check_fingerprint
+from .memory import KEYS_MADE, EditMemory, check_fingerprint
 from .radius import augmented, merges, overlap
 from .records import Draft, Entry, Fact, StoredEdit, as_edit, row_of
 from .store import Store
 
 __all__ = [
+    "KEYS_MADE",
     "DamagedError",
     "Draft",
     "EditMemory",

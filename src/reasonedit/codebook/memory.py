@@ -15,6 +15,7 @@ from torch import Tensor
 from reasonedit.edits import Edit, checked_name
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics.functional import matches
+from reasonedit.threads import guarded
 
 from .events import Event
 from .merging import Column, Merging
@@ -23,6 +24,9 @@ from .store import Store
 from .table import KeyTable, KeyView
 
 T = TypeVar("T")
+
+KEYS_MADE = "keys_made"
+"""Name, in a fingerprint, of the way in which keys are made from all the rest of it."""
 
 _KINDS = {entry: number for number, entry in enumerate(ENTRIES)}
 _ANSWER = _KINDS["answer"]
@@ -49,7 +53,8 @@ class EditMemory:
 
     Attributes:
         store: The folder in which every change is kept before it counts; none while the memory is only a memory.
-        guard: Held by whoever reads or changes it where several threads do.
+        guard: Held by whoever reads or changes it: a lock that a thread may take again. Each reading is of one moment;
+            who needs several of the same moment holds it meanwhile.
         removals: Grows whenever anything else than new edits changed; whoever keeps something by number looks here.
         events: What happened, in order.
     """
@@ -92,20 +97,24 @@ class EditMemory:
     def merge(self, merge: bool) -> None:
         self._merging.merge = merge
 
+    @guarded
     def __len__(self) -> int:
         return len(self.numbers)
 
     @property
+    @guarded
     def numbers(self) -> Tensor:
         """The numbers of the keys, rising: (N,) int64. A key keeps its number; no other ever gets it."""
         return self._cache("numbers", lambda: torch.from_numpy(np.flatnonzero(self._merging.is_key.values)))
 
     @property
+    @guarded
     def view(self) -> KeyView:
         """The keys, to be read in parts."""
         return self._cache("view", lambda: KeyView(self._table, self.numbers))
 
     @property
+    @guarded
     def keys(self) -> Tensor:
         """All keys: (N, D) float32 on the CPU; must not be changed."""
         return self._cache("keys", lambda: self.view[:])
@@ -121,19 +130,23 @@ class EditMemory:
         return self._merging.kinds.values
 
     @property
+    @guarded
     def radii(self) -> Tensor:
         """The radius of each key: (N,) float32."""
         return torch.from_numpy(self._merging.reach.values[self.numbers.numpy()])
 
+    @guarded
     def radius(self, number: int) -> float:
         """The radius of one key."""
         return float(self._merging.reach.values[number])
 
     @property
+    @guarded
     def entries(self) -> list[list[Fact]]:
         """For each key its facts."""
         return self._cache("entries", lambda: [self.facts(number) for number in self.numbers.tolist()])
 
+    @guarded
     def facts(self, number: int) -> list[Fact]:
         """The distinct facts under one key, that of the edit that made it first."""
         found: dict[str, Fact] = {}
@@ -145,15 +158,18 @@ class EditMemory:
         return list(found.values())
 
     @property
+    @guarded
     def edits(self) -> dict[str, StoredEdit]:
         """The edits that count, by id, in the order in which they came."""
         return self._cache("edits", lambda: {s.edit.id: s.edit for s in self._order if s.alive})
 
     @property
+    @guarded
     def undone(self) -> dict[str, StoredEdit]:
         """The edits that were undone."""
         return self._cache("undone", lambda: {s.edit.id: s.edit for s in self._order if not s.alive})
 
+    @guarded
     def find(self, edit_id: str) -> StoredEdit:
         """An edit, whether it counts or not; the first characters of its id will do where they tell it from others.
 
@@ -169,6 +185,7 @@ class EditMemory:
             raise ReasonEditError(f"There is no edit '{edit_id}' in the codebook: 'reasonedit edits list' shows them.")
         return self._slots[near[0]].edit
 
+    @guarded
     def written(self, edit_id: str) -> list[Entry]:
         """What an edit wrote, as it wrote it.
 
@@ -182,6 +199,7 @@ class EditMemory:
             for n in slot.numbers
         ]
 
+    @guarded
     def picture(self, name: str) -> Image.Image:
         """A picture of an edit by its name.
 
@@ -196,6 +214,7 @@ class EditMemory:
 
     # ---- what changes it
 
+    @guarded
     def check_new(self, edit_id: str) -> None:
         """Refuse an id that is taken.
 
@@ -208,6 +227,7 @@ class EditMemory:
             there = "an undone edit" if undone else "an edit"
             raise ReasonEditError(f"There is {there} '{edit_id}' in the codebook already: {what}.")
 
+    @guarded
     def write(self, edit: Edit, entries: Sequence[Entry]) -> int:
         """Add an edit.
 
@@ -357,15 +377,15 @@ class EditMemory:
         Raises:
             ReasonEditError: The folder cannot be written.
         """
-        came = [e for e in self.events if e.edit is not None]
         with self.guard, store.writing():
+            came = [e for e in self.events if e.edit is not None]
             try:
                 store.append(self.events, (self._as_written(e) for e in came))
                 store.settle(self._merging.founder.values, merge=self.merge, join=True)
             except BaseException:
                 store.abandon()  # half a copy is none, and must not be in the way of the next one
                 raise
-        self.store, self._pictures = store, {}
+            self.store, self._pictures = store, {}
 
     def _as_written(self, event: Event) -> tuple[Tensor, np.ndarray[Any, Any], dict[str, Image.Image]]:
         assert event.edit is not None
@@ -404,13 +424,13 @@ class EditMemory:
             for number, distance in zip(rows.tolist(), (self._table[rows] - key).norm(dim=1).tolist(), strict=True):
                 if distance <= min(entry.radius, float(self._merging.radii.values[number])):
                     edit = self._order[int(self._owner.values[number])].edit
-                    if not matches(edit.answer, draft.edit.answer):
+                    if _differ(edit, draft.edit):
                         found[edit.id] = None
         for other in before:
             for entry in mine:
                 for theirs in (e for e in other.entries if e.fact.entry == "answer"):
                     near = float((theirs.key - entry.key).norm()) <= min(entry.radius, theirs.radius)
-                    if near and not matches(other.edit.answer, draft.edit.answer):
+                    if near and _differ(other.edit, draft.edit):
                         found[other.edit.id] = None
         return list(found)
 
@@ -468,12 +488,22 @@ class EditMemory:
         return found
 
 
+def _differ(one: StoredEdit, other: StoredEdit) -> bool:
+    """Whether two edits of one question answer it differently: neither's answer is right by the other."""
+    return not matches(one.answer, other.targets) and not matches(other.answer, one.targets)
+
+
 def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], folder: object) -> None:
     """Refuse a codebook whose keys were made otherwise.
 
     Raises:
         ReasonEditError: Names what differs.
     """
+    if stored and KEYS_MADE not in stored:
+        raise ReasonEditError(
+            f"The codebook in '{folder}' is of an earlier version, which did not note all that its keys depend on: "
+            "'reasonedit codebook migrate' embeds its edits anew, into another folder."
+        )
     differing = [k for k in {**stored, **current} if stored.get(k) != current.get(k)]
     if differing:
         details = ", ".join(f"{k}: stored {stored.get(k)!r}, now {current.get(k)!r}" for k in sorted(differing))

@@ -13,6 +13,7 @@ from reasonedit.edits import WHOLE, Box
 from reasonedit.embedding.sentence import EMBEDDED, SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence.windows import crop, shrunk
+from reasonedit.finite import finite
 from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.memory import in_parts
 from reasonedit.vlm.vision import Seen, flat
@@ -23,6 +24,8 @@ from .vision import CELLS, POOLINGS, PROJECTED, TRANSFORMS, Gathered, Statistics
 
 NO_LAYER = "none"
 SEEN_AS = ("pooled", "crops")
+KEYS_MADE = 2
+"""Counts the ways in which keys were ever made from what they depend on: another way makes other keys."""
 _AT_ONCE = 32
 
 
@@ -106,8 +109,19 @@ class DualEmbedder:
 
     @property
     def fingerprint(self) -> dict[str, object]:
-        """What must agree for stored keys to mean the same."""
-        return {**self.vlm.fingerprint, **asdict(self.config)}
+        """What must agree for stored keys to mean the same: the halves that there are, and how they are put together.
+
+        Of the VLM it is what the layer depends on (see :mod:`reasonedit.vlm.identity`), of the sentence encoder its
+        weights and its tokenizer, whatever it is called.
+        """
+        made = {k: v for k, v in asdict(self.config).items() if k != "encoder"}
+        seeing = self.vlm.key_parts(self.layer) if self.layer != NO_LAYER else {}
+        telling = {"sentence_encoder": self._encoder_identity} if self.config.text_weight else {}
+        return {"keys_made": KEYS_MADE, **seeing, **telling, **made}
+
+    @property
+    def _encoder_identity(self) -> str:
+        return str(getattr(self.encoder, "identity", self.encoder.name))  # one that is no model has a name alone
 
     @property
     def layers(self) -> list[str]:
@@ -118,13 +132,18 @@ class DualEmbedder:
     def statistics(self) -> Statistics:
         """Statistics of the reference pictures, taken when they are first needed."""
         if self._statistics is None:
-            c = self.config
-            if c.reference in NAMED:  # a folder may change
-                told = (self.vlm.identity, str(self.vlm.device), c.layer, c.pooling, c.transform, c.reference, c.cells)
-                self._statistics = kept(told, self._take)
-            else:
-                self._statistics = self._take()
+            with self.vlm.guard:  # once, whoever needs them
+                if self._statistics is None:
+                    self._statistics = self._find()
         return self._statistics
+
+    def _find(self) -> Statistics:
+        c = self.config
+        if c.reference not in NAMED:  # a folder may change
+            return self._take()
+        parts = self.vlm.key_parts(c.layer) if c.layer != NO_LAYER else {}
+        told = [*(f"{k} {v}" for k, v in parts.items()), str(self.vlm.model.dtype), str(self.vlm.device)]
+        return kept([*told, c.layer, c.pooling, c.transform, c.reference, c.cells], self._take)
 
     def _take(self) -> Statistics:
         images, gathered = reference_images(self.config.reference), Gathered()
@@ -202,7 +221,8 @@ class DualEmbedder:
                 for i, box in enumerate(mine):
                     if box in seen.parts:
                         pooled[i] = self._part(seen, box)
-            found.append(self.statistics.apply(pooled, self.config.transform))
+            halves = self.statistics.apply(pooled, self.config.transform)
+            found.append(finite(halves, f"The activations of the layer '{self.layer}'"))
         return found
 
     def embed(self, vision: Vision, texts: Sequence[str]) -> Tensor:
@@ -220,6 +240,7 @@ class DualEmbedder:
         if self.reads_language:
             states = self.vlm.language_states(vision, texts, self.layer)
             seen = torch.stack([self._pooled(s) for s in states]) / self.statistics.scale
+            finite(seen, f"The activations of the layer '{self.layer}'")
         else:
             seen = torch.cat(self.regions(vision, [[WHOLE]] * len(vision)))
         return torch.cat([seen, self.texts(texts)], dim=1)

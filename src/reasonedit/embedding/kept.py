@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -59,7 +59,7 @@ def kept(made_by: Sequence[str], take: Callable[[], Statistics]) -> Statistics:
     found = take()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{name}.{os.getpid()}")
+        part = path.with_name(f".{name}.{uuid.uuid4().hex}")
         save_file({n: t.contiguous() for n, t in tensors_of(found).items()}, part)
         part.replace(path)
     except (OSError, SafetensorError) as error:  # they are taken again next time

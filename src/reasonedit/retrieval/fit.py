@@ -15,8 +15,8 @@ def fitting(
     vision: Vision,
     questions: Sequence[str],
     found: Sequence[Retrieval],
-    choices: Sequence[Sequence[str] | None] | None = None,
-    max_new_tokens: int = 16,
+    choices: Sequence[Sequence[str] | None] | None,
+    max_new_tokens: int,
 ) -> tuple[list[str], list[Retrieval]]:
     """Put facts before questions; where they do not fit into the model's context the farthest go first.
 

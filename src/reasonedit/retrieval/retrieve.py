@@ -129,6 +129,10 @@ class FactRetriever:
             query: The query's keys (R, D), as in :meth:`retrieve`.
             count: How many of each sort: answers, where they are fetched apart, and others.
         """
+        with self.memory.guard:
+            return self._nearest(query, count)
+
+    def _nearest(self, query: Tensor, count: int) -> list[Near]:
         if len(self.memory) == 0:
             return []
         sigma = self._take_in()

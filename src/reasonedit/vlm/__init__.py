@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.weights import files_of
 
 from .base import VLM, best_dtype
+from .checkpoint import adapter_of, check_files, check_weights, first_line, unwrapped
+from .generation import Generation, Reply
 from .vision import IMAGE_FEATURES, Seen, Vision
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from .family import Family
 
-__all__ = ["IMAGE_FEATURES", "VLM", "Seen", "Vision", "as_vlm", "best_dtype", "load_vlm"]
+__all__ = ["IMAGE_FEATURES", "VLM", "Generation", "Reply", "Seen", "Vision", "as_vlm", "best_dtype", "load_vlm"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,14 +36,15 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
     """Load a VLM by the family its config names, frozen and in eval mode.
 
     Args:
-        model: A hub id, a local folder, or ``"embedded"`` for the embedded VLM.
+        model: A hub id, a local folder, the folder of a PEFT adapter, or ``"embedded"`` for the embedded VLM.
         dtype: ``"auto"`` (what the machine computes fastest in, of bfloat16 and float32) or the name of a torch type.
         place: Whether to move the model to the GPU, if there is one; Lightning does that for its modules itself.
         **kwargs: Passed on to ``from_pretrained``: ``device_map``, ``attn_implementation``, ``quantization_config`` (an
             object of transformers, or a dict of its values), ``revision``, …
 
     Raises:
-        ReasonEditError: There is no such model, it cannot be read, or it is none of images and text to text.
+        ReasonEditError: There is no such model, it cannot be read, weights of it are missing or left over, or it is
+            none of images and text to text.
     """
     import torch
     from safetensors import SafetensorError
@@ -50,15 +54,28 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
         raise ReasonEditError(f"'{dtype}' is not a torch type: use auto, bfloat16, float16 or float32.")
     if "device" in kwargs:
         raise ReasonEditError("There is no argument 'device': use device_map, such as device_map='cuda'.")
-    path: str | Path = model
     if model == EMBEDDED:
         from reasonedit.data.world.embedded import assembled
 
-        path = assembled()
+        path = str(assembled())
+    else:
+        path = model
     hub = {k: v for k, v in kwargs.items() if k in _OF_THE_HUB}
+    check_files(path, model)
+    adapter = adapter_of(path, hub)
+    source = path if adapter is None else adapter.base
+    if adapter is not None:
+        check_files(source, source)
     try:
-        config = AutoConfig.from_pretrained(path, **hub)
+        config = AutoConfig.from_pretrained(source, **hub)
     except (OSError, ValueError) as error:
+        if (Path(source) / "config.json").is_file():  # it is a model, but not one that can be read
+            raise ReasonEditError(f"The model '{source}' cannot be loaded: {first_line(error)}") from error
+        if adapter is not None:
+            raise ReasonEditError(
+                f"'{model}' is an adapter for the model '{source}', which cannot be reached: load that one with the "
+                "network, or name it in the adapter's adapter_config.json as a folder."
+            ) from error
         raise ReasonEditError(
             f"There is no model '{model}': give 'embedded', a folder with a config.json, "
             "or a hub id that can be reached."
@@ -71,12 +88,20 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
         )
     kind = best_dtype() if dtype == "auto" else getattr(torch, dtype)
     try:
-        loaded = AutoModelForImageTextToText.from_pretrained(path, dtype=kind, **kwargs)
-        processor = AutoProcessor.from_pretrained(path, **hub)  # type: ignore[no-untyped-call]
+        both: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=kind, output_loading_info=True, **kwargs)
+        loaded, told = both
+        check_weights(told, source)
+        if adapter is not None:
+            adapter.put_on(loaded)
+        holder = path if adapter is not None and adapter.has_processor else source
+        processor = AutoProcessor.from_pretrained(holder, **hub)  # type: ignore[no-untyped-call]
+    except ReasonEditError:
+        raise
     except (OSError, ValueError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ReasonEditError(f"The model '{model}' cannot be loaded: {reason}") from error
+        raise ReasonEditError(f"The model '{model}' cannot be loaded: {first_line(error)}") from error
     vlm = as_vlm(loaded, processor, model)
+    commit = getattr(config, "_commit_hash", None)
+    vlm.files = files_of(source, commit) + (files_of(path) if adapter is not None else "")
     if place and "device_map" not in kwargs and vlm.movable and torch.cuda.is_available():
         vlm.model.to("cuda")
     return vlm
@@ -86,10 +111,15 @@ def as_vlm(model: PreTrainedModel, processor: ProcessorMixin, name: str | None =
     """A model that is loaded already, as a VLM; it is frozen and put into eval mode.
 
     Args:
-        model: Any of ``AutoModelForImageTextToText``.
+        model: Any of ``AutoModelForImageTextToText``, also with an adapter of PEFT in it.
         processor: Its processor.
         name: The hub id or folder that saved codebooks name as its source; where it was loaded from when not given.
+
+    Raises:
+        ReasonEditError: It is wrapped in something that changes its prompts (prompt learning of PEFT), or cannot be
+            served.
     """
+    model = unwrapped(model)
     name = name or model.config.name_or_path or type(model).__name__
     return _family_of(model.config, name)(model, processor, name)
 

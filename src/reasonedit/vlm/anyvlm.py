@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from reasonedit.errors import ReasonEditError
 
 from .base import VLM
+from .generation import Generation
 from .vision import Seen, Vision, flat
 
 
@@ -97,12 +98,12 @@ class AnyVLM(VLM):
         self.prompted = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
         return inputs
 
-    def generate(self, vision: Vision, prompts: Sequence[str], max_new_tokens: int) -> list[Tensor]:
+    def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:
         """One after the other."""
         made = []
         for i, prompt in enumerate(prompts):
             inputs = self.inputs(vision.select([i]), [prompt])
-            tokens = self.model.generate(**inputs, max_new_tokens=max_new_tokens, **self.greedily)[0]
+            tokens = self.generated(self.model, inputs, generation)[0]
             length = inputs["input_ids"].shape[1]
             # Some models return the prompt with what they made, some do not.
             repeated = tokens[:length].equal(inputs["input_ids"][0])

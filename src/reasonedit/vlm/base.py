@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +16,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.finite import finite
+from reasonedit.threads import guard_of, guarded
+from reasonedit.weights import digest_of, weight_sums
 
+from .generation import Generation, Reply, parted, thought_through
+from .identity import adapters_of, of_images, settings_of, tokenizer_digest, weights_before
 from .memory import free_bytes
 from .prefix import ImagePrefix
 from .vision import Vision
@@ -28,10 +33,29 @@ _PER_PIXEL = 32  # numbers that a vision block holds for each number of the pixe
 _SHARE_OF_MEMORY = 0.5
 _MOST_ROWS = 64  # more at once is no faster anywhere it was measured
 
-_SAMPLED = 64  # numbers of each weight that tell models apart
 _CONTEXT = 24  # characters of a prompt that can bear on how what follows is split
 
 PROMPT_OF_CHOICES = "{question} Choices: {choices}."
+
+_NO_TEXT = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")
+"""What of a checkpoint's generation config stays: tokens that are no text, such as placeholders of images."""
+_GUARDED = (
+    "see",
+    "inputs",
+    "positions",
+    "wording",
+    "language_states",
+    "ids",
+    "after_image",
+    "generate",
+    "next_token_probabilities",
+    "length",
+    "run",
+    "states",
+    "head",
+    "continuation",
+)
+"""What a family may override and no two threads may do at once with one model."""
 
 
 def best_dtype() -> torch.dtype:
@@ -54,6 +78,9 @@ class VLM(ABC):
     Answering, choice scoring and the probabilities are here; how images are seen and become inputs is a family's, see
     :class:`~reasonedit.vlm.family.Family`.
 
+    Any number of threads may use it: one pass runs at a time, whatever wraps the model (:attr:`guard`). Who calls the
+    model itself meanwhile, past this class, takes the guard, too.
+
     Args:
         model: The model; put in eval mode and frozen.
         processor: Its processor, with tokenizer and image processor.
@@ -74,6 +101,15 @@ class VLM(ABC):
     apart: ClassVar[int] = 16
     fill: ClassVar[dict[str, int]] = {}
     prompted: Tensor | None = None
+    files: str = ""
+    """What tells the files of its weights from others; see :func:`~reasonedit.weights.files_of`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _GUARDED:
+            method = vars(cls).get(name)
+            if method is not None and not hasattr(method, "is_guarded"):
+                setattr(cls, name, guarded(method))
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, name: str) -> None:
         model.requires_grad_(False)
@@ -86,6 +122,11 @@ class VLM(ABC):
         special = {*self.tokenizer.all_special_tokens, self.image_token}
         special |= {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
         self._special = re.compile("|".join(re.escape(s) for s in sorted(special, key=len, reverse=True)))
+
+    @property
+    def guard(self) -> Any:
+        """Held by the thread that uses the model, its tokenizer or its processor: a lock that it may take again."""
+        return guard_of(self.model)
 
     # ---- what a family says
 
@@ -115,6 +156,7 @@ class VLM(ABC):
     def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
         """Left-padded inputs of the model for one image and one prompt each, with the vision part already run."""
 
+    @guarded
     def positions(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Position ids of inputs, and for each row the position of the token after them.
 
@@ -123,6 +165,7 @@ class VLM(ABC):
         mask = inputs["attention_mask"]
         return (mask.cumsum(1) - 1).clamp(min=0), mask.sum(1)
 
+    @guarded
     def wording(self, text: str) -> str:
         """The prompt for a text about one image: the chat template's.
 
@@ -168,12 +211,14 @@ class VLM(ABC):
 
     @contextmanager
     def kept(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-        """Keep what enters layers while the model runs."""
+        """Keep what enters layers while the model runs in this thread."""
         kept: dict[str, Tensor] = {}
+        thread = threading.get_ident()  # somebody else may run the bare model meanwhile
 
         def keep(name: str) -> Any:
             def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                kept[name] = args[0] if args else kwargs["hidden_states"]
+                if threading.get_ident() == thread:
+                    kept[name] = args[0] if args else kwargs["hidden_states"]
 
             return hook
 
@@ -183,6 +228,7 @@ class VLM(ABC):
                 hooks.callback(module.register_forward_pre_hook(keep(name), with_kwargs=True).remove)
             yield kept
 
+    @guarded
     @torch.inference_mode()
     def language_states(self, vision: Vision, texts: Sequence[str], layer: str) -> list[Tensor]:
         """Activations that enter a layer which reads image and text; the model runs up to there only.
@@ -196,8 +242,11 @@ class VLM(ABC):
             For each text (tokens, width), image tokens included, padding left out.
         """
         kept: list[Tensor] = []
+        thread = threading.get_ident()
 
         def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if threading.get_ident() != thread:
+                return
             kept.append(args[0] if args else kwargs["hidden_states"])
             raise _Reached
 
@@ -234,30 +283,93 @@ class VLM(ABC):
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """What must agree for stored keys to mean the same: architecture and a checksum of the first weights.
+        """What must agree for anything that was trained on the model to fit it: architecture and weights.
 
-        The checksum is that of the weights in bfloat16, so that float32 and bfloat16 read each other's codebooks.
+        The checksum is that of all weights in bfloat16, so that float32 and bfloat16 agree.
         """
-        digest = hashlib.sha256()
-        here = [t for t in self.model.state_dict().values() if t.device.type != "meta"]  # those on disk are elsewhere
-        for tensor in here[:4]:
-            rounded = tensor.detach().to("cpu", torch.bfloat16).contiguous()
-            digest.update(rounded.view(torch.int16).numpy().tobytes())
-        return {"architecture": type(self.model).__name__, "weights": digest.hexdigest()[:16]}
+        sums = weight_sums(self.model, self.files)
+        return {"architecture": type(self.model).__name__, "weights": sums.of(sums.rounded)}
+
+    def key_parts(self, layer: str) -> dict[str, str]:
+        """What the keys of a layer depend on, each part with its checksum; see :mod:`reasonedit.vlm.identity`.
+
+        Args:
+            layer: One of :attr:`vision_layers` or :attr:`language_layers`.
+        """
+        sums = weight_sums(self.model, self.files)
+        sees, reads = self.vision_layers, self.language_layers
+        roots = self._vision_roots
+        behind = [] if layer in reads else sees[sees.index(layer) :]
+        seeing = weights_before(sums, roots, behind)
+        adapters = adapters_of(self.model)
+        parts = {
+            "architecture": type(self.model).__name__,
+            "vision_weights": digest_of([sums.of(seeing), _of(adapters, roots, behind)]),
+            "vision_config": digest_of(of_images(self.model.config)),
+            "image_processor": digest_of(self._image_settings),
+        }
+        if layer not in reads:
+            return parts
+        behind = [*roots, *reads[reads.index(layer) :]]
+        telling = weights_before(sums, (), behind) if roots else []
+        told = [sums.of(telling), _of(adapters, (), behind), settings_of(self.model.config)]
+        return {
+            **parts,
+            "language_model": digest_of(told),
+            "tokenizer": self._tokenizer_digest,
+            "prompt": digest_of(self._worded),
+        }
 
     @property
     def identity(self) -> str:
-        """What its answers depend on: a checksum of samples of all weights, their types, and how it generates."""
-        digest = hashlib.sha256(type(self.model).__name__.encode())
-        for name, tensor in self.model.state_dict().items():
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            if tensor.device.type != "meta" and tensor.numel():
-                flat_view = tensor.detach().reshape(-1)
-                some = flat_view[:: max(1, len(flat_view) // _SAMPLED)][:_SAMPLED]
-                digest.update(some.to("cpu", copy=True).view(torch.uint8).numpy().tobytes())
-        generation = getattr(self.model, "generation_config", None)
-        digest.update(generation.to_json_string().encode() if generation is not None else b"")
-        return digest.hexdigest()
+        """A checksum of all that its answers depend on beside the question; see :mod:`reasonedit.vlm.identity`."""
+        config, ends = self.model.config, [self._ends, self.pad, self._no_text]
+        processor = settings_of(self.processor) if hasattr(self.processor, "to_dict") else {}
+        return digest_of(
+            [
+                type(self.model).__name__,
+                weight_sums(self.model, self.files).all,
+                adapters_of(self.model),
+                settings_of(config),
+                str(getattr(config, "_attn_implementation", "")),
+                self._image_settings,
+                processor,
+                self._tokenizer_digest,
+                [self._worded, str(self.processor.chat_template or "")],
+                ends,
+            ]
+        )
+
+    @property
+    def _vision_roots(self) -> list[str]:
+        """Names of the modules that hold the vision part: of them and nothing else vision-side layers are made."""
+        roots = []
+        for name in dict.fromkeys(n for n in self.vision_layers if n != "image_features"):
+            parts = name.split(".")
+            roots.append(".".join(parts[: 2 if parts[0] == "model" else 1]))
+        return list(dict.fromkeys(roots))
+
+    @property
+    def _image_settings(self) -> dict[str, Any]:
+        images = getattr(self.processor, "image_processor", None)
+        told = settings_of(images) if hasattr(images, "to_dict") else {}
+        options = getattr(self.processor, "images_kwargs", None) or {}
+        return {"class": type(images).__name__, **told, "options": settings_of(dict(options))}
+
+    @property
+    def _tokenizer_digest(self) -> str:
+        known: tuple[int, str] = self.__dict__.get("_told_tokenizer", (-1, ""))
+        if known[0] != len(self.tokenizer):  # nothing of a tokenizer changes but that tokens are added
+            with self.guard:
+                known = self.__dict__["_told_tokenizer"] = (len(self.tokenizer), tokenizer_digest(self.tokenizer))
+        return known[1]
+
+    @property
+    def _worded(self) -> str:
+        try:
+            return self.wording("?")
+        except ReasonEditError:  # it has no prompts at all: whoever asks it is told so
+            return ""
 
     # ---- texts
 
@@ -273,10 +385,7 @@ class VLM(ABC):
 
     @cached_property
     def _turns(self) -> re.Pattern[str]:
-        try:
-            frame = self._special.sub("", self.wording("?"))
-        except ReasonEditError:  # it has no prompts at all: whoever asks it is told so
-            frame = ""
+        frame = self._special.sub("", self._worded)
         words = sorted(set(re.findall(r"(\w+)\s*[:\uff1a]", frame)))
         return re.compile(rf"(?i)\b({'|'.join(words)})\s*[:\uff1a]" if words else r"(?!)()")
 
@@ -288,12 +397,14 @@ class VLM(ABC):
             text = PROMPT_OF_CHOICES.format(question=text, choices=listed)
         return self.wording(text)
 
+    @guarded
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts whose placeholders are what they stand for already."""
         # A tokenizer that begins with a BOS token gets it, unless the template wrote it already.
         begun = bool(self.tokenizer.bos_token) and self.tokenizer.bos_token in texts[0]
         return list(self.tokenizer(list(texts), add_special_tokens=not begun)["input_ids"])
 
+    @guarded
     def after_image(self, prompt: str, placeholder: str) -> tuple[int, ...]:
         """Token ids of what follows the image's last token in a prompt."""
         word = self._image_word
@@ -301,58 +412,119 @@ class VLM(ABC):
         ids = self.ids([prompt.replace(self.image_token, short, 1)])[0]
         return tuple(ids[len(ids) - ids[::-1].index(self.image_token_id) :])
 
-    @torch.inference_mode()
     def answer(
         self,
         vision: Vision,
         questions: Sequence[str],
         choices: Sequence[Sequence[str] | None] | None = None,
-        max_new_tokens: int = 16,
+        max_new_tokens: int | None = None,
+        **generation: Any,
     ) -> list[str]:
+        """Answer one question per image: the texts of :meth:`reply`.
+
+        Args:
+            vision: The images, as :meth:`see` returned them.
+            questions: Questions, with the facts before them, if any.
+            choices: For each question its choices, or ``None`` for an open answer.
+            max_new_tokens: As in :class:`~reasonedit.vlm.generation.Generation`.
+            **generation: Other values of it, or arguments of transformers' ``generate``.
+        """
+        how = Generation().but(max_new_tokens, **generation)
+        return [reply.text for reply in self.reply(vision, questions, choices, how)]
+
+    @guarded
+    @torch.inference_mode()
+    def reply(
+        self,
+        vision: Vision,
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str] | None] | None = None,
+        generation: Generation | None = None,
+    ) -> list[Reply]:
         """Answer one question per image.
 
         Args:
             vision: The images, as :meth:`see` returned them.
             questions: Questions, with the facts before them, if any.
             choices: For each question its choices, or ``None`` for an open answer.
-            max_new_tokens: Longest open answer, in tokens.
+            generation: How answers are made.
 
         Returns:
-            For an open question the greedy generation, stripped; for one with choices the choice of the highest
-            length-normalised log-likelihood.
+            For an open question the generation, stripped; for one with choices the choice that ``generation`` takes.
+
+        Raises:
+            ReasonEditError: The model's numbers are not finite.
         """
+        generation = generation or Generation()
         choices = choices if choices is not None else [None] * len(questions)
         prompts = [self.prompt(q, c) for q, c in zip(questions, choices, strict=True)]
-        answers = [""] * len(prompts)
+        replies = [Reply("")] * len(prompts)
         opened = [i for i, c in enumerate(choices) if not c]
         closed = [i for i, c in enumerate(choices) if c]
         if opened:
-            generated = self.generate(vision.select(opened), [prompts[i] for i in opened], max_new_tokens)
-            texts = self.tokenizer.batch_decode(generated, skip_special_tokens=True)
-            for i, text in zip(opened, texts, strict=True):
-                answers[i] = text.strip()
+            made = self.generate(vision.select(opened), [prompts[i] for i in opened], generation)
+            for i, tokens in zip(opened, made, strict=True):
+                replies[i] = self._reply(tokens, prompts[i], generation.max_new_tokens)
         if closed:
             offered = [list(choices[i] or ()) for i in closed]
-            scores = self.log_likelihood(vision.select(closed), [prompts[i] for i in closed], offered)
-            for i, options, score in zip(closed, offered, scores, strict=True):
-                answers[i] = options[int(score.argmax())]
-        return answers
+            asked = [prompts[i] for i in closed]
+            means = self.log_likelihood(vision.select(closed), asked, offered)
+            for i, options, mean in zip(closed, offered, means, strict=True):
+                prompt = thought_through(prompts[i])
+                score = mean * torch.tensor([len(self.continuation(prompt, o)) for o in options])
+                if generation.choice_rule == "acc_norm":
+                    score = score / torch.tensor([len(o.strip()) for o in options])
+                replies[i] = Reply(options[int(score.argmax())])
+        return replies
 
-    def generate(self, vision: Vision, prompts: Sequence[str], max_new_tokens: int) -> list[Tensor]:
-        """The tokens that the model continues each prompt with, greedily."""
+    def _reply(self, tokens: Tensor, prompt: str, longest: int) -> Reply:
+        made = tokens.tolist()
+        ended = any(token in self._ends for token in made)
+        while made and made[-1] == self.pad:
+            made.pop()
+        thought, answer = parted(self.tokenizer.decode(made, skip_special_tokens=False), prompt)
+        if not thought:  # what is special among the tokens is no text
+            return Reply(
+                self.tokenizer.decode(made, skip_special_tokens=True).strip() if answer else "",
+                finish_reason="stop" if ended or len(made) < longest else "length",
+            )
+        reason = "stop" if ended or len(made) < longest else "length"
+        return Reply(self._special.sub("", answer).strip(), self._special.sub("", thought).strip(), reason)
+
+    @guarded
+    def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:
+        """The tokens that the model continues each prompt with."""
         inputs = self.inputs(vision, prompts)
-        made = self.model.generate(**inputs, max_new_tokens=max_new_tokens, **self.greedily)
+        made = self.generated(self.model, inputs, generation)
         return list(made[:, inputs["input_ids"].shape[1] :])
 
-    @property
-    def greedily(self) -> dict[str, Any]:
-        """How ``generate`` is told to take the likeliest token each time, until the answer ends.
+    def generated(self, model: Any, inputs: dict[str, Any], generation: Generation) -> Tensor:
+        """What transformers' ``generate`` of a model makes of inputs.
 
-        Nothing of the checkpoint's own way to generate is left: a repetition penalty, as some ship one, would count
-        against the very words of the facts and the question.
+        Nothing of the checkpoint's own way to generate is left but the tokens that are no text: a repetition penalty,
+        as some ship one, would count against the very words of the facts and the question.
         """
-        free = {"temperature": None, "top_p": None, "top_k": None, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
-        return {"do_sample": False, "num_beams": 1, "pad_token_id": self.pad, "eos_token_id": self._ends, **free}
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        told = {"do_sample": False, "num_beams": 1, **self._no_text, **generation.generate_kwargs}
+        own = GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=generation.max_new_tokens, pad_token_id=self.pad, eos_token_id=self._ends, **told
+        )
+        words = {"tokenizer": self.tokenizer} if "stop_strings" in told else {}
+        # What a config does not set, generate takes from the model's: it must not say more.
+        theirs, model.generation_config = model.generation_config, own
+        try:
+            made = model.generate(
+                **inputs, generation_config=own, logits_processor=LogitsProcessorList([_finite_logits]), **words
+            )
+        finally:
+            model.generation_config = theirs
+        return torch.as_tensor(made)
+
+    @property
+    def _no_text(self) -> dict[str, Any]:
+        own = getattr(self.model, "generation_config", None)
+        return {name: value for name in _NO_TEXT if (value := getattr(own, name, None)) is not None}
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -380,9 +552,10 @@ class VLM(ABC):
         Returns:
             For each prompt a float32 tensor with one value per text.
         """
+        ended = [thought_through(prompt) for prompt in prompts]
         texts = [
             [(prompt, self.continuation(prompt, text)) for text in mine]
-            for prompt, mine in zip(prompts, continuations, strict=True)
+            for prompt, mine in zip(ended, continuations, strict=True)
         ]
         return self.read(images).log_likelihood(texts)
 
@@ -392,11 +565,16 @@ class VLM(ABC):
         """Mean negative log-likelihood per token of sentences as the answer to one question about each image."""
         return [-scores for scores in self.log_likelihood(images, [self.prompt(question)] * len(images), sentences)]
 
+    @guarded
     @torch.inference_mode()
     def next_token_probabilities(self, vision: Vision, prompts: Sequence[str]) -> Tensor:
-        """Distribution of the token that follows each prompt: float32 (prompts, vocabulary)."""
-        states = self.run(self.inputs(vision, prompts)).last_hidden_state
-        return self.head(states[:, -1]).float().softmax(-1).cpu()
+        """Distribution of the token that follows each prompt: float32 (prompts, vocabulary).
+
+        Raises:
+            ReasonEditError: The model's numbers are not finite.
+        """
+        states = self.run(self.inputs(vision, [thought_through(p) for p in prompts])).last_hidden_state
+        return finite(self.head(states[:, -1]).float(), "The logits of the next token").softmax(-1).cpu()
 
     def p_yes(self, images: Vision | ImagePrefix, questions: Sequence[Sequence[str]]) -> list[Tensor]:
         """P("yes") / (P("yes") + P("no")), each summed over its case and leading-space variants.
@@ -411,7 +589,7 @@ class VLM(ABC):
             For each image float32 (questions,).
         """
         yes, no = self._yes_no
-        prompts = [[self.prompt(q) for q in mine] for mine in questions]
+        prompts = [[thought_through(self.prompt(q)) for q in mine] for mine in questions]
         found = self.read(images).next_logits(prompts, [*yes, *no])
         # The sums over the whole vocabulary cancel.
         return [(x[:, : len(yes)].logsumexp(1) - x[:, len(yes) :].logsumexp(1)).sigmoid() for x in found]
@@ -467,22 +645,27 @@ class VLM(ABC):
         """Number of tokens that the language model can read."""
         return int(self.model.config.get_text_config().max_position_embeddings)
 
+    @guarded
     def length(self, prompt: str) -> int:
         """Number of tokens of a prompt, its image counted as one."""
         return len(self.tokenizer(prompt)["input_ids"])
 
+    @guarded
     def run(self, inputs: dict[str, Any]) -> Any:
         """The model without its head on whole inputs."""
         return self.states(**inputs, position_ids=self.positions(inputs)[0])
 
+    @guarded
     def states(self, **inputs: Any) -> Any:
-        """The model without its head: an output with ``last_hidden_state`` (and ``past_key_values``)."""
+        """The model without its head: an output with ``last_hidden_state`` (and ``cache``)."""
         return self.model.model(**inputs)
 
+    @guarded
     def head(self, states: Tensor) -> Tensor:
         """Logits of hidden states: (N, vocabulary)."""
         return torch.as_tensor(self.model.get_output_embeddings()(states))
 
+    @guarded
     def continuation(self, prompt: str, text: str) -> list[int]:
         """Token ids of a text that follows a prompt.
 
@@ -505,7 +688,7 @@ class VLM(ABC):
 
     @cached_property
     def _yes_no(self) -> tuple[list[int], list[int]]:
-        prompt = self.prompt("Is it?")
+        prompt = thought_through(self.prompt("Is it?"))
         return self._first_tokens(prompt, "yes"), self._first_tokens(prompt, "no")
 
     def _first_tokens(self, prompt: str, word: str) -> list[int]:
@@ -524,3 +707,15 @@ class VLM(ABC):
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.model.dtype if tensor.is_floating_point() else None)
+
+
+def _finite_logits(_ids: Tensor, scores: Tensor) -> Tensor:
+    # A token that must not be said is at minus infinity; nothing else is infinite.
+    finite(torch.where(scores == -torch.inf, 0.0, scores), "The logits of an answer")
+    return scores
+
+
+def _of(adapters: dict[str, Any], roots: Sequence[str], behind: Sequence[str]) -> dict[str, Any]:
+    """The adapters under some modules (all where none is named) and not behind others."""
+    inside, outside = tuple(f"{r}." for r in roots), tuple(f"{b}." for b in behind)
+    return {n: a for n, a in adapters.items() if (not inside or n.startswith(inside)) and not n.startswith(outside)}

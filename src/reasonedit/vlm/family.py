@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reasonedit.edits import WHOLE, Box
 from reasonedit.errors import ReasonEditError
+from reasonedit.finite import finite
 
 from .base import VLM
 from .vision import IMAGE_FEATURES, Seen, Vision
@@ -126,6 +127,7 @@ class Family(VLM):
         numbers = given["pixel_values"].numel() // max(1, len(images))
         seen = []
         for i, tokens in enumerate(features):
+            finite(tokens, f"What the vision part makes of image {i + 1} of {len(images)}: its features")
             # A copy: a view would hold the layer of the whole batch, all its tiles included.
             mine = {name: states[i].clone() for name, states in read.items()}
             if IMAGE_FEATURES in layers:

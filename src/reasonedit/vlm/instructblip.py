@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from reasonedit.errors import ReasonEditError
 
 from .family import Family
+from .generation import Generation
 from .llava import without_cls
 from .vision import IMAGE_FEATURES, Vision, squared
 
@@ -113,18 +114,12 @@ class InstructBlipVLM(Family):
         inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=projected)}
         return inputs
 
-    def generate(self, vision: Vision, prompts: Sequence[str], max_new_tokens: int) -> list[Tensor]:
+    def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:
         """By the language model, on embeddings: what it returns is new."""
         inputs = self.inputs(vision, prompts)
         embedded = self._embedded(inputs["input_ids"], inputs["mm_encoder_outputs"])
-        return list(
-            self.model.language_model.generate(
-                inputs_embeds=embedded,
-                attention_mask=inputs["attention_mask"],
-                max_new_tokens=max_new_tokens,
-                **self.greedily,
-            )
-        )
+        given = {"inputs_embeds": embedded, "attention_mask": inputs["attention_mask"]}
+        return list(self.generated(self.model.language_model, given, generation))
 
     def states(self, **inputs: Any) -> Any:
         """The language model without its head."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from reasonedit.finite import finite
+
 from .memory import in_parts
 
 if TYPE_CHECKING:
@@ -79,7 +81,8 @@ class ImagePrefix:
         self._cache: Any = None
         self._mask = self._positions = self._next = torch.empty(0)
         if len(vision) and vlm.packs:
-            self._read()
+            with vlm.guard:
+                self._read()
 
     def __len__(self) -> int:
         return len(self.vision)
@@ -95,8 +98,8 @@ class ImagePrefix:
         self._mask = inputs["attention_mask"].bool()
         self._positions, self._next = self.vlm.positions(inputs)
         # A cache that knows nothing of sliding windows keeps everything: the masks see to them.
-        output = self.vlm.states(**inputs, position_ids=self._positions, past_key_values=DynamicCache(), use_cache=True)
-        self._cache = output.past_key_values
+        output = self.vlm.states(**inputs, position_ids=self._positions, cache=DynamicCache(), use_cache=True)
+        self._cache = output.cache
 
     def narrow(self, indices: Sequence[int]) -> None:
         """Go on with the images at ``indices`` alone, in that order."""
@@ -118,10 +121,15 @@ class ImagePrefix:
 
         Returns:
             For each image float32 (prompts, tokens), on the CPU.
+
+        Raises:
+            ReasonEditError: The model's numbers are not finite.
         """
-        states = self._states([[(p, ()) for p in mine] for mine in prompts])
-        picked = [self.vlm.head(part)[:, list(tokens)].float().cpu() for part in self._parts(states)]
-        return list(_joined(picked, len(tokens)).split([len(mine) for mine in prompts]))  # type: ignore[no-untyped-call]
+        with self.vlm.guard:
+            states = self._states([[(p, ()) for p in mine] for mine in prompts])
+            picked = [self.vlm.head(part)[:, list(tokens)].float().cpu() for part in self._parts(states)]
+        found = finite(_joined(picked, len(tokens)), "The logits of the next token")
+        return list(found.split([len(mine) for mine in prompts]))  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
     def log_likelihood(self, texts: Sequence[Sequence[tuple[str, Sequence[int]]]]) -> list[Tensor]:
@@ -132,16 +140,21 @@ class ImagePrefix:
 
         Returns:
             For each image float32 (texts,), on the CPU.
+
+        Raises:
+            ReasonEditError: The model's numbers are not finite.
         """
-        states = self._states(texts)
         counts = [len(ids) for mine in texts for _, ids in mine]
         targets = torch.tensor([t for mine in texts for _, ids in mine for t in ids])
-        picked = [
-            _likelihoods(self.vlm.head(part), target)
-            for part, target in zip(self._parts(states), self._parts(targets), strict=True)
-        ]
+        with self.vlm.guard:
+            states = self._states(texts)
+            picked = [
+                _likelihoods(self.vlm.head(part), target)
+                for part, target in zip(self._parts(states), self._parts(targets), strict=True)
+            ]
         steps = _joined([p.cpu() for p in picked], 1)[:, 0].split(counts)  # type: ignore[no-untyped-call]
         means = torch.stack([s.mean() for s in steps]) if steps else torch.empty(0)
+        finite(means, "The likelihoods of what could be said")
         return list(means.split([len(mine) for mine in texts]))  # type: ignore[no-untyped-call]
 
     def _parts(self, rows: Tensor) -> Sequence[Tensor]:
@@ -200,7 +213,7 @@ class ImagePrefix:
             attention_mask=self._masks(visible, positions),
             # Where positions have several axes, those of texts agree in all of them.
             position_ids=positions.expand(*self._positions.shape[:-2], -1, -1),
-            past_key_values=self._cache,
+            cache=self._cache,
             use_cache=True,
         )
         self._cache.crop(-width)

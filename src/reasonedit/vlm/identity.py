@@ -1,0 +1,101 @@
+"""What a VLM's keys and answers depend on, told apart by what depends on what.
+
+=================== =========================================================== ============ ========================
+part                made of                                                     keys         answers, evidence
+=================== =========================================================== ============ ========================
+``vision_weights``  all weights before the layer that is read, an adapter's too yes          yes, and all behind it
+``vision_config``   what the config says of the vision part                     yes          yes
+``image_processor`` its class and settings                                      yes          yes
+``language_model``  weights and config of the language side                     of its layer yes
+``tokenizer``       vocabulary, merges, special tokens                          of its layer yes
+``prompt``          the chat template as it words a question                    of its layer yes
+types, kernels      types of the weights, attention                             no           yes
+``generation``      tokens that end an answer, and those that are never said    no           yes
+=================== =========================================================== ============ ========================
+
+A key of a vision-side layer outlives a new chat template or an adapter of the language model alone; answers do not.
+Weights of a key count rounded to bfloat16, so that float32 and bfloat16 read each other's codebooks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from reasonedit.weights import WeightSums, digest_of
+
+_NOISE = {
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "_commit_hash",
+    "_name_or_path",
+    "_processor_class",
+    "architectures",
+    "auto_map",
+    "dtype",
+    "processor_class",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+}
+"""Values of configs that change nothing of what is computed, or that are looked at by themselves."""
+_OF_IMAGES = ("vision", "image", "projector", "patch", "tile", "merge", "scale", "downsample", "pixel", "connector")
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """What a config or a processor says, without what changes nothing; what is not set does not count."""
+    told = config if isinstance(config, dict) else config.to_dict()
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: kept(v) for k, v in value.items() if k not in _NOISE and v is not None}
+        if isinstance(value, (list, tuple)):
+            return [kept(v) for v in value]
+        return value if isinstance(value, (str, int, float, bool)) else str(value)
+
+    return dict(kept(told))
+
+
+def of_images(config: Any) -> dict[str, Any]:
+    """What a model's config says of its vision part."""
+    told = settings_of(config)
+    parts = {k: v for k, v in told.items() if isinstance(v, dict) and k != "text_config"}
+    single = {k: v for k, v in told.items() if not isinstance(v, dict)}
+    return {**parts, **{k: v for k, v in single.items() if any(w in k for w in _OF_IMAGES) and "token" not in k}}
+
+
+def adapters_of(model: Any) -> dict[str, Any]:
+    """The settings of the adapters in a model (PEFT), which its weights do not tell: scaling, which are active."""
+    found: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        scaling, active = getattr(module, "scaling", None), getattr(module, "active_adapters", None)
+        if isinstance(scaling, dict) and isinstance(active, (list, tuple)):
+            off = bool(getattr(module, "disable_adapters", False))
+            found[name] = [sorted(scaling.items()), list(active), off, bool(getattr(module, "merged", False))]
+    return found
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """A checksum of what a tokenizer makes of texts; not of what it was told to do with the last ones."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        told = json.loads(backend.to_str())
+        told.pop("truncation", None)
+        told.pop("padding", None)
+    else:
+        told = dict(tokenizer.get_vocab())
+    special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
+    return digest_of([told, special])
+
+
+def weights_before(sums: WeightSums, roots: Iterable[str], behind: Iterable[str]) -> list[str]:
+    """Names of the weights under some modules, without those under others.
+
+    Args:
+        sums: The weights.
+        roots: Names of modules; all weights where there are none.
+        behind: Names of modules whose weights do not count.
+    """
+    inside, outside = tuple(f"{r}." for r in roots), tuple(f"{b}." for b in behind)
+    return [n for n in sums.rounded if (not inside or n.startswith(inside)) and not n.startswith(outside)]
