@@ -59,6 +59,7 @@ class LayerEditor(Editor):
         self.layers: list[str] = []
         self.vlm: VLM | None = None
         self._handles: list[Any] = []
+        self._holds = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the layers.
@@ -88,9 +89,19 @@ class LayerEditor(Editor):
         return module
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take hold of the model; the base pass is over by now."""
+        """Take hold of the model; the base pass is over by now.
+
+        Raises:
+            ReasonEditError: Another editor has hold of it.
+        """
         assert self.vlm is not None  # set-up ran
+        if "shares_prefix" in self.vlm.__dict__:
+            raise ReasonEditError(
+                f"Another editor works on the layers of the model '{self.vlm.name}' right now: wait until its run is "
+                "over, or load the model once more."
+            )
         self.vlm.shares_prefix = False
+        self._holds = True
         self.install()
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -98,7 +109,8 @@ class LayerEditor(Editor):
         self._restore()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Let go of it."""
+        """Let go of it; errors as for :meth:`RunCallback.on_exception`."""
+        super().on_exception(trainer, pl_module, exception)
         self._restore()
 
     def install(self) -> None:
@@ -112,7 +124,8 @@ class LayerEditor(Editor):
         self._handles = []
 
     def _restore(self) -> None:
-        if self.vlm is not None and "shares_prefix" in self.vlm.__dict__:
+        if self.vlm is not None and self._holds:
+            self._holds = False
             del self.vlm.shares_prefix
             self.remove()
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 from rich.console import Console
@@ -18,7 +18,7 @@ from torch.utils.data.distributed import DistributedSampler
 from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import EditAccuracy, editing_metrics, matches
-from reasonedit.ranks import exchange
+from reasonedit.ranks import exchange, launched_elsewhere
 from reasonedit.vlm import VLM
 
 from .answers import Answers
@@ -165,10 +165,14 @@ class EditStream(L.LightningDataModule):
         """Run the base pass, unless it is done, and lay out the stream.
 
         Raises:
-            ReasonEditError: There is no trainer, or its module has no VLM that could be asked.
+            ReasonEditError: There is no trainer, or its module has no VLM that could be asked; or its processes are
+                forked or spawned.
         """
         if self.trainer is None:
             raise ReasonEditError("EditStream makes its loader inside a trainer: hand it over as a datamodule.")
+        refused = launched_elsewhere(self.trainer)
+        if refused is not None:
+            raise refused
         module = self.trainer.lightning_module
         vlm = getattr(module, "vlm", None)
         if not isinstance(vlm, VLM):
@@ -183,6 +187,19 @@ class EditStream(L.LightningDataModule):
             turns = DistributedSampler(steps, ranks, self.trainer.global_rank, shuffle=False)
         # A step is a whole batch, so that the order and the borders between phases are the stream's own.
         return DataLoader(steps, batch_size=None, sampler=turns, collate_fn=collate)  # type: ignore[arg-type]
+
+    def train_dataloader(self) -> NoReturn:
+        """Refused: see :meth:`predict_dataloader`.
+
+        Raises:
+            ReasonEditError: Always.
+        """
+        raise ReasonEditError(
+            "An EditStream runs in trainer.predict, where its edits are written between its questions: use that in "
+            "place of fit, validate and test."
+        )
+
+    val_dataloader = test_dataloader = train_dataloader
 
     def base_pass(
         self, vlm: VLM, *, max_new_tokens: int = 16, progress: bool = False, trainer: L.Trainer | None = None
