@@ -19,7 +19,7 @@ from reasonedit import Edit, ReasonEditError, cli
 from reasonedit.callbacks import Editor
 from reasonedit.design import GROUNDED
 from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, summarise
-from reasonedit.experiments.cells import _said_of
+from reasonedit.experiments.described import said_of
 from reasonedit.experiments.gallery import IGNORED, NOTHING, SWAYED, WRONG, cause_of
 from reasonedit.experiments.noise import NoisyReasoning
 from reasonedit.experiments.plans import OURS, Row, editing, with_editors
@@ -257,7 +257,7 @@ def test_every_plan_names_its_rows_once():
             module=SimpleNamespace(vlm=SimpleNamespace(language_layers=["blocks.0", "blocks.1"])),
         )
         said = [
-            (_said_of(next(c for c in row.make(made) if isinstance(c, Editor)), GROUNDED), row.noise)
+            (said_of(next(c for c in row.make(made) if isinstance(c, Editor)), GROUNDED), row.noise)
             for row in plan.rows
         ]
         assert all(a != b for a, b in itertools.combinations(said, 2)), f"two rows of {plan.name} are the same"

@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -16,6 +16,9 @@ import reasonedit.callbacks as cb
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
 from reasonedit.module import VLMModule
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 
 def packaged_configs() -> Path:
@@ -69,18 +72,38 @@ def made_of(content: Mapping[str, Any], *names: str, path: str | Path = "") -> d
     Raises:
         ReasonEditError: It cannot be used.
     """
+    parser = _parser(*names)
+    try:
+        made = parser.instantiate_classes(parser.parse_object(_given(content, *names)))
+    except (argparse.ArgumentError, ValueError, TypeError, KeyError) as error:
+        raise refused(Path(path), error) from error
+    return {name: made[name] for name in names}
+
+
+def resolved(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The named parts of a config as it will be used: whole class paths, and all arguments, those by default too.
+
+    Raises:
+        ReasonEditError: It cannot be used.
+    """
+    try:
+        return dict(_parser(*names).parse_object(_given(content, *names)).as_dict())
+    except (argparse.ArgumentError, ValueError, TypeError, KeyError) as error:
+        raise refused(Path(), error) from error
+
+
+def _parser(*names: str) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
     kinds = {"model": L.LightningModule, "data": L.LightningDataModule}
     for name in names:
         parser.add_subclass_arguments(kinds[name], name, required=True)
-    try:
-        given = {name: content[name] for name in names if name in content}
-        made = parser.instantiate_classes(parser.parse_object(given))
-    except (argparse.ArgumentError, ValueError, TypeError, KeyError) as error:
-        raise refused(Path(path), error) from error
-    return {name: made[name] for name in names}
+    return parser
+
+
+def _given(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: content[name] for name in names if name in content}
 
 
 def parts_of(config: str, *names: str) -> dict[str, Any]:

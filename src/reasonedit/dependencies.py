@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -137,7 +137,7 @@ def _file_of(module: str) -> Path | None:
     return Path(origin) if origin is not None and origin.endswith(".py") and Path(origin).is_file() else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _found(module: str) -> str | None:
     try:
         spec = importlib.util.find_spec(module)
@@ -151,7 +151,7 @@ def _read(path: Path) -> _Parsed:
     return _parsed(path, stamp.st_mtime_ns, stamp.st_size)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parsed(path: Path, _time: int, _size: int) -> _Parsed:
     tree = ast.parse(path.read_bytes())
     module = _module_of(path)

@@ -15,6 +15,7 @@ from reasonedit.config import content_of
 from reasonedit.experiments import EXPERIMENTS, Lab
 from reasonedit.experiments.plans import with_editors
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
+from reasonedit.metrics import COMPARISON
 from reasonedit.runs import COLUMNS
 
 _console = Console()
@@ -65,15 +66,24 @@ def main(argv: Sequence[str]) -> int:
             ran = lab.run(cell, folder)
         taken = f"{time.perf_counter() - started:.0f} s" if ran else "there already"
         _console.print(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}: {taken}", highlight=False)
-    rows = table_of(experiment, cells_in(folder))
+    asked = {(cell.row, cell.seed) for cell in cells}
+    rows = table_of(experiment, cells_in(folder), lambda about: (about["row"], about["seed"]) in asked)
     write_summary(folder / "summary.parquet", rows)
     _console.print(_table(rows))
+    for sentence in (*rows.left_out, *rows.notes):
+        _console.print(sentence, markup=False, highlight=False)
     _console.print(f"Written to {folder}. A page to look at: reasonedit report {arguments.out}", markup=False)
     return 0
 
 
 def _table(rows: Sequence[TableRow]) -> Table:
-    table = Table(title="share of right answers, 95 % interval", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title="share of right answers, 95 % interval",
+        caption=f"right by {COMPARISON}; exact match is in summary.parquet",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("")
     names = {"now": "Rel,\nat once", **COLUMNS}
     for name in names.values():
@@ -86,7 +96,12 @@ def _table(rows: Sequence[TableRow]) -> Table:
             e = row.metrics.get(group)
             cells.append("–" if e is None else f"{e.mean:.2f}\n[dim]{e.low:.2f}–{e.high:.2f}[/dim]")
         cost = row.costs
-        cells += [f"{cost['seconds_per_edit']:.2f}", f"{cost.get('ms_per_query', 0):.0f}"]
-        cells.append(f"{cost['keys'] / max(1, cost['edits']):.1f}")
+        cells += [_shown(cost.get("seconds_per_edit"), 2), _shown(cost.get("ms_per_query"), 0)]
+        edits, keys = cost.get("edits"), cost.get("keys")
+        cells.append(_shown(keys / edits if edits and keys is not None else None, 1))
         table.add_row(row.title, *cells)
     return table
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

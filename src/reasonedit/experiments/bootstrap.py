@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 
-Samples = Mapping[int, Mapping[str, tuple[int, int]]]
+Samples = Mapping[int, Mapping[str, tuple[float, int]]]
 """For each seed, for each edit: how many of its probes were answered rightly, and how many there are."""
 
 
@@ -24,6 +24,7 @@ class Estimate:
         high: Upper end.
         samples: Number of samples.
         seeds: The share of each seed.
+        edits: Number of edits that the samples belong to, over all seeds; of a difference those that both have.
     """
 
     mean: float
@@ -31,6 +32,7 @@ class Estimate:
     high: float
     samples: int
     seeds: tuple[float, ...] = ()
+    edits: int = 0
 
 
 def draws(edits: Sequence[int], resamples: int = RESAMPLES, seed: int = 0) -> list[NDArray[np.int64]]:
@@ -69,21 +71,28 @@ def summarise(rows: Mapping[str, Samples], reference: str | None = None) -> dict
     against = rows.get(reference) if reference is not None else None
     for name, samples in rows.items():
         own = _estimate([samples])
-        difference = None
-        if against is not None and name != reference:
-            difference = _estimate([_shared(samples, against), _shared(against, samples)])
-        made[name] = (own, difference)
+        made[name] = (own, difference(samples, against) if against is not None and name != reference else None)
     return made
 
 
+def difference(one: Samples, other: Samples) -> Estimate:
+    """How much larger the first share is, on the seeds and edits that both have, paired; nothing is known of none."""
+    return _estimate([_shared(one, other), _shared(other, one)])
+
+
 def _shared(mine: Samples, other: Samples) -> Samples:
-    return {s: {e: mine[s][e] for e in mine[s] if e in other[s]} for s in mine if s in other}
+    return {
+        s: {e: mine[s][e] for e in mine[s] if e in other[s] and mine[s][e][1] and other[s][e][1]}
+        for s in mine
+        if s in other
+    }
 
 
 def _estimate(parts: Sequence[Samples]) -> Estimate:
     """The share of the first part, less that of the second where there are two."""
-    seeds = sorted(s for s in parts[0] if parts[0][s])
-    edits = [sorted(parts[0][s]) for s in seeds]
+    asked = {s: sorted(e for e, (_, total) in parts[0][s].items() if total) for s in parts[0]}
+    seeds = sorted(s for s in asked if asked[s])
+    edits = [asked[s] for s in seeds]
     if not seeds:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
     tables = [
@@ -100,7 +109,9 @@ def _estimate(parts: Sequence[Samples]) -> Estimate:
         return found[0] - found[1] if len(found) == 2 else found[0]
 
     once = [np.ones((1, len(e)), dtype=np.int64) for e in edits]
-    low, high = np.nanpercentile(values(draws([len(e) for e in edits])), [2.5, 97.5])
+    # A resample of which nothing can be said makes an interval of which nothing can be said: it is not left out.
+    low, high = np.percentile(values(draws([len(e) for e in edits])), [2.5, 97.5])
     each = [[c if i == j else np.zeros_like(c) for j, c in enumerate(once)] for i in range(len(seeds))]
     mean, samples = float(values(once)[0]), int(sum(t[:, 1].sum() for t in tables[0]))
-    return Estimate(mean, float(low), float(high), samples, tuple(float(values(c)[0]) for c in each))
+    shares = tuple(float(values(c)[0]) for c in each)
+    return Estimate(mean, float(low), float(high), samples, shares, sum(map(len, edits)))

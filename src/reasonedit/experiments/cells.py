@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import lightning as L
@@ -19,17 +22,26 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import reasonedit.callbacks as cb
 from reasonedit.cache import cache_folder
 from reasonedit.callbacks.baselines import MEND
-from reasonedit.data.source import EditSource
 from reasonedit.data.stream import EditStream
+from reasonedit.dependencies import checksum_of, code_of, versions_of
 from reasonedit.design import Design
+from reasonedit.embedding import SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.module import VLMModule
 from reasonedit.runs import versions
 
+from .agreement import same
+from .boards import keep_apart, mark
+from .cellfile import finish, read_about, read_cell
+from .described import DataFiles, asked_in, classes_of, encoders_of, plain, said_of
 from .gallery import write_gallery
+from .noise import NoisyReasoning
 from .remember import RememberedEvidence
 
-_ABOUT = b"reasonedit"
+__all__ = ["LIBRARIES", "Cell", "Lab", "read_about", "read_cell"]
+
+LIBRARIES = ("torch", "transformers", "sentence-transformers", "pillow")
+"""What figures depend on beside our own code."""
 _log = logging.getLogger(__name__)
 Callbacks = Callable[["Lab"], list[L.Callback]]
 
@@ -46,7 +58,7 @@ class Cell:
         settings: What tells it from other cells of its experiment, for the record.
         x: Where it stands on the axis of a sweep.
         stream: Arguments of :class:`EditStream` in place of the config's.
-        source: What becomes of the config's source.
+        noise: Kind and share of what is done to the reasoning, see :class:`NoisyReasoning`.
         varies: What the seed is of: the argument of the source that it is given as.
         gallery: Whether pictures of its edits and queries are kept for the report.
     """
@@ -58,7 +70,7 @@ class Cell:
     settings: Mapping[str, Any] = field(default_factory=dict)
     x: float | None = None
     stream: Mapping[str, Any] = field(default_factory=dict)
-    source: Callable[[EditSource], EditSource] | None = None
+    noise: tuple[str, float] | None = None
     varies: str = "seed"
     gallery: bool = False
 
@@ -77,6 +89,13 @@ class _SharedEvidence(L.Callback):
             self.finder = method.finder = RememberedEvidence(method.finder)
 
 
+class _Writer(cb.PredictionWriter):
+    """Leaves nothing of a run that does not come to its end: a part of a cell is none."""
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Write nothing."""
+
+
 class Lab:
     """Where cells are run: the VLM is loaded once, edits and unedited answers are found once for each seed.
 
@@ -93,6 +112,9 @@ class Lab:
         self.config = config
         self.edits = edits
         self.mend_steps = mend_steps
+        self._code: dict[str, str] = {}  # as it was when this process loaded it, or soon after
+        self._encoders: dict[str, str] = {}
+        self._files = DataFiles()
 
     @cached_property
     def module(self) -> VLMModule:
@@ -122,8 +144,8 @@ class Lab:
         stream = made_of({"data": self.source_config(cell)}, "data")["data"]
         if not isinstance(stream, EditStream):
             raise ReasonEditError(f"The config's data must be an EditStream, not {type(stream).__name__}.")
-        if cell.source is not None:
-            stream.source = cell.source(stream.source)
+        if cell.noise is not None:
+            stream.source = NoisyReasoning(stream.source, *cell.noise, cell.seed)
         return stream
 
     def source_config(self, cell: Cell) -> dict[str, Any]:
@@ -141,20 +163,100 @@ class Lab:
         options.update({"check": True, **cell.stream})
         return dict(data)
 
-    def about(self, cell: Cell, editor: cb.Editor) -> dict[str, Any]:
-        """What makes a cell what it is: a cell that is kept is run again where this has changed."""
-        vlm = self.module.vlm
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """What the answers of the model depend on, beside the code."""
+        module, vlm = self.module, self.module.vlm
+        device = str(vlm.device.type)
+        if vlm.device.type == "cuda":
+            device = torch.cuda.get_device_name(vlm.device)
+        ours = vars(module).keys() - vars(L.LightningModule()).keys() - {"vlm", "model"}
+        options = {name: plain(vars(module)[name]) for name in sorted(ours) if name[0] != "_"}
+        return {"name": vlm.name, "identity": vlm.identity, "device": device, **options}
+
+    def encoder(self, name: str) -> str:
+        """The identity of a sentence encoder."""
+        if name not in self._encoders:
+            encoder = SentenceEncoder.from_pretrained(name)
+            self._encoders[name] = str(getattr(encoder, "identity", encoder.name))
+        return self._encoders[name]
+
+    def about(self, cell: Cell, editor: cb.Editor, beside: Sequence[L.Callback] = ()) -> dict[str, Any]:
+        """What makes a cell what it is: a cell that is kept is run again where this has changed.
+
+        That is its data with the content of its files, the number of edits, the model, the design and other settings
+        of its callbacks, the sentence encoders, and the code and libraries that its figures depend on; not what it is
+        called.
+
+        Args:
+            cell: The cell.
+            editor: Its editor, before it runs.
+            beside: The callbacks that come with it.
+
+        Raises:
+            ReasonEditError: The config cannot be used, an encoder is not there, or an editor is in no file.
+        """
+        data = self.source_config(cell)
+        named = self._named(data)
+        said = [said_of(c, self.design) for c in (editor, *beside)]
+        arguments = [options for _, options in named]
+        design = said[0].get("design", {})
+        paths = [design.get("embedding", {}).get("reference"), design.get("evidence", {}).get("clip")]
+        paths.append(design.get("writing", {}).get("paraphraser"))
         about = {
             "row": cell.row,
             "title": cell.title,
             "seed": cell.seed,
+            "varies": cell.varies,
             "x": cell.x,
             "settings": dict(cell.settings),
-            "editor": _said_of(editor, self.design),
-            "data": self.source_config(cell),
-            "model": {"name": vlm.name, "identity": vlm.identity, "max_new_tokens": self.module.max_new_tokens},
+            "noise": list(cell.noise) if cell.noise is not None else None,
+            "editor": said[0],
+            "beside": said[1:],
+            "stream": dict(cell.stream),
+            "data": data,
+            "files": self._files.of(*arguments, paths),
+            "model": self.model,
+            "encoders": {name: self.encoder(name) for name in sorted(encoders_of(*said, *arguments))},
+            "libraries": versions_of(LIBRARIES),
+            "code": self.code(cell, [kind for kind, _ in named], [editor, *beside], design),
         }
         return dict(json.loads(json.dumps(about)))  # as it comes back from a file
+
+    @staticmethod
+    def _named(data: Mapping[str, Any]) -> list[tuple[type, dict[str, Any]]]:
+        from reasonedit.config import resolved
+
+        return list(classes_of(resolved({"data": data}, "data")))
+
+    def code(
+        self, cell: Cell, named: Sequence[type], callbacks: Sequence[L.Callback], design: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """Checksums of all code that the figures of a cell depend on, by module; what only shows them is not among it.
+
+        Args:
+            cell: The cell.
+            named: The classes that its data are made of.
+            callbacks: Its callbacks.
+            design: The design, of a codebook.
+        """
+        roots: list[ModuleType | type] = [EditStream, cb.EditingMetrics, cb.QueryTimer, cb.PredictionWriter, *named]
+        roots += [type(self.module), type(self.module.vlm), *map(type, callbacks)]
+        if any(isinstance(c, cb.Codebook) for c in callbacks):
+            roots.append(RememberedEvidence)
+        if any(isinstance(c, MEND) for c in callbacks):
+            from reasonedit.callbacks.baselines import mend_training
+
+            roots.append(mend_training)
+        if design.get("embedding", {}).get("reference") == "world":
+            from reasonedit.data.world import scenes
+
+            roots.append(scenes)
+        if cell.noise is not None:
+            roots.append(NoisyReasoning)
+        found = code_of(roots, self._code)
+        found[__name__] = self._code.setdefault(__name__, checksum_of(Path(__file__)))
+        return found
 
     def run(self, cell: Cell, folder: Path) -> bool:
         """Run a cell, unless it is there.
@@ -173,8 +275,10 @@ class Lab:
         path = folder / "cells" / f"{cell.row}-{cell.seed}.parquet"
         callbacks = cell.make(self)
         editor = next(c for c in callbacks if isinstance(c, cb.Editor))
-        about = self.about(cell, editor)
-        if path.exists() and {k: v for k, v in read_about(path).items() if k in about} == about:
+        about = self.about(cell, editor, [c for c in callbacks if c is not editor])
+        boards = folder / "tensorboard"
+        keep_apart(boards, about)
+        if path.exists() and same(read_about(path), about):
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = self.stream(cell)
@@ -182,11 +286,12 @@ class Lab:
             self.train_mend()
         shared = [_SharedEvidence(editor)] if isinstance(editor, cb.Codebook) else []
         timer, metrics = cb.QueryTimer(), cb.EditingMetrics()
-        part = path.with_name(f".{path.name}.rows")
-        writer = cb.PredictionWriter(part)
+        part = path.with_name(f".{path.name}.{os.getpid()}.rows")
+        writer = _Writer(part)
         logger = TensorBoardLogger(folder / "tensorboard", name="", version=f"{cell.row}-{cell.seed}")
         if Path(logger.log_dir).exists():  # of a cell that was stopped, or made by another config
             shutil.rmtree(logger.log_dir)
+        mark(Path(logger.log_dir), about)
         after = [callbacks[0], *shared, *callbacks[1:]] if shared else callbacks
         trainer = L.Trainer(
             accelerator="auto",
@@ -198,101 +303,107 @@ class Lab:
             enable_model_summary=False,
             default_root_dir=str(folder),
         )
+        done = False
         try:
             trainer.predict(self.module, datamodule=stream, return_predictions=False)
+            self._check_whole(cell, stream, writer.rows, about)
+            done = True
         except SystemExit as stop:  # Lightning ends the process after Ctrl-C
             raise KeyboardInterrupt("Interrupted: the same command goes on.") from stop
         finally:
-            if not trainer.state.finished:
+            if not done:
                 part.unlink(missing_ok=True)
+        assert stream.base is not None
         spared = shared[0].finder.spared if shared and shared[0].finder is not None else 0.0
+        seconds = sum(editor.seconds.values()) + spared
+        made = datetime.now(timezone.utc).isoformat(timespec="microseconds")
         measured = {
             "edits": editor.edits,
             "keys": editor.keys,
-            "seconds_per_edit": (sum(editor.seconds.values()) + spared) / max(1, len(editor.seconds)),
+            "seconds_per_edit": seconds / len(editor.seconds) if editor.seconds else None,
             "ms_per_query": timer.ms_per_query,
-            "ms_per_query_unedited": stream.base.ms_per_query if stream.base is not None else None,
+            "ms_per_query_unedited": stream.base.ms_per_query,
             "metrics": {g: share for g, (share, _) in metrics.results.items()},
             "versions": versions(),
+            "asked": asked_in(stream.base),
+            "answers": len(writer.rows),
+            "made": made,
         }
-        _finish(part, path, {**about, **measured})
+        finish(part, path, {**about, **measured})
         if cell.gallery:
-            write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows)
+            write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows, made=made)
         logger.finalize("success")
         return True
 
+    def _check_whole(self, cell: Cell, stream: EditStream, rows: Sequence[Any], about: Mapping[str, Any]) -> None:
+        """Refuse what is no whole cell, or not one of the data that it would claim to be of.
+
+        Raises:
+            ReasonEditError: It is.
+        """
+        asked = sum(map(len, stream.layout()))
+        if len(rows) != asked:
+            raise ReasonEditError(
+                f"{cell.title}, seed {cell.seed}, stopped after {len(rows)} of {asked} questions, and nothing of it is "
+                "kept: run the same command again."
+            )
+        before, now = about["files"], DataFiles().of(list(about["files"]))
+        changed = next((name for name in before if now.get(name) != before[name]), None)
+        if changed is not None:
+            raise ReasonEditError(
+                f"'{changed}' changed while {cell.title}, seed {cell.seed}, ran on it: nothing of it is kept; run the "
+                "same command again."
+            )
+
     @property
     def mend_network(self) -> Path:
-        """Where the network of MEND for this model is kept."""
-        return cache_folder() / "mend" / f"{self.module.vlm.identity[:16]}-{self.mend_steps}.safetensors"
+        """Where the network of MEND is kept: for this model, steps, training data, code and libraries."""
+        from reasonedit.callbacks.baselines import mend_training
+
+        cell = self._mend_cell()
+        data = self.source_config(cell)
+        named = self._named(data)
+        made_by = {
+            "model": {k: v for k, v in self.model.items() if k != "name"},
+            "steps": self.mend_steps,
+            "edits": TRAINING_EDITS,
+            "data": data,
+            "files": self._files.of([options for _, options in named]),
+            "code": code_of([mend_training, MEND, type(self.module.vlm), *(k for k, _ in named)], self._code),
+            "libraries": versions_of(LIBRARIES),
+        }
+        told = json.dumps(made_by, sort_keys=True, default=str)
+        return cache_folder() / "mend" / f"{hashlib.sha256(told.encode()).hexdigest()}.safetensors"
+
+    @staticmethod
+    def _mend_cell() -> Cell:
+        return Cell("mend", "MEND", TRAINING_SEED, lambda _lab: [])
 
     def train_mend(self) -> None:
         """Train the network of MEND, on a seed of the source that no experiment uses."""
         from reasonedit.callbacks.baselines.mend_training import train
 
         vlm = self.module.vlm
-        cell = Cell("mend", "MEND", TRAINING_SEED, lambda _lab: [])
-        stream = self.stream(cell)
+        stream = self.stream(self._mend_cell())
         stream.source.edits = TRAINING_EDITS
         _log.warning("MEND's network is trained, once: %d steps, some minutes.", self.mend_steps)
         mend = MEND.untrained(vlm)
         for _ in train(mend, stream.source, steps=self.mend_steps):
             pass
         assert mend.network is not None
-        mend.network.save(self.mend_network, vlm.fingerprint)
+        path = self.mend_network
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        mend.network.save(part, vlm.fingerprint)  # half a network is none: it comes to its place when it is whole
+        part.replace(path)
 
 
 TRAINING_SEED, TRAINING_EDITS = 1000, 300
 """What MEND is trained on: a seed that is far from those of development and reporting."""
 
 
-def _said_of(editor: cb.Editor, default: Design) -> dict[str, Any]:
-    """What an editor was made with."""
-    made: dict[str, Any] = {k: v for k, v in vars(editor).items() if isinstance(v, (bool, int, float, str, tuple))}
-    if isinstance(editor, cb.Codebook):
-        design = editor.design if isinstance(editor.design, Design) else default
-        made["design"] = design.to_dict()
-    return {"class": type(editor).__name__, **{k: v for k, v in made.items() if not k.startswith("_")}}
-
-
 def _flat(about: Mapping[str, Any]) -> dict[str, Any]:
     """What TensorBoard's table of hyperparameters can hold of a cell."""
     flat = {"editor": about["title"], "seed": about["seed"], "x": about["x"] if about["x"] is not None else ""}
+    source = about["data"]["init_args"]["source"]
+    flat["edits"] = source["init_args"].get("edits", "")
     return {**flat, "model": about["model"]["name"]}
-
-
-def _finish(part: Path, path: Path, about: Mapping[str, Any]) -> None:
-    """The predictions with what made them, in one file that is there whole or not at all."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(part)
-    pq.write_table(table.replace_schema_metadata({_ABOUT: json.dumps(about).encode()}), part)
-    os.replace(part, path)
-
-
-def read_about(path: Path) -> dict[str, Any]:
-    """What made a cell, and what was measured beside its predictions.
-
-    Raises:
-        ReasonEditError: The file is no cell.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        content = json.loads((pq.read_schema(path).metadata or {})[_ABOUT])
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise ReasonEditError(f"'{path}' is no result of an experiment: delete it, or name another folder.") from error
-    return dict(content)
-
-
-def read_cell(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A cell: what made it, and its predictions.
-
-    Raises:
-        ReasonEditError: The file is no cell.
-    """
-    import pyarrow.parquet as pq
-
-    about = read_about(path)
-    return about, pq.read_table(path).to_pylist()

@@ -16,7 +16,6 @@ from reasonedit.design import PAPER, Design
 from reasonedit.errors import ReasonEditError
 
 from .cells import Callbacks, Cell, Lab
-from .noise import NoisyReasoning
 
 OURS = "reasonedit"
 PAPERS = "reasonedit-paper"
@@ -132,11 +131,9 @@ class Experiment:
         return [self._cell(row, seed) for seed in seeds for row in wanted]
 
     def _cell(self, row: Row, seed: int) -> Cell:
-        noise = row.noise
-        source = (lambda s: NoisyReasoning(s, noise[0], noise[1], seed)) if noise is not None else None
-        settings = {"line": row.line, **({"noise": list(noise)} if noise is not None else {})}
+        settings = {"line": row.line}
         gallery = row.name == OURS and self.name == "main"
-        return Cell(row.name, row.title, seed, row.make, settings, row.x, row.stream, source, self.varies, gallery)
+        return Cell(row.name, row.title, seed, row.make, settings, row.x, row.stream, row.noise, self.varies, gallery)
 
 
 def _editor(name: str, **options: Any) -> Row:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
-from reasonedit.experiments.bootstrap import Estimate
-from reasonedit.experiments.plans import ORACLES, OURS, PAPERS
+from reasonedit.experiments.bootstrap import Estimate, Samples, difference
+from reasonedit.experiments.plans import EXPERIMENTS, ORACLES, OURS, PAPERS
 from reasonedit.experiments.tables import TableRow
 
 YES, NO, OPEN = "yes", "no", "open"
+MARGIN = 0.05
+"""What counts as no loss, and as no change: an interval must lie within it."""
+ENOUGH = 0.02
+"""What more facts may add where some suffice."""
+SEEDS, EDITS = 2, 20
+"""Of fewer seeds or edits nothing is concluded."""
+
+_NAMES = {
+    "rel": "Rel",
+    "i_gen": "I-Gen",
+    "t_gen": "T-Gen",
+    "r_gen": "R-Gen",
+    "coe_gen": "CoE-Gen",
+    "loc": "Loc",
+    "hard_loc": "hard Loc",
+}
 
 
 @dataclass(frozen=True)
@@ -18,8 +36,8 @@ class Finding:
 
     Attributes:
         claim: What is claimed.
-        verdict: ``"yes"``, ``"no"``, or ``"open"`` where the interval includes 0 or not enough was run.
-        seen: What was seen, in figures.
+        verdict: ``"yes"`` or ``"no"`` where the intervals of the differences show it, ``"open"`` otherwise.
+        seen: What was seen, in figures, and from how many seeds and edits.
     """
 
     claim: str
@@ -28,15 +46,21 @@ class Finding:
 
 
 def findings(tables: Mapping[str, Sequence[TableRow]]) -> list[Finding]:
-    """All claims that the results bear on, by the experiments that were run."""
+    """All claims that the results bear on, by the experiments that were run.
+
+    A claim is "yes" or "no" only where 95 % intervals of paired differences show it, on two seeds or more that have 20
+    edits together.
+    """
     made: list[Finding] = []
     rows = {name: {row.name: row for row in table} for name, table in tables.items()}
     if "main" in rows and OURS in rows["main"]:
         main = rows["main"]
-        for group, name in (("r_gen", "R-Gen"), ("coe_gen", "CoE-Gen")):
-            made += _best(main, group, f"ReasonEdit corrects more than any other editor: {name}")
-        for group, name in (("rel", "Rel"), ("loc", "Loc")):
-            made += _not_below(main, group, f"{name} is not below that of the best editor")
+        for group in ("r_gen", "coe_gen"):
+            claim = f"ReasonEdit corrects more than any other editor: {_NAMES[group]}"
+            made += _against_all(main, group, claim, 0.0, left_out=())
+        for group in ("rel", "loc"):
+            claim = f"{_NAMES[group]} is not below that of the best editor (by {MARGIN:g} or more)"
+            made += _against_all(main, group, claim, -MARGIN, left_out=("none",))
         if PAPERS in main:
             made += _against(
                 main, PAPERS, "Our design does better than the paper's", ("r_gen", "coe_gen", "loc", "hard_loc")
@@ -48,15 +72,53 @@ def findings(tables: Mapping[str, Sequence[TableRow]]) -> list[Finding]:
                 made += _against(
                     table, other, f"The dual embedding beats {name} alone", ("i_gen", "t_gen", "r_gen", "loc")
                 )
-    if "threshold" in rows:
-        made += _range(rows["threshold"], "ours", 10, 50, "p between 10 and 50 is robust (ours)")
-        made += _range(rows["threshold"], "paper's", 10, 50, "p between 10 and 50 is robust (the paper's design)")
-    if "k" in rows:
-        made += _enough(rows["k"], "ours", 5, "K = 5 suffices (ours)")
-        made += _enough(rows["k"], "paper's", 5, "K = 5 suffices (the paper's design)")
+    for line, whose in (("ours", "ours"), ("paper's", "the paper's design")):
+        if "threshold" in rows:
+            made += _range(rows["threshold"], line, 10, 50, f"p between 10 and 50 is robust ({whose})")
+        if "k" in rows:
+            made += _enough(rows["k"], line, 5, f"K = 5 suffices ({whose})")
     if "stress" in rows and OURS in rows["stress"]:
         made += _drift(rows["stress"][OURS], "Sequential editing does not drift")
     return made
+
+
+# ---- from intervals to verdicts
+
+
+def _verdict(seen: Iterable[Estimate], shown: Callable[[Estimate], bool], refuted: Callable[[Estimate], bool]) -> str:
+    """Yes if every difference shows the claim, no if one refutes it, else open.
+
+    Of too few seeds or edits, or where an interval has an end that is no number, it is open.
+    """
+    estimates = list(seen)
+    if not estimates or any(_thin(e) for e in estimates):
+        return OPEN
+    if any(refuted(e) for e in estimates):
+        return NO
+    return YES if all(shown(e) for e in estimates) else OPEN
+
+
+def _thin(e: Estimate) -> bool:
+    """Whether nothing can be concluded from a difference."""
+    numbers = all(map(math.isfinite, (e.mean, e.low, e.high))) and e.low <= e.high
+    return not numbers or len(e.seeds) < SEEDS or e.edits < EDITS
+
+
+def _from(seen: Iterable[Estimate]) -> str:
+    """From how much it was seen: the least of all differences."""
+    estimates = list(seen)
+    if not estimates:
+        return ""
+    seeds, edits = min(len(e.seeds) for e in estimates), min(e.edits for e in estimates)
+    told = f"from {seeds} seed{'s' if seeds != 1 else ''} and {edits} edit{'s' if edits != 1 else ''}"
+    if seeds < SEEDS or edits < EDITS:
+        return f"{told}, too few to conclude anything"
+    return f"{told}, without an interval" if any(_thin(e) for e in estimates) else told
+
+
+def _turned(e: Estimate) -> Estimate:
+    """A difference the other way round."""
+    return replace(e, mean=-e.mean, low=-e.high, high=-e.low, seeds=tuple(-s for s in e.seeds))
 
 
 def _shown(e: Estimate, *, sign: bool = False) -> str:
@@ -64,84 +126,120 @@ def _shown(e: Estimate, *, sign: bool = False) -> str:
     return f"{e.mean:{form}} [{e.low:{form}}, {e.high:{form}}]"
 
 
-def _best(main: Mapping[str, TableRow], group: str, claim: str) -> list[Finding]:
-    others = [r for n, r in main.items() if n not in (OURS, PAPERS, *ORACLES) and group in r.differences]
-    if not others or group not in main[OURS].metrics:
-        return []
-    second = max(others, key=lambda r: r.metrics[group].mean)
-    ahead = _turned(second.differences[group])
-    verdict = YES if ahead.low > 0 else NO if ahead.high < 0 else OPEN
-    seen = f"{main[OURS].metrics[group].mean:.3f}; the next is {second.title} with {second.metrics[group].mean:.3f}: "
-    return [Finding(claim, verdict, f"{seen}ahead by {_shown(ahead, sign=True)}")]
+def _difference(one: Mapping[str, Samples], other: Mapping[str, Samples], group: str) -> Estimate | None:
+    if group not in one or group not in other:
+        return None
+    return difference(one[group], other[group])
 
 
-def _not_below(main: Mapping[str, TableRow], group: str, claim: str) -> list[Finding]:
-    others = [r for n, r in main.items() if n not in ("none", OURS, PAPERS, *ORACLES) and group in r.differences]
-    if not others or group not in main[OURS].metrics:
+# ---- the claims
+
+
+def _against_all(
+    main: Mapping[str, TableRow], group: str, claim: str, least: float, left_out: Sequence[str]
+) -> list[Finding]:
+    """Ours is ahead of every other editor by more than ``least``, which is below 0 where no loss is claimed."""
+    wanted = [
+        row for row in EXPERIMENTS["main"].rows if row.name not in (OURS, PAPERS, *ORACLES) and row.name not in left_out
+    ]
+    others = [r for n, r in main.items() if n not in (OURS, PAPERS, *ORACLES) and n not in left_out]
+    ahead = {r.title: _turned(r.differences[group]) for r in others if group in r.differences}
+    if not ahead or group not in main[OURS].metrics:
         return []
-    best = max(others, key=lambda r: r.metrics[group].mean)
-    ahead = _turned(best.differences[group])
-    verdict = NO if ahead.high < 0 else YES
-    seen = f"{main[OURS].metrics[group].mean:.3f}; the best other is {best.title} with {best.metrics[group].mean:.3f}: "
-    return [Finding(claim, verdict, f"{seen}difference {_shown(ahead, sign=True)}")]
+    verdict = _verdict(ahead.values(), lambda e: e.low > least, lambda e: e.high < least)
+    missing = [row.title for row in wanted if row.title not in ahead]
+    if missing and verdict == YES:
+        verdict = OPEN
+    closest = min(ahead, key=lambda title: (math.isfinite(ahead[title].mean), ahead[title].mean))
+    e = ahead[closest]
+    seen = f"{main[OURS].metrics[group].mean:.3f}; least ahead of {closest}, by {_shown(e, sign=True)}; "
+    seen += _from(ahead.values())
+    return [Finding(claim, verdict, seen + (f"; not compared with {', '.join(missing)}" if missing else ""))]
 
 
 def _against(table: Mapping[str, TableRow], other: str, claim: str, groups: Sequence[str]) -> list[Finding]:
+    """Better in one group at least, and in no group worse by the margin or more."""
     found = {g: _turned(table[other].differences[g]) for g in groups if g in table[other].differences}
     if not found:
         return []
-    better, worse = [e for e in found.values() if e.low > 0], [e for e in found.values() if e.high < 0]
-    verdict = YES if better and not worse else NO if worse and not better else OPEN
-    names = {
-        "i_gen": "I-Gen",
-        "t_gen": "T-Gen",
-        "r_gen": "R-Gen",
-        "coe_gen": "CoE-Gen",
-        "loc": "Loc",
-        "hard_loc": "hard Loc",
-    }
-    return [Finding(claim, verdict, "; ".join(f"{names[g]} {_shown(e, sign=True)}" for g, e in found.items()))]
+    differences = found.values()
+    better = any(e.low > 0 for e in differences)
+    verdict = _verdict(differences, lambda e: better and e.low > -MARGIN, lambda e: not better and e.high < 0)
+    seen = "; ".join(f"{_NAMES[g]} {_shown(e, sign=True)}" for g, e in found.items())
+    rule = f"better in one, in none worse by {MARGIN:g}"
+    return [Finding(claim, verdict, f"{seen}; {_from(differences)} ({rule})")]
 
 
 def _range(table: Mapping[str, TableRow], line: str, low: float, high: float, claim: str) -> list[Finding]:
+    """No change between any two settings within the range reaches the margin."""
     inside = [r for r in table.values() if r.line == line and r.x is not None and low <= r.x <= high]
     if len(inside) < 2:
         return []
-    spread = {}
-    for group, name in (("r_gen", "R-Gen"), ("coe_gen", "CoE-Gen"), ("loc", "Loc"), ("hard_loc", "hard Loc")):
-        values = [r.metrics[group].mean for r in inside if group in r.metrics]
-        if values:
-            spread[name] = max(values) - min(values)
-    verdict = YES if max(spread.values()) <= 0.05 else NO
-    seen = ", ".join(f"{name} {value:.3f}" for name, value in spread.items())
-    return [Finding(claim, verdict, f"largest change within the range: {seen} (robust: none above 0.05)")]
+    seen: dict[str, list[Estimate]] = {}
+    for group in ("r_gen", "coe_gen", "loc", "hard_loc"):
+        for one, other in combinations(inside, 2):
+            changed = _difference(other.samples, one.samples, group)
+            if changed is not None:
+                seen.setdefault(_NAMES[group], []).append(changed)
+    if not seen:
+        return []
+    every = [e for changes in seen.values() for e in changes]
+    verdict = _verdict(every, lambda e: max(-e.low, e.high) < MARGIN, lambda e: max(e.low, -e.high) > MARGIN)
+    ends = {r.x for r in inside}
+    missing = [x for x in (low, high) if x not in ends]
+    if missing and verdict == YES:
+        verdict = OPEN
+    largest = {name: max(changes, key=lambda e: abs(e.mean)) for name, changes in seen.items()}
+    text = ", ".join(f"{name} {_shown(e, sign=True)}" for name, e in largest.items())
+    more = f"; p = {' and '.join(f'{x:g}' for x in missing)} was not run" if missing else ""
+    return [
+        Finding(
+            claim,
+            verdict,
+            f"largest change within the range: {text}; {_from(every)} (robust: all intervals within ±{MARGIN:g}){more}",
+        )
+    ]
 
 
 def _enough(table: Mapping[str, TableRow], line: str, k: float, claim: str) -> list[Finding]:
-    mine = {r.x: r for r in table.values() if r.line == line and r.x is not None and "r_gen" in r.metrics}
+    """No other number of facts reaches more, by the bound."""
+    mine = {r.x: r for r in table.values() if r.line == line and r.x is not None and "r_gen" in r.samples}
     if k not in mine or len(mine) < 2:
         return []
-    shares = {x: row.metrics["r_gen"].mean for x, row in mine.items()}
-    best = max(shares, key=lambda x: shares[x])
-    lost = shares[best] - shares[k]
-    seen = f"R-Gen {shares[k]:.3f} at K = {k:g}, at best {shares[best]:.3f} (K = {best:g})"
-    return [Finding(claim, YES if lost <= 0.02 else NO, seen)]
+    gained: dict[float, Estimate] = {}
+    for x, row in mine.items():
+        more = _difference(row.samples, mine[k].samples, "r_gen") if x != k and x is not None else None
+        if more is not None and x is not None:
+            gained[x] = more
+    verdict = _verdict(gained.values(), lambda e: e.high < ENOUGH, lambda e: e.low > ENOUGH)
+    larger = any(x > k for x in gained)
+    if verdict == YES and not larger:
+        verdict = OPEN
+    best = max(gained, key=lambda x: gained[x].mean)
+    seen = f"R-Gen {mine[k].metrics['r_gen'].mean:.3f} at K = {k:g}; most is gained by K = {best:g}: "
+    seen += f"{_shown(gained[best], sign=True)}; {_from(gained.values())} (suffices: no interval reaches {ENOUGH:g})"
+    return [Finding(claim, verdict, seen + ("" if larger else f"; no K above {k:g} was run"))]
 
 
 def _drift(row: TableRow, claim: str) -> list[Finding]:
-    stops = sorted(row.history)
+    """What was asked early and again in the end is answered as well then, within the margin."""
+    stops = sorted(row.earlier)
     if len(stops) < 2:
         return []
-    first, last = row.history[stops[0]], row.history[stops[-1]]
-    seen, lost = [], 0.0
-    for group, name in (("rel", "Rel"), ("r_gen", "R-Gen"), ("loc", "Loc"), ("hard_loc", "hard Loc")):
-        if group in first and group in last:
-            seen.append(f"{name} {first[group].mean:.2f} → {last[group].mean:.2f}")
-            lost = max(lost, first[group].mean - last[group].mean)
-    text = f"from {stops[0]} to {stops[-1]} edits: {', '.join(seen)}"
-    return [Finding(claim, YES if lost <= 0.05 else NO, text)]
+    last = row.earlier[stops[-1]]
 
+    def changes(stop: int) -> dict[str, Estimate]:
+        found = {g: _difference(last, row.earlier[stop], g) for g in ("rel", "r_gen", "loc", "hard_loc")}
+        return {_NAMES[g]: e for g, e in found.items() if e is not None}
 
-def _turned(e: Estimate) -> Estimate:
-    """A difference the other way round."""
-    return Estimate(-e.mean, -e.high, -e.low, e.samples)
+    # From the first stop at which enough was asked that is asked again in the end.
+    by_stop = {stop: changes(stop) for stop in stops[:-1]}
+    enough = [s for s, c in by_stop.items() if c and min(e.edits for e in c.values()) >= EDITS]
+    first = (enough or stops)[0]
+    seen = by_stop[first]
+    if not seen:
+        return []
+    verdict = _verdict(seen.values(), lambda e: e.low > -MARGIN, lambda e: e.high < -MARGIN)
+    text = ", ".join(f"{name} {_shown(e, sign=True)}" for name, e in seen.items())
+    told = f"from {first} to {stops[-1]} edits, of the same probes: {text}; {_from(seen.values())}"
+    return [Finding(claim, verdict, f"{told} (no drift: none lower by {MARGIN:g})")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from reasonedit.cards import COLOURS
 from reasonedit.errors import ReasonEditError
+from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.gallery import CAUSES
 from reasonedit.experiments.plans import EXPERIMENTS, ORACLES, OURS, Experiment
-from reasonedit.experiments.tables import TableRow, cells_in, table_of
+from reasonedit.experiments.tables import Table, TableRow, cells_in, table_of
+from reasonedit.metrics import COMPARISON
 from reasonedit.runs import COLUMNS
 
 from .charts import Line, bars, lines, scatter
 from .findings import findings
 
 _SHORT = {"now": "Rel at once", **COLUMNS, "harmonic": "Gen"}
+_SHOWN_APART = 0.0005
+"""Shares that differ by more have different figures."""
 _HELP = {
     "now": "The edited question, asked again right after its edit",
     "rel": "The edited questions, after all edits",
@@ -51,9 +56,8 @@ def write_page(results: Path, out: Path) -> Path:
         raise ReasonEditError(
             f"There are no results of experiments in '{results}': run reasonedit experiment main --out {results} first."
         )
-    cells = {e.name: cells_in(results / e.name) for e in found}
-    tables = {e.name: table_of(e, cells[e.name]) for e in found}
-    abouts = [about for mine in cells.values() for about, _ in mine]
+    tables = {e.name: table_of(e, cells_in(results / e.name)) for e in found}
+    abouts = [about for table in tables.values() for about in table.cells]
     environment = Environment(
         loader=PackageLoader("reasonedit.report", "."),
         autoescape=select_autoescape(["html", "j2"]),
@@ -67,12 +71,13 @@ def write_page(results: Path, out: Path) -> Path:
         about=_about(abouts),
         findings=findings(tables),
         sections=[_section(e, tables[e.name]) for e in found],
-        gallery=_gallery(results),
+        gallery=_gallery(results, tables.get("main", Table())),
         causes=CAUSES,
         colours=COLOURS,
         groups=COLUMNS,
+        comparison=COMPARISON,
         modularity=_modularity(results),
-        versions=abouts[0]["versions"],
+        versions=_versions(abouts),
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -83,16 +88,25 @@ def write_page(results: Path, out: Path) -> Path:
 
 
 def _about(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    source = abouts[0]["data"]["init_args"]["source"]
+    sources = {a["data"]["init_args"]["source"]["class_path"].rsplit(".", 1)[-1] for a in abouts}
     return {
         "model": ", ".join(sorted({a["model"]["name"] for a in abouts})),
-        "source": source["class_path"].rsplit(".", 1)[-1],
+        "source": ", ".join(sorted(sources)),
         "seeds": sorted({a["seed"] for a in abouts}),
         "cells": len(abouts),
     }
 
 
-def _section(experiment: Experiment, table: Sequence[TableRow]) -> dict[str, Any]:
+def _versions(abouts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Versions of all results; where they differ between tables, each."""
+    found: dict[str, dict[str, None]] = {}
+    for about in abouts:
+        for name, version in about["versions"].items():
+            found.setdefault(name, {})[version] = None
+    return {name: " and ".join(versions) for name, versions in found.items()}
+
+
+def _section(experiment: Experiment, table: Table) -> dict[str, Any]:
     return {
         "name": experiment.name,
         "title": experiment.title,
@@ -101,7 +115,9 @@ def _section(experiment: Experiment, table: Sequence[TableRow]) -> dict[str, Any
         "columns": {g: (_SHORT[g], _HELP[g]) for g in _SHORT if any(g in r.metrics for r in table)},
         "rows": [_row(experiment, r, table) for r in table],
         "charts": _charts(experiment, table),
-        "edits": sorted({round(r.costs["edits"]) for r in table}),
+        "edits": sorted({round(r.costs["edits"]) for r in table if "edits" in r.costs}),
+        "left_out": table.left_out,
+        "notes": table.notes,
         "seeds": sorted({s for r in table for s in r.seeds}),
     }
 
@@ -116,10 +132,11 @@ def _row(experiment: Experiment, row: TableRow, table: Sequence[TableRow]) -> di
             "mean": e.mean,
             "low": e.low,
             "high": e.high,
-            "interval": e.samples > 0,
+            "interval": e.samples > 0 and math.isfinite(e.low) and math.isfinite(e.high),
             "best": row in rivals and best is not None and e.mean >= best,
-            "sign": "" if d is None or d.low <= 0 <= d.high else "above" if d.mean > 0 else "below",
-            "note": _note(e.samples, d, experiment),
+            "sign": "" if d is None else "above" if d.low > 0 else "below" if d.high < 0 else "",
+            "note": _note(e, d),
+            "exact": exact if abs((exact := row.exact.get(group, e.mean)) - e.mean) > _SHOWN_APART else None,
         }
     costs = row.costs
     return {
@@ -127,19 +144,20 @@ def _row(experiment: Experiment, row: TableRow, table: Sequence[TableRow]) -> di
         "ours": row.name == OURS,
         "oracle": row.name in ORACLES,
         "metrics": shown,
-        "seconds": costs["seconds_per_edit"],
+        "seconds": costs.get("seconds_per_edit"),
         "ms": costs.get("ms_per_query"),
-        "keys_per_edit": costs["keys"] / max(1.0, costs["edits"]),
+        "keys_per_edit": costs["keys"] / costs["edits"] if costs.get("edits") and "keys" in costs else None,
         "seeds": len(row.seeds),
     }
 
 
-def _note(samples: int, difference: Any, experiment: Experiment) -> str:
-    if not samples:
+def _note(e: Estimate, d: Estimate | None) -> str:
+    if not e.samples:
         return ""
-    text = f"{samples} answers"
-    if difference is not None:
-        text += f"; against the reference {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    text = f"{e.samples} answers on {e.edits} edits"
+    if d is not None:
+        text += f"; against the reference {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+        text += f" on {d.edits} edits and {len(d.seeds)} seed{'s' if len(d.seeds) != 1 else ''} that both have"
     return text
 
 
@@ -223,16 +241,17 @@ def _lines_of(table: Sequence[TableRow]) -> dict[str, list[TableRow]]:
 
 
 def _costs(table: Sequence[TableRow], key: str) -> dict[str, float]:
-    return {r.title: r.costs.get(key, 0.0) for r in table if r.name not in ORACLES}
+    return {r.title: r.costs[key] for r in table if r.name not in ORACLES and key in r.costs}
 
 
-def _gallery(results: Path) -> dict[str, Any] | None:
-    """Edits, queries put right and failures of the first seed that has them."""
-    paths = sorted((results / "main" / "cells").glob(f"{OURS}-*.gallery.json"))
-    if not paths:
-        return None
-    content: dict[str, Any] = json.loads(paths[0].read_text(encoding="utf-8"))
-    return content
+def _gallery(results: Path, table: Table) -> dict[str, Any] | None:
+    """Edits, queries put right and failures of the first seed that has them, and that the table shows."""
+    shown = {about["made"] for about in table.cells if about["row"] == OURS}
+    for path in sorted((results / "main" / "cells").glob(f"{OURS}-*.gallery.json")):
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("made") in shown:
+            return content
+    return None
 
 
 def _modularity(results: Path) -> list[dict[str, str]]:
