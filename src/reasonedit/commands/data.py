@@ -51,16 +51,17 @@ def _check(arguments: argparse.Namespace) -> int:
     pool = _opened(arguments)
     columns: Counter[str] = Counter()
     bad: list[tuple[int, str]] = []
-    good = 0
+    samples: dict[str, Sample] = {}
     rows = pool.read(images=True)
     asked: dict[tuple[Path | bytes, str], list[tuple[int, str]]] = {}
     for number, found in track(rows, "reading", console=_stderr, transient=True, disable=not _stderr.is_terminal):
         if isinstance(found, Sample):
-            good += 1
+            samples[found.id] = found
             key = (found.image, found.question.strip().casefold())
             asked.setdefault(key, []).append((number, found.answer.strip().casefold()))
         else:
             bad.append((number, found))
+    good = len(samples)
     if arguments.format == "own":
         for row in pool.rows():
             columns.update(list(row.values))
@@ -77,6 +78,8 @@ def _check(arguments: argparse.Namespace) -> int:
         numbers = ", ".join(str(number) for number, _ in group)
         differ = len({answer for _, answer in group}) > 1
         _said(f"Rows {numbers} ask the same of the same picture{', with different answers' if differ else ''}.")
+    for remark in pool.remarks(samples):
+        _said(remark)
     empty = " There is nothing in it." if not good and not bad else ""
     _said(f"{pool.name}: {good + len(bad)} rows, {good} of them good, {len(bad)} bad.{empty}")
     return 1 if bad or not good else 0

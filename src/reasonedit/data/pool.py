@@ -179,6 +179,8 @@ class Pool(ABC):
                 "'reasonedit data check' lists them all.",
                 len(bad), len(bad) + len(samples), self.name, *bad[0],
             )  # fmt: skip
+        for remark in self.remarks(samples):
+            _log.warning("%s", remark)
         return samples
 
     @property
@@ -239,6 +241,10 @@ class Pool(ABC):
             found += [self._kept("loc", name, edit) for name in drawn]
             found += [self._kept("hard_loc", name, edit) for name in similar[edit.id]]
         return found
+
+    def remarks(self, samples: Mapping[str, Sample]) -> list[str]:
+        """What else is to be known of samples, in sentences; a warning says it when they are read."""
+        return []
 
     def published(self, edits: Sequence[Edit]) -> Mapping[str, list[Probe]]:
         """Probes that the data set itself has for edits, by the edits' ids; used where none were built."""

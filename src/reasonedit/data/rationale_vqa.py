@@ -1,87 +1,116 @@
-"""RationaleVQA: samples of A-OKVQA and FVQA with chains of thought."""
+"""RationaleVQA: samples of A-OKVQA and FVQA with chains of thought, and the probes published with them."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from reasonedit.edits import split_reasoning
-from reasonedit.errors import ReasonEditError, needed
+from reasonedit.edits import Edit, split_reasoning
+from reasonedit.errors import ReasonEditError
+from reasonedit.images import as_spelt, inside
 from reasonedit.metrics import normalise
 
-from .pool import Pool, Sample, chosen, folder_of_images, text_of
-from .rows import Row, read_rows
+from .choices import right_choice
+from .pictures import picture_in
+from .pool import Pool, Sample, folder_of_images, text_of
+from .published import FOLDERS, Published, about, name_of
+from .repository import READ, Repository
+from .rows import Row
+from .source import Probe
 
 HUB_ID = "JJoy333/RationaleVQA"
 SUBSETS = ("AOKVQA", "FVQA")
-_LOADERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
-_log = logging.getLogger(__name__)
+_CHAINS = ("reason", "cot", "value")
 
 
 class RationaleVQA(Pool):
-    """RationaleVQA, from the hub or from a local copy.
+    """RationaleVQA, from the hub or from a local copy, as its authors' own loader reads it.
+
+    ========================= ========================================================================================
+    ``AOKVQA/*``, ``FVQA/*``  the samples, all splits: ``uid``, ``image_path``, ``question``, ``answer``, ``rationale``,
+                              ``choices`` (one text with ``; `` between, or a list), ``idx_choices`` (lettered lines, or
+                              the right one's number or letter); what two of these say must agree
+    ``r_gen/cot/aokvqa.*``    chains of thought: ``uid``, ``reason``; also ``AOKVQA/r_gen/cot*``
+    ``t_gen/aokvqa.*``        T-Gen: ``uid``, ``variants`` (the first five are asked) or ``question``
+    ``r_gen/qa/aokvqa.*``     R-Gen: ``uid``, ``sid``, ``question``, ``answers`` (``right | wrong | wrong``; asked in an
+                              order of the seed) or ``answer`` and ``choices``; where there is no ``image_path`` and no
+                              painted picture ``r_gen/image/aokvqa/{sid}.png``, about the sample's own picture
+    ``coe_gen/**``            CoE-Gen, in files ``{model}_aokvqa.*``: ``uid``, ``image_path``, or painted pictures
+                              ``coe_gen_merge/image/aokvqa/{model}/{uid}/scenario_0.png`` to ``scenario_2.png``
+    ========================= ========================================================================================
+
+    Files are Parquet, JSONL, JSON or CSV. In probes ``question``, ``answer``, ``choices`` and ``image_path`` are the
+    sample's where there are none. They are used where no ``probes`` are given, and are found by the edits' ``uid``;
+    what cannot be used is counted in one warning. Pictures are looked for below ``images`` and below the root.
 
     The reasoning is the sample's chain of thought without its last sentence where that states the answer, or, for a
-    sample that has no chain, its rationale.
+    sample that has no chain, its rationale; a warning says for how many.
 
     Args:
         subset: ``"AOKVQA"`` or ``"FVQA"``.
         images: Folder of the images: that of COCO 2017 (with ``train2017`` and the like), or of FVQA.
         root: Hub id, or a folder with the same folders as there.
+        coe_model: Whose errors the published CoE-Gen probes are about, as their files are called; needed where there
+            are those of several models.
         **options: As for :class:`~reasonedit.data.pool.Pool`.
 
     Raises:
         ReasonEditError: An argument is out of range, the data cannot be had, or a row cannot be used.
     """
 
-    def __init__(self, subset: str, images: str, root: str = HUB_ID, **options: Any) -> None:
+    def __init__(
+        self, subset: str, images: str, root: str = HUB_ID, coe_model: str | None = None, **options: Any
+    ) -> None:
         if subset not in SUBSETS:
             raise ReasonEditError(f"There is no subset '{subset}' of RationaleVQA: use {' or '.join(SUBSETS)}.")
-        self.subset, self.images, self.root = subset, Path(images), root
+        self.subset, self.images = subset, Path(images).absolute()
+        self.root = str(Path(root).absolute()) if Path(root).is_dir() else root
+        self.coe_model = coe_model
+        self._bad_chains: list[str] = []
         super().__init__(**options)
-
-    @cached_property
-    def samples(self) -> dict[str, Sample]:
-        """See :attr:`Pool.samples`; says how many have no chain of thought."""
-        samples = super().samples
-        without = sum(name not in self._chains for name in samples)
-        if without and self._chains:
-            _log.warning("%d of %d samples have no chain of thought: their rationale is used.", without, len(samples))
-        return samples
 
     @property
     def name(self) -> str:
         """Where it is from."""
         return f"'{self.root}' ({self.subset})"
 
+    def remarks(self, samples: Mapping[str, Sample]) -> list[str]:
+        """How many samples have no chain of thought."""
+        without = sum(name not in self._chains for name in samples)
+        told = []
+        if without and not self._chains:
+            told.append(
+                f"There are no chains of thought in '{self.root}' (r_gen/cot/{self.subset.lower()}.parquet): all "
+                f"{without} samples have their rationale as reasoning."
+            )
+        elif without:
+            told.append(f"{without} of {len(samples)} samples have no chain of thought: their rationale is used.")
+        if self._bad_chains:
+            told.append(
+                f"{len(self._bad_chains)} rows of the chains of thought cannot be used (the first, "
+                f"{self._bad_chains[0].rstrip('.')})."
+            )
+        return told
+
     def rows(self) -> Iterator[Row]:
         """The samples."""
         folder_of_images(self.images)
-        datasets = needed("datasets", "data")
-        paths = [p for p in self._files.under(self.subset) if PurePosixPath(p).suffix in _LOADERS]
+        paths = self._files.tables(self.subset)
         if not paths:
             raise ReasonEditError(
-                f"There are no samples of '{self.subset}' in '{self.root}': that folder must hold a JSON, JSONL, "
-                "Parquet or CSV file."
+                f"There are no samples of '{self.subset}' in '{self.root}': that folder must hold a file that ends in "
+                f"{', '.join(READ)}."
             )
-        local = [self._files.local(p) for p in paths]
-        try:
-            parts = [datasets.load_dataset(_LOADERS[p.suffix], data_files=str(p), split="train") for p in local]
-            table = datasets.concatenate_datasets(parts)
-        except Exception as error:  # the library has many, with no base of its own
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ReasonEditError(f"The samples in '{self.root}' cannot be read: {reason}") from error
-        for number, values in enumerate(table, 1):
-            yield Row(number, dict(values))
+        for path in paths:
+            yield from self._files.rows(path)
 
     def sample(self, row: Row) -> Sample:
         """One sample."""
-        name = _name(row)
-        choices, answer = chosen(_choices(row.values.get("choices")), row.values.get("idx_choices"))
-        answer = answer or text_of(row, "answer")
+        name = name_of(row)
+        choices, answer = right_choice(row)
         if name in self._chains:
             reasoning = without_conclusion(self._chains[name], answer)
         else:
@@ -90,78 +119,66 @@ class RationaleVQA(Pool):
             reasoning = [s for text in texts for s in split_reasoning(text)]
         return Sample(
             name,
-            self._image(text_of(row, "image_path")),
+            self._image(row),
             text_of(row, "question"),
             answer,
             list(dict.fromkeys(reasoning)),
             choices,
         )
 
-    def _image(self, path: str) -> Path:
-        """By its whole path below the images' folder, else by its last parts, also in the folders of COCO."""
-        parts = PurePosixPath(path.replace("\\", "/")).parts
-        ways = [self.images.joinpath(*parts[i:]) for i in range(len(parts)) if parts[i] != "/"]
-        ways += [self.images / folder / parts[-1] for folder in ("train2017", "val2017", "test2017")]
-        return next((way for way in ways if way.is_file()), ways[0])
+    def published(self, edits: Sequence[Edit]) -> Mapping[str, list[Probe]]:
+        """The probes that are published for edits."""
+        paths = {
+            group: about(self._files.tables(folder, deep=group == "coe_gen"), self.subset, self._others)
+            for group, folder in FOLDERS.items()
+        }
+        published = Published(self._files, paths, self.subset, self.coe_model, self._find, self.seed)
+        return published.probes(edits, self.samples)
+
+    def _image(self, row: Row) -> Path | bytes:
+        if row.values.get("image_path") is None and row.values.get("image") is not None:
+            return picture_in(row.values["image"], self.images, "image")
+        path = text_of(row, "image_path")
+        name = PurePosixPath(path.replace("\\", "/")).name
+        places = [path, *(f"{folder}/{name}" for folder in ("train2017", "val2017", "test2017"))]
+        return next((found for place in places if (found := self._find(place, 1))), self.images / name)
+
+    def _find(self, path: str, least: int) -> Path | None:
+        """A picture by its published path: by all of it below a folder of pictures, else by its last parts."""
+        parts = [part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", ".")]
+        if ".." in parts:
+            raise ReasonEditError(f"The image path {path[:200]!r} leads out of its folder.")
+        for i in range(len(parts) - least + 1):
+            for folder in (self.images, self._files.folder):
+                name = "/".join(parts[i:])
+                if folder is not None and os.path.isfile(as_spelt(folder / name)):
+                    return inside(folder, name)
+        return None
+
+    @property
+    def _others(self) -> list[str]:
+        return [subset for subset in SUBSETS if subset != self.subset]
 
     @cached_property
-    def _files(self) -> _Files:
-        return _Files(self.root)
+    def _files(self) -> Repository:
+        return Repository(self.root)
 
     @cached_property
     def _chains(self) -> dict[str, list[str]]:
+        ours = [p for p in self._files.tables(f"{self.subset}/r_gen") if PurePosixPath(p).name.startswith("cot")]
+        ours += self._files.tables(f"{self.subset}/r_gen/cot")
         chains: dict[str, list[str]] = {}
-        for path in self._files.under(f"{self.subset}/r_gen"):
-            if not PurePosixPath(path).name.startswith("cot"):
-                continue
-            for row in read_rows(self._files.local(path), named=True):
-                if row.problem:
-                    raise ReasonEditError(
-                        f"Row {row.number} of '{path}' in '{self.root}' cannot be used: {row.problem}."
-                    )
-                told = row.values.get("cot", row.values.get("value"))
-                if isinstance(told, str):
-                    told = split_reasoning(told)
-                if not isinstance(told, list):
-                    raise ReasonEditError(f"Row {row.number} of '{path}' cannot be used: 'cot' is missing.")
-                chains[_name(row)] = [str(s) for s in told]
+        for path in [*about(self._files.tables("r_gen/cot"), self.subset, self._others), *ours]:
+            for row in self._files.rows(path, named=True):
+                try:
+                    if row.problem:
+                        raise ReasonEditError(row.problem)
+                    name, chain = name_of(row), _chain(row)
+                    if chains.setdefault(name, chain) != chain:
+                        raise ReasonEditError(f"'{name}' has another chain before.")
+                except ReasonEditError as error:
+                    self._bad_chains.append(f"{row.place}: {error}")
         return chains
-
-
-class _Files:
-    """The files of a data set, in a folder or on the hub."""
-
-    def __init__(self, root: str) -> None:
-        self.folder = Path(root) if Path(root).is_dir() else None
-        self.root = root
-        if self.folder is not None:
-            self.paths = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
-            return
-        from huggingface_hub import list_repo_files
-
-        try:
-            self.paths = sorted(list_repo_files(root, repo_type="dataset"))
-        except (OSError, ValueError) as error:  # the hub's errors are OSErrors, those of names ValueErrors
-            raise ReasonEditError(
-                f"There is no data set '{root}': give a folder, or a hub id that can be reached."
-            ) from error
-
-    def under(self, folder: str) -> list[str]:
-        """Paths of the files in a folder, not of those in folders of it."""
-        return [p for p in self.paths if PurePosixPath(p).parent.as_posix() == folder]
-
-    def local(self, path: str) -> Path:
-        """A file on this machine."""
-        if self.folder is not None:
-            return self.folder / path
-        from huggingface_hub import hf_hub_download
-
-        try:
-            return Path(hf_hub_download(self.root, path, repo_type="dataset"))
-        except (OSError, ValueError) as error:
-            raise ReasonEditError(
-                f"'{path}' of '{self.root}' cannot be fetched: {str(error).splitlines()[0]}"
-            ) from error
 
 
 def without_conclusion(chain: Sequence[str], answer: str) -> list[str]:
@@ -180,20 +197,10 @@ def _plain(sentence: str) -> str:
     return " ".join("".join(c if c.isalnum() or c in "'-" else " " for c in sentence.lower()).split())
 
 
-def _name(row: Row) -> str:
-    value = row.values.get("uid", row.values.get("id"))
-    if value is None or not str(value).strip():
-        raise ReasonEditError("'uid' is missing or empty.")
-    return str(value)
-
-
-def _choices(value: Any) -> Any:
-    """A list of choices; a CSV file has it as text."""
-    if isinstance(value, str) and value.strip():
-        import ast
-
-        try:
-            return ast.literal_eval(value)
-        except (ValueError, SyntaxError) as error:
-            raise ReasonEditError(f"'choices' is no list: {value!r}.") from error
-    return value
+def _chain(row: Row) -> list[str]:
+    told = next((row.values[name] for name in _CHAINS if row.values.get(name) is not None), None)
+    if isinstance(told, str):
+        return split_reasoning(told)
+    if not isinstance(told, list) or not told or not all(isinstance(sentence, str) for sentence in told):
+        raise ReasonEditError("'reason' is missing or no text.")
+    return told

@@ -1,0 +1,98 @@
+"""The files of a data set, in a folder or on the hub, and their rows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from reasonedit.errors import ReasonEditError
+
+from .rows import KINDS, Row, read_rows
+
+READ = (*KINDS, ".csv")
+"""How the names of files with rows end."""
+
+
+class Repository:
+    """The files of a data set.
+
+    Args:
+        root: A folder, or a hub id.
+
+    Attributes:
+        paths: Their paths from the root on, in order; hidden ones are left out.
+
+    Raises:
+        ReasonEditError: There is neither.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.folder = Path(root).absolute() if Path(root).is_dir() else None
+        if self.folder is not None:
+            found = [p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file()]
+        else:
+            from huggingface_hub import list_repo_files
+
+            try:
+                found = list_repo_files(root, repo_type="dataset")
+            except (OSError, ValueError) as error:  # the hub's errors are OSErrors, those of names ValueErrors
+                raise ReasonEditError(
+                    f"There is no data set '{root}': give a folder, or a hub id that can be reached."
+                ) from error
+        self.paths = sorted(p for p in found if not any(part.startswith(".") for part in PurePosixPath(p).parts))
+
+    def tables(self, folder: str, *, deep: bool = False) -> list[str]:
+        """Paths of the files with rows in a folder, whatever the case of its name.
+
+        Args:
+            folder: The folder, from the root on.
+            deep: Whether those in folders of it count, too.
+        """
+        wanted = folder.casefold()
+        found = []
+        for path in self.paths:
+            parent = PurePosixPath(path).parent.as_posix().casefold()
+            if PurePosixPath(path).suffix.lower() in READ and (
+                parent == wanted or (deep and parent.startswith(f"{wanted}/"))
+            ):
+                found.append(path)
+        return found
+
+    def rows(self, path: str, *, named: bool = False) -> Iterator[Row]:
+        """The rows of a file; each says which file it is of.
+
+        Args:
+            path: The file's path from the root on.
+            named: As for :func:`~reasonedit.data.rows.read_rows`.
+
+        Raises:
+            ReasonEditError: The file cannot be had or read.
+        """
+        local = self._local(path)
+        for row in _csv(local) if local.suffix.lower() == ".csv" else read_rows(local, named=named):
+            yield replace(row, file=path)
+
+    def _local(self, path: str) -> Path:
+        if self.folder is not None:
+            return self.folder / path
+        from huggingface_hub import hf_hub_download
+
+        try:
+            return Path(hf_hub_download(self.root, path, repo_type="dataset"))
+        except (OSError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ReasonEditError(f"'{path}' of '{self.root}' cannot be fetched: {reason}") from error
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, values in enumerate(csv.DictReader(file), 1):
+                more = values.pop(None, None)  # where csv puts what has no column
+                problem = "more cells than the first line has columns" if more else ""
+                yield Row(number, dict(values), problem)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ReasonEditError(f"The data file '{path}' cannot be read: {str(error).splitlines()[0]}.") from error
