@@ -7,7 +7,7 @@ import weakref
 from typing import Any, ClassVar, SupportsIndex
 
 import lightning as L
-from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.ranks import launched_elsewhere, refuse_spawning
@@ -50,7 +50,8 @@ class RunCallback(L.Callback):
         self._trainer = weakref.ref(trainer)
         if stage not in self.works_in:
             works = ", ".join(f"trainer.{function}" for function in self.works_in)
-            self.say_once(trainer, f"{type(self).__name__} works in {works}: {self.elsewhere.format(stage)}.")
+            here = self.elsewhere.format(TrainerFn(stage).value)
+            self.say_once(trainer, f"{type(self).__name__} works in {works}: {here}.")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Where the trainer's processes were forked or spawned, say here what is said there.

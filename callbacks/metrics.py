@@ -73,8 +73,9 @@ class EditingMetrics(Evaluates):
         edits = sum(e is not None for e in batch.get("edits") or ())
         together = in_steps(batch)  # then all ranks are in the same phase, whether they have a sample or not
         # Edits after probes: a round is over. Ranks that see different batches only sync at the end.
-        if self._asked and (batch["phase"] == "edit" if together else edits > 0 and trainer.world_size == 1):
-            self._log(trainer)
+        over = self._asked and trainer.state.fn == "predict"
+        if over and (batch["phase"] == "edit" if together else edits > 0 and trainer.world_size == 1):
+            self._log(trainer, pl_module)
         if batch.get("targets") is not None and batch.get("groups") is not None:
             answers = self.answers_in(trainer, outputs)
             if answers is not None:
@@ -84,12 +85,11 @@ class EditingMetrics(Evaluates):
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the last round."""
-        self._log(trainer)
-        if not self.history:
-            self.say_once(trainer, "EditingMetrics counted nothing: no batch had answers, 'targets' and 'groups'.")
-        elif trainer.state.fn in ("validate", "test"):  # what these functions return and print
-            shares = {f"edit/{group}": share for group, (share, _) in self.results.items()}
-            pl_module.log_dict(shares, logger=False, sync_dist=True)
+        self._log(trainer, pl_module)
+        if not self.history and not self._said:
+            self.say_once(
+                trainer, "EditingMetrics counted nothing: no batch had 'targets' and 'groups' of its samples."
+            )
         if self.contained and not self.quiet and trainer.is_global_zero:
             _logger.warning(
                 "Of the answers that count as wrong %d contain a right one ('It is a kettle.' for 'kettle'): the "
@@ -112,7 +112,7 @@ class EditingMetrics(Evaluates):
         asked = [i for i, mine in enumerate(targets) if mine]  # without a target there is nothing to count
         self.metrics.update([answers[i] for i in asked], [targets[i] for i in asked], [groups[i] for i in asked])
 
-    def _log(self, trainer: L.Trainer) -> None:
+    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         shares: dict[str, tuple[float, int]] = {}
         exact: dict[str, float] = {}
         contained = 0
@@ -130,8 +130,11 @@ class EditingMetrics(Evaluates):
             return
         self.results, self.exact_match, self.contained = shares, exact, contained
         self.history[self._edits] = shares
+        logged = {f"edit/{g}": share for g, (share, _) in shares.items()}
+        logged |= {f"edit/{g}_exact_match": share for g, share in exact.items()}
+        if trainer.state.fn != "predict":  # validate and test return what is logged so, and log it themselves
+            pl_module.log_dict(logged, sync_dist=True)
+            return
         for logger in trainer.loggers if trainer.is_global_zero else ():
-            logged = {f"edit/{g}": share for g, (share, _) in shares.items()}
-            logged |= {f"edit/{g}_exact_match": share for g, share in exact.items()}
             logger.log_metrics(logged, step=self._edits)
             logger.save()
