@@ -17,6 +17,7 @@ from reasonedit.data.editfile import EditFile
 from reasonedit.data.fvqa import FVQA
 from reasonedit.data.rationale_vqa import RationaleVQA
 from reasonedit.edits import Query
+from reasonedit.vlm import Generation
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -31,10 +32,11 @@ def pool_of(kind, folder):
         return AOKVQA(str(datasets.aokvqa(folder)), str(folder))
     if kind == "fvqa":
         return FVQA(str(datasets.fvqa(folder)))
-    return RationaleVQA("AOKVQA", str(folder / "coco"), str(datasets.rationale_vqa(folder)))
+    write = datasets.rationale_vqa_published if kind == "published" else datasets.rationale_vqa
+    return RationaleVQA("AOKVQA", str(folder / "coco"), str(write(folder)))
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "parquet", "aokvqa", "fvqa", "rationalevqa"])
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "aokvqa", "fvqa", "rationalevqa", "published"])
 def test_every_schema_gives_the_same_samples(kind, tmp_path):
     pool = pool_of(kind, tmp_path)
     edits = {e.id: e for e in pool.candidates()}
@@ -46,9 +48,11 @@ def test_every_schema_gives_the_same_samples(kind, tmp_path):
         assert edit.image.size == (64, 64)
         if kind in ("jsonl", "parquet"):
             assert list(edit.image.getdata()) == list(picture(i, 64).getdata())
+        chain = [f"There is number {i}.", "It is round."] if i < 7 else row["reasoning"]
         reasoning = {
             "fvqa": [f"A {row['answer']} is round."],
-            "rationalevqa": [f"There is number {i}.", "It is round."] if i < 7 else row["reasoning"],
+            "rationalevqa": chain,
+            "published": chain,
         }.get(kind, row["reasoning"])
         assert edit.reasoning == reasoning
 
@@ -70,9 +74,168 @@ def test_direct_answers_and_several_rationales_of_aokvqa(tmp_path):
         AOKVQA(folder, folder, "test")
 
 
-def test_who_has_no_chain_of_thought_is_counted(tmp_path, caplog):
-    assert len(pool_of("rationalevqa", tmp_path).samples) == 8
+@pytest.mark.parametrize("kind", ["rationalevqa", "published"])
+def test_who_has_no_chain_of_thought_is_counted(kind, tmp_path, caplog, capsys):
+    pool = pool_of(kind, tmp_path)
+    assert len(pool.samples) == 8
     assert "1 of 8 samples have no chain of thought" in caplog.text
+    chains = next(tmp_path.rglob("cot*.json" if kind == "rationalevqa" else "r_gen/cot/*.parquet"))
+    if kind == "published":
+        chains = chains.rename(chains.with_name("AOKVQA.parquet"))  # in any case
+        assert "no chain" not in caplog.text.replace("1 of 8 samples have no chain", "")
+        assert len(RationaleVQA("AOKVQA", str(tmp_path / "coco"), str(tmp_path)).samples["s0"].reasoning) == 2
+    chains.unlink()
+    caplog.clear()
+    assert (
+        RationaleVQA("AOKVQA", str(tmp_path / "coco"), str(tmp_path)).samples["s0"].reasoning[0] == "Number 0 is round."
+    )
+    assert "There are no chains of thought in" in caplog.text
+    assert "all 8 samples have their rationale" in caplog.text
+    check = ["data", "check", str(tmp_path), "--format", "rationalevqa", "--images", str(tmp_path / "coco")]
+    assert main(check) == 0
+    assert "There are no chains of thought in" in capsys.readouterr().out
+
+
+def test_chains_that_cannot_be_used_are_counted(tmp_path, caplog):
+    folder = datasets.rationale_vqa(tmp_path)
+    chains = {"s0": "It is so.", "s1": None, "s2": 3, "s3": [], "s4": ["It is."], "s5": "..."}
+    (folder / "AOKVQA" / "r_gen" / "cot.json").write_text(json.dumps(chains))
+    assert RationaleVQA("AOKVQA", str(folder / "coco"), str(folder)).samples["s4"].reasoning == ["It is."]
+    assert "6 of 8 samples have no chain of thought" in caplog.text
+    assert "4 rows of the chains of thought cannot be used (the first, row 2 of 'AOKVQA/r_gen/cot.json': 'reason'" in (
+        caplog.text
+    )
+
+
+CHOICES = [
+    ({"choices": "a cup; tea"}, ["a cup", "tea"], "tea"),
+    ({"choices": "a cup;tea;"}, ["a cup", "tea"], "tea"),
+    ({"choices": "(A) a cup\n(B) tea"}, ["a cup", "tea"], "tea"),
+    ({"choices": "['a cup', 'tea']"}, ["a cup", "tea"], "tea"),
+    ({"choices": ["a cup", "tea"], "idx_choices": "(A) a cup\n(B) tea"}, ["a cup", "tea"], "tea"),
+    ({"choices": "a; cup; tea", "idx_choices": "(A) a; cup\n(B) tea"}, ["a; cup", "tea"], "tea"),
+    ({"choices": None, "idx_choices": "(A) a cup\n(B) tea"}, ["a cup", "tea"], "tea"),
+    ({"choices": "a cup; tea", "answer": "TEA "}, ["a cup", "tea"], "tea"),
+    ({"choices": "a cup; tea", "answer": "B"}, ["a cup", "tea"], "tea"),
+    ({"choices": "a cup; tea", "answer": "(B) tea"}, ["a cup", "tea"], "tea"),
+    ({"choices": "a cup; tea", "answer": None, "idx_choices": 1.0}, ["a cup", "tea"], "tea"),
+    ({"choices": "a cup; tea", "answer": "", "idx_choices": "1"}, ["a cup", "tea"], "tea"),
+    ({"choices": "a cup; tea", "answer": None, "idx_choices": "b"}, ["a cup", "tea"], "tea"),
+    ({"choices": "2; 3", "answer": 2}, ["2", "3"], "2"),
+    ({"choices": ""}, None, "tea"),
+    ({"choices": [], "idx_choices": ""}, None, "tea"),
+    ({"choices": "a; cup; tea", "idx_choices": "(A) a cup\n(B) tea"}, "3 and 2 choices", None),
+    ({"choices": "a cup; tea", "idx_choices": "(A) a cup\n(B) tee"}, "do not say the same", None),
+    (
+        {"choices": "a cup; tea", "answer": "tea", "idx_choices": 0},
+        "'answer' is 'tea', but 'idx_choices' names 'a cup'",
+        0,
+    ),
+    ({"choices": "a cup; tea", "answer": None, "idx_choices": 2}, "names choice 2", None),
+    ({"choices": "a cup; tea", "idx_choices": "tea"}, "neither lettered lines nor the number", None),
+    ({"choices": "a cup; tea", "answer": "milk"}, "is not among the choices", None),
+    ({"choices": "tea"}, "at least two choices", None),
+    ({"choices": "a cup; tea", "answer": None}, "'answer' is missing", None),
+]
+
+
+@pytest.mark.parametrize(("change", "choices", "answer"), CHOICES)
+def test_choices_in_one_text(change, choices, answer, tmp_path):
+    folder = datasets.rationale_vqa(tmp_path)
+    path = folder / "AOKVQA" / "samples.jsonl"
+    row = json.loads(path.read_text().splitlines()[0]) | {"answer": "tea", "idx_choices": None} | change
+    path.write_text(json.dumps(row))
+    found = [sample for _, sample in RationaleVQA("AOKVQA", str(folder / "coco"), str(folder)).read()]
+    assert len(found) == 1
+    if isinstance(choices, str):
+        assert choices in found[0]
+        assert found[0].startswith("'AOKVQA/samples.jsonl': ")
+    else:
+        assert (found[0].choices, found[0].answer) == (choices, answer)
+
+
+def test_published_probes_are_read_without_a_language_model(tmp_path, caplog):
+    pool = pool_of("published", tmp_path)
+    edits = [edit for edit in pool.candidates() if edit.id in ("s0", "s1", "s3")]
+    caplog.clear()
+    probes = pool.probes(edits)
+    of = {(p.edit_id, p.group): [q for q in probes if (q.edit_id, q.group) == (p.edit_id, p.group)] for p in probes}
+    by_id = {edit.id: edit for edit in edits}
+    for name in ("s0", "s1", "s3"):
+        paraphrased = of[name, "t_gen"]
+        assert [p.query.question for p in paraphrased] == [f"{i}. {by_id[name].question}" for i in range(5)]
+        assert all(p.query.image.tobytes() == by_id[name].image.tobytes() for p in paraphrased)
+        assert {p.answer for p in paraphrased} == {by_id[name].answer}
+        assert all(p.query.choices == by_id[name].choices for p in paraphrased)
+    first, second = of["s0", "r_gen"]
+    assert (first.answer, sorted(first.query.choices)) == ("kettle 1", ["a", "b", "c", "kettle 1"])
+    assert list(first.query.image.getdata()) == list(picture(0, 64).getdata())
+    assert second.query.image.tobytes() == by_id["s0"].image.tobytes()
+    assert ("s3", "r_gen") not in of  # its questions are empty
+    assert [len(of[name, "coe_gen"]) for name in ("s0", "s1")] == [2, 2]
+    assert of["s0", "coe_gen"][0].query.question == by_id["s0"].question
+    assert ("s3", "coe_gen") not in of  # no picture was painted of its errors
+    assert len({p.query.id for p in probes}) == len(probes)
+    told = caplog.text
+    assert "R-Gen: 4 probes; 3 are asked about the edit's own picture" in told
+    assert "2 rows cannot be used (the first, row 7 of 'r_gen/qa/aokvqa.parquet': 'question' is missing" in told
+    assert "CoE-Gen: 4 probes; 1 rows are left out, as no picture was painted of them." in told
+    assert "T-Gen" not in told
+    again = pool_of("published", tmp_path / "again").probes(edits)
+    assert [p.query.choices for p in again] == [p.query.choices for p in probes]
+    # The right answer is not always the first of its choices, as it is in the file.
+    everything = pool.probes(list(pool.candidates()))
+    assert len({p.query.choices.index(p.answer) for p in everything if p.group == "r_gen"}) > 1
+
+
+def test_published_probes_in_plain_columns(tmp_path, caplog):
+    folder = datasets.rationale_vqa(tmp_path)
+    datasets.pictures(folder, ["more/x.png"])
+    files = {
+        "t_gen/val.jsonl": [{"uid": "s1", "question": "Which is it?"}, {"uid": "s1", "question": 7}, {"question": "?"}],
+        "t_gen/fvqa.jsonl": [{"uid": "s1", "question": "Not of this subset?"}],
+        "r_gen/qa/aokvqa.jsonl": [
+            {"uid": "s1", "question": "A?", "answer": "x", "choices": ["y", "x"], "image_path": "data/more/x.png"},
+            {"uid": "s1", "question": "B?", "answer": 2},
+            {"uid": "s1", "question": "C?", "answer": "x", "image_path": "more/none.png"},
+            {"uid": "s1", "question": "D?"},
+            {"uid": "nobody", "question": "E?", "answer": "x"},
+        ],
+        "coe_gen/aokvqa.jsonl": [{"uid": "s1", "image_path": "more/x.png"}, {"uid": "s1"}],
+    }
+    for name, rows in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pool = RationaleVQA("AOKVQA", str(folder / "coco"), str(folder))
+    edit = pool.samples["s1"].edit()
+    probes = {p.query.question: p for p in pool.probes([edit])}
+    assert probes["Which is it?"].group == "t_gen"
+    assert (probes["A?"].answer, probes["A?"].query.choices) == ("x", ["y", "x"])
+    assert probes["A?"].query.image.tobytes() == picture(0, 64).tobytes()
+    assert (probes["B?"].answer, probes["B?"].query.choices) == ("2", None)
+    assert set(probes) == {edit.question, "Which is it?", "A?", "B?"}
+    for said in (
+        "2 rows cannot be used (the first, row 2 of 't_gen/val.jsonl'",
+        "1 rows belong to no sample",
+        "none.png",
+    ):
+        assert said in caplog.text
+    # Errors are those of a model: several are never mixed.
+    for name in ("aokvqa_big", "small_aokvqa"):
+        (folder / "coe_gen" / f"{name}.jsonl").write_text(json.dumps({"uid": "s1", "image_path": "more/x.png"}))
+    (folder / "coe_gen" / "aokvqa.jsonl").unlink()
+    caplog.clear()
+    assert "coe_gen" not in {p.group for p in pool_again(folder).probes([edit])}
+    assert "they are about the errors of big, small; name one of them as coe_model" in caplog.text
+    assert [p.group for p in pool_again(folder, coe_model="Big").probes([edit])].count("coe_gen") == 1
+    # What build-probes made takes their place.
+    (folder / "built").mkdir()
+    set_file(folder / "built", "t_gen", 0).write_text("")
+    assert {p.group for p in pool_again(folder, probes=str(folder / "built")).probes([edit])} == {"rel"}
+
+
+def pool_again(folder, **options):
+    return RationaleVQA("AOKVQA", str(folder / "coco"), str(folder), **options)
 
 
 def test_boxes_go_with_their_sentences(tmp_path):
@@ -259,7 +422,7 @@ def test_the_base_pass_is_asked_once_for_all_runs(tiny_vlm, tmp_path, monkeypatc
     assert model.asked == asked
     assert second.answers == first.answers
     assert second.ms_per_query == pytest.approx(first.ms_per_query)
-    EditStream(EditFile(path)).base_pass(model, max_new_tokens=3)
+    EditStream(EditFile(path)).base_pass(model, Generation(3))
     assert model.asked == 2 * asked
 
 

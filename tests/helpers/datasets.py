@@ -121,3 +121,53 @@ def rationale_vqa(folder: Path, subset: str = "AOKVQA") -> Path:
     }
     (folder / subset / "r_gen" / "cot.json").write_text(json.dumps(chains))
     return folder
+
+
+def rationale_vqa_published(folder: Path, subset: str = "AOKVQA") -> Path:
+    """RationaleVQA as its authors' loader reads it, with their probes; the last sample has no chain of thought."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def table(path: str, rows: list[dict[str, Any]]) -> None:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), folder / path)
+
+    name = subset.lower()
+    rows = [
+        {
+            "uid": row["id"],
+            "image_path": f"data/images/{name}/val2017/{100 + i:012}.jpg",
+            "question": row["question"],
+            "answer": row["answer"],
+            "rationale": " ".join(row["reasoning"]),
+            "choices": "; ".join(row["choices"]),
+            "idx_choices": "\n".join(f"({letter}) {c}" for letter, c in zip("ABC", row["choices"], strict=True)),
+        }
+        for i, row in enumerate(samples())
+    ]
+    pictures(folder / "coco", [r["image_path"].removeprefix(f"data/images/{name}/") for r in rows])
+    table(f"{subset}/train.parquet", rows[:5])
+    table(f"{subset}/test.parquet", rows[5:])
+    told = [(r["uid"], f"There is number {i}. It is round. The answer is {r['answer']}.") for i, r in enumerate(rows)]
+    table(f"r_gen/cot/{name}.parquet", [{"uid": uid, "reason": reason} for uid, reason in told[:-1]])
+    variants = [{"uid": r["uid"], "variants": [f"{i}. {r['question']}" for i in range(7)]} for r in rows]
+    table(f"t_gen/{name}.parquet", variants)
+    asked = [
+        {
+            "uid": r["uid"],
+            "sid": f"{r['uid']}_{i}",
+            "question": "" if r["uid"] == "s3" else f"What is round in {i}?",
+            "answers": f"{r['answer']} {i} | a | b | c",
+            "response": "…",
+            "rationale": "It is round.",
+        }
+        for r in rows
+        for i in (1, 2)
+    ]
+    table(f"r_gen/qa/{name}.parquet", asked)
+    pictures(folder, [f"r_gen/image/{name}/s0_1.png"])
+    table(f"coe_gen/lite/tiny_{name}.parquet", [{"uid": r["uid"], "indices": "0,1", "scenario_1": "A"} for r in rows])
+    pictures(
+        folder, [f"coe_gen_merge/image/{name}/tiny/{uid}/scenario_{i}.png" for uid in ("s0", "s1") for i in (0, 2)]
+    )
+    return folder

@@ -47,12 +47,12 @@ class _Tally:
 
     def sentence(self, group: str) -> str:
         """What is not as one would expect; empty where all is."""
-        parts = [f"{count} {what}" for what, count in sorted(self.said.items())]
+        parts = [f"{what}: {count}" for what, count in sorted(self.said.items())]
         if self.bad:
-            parts.append(f"{len(self.bad)} rows cannot be used (the first, {self.bad[0].rstrip('.')})")
+            parts.append(f"rows that cannot be used: {len(self.bad)} (the first, {self.bad[0].rstrip('.')})")
         if self.strangers:
-            parts.append(f"{self.strangers} rows belong to no sample")
-        return f"{COLUMNS[group]}: {self.probes} probes; {', '.join(parts)}." if parts else ""
+            parts.append(f"rows that belong to no sample: {self.strangers}")
+        return f"{COLUMNS[group]} has {self.probes} probes; {'; '.join(parts)}." if parts else ""
 
 
 def name_of(row: Row) -> str:
@@ -132,11 +132,11 @@ class Published:
         if self.coe_model is not None:
             kept = [path for path, model in models.items() if model.casefold() == self.coe_model.casefold()]
             if len(kept) < len(paths):
-                tally.said[f"files are not about '{self.coe_model}' and left out"] = len(paths) - len(kept)
+                tally.said[f"files left out, as they are not about '{self.coe_model}'"] = len(paths) - len(kept)
             return kept
         if len(set(models.values())) > 1:
             names = ", ".join(sorted(set(models.values())))
-            tally.said[f"files left out: they are about the errors of {names}; name one of them as coe_model"] = len(
+            tally.said[f"files left out, as they are about several models ({names}) and coe_model names none"] = len(
                 paths
             )
             return []
@@ -149,11 +149,12 @@ class Published:
 
     def _add(self, group: str, row: Row, edit: Edit, probes: list[Probe], tally: _Tally) -> None:
         answer, answers, choices = self._right(group, row, edit)
+        questions = _questions(group, row, edit)
         pictures = list(self._pictures(group, row, edit, tally))
-        for question in _questions(group, row, edit):
+        for question in questions:
             for picture in pictures:
                 if picture is edit.image and question.strip().casefold() == edit.question.casefold():
-                    tally.said["that ask the edit's own question about its own picture are left out"] += 1
+                    tally.said["left out, as they ask the edit's own question about its own picture"] += 1
                     continue
                 number = sum(p.group == group for p in probes)
                 query = Query(picture, question, choices, f"{edit.id}-{group}-{number}")
@@ -195,14 +196,14 @@ class Published:
         elif group == "r_gen":
             painted = self.find(f"r_gen/image/{self.subset}/{row.values.get('sid')}.png", 1)
             if painted is None:
-                tally.said["are asked about the edit's own picture, as no painted one is there"] += 1
+                tally.said["asked about the edit's own picture, as no painted one is there"] += 1
             yield edit.image if painted is None else load_image(painted)
         else:
             folder = f"coe_gen_merge/image/{self.subset}/{self._model(row.file)}/{edit.id}"
             places = [f"{folder}/scenario_{i}.png" for i in range(_SCENES)]
             painted_ones = [path for place in places if (path := self.find(place, 2)) is not None]
             if not painted_ones:
-                tally.said["rows are left out, as no picture was painted of them"] += 1
+                tally.said["rows left out, as no picture was painted of them"] += 1
             for path in painted_ones:
                 yield load_image(path)
 
