@@ -17,7 +17,7 @@ from reasonedit.data.editfile import EditFile
 from reasonedit.data.fvqa import FVQA
 from reasonedit.data.rationale_vqa import RationaleVQA
 from reasonedit.edits import Query
-from reasonedit.vlm import Generation
+from reasonedit.vlm import Generation, Reply
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -177,9 +177,9 @@ def test_published_probes_are_read_without_a_language_model(tmp_path, caplog):
     assert ("s3", "coe_gen") not in of  # no picture was painted of its errors
     assert len({p.query.id for p in probes}) == len(probes)
     told = caplog.text
-    assert "R-Gen: 4 probes; 3 are asked about the edit's own picture" in told
-    assert "2 rows cannot be used (the first, row 7 of 'r_gen/qa/aokvqa.parquet': 'question' is missing" in told
-    assert "CoE-Gen: 4 probes; 1 rows are left out, as no picture was painted of them." in told
+    assert "R-Gen has 4 probes; asked about the edit's own picture, as no painted one is there: 3; " in told
+    assert "rows that cannot be used: 2 (the first, row 7 of 'r_gen/qa/aokvqa.parquet': 'question' is missing" in told
+    assert "CoE-Gen has 4 probes; rows left out, as no picture was painted of them: 1." in told
     assert "T-Gen" not in told
     again = pool_of("published", tmp_path / "again").probes(edits)
     assert [p.query.choices for p in again] == [p.query.choices for p in probes]
@@ -215,8 +215,8 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
     assert (probes["B?"].answer, probes["B?"].query.choices) == ("2", None)
     assert set(probes) == {edit.question, "Which is it?", "A?", "B?"}
     for said in (
-        "2 rows cannot be used (the first, row 2 of 't_gen/val.jsonl'",
-        "1 rows belong to no sample",
+        "rows that cannot be used: 2 (the first, row 2 of 't_gen/val.jsonl'",
+        "belong to no sample: 1",
         "none.png",
     ):
         assert said in caplog.text
@@ -226,7 +226,7 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
     (folder / "coe_gen" / "aokvqa.jsonl").unlink()
     caplog.clear()
     assert "coe_gen" not in {p.group for p in pool_again(folder).probes([edit])}
-    assert "they are about the errors of big, small; name one of them as coe_model" in caplog.text
+    assert "they are about several models (big, small) and coe_model names none: 2" in caplog.text
     assert [p.group for p in pool_again(folder, coe_model="Big").probes([edit])].count("coe_gen") == 1
     # What build-probes made takes their place.
     (folder / "built").mkdir()
@@ -370,9 +370,9 @@ class Knows:
     def __getattr__(self, name):
         return getattr(self.vlm, name)
 
-    def answer(self, vision, questions, choices, max_new_tokens):
+    def reply(self, vision, questions, choices=None, generation=None):
         self.asked += len(questions)
-        return [self.known.get(q, "no idea") for q in questions]
+        return [Reply(self.known.get(q, "no idea")) for q in questions]
 
 
 def test_edits_are_what_the_model_gets_wrong_and_locality_what_it_gets_right(tiny_vlm, tmp_path, caplog):
@@ -431,15 +431,15 @@ def test_answers_are_known_by_model_image_and_prompt(tiny_vlm, tmp_path, monkeyp
     model = Knows(tiny_vlm, {"What?": "a", "Who?": "b"})
     queries = [Query(picture(0), "What?"), Query(picture(1), "What?"), Query(picture(0), "Who?")]
     queries.append(Query(picture(0), "What?", ["a", "c"]))
-    assert Answers(model, 8).ask(queries)[0] == ["a", "a", "b", "a"]
+    assert [said.text for said in Answers(model).ask(queries)[0]] == ["a", "a", "b", "a"]
     assert model.asked == 4
-    assert Answers(model, 8).ask(queries[::-1])[0] == ["a", "b", "a", "a"]
+    assert [said.text for said in Answers(model).ask(queries[::-1])[0]] == ["a", "b", "a", "a"]
     assert model.asked == 4
     weight = next(p for n, p in tiny_vlm.model.named_parameters() if "language_model.layers.1" in n)
     before = weight.data.clone()
     try:
         weight.data[:] += 1  # a fine-tuned model under the same name
-        Answers(model, 8).ask(queries)
+        Answers(model).ask(queries)
     finally:
         weight.data[:] = before
     assert model.asked == 8
