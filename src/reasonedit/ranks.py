@@ -25,8 +25,8 @@ BEAT, PATIENCE = 2.0, 40.0
 
 _GRACE = 10.0
 _ELSEWHERE = (
-    "This trainer's {} starts processes whose codebook, metrics and predictions never come back: use strategy='ddp' "
-    "from a script, or devices=1 with strategy='auto' (in a notebook, too)."
+    "This trainer forks or spawns its processes (ddp_notebook, ddp_fork, ddp_spawn), and their codebook, metrics and "
+    "predictions never come back: use strategy='ddp' from a script, or devices=1 with strategy='auto' (in a notebook)."
 )
 _log = logging.getLogger(__name__)
 
@@ -39,8 +39,7 @@ def launched_elsewhere(trainer: L.Trainer) -> ReasonEditError | None:
     strategy = getattr(trainer, "strategy", None)
     if not isinstance(getattr(strategy, "launcher", None), _MultiProcessingLauncher):
         return None
-    name = getattr(strategy, "strategy_name", type(strategy).__name__)
-    return ReasonEditError(_ELSEWHERE.format(f"strategy '{name}'"))
+    return ReasonEditError(_ELSEWHERE)
 
 
 def refuse_spawning() -> None:
@@ -52,7 +51,7 @@ def refuse_spawning() -> None:
         ReasonEditError: A process is being spawned.
     """
     if get_spawning_popen() is not None:
-        raise ReasonEditError(_ELSEWHERE.format("way to start processes (spawn)"))
+        raise ReasonEditError(_ELSEWHERE)
 
 
 def refuse_parts(trainer: L.Trainer, name: str) -> None:

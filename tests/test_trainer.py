@@ -1,0 +1,390 @@
+"""The callbacks in all functions of the trainer, in any company, beside other VLMs, trainers and threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import lightning as L
+import pytest
+import torch
+from helpers.families import FAMILIES
+from helpers.tiny import design, picture, save_tiny_llava
+from helpers.toy import ToySource
+from torch.utils.data import DataLoader
+from transformers import AutoModelForImageTextToText
+
+from reasonedit import Edit, EditStream, ReasonEditError, ReasonEditor, VLMModule
+from reasonedit.callbacks import (
+    Codebook,
+    EditingMetrics,
+    PredictionWriter,
+    QueryTimer,
+    Retriever,
+    RunLog,
+    TensorBoardCharts,
+)
+from reasonedit.callbacks.baselines import IKE, FineTuning
+from reasonedit.codebook import Store
+from reasonedit.vlm import load_vlm
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+FUNCTIONS = ("predict", "validate", "test")
+
+
+def trainer(*callbacks, **options):
+    return L.Trainer(accelerator="cpu", callbacks=list(callbacks), **{**QUIET, **options})
+
+
+def batches(count=2, **more):
+    return [
+        {
+            "images": [picture(i)],
+            "prompts": [f"What is number {i}?"],
+            "targets": [f"thing {i}"],
+            "groups": ["rel"],
+            "ids": [f"sample-{i}"],
+            **more,
+        }
+        for i in range(count)
+    ]
+
+
+def loader(made=None):
+    return DataLoader(made or batches(), batch_size=None, collate_fn=dict)
+
+
+@pytest.fixture
+def book(tiny_vlm, tmp_path):
+    editor = ReasonEditor(tiny_vlm, design(k=1))
+    for i in range(3):
+        editor.edit(picture(i), f"What is number {i}?", answer=f"thing {i}", reasoning=f"Number {i} is round.")
+    editor.save(tmp_path / "book")
+    return tmp_path / "book"
+
+
+class Echo(L.LightningModule):
+    """Somebody's module; it answers with what comes before the question."""
+
+    def __init__(self, vlm=None):
+        super().__init__()
+        if vlm is not None:
+            self.vlm = vlm
+        self.layer = torch.nn.Linear(1, 1)
+        self.asked = []
+
+    def predict_step(self, batch, batch_idx, dataloader_idx=0):
+        return [text.partition("' is ")[2].partition(".")[0] for text in batch["prompts"]]
+
+    def test_step(self, batch, batch_idx, dataloader_idx=0):
+        self.log("mine", 2.0, batch_size=1)
+        return {"answers": self.predict_step(batch, batch_idx)}
+
+    def validation_step(self, batch, batch_idx):
+        self.asked.append(("validation", batch["prompts"][0]))
+        return self.loss()
+
+    def training_step(self, batch, batch_idx):
+        self.asked.append(("training", batch["prompts"][0]))
+        return self.loss()
+
+    def loss(self):
+        return self.layer(torch.ones(1)).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+# ---- predict, validate, test, fit
+
+
+def test_facts_answers_and_metrics_are_those_of_predict_in_validate_and_test(book, tiny_vlm, tmp_path):
+    seen = {}
+    for function in FUNCTIONS:
+        timer, metrics, writer = QueryTimer(), EditingMetrics(), PredictionWriter(tmp_path / f"{function}.parquet")
+        run = trainer(timer, Retriever(book), metrics, writer)
+        told = getattr(run, function)(VLMModule(tiny_vlm, max_new_tokens=3), loader())
+        assert (tmp_path / f"{function}.parquet").is_file()
+        assert timer.queries == 2
+        assert [row["facts"] for row in writer.rows] == [
+            [f"The answer to 'What is number {i}?' is thing {i}."] for i in (0, 1)
+        ]
+        seen[function] = metrics.results, [(row["id"], row["answer"], row["distances"]) for row in writer.rows]
+        if function != "predict":
+            assert told[0]["edit/rel"] == metrics.results["rel"][0]
+    assert seen["validate"] == seen["test"] == seen["predict"]
+    assert seen["test"][0]["rel"][1] == 2
+
+
+def test_what_a_foreign_module_logs_stands_beside_the_metrics(book, tiny_vlm):
+    metrics = EditingMetrics()
+    told = trainer(Retriever(book), metrics).test(Echo(tiny_vlm), loader(), verbose=False)
+    assert told == [{"mine": 2.0, "edit/rel": 1.0, "edit/rel_exact_match": 1.0}]
+    assert metrics.results == {"rel": (1.0, 2)}
+
+
+def test_steps_without_answers_are_not_counted_and_that_is_said(book, tiny_vlm, tmp_path, caplog):
+    metrics, writer = EditingMetrics(), PredictionWriter(tmp_path / "p.parquet")
+    trainer(metrics, writer).validate(Echo(tiny_vlm), loader(), verbose=False)
+    assert metrics.results == {}
+    assert writer.rows == []
+    for name in ("EditingMetrics", "PredictionWriter"):
+        assert f"{name} counts no batch whose step returns a Tensor in place of a list of answers" in caplog.text
+
+
+def test_a_run_in_which_nothing_could_be_counted_says_so(tiny_vlm, caplog):
+    bare = [{"images": [picture(0)], "prompts": ["What?"]}]
+    trainer(EditingMetrics()).predict(VLMModule(tiny_vlm, max_new_tokens=2), loader(bare))
+    assert "EditingMetrics counted nothing: no batch had 'targets' and 'groups'" in caplog.text
+
+
+def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_leaves_out(
+    book, tiny_vlm, tmp_path, caplog
+):
+    module, writer = Echo(tiny_vlm), PredictionWriter(tmp_path / "p.parquet")
+    run = trainer(Retriever(book), EditingMetrics(), writer, max_epochs=1, num_sanity_val_steps=0)
+    run.fit(module, loader(), loader())
+    asked = dict(module.asked)
+    assert asked["training"] == "What is number 1?"
+    assert asked["validation"] == "The answer to 'What is number 1?' is thing 1. What is number 1?"
+    assert not (tmp_path / "p.parquet").exists()
+    said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING and "trainer.fit" in r.getMessage()]
+    assert [s.partition(" ")[0] for s in said] == ["Retriever", "EditingMetrics", "PredictionWriter"]
+    assert "in trainer.fit facts come before the questions of validation, not of training" in said[0]
+
+
+def test_edits_are_written_in_predict_only_and_the_folder_is_free_meanwhile(book, tiny_vlm, caplog):
+    codebook = Codebook.load(book)
+    edit = Edit(picture(9), "What is it?", "a boat", ["It is round."])
+    other = ReasonEditor.load(book, vlm=tiny_vlm)
+
+    class Meanwhile(L.Callback):
+        def on_test_batch_end(self, *_):
+            other.edit(picture(8), "Who?", answer="nobody", reasoning="Nobody is there.")
+
+    trainer(codebook, Retriever(), Meanwhile()).test(
+        VLMModule(tiny_vlm, max_new_tokens=2), loader(batches(1, edits=[edit]))
+    )
+    assert "Codebook works in trainer.predict: in trainer.test nothing is edited." in caplog.text
+    assert edit.id not in codebook.memory.edits
+    assert len(other.edits) == 4
+
+
+@pytest.mark.parametrize("function", ["validate", "test", "fit"])
+def test_a_stream_outside_of_predict_says_where_it_belongs(tiny_vlm, function):
+    with pytest.raises(ReasonEditError, match=r"An EditStream runs in trainer\.predict"):
+        getattr(trainer(max_epochs=1), function)(Echo(tiny_vlm), datamodule=EditStream(ToySource(1)))
+
+
+def test_a_log_is_not_touched_by_a_function_that_it_does_not_serve(tiny_vlm, tmp_path, caplog):
+    kept = tmp_path / "log.0.jsonl"
+    kept.write_text("what was answered\n")
+    trainer(RunLog(tmp_path / "log")).test(VLMModule(tiny_vlm, max_new_tokens=2), loader())
+    assert kept.read_text() == "what was answered\n"
+    assert "RunLog works in trainer.predict: trainer.test is left alone." in caplog.text
+
+
+def test_several_loaders_give_several_lists_of_predictions(book, tiny_vlm):
+    told = trainer(Retriever(book)).predict(
+        Echo(tiny_vlm), [loader(), loader()], return_predictions=True, ckpt_path=None
+    )
+    assert told == [[["thing 0"], ["thing 1"]]] * 2
+
+
+# ---- which VLM
+
+
+@pytest.fixture(scope="module")
+def other_vlm(tmp_path_factory):
+    return load_vlm(str(save_tiny_llava(tmp_path_factory.mktemp("other"), tower="clip")), dtype="float32")
+
+
+REFUSED = "was made with another model or setting"
+
+
+def ask(callbacks, vlm, made=None):
+    return trainer(*callbacks).predict(Echo(vlm), loader(made))
+
+
+def to_edit():
+    return batches(1, edits=[Edit(picture(0), "What is number 0?", "a boat", ["It is round."])])
+
+
+def test_a_codebook_of_another_vlm_is_refused_wherever_it_comes_from(book, tiny_vlm, other_vlm):
+    for callbacks in ([Retriever(book)], [Codebook.load(book)], [Codebook.load(book), Retriever()]):
+        with pytest.raises(ReasonEditError, match=REFUSED):
+            ask(callbacks, other_vlm)
+        assert len(ask(callbacks, tiny_vlm)) == 2  # the same callbacks are as good as before with the right one
+
+
+def test_so_is_one_without_an_edit_whose_statistics_are_those_of_another_vlm(tiny_vlm, other_vlm, tmp_path):
+    ReasonEditor(tiny_vlm, design()).save(tmp_path / "empty")
+    for callback in (Retriever(tmp_path / "empty"), Codebook.load(tmp_path / "empty")):
+        with pytest.raises(ReasonEditError, match=REFUSED):
+            ask([callback], other_vlm)
+
+
+@pytest.mark.parametrize("folder", [True, False], ids=["in a folder", "in memory"])
+def test_one_callback_before_two_modules_is_checked_each_time(tiny_vlm, other_vlm, tmp_path, folder):
+    codebook = Codebook(tmp_path / "book" if folder else None, design())
+    retriever = Retriever()
+    ask([codebook, retriever], tiny_vlm, to_edit())
+    assert codebook.edits == 1
+    with pytest.raises(ReasonEditError, match=REFUSED):
+        ask([codebook, retriever], other_vlm)
+    with pytest.raises(ReasonEditError, match="has no attribute 'vlm' that is a reasonedit VLM"):
+        ask([codebook, retriever], None)
+    codebook.memory.undo(next(iter(codebook.memory.edits)))  # what was undone can come back
+    with pytest.raises(ReasonEditError, match=REFUSED):
+        ask([codebook, retriever], other_vlm)
+    ask([codebook, retriever], tiny_vlm)
+
+
+def test_a_codebook_that_is_nothing_yet_belongs_to_no_vlm(tiny_vlm, other_vlm):
+    codebook = Codebook(design=design())
+    ask([codebook], tiny_vlm)
+    ask([codebook], other_vlm, to_edit())
+    assert codebook.method.vlm is other_vlm
+    assert codebook.edits == 1
+    with pytest.raises(ReasonEditError, match=REFUSED):
+        ask([codebook], tiny_vlm)
+
+
+def test_a_retriever_follows_the_codebook_beside_it(tiny_vlm, tmp_path):
+    """It is used in two trainers one after the other: the second's codebook counts, not the first's."""
+    retriever = Retriever(k=1)
+    codebooks = [Codebook(tmp_path / str(i), design()) for i in range(2)]
+    ask([codebooks[0], retriever], tiny_vlm, to_edit())
+    assert ask([codebooks[0], retriever], tiny_vlm, batches(1)) == [["a boat"]]
+    assert ask([codebooks[1], retriever], tiny_vlm, batches(1)) == [[""]]
+
+
+def test_two_vlms_at_work_are_said_once(book, tmp_path, caplog):
+    folder = str(FAMILIES["qwen3_vl"](tmp_path / "theirs"))
+    module = Echo()
+    module.net = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    retriever = Retriever(book)
+    for _ in range(2):
+        trainer(retriever).predict(module, loader())
+    said = [r.getMessage() for r in caplog.records if "answers with a model of its own" in r.getMessage()]
+    assert len(said) == 1
+    assert f"(Qwen3VLForConditionalGeneration '{folder}')" in said[0]
+    assert f"embedded by '{Store.open(book).manifest.config['model']}', loaded beside it" in said[0]
+    assert all(parameter.requires_grad for parameter in module.net.parameters())  # theirs is left as it was
+
+
+# ---- company
+
+
+def test_two_retrievers_or_two_editors_in_one_trainer_are_refused(book, tiny_vlm):
+    for callbacks, said in (
+        ([Retriever(book), Retriever(book)], "Two Retrievers in one trainer"),
+        ([Codebook(), Codebook()], "Codebook and Codebook would edit the same samples"),
+        ([Codebook(), IKE()], "Codebook and IKE would edit the same samples"),
+    ):
+        with pytest.raises(ReasonEditError, match=said):
+            ask(callbacks, tiny_vlm)
+
+
+def test_the_order_of_callbacks_is_free_or_refused(book, tiny_vlm, tmp_path):
+    for callbacks in ([Codebook(design=design()), Retriever()], [Retriever(), Codebook(design=design())]):
+        assert ask(callbacks, tiny_vlm, [*to_edit(), *batches(1)]) == [[""], ["a boat"]]
+    for callbacks, said in (
+        ([Retriever(book), QueryTimer()], "QueryTimer must stand before Retriever"),
+        ([Codebook(), RunLog(tmp_path / "log")], "RunLog must stand before Codebook"),
+        ([TensorBoardCharts(), Codebook()], "TensorBoardCharts must stand behind Codebook"),
+    ):
+        with pytest.raises(ReasonEditError, match=said):
+            ask(callbacks, tiny_vlm)
+
+
+def test_a_callback_in_two_runs_at_once_is_refused(book, tiny_vlm):
+    metrics, said = EditingMetrics(), []
+
+    class Within(L.Callback):
+        def on_predict_batch_end(self, *_):
+            with pytest.raises(
+                ReasonEditError, match="This EditingMetrics is in the run of another trainer right now"
+            ) as e:
+                ask([metrics], tiny_vlm)
+            said.append(str(e.value))
+
+    ask([metrics, Within()], tiny_vlm)
+    assert len(said) == 2
+    assert metrics.results["rel"][1] == 2
+    ask([metrics], tiny_vlm)  # one run after the other is fine, also after one that failed
+    with pytest.raises(ReasonEditError, match="finds no 'prompts'"):
+        ask([metrics, Retriever(book)], tiny_vlm, [{"images": []}])
+    ask([metrics], tiny_vlm)
+
+
+def test_two_editors_of_layers_do_not_share_a_model_at_once(tiny_vlm):
+    said = []
+
+    class Within(L.Callback):
+        def on_predict_batch_end(self, *_):
+            with pytest.raises(ReasonEditError, match="Another editor works on the layers of the model") as e:
+                ask([FineTuning()], tiny_vlm)
+            said.append(str(e.value))
+
+    ask([FineTuning(), Within()], tiny_vlm)
+    assert len(said) == 2
+    assert "shares_prefix" not in tiny_vlm.__dict__
+
+
+# ---- threads
+
+
+def test_runs_and_a_server_on_one_vlm_and_one_codebook_do_not_mix(book, tiny_vlm):
+    """Trainers in threads of their own, and an editor that is asked meanwhile: all get what they get one by one."""
+    made = [batches(3)[i % 3] for i in range(6)]
+
+    def run(function):
+        metrics, writer = EditingMetrics(), PredictionWriter(book.parent / f"{threading.get_ident()}.parquet")
+        getattr(trainer(Retriever(book), metrics, writer), function)(
+            VLMModule(tiny_vlm, max_new_tokens=3), loader(made)
+        )
+        return metrics.results, [(r["prompt"], r["answer"], r["nearest"], r["distances"]) for r in writer.rows]
+
+    def serve(function):
+        editor = ReasonEditor.load(book, vlm=tiny_vlm)
+        answers = [editor.ask(picture(i % 4), f"What is number {i % 4}?") for i in range(8)]
+        return [(a.prompt, a.text, a.nearest, [(h.fact, h.distance) for h in a.hits]) for a in answers]
+
+    jobs = [(run, "predict"), (serve, ""), (run, "test"), (serve, "")]
+    alone = [job(function) for job, function in jobs]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        together = list(pool.map(lambda one: one[0](one[1]), jobs))
+    assert together == alone
+
+
+def test_beside_a_run_that_writes_others_read_and_are_told_to_wait(tiny_vlm, tmp_path):
+    codebook = Codebook(tmp_path / "book", design(k=1))
+    seen = []
+
+    def meanwhile():
+        other = ReasonEditor.load(tmp_path / "book", vlm=tiny_vlm)
+        other.memory.store._lock._patience = 0.01
+        with pytest.raises(ReasonEditError, match=r"is being written by .*Reading it is possible all the time"):
+            other.edit(picture(7), "Who?", answer="nobody", reasoning="Nobody is there.")
+        return other.ask(picture(0), "What is number 0?").hits[0].fact
+
+    class Within(L.Callback):
+        def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            if batch["phase"] == "probe" and not seen:
+                with ThreadPoolExecutor(1) as pool:
+                    seen.append(pool.submit(meanwhile).result())
+                seen.append(meanwhile())  # and in the run's own thread
+
+    stream = EditStream(ToySource(2), batch_size=2)
+    with ThreadPoolExecutor(1) as pool:  # a trainer in a thread sets no signal handlers, and needs none
+        pool.submit(
+            trainer(codebook, Retriever(), Within()).predict, VLMModule(tiny_vlm, max_new_tokens=3), datamodule=stream
+        ).result()
+    assert seen == ["The answer to 'What is number 0?' is thing 0."] * 2
+    after = ReasonEditor.load(tmp_path / "book", vlm=tiny_vlm)
+    after.edit(picture(7), "Who?", answer="nobody", reasoning="Nobody is there.")
+    assert len(after.edits) == codebook.edits + 1
