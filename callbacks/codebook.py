@@ -64,8 +64,8 @@ class Codebook(Editor):
         image_key: str = "images",
     ) -> None:
         super().__init__()
-        self.path = Path(path) if path is not None else None
-        self.design = design
+        self.path = Path(path).absolute() if path is not None else None
+        self.design = os.path.abspath(design) if isinstance(design, str) else design
         self.model = model
         self.image_key = image_key
         self.memory = EditMemory()
@@ -279,8 +279,8 @@ class Codebook(Editor):
         Raises:
             ReasonEditError: There is another codebook, the folder cannot be written, or no VLM was set up yet.
         """
-        if path is not None and (self.memory.store is None or Path(path) != self.memory.store.folder):
-            self.path = Path(path)
+        if path is not None and (self.memory.store is None or Path(path).absolute() != self.memory.store.folder):
+            self.path = Path(path).absolute()
             self._begin()
         else:
             self._keep()

@@ -20,6 +20,9 @@ from .beside import beside
 from .editor import Editor
 from .retriever import Retriever
 
+_BESIDE = ("thoughts", "finish_reasons")
+"""What is kept beside an answer."""
+
 
 class RunLog(RunCallback):
     """Writes every answer to disk before anything is learnt from it, and gives it again when the run is resumed.
@@ -34,7 +37,7 @@ class RunLog(RunCallback):
     """
 
     def __init__(self, path: str | os.PathLike[str], resume: bool = False) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self.resume = resume
         self._known: dict[int, dict[str, Any]] = {}
         self._file: IO[bytes] | None = None
@@ -89,6 +92,8 @@ class RunLog(RunCallback):
                 )
         batch["answers"] = [row["answer"] for row in known]
         batch["prompts"] = [row["prompt"] for row in known]
+        for name in _BESIDE:
+            batch[name] = [row.get(name) for row in known]
         batch["edits_before"] = known[0]["edits"]
         if all(row["found"] is not None for row in known):
             batch["retrieved"] = [_found(row["found"]) for row in known]
@@ -114,18 +119,21 @@ class RunLog(RunCallback):
                     "question": question,
                     "prompt": prompt,
                     "answer": answer,
+                    **{name: batch[name][i] for name in _BESIDE if batch.get(name) is not None},
                     "edits": self._before,
                     "found": None if mine is None else asdict(mine),
                 }
             )
-            for place, edit, question, prompt, answer, mine in zip(
-                batch["positions"],
-                batch["edit_ids"],
-                self._questions,
-                batch["prompts"],
-                answers_of(outputs),
-                found,
-                strict=True,
+            for i, (place, edit, question, prompt, answer, mine) in enumerate(
+                zip(
+                    batch["positions"],
+                    batch["edit_ids"],
+                    self._questions,
+                    batch["prompts"],
+                    answers_of(outputs),
+                    found,
+                    strict=True,
+                )
             )
         ]
         try:

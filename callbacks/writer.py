@@ -25,13 +25,14 @@ _log = logging.getLogger(__name__)
 class PredictionWriter(Evaluates):
     """Writes one row per sample when the run ends, and also when it is interrupted or fails.
 
-    Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (their number then), ``prompt``
-    (with the facts), ``choices``, ``before`` (what the unedited model answered), ``answer``, ``target`` (where there
-    are several, the one that is said most often), ``targets`` (all of them), ``accuracy``, ``right`` (an accuracy of
-    1), ``exact_match``, ``contains`` (a right answer stands in the answer, which need not make it right), ``facts``,
-    ``distances``, ``fact_edits``, ``left_out`` (facts found but not used), ``nearest``, ``threshold``. What a batch
-    does not carry is null. ``accuracy``, ``exact_match`` and ``contains`` are the functions of these names in
-    :mod:`reasonedit.metrics`; the file's metadata name the comparison, too.
+    Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (their number then),
+    ``prompt`` (with the facts), ``choices``, ``before`` (what the unedited model answered), ``answer``, ``thought``
+    (what a reasoning VLM wrote before it), ``finish_reason`` (``length`` where ``max_new_tokens`` cut it off),
+    ``target`` (where there are several, the one that is said most often), ``targets`` (all of them), ``accuracy``,
+    ``right`` (an accuracy of 1), ``exact_match``, ``contains`` (a right answer stands in the answer, which need not
+    make it right), ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts found but not used), ``nearest``,
+    ``threshold``. What a batch does not carry is null. ``accuracy``, ``exact_match`` and ``contains`` are the
+    functions of these names in :mod:`reasonedit.metrics`; the file's metadata name the comparison, too.
     On several ranks rank 0 writes those of all, in the order of the stream. Where a run fails each writes its own, with
     its rank before the extension.
 
@@ -41,14 +42,16 @@ class PredictionWriter(Evaluates):
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, prompt_key: str = "prompts") -> None:
-        self.path = Path(path) if path is not None else None
+        self.path = Path(path).absolute() if path is not None else None
         self.prompt_key = prompt_key
         self.rows: list[dict[str, Any]] = []
+        self._folder = Path()
         self._edits: int | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start from nothing."""
         self.rows = []
+        self._folder = Path(trainer.default_root_dir).absolute()
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -93,6 +96,8 @@ class PredictionWriter(Evaluates):
                     "choices": of("choices", i),
                     "before": text_of(of("before", i)),
                     "answer": answer,
+                    "thought": text_of(of("thoughts", i)),
+                    "finish_reason": text_of(of("finish_reasons", i)),
                     "target": most_said(targets) if targets else None,
                     "targets": targets or None,
                     "accuracy": share,
@@ -118,13 +123,13 @@ class PredictionWriter(Evaluates):
             rows = [row for one in said for row in json.loads(one)]
         placed = {row["place"]: row for row in rows if row["place"] is not None}
         others = [row for row in rows if row["place"] is None]
-        self._write(self._path(trainer), [placed[place] for place in sorted(placed)] + others)
+        self._write(self._path(), [placed[place] for place in sorted(placed)] + others)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Write what there is so far; errors as for :meth:`RunCallback.on_exception`."""
         super().on_exception(trainer, pl_module, exception)
         if self.rows:
-            path = self._path(trainer)
+            path = self._path()
             if trainer.world_size > 1:
                 path = path.with_suffix(f".{trainer.global_rank}{path.suffix}")
             try:
@@ -132,8 +137,8 @@ class PredictionWriter(Evaluates):
             except ReasonEditError as error:  # the other callbacks have things to do, too
                 _log.error("The run stopped early. %s", error)
 
-    def _path(self, trainer: L.Trainer) -> Path:
-        return self.path or Path(trainer.default_root_dir) / "predictions.parquet"
+    def _path(self) -> Path:
+        return self.path or self._folder / "predictions.parquet"
 
     def _write(self, path: Path, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
@@ -151,6 +156,8 @@ class PredictionWriter(Evaluates):
                 "choices": texts,
                 "before": text,
                 "answer": text,
+                "thought": text,
+                "finish_reason": text,
                 "target": text,
                 "targets": texts,
                 "accuracy": number,

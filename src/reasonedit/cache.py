@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -14,8 +15,14 @@ def cache_folder() -> Path:
     """``$REASONEDIT_CACHE``, else ``reasonedit`` in the user's cache."""
     named = os.environ.get("REASONEDIT_CACHE")
     if named:
-        return Path(named)
+        return _where(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reasonedit"
+
+
+@cache
+def _where(named: str) -> Path:
+    """A folder where it was when it was first named: the process may change its working folder."""
+    return Path(named).absolute()
 
 
 def code_version(*packages: ModuleType) -> str:

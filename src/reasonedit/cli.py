@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, or 1 where the input cannot be used or the disk is full, 2 for a wrong call, 130 when interrupted.
     """
+    _show_what_can_be_shown()
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="reasonedit",
@@ -61,6 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(message: str) -> int:
     print(f"reasonedit: {message}", file=sys.stderr)
     return 1
+
+
+def _show_what_can_be_shown() -> None:
+    """Print a question mark for what the terminal's encoding, or any encoding, cannot say, such as in a file's name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
 
 
 def _quieten() -> None:

@@ -84,9 +84,7 @@ def load_image(source: ImageSource) -> Image.Image:
     elif is_array(source):
         opened, name = from_array(source), "The given image"
     else:
-        raise ReasonEditError(
-            f"An image must be a PIL image, a path, bytes or an array, not {type(source).__name__}."
-        )
+        raise ReasonEditError(f"An image must be a PIL image, a path, bytes or an array, not {type(source).__name__}.")
     if opened.width * opened.height > MOST_PIXELS:  # known before anything is unpacked
         raise ReasonEditError(
             f"{name} is {opened.width} x {opened.height} pixels: {MOST_PIXELS // 10**6} million are the most."

@@ -78,11 +78,11 @@ class Store:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, *, read_only: bool = False) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # the process may change its working folder
         self.manifest = manifest
         self.read_only = read_only
-        self._journal = Journal(folder / JOURNAL)
-        self._lock = WriterLock(folder)
+        self._journal = Journal(self.folder / JOURNAL)
+        self._lock = WriterLock(self.folder)
         self._mark = Mark()
         self._stamp: object = None
         self._extents: list[tuple[int, int, Sums]] = []  # the files of single edits: first, count, sums

@@ -24,8 +24,8 @@ class FVQA(FilePool):
     """
 
     def __init__(self, root: str, images: str | None = None, **options: Any) -> None:
-        self.path = Path(root) / "all_qs_dict_release.json"
-        self.images = Path(images) if images is not None else Path(root) / "images"
+        self.path = Path(root).absolute() / "all_qs_dict_release.json"
+        self.images = Path(images).absolute() if images is not None else self.path.parent / "images"
         super().__init__(**options)
 
     def sample(self, row: Row) -> Sample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -106,6 +107,10 @@ class DualEmbedder:
         self.encoder = encoder or SentenceEncoder.from_pretrained(config.encoder)
         self.config = EmbeddingConfig(**{**asdict(config), "layer": self.layer, "encoder": self.encoder.name})
         self._statistics = statistics
+        named = config.reference in NAMED
+        self._reference = (
+            config.reference if named else os.path.abspath(config.reference)
+        )  # taken later, maybe elsewhere
 
     @property
     def fingerprint(self) -> dict[str, object]:
@@ -146,7 +151,7 @@ class DualEmbedder:
         return kept([*told, c.layer, c.pooling, c.transform, c.reference, c.cells], self._take)
 
     def _take(self) -> Statistics:
-        images, gathered = reference_images(self.config.reference), Gathered()
+        images, gathered = reference_images(self._reference), Gathered()
 
         def gather(part: list[int]) -> None:
             vision = self.see([images[i] for i in part])
@@ -161,7 +166,7 @@ class DualEmbedder:
         in_parts(range(len(images)), _AT_ONCE, gather)
         if self.config.transform != "discriminant":
             return Statistics.of(gathered, self.config.transform)
-        pictures, things = reference_things(self.config.reference)
+        pictures, things = reference_things(self._reference)
         pooled: list[Tensor] = []
 
         def look(part: list[int]) -> None:
