@@ -18,6 +18,7 @@ from reasonedit.data.editfile import COLUMNS, EditFile
 from reasonedit.data.fvqa import FVQA
 from reasonedit.data.pool import Pool, Sample
 from reasonedit.data.rationale_vqa import HUB_ID, SUBSETS, RationaleVQA
+from reasonedit.metrics import normalise
 
 _console = Console()
 _stderr = Console(stderr=True)
@@ -58,7 +59,7 @@ def _check(arguments: argparse.Namespace) -> int:
         if isinstance(found, Sample):
             samples[found.id] = found
             key = (found.image, found.question.strip().casefold())
-            asked.setdefault(key, []).append((number, found.answer.strip().casefold()))
+            asked.setdefault(key, []).append((number, normalise(found.answer)))
         else:
             bad.append((number, found))
     good = len(samples)
