@@ -183,8 +183,8 @@ def _regions(given: Sequence[object] | None) -> list[Region]:
     if len(given) > MOST_REGIONS:
         raise ReasonEditError(f"A sentence has {len(given)} regions as evidence: {MOST_REGIONS} are the most.")
     for region in given:
-        if isinstance(region, (Image.Image, str, os.PathLike, bytes)):
-            kept.append(load_image(region))
+        if isinstance(region, (Image.Image, str, os.PathLike, bytes)) or getattr(region, "ndim", 0) > 1:
+            kept.append(load_image(region))  # type: ignore[arg-type]  # what is no array either is refused there
         else:
             kept.append(check_box(region))  # type: ignore[arg-type]  # anything else is refused there
     return kept
