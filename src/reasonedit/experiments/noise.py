@@ -10,6 +10,7 @@ from itertools import islice
 from reasonedit.data.source import EditSource, Probe
 from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
+from reasonedit.metrics import matches
 
 KINDS = ("replaced", "mixed", "wrong", "missing")
 _LENDERS = 50  # samples whose sentences and answers are put in the place of others'
@@ -43,7 +44,7 @@ class NoisyReasoning:
         lenders = list(islice(self.source.candidates(), _LENDERS))
         for edit in self.source.candidates():
             rng = random.Random(f"noise-{self.kind}-{self.seed}-{edit.id}")
-            others = [e for e in lenders if e.id != edit.id and e.answer != edit.answer] or [edit]
+            others = [e for e in lenders if e.id != edit.id and not matches(e.answer, edit.targets)] or [edit]
             kept = [(s, e) for s, e in zip(edit.reasoning, edit.evidence, strict=True)]
             spoilt = self._spoilt(rng, edit, kept, others)
             yield replace(edit, reasoning=[s for s, _ in spoilt], evidence=[e for _, e in spoilt])
