@@ -21,6 +21,7 @@ from reasonedit.callbacks import Codebook
 from reasonedit.callbacks.baselines import IKE
 from reasonedit.codebook import Draft, EditMemory, Store
 from reasonedit.codebook.wire import packed, unpacked
+from reasonedit.ranks import refuse_parts
 
 TOLERANCE = 1e-5
 """Of keys and radii, in units of the embedding, in float32: batches differ in size, and so in how sums are rounded."""
@@ -251,3 +252,86 @@ def test_edits_as_bytes_are_the_same_edits():
         assert {n: p.tobytes() for n, p in one.pictures.items()} == {n: p.tobytes() for n, p in other.pictures.items()}
     assert unpacked(packed([], [])) == []
     assert unpacked(packed(drafts[:1], [{}]), pictures=False)[0][0].pictures == {}
+
+
+_LAUNCH = (
+    _HEAD
+    + """
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.connectors import accelerator_connector
+from reasonedit import ReasonEditError
+from reasonedit.callbacks import QueryTimer
+from reasonedit.callbacks.baselines import IKE
+
+class Theirs(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.cannot_be_pickled = lambda: None
+    def predict_step(self, batch, batch_idx):
+        return batch["prompts"]
+    test_step = predict_step
+
+def data():
+    return DataLoader([{{"prompts": ["What?"]}}], batch_size=None)
+
+def launch(strategy, callbacks, ours, function="predict", devices=2, **options):
+    trainer = L.Trainer(accelerator="cpu", devices=devices, strategy=strategy, callbacks=callbacks, **quiet)
+    if ours:
+        trainer.predict(VLMModule({model!r}), datamodule=EditStream(ToySource(2)), **options)
+    else:
+        getattr(trainer, function)(Theirs(), data(), **options)
+
+if __name__ == "__main__":
+    writer = PredictionWriter(out + "/p.parquet")
+    made = lambda: [Codebook(out + "/book", design()), Retriever(), EditingMetrics(), writer]
+    cases = {{}}
+    for name in ("ddp_spawn", "ddp_fork", "ddp_notebook", "ddp_notebook_find_unused_parameters_true"):
+        cases[name, "stream"] = lambda name=name: launch(name, made(), True, return_predictions=False)
+        cases[name, "module"] = lambda name=name: launch(name, [QueryTimer()], False)
+        cases[name, "editor"] = lambda name=name: launch(name, [IKE()], False)
+        cases[name, "test"] = lambda name=name: launch(name, [EditingMetrics()], False, "test")
+        cases[name, "alone"] = lambda name=name: launch(name, [QueryTimer()], False, devices=1)
+        cases[name, "returned"] = lambda name=name: launch(name, [QueryTimer()], False, return_predictions=True)
+    for method in ("spawn", "fork"):
+        strategy = DDPStrategy(start_method=method)
+        cases["an object", method] = lambda strategy=strategy: launch(strategy, [EditingMetrics()], False)
+    cases["ddp_spawn", "no callbacks"] = lambda: launch("ddp_spawn", [], True)
+    cases["auto", "in a notebook"] = lambda: launch("auto", made(), True)
+    said = {{}}
+    for case, call in cases.items():
+        accelerator_connector._IS_INTERACTIVE = case[1] == "in a notebook"
+        try:
+            said[" ".join(case)] = call()
+        except ReasonEditError as error:
+            said[" ".join(case)] = str(error)
+    open(out + "/said.json", "w").write(json.dumps(said))
+"""
+)
+
+
+def test_processes_that_are_forked_or_spawned_are_refused_where_they_were_asked_for(tiny_folder, tmp_path):
+    code, printed = run(tmp_path, _LAUNCH, 1, model=str(tiny_folder))
+    assert code == 0, printed[-3000:]
+    said = json.loads((tmp_path / "ranks-1" / "said.json").read_text())
+    assert len(said) == 28
+    for case, sentence in said.items():
+        assert sentence, f"{case}: not refused"
+        assert "use strategy='ddp' from a script, or devices=1 with strategy='auto' (in a notebook)" in sentence, case
+        assert "\n" not in sentence
+    assert not list((tmp_path / "ranks-1").glob("book*"))
+    assert not list((tmp_path / "ranks-1").glob("p*"))
+
+
+@pytest.mark.parametrize("name", ["FSDPStrategy", "ModelParallelStrategy"])
+def test_a_vlm_is_not_cut_into_parts(tiny_vlm, name):
+    import lightning.pytorch.strategies as strategies
+
+    trainer = SimpleNamespace(strategy=getattr(strategies, name)(), world_size=2)
+    with pytest.raises(
+        ReasonEditError, match=f"{name} cuts the model .* into parts, and it must be whole: use strategy="
+    ):
+        refuse_parts(trainer, "a VLM")
+    module = VLMModule(tiny_vlm)
+    module._trainer = trainer
+    with pytest.raises(ReasonEditError, match=f"{name} cuts the model"):
+        module.setup("predict")
