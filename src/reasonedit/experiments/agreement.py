@@ -64,7 +64,9 @@ def facts_of(about: About) -> dict[_Key, Any]:
     row, seed = about["row"], str(about["seed"])
     facts: dict[_Key, Any] = {("edits", ""): edits, ("data", ""): data}
     facts |= {("files", name): value for name, value in about["files"].items()}
-    facts |= {("model", name): value for name, value in about["model"].items() if name != "name"}
+    for name, value in about["model"].items():
+        parts = value if isinstance(value, Mapping) else {name: value}
+        facts |= {("model", part): inner for part, inner in parts.items() if name != "name"}
     facts |= {("encoders", name): value for name, value in about["encoders"].items()}
     facts |= {("libraries", name): value for name, value in about["libraries"].items()}
     facts |= {("code", name): value for name, value in about["code"].items()}
@@ -118,7 +120,7 @@ def agreeing(cells: Iterable[CellRows], first: Callable[[About], bool] = lambda 
             for key, value in facts.items():
                 agreed.setdefault(key, value)
                 since.setdefault(key, age)
-        elif since[against] == age and against[0] != "cell":
+        elif since[against] == age and against[0] not in ("cell", "copy"):
             raise ReasonEditError(
                 f"Of the results of '{about['row']}', seed {about['seed']}, and others, which were made at the same "
                 f"time ({age[1]}), nobody can tell which count: they are of {_why(against, facts, agreed)}; delete "

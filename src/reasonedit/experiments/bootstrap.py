@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,12 @@ def draws(edits: Sequence[int], resamples: int = RESAMPLES, seed: int = 0) -> li
     return [rng.multinomial(chosen[:, i] * n, np.full(n, 1 / n)) for i, n in enumerate(edits)]
 
 
+@lru_cache(maxsize=8)
+def _drawn(edits: tuple[int, ...]) -> list[NDArray[np.float64]]:
+    """The same draws for all rows and metrics, as numbers that multiply fast."""
+    return [counts.astype(np.float64) for counts in draws(edits)]
+
+
 def summarise(rows: Mapping[str, Samples], reference: str | None = None) -> dict[str, tuple[Estimate, Estimate | None]]:
     """Estimate the share of each row, and its difference from that of a reference row.
 
@@ -100,7 +107,7 @@ def _estimate(parts: Sequence[Samples]) -> Estimate:
         for part in parts
     ]
 
-    def values(counts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    def values(counts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         found = []
         for table in tables:
             sums = sum((c @ t for c, t in zip(counts, table, strict=True)), np.zeros((len(counts[0]), 2)))
@@ -108,9 +115,9 @@ def _estimate(parts: Sequence[Samples]) -> Estimate:
                 found.append(sums[:, 0] / sums[:, 1])
         return found[0] - found[1] if len(found) == 2 else found[0]
 
-    once = [np.ones((1, len(e)), dtype=np.int64) for e in edits]
+    once = [np.ones((1, len(e))) for e in edits]
     # A resample of which nothing can be said makes an interval of which nothing can be said: it is not left out.
-    low, high = np.percentile(values(draws([len(e) for e in edits])), [2.5, 97.5])
+    low, high = np.percentile(values(_drawn(tuple(len(e) for e in edits))), [2.5, 97.5])
     each = [[c if i == j else np.zeros_like(c) for j, c in enumerate(once)] for i in range(len(seeds))]
     mean, samples = float(values(once)[0]), int(sum(t[:, 1].sum() for t in tables[0]))
     shares = tuple(float(values(c)[0]) for c in each)

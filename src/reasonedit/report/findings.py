@@ -118,7 +118,7 @@ def _from(seen: Iterable[Estimate]) -> str:
 
 def _turned(e: Estimate) -> Estimate:
     """A difference the other way round."""
-    return replace(e, mean=-e.mean, low=-e.high, high=-e.low, seeds=tuple(-s for s in e.seeds))
+    return replace(e, mean=0.0 - e.mean, low=0.0 - e.high, high=0.0 - e.low, seeds=tuple(0.0 - s for s in e.seeds))
 
 
 def _shown(e: Estimate, *, sign: bool = False) -> str:
@@ -150,9 +150,9 @@ def _against_all(
     missing = [row.title for row in wanted if row.title not in ahead]
     if missing and verdict == YES:
         verdict = OPEN
-    closest = min(ahead, key=lambda title: (math.isfinite(ahead[title].mean), ahead[title].mean))
+    closest = min(ahead, key=lambda title: (math.isfinite(ahead[title].low), ahead[title].low))
     e = ahead[closest]
-    seen = f"{main[OURS].metrics[group].mean:.3f}; least ahead of {closest}, by {_shown(e, sign=True)}; "
+    seen = f"{main[OURS].metrics[group].mean:.3f}; least surely ahead of {closest}: {_shown(e, sign=True)}; "
     seen += _from(ahead.values())
     return [Finding(claim, verdict, seen + (f"; not compared with {', '.join(missing)}" if missing else ""))]
 

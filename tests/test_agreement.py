@@ -1,0 +1,376 @@
+"""Cells that do not agree never stand in one table, and no claim is more than its figures say."""
+
+import itertools
+import json
+import math
+import re
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+from helpers.cells import cell, save
+
+from reasonedit import ReasonEditError
+from reasonedit.experiments import EXPERIMENTS, summarise
+from reasonedit.experiments.agreement import agreeing, same
+from reasonedit.experiments.boards import LEFT_OUT, keep_apart, mark
+from reasonedit.experiments.bootstrap import Estimate
+from reasonedit.experiments.plans import OURS, PAPERS
+from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
+from reasonedit.report import write_page
+from reasonedit.report.findings import NO, OPEN, YES, findings
+
+MAIN = EXPERIMENTS["main"]
+OLD, NEW = "2026-01-01T10:00:00.000001+00:00", "2026-01-02T10:00:00.000001+00:00"
+
+
+def shown(table):
+    return {(about["row"], about["seed"]) for about in table.cells}
+
+
+# ---- cells that belong together
+
+
+OTHERS = {
+    "40 edits instead of 20": {"wanted": 40},
+    "another data set": {"data": {"class_path": "another.Stream"}},
+    r"another content of 'corrections\.jsonl'": {"files": {"corrections.jsonl": "f1"}},
+    r"another model \(identity\)": {"model": {"identity": "m1"}},
+    "another max_new_tokens of the model": {"model": {"generation": {"max_new_tokens": 32}}},
+    "another device of the model": {"model": {"device": "a GPU"}},
+    "another sentence encoder 'embedded'": {"encoders": {"embedded": "e1"}},
+    r"torch 1\.9 instead of 2\.0": {"libraries": {"torch": "1.9"}},
+    r"other code \(reasonedit\.vlm\.base\)": {"code": {"reasonedit.vlm.base": "c1"}},
+    r"other code \(reasonedit\.vlm\.base and 1 more\)": {
+        "code": {"reasonedit.vlm.base": "1", "reasonedit.method": "1"}
+    },
+    "other questions with the same seed": {"asked": "something else"},
+    "do not say what code": {"code": None},
+}
+
+
+@pytest.mark.parametrize("reason", OTHERS)
+def test_older_cells_of_anything_else_are_left_out_and_said(reason):
+    new = [cell(row, seed, wanted=20, made=NEW, right=1.0) for row in (OURS, "ike") for seed in (0, 1)]
+    old = [cell("grace", seed, **{"wanted": 20, "made": OLD, "right": 0.0, **OTHERS[reason]}) for seed in (0, 1)]
+    for cells in itertools.islice(itertools.permutations(new + old), 0, 720, 97):
+        table = table_of(MAIN, cells)
+        assert shown(table) == {(OURS, 0), (OURS, 1), ("ike", 0), ("ike", 1)}
+        (sentence, *_) = table.left_out
+        assert re.search(reason, sentence)
+        assert "grace (seed" in sentence
+        assert sum(int(s.split()[0]) for s in table.left_out) == 2
+    # Without the new ones the old ones are a table, where they say what they are of.
+    if OTHERS[reason].get("code", {}) is not None:
+        assert shown(table_of(MAIN, old)) == {("grace", 0), ("grace", 1)} or reason.startswith("other questions")
+
+
+def test_seeds_of_one_row_are_never_averaged_over_two_versions():
+    cells = [cell(OURS, 0, made=OLD, right=0.0, edits=40), cell(OURS, 1, made=NEW, right=1.0, edits=20, wanted=20)]
+    (row,) = table = table_of(MAIN, cells)
+    assert (row.seeds, row.metrics["rel"].mean, row.costs["edits"]) == ([1], 1.0, 20)
+    assert table.left_out == [f"1 result of {OURS} (seed 0) left out: 40 edits instead of 20."]
+
+
+def test_a_row_agrees_with_itself_and_shares_code_with_others():
+    # A baseline of its own code stands beside others; a row whose own settings or code changed does not.
+    other = {"editor": {"class": "GRACE", "epsilon": 2.0}}
+    cells = [
+        cell(OURS, 0, made=NEW),
+        cell("grace", 0, made=NEW, code={"baselines.grace": "g1", "reasonedit.method": "c0"}),
+        cell("grace", 1, made=OLD, code={"baselines.grace": "g0"}),
+        cell("ike", 0, made=NEW, code={"baselines.ike": "i0"}),
+        cell("ike", 1, made=OLD, code={"baselines.ike": "i0"}, **other),
+        cell("mend", 0, made=OLD, stream={"interleave": [3]}),
+    ]
+    table = table_of(MAIN, cells)
+    assert shown(table) == {(OURS, 0), ("grace", 0), ("ike", 0), ("mend", 0)}
+    assert len(table.left_out) == 2
+    assert any("grace (seed 1) left out: other code (baselines.grace)" in s for s in table.left_out)
+    assert any("ike (seed 1) left out: other settings of the same editor" in s for s in table.left_out)
+
+
+def test_what_a_cell_is_called_and_where_its_model_lies_does_not_matter():
+    one = cell(OURS, 0, made=OLD)[0]
+    again = cell(OURS, 0, made=NEW, title="Another name", x=3.0, model={"name": "elsewhere"})[0]
+    assert same(one, again)
+    table = table_of(MAIN, [cell(OURS, 0, title="An old title"), cell("ike", 0, model={"name": "elsewhere"})])
+    assert len(table.cells) == 2
+    assert [row.title for row in table] == ["IKE", "ReasonEdit"]  # the plan's
+    for change in OTHERS.values():
+        if "asked" not in change:
+            assert not same(
+                one, cell(OURS, 0, **{"wanted": 40, **change, **({"wanted": 20} if "wanted" in change else {})})[0]
+            )
+
+
+def test_the_same_result_twice_counts_once(tmp_path):
+    for name, made in (("a", OLD), ("b", NEW), ("copy of b", NEW)):
+        save(tmp_path, cell(OURS, 0, made=made), name)
+    save(tmp_path, cell(OURS, 1, made=OLD))
+    (row,) = table = table_of(MAIN, cells_in(tmp_path))
+    assert row.seeds == [0, 1]
+    assert row.metrics["rel"].samples == 20
+    assert table.cells[0]["made"] == NEW
+    assert table.left_out == [
+        f"2 results of {OURS} (seeds 0, 0) left out: another result of the same row and seed is there."
+    ]
+
+
+def test_seeds_that_ask_the_same_count_once():
+    same_questions = {"asked": "the same"}
+    (row,) = table = table_of(
+        MAIN, [cell(OURS, 1, made=OLD, **same_questions), cell(OURS, 0, made=NEW, **same_questions)]
+    )
+    assert row.seeds == [0]
+    assert "the very questions of seed 0 once more" in table.left_out[0]
+
+
+def test_two_folders_in_one_are_not_one_table(tmp_path):
+    for seed in (0, 1):
+        save(tmp_path, cell(OURS, seed, made=OLD, right=1.0))
+        save(tmp_path, cell("ike", seed, made=OLD, right=1.0))
+        save(tmp_path, cell("ike", seed, made=NEW, right=0.0, model={"identity": "m1"}), f"ike-{seed} (copy)")
+    table = table_of(MAIN, cells_in(tmp_path))
+    assert shown(table) == {("ike", 0), ("ike", 1)}
+    assert table[0].metrics["rel"].mean == 0.0
+    assert sum(int(s.split()[0]) for s in table.left_out) == 4
+
+
+def test_what_cannot_be_told_apart_is_an_error():
+    with pytest.raises(ReasonEditError, match="do not say what code, data and model they were made with"):
+        table_of(MAIN, [cell(OURS, 0, code=None), cell("ike", 0, made=None)])
+    with pytest.raises(
+        ReasonEditError, match=r"at the same time .* nobody can tell which count: they are of other code"
+    ):
+        table_of(MAIN, [cell(OURS, 0, made=NEW), cell("ike", 0, made=NEW, code={"reasonedit.vlm.base": "c1"})])
+
+
+def test_what_was_just_asked_for_is_shown_though_others_are_newer():
+    cells = [cell(OURS, 0, made=OLD), cell("ike", 0, made=NEW, wanted=20)]
+    assert shown(table_of(MAIN, cells)) == {("ike", 0)}
+    assert shown(table_of(MAIN, cells, lambda about: about["row"] == OURS)) == {(OURS, 0)}
+    agreed = agreeing(cells, lambda about: about["row"] == OURS)
+    assert agreed.left_out == ["1 result of ike (seed 0) left out: 20 edits instead of 40."]
+
+
+def test_half_a_cell_is_refused(tmp_path):
+    about, rows = cell(OURS, 0)
+    path = save(tmp_path, ({**about, "answers": len(rows)}, rows[:-1]))
+    with pytest.raises(ReasonEditError, match=rf"'{path}' holds {len(rows) - 1} of its {len(rows)} answers"):
+        cells_in(tmp_path)
+
+
+def test_rows_of_an_interrupted_cell_are_no_cell(tmp_path):
+    save(tmp_path, cell(OURS, 0))
+    for name in (".ike-0.parquet.rows", ".ike-0.parquet.77.rows", ".ike-0.parquet.part"):
+        (tmp_path / "cells" / name).write_bytes(b"half")
+    assert [about["row"] for about, _ in cells_in(tmp_path)] == [OURS]
+
+
+# ---- figures
+
+
+def test_costs_are_of_all_seeds_or_not_given(tmp_path):
+    cells = [cell(OURS, 0, ms_per_query=None), cell(OURS, 1, seconds_per_edit=math.nan), cell("ike", 0, edits=0)]
+    ours = table_of(MAIN, cells[:2])[0]
+    assert set(ours.costs) == {"edits", "keys", "ms_per_query_unedited"}
+    table = table_of(MAIN, [*cells[:2], cell("ike", 0, seconds_per_edit=None)])
+    assert table.notes == ["Fewer than 2 seeds were run of ike (1)."]
+    write_summary(tmp_path / "summary.parquet", table)
+    kept = {r["row"]: r for r in pq.read_table(tmp_path / "summary.parquet").to_pylist() if r["metric"] == "rel"}
+    assert kept[OURS]["seconds_per_edit"] is kept["ike"]["seconds_per_edit"] is None
+    assert (kept["ike"]["difference_edits"], kept["ike"]["difference_seeds"]) == (10, 1)
+
+
+def test_differences_are_of_what_both_have_and_say_of_how_much():
+    ours = {0: {"a": (1, 2), "b": (2, 2)}, 1: {"c": (1, 1)}, 2: {"d": (0, 1)}}
+    other = {0: {"a": (0, 2), "x": (1, 1)}, 1: {"c": (0, 0)}, 3: {"y": (1, 1)}}
+    made = summarise({"ours": ours, "other": other}, "ours")["other"][1]
+    assert (made.mean, made.edits, len(made.seeds)) == (-0.5, 1, 1)
+    apart = summarise({"ours": ours, "other": {7: {"z": (1, 1)}}}, "ours")["other"][1]
+    assert math.isnan(apart.mean)
+    assert (apart.edits, apart.seeds) == (0, ())
+
+
+def test_a_mean_without_an_interval_has_none(tmp_path):
+    table = table_of(MAIN, [cell(OURS, seed) for seed in (0, 1)])
+    assert table[0].metrics["harmonic"].mean == 0.5
+    assert math.isnan(table[0].metrics["harmonic"].low)
+    write_summary(tmp_path / "summary.parquet", table)
+    kept = {r["metric"]: r for r in pq.read_table(tmp_path / "summary.parquet").to_pylist()}
+    assert kept["harmonic"]["mean"] == 0.5
+    assert kept["harmonic"]["low"] is kept["harmonic"]["high"] is None
+
+
+# ---- claims
+
+
+def everybody(seeds=(0, 1, 2), edits=20, ours=1.0, others=0.3, best=0.3, **changes):
+    """A main table in which all editors of the plan were run."""
+    shares = {row.name: others for row in MAIN.rows} | {OURS: ours, "ike-cot": best}
+    return table_of(MAIN, [cell(row, s, right=r, edits=edits, **changes) for row, r in shares.items() for s in seeds])
+
+
+def verdicts(**tables):
+    return {f.claim.partition(" (by ")[0]: f for f in findings(tables)}
+
+
+CORRECTS = "ReasonEdit corrects more than any other editor: R-Gen"
+NOT_BELOW = "Rel is not below that of the best editor"
+
+
+def test_a_claim_is_yes_or_no_where_the_intervals_show_it():
+    seen = verdicts(main=everybody())
+    assert seen[CORRECTS].verdict == seen[NOT_BELOW].verdict == YES
+    assert "from 3 seeds and 60 edits" in seen[CORRECTS].seen
+    assert seen["Our design does better than the paper's"].verdict == YES
+    seen = verdicts(main=everybody(ours=0.3, best=1.0))
+    assert seen[CORRECTS].verdict == seen[NOT_BELOW].verdict == NO
+    assert seen["Our design does better than the paper's"].verdict == OPEN
+    assert verdicts(main=everybody(ours=0.3, others=1.0))["Our design does better than the paper's"].verdict == NO
+
+
+@pytest.mark.parametrize(
+    ("seeds", "edits", "said"),
+    [
+        ((0,), 100, "from 1 seed and 100 edits"),
+        ((0, 1), 9, "from 2 seeds and 18 edits"),
+        ((0,), 6, "from 1 seed and 6 edits"),
+    ],
+)
+def test_no_claim_is_made_from_one_seed_or_from_few_edits(seeds, edits, said):
+    for ours in (1.0, 0.0):
+        for finding in findings({"main": everybody(seeds, edits, ours=ours)}):
+            assert finding.verdict == OPEN
+            assert f"{said}, too few to conclude anything" in finding.seen
+
+
+def test_not_to_differ_is_no_proof_of_being_as_good():
+    # On 20 edits of two seeds, half right each: equal, and the interval is wide only if edits differ.
+    rows = {name: [cell(name, s, right=0.5, edits=10) for s in (0, 1)] for name in (r.name for r in MAIN.rows)}
+    for _, answers in rows["ike"]:
+        for answer in answers:
+            answer["right"] = not answer["right"]  # the same share, on the other edits
+    seen = verdicts(main=table_of(MAIN, itertools.chain(*rows.values())))
+    assert seen[NOT_BELOW].verdict == OPEN
+    assert "least surely ahead of IKE: +0.000 [-" in seen[NOT_BELOW].seen
+
+
+def test_any_other_editor_means_all_of_them():
+    table = [row for row in everybody() if row.name in (OURS, "ike", "none")]
+    seen = verdicts(main=table)
+    assert seen[CORRECTS].verdict == OPEN
+    assert "not compared with FT, MEND, GRACE" in seen[CORRECTS].seen
+    worse = [row for row in everybody(ours=0.1, others=0.9) if row.name in (OURS, "ike")]
+    assert verdicts(main=worse)[CORRECTS].verdict == NO
+    # Ahead of the best on average is not ahead of everybody.
+    table = everybody(best=0.9)
+    for row in table:
+        if row.name == "grace":
+            row.differences["r_gen"] = replace(row.differences["r_gen"], low=-0.9, high=0.2)
+    assert verdicts(main=table)[CORRECTS].verdict == OPEN
+
+
+@pytest.mark.parametrize(
+    "broken", [{"low": math.nan}, {"high": math.nan}, {"mean": math.nan}, {"low": math.inf}, {"low": 0.5}]
+)
+def test_no_claim_is_made_of_what_is_no_number(broken):
+    for ours in (1.0, 0.0):
+        table = everybody(ours=ours)
+        for row in table:
+            if row.name in ("ike", PAPERS):
+                row.differences = {g: replace(d, **broken) for g, d in row.differences.items()}
+        assert {f.verdict for f in findings({"main": table})} == {OPEN}
+
+
+def test_bare_estimates_support_nothing():
+    """Of estimates that do not say of how many edits they are nothing follows."""
+    sure = {group: Estimate(-0.5, -0.6, -0.4, 900) for group in ("rel", "r_gen")}
+    table = [TableRow(n, n, None, "", [0, 1], metrics=sure, differences=sure) for n in (OURS, "ike")]
+    assert {f.verdict for f in findings({"main": table})} == {OPEN}
+    assert findings({"main": []}) == findings({"threshold": [], "k": [], "stress": [], "embedding": []}) == []
+
+
+def sweep(name, shares, seeds=(0, 1), edits=40):
+    """A table of a sweep in which each row has a share of its own."""
+    plan = EXPERIMENTS[name]
+    return table_of(plan, [cell(row, s, right=r, edits=edits) for row, r in shares.items() for s in seeds])
+
+
+def test_a_range_is_robust_if_no_change_within_it_can_be_large():
+    claim = "p between 10 and 50 is robust (ours)"
+    level = verdicts(threshold=sweep("threshold", {"p10": 0.5, "p25": 0.5, "p50": 0.5}))[claim]
+    assert level.verdict == YES
+    assert "from 2 seeds and 80 edits" in level.seen
+    assert verdicts(threshold=sweep("threshold", {"p10": 0.9, "p25": 0.5, "p50": 0.5}))[claim].verdict == NO
+    # A change whose interval crosses the margin is neither.
+    assert verdicts(threshold=sweep("threshold", {"p10": 0.5, "p25": 0.55, "p50": 0.5}))[claim].verdict == OPEN
+    missing = verdicts(threshold=sweep("threshold", {"p10": 0.5, "p25": 0.5}))[claim]
+    assert missing.verdict == OPEN
+    assert "p = 50 was not run" in missing.seen
+    assert verdicts(threshold=sweep("threshold", {"p10": 0.5, "p25": 0.5, "p50": 0.5}, (0,)))[claim].verdict == OPEN
+    # What lies outside of the range does not bear on it.
+    assert verdicts(threshold=sweep("threshold", {"p1": 0.0, "p10": 0.5, "p25": 0.5, "p50": 0.5}))[claim].verdict == YES
+
+
+def test_some_facts_suffice_if_more_cannot_add_much():
+    claim = "K = 5 suffices (ours)"
+    assert verdicts(k=sweep("k", {"k3": 0.4, "k5": 0.5, "k8": 0.5, "k12": 0.5}))[claim].verdict == YES
+    assert verdicts(k=sweep("k", {"k3": 0.4, "k5": 0.5, "k8": 0.9}))[claim].verdict == NO
+    assert verdicts(k=sweep("k", {"k5": 0.5, "k8": 0.525}))[claim].verdict == OPEN
+    alone = verdicts(k=sweep("k", {"k3": 0.5, "k5": 0.5}))[claim]
+    assert alone.verdict == OPEN
+    assert "no K above 5 was run" in alone.seen
+
+
+def stressed(lost, seeds=(0, 1), edits=30):
+    """A stream whose probes are asked after 30 edits and after 60."""
+    cells = []
+    for seed in seeds:
+        about, early = cell(OURS, seed, right=1.0, edits=edits)
+        late = [dict(r, edits=2 * edits, right=i % edits >= lost) for i, r in enumerate(early) if r["phase"] == "probe"]
+        cells.append((about, early + late))
+    return table_of(EXPERIMENTS["stress"], cells)
+
+
+def test_drift_is_what_the_same_probes_lose():
+    claim = "Sequential editing does not drift"
+    seen = verdicts(stress=stressed(0))[claim]
+    assert seen.verdict == YES
+    assert "from 30 to 60 edits, of the same probes: Rel +0.000" in seen.seen
+    assert verdicts(stress=stressed(20))[claim].verdict == NO
+    assert verdicts(stress=stressed(2))[claim].verdict == OPEN
+    assert verdicts(stress=stressed(0, seeds=(0,)))[claim].verdict == OPEN
+
+
+# ---- what else shows results
+
+
+def test_the_page_says_what_it_leaves_out_and_shows_no_stale_gallery(tmp_path):
+    folder = tmp_path / "main"
+    for seed in (0, 1):
+        save(folder, cell(OURS, seed, made=NEW, code={"reasonedit.method": "c1"}, versions={"torch": "2.0"}))
+        save(folder, cell("ike", seed, made=OLD, versions={"torch": "1.0"}, code={"reasonedit.method": "c0"}))
+    stale = {"made": OLD, "edits": [], "put_right": [], "failures": {}, "probes": 77077}
+    (folder / "cells" / f"{OURS}-0.gallery.json").write_text(json.dumps(stale))
+    html = write_page(tmp_path, tmp_path / "report.html").read_text()
+    assert "Not in this table:</strong> 2 results of ike (seeds 0, 1) left out: other code (reasonedit.method)." in html
+    assert "77077" not in html
+    assert "torch 2.0" in html
+    assert "torch 1.0" not in html
+    (folder / "cells" / f"{OURS}-0.gallery.json").write_text(json.dumps({**stale, "made": NEW}))
+    assert "77077" in write_page(tmp_path, tmp_path / "report.html").read_text()
+
+
+def test_tensorboard_holds_runs_that_agree(tmp_path):
+    boards = tmp_path / "tensorboard"
+    for row, wanted in (("a", 40), ("b", 20), ("c", 40)):
+        mark(boards / f"{row}-0", cell(row, 0, wanted=wanted)[0])
+    (boards / "unmarked-0").mkdir()
+    keep_apart(boards, cell("a", 1)[0])
+    assert {p.name for p in boards.iterdir()} == {"a-0", "c-0"}
+    assert {p.name for p in (tmp_path / LEFT_OUT).iterdir()} == {"b-0", "unmarked-0"}
+    keep_apart(boards, cell("b", 1, wanted=20)[0])
+    assert {p.name for p in boards.iterdir()} == {"b-0"}
+    keep_apart(tmp_path / "none" / "tensorboard", cell("a", 0)[0])  # nothing there yet
