@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.tiny import design, picture
+from helpers.tiny import design, picture, save_tiny_llava
 from helpers.writer import made
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor, VLMModule
@@ -218,6 +218,31 @@ def test_two_ranks_share_a_codebook_and_agree_on_the_metrics(tiny_folder, tmp_pa
     assert results[0]["rel"] == [1.0, 2]  # "The answer to …" was put before both
     assert results[0]["loc"][1] == 2
     assert sorted(r["id"] for r in pq.read_table(out / "p.parquet").to_pylist()) == ["a", "b", "c", "d"]
+
+
+_ANOTHER = (
+    _HEAD
+    + """
+callbacks = [Codebook.load({book}), Retriever()]
+trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp", callbacks=callbacks, **quiet)
+stream = EditStream(ToySource(2))
+try:
+    trainer.predict(VLMModule({model!r}, dtype="float32"), datamodule=stream, return_predictions=False)
+except ValueError as error:
+    open(out + f"/said-{{trainer.global_rank}}", "w").write(f"{{type(error).__name__}}: {{error}}")
+"""
+)
+
+
+def test_all_ranks_refuse_the_codebook_of_another_vlm(tiny_vlm, tmp_path, hash_encoder):
+    ReasonEditor(tiny_vlm, design()).save(tmp_path / "book")  # there is no edit in it yet, but statistics
+    other = save_tiny_llava(tmp_path / "other", tower="clip")
+    code, said = run(tmp_path, _ANOTHER, 2, model=str(other), book=repr(str(tmp_path / "book")))
+    assert code == 0, said[-2000:]
+    for rank in range(2):
+        told = (tmp_path / "ranks-2" / f"said-{rank}").read_text()
+        assert told.startswith("ReasonEditError: The codebook in")
+        assert "was made with another model or setting" in told
 
 
 def test_edits_of_a_loader_that_is_not_in_step_are_refused():
