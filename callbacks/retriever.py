@@ -11,7 +11,7 @@ import lightning as L
 from reasonedit.errors import ReasonEditError
 from reasonedit.method import Method
 from reasonedit.retrieval import RetrievalConfig
-from reasonedit.vlm import Generation
+from reasonedit.vlm import generation_of
 
 from .base import RunCallback
 from .batch import answered_already, choices_of, pictures, questions
@@ -105,16 +105,7 @@ class Retriever(RunCallback):
         if not method.embedder.has(vision) or len(vision) != len(asked):
             vision = method.embedder.see(pictures(batch, self.image_key, self, len(asked)))
         found = method.retrieve(vision, asked)
-        texts, kept = method.prompts(vision, asked, found, choices, _generation(pl_module))
+        texts, kept = method.prompts(vision, asked, found, choices, generation_of(pl_module))
         batch[self.prompt_key], batch["retrieved"], batch["vision"] = texts, kept, vision
 
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start
-
-
-def _generation(pl_module: L.LightningModule) -> Generation:
-    """How a module answers, as far as it can be known: the answer takes room behind the prompt."""
-    told = getattr(pl_module, "generation", None)
-    longest = getattr(pl_module, "max_new_tokens", None)
-    if isinstance(told, Generation):
-        return told
-    return Generation(longest) if isinstance(longest, int) and longest > 0 else Generation()

@@ -162,5 +162,10 @@ def test_an_id_cannot_come_twice_and_widths_must_agree():
 
 def test_another_model_is_refused_with_what_differs():
     with pytest.raises(ReasonEditError, match=r"layer: stored 'a', now 'b'"):
-        check_fingerprint({"layer": "a", "encoder": "e"}, {"layer": "b", "encoder": "e"}, "book")
-    check_fingerprint({"layer": "a"}, {"layer": "a"}, "book")
+        check_fingerprint({"keys_made": 2, "layer": "a"}, {"keys_made": 2, "layer": "b"}, "book")
+    check_fingerprint({"keys_made": 2, "layer": "a"}, {"keys_made": 2, "layer": "a"}, "book")
+    sums = [{"keys_made": 2, "vision_weights": 16 * "0a"}, {"keys_made": 2, "vision_weights": 16 * "0b"}]
+    with pytest.raises(ReasonEditError, match=r"setting \(another vision weights\)"):
+        check_fingerprint(*sums, "book")
+    with pytest.raises(ReasonEditError, match="'book' is of an earlier version.*'reasonedit codebook migrate'"):
+        check_fingerprint({"architecture": "A", "weights": "0", "layer": "a"}, sums[0], "book")

@@ -18,7 +18,7 @@ from helpers.toy import ToySource
 import reasonedit
 from reasonedit import EditStream, ReasonEditError, VLMModule
 from reasonedit.callbacks import EditingMetrics, PredictionWriter
-from reasonedit.vlm import load_vlm
+from reasonedit.vlm import Generation, load_vlm
 
 TEXT = (Path(reasonedit.__file__).parent / "EXTENDING.md").read_text()
 FAMILY, DATA, EDITOR = re.findall(r"```python\n(.*?)```", TEXT, re.S)
@@ -61,7 +61,7 @@ def test_the_data_set_is_read_and_its_bad_rows_are_named(tiny_vlm, tmp_path):
     path.write_text(
         "picture,question,answer,why\n0.png,What is it?,a boat,It swims.\n1.png,Who?,me,It is me. He says so.\n"
     )
-    base = EditStream(source(str(path))).base_pass(tiny_vlm, max_new_tokens=3)
+    base = EditStream(source(str(path))).base_pass(tiny_vlm, Generation(3))
     assert {e.answer: e.reasoning for e in base.edits} == {"a boat": ["It swims."], "me": ["It is me.", "He says so."]}
     path.write_text("picture,question,answer,why\n0.png,What is it?,a boat,It swims.\n2.png,Who?,me,It is I.\n")
     with pytest.raises(ReasonEditError, match=r"Row 3 of .*corrections.csv' cannot be used: There is no image file"):

@@ -23,6 +23,7 @@ from reasonedit.callbacks import (
     TensorBoardCharts,
 )
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.vlm import Generation
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -106,7 +107,7 @@ def test_interleaved_streams_probe_all_edits_so_far(tiny_vlm, tmp_path):
 def test_probes_on_the_way_can_be_few_and_edits_checked_at_once(tiny_vlm):
     def laid_out(**options):
         stream = EditStream(ToySource(5), batch_size=8, **options)
-        stream.base_pass(tiny_vlm, max_new_tokens=3)
+        stream.base_pass(tiny_vlm, Generation(3))
         names = [e.id for e in stream.base.edits]
         return [(step[0].phase, [names.index(i.edit_id) for i in step]) for step in stream.layout()]
 
@@ -173,11 +174,11 @@ def test_another_model_is_asked_anew_and_its_keys_are_not_mixed(tiny_vlm, tmp_pa
 
     stream, _, made = run(tiny_vlm, tmp_path)
     first = stream.base
-    assert stream.base_pass(tiny_vlm, max_new_tokens=3) is first
+    assert stream.base_pass(tiny_vlm, Generation(3)) is first
     other = load_vlm(str(save_tiny_llava(tmp_path / "clip", tower="clip")), dtype="float32")
     with pytest.raises(ReasonEditError, match="made with another model"):
         made.predict(VLMModule(other, max_new_tokens=3), datamodule=stream)
-    assert stream.base_pass(other, max_new_tokens=3) is not first
+    assert stream.base_pass(other, Generation(3)) is not first
 
 
 class TheirCaptioner(L.LightningModule):

@@ -12,6 +12,7 @@ from reasonedit.edits import Edit, Hit
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.retrieval import Retrieval, fitting
+from reasonedit.vlm import generation_of
 
 from ..batch import choices_of, column, pictures
 from ..batch import questions as questions_of
@@ -91,7 +92,7 @@ class IKE(Editor):
         choices = choices_of(batch, "choices", self, len(questions))
         vlm = vlm_for(pl_module, None)
         vision = batch.get("vision") or vlm.see(pictures(batch, "images", self, len(questions)))
-        longest = getattr(pl_module, "max_new_tokens", 16)
+        longest = generation_of(pl_module).max_new_tokens
         texts, kept = fitting(vlm, vision, questions, found, choices, longest)
         batch[self.prompt_key], batch["retrieved"], batch["vision"] = texts, kept, vision
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
 import lightning as L
@@ -9,7 +11,10 @@ import lightning as L
 from reasonedit.batches import answered_already, choices_of, pictures, questions
 from reasonedit.errors import ReasonEditError
 from reasonedit.ranks import refuse_parts, refuse_spawning
-from reasonedit.vlm import VLM, Vision, load_vlm
+from reasonedit.vlm import VLM, Generation, Vision, load_vlm
+from reasonedit.vlm.generation import cut_off
+
+_log = logging.getLogger(__name__)
 
 
 class VLMModule(L.LightningModule):
@@ -17,34 +22,48 @@ class VLMModule(L.LightningModule):
 
     A batch is a dict with ``images`` (see :mod:`reasonedit.callbacks.batch`), ``prompts`` (questions, to which a
     callback may have added facts), and optionally ``choices`` (a list or ``None`` per question) and ``vision`` (the
-    images as the VLM's vision part has seen them already). The prediction is the list of answers.
+    images as the VLM's vision part has seen them already). The prediction is the list of answers; what a reasoning VLM
+    thought before each is put into the batch as ``thoughts``, and how each ended as ``finish_reasons``.
 
     Args:
         model: A hub id, a folder, ``"embedded"``, or a VLM that is loaded already.
         dtype: ``"auto"`` or the name of a torch type.
-        max_new_tokens: Longest open answer, in tokens.
+        max_new_tokens: Longest open answer, in tokens; this and the next two as in
+            :class:`~reasonedit.vlm.generation.Generation`.
+        choice_rule: Which choice is the answer.
+        generate_kwargs: Other arguments of transformers' ``generate``.
         model_kwargs: Passed on to transformers' ``from_pretrained``, such as ``device_map``.
 
+    Attributes:
+        generation: How answers are made.
+
     Raises:
-        ReasonEditError: The model cannot be had, or ``max_new_tokens`` is not positive.
+        ReasonEditError: The model cannot be had, or an argument is out of range.
     """
 
     def __init__(
         self,
         model: str | VLM = "embedded",
         dtype: str = "auto",
-        max_new_tokens: int = 16,
+        max_new_tokens: int | None = None,
         model_kwargs: dict[str, Any] | None = None,
+        choice_rule: str | None = None,
+        generate_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if max_new_tokens < 1:
-            raise ReasonEditError(f"max_new_tokens must be 1 or more, not {max_new_tokens}.")
+        options: Mapping[str, Any] = generate_kwargs or {}
+        self.generation = Generation().but(max_new_tokens, choice_rule, **options)  # refused before a model is loaded
         self.vlm = model if isinstance(model, VLM) else load_vlm(model, dtype=dtype, **(model_kwargs or {}))
         if self.vlm.movable:
             self.model = self.vlm.model  # registered, so that Lightning moves it to the device
         else:
             self.__dict__["model"] = self.vlm.model  # it is where it belongs
-        self.max_new_tokens = max_new_tokens
+        self._answered = self._cut = 0
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest open answer, in tokens."""
+        return self.generation.max_new_tokens
 
     def setup(self, stage: str) -> None:
         """Refuse to run in several processes what is spread over the devices of one, and in parts what must be whole.
@@ -78,7 +97,24 @@ class VLMModule(L.LightningModule):
         vision = batch.get("vision")
         if not isinstance(vision, Vision) or len(vision) != len(asked):
             vision = self.vlm.see(pictures(batch, "images", self, len(asked)))
-        return self.vlm.answer(vision, asked, choices, self.max_new_tokens)
+        replies = self.vlm.reply(vision, asked, choices, self.generation)
+        batch["thoughts"] = [reply.thought for reply in replies]
+        batch["finish_reasons"] = [reply.finish_reason for reply in replies]
+        self._answered += len(replies)
+        self._cut += batch["finish_reasons"].count("length")
+        return [reply.text for reply in replies]
+
+    def on_predict_start(self) -> None:
+        """Count from nothing."""
+        self._answered = self._cut = 0
+
+    def on_predict_end(self) -> None:
+        """Say how many answers were cut off."""
+        if self._cut:
+            _log.warning("%s", cut_off(self._cut, self._answered, self.generation))
+
+    on_validation_start = on_test_start = on_predict_start
+    on_validation_end = on_test_end = on_predict_end
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
         """As :meth:`predict_step`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 KEYS_MADE = "keys_made"
 """Name, in a fingerprint, of the way in which keys are made from all the rest of it."""
+
+_CHECKSUM = re.compile("[0-9a-f]{32}")
 
 _KINDS = {entry: number for number, entry in enumerate(ENTRIES)}
 _ANSWER = _KINDS["answer"]
@@ -506,8 +509,16 @@ def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], fol
         )
     differing = [k for k in {**stored, **current} if stored.get(k) != current.get(k)]
     if differing:
-        details = ", ".join(f"{k}: stored {stored.get(k)!r}, now {current.get(k)!r}" for k in sorted(differing))
+        details = ", ".join(_difference(k, stored.get(k), current.get(k)) for k in sorted(differing))
         raise ReasonEditError(
             f"The codebook in '{folder}' was made with another model or setting ({details}). Use that one, or "
             "'reasonedit codebook migrate' to embed its edits anew."
         )
+
+
+def _difference(part: str, stored: object, now: object) -> str:
+    """What differs, in words: of a checksum it says nothing what it is."""
+    told = part.replace("_", " ")
+    if all(isinstance(v, str) and _CHECKSUM.fullmatch(v) for v in (stored, now) if v is not None):
+        return f"another {told}" if stored is not None and now is not None else f"the {told}"
+    return f"{told}: stored {stored!r}, now {now!r}"

@@ -12,8 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from reasonedit.editor import ReasonEditor
-from reasonedit.edits import Query
+from reasonedit.edits import Answer, Query
 from reasonedit.explain import USED, Explanation
+from reasonedit.vlm import Generation
+from reasonedit.vlm.generation import cut_off
+
+from .generation import add_generation, generation_from
 
 _console = Console(highlight=False)
 
@@ -31,15 +35,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--explain", action="store_true", help="show the keys that came near, and why each counts or not"
     )
+    add_generation(parser)
     arguments = parser.parse_args(argv)
+    how = generation_from(arguments)
     query = Query.of(arguments.image, arguments.question, arguments.choices)  # refused before the model is loaded
     with _console.status("loading the VLM"):
-        editor = ReasonEditor.load(arguments.codebook, dtype=arguments.dtype)
+        editor = ReasonEditor.load(arguments.codebook, dtype=arguments.dtype, generation=how)
     if arguments.explain:
-        _explain(editor.explain(query.image, query.question, query.choices))
+        _explain(editor.explain(query.image, query.question, query.choices), how)
         return 0
     answer = editor.ask(query.image, query.question, query.choices)
-    _console.print(answer.text, markup=False)
+    _say(answer, how)
     if not answer.hits:
         _console.print(f"(no fact used: the nearest is at {answer.nearest:.3f}, the gate at {answer.threshold:.3f})")
     for hit in answer.hits:
@@ -47,8 +53,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _explain(told: Explanation) -> None:
-    _console.print(told.answer.text, markup=False)
+def _say(answer: Answer, how: Generation) -> None:
+    _console.print(answer.text, markup=False)
+    if answer.thought:
+        _console.print(f"(thought: {answer.thought})", markup=False, style="dim")
+    if answer.finish_reason == "length":
+        _console.print(f"({cut_off(1, 1, how)})", markup=False)
+
+
+def _explain(told: Explanation, how: Generation) -> None:
+    _say(told.answer, how)
     gate = "open" if told.open else "closed"
     nearest = f"the nearest key is at {told.answer.nearest:.3f}, the gate at {told.answer.threshold:.3f}"
     _console.print(f"gate {gate}: {nearest}" if told.keys else "the codebook is empty")

@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         vlm = module.vlm
         writer = writer_of(arguments.writer) if set(arguments.groups) & set(_WRITES) else None
         painter = Painter.from_pretrained(arguments.painter) if arguments.painter else None
-    edits = stream.find_edits(vlm, max_new_tokens=module.max_new_tokens, progress=True)
+    edits = stream.find_edits(vlm, module.generation, progress=True)
     budget = Budget(arguments.limit)
     reports = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

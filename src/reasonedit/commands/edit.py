@@ -14,6 +14,9 @@ from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
 from reasonedit.edits import Edit, Region, check_box, split_reasoning
 from reasonedit.errors import ReasonEditError
+from reasonedit.vlm import load_vlm
+
+from .generation import add_generation, generation_from
 
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -48,8 +51,10 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--author", default=login(), help="who corrects it (default: %(default)s)")
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    add_generation(parser)
     given = parser.parse_args(argv)
     # Everything that can be refused is, before the model is loaded.
+    how = generation_from(given)
     sentences = split_reasoning(given.reasoning)
     evidence = _evidence(given.box, len(sentences))
     edit = Edit.of(given.image, given.question, given.answer, sentences, given.choices, evidence, given.author)
@@ -60,11 +65,11 @@ def main(argv: Sequence[str]) -> int:
         raise ReasonEditError(f"The codebook '{given.codebook}' has its design already: leave --design out.")
     with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
         if there:
-            editor = ReasonEditor.load(given.codebook, dtype=given.dtype)
+            editor = ReasonEditor.load(given.codebook, dtype=given.dtype, generation=how)
         else:
             model = given.model or "embedded"
             design = Design.load(given.design, Design.default(model)) if given.design else None
-            editor = ReasonEditor.from_pretrained(model, design, dtype=given.dtype)
+            editor = ReasonEditor(load_vlm(model, dtype=given.dtype, place=True), design, how)
     before = editor.ask(edit.image, edit.question, edit.choices)
     written = editor.write(edit)
     after = editor.ask(edit.image, edit.question, edit.choices)

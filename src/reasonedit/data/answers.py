@@ -7,46 +7,49 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
 
 from reasonedit.cache import cache_folder, code_version
 from reasonedit.edits import Query
 from reasonedit.errors import ReasonEditError
-from reasonedit.vlm import VLM
+from reasonedit.vlm import VLM, Generation, Reply
 
 
 class Answers:
     """A model's answers, those it gave in earlier runs included.
 
-    They are kept in ``answers`` in the cache, one file for each model, device and version of the code that asks; a
-    query is known by its image's pixels and the whole prompt.
+    They are kept in ``answers`` in the cache, one file for each model (all that its answers depend on, its processor
+    included), way to answer, device and version of the code that asks; a query is known by its image's pixels and the
+    whole prompt.
 
     Args:
         vlm: The unedited model.
-        max_new_tokens: Longest open answer, in tokens.
+        generation: How it answers.
 
     Raises:
         ReasonEditError: The cache cannot be written.
     """
 
-    def __init__(self, vlm: VLM, max_new_tokens: int) -> None:
-        self.vlm, self.max_new_tokens = vlm, max_new_tokens
+    def __init__(self, vlm: VLM, generation: Generation | None = None) -> None:
+        self.vlm, self.generation = vlm, generation or Generation()
         device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
-        told = [vlm.identity, device, str(max_new_tokens), code_version()]
+        told = [vlm.identity, device, json.dumps(self.generation.to_dict(), sort_keys=True), code_version()]
         name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:24]
         path = cache_folder() / "answers" / f"{name}.sqlite"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(path, timeout=60)
-            self._base.execute("create table if not exists answers (query text primary key, answer text, ms real)")
+            # One thread asks at a time, whichever it is.
+            self._base = sqlite3.connect(path, timeout=60, check_same_thread=False)
+            self._base.execute("create table if not exists replies (query text primary key, reply text, ms real)")
         except (OSError, sqlite3.Error) as error:
             raise ReasonEditError(
                 f"The cache '{path.parent}' cannot be used ({error}): set REASONEDIT_CACHE to a folder that can be "
                 "written."
             ) from error
 
-    def ask(self, queries: Sequence[Query]) -> tuple[list[str], list[float]]:
+    def ask(self, queries: Sequence[Query]) -> tuple[list[Reply], list[float]]:
         """Answer queries, in one batch those that were not asked before.
 
         Returns:
@@ -59,21 +62,21 @@ class Answers:
             asked = [queries[i] for i in new]
             started = time.perf_counter()
             vision = self.vlm.see([q.image for q in asked])
-            said = self.vlm.answer(vision, [q.question for q in asked], [q.choices for q in asked], self.max_new_tokens)
+            said = self.vlm.reply(vision, [q.question for q in asked], [q.choices for q in asked], self.generation)
             ms = 1000 * (time.perf_counter() - started) / len(asked)
-            known |= {keys[i]: (answer, ms) for i, answer in zip(new, said, strict=True)}
-            rows = [(keys[i], *known[keys[i]]) for i in new]
+            known |= {keys[i]: (reply, ms) for i, reply in zip(new, said, strict=True)}
+            rows = [(keys[i], json.dumps(asdict(known[keys[i]][0])), ms) for i in new]
             with self._base:
-                self._base.executemany("insert or replace into answers values (?, ?, ?)", rows)
+                self._base.executemany("insert or replace into replies values (?, ?, ?)", rows)
         return [known[k][0] for k in keys], [known[k][1] for k in keys]
 
     def close(self) -> None:
         """Let go of the file."""
         self._base.close()
 
-    def _find(self, key: str) -> tuple[str, float] | None:
-        row = self._base.execute("select answer, ms from answers where query = ?", (key,)).fetchone()
-        return None if row is None else (str(row[0]), float(row[1]))
+    def _find(self, key: str) -> tuple[Reply, float] | None:
+        row = self._base.execute("select reply, ms from replies where query = ?", (key,)).fetchone()
+        return None if row is None else (Reply(**json.loads(row[0])), float(row[1]))
 
     def _key(self, query: Query) -> str:
         prompt = self.vlm.prompt(query.question, query.choices)

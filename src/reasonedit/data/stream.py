@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -19,11 +20,14 @@ from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import EditAccuracy, editing_metrics, matches
 from reasonedit.ranks import exchange, launched_elsewhere
-from reasonedit.vlm import VLM
+from reasonedit.vlm import VLM, Generation, Reply, generation_of
+from reasonedit.vlm.generation import cut_off
 
 from .answers import Answers
 from .source import KEPT_IF_RIGHT, EditSource, Probe
 from .world.benchmark import EmbeddedWorld
+
+_log = logging.getLogger(__name__)
 
 DATASETS = {"world": EmbeddedWorld}
 
@@ -179,7 +183,7 @@ class EditStream(L.LightningDataModule):
             raise ReasonEditError("EditStream needs a module whose attribute 'vlm' is a reasonedit VLM.")
         show = self.trainer.progress_bar_callback is not None and self.trainer.is_global_zero
         ranks = self.trainer.world_size
-        self.base_pass(vlm, max_new_tokens=getattr(module, "max_new_tokens", 16), progress=show, trainer=self.trainer)
+        self.base_pass(vlm, generation_of(module), progress=show, trainer=self.trainer)
         steps = _Steps(self.steps(ranks))
         # Every rank's steps are among each so many in a row: what this sampler deals out, whoever asks for one.
         turns: DistributedSampler[Step] | None = None
@@ -202,23 +206,29 @@ class EditStream(L.LightningDataModule):
     val_dataloader = test_dataloader = train_dataloader
 
     def base_pass(
-        self, vlm: VLM, *, max_new_tokens: int = 16, progress: bool = False, trainer: L.Trainer | None = None
+        self,
+        vlm: VLM,
+        generation: Generation | None = None,
+        *,
+        progress: bool = False,
+        trainer: L.Trainer | None = None,
     ) -> BasePass:
         """Ask the unedited model, once: what it said is kept on disk, see :class:`~reasonedit.data.answers.Answers`.
 
         Args:
             vlm: The model.
-            max_new_tokens: Longest open answer, in tokens.
+            generation: How it answers.
             progress: Whether to show a bar.
             trainer: The trainer whose ranks share the work, where there are several.
 
         Raises:
             ReasonEditError: The model gets nothing wrong.
         """
-        asked_of = (vlm.identity, max_new_tokens)
+        generation = generation or Generation()
+        asked_of = (vlm.identity, generation)
         if self.base is not None and self._asked == asked_of:
             return self.base
-        answers = _Asked(Answers(vlm, max_new_tokens), trainer)
+        answers = _Asked(Answers(vlm, generation), trainer)
         with _bar(progress) as bar:
             edits, right = self._wrong(answers, bar)
             probes = self.source.probes(edits, right)
@@ -228,11 +238,12 @@ class EditStream(L.LightningDataModule):
                 probes = [p for p in probes if p.edit_id in chosen]
             task = bar.add_task("asking the unedited model", total=len(probes))
             told: list[str] = []
-            taken: list[float] = []
+            cut, taken = 0, list[float]()
             batches = [[p.query for p in batch] for batch in _chunks(probes, self.batch_size)]
             for some in _chunks(batches, answers.ranks):
-                for said, ms in answers.ask(some):
-                    told, taken = told + said, taken + ms
+                for replies, ms in answers.ask(some):
+                    told, taken = told + [reply.text for reply in replies], taken + ms
+                    cut += sum(reply.finish_reason == "length" for reply in replies)
                 bar.update(task, completed=len(told))
         kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(told[i], p.targets)]
         base = BasePass(edits, [probes[i] for i in kept], [told[i] for i in kept])
@@ -246,16 +257,18 @@ class EditStream(L.LightningDataModule):
                 base.exact_match[group] = float(metric.exact / metric.total)
                 base.contained += int(metric.contained)
         answers.close()
+        if cut and answers.rank == 0:
+            _log.warning("The unedited model: %s", cut_off(cut, len(told), generation))
         self.base, self._asked = base, asked_of
         return base
 
-    def find_edits(self, vlm: VLM, *, max_new_tokens: int = 16, progress: bool = False) -> list[Edit]:
+    def find_edits(self, vlm: VLM, generation: Generation | None = None, *, progress: bool = False) -> list[Edit]:
         """What the unedited model gets wrong, without probes of it; arguments as in :meth:`base_pass`.
 
         Raises:
             ReasonEditError: The model gets nothing wrong.
         """
-        answers = _Asked(Answers(vlm, max_new_tokens))
+        answers = _Asked(Answers(vlm, generation or Generation()))
         with _bar(progress) as bar:
             edits, _ = self._wrong(answers, bar)
         answers.close()
@@ -270,11 +283,11 @@ class EditStream(L.LightningDataModule):
         while len(edits) < self.source.edits and (some := list(islice(candidates, answers.ranks * self.batch_size))):
             batches = list(_chunks(some, self.batch_size))
             queries = [[Query(e.image, e.question, e.choices, e.id) for e in batch] for batch in batches]
-            for asked, (said, _) in zip(batches, answers.ask(queries), strict=True):
+            for asked, (replies, _) in zip(batches, answers.ask(queries), strict=True):
                 if len(edits) >= self.source.edits:
                     break  # a single rank would not have asked
-                for edit, answer in zip(asked, said, strict=True):
-                    if matches(answer, edit.targets):
+                for edit, reply in zip(asked, replies, strict=True):
+                    if matches(reply.text, edit.targets):
                         right.append(edit.id)
                     else:
                         edits.append(edit)
@@ -390,6 +403,7 @@ class _Asked:
     def __init__(self, answers: Answers, trainer: L.Trainer | None = None) -> None:
         self.answers, self.trainer = answers, trainer
         self.ranks = trainer.world_size if trainer is not None else 1
+        self.rank = trainer.global_rank if trainer is not None else 0
         self.close = answers.close
 
     def agree(self, names: Sequence[str]) -> None:
@@ -404,14 +418,14 @@ class _Asked:
                 "that all ranks speak of the same ones."
             )
 
-    def ask(self, batches: Sequence[Sequence[Query]]) -> list[tuple[list[str], list[float]]]:
+    def ask(self, batches: Sequence[Sequence[Query]]) -> list[tuple[list[Reply], list[float]]]:
         """The answers to each of as many batches as there are ranks, or fewer, with their times."""
-        rank = self.trainer.global_rank if self.trainer is not None else 0
-        mine = self.answers.ask(batches[rank]) if rank < len(batches) else ([], [])
+        replies, ms = self.answers.ask(batches[self.rank]) if self.rank < len(batches) else ([], [])
         if self.trainer is None or self.ranks == 1:
-            return [mine]
-        said = [json.loads(one) for one in exchange(self.trainer, json.dumps(mine).encode())]
-        return [(answers, ms) for answers, ms in said[: len(batches)]]
+            return [(replies, ms)]
+        mine = json.dumps([[asdict(reply) for reply in replies], ms]).encode()
+        said = [json.loads(one) for one in exchange(self.trainer, mine)]
+        return [([Reply(**reply) for reply in theirs], taken) for theirs, taken in said[: len(batches)]]
 
 
 def collate(step: Step) -> dict[str, Any]:

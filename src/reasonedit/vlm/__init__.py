@@ -13,7 +13,7 @@ from reasonedit.weights import files_of
 
 from .base import VLM, best_dtype
 from .checkpoint import adapter_of, check_files, check_weights, first_line, unwrapped
-from .generation import Generation, Reply
+from .generation import Generation, Reply, generation_of
 from .vision import IMAGE_FEATURES, Seen, Vision
 
 if TYPE_CHECKING:
@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
     from .family import Family
 
-__all__ = ["IMAGE_FEATURES", "VLM", "Generation", "Reply", "Seen", "Vision", "as_vlm", "best_dtype", "load_vlm"]
+__all__ = [
+    "IMAGE_FEATURES",
+    "VLM",
+    "Generation",
+    "Reply",
+    "Seen",
+    "Vision",
+    "as_vlm",
+    "best_dtype",
+    "generation_of",
+    "load_vlm",
+]
 
 _log = logging.getLogger(__name__)
 

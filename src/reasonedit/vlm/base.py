@@ -511,14 +511,17 @@ class VLM(ABC):
             max_new_tokens=generation.max_new_tokens, pad_token_id=self.pad, eos_token_id=self._ends, **told
         )
         words = {"tokenizer": self.tokenizer} if "stop_strings" in told else {}
-        # What a config does not set, generate takes from the model's: it must not say more.
-        theirs, model.generation_config = model.generation_config, own
+        # What a config does not set, generate takes from the model's, or from that of a model in it: they say no more.
+        theirs = [(m, m.generation_config) for m in model.modules() if getattr(m, "generation_config", None)]
         try:
+            for module, _ in theirs:
+                module.generation_config = own
             made = model.generate(
                 **inputs, generation_config=own, logits_processor=LogitsProcessorList([_finite_logits]), **words
             )
         finally:
-            model.generation_config = theirs
+            for module, config in theirs:
+                module.generation_config = config
         return torch.as_tensor(made)
 
     @property

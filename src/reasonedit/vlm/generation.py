@@ -79,6 +79,22 @@ class Generation:
         return {**asdict(self), "generate_kwargs": dict(self.generate_kwargs)}
 
 
+def cut_off(cut: int, asked: int, generation: Generation) -> str:
+    """What is said of answers that were cut off."""
+    return (
+        f"{cut} of {asked} answers were cut off after {generation.max_new_tokens} tokens: raise max_new_tokens if they "
+        "matter to their ends."
+    )
+
+
+def generation_of(module: object) -> Generation:
+    """How a module answers, as far as it can be known: by its ``generation``, or by its ``max_new_tokens``."""
+    told, longest = getattr(module, "generation", None), getattr(module, "max_new_tokens", None)
+    if isinstance(told, Generation):
+        return told
+    return Generation(longest) if isinstance(longest, int) and longest > 0 else Generation()
+
+
 def _check(given: Mapping[str, Any]) -> None:
     from transformers import GenerationConfig
 

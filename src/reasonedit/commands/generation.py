@@ -1,0 +1,49 @@
+"""Arguments that say how answers are made, for every command that asks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from reasonedit.errors import ReasonEditError
+from reasonedit.vlm import Generation
+from reasonedit.vlm.generation import CHOICE_RULES
+
+
+def add_generation(parser: argparse.ArgumentParser) -> None:
+    """Add them to a parser."""
+    default = Generation()
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=None,
+        help=f"longest open answer, in tokens, thoughts included (default: {default.max_new_tokens})",
+    )
+    parser.add_argument(
+        "--choice-rule",
+        choices=CHOICE_RULES,
+        default=None,
+        help="which choice is the answer: acc, the most probable one, or acc_norm, by its length in characters "
+        f"(default: {default.choice_rule})",
+    )
+    parser.add_argument(
+        "--generate-kwargs",
+        default=None,
+        metavar="JSON",
+        help='other arguments of transformers\' generate, such as \'{"do_sample": true, "temperature": 0.7}\'',
+    )
+
+
+def generation_from(given: argparse.Namespace) -> Generation:
+    """How answers are made, by what was given.
+
+    Raises:
+        ReasonEditError: It cannot be used.
+    """
+    try:
+        more = json.loads(given.generate_kwargs) if given.generate_kwargs is not None else {}
+    except ValueError as error:
+        raise ReasonEditError(f"--generate-kwargs is not JSON ({error}): write it as an object.") from error
+    if not isinstance(more, dict):
+        raise ReasonEditError("--generate-kwargs must be a JSON object, such as '{\"num_beams\": 4}'.")
+    return Generation().but(given.max_new_tokens, given.choice_rule, **more)

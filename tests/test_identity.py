@@ -1,0 +1,265 @@
+"""What a codebook, and a cached answer, belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import peft
+import pytest
+import torch
+from helpers.families import FAMILIES
+from helpers.tiny import HashEncoder, design, picture
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from reasonedit import Query, ReasonEditError, ReasonEditor
+from reasonedit.data.answers import Answers
+from reasonedit.embedding import DualEmbedder, EmbeddingConfig, SentenceEncoder
+from reasonedit.vlm import Generation, as_vlm, load_vlm
+from reasonedit.vlm.llava import _TEMPLATE
+from reasonedit.weights import files_of, weight_sums
+
+EVERY_FAMILY = sorted(set(FAMILIES) - {"unknown"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return FAMILIES["llava"](tmp_path_factory.mktemp("llava"))
+
+
+def loaded(folder, change=lambda model, processor: None, dtype=torch.float32):
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+    processor = AutoProcessor.from_pretrained(folder)
+    changed = change(model, processor)
+    return as_vlm(changed if changed is not None else model, processor)
+
+
+def tuned(*words, by=0.3):
+    @torch.no_grad()
+    def change(model, _processor):
+        names = [n for n, _ in model.named_parameters() if all(w in n for w in words)]
+        assert names
+        for name in names:
+            model.get_parameter(name).add_(by * torch.ones_like(model.get_parameter(name)))
+
+    return change
+
+
+def image(**values):
+    def change(_model, processor):
+        for name, value in values.items():
+            setattr(processor.image_processor, name, value)
+
+    return change
+
+
+def template(_model, processor):
+    processor.chat_template = _TEMPLATE.replace("ASSISTANT:", "ANSWER:")
+
+
+def lora(*targets):
+    def change(model, _processor):
+        torch.manual_seed(0)
+        wrapped = peft.get_peft_model(
+            model, peft.LoraConfig(r=2, target_modules=list(targets), init_lora_weights=False)
+        )
+        return wrapped
+
+    return change
+
+
+def vision_config(model, _processor):
+    model.config.vision_feature_layer = -1
+
+
+TOWER, LANGUAGE = "model.vision_tower", "model.language_model.layers"
+CHANGES = {
+    "nothing": (lambda model, processor: None, True, True),
+    "the tower": (tuned("vision_tower", "layers.0"), False, False),
+    "one number of the tower": (tuned("vision_tower", "layers.1", "q_proj.bias", by=0.01), False, False),
+    "the projector, behind the layer that is read": (tuned("multi_modal_projector"), True, False),
+    "the language model": (tuned("language_model.layers.0"), True, False),
+    "the normalisation": (image(image_mean=[0, 0, 0], image_std=[1, 1, 1]), False, False),
+    "the size": (image(size={"height": 48, "width": 48}), False, False),
+    "the resampling": (image(resample=0), False, False),
+    "the chat template": (template, True, False),
+    "an adapter of the tower": (lora("vision_tower.*q_proj"), False, False),
+    "what of the tower is read": (vision_config, False, False),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_codebook_is_told_apart_by_what_its_keys_depend_on(what, folder, tmp_path, hash_encoder):
+    change, keys_stay, answers_stay = CHANGES[what]
+    if what == "an adapter of the tower":
+        change = lora(*[n for n, _ in loaded(folder).model.named_modules() if TOWER in n and n.endswith("q_proj")])
+    plain = loaded(folder)
+    editor = ReasonEditor(plain, design(keys="both"))
+    editor.save(tmp_path / "book")
+    editor.edit(picture(0), "What is it?", answer="a thing", reasoning=["It is round."])
+    other = loaded(folder, change)
+    if keys_stay:
+        assert ReasonEditor.load(tmp_path / "book", other).ask(picture(0), "What is it?").nearest < 1e-4
+    else:
+        with pytest.raises(
+            ReasonEditError, match=r"another model or setting .*'reasonedit codebook migrate'"
+        ):
+            ReasonEditor.load(tmp_path / "book", other)
+    assert (other.identity == plain.identity) == answers_stay
+
+
+def test_an_adapter_of_the_language_model_alone_leaves_keys_as_they_are(folder, hash_encoder):
+    plain = loaded(folder)
+    names = [n for n, _ in plain.model.named_modules() if LANGUAGE in n and n.endswith("q_proj")]
+    adapted = loaded(folder, lora(*names))
+    assert adapted.key_parts(adapted.projector) == plain.key_parts(plain.projector)
+    assert adapted.identity != plain.identity
+    # Its scaling is in no weight.
+    scaled = loaded(folder, lora(*names))
+    for module in scaled.model.modules():
+        if isinstance(getattr(module, "scaling", None), dict):
+            module.scaling = {name: 2 * value for name, value in module.scaling.items()}
+    assert scaled.identity != adapted.identity
+    layer = plain.language_layers[1]
+    assert adapted.key_parts(layer) != plain.key_parts(layer)
+    assert scaled.key_parts(layer) != adapted.key_parts(layer)
+
+
+def test_a_layer_depends_on_what_comes_before_it(folder):
+    first, second, projector = (loaded(folder).vision_layers[i] for i in (0, 1, -2))
+    plain, changed = loaded(folder), loaded(folder, tuned("vision_tower", "layers.0"))
+    assert plain.key_parts(first) == changed.key_parts(first)
+    for layer in (second, projector, "image_features", plain.language_layers[0]):
+        assert plain.key_parts(layer) != changed.key_parts(layer)
+    changed = loaded(folder, tuned("multi_modal_projector"))
+    assert plain.key_parts(projector) == changed.key_parts(projector)
+    assert plain.key_parts("image_features") != changed.key_parts("image_features")
+    reads = plain.language_layers
+    changed = loaded(folder, tuned("language_model.layers.1"))
+    assert plain.key_parts(reads[1]) == changed.key_parts(reads[1])
+    changed = loaded(folder, tuned("language_model.layers.0"))
+    assert plain.key_parts(reads[1]) != changed.key_parts(reads[1])
+    changed = loaded(folder, template)  # what a language layer reads is worded by it
+    assert plain.key_parts(reads[0]) != changed.key_parts(reads[0])
+
+
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_in_every_family_the_tower_counts_for_keys_and_the_rest_does_not(family, tmp_path):
+    vlm = load_vlm(str(FAMILIES[family](tmp_path)), dtype="float32")
+    before, identity, layer = vlm.key_parts(vlm.projector), vlm.identity, vlm.projector
+    blocks = vlm.model.get_submodule(vlm.language_layers[-1])
+    with torch.no_grad():
+        next(p for p in blocks.parameters()).add_(0.5)
+    assert vlm.key_parts(layer) == before
+    assert vlm.identity != identity
+    if not vlm.vision_layers:
+        return
+    with torch.no_grad():
+        next(p for p in vlm.model.get_submodule(vlm.vision_layers[0]).parameters()).add_(0.5)
+    assert vlm.key_parts(layer)["vision_weights"] != before["vision_weights"]
+
+
+def test_float32_and_bfloat16_have_the_same_keys_and_other_answers(folder):
+    full, half = loaded(folder), loaded(folder, dtype=torch.bfloat16)
+    assert full.key_parts(full.projector) == half.key_parts(half.projector)
+    assert full.identity != half.identity
+
+
+def test_a_copy_of_the_files_is_the_same_model(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    one, other = load_vlm(str(folder), dtype="float32"), load_vlm(str(tmp_path / "copy"), dtype="float32")
+    assert one.identity == other.identity
+    assert one.key_parts(one.projector) == other.key_parts(other.projector)
+
+
+def test_the_encoder_counts_by_its_weights(tiny_vlm, tmp_path):
+    plain = SentenceEncoder.from_pretrained()
+    plain.model.save(str(tmp_path / "moved"))
+    moved = SentenceEncoder.from_pretrained(str(tmp_path / "moved"))
+    assert moved.identity == plain.identity
+
+    def parts(encoder, **config):
+        return DualEmbedder(tiny_vlm, EmbeddingConfig(**config), encoder).fingerprint
+
+    assert parts(moved) == parts(plain)
+    with torch.no_grad():
+        next(moved.model.parameters())[5, 5] += 0.1
+    assert moved.identity != plain.identity
+    assert parts(moved) != parts(plain)
+    assert parts(moved, text_weight=0.0) == parts(plain, text_weight=0.0)  # no sentence half, no encoder
+    shorter = SentenceEncoder.from_pretrained()
+    shorter.model.max_seq_length = 64
+    assert shorter.identity != plain.identity
+    assert parts(HashEncoder())["sentence_encoder"] == "hash"
+
+
+def test_keys_without_a_vision_half_do_not_depend_on_the_vlm(folder, tmp_path):
+    other = loaded(folder, tuned("vision_tower"))
+    made = [DualEmbedder(v, EmbeddingConfig(layer="none"), HashEncoder()).fingerprint for v in (loaded(folder), other)]
+    assert made[0] == made[1]
+
+
+def test_answers_are_those_of_the_model_as_it_is_now(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path)
+    query = Query(picture(3, 64), "What is it?", ["a cat", "a very old boat"])
+    files = set()
+    for change, _, _ in [*CHANGES.values()][:9]:
+        vlm = loaded(folder, change)
+        for how in (Generation(), Generation(4), Generation(choice_rule="acc_norm"), Generation().but(num_beams=2)):
+            answers = Answers(vlm, how)
+            replies, _ = answers.ask([query])
+            assert replies == vlm.reply(vlm.see([query.image]), [query.question], [query.choices], how)
+            answers.close()
+            there = set((tmp_path / "answers").iterdir())
+            assert len(there - files) == 1  # each has a file of its own
+            files = there
+
+
+def test_checksums_are_taken_once_for_the_same_files(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.weights.cache_folder", lambda: tmp_path / "cache")
+    taken = []
+    take = __import__("reasonedit.weights", fromlist=["_take"])._take
+    monkeypatch.setattr("reasonedit.weights._take", lambda state: taken.append(len(state)) or take(state))
+    copy = tmp_path / "model"
+    shutil.copytree(folder, copy)
+    first = load_vlm(str(copy), dtype="float32").identity
+    assert load_vlm(str(copy), dtype="float32").identity == first
+    assert len(taken) == 1
+    os.utime(copy / "model.safetensors", (1, 1))  # touched: looked at again, and found to be the same
+    assert load_vlm(str(copy), dtype="float32").identity == first
+    assert len(taken) == 2
+    for path in (tmp_path / "cache" / "weights").iterdir():
+        path.write_text("{")
+    assert load_vlm(str(copy), dtype="float32").identity == first
+    assert len(taken) == 3
+    assert files_of("nowhere/at-all") == ""
+    assert files_of("somebody/model", "c0ffee") != files_of("somebody/model", "decaf")
+
+
+@pytest.mark.parametrize("past_autograd", [False, True])
+def test_weights_that_change_in_memory_are_seen(folder, past_autograd):
+    vlm = load_vlm(str(folder), dtype="float32")
+    before, sums = vlm.identity, weight_sums(vlm.model)
+    weight = next(p for n, p in vlm.model.named_parameters() if "vision_tower" in n and p.dim() == 2)
+    if past_autograd:
+        weight.data.mul_(1.5)
+    else:
+        with torch.no_grad():
+            weight[0, 0] += 1.0
+    assert vlm.identity != before
+    assert weight_sums(vlm.model) != sums
+
+
+def test_a_codebook_of_before_is_refused_with_the_command_that_migrates_it(folder, tmp_path, hash_encoder):
+    vlm = loaded(folder)
+    editor = ReasonEditor(vlm, design())
+    editor.save(tmp_path / "book")
+    path = tmp_path / "book" / "codebook.json"
+    manifest = json.loads(path.read_text())
+    manifest.pop("sum")
+    manifest["fingerprint"] = {"architecture": "LlavaForConditionalGeneration", "weights": "0" * 16, "layer": "x"}
+    manifest["sum"] = __import__("reasonedit.codebook.manifest", fromlist=["_sum"])._sum(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ReasonEditError, match=r"of an earlier version.*'reasonedit codebook migrate'"):
+        ReasonEditor.load(tmp_path / "book", vlm)

@@ -1,0 +1,275 @@
+"""Several threads, one model and one codebook: each gets what it would have got, had they come one after the other."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from helpers.families import FAMILIES
+from helpers.tiny import design, picture
+from helpers.waiting import CEILING
+
+from reasonedit import Edit, Query, ReasonEditError, ReasonEditor
+from reasonedit.threads import Gathering, guard_of, guarded
+from reasonedit.vlm import as_vlm, load_vlm
+
+THREADS = 8
+
+
+@pytest.fixture(scope="module", params=["llava", "qwen3_vl"])
+def vlm(request, tmp_path_factory):
+    return load_vlm(str(FAMILIES[request.param](tmp_path_factory.mktemp(request.param))), dtype="float32")
+
+
+def question(i):
+    return picture(i, 64), f"What is number {i}?" + " please" * (i % 3)
+
+
+def write(editor, i):
+    return editor.edit(*question(i), answer=f"thing {i}", reasoning=[f"Number {i} is round."])
+
+
+def told(answer):
+    """An answer as it can be compared: distances to float32's rounding of a batch."""
+    hits = [(hit.fact, pytest.approx(hit.distance, abs=1e-4)) for hit in answer.hits]
+    return answer.text, hits, pytest.approx(answer.nearest, abs=1e-4), pytest.approx(answer.threshold, abs=1e-4)
+
+
+def same(answer, expected):
+    text, hits, nearest, threshold = expected
+    mine = [(hit.fact, hit.distance) for hit in answer.hits]
+    return (answer.text, mine, answer.nearest, answer.threshold) == (text, hits, nearest, threshold)
+
+
+def at_once(*calls):
+    """Run calls, each in a thread of its own, all begun together; what they return, in order."""
+    ready = threading.Barrier(len(calls))
+
+    def run(call):
+        ready.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [f.result() for f in [pool.submit(run, call) for call in calls]]
+
+
+def test_questions_of_eight_threads_get_the_answers_of_one(vlm, hash_encoder):
+    editor = ReasonEditor(vlm, design(k=2, keys="both"))
+    for i in range(4):
+        write(editor, i)
+    right = [told(editor.ask(*question(i))) for i in range(8)]
+    for asked in range(3):
+        order = [(i + asked) % 8 for i in range(THREADS)]
+        found = at_once(*(lambda i=i: [editor.ask(*question(i)) for _ in range(3)] for i in order))
+        for i, answers in zip(order, found, strict=True):
+            assert all(same(answer, right[i]) for answer in answers)
+
+
+def test_any_mixture_is_some_order_one_after_the_other(vlm, hash_encoder):
+    """Asking, editing, undoing, restoring and explaining from eight threads, against every state of the codebook."""
+    editor = ReasonEditor(vlm, design(k=2, keys="both", merge=True))
+    first = [write(editor, i) for i in range(2)]
+
+    def edits(numbers):
+        return [write(editor, i) for i in numbers]
+
+    def turns(edit):
+        for _ in range(3):
+            editor.undo(edit.id)
+            editor.restore(edit.id)
+        editor.undo(edit.id)
+
+    def asks(i):
+        return [editor.ask(*question(i)) for _ in range(6)]
+
+    def explains(i):
+        return [editor.explain(*question(i)) for _ in range(3)]
+
+    *_, a, b, c, explained = at_once(
+        lambda: edits([2, 3]),
+        lambda: edits([4, 5]),
+        lambda: turns(first[0]),
+        lambda: [len(editor.memory.keys) == len(editor.memory.entries) for _ in range(20)],
+        lambda: asks(0),
+        lambda: asks(2),
+        lambda: asks(4),
+        lambda: explains(1),
+    )
+    # The same events one after the other, and what each question gets after each of them.
+    again = ReasonEditor(vlm, design(k=2, keys="both", merge=True))
+    states = {i: [] for i in (0, 1, 2, 4)}
+    for event in editor.memory.events:
+        if event.op == "edit":
+            number = int(event.edit.answer.split()[1])
+            image, asked = question(number)
+            again.write(Edit(image, asked, event.edit.answer, list(event.edit.reasoning), id=event.edit_id))
+        else:
+            getattr(again, event.op)(event.edit_id)
+        for i, seen in states.items():
+            seen.append(told(again.ask(*question(i))))
+    for i, answers in ((0, a), (2, b), (4, c), (1, [e.answer for e in explained])):
+        place = 0
+        for answer in answers:  # and one thread never sees the codebook go back
+            at = next((n for n in range(place, len(states[i])) if same(answer, states[i][n])), None)
+            assert at is not None, (answer, states[i])
+            place = at
+    assert [e.edit_id for e in again.memory.events] == [e.edit_id for e in editor.memory.events]
+    for name in editor.edits:  # each edit has its own picture's keys
+        mine, alone = editor.memory.written(name), again.memory.written(name)
+        for one, other in zip(mine, alone, strict=True):
+            torch.testing.assert_close(one.key, other.key)
+            assert one.fact == other.fact
+    for explanation in explained:  # what an explanation shows is of one moment
+        used = {fact for key in explanation.keys if key.fate == "used" for fact in key.facts}
+        assert {hit.fact for hit in explanation.answer.hits} <= used
+
+
+def test_an_edit_on_disk_is_not_lost_beside_a_save(vlm, hash_encoder, tmp_path):
+    editor = ReasonEditor(vlm, design(k=2))
+    write(editor, 0)
+    at_once(lambda: editor.save(tmp_path / "book"), *(lambda i=i: write(editor, i) for i in range(1, 5)))
+    assert set(ReasonEditor.load(tmp_path / "book", vlm).edits) == set(editor.edits)
+    assert len(editor.edits) == 5
+
+
+def test_what_wraps_one_model_shares_its_guard(vlm):
+    other = as_vlm(vlm.model, vlm.processor)
+    assert other.guard is vlm.guard
+    assert guard_of(torch.nn.Linear(1, 1)) is not vlm.guard
+
+
+def test_whoever_runs_the_bare_model_meanwhile_is_not_read(vlm):
+    """A hook hears of every thread that runs the model: those of others must not become somebody's key."""
+    layer = vlm.vision_layers[0]
+    right = vlm.see([picture(0, 64)], [layer]).layer(layer)[0]
+    theirs = vlm.pixels([picture(1, 64)])
+    given = {k: vlm._moved(theirs[k]) for k in vlm.pixel_keys if k in theirs}
+    stop = threading.Event()
+
+    def bare():
+        with torch.inference_mode():
+            while not stop.is_set():
+                vlm.model.get_image_features(**given, return_dict=True)
+
+    thread = threading.Thread(target=bare)
+    thread.start()
+    try:
+        for _ in range(20):
+            assert torch.equal(vlm.see([picture(0, 64)], [layer]).layer(layer)[0], right)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_what_a_family_of_ones_own_overrides_is_guarded_too():
+    from reasonedit.vlm.llava import LlavaVLM
+
+    class Theirs(LlavaVLM):
+        model_types = ("theirs",)
+
+        def generate(self, vision, prompts, generation):
+            return []
+
+    try:
+        assert Theirs.generate.is_guarded
+        assert LlavaVLM.see.is_guarded
+    finally:
+        Theirs.model_types = ()
+
+
+def test_gathering_answers_together_what_waits():
+    begun, go_on = threading.Event(), threading.Event()
+    batches = []
+
+    def run(items):
+        batches.append(list(items))
+        begun.set()
+        go_on.wait(CEILING)
+        return [item * 10 for item in items]
+
+    gathering = Gathering(run, most=3)
+    with ThreadPoolExecutor(6) as pool:
+        futures = [pool.submit(gathering.ask, 0)]
+        assert begun.wait(CEILING)
+        futures += [pool.submit(gathering.ask, i) for i in range(1, 6)]
+        while len(gathering._waiting) < 5:
+            threading.Event().wait(0.001)
+        go_on.set()
+        assert [f.result(CEILING) for f in futures] == [0, 10, 20, 30, 40, 50]
+    assert batches[0] == [0]
+    assert [len(batch) for batch in batches] == [1, 3, 2]
+
+
+def test_gathering_tells_each_its_own_error():
+    def run(items):
+        if "bad" in items:
+            raise ReasonEditError("bad")
+        return items
+
+    gathering = Gathering(run)
+
+    def ask(item):
+        try:
+            return gathering.ask(item)
+        except ReasonEditError as error:
+            return f"error: {error}"
+
+    found = at_once(*(lambda item=item: ask(item) for item in ("a", "bad", "b", "c", "bad", "d")))
+    assert found == ["a", "error: bad", "b", "c", "error: bad", "d"]
+    assert not gathering._waiting
+
+
+def test_whoever_is_interrupted_does_not_hold_up_the_others():
+    begun, go_on = threading.Event(), threading.Event()
+    first = [True]
+
+    def run(items):
+        if first.pop() if first else False:
+            begun.set()
+            go_on.wait(CEILING)
+            raise KeyboardInterrupt
+        return items
+
+    gathering = Gathering(run)
+
+    def interrupted():
+        with pytest.raises(KeyboardInterrupt):
+            gathering.ask("first")
+
+    with ThreadPoolExecutor(3) as pool:
+        one = pool.submit(interrupted)
+        assert begun.wait(CEILING)
+        others = [pool.submit(gathering.ask, name) for name in ("second", "third")]
+        go_on.set()
+        assert [f.result(CEILING) for f in others] == ["second", "third"]
+        one.result(CEILING)
+
+
+def test_a_guarded_method_may_call_another():
+    class Thing:
+        guard = threading.RLock()
+
+        @guarded
+        def one(self):
+            return self.two() + 1
+
+        @guarded
+        def two(self):
+            return 1
+
+    assert Thing().one() == 2
+
+
+def test_one_batch_may_be_asked_in_several_ways(vlm, hash_encoder):
+    editor = ReasonEditor(vlm, design(k=2))
+    assert editor.ask_batch([]) == []
+    long = editor.ask(*question(0), max_new_tokens=12)
+    short = editor.ask(*question(0), max_new_tokens=2)
+    found = at_once(
+        lambda: editor.ask(*question(0), max_new_tokens=12),
+        lambda: editor.ask(*question(0), max_new_tokens=2),
+        lambda: editor.ask_batch([Query(*question(0))], max_new_tokens=12)[0],
+    )
+    assert [a.text for a in found] == [long.text, short.text, long.text]
