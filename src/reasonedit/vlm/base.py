@@ -20,6 +20,7 @@ from reasonedit.finite import finite
 from reasonedit.threads import guard_of, guarded
 from reasonedit.weights import digest_of, weight_sums
 
+from .checkpoint import first_line
 from .generation import Generation, Reply, parted, thought_through
 from .identity import adapters_of, of_images, settings_of, tokenizer_digest, weights_before
 from .memory import free_bytes
@@ -503,6 +504,9 @@ class VLM(ABC):
 
         Nothing of the checkpoint's own way to generate is left but the tokens that are no text: a repetition penalty,
         as some ship one, would count against the very words of the facts and the question.
+
+        Raises:
+            ReasonEditError: The arguments cannot be used, or the model's numbers are not finite.
         """
         from transformers import GenerationConfig, LogitsProcessorList
 
@@ -519,6 +523,13 @@ class VLM(ABC):
             made = model.generate(
                 **inputs, generation_config=own, logits_processor=LogitsProcessorList([_finite_logits]), **words
             )
+        except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+            if isinstance(error, ReasonEditError) or not generation.generate_kwargs:
+                raise
+            given = ", ".join(f"{name}={value!r}" for name, value in generation.generate_kwargs.items())
+            raise ReasonEditError(
+                f"The generation arguments {given} cannot be used with '{self.name}': {first_line(error)}"
+            ) from error
         finally:
             for module, config in theirs:
                 module.generation_config = config
