@@ -11,7 +11,7 @@ import lightning as L
 from reasonedit.errors import ReasonEditError
 from reasonedit.method import Method
 from reasonedit.retrieval import RetrievalConfig
-from reasonedit.vlm import generation_of
+from reasonedit.vlm import Vision, generation_of
 
 from .base import RunCallback
 from .batch import answered_already, choices_of, pictures, questions
@@ -106,6 +106,8 @@ class Retriever(RunCallback):
             vision = method.embedder.see(pictures(batch, self.image_key, self, len(asked)))
         found = method.retrieve(vision, asked)
         texts, kept = method.prompts(vision, asked, found, choices, generation_of(pl_module))
-        batch[self.prompt_key], batch["retrieved"], batch["vision"] = texts, kept, vision
+        batch[self.prompt_key], batch["retrieved"] = texts, kept
+        if "vision" not in batch or isinstance(batch["vision"], Vision):  # else it is something of their own
+            batch["vision"] = vision
 
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start

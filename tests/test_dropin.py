@@ -252,7 +252,7 @@ BAD_BATCHES = [
         {"photos": [PHOTO], "ask": ["What?"], "choices": [["a", 2]]},
         "a value of type int, where each question has a list",
     ),
-    ({"photos": [PHOTO], "ask": ["What?"], "choices": [[]]}, "has 0 choices: give two or more, or None"),
+    ({"photos": [PHOTO], "ask": ["What?"], "choices": [["a"]]}, "has one choice: give two or more, or None"),
     ({"photos": [PHOTO], "ask": ["What?"], "choices": [("a", "b")] * 2}, "2 values under 'choices' for 1 questions"),
 ]
 
@@ -308,6 +308,25 @@ def test_the_module_takes_the_pictures_that_callbacks_take(tiny_vlm, tmp_path):
     told = {tuple(module.predict_step({"images": [form], "prompts": ["What?"]})) for form in forms}
     assert len(told) == 1
     assert module.predict_step({"images": [], "prompts": []}) == []
+
+
+def test_no_choices_are_an_open_question(tiny_vlm):
+    module = VLMModule(tiny_vlm, max_new_tokens=3)
+    batch = {"images": [PHOTO] * 2, "prompts": ["What?"] * 2, "choices": [[], None]}
+    assert len(set(module.predict_step(batch))) == 1
+
+
+def test_a_key_of_somebodys_own_stays_what_it_is(tiny_vlm, book):
+    class Keeps(Asks):
+        def predict_step(self, batch, batch_idx):
+            self.kept = batch["vision"]
+            return {"answers": list(batch["ask"])}
+
+    data = DataLoader([{"photos": [PHOTO], "ask": ["What?"], "vision": ["poor"]}], batch_size=None, collate_fn=dict)
+    module = Keeps(tiny_vlm)
+    asked = predict(module, data, Retriever(book, image_key="photos", prompt_key="ask"))
+    assert asked == ["The answer to 'What?' is a boat. What?"]
+    assert module.kept == ["poor"]
 
 
 def test_right_answers_in_somebodys_batch_are_not_taken_for_predictions(tiny_vlm, book):

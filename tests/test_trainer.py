@@ -361,6 +361,19 @@ def test_runs_and_a_server_on_one_vlm_and_one_codebook_do_not_mix(book, tiny_vlm
     assert together == alone
 
 
+def test_after_a_run_the_vlm_is_where_it_was(tiny_vlm, monkeypatch):
+    """Lightning moves a module to the CPU when its run is over; a server may be asking the VLM on a GPU."""
+    module, moved = VLMModule(tiny_vlm, max_new_tokens=2), []
+    monkeypatch.setattr(module, "to", lambda device: moved.append(str(device)) or module)
+    module._home = torch.device("cuda:1")
+    trainer().predict(module, loader())
+    with pytest.raises(ReasonEditError):
+        trainer().predict(module, loader([{}]))
+    assert moved == ["cpu", "cuda:1"] * 2
+    assert module.cpu() is module  # somebody's own wish
+    assert len(moved) == 4
+
+
 def test_beside_a_run_that_writes_others_read_and_are_told_to_wait(tiny_vlm, tmp_path):
     codebook = Codebook(tmp_path / "book", design(k=1))
     seen = []

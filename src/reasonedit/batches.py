@@ -92,7 +92,10 @@ def _picture(batch: dict[str, Any], row: int, key: str, value: Any) -> Image.Ima
 
 
 def choices_of(batch: dict[str, Any], key: str, owner: object, samples: int) -> Choices | None:
-    """The choices under a key, if there are any; arguments and errors as for :func:`pictures`."""
+    """The choices under a key, if there are any; arguments and errors as for :func:`pictures`.
+
+    An empty list is none: the question is open.
+    """
     if batch.get(key) is None:
         return None
     values = column(batch, key, owner)
@@ -105,9 +108,9 @@ def choices_of(batch: dict[str, Any], key: str, owner: object, samples: int) -> 
         if not isinstance(mine, (list, tuple)) or not all(isinstance(c, str) for c in mine):
             odd = next((c for c in mine if not isinstance(c, str)), None) if isinstance(mine, (list, tuple)) else mine
             _refuse(batch, row, key, f"has {_a(odd)}, where each question has a list of texts, or None")
-        if len(mine) < 2:
-            _refuse(batch, row, key, f"has {len(mine)} choices: give two or more, or None for an open question")
-        found.append(list(mine))
+        if len(mine) == 1:
+            _refuse(batch, row, key, "has one choice: give two or more, or None for an open question")
+        found.append(list(mine) or None)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import lightning as L
 
@@ -13,6 +13,9 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.ranks import refuse_parts, refuse_spawning
 from reasonedit.vlm import VLM, Generation, Vision, load_vlm
 from reasonedit.vlm.generation import cut_off
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class VLMModule(L.LightningModule):
             self.model = self.vlm.model  # registered, so that Lightning moves it to the device
         else:
             self.__dict__["model"] = self.vlm.model  # it is where it belongs
+        self._home = self.vlm.device
         self._answered = self._cut = 0
 
     @property
@@ -123,6 +127,11 @@ class VLMModule(L.LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
         """As :meth:`predict_step`."""
         return self.predict_step(batch, batch_idx, dataloader_idx)
+
+    def cpu(self) -> Self:
+        """When a run ends Lightning calls this: then the VLM is where it was before, as others may be asking it."""
+        running = self._trainer is not None and self._trainer.state.stage is not None
+        return self.to(self._home) if running else super().cpu()
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """Refuse to be sent to a process that is spawned; be copied as usual."""
