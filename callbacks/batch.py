@@ -8,7 +8,7 @@ A batch is a dict. The keys that hold images and prompts may be named otherwise;
 ``prompts``    list of questions; the retriever puts facts before them, in place
 ``choices``    list with a list of two or more choices, or ``None`` (an open question), per question
 ``edits``      list with an :class:`~reasonedit.Edit`, or ``None``, per sample: what to write if the answer is wrong
-``targets``    list of right answers
+``targets``    list of right answers: for each sample a text, or a list of texts where several are right
 ``groups``     list with the group of probes of each sample (``rel``, ``t_gen``, …; empty: of none)
 ``ids``        list of the samples' names
 ``edit_ids``   list with the name of the edit that each sample is or belongs to

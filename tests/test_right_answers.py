@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers import datasets
+from helpers.cells import cell, save
 from helpers.tiny import design, picture
 from helpers.toy import ToySource
 from helpers.writer import open_or_create
@@ -25,7 +26,11 @@ from reasonedit.data import AOKVQA, EditFile
 from reasonedit.data.built import Built, built_probes, set_file
 from reasonedit.data.exported import export, read
 from reasonedit.data.source import Probe
+from reasonedit.experiments.plans import EXPERIMENTS
+from reasonedit.experiments.tables import cells_in
+from reasonedit.experiments.tables import table_of as experiment_table
 from reasonedit.metrics import COMPARISON
+from reasonedit.report import write_page
 from reasonedit.runs import row
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -341,3 +346,20 @@ def test_a_table_names_its_comparison_and_shows_exact_match():
     less = row({"rel": (0.75, 4), "loc": (1.0, 2)}, {"rel": 0.25, "loc": 1.0}, **times)
     assert f"right by {COMPARISON}; the same by exact match" in shown(unedited=same)
     assert f"right by {COMPARISON}; by exact match: ReasonEdit Rel 0.25" in shown(unedited=same, reasonedit=less)
+
+
+def test_a_report_shows_exact_match_where_it_is_another_figure(tmp_path):
+    for seed in (0, 1):
+        about, rows = cell("none", seed)
+        for i, mine in enumerate(rows):
+            mine |= {"accuracy": 0.5 if mine["group"] == "rel" else float(mine["right"]), "exact_match": mine["right"]}
+            if mine["group"] == "loc":
+                mine["exact_match"] = i % 4 == 0
+        save(tmp_path / "main", (about, rows))
+    (shown,) = experiment_table(EXPERIMENTS["main"], cells_in(tmp_path / "main"))
+    assert shown.metrics["rel"].mean == shown.exact["rel"] == 0.5
+    assert shown.metrics["loc"].mean == 0.5
+    assert shown.exact["loc"] == pytest.approx(0.2, abs=0.1)
+    page = write_page(tmp_path, tmp_path / "report.html").read_text()
+    assert f"Answers are compared by {COMPARISON}" in page
+    assert page.count("<small>exact ") == 1

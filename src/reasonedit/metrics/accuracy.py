@@ -61,13 +61,12 @@ class EditAccuracy(Metric):
             raise ValueError(
                 f"{len(answers)} answers, {len(targets)} targets and {len(groups)} groups: not as many of each"
             )
-        for answer, target, group in zip(answers, targets, groups, strict=True):
-            if group == self.group:
-                share = accuracy(answer, target)
-                self.right += share
-                self.exact += exact_match(answer, target)
-                self.contained += share < 1 and contains(answer, target)
-                self.total += 1
+        mine = [(a, t) for a, t, g in zip(answers, targets, groups, strict=True) if g == self.group]
+        shares = [accuracy(a, t) for a, t in mine]
+        self.right += sum(shares)
+        self.exact += sum(exact_match(a, t) for a, t in mine)
+        self.contained += sum(share < 1 and contains(a, t) for share, (a, t) in zip(shares, mine, strict=True))
+        self.total += len(mine)
 
     def compute(self) -> Tensor:
         """The mean accuracy, a scalar in 0..1; NaN where there is no sample."""
