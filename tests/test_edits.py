@@ -50,6 +50,8 @@ def test_answer_must_be_among_the_choices():
 def test_one_choice_is_too_few():
     with pytest.raises(ReasonEditError, match="at least two choices"):
         Query.of(picture(0), "What?", ["kettle"])
+    assert Query.of(picture(0), "What?", []).choices is None  # no choices at all: an open question
+    assert Edit.of(picture(0), "What?", "tea", "It is.", ()).choices is None
 
 
 def test_image_from_path_bytes_and_pil_are_the_same(tmp_path):

@@ -113,7 +113,7 @@ def _whole(text: str, name: str) -> str:
 
 
 def _choices(choices: Sequence[str] | None) -> list[str] | None:
-    if choices is None:
+    if choices is None or (isinstance(choices, (list, tuple)) and not choices):
         return None
     if isinstance(choices, str) or not isinstance(choices, Sequence):
         raise ReasonEditError(f"The choices must be a list of texts, not {type(choices).__name__}.")
