@@ -2,16 +2,18 @@
 
 import errno
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers.tiny import picture
+from helpers.waiting import CEILING, wait_until
 
 from reasonedit.cli import COMMANDS, main
 from reasonedit.codebook import EditMemory, Store
@@ -34,11 +36,9 @@ def test_help_and_import_are_light():
         "heavy = {'torch', 'lightning', 'transformers', 'numpy', 'faiss'}\n"
         "print(sorted({m.split('.')[0] for m in sys.modules} & heavy))"
     )
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")  # none of the heavy packages was imported
     assert all(name in done.stdout for name in COMMANDS)
-    assert time.perf_counter() - started < 10
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -210,26 +210,22 @@ def test_a_wrong_config_is_one_clear_sentence(old, new, said, tmp_path, capsys):
 
 
 def test_ctrl_c_saves_what_was_edited_and_says_where(tmp_path):
-    call = [
-        sys.executable,
-        "-m",
-        "reasonedit.cli",
-        "run",
-        "--config",
-        "configs/demo.yaml",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    from reasonedit.config import content_of
+
+    content = content_of("configs/demo.yaml")
+    content["trainer"]["callbacks"].append({"class_path": "helpers.waiting.Holds"})
+    config, held = tmp_path / "held.yaml", tmp_path / "held"
+    config.write_text(json.dumps(content))
+    call = [sys.executable, "-m", "reasonedit.cli", "run", "--config", str(config), "--out", str(tmp_path / "run")]
     call += ["--data.init_args.source.init_args.edits", "12", "--data.init_args.interleave", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # It is held after the first edits and their probes.
+    pipes["env"] = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HOLD": str(held)}
     # A suite that runs in the background of a shell hands it down that Ctrl-C is ignored.
     with subprocess.Popen(call, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes) as process:
-        events = tmp_path / "run" / "tensorboard"
-        # An events file holds more than its head once the first round of probes is over and logged.
-        while process.poll() is None and not any(f.stat().st_size > 300 for f in events.glob("events*")):
-            time.sleep(0.2)
+        wait_until(held.exists, process)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=CEILING)
     assert process.returncode == 130, said
     edits = EditMemory.open(Store.open(tmp_path / "run" / "codebook")).edits
     assert 2 <= len(edits) <= 12

@@ -565,7 +565,7 @@ def test_a_browser_shows_the_page_without_scrolling_sideways(lab, tmp_path, widt
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=True,
     )
     found = re.search(r"<title>wide (\d+)</title>", done.stdout)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from helpers import datasets
-from helpers.endpoint import serving
+from helpers.endpoint import LATE, late_answers, serving
 from helpers.painter import save_tiny_pipeline
 from helpers.tiny import picture
 from PIL import Image
@@ -255,6 +255,7 @@ def np_tensor(values):
 def endpoint(monkeypatch):
     """Makes an endpoint and points the environment to it."""
     monkeypatch.setenv("OPENAI_API_KEY", "none")
+    late_answers(monkeypatch)
 
     def point(server):
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
@@ -274,12 +275,19 @@ def test_an_endpoint_is_asked_with_model_prompt_and_seed(endpoint):
     assert (request["model"], request["seed"], request["max_tokens"]) == ("small", 5, 32)
 
 
-@pytest.mark.parametrize("first", [429, 500, 503, 2.0], ids=["429", "500", "503", "slow"])
+@pytest.mark.parametrize("first", [429, 500, 503, LATE], ids=["429", "500", "503", "slow"])
 def test_an_endpoint_that_fails_twice_is_asked_again(endpoint, first):
     with serving(lambda request: GOOD, lambda n: first if n < 2 else None) as server:
         endpoint(server)
-        assert OpenAIWriter("x", tries=3, seconds=1.0).write("say it", 5) == GOOD
+        assert OpenAIWriter("x", tries=3).write("say it", 5) == GOOD
         assert len(server.requests) == 3
+
+
+def test_an_endpoint_is_waited_for_as_long_as_is_said(endpoint):
+    with serving(lambda request: GOOD) as server:
+        endpoint(server)
+        assert OpenAIWriter("x", seconds=7.0)._client.timeout == 7.0
+        assert OpenAIWriter("x")._client.timeout >= 60
 
 
 @pytest.mark.parametrize(
@@ -289,7 +297,7 @@ def test_an_endpoint_that_fails_twice_is_asked_again(endpoint, first):
         (500, "answered 500 even when asked again"),
         (401, "refuses the key in OPENAI_API_KEY"),
         (404, "does not serve 'x'"),
-        (2.0, "cannot be reached or does not reply"),
+        (LATE, r"cannot be reached or does not reply \(ReadTimeout\)"),
     ],
     ids=["429", "500", "401", "404", "slow"],
 )
@@ -298,7 +306,7 @@ def test_an_endpoint_that_goes_on_failing_stops_the_run_and_nothing_is_lost(
 ):
     with serving(lambda request: GOOD, lambda n: None if n < 2 else behaviour) as server:
         endpoint(server)
-        builder = TextProbes(OpenAIWriter("x", tries=1, seconds=0.5), None, Budget())
+        builder = TextProbes(OpenAIWriter("x", tries=1), None, Budget())
         with pytest.raises(ReasonEditError, match=message):
             build(builder, edits, tmp_path, 0)
     assert [b.edit for b in read_set(set_file(tmp_path, "t_gen", 0))] == [e.id for e in edits[:2]]

@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import lightning as L
@@ -15,6 +13,7 @@ from helpers import datasets
 from helpers.families import FAMILIES
 from helpers.tiny import design
 from helpers.toy import ToySource
+from helpers.waiting import wait_until
 from test_store import the_same
 
 from reasonedit import EditStream, ReasonEditError, VLMModule
@@ -132,6 +131,7 @@ def test_a_killed_command_goes_on(tmp_path, hash_encoder, capsys):
                         {"class_path": "reasonedit.callbacks.Retriever"},
                         {"class_path": "reasonedit.callbacks.EditingMetrics"},
                         {"class_path": "reasonedit.callbacks.PredictionWriter"},
+                        {"class_path": "helpers.waiting.Holds"},
                     ],
                 },
             }
@@ -145,11 +145,15 @@ def test_a_killed_command_goes_on(tmp_path, hash_encoder, capsys):
         "from reasonedit.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     call = [sys.executable, "-c", code, "run", "--config", str(config), "--out", str(tmp_path / "cut")]
-    journal = tmp_path / "cut" / "codebook" / "journal.jsonl"
-    with subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
+    held = tmp_path / "held"
+    environment = {**os.environ, "HOLD": str(held)}
+    with (
+        (tmp_path / "said").open("w") as said,
+        subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=said, env=environment) as process,
+    ):
+        wait_until(held.exists, process)
+        process.kill()
+    assert (tmp_path / "cut" / "codebook" / "journal.jsonl").read_bytes().count(b"\n") > 1
     assert not (tmp_path / "cut" / "metrics.json").exists()
     capsys.readouterr()
     assert main(["run", "--resume", str(tmp_path / "cut")]) == 0

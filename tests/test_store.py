@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.waiting import wait_until
 from helpers.writer import made, open_or_create
 from PIL import Image
 
@@ -111,8 +112,9 @@ def writers():
 
 
 def kill_again_and_again(writers, folder: Path, times: int) -> None:
+    """Each time a process writes until it has acknowledged so many things, and a moment more; then it is killed."""
     rng, wrote, undid = random.Random(0), [], []
-    for _ in range(times):
+    for turn in range(times):
         process, ready, lines = None, False, []
         writers.stdin.write(f"{folder}\n")
         writers.stdin.flush()
@@ -121,10 +123,11 @@ def kill_again_and_again(writers, folder: Path, times: int) -> None:
             process = int(word[1]) if word[0] == "process" else process
             ready |= word[0] == "ready"
             lines += [word] if word[0] in ("wrote", "undid") else []
-        time.sleep(rng.uniform(0, 0.12))
+        for _ in range(turn % 4):
+            lines.append(writers.stdout.readline().split())
+        time.sleep(rng.uniform(0, 0.05))  # somewhere within whatever it does next
         os.kill(process, signal.SIGKILL)
-        while Path(f"/proc/{process}").exists():
-            time.sleep(0.001)
+        wait_until(lambda gone=Path(f"/proc/{process}"): not gone.exists())
         writers.stdin.write("\n")  # a child without a folder ends at once: its line marks the end of the other's
         writers.stdin.flush()
         while (word := writers.stdout.readline().split())[0] != "process":
@@ -144,7 +147,7 @@ def kill_again_and_again(writers, folder: Path, times: int) -> None:
             for old, kept in zip(made(len(wrote) - 1)[1], memory.written(last.id), strict=True):
                 assert torch.equal(old.key, kept.key)
             assert all(memory.picture(name) for name in last.pictures)
-    assert len(wrote) > times  # it came to write
+    assert len(wrote) >= times  # it came to write
 
 
 def test_killed_at_any_moment_it_opens_with_all_that_was_acknowledged(tmp_path, writers):

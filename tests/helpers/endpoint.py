@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Behaviour = Callable[[int], Any]
-"""What is done at the n-th request: a status code, raw text, a number of seconds to wait, or None to answer."""
+"""What is done at the n-th request: a status code, raw text, ``LATE``, or None to answer."""
+
+LATE = object()
+"""The answer comes later than the client waits, see :func:`late_answers`."""
+_LATE = "x-late"
+
+
+def late_answers(patch: Any) -> None:
+    """Let the client give up on late answers, as it does when its time is over: but no time need go by."""
+    import importlib
+
+    import openai
+
+    # The HTTP library below openai's client, whichever of its two names it bears.
+    httpx = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+    real = httpx.HTTPTransport.handle_request
+
+    def handle(self: Any, request: Any) -> Any:
+        response = real(self, request)
+        if _LATE in response.headers:
+            response.close()
+            raise httpx.ReadTimeout("The read operation timed out", request=request)
+        return response
+
+    patch.setattr(httpx.HTTPTransport, "handle_request", handle)
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -36,9 +59,6 @@ class _Handler(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append(request)
         what = self.server.behaviour(len(self.server.requests) - 1)
-        if isinstance(what, float):
-            time.sleep(what)
-            what = None
         if isinstance(what, int):
             return self._send(what, json.dumps({"error": {"message": f"this is a {what}"}}))
         if isinstance(what, str):
@@ -46,13 +66,15 @@ class _Handler(BaseHTTPRequestHandler):
         message = {"role": "assistant", "content": self.server.reply(request)}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         body = {"id": "x", "object": "chat.completion", "created": 0, "model": request["model"], "choices": [choice]}
-        return self._send(200, json.dumps(body))
+        return self._send(200, json.dumps(body), late=what is LATE)
 
-    def _send(self, status: int, body: str) -> None:
+    def _send(self, status: int, body: str, *, late: bool = False) -> None:
         try:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("retry-after-ms", "10")
+            if late:
+                self.send_header(_LATE, "1")
             self.end_headers()
             self.wfile.write(body.encode())
         except BrokenPipeError:  # the client did not wait
