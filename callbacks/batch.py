@@ -28,10 +28,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from reasonedit.batches import answered_already, choices_of, column, in_steps, pictures, questions
+from reasonedit.batches import (
+    answered_already,
+    choices_of,
+    column,
+    in_steps,
+    is_list,
+    of_length,
+    pictures,
+    questions,
+)
 from reasonedit.errors import ReasonEditError
 
-__all__ = ["answered_already", "answers_of", "choices_of", "column", "in_steps", "pictures", "questions"]
+__all__ = [
+    "answered_already",
+    "answers_of",
+    "choices_of",
+    "column",
+    "in_steps",
+    "is_list",
+    "of_length",
+    "pictures",
+    "questions",
+]
 
 
 def answers_of(outputs: Any) -> list[str]:

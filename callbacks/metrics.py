@@ -7,15 +7,14 @@ from typing import Any
 
 import lightning as L
 
-from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import EditAccuracy, editing_metrics
 from reasonedit.ranks import together
 
 from .base import Evaluates
-from .batch import in_steps
+from .batch import column, in_steps, of_length
 from .beside import beside
 from .editor import Editor
-from .targets import targets_of
+from .targets import targets_of, text_of
 
 _logger = logging.getLogger(__name__)
 
@@ -79,9 +78,10 @@ class EditingMetrics(Evaluates):
         if batch.get("targets") is not None and batch.get("groups") is not None:
             answers = self.answers_in(trainer, outputs)
             if answers is not None:
-                self._count(answers, batch)
-        self._asked |= batch["phase"] == "probe" if together else any(batch.get("groups") or ())
-        self._edits = batch.get("edits_before", self._number_of_edits(trainer, self._edits + edits))
+                self._count(trainer, answers, batch)
+        self._asked |= batch["phase"] == "probe" if together else batch.get("groups") is not None
+        known = batch.get("edits_before") if together else None
+        self._edits = known if known is not None else self._number_of_edits(trainer, self._edits + edits)
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the last round."""
@@ -102,13 +102,14 @@ class EditingMetrics(Evaluates):
         editor = beside(trainer, Editor)  # type: ignore[type-abstract]
         return seen if editor is None else editor.edits
 
-    def _count(self, answers: list[str], batch: dict[str, Any]) -> None:
-        targets, groups = targets_of(batch, len(answers)), list(batch["groups"])
-        if not len(answers) == len(targets) == len(groups):
-            raise ReasonEditError(
-                f"The batch has {len(targets)} values under 'targets' and {len(groups)} under 'groups' for "
-                f"{len(answers)} answers: each sample needs one of both."
-            )
+    def _count(self, trainer: L.Trainer, answers: list[str], batch: dict[str, Any]) -> None:
+        targets = targets_of(batch, len(answers), self)
+        groups = [text_of(group) or "" for group in column(batch, "groups", self)]
+        of_length(groups, len(answers), "groups", "answers")
+        unknown = sorted({g for g in groups if g} - {*self.metrics.keys()})
+        if unknown:
+            known = ", ".join(map(str, self.metrics.keys()))
+            self.say_once(trainer, f"EditingMetrics counts no group '{', '.join(unknown)}': there are {known}.")
         asked = [i for i, mine in enumerate(targets) if mine]  # without a target there is nothing to count
         self.metrics.update([answers[i] for i in asked], [targets[i] for i in asked], [groups[i] for i in asked])
 

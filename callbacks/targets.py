@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from .batch import column, of_length
 
-def targets_of(batch: dict[str, Any], samples: int) -> list[list[str]]:
+
+def targets_of(batch: dict[str, Any], samples: int, owner: object) -> list[list[str]]:
     """The right answers of each sample, as texts; none where the batch has none for it.
 
     Args:
         batch: The batch.
         samples: How many samples it has.
+        owner: Whoever reads them, for messages.
+
+    Raises:
+        ReasonEditError: There are some, but not as many.
     """
-    values = batch.get("targets")
-    return [[] for _ in range(samples)] if values is None else [_texts(value) for value in values]
+    if batch.get("targets") is None:
+        return [[] for _ in range(samples)]
+    found = [texts_of(value) for value in column(batch, "targets", owner)]
+    of_length(found, samples, "targets", "answers")
+    return found
 
 
 def text_of(value: Any) -> str | None:
@@ -22,7 +31,8 @@ def text_of(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _texts(value: Any) -> list[str]:
+def texts_of(value: Any) -> list[str]:
+    """Choices, right answers or the like as texts."""
     value = _plain(value)
     values = value if isinstance(value, (list, tuple)) else [value]
     return [text for text in map(text_of, values) if text is not None]

@@ -13,11 +13,13 @@ import lightning as L
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import COMPARISON, accuracy, contains, exact_match, most_said
 from reasonedit.ranks import exchange
+from reasonedit.retrieval import Retrieval
 
 from .base import Evaluates
+from .batch import in_steps, is_list, of_length
 from .beside import beside
 from .editor import Editor
-from .targets import targets_of, text_of
+from .targets import targets_of, text_of, texts_of
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class PredictionWriter(Evaluates):
         """Count the edits."""
         editor = beside(trainer, Editor)  # type: ignore[type-abstract]
         self._edits = editor.edits if editor is not None else None
-        if isinstance(batch, dict):
+        if in_steps(batch):
             self._edits = batch.get("edits_before", self._edits)
 
     def on_predict_batch_end(
@@ -71,29 +73,39 @@ class PredictionWriter(Evaluates):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the rows of one batch."""
+        """Keep the rows of one batch.
+
+        Raises:
+            ReasonEditError: The prediction is none, or the batch has another number of values than it has answers.
+        """
         fields = batch if isinstance(batch, dict) else {}
+        answers = self.answers_in(trainer, outputs)
+        if not answers:
+            return
 
         def of(key: str, i: int) -> Any:
             values = fields.get(key)
-            return values[i] if values is not None else None
+            if not is_list(values):  # of one value for all samples there is no telling what it is
+                return None
+            of_length(values, len(answers), key, "answers")
+            return values[i]
 
-        answers = self.answers_in(trainer, outputs) or []
-        told = targets_of(fields, len(answers))
+        told = targets_of(fields, len(answers), self)
         for i, answer in enumerate(answers):
             targets, found = told[i], of("retrieved", i)
+            found = found if isinstance(found, Retrieval) else None
             share = accuracy(answer, targets) if targets else None
             hits = found.hits if found else []
             self.rows.append(
                 {
-                    "place": of("positions", i),
+                    "place": of("positions", i) if in_steps(batch) else None,
                     "id": text_of(of("ids", i)),
                     "edit": text_of(of("edit_ids", i)),
                     "phase": text_of(fields.get("phase")),
                     "group": text_of(of("groups", i)),
                     "edits": self._edits,
                     "prompt": text_of(of(self.prompt_key, i)),
-                    "choices": of("choices", i),
+                    "choices": texts_of(of("choices", i)) or None,
                     "before": text_of(of("before", i)),
                     "answer": answer,
                     "thought": text_of(of("thoughts", i)),

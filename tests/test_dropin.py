@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers.families import FAMILIES
@@ -17,7 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.batches import pictures
-from reasonedit.callbacks import Codebook, Retriever
+from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever
 from reasonedit.data.stream import Step, StreamItem, collate
 from reasonedit.edits import Query
 from reasonedit.images import load_image
@@ -352,6 +353,35 @@ def test_edits_of_the_wrong_shape_are_refused_in_one_sentence(edits, said, tiny_
     data = DataLoader([{"photos": [PHOTO], "ask": ["What?"], "edits": edits}], batch_size=None, collate_fn=dict)
     with pytest.raises(ReasonEditError, match=said):
         predict(Asks(tiny_vlm), data, Codebook(design=design(), image_key="photos"))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"targets": "yes", "groups": ["rel"]}, "finds under 'targets' the text 'yes', where a list"),
+        ({"targets": ["a", "b"], "groups": ["rel"]}, "2 values under 'targets' for 1 answers"),
+        ({"targets": ["a"], "groups": ["rel", "loc"]}, "2 values under 'groups' for 1 answers"),
+        ({"choices": [("a",), ("b",)]}, "2 values under 'choices' for 1 answers"),
+    ],
+)
+def test_columns_that_do_not_fit_the_answers_are_refused(more, said, tiny_vlm, tmp_path):
+    data = DataLoader([{"ask": ["What?"], **more}], batch_size=None, collate_fn=dict)
+    with pytest.raises(ReasonEditError, match=said):
+        predict(Asks(tiny_vlm), data, EditingMetrics(), PredictionWriter(tmp_path / "p.parquet"))
+
+
+def test_columns_of_somebodys_own_do_no_harm(tiny_vlm, tmp_path, caplog):
+    """Names that this package uses too, for other things."""
+    theirs = {"positions": [[0, 1]], "step": 3, "phase": 1, "retrieved": ["a page"], "choices": [[1, 2]], "before": 7}
+    rows = [{"ask": [f"What {i}?"], "targets": [i], "groups": ["mine"], **theirs} for i in range(3)]
+    metrics, writer = EditingMetrics(), PredictionWriter(tmp_path / "p.parquet", prompt_key="ask")
+    predict(Asks(tiny_vlm), DataLoader(rows, batch_size=None, collate_fn=dict), metrics, writer)
+    table = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [(row["prompt"], row["choices"], row["before"]) for row in table] == [
+        (f"What {i}?", ["1", "2"], None) for i in range(3)
+    ]
+    assert metrics.results == {}
+    assert "EditingMetrics counts no group 'mine': there are coe_gen, " in caplog.text
 
 
 def test_batches_in_which_no_edit_can_be_found_are_said(tiny_vlm, caplog):

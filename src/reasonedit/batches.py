@@ -5,13 +5,17 @@ The keys are in :mod:`reasonedit.callbacks.batch`.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn, TypeGuard
 
 from PIL import Image
 
 from reasonedit.arrays import is_array
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import load_image
+
+PHASES = ("edit", "check", "probe")
+"""What a batch of a stream is for."""
 
 Choices = list[list[str] | None]
 
@@ -38,7 +42,7 @@ def column(batch: Any, key: str, owner: object) -> list[Any]:
             "call it so in the batch, or tell the callback its key."
         )
     values = batch[key]
-    if not isinstance(values, (list, tuple)) and not (is_array(values) and values.ndim > 0):
+    if not is_list(values):
         raise ReasonEditError(
             f"{name} finds under '{key}' {_a(values)}, where a list with one value per sample is needed."
         )
@@ -114,21 +118,27 @@ def choices_of(batch: dict[str, Any], key: str, owner: object, samples: int) -> 
     return found
 
 
-def of_length(values: list[Any], samples: int, key: str) -> None:
-    """Refuse a column that has another length than the questions.
+def of_length(values: Sequence[Any], samples: int, key: str, of: str = "questions") -> None:
+    """Refuse a column that has another length than the questions, or the answers.
 
     Raises:
         ReasonEditError: It has.
     """
     if len(values) != samples:
         raise ReasonEditError(
-            f"The batch has {len(values)} values under '{key}' for {samples} questions: each sample needs one of both."
+            f"The batch has {len(values)} values under '{key}' for {samples} {of}: each sample needs one of both."
         )
+
+
+def is_list(values: Any) -> TypeGuard[Sequence[Any]]:
+    """Whether something is a list of values, one per sample, as far as can be seen."""
+    return isinstance(values, (list, tuple)) or (is_array(values) and values.ndim > 0)
 
 
 def in_steps(batch: Any) -> bool:
     """Whether a batch is one of an :class:`~reasonedit.EditStream`: all ranks take such steps together."""
-    return isinstance(batch, dict) and {"step", "phase", "positions"} <= batch.keys()
+    keys = isinstance(batch, dict) and {"step", "positions"} <= batch.keys()
+    return keys and isinstance(batch.get("phase"), str) and batch["phase"] in PHASES
 
 
 def answered_already(batch: Any) -> list[str] | None:
