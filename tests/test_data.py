@@ -179,7 +179,7 @@ def test_published_probes_are_read_without_a_language_model(tmp_path, caplog):
     told = caplog.text
     assert "R-Gen has 4 probes; asked about the edit's own picture, as no painted one is there: 3; " in told
     assert "rows that cannot be used: 2 (the first, row 7 of 'r_gen/qa/aokvqa.parquet': 'question' is missing" in told
-    assert "CoE-Gen has 4 probes; rows left out, as no picture was painted of them: 1." in told
+    assert "CoE-Gen has 4 probes; rows left out, as no picture was painted of them: 1; edits without one: 1." in told
     assert "T-Gen" not in told
     again = pool_of("published", tmp_path / "again").probes(edits)
     assert [p.query.choices for p in again] == [p.query.choices for p in probes]
@@ -445,7 +445,7 @@ def test_answers_are_known_by_model_image_and_prompt(tiny_vlm, tmp_path, monkeyp
     assert model.asked == 8
 
 
-def test_built_probes_are_read_by_seed_and_edit(tiny_vlm, tmp_path):
+def test_built_probes_are_read_by_seed_and_edit(tmp_path, caplog):
     path = str(datasets.own(tmp_path, choices=None))
     edits = list(EditFile(path).candidates())
     folder = tmp_path / "probes"
@@ -465,6 +465,18 @@ def test_built_probes_are_read_by_seed_and_edit(tiny_vlm, tmp_path):
     assert made[edits[0].id].query.image.tobytes() == edits[0].image.tobytes()
     assert made[edits[1].id].query.image.size == (48, 48)
     assert made[edits[0].id].answer == "a drum"
+    assert "6 of 8 edits have no probe in" in caplog.text
+    assert "1 of its lines are about other questions of edits with the same ids" in caplog.text
+    set_file(folder, "t_gen", 4).write_text(
+        Built(edits[0].id, edits[0].question, 2, {**probe, "image": "../x"}, "", {}).line()
+    )
+    with pytest.raises(
+        ReasonEditError, match=r"Probe 2 of the edit '.*' in '.*t_gen-4.jsonl' cannot be used: .*leads out"
+    ):
+        EditFile(path, probes=str(folder), probe_seed=4).probes(edits)
+    set_file(folder, "t_gen", 4).write_text(Built(edits[0].id, edits[0].question, 0, {"question": "x"}, "", {}).line())
+    with pytest.raises(ReasonEditError, match=r"Line 1 of the probe set .* is damaged \(its probe must have answer"):
+        EditFile(path, probes=str(folder), probe_seed=4).probes(edits)
     with pytest.raises(ReasonEditError, match="no probe set of seed 0"):
         EditFile(path, probes=str(folder)).probes(edits)
 

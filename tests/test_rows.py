@@ -312,6 +312,17 @@ def test_a_line_without_end_is_bounded(tmp_path, monkeypatch):
         list(read_rows(path))
 
 
+def test_a_time_that_python_cannot_hold_is_a_problem_of_its_row(tmp_path):
+    plain = pa.Table.from_pylist([{**ROW, "id": str(i), "question": f"{i}?"} for i in range(3)])
+    times = pa.array([0, 10**16, 0], pa.timestamp("ms"))
+    datasets.pictures(tmp_path, ["pictures/0.png"])
+    pq.write_table(plain.append_column("time", times), tmp_path / "rows.parquet")
+    found = list(EditFile(str(tmp_path / "rows.parquet")).read())
+    assert [isinstance(sample, str) for _, sample in found] == [False, True, False]
+    assert "not readable" in found[1][1]
+    assert found[0][1].time == "1970-01-01T00:00:00"
+
+
 @pytest.mark.parametrize("name", ["x.csv", "x.TSV", "x.xlsx", "x.ods"])
 def test_tables_are_refused_in_words(name, tmp_path, capsys):
     (tmp_path / name).write_text("a,b\n1,2\n")

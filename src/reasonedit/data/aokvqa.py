@@ -96,7 +96,7 @@ class AOKVQA(FilePool):
                 raise ReasonEditError("'direct_answers' is missing, or no list of texts.")
             answers, answer = found, most_said(found)
         return Sample(
-            text_of(row, "question_id"),
+            text_of(row, "question_id", numbers=True),
             self.images / f"{number:012}.jpg",
             text_of(row, "question"),
             answer,

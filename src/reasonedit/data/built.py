@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from .rows import read_rows
 from .source import Probe
 
 GROUPS = ("t_gen", "i_gen", "r_gen", "coe_gen")
+_PROBE = {"question", "answer", "choices", "image"}
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -64,7 +67,7 @@ def read_set(path: Path) -> list[Built]:
         try:
             if row.problem:
                 raise TypeError(row.problem)
-            found.append(Built(**row.values))
+            found.append(_checked(Built(**row.values)))
         except TypeError as error:
             raise ReasonEditError(
                 f"Line {row.number} of the probe set '{path}' is damaged ({error}): take it out and build again."
@@ -72,11 +75,26 @@ def read_set(path: Path) -> list[Built]:
     return found
 
 
-def built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> Mapping[str, list[Probe]]:
-    """The probes that were built for edits, by the edits' ids.
+def _checked(built: Built) -> Built:
+    """A line as it should be.
 
     Raises:
-        ReasonEditError: There is no set of this seed, it is damaged, or an image of it cannot be read.
+        TypeError: It is not.
+    """
+    if not all(isinstance(text, str) for text in (built.edit, built.question, built.rejected)):
+        raise TypeError("a text of it is none")
+    if built.probe is not None and (not isinstance(built.probe, dict) or set(built.probe) != _PROBE):
+        raise TypeError(f"its probe must have {', '.join(sorted(_PROBE))}")
+    if built.probe is not None and not isinstance(built.probe["answer"], str):
+        raise TypeError("its answer is no text")
+    return built
+
+
+def built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> Mapping[str, list[Probe]]:
+    """The probes that were built for edits, by the edits' ids. A warning says how many edits have none in a set.
+
+    Raises:
+        ReasonEditError: There is no set of this seed, it is damaged, or a probe of it cannot be used.
     """
     of = {e.id: e for e in edits}
     found: dict[str, list[Probe]] = {}
@@ -84,14 +102,29 @@ def built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> Mapping[str,
     if not there:
         raise ReasonEditError(f"There is no probe set of seed {seed} in '{folder}': run 'reasonedit build-probes'.")
     for group in there:
-        for built in read_set(set_file(folder, group, seed)):
+        file, missing, others = set_file(folder, group, seed), set(of), 0
+        for built in read_set(file):
             edit = of.get(built.edit)
-            if edit is None or built.probe is None or edit.question != built.question:
+            if edit is None:
                 continue
-            values = built.probe
-            image = edit.image if values["image"] is None else load_image(inside(folder, values["image"]))
-            query = Query(image, values["question"], values["choices"], f"{edit.id}-{group}-{built.number}")
-            same = group != "r_gen" and values["answer"] == edit.answer  # the edit's own question, or its paraphrase
-            probe = Probe(group, query, values["answer"], edit.id, edit.answers if same else [])
-            found.setdefault(edit.id, []).append(probe)
+            if edit.question != built.question:
+                others += 1
+            elif built.probe is not None:
+                try:
+                    found.setdefault(edit.id, []).append(_probe(group, built, built.probe, edit, folder))
+                except ReasonEditError as error:
+                    raise ReasonEditError(
+                        f"Probe {built.number} of the edit '{edit.id}' in '{file}' cannot be used: {error}"
+                    ) from error
+                missing.discard(edit.id)
+        if missing or others:
+            more = f"; {others} of its lines are about other questions of edits with the same ids" if others else ""
+            _log.warning("%d of %d edits have no probe in '%s'%s.", len(missing), len(of), file, more)
     return found
+
+
+def _probe(group: str, built: Built, values: Mapping[str, Any], edit: Edit, folder: Path) -> Probe:
+    image = edit.image if values["image"] is None else load_image(inside(folder, str(values["image"])))
+    query = Query(image, values["question"], values["choices"], f"{edit.id}-{group}-{built.number}")
+    same = group != "r_gen" and values["answer"] == edit.answer  # the edit's own question, or its paraphrase
+    return Probe(group, query, values["answer"], edit.id, edit.answers if same else [])

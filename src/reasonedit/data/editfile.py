@@ -9,6 +9,7 @@ from typing import Any
 
 from reasonedit.edits import Box
 from reasonedit.errors import ReasonEditError
+from reasonedit.images import as_spelt
 
 from .pictures import picture_in
 from .pool import FilePool, Sample, choices_of, number_in, text_of, written
@@ -58,8 +59,8 @@ class EditFile(FilePool):
     strict = True
 
     def __init__(self, path: str, images: str | None = None, **options: Any) -> None:
-        self.path = Path(path).absolute()
-        self.images = Path(images).absolute() if images is not None else self.path.parent
+        self.path = as_spelt(Path(path).absolute())
+        self.images = as_spelt(Path(images).absolute()) if images is not None else self.path.parent
         super().__init__(**options)
 
     def sample(self, row: Row) -> Sample:

@@ -43,6 +43,7 @@ class _Tally:
     probes: int = 0
     bad: list[str] = field(default_factory=list)
     strangers: int = 0
+    without: int = 0
     said: Counter[str] = field(default_factory=Counter)
 
     def sentence(self, group: str) -> str:
@@ -52,6 +53,8 @@ class _Tally:
             parts.append(f"rows that cannot be used: {len(self.bad)} (the first, {self.bad[0].rstrip('.')})")
         if self.strangers:
             parts.append(f"rows that belong to no sample: {self.strangers}")
+        if self.without:
+            parts.append(f"edits without one: {self.without}")
         return f"{COLUMNS[group]} has {self.probes} probes; {'; '.join(parts)}." if parts else ""
 
 
@@ -108,7 +111,8 @@ class Published:
         told = []
         for group in FOLDERS:
             tally = _Tally()
-            for path in self._paths(group, tally):
+            paths = self._paths(group, tally)
+            for path in paths:
                 for row in self.files.rows(path, named=True):
                     try:
                         if row.problem:
@@ -119,6 +123,8 @@ class Published:
                             self._add(group, row, of[name], found.setdefault(name, []), tally)
                     except ReasonEditError as error:
                         tally.bad.append(f"{row.place}: {error}")
+            if paths:
+                tally.without = sum(all(p.group != group for p in found.get(name, [])) for name in of)
             told.append(tally.sentence(group))
         if any(told):
             _log.warning("Published probes of '%s'. %s", self.files.root, " ".join(t for t in told if t))

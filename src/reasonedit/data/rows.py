@@ -77,9 +77,8 @@ def read_rows(path: Path, *, named: bool = False) -> Iterator[Row]:
             yield from _parquet(path)
     except ReasonEditError:
         raise
-    except (OSError, ValueError, OverflowError, NotImplementedError) as error:  # pyarrow's errors are of these
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ReasonEditError(f"The data file '{path}' cannot be read: {reason}.") from error
+    except (OSError, ValueError, LookupError, TypeError, NotImplementedError) as error:  # pyarrow's are of these
+        raise ReasonEditError(f"The data file '{path}' cannot be read: {_first_line(error)}.") from error
 
 
 def strict_json(text: str) -> Any:
@@ -196,13 +195,37 @@ def _parquet(path: Path) -> Iterator[Row]:
         if twice:
             raise ReasonEditError(f"The data file '{path}' has two columns '{twice[0]}': rename one of them.")
         for batch in file.iter_batches(batch_size=64):
-            for values in batch.to_pylist():
+            for values in _plain(batch):
                 number += 1
-                yield _row(number, {name: None if _is_nan(value) else value for name, value in values.items()})
+                if isinstance(values, str):
+                    yield Row(number, problem=values)
+                else:
+                    yield Row(number, {name: None if _is_nan(value) else value for name, value in values.items()})
+
+
+def _plain(batch: Any) -> Iterator[dict[str, Any] | str]:
+    """The rows of a batch; one by one where Python cannot hold all of them, such as the year 300,000."""
+    import pyarrow as pa
+
+    odd = (ValueError, OverflowError, NotImplementedError, pa.ArrowException)
+    try:
+        yield from batch.to_pylist()
+        return
+    except odd:
+        pass
+    for i in range(batch.num_rows):
+        try:
+            yield batch.slice(i, 1).to_pylist()[0]
+        except odd as error:
+            yield f"not readable ({_first_line(error)})"
 
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _row(number: int, values: Any) -> Row:
