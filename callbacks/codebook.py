@@ -237,8 +237,8 @@ class Codebook(Editor):
         assert self.method is not None  # set-up ran
         vision: Any = batch.get("vision")
         if not self.method.embedder.has(vision):
-            images = pictures(batch, self.image_key, self, len(column(batch, "edits", self)))
-            vision, row = self.method.embedder.see([images[row]]), 0
+            images = pictures(batch, self.image_key, self, len(column(batch, "edits", self)), [row])
+            vision, row = self.method.embedder.see(images), 0
         draft, self.evidence[edit.id] = self.method.draft(edit, vision.select([row]))
         return draft
 

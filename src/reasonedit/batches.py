@@ -62,7 +62,7 @@ def questions(batch: Any, key: str, owner: object) -> list[str]:
     return texts
 
 
-def pictures(batch: Any, key: str, owner: object, samples: int) -> list[Image.Image]:
+def pictures(batch: Any, key: str, owner: object, samples: int, rows: Sequence[int] | None = None) -> list[Image.Image]:
     """The images under a key as the rest of the package sees them: upright, RGB. The batch's own stay as they are.
 
     Args:
@@ -70,6 +70,7 @@ def pictures(batch: Any, key: str, owner: object, samples: int) -> list[Image.Im
         key: The key.
         owner: Whoever reads them, for messages.
         samples: How many there must be.
+        rows: Those of these samples alone.
 
     Raises:
         ReasonEditError: One cannot be used, or their number is another; names the sample.
@@ -81,7 +82,7 @@ def pictures(batch: Any, key: str, owner: object, samples: int) -> list[Image.Im
             "samples and those of a picture with its channels."
         )
     of_length(values, samples, key)
-    return [_picture(batch, row, key, value) for row, value in enumerate(values)]
+    return [_picture(batch, row, key, values[row]) for row in (range(samples) if rows is None else rows)]
 
 
 def _picture(batch: dict[str, Any], row: int, key: str, value: Any) -> Image.Image:
