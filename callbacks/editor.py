@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import lightning as L
@@ -11,6 +12,7 @@ import lightning as L
 from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
+from reasonedit.vlm import VLM
 
 from .base import RunCallback
 from .batch import answers_of, column, in_steps
@@ -138,7 +140,10 @@ class Editor(RunCallback, ABC):
             trainer: The trainer.
             pl_module: The module that answered.
         """
-        for row, edit in wrong:
-            start = time.perf_counter()
-            self.write(edit, row, batch, pl_module)
-            self.seconds[edit.id] = time.perf_counter() - start
+        vlm = getattr(pl_module, "vlm", None)
+        # Whoever changes the model shows it to nobody by half.
+        with vlm.guard if isinstance(vlm, VLM) else nullcontext():
+            for row, edit in wrong:
+                start = time.perf_counter()
+                self.write(edit, row, batch, pl_module)
+                self.seconds[edit.id] = time.perf_counter() - start

@@ -264,3 +264,83 @@ def test_cells_can_pass_the_vision_part_by_themselves(tiny_vlm):
     assert not torch.allclose(found[0], plain[0], atol=1e-2)
     with pytest.raises(ReasonEditError, match="cells must be one of pooled, crops"):
         EmbeddingConfig(cells="none")
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    from reasonedit.embedding import SentenceEncoder
+
+    return SentenceEncoder.from_pretrained()
+
+
+WORDS = "Be careful. Look at every object in the picture, think about what it is used for, and answer in a word. "
+
+
+def test_a_text_is_read_to_its_end(encoder):
+    """256 tokens are read at once; the mean of the parts' embeddings against the model's own, part by part."""
+    ends = ["What is the building used for?", "How many people own the boat on the lake?"]
+    texts = [WORDS * 16 + end for end in ends]
+    cut = encoder.model.encode(texts, normalize_embeddings=True)
+    assert (cut[0] == cut[1]).all()
+    found = encoder.encode([*texts, "short"])
+    assert float((found[0] - found[1]).norm()) > 0.1
+    for text, row in zip(texts, found, strict=False):
+        parts = encoder._parts(text)
+        assert " ".join(parts) == text
+        sizes = [len(encoder.model.tokenizer(p)["input_ids"]) for p in parts]
+        assert max(sizes) <= 256
+        assert len(parts) == 2  # as few as fit
+        assert max(sizes) - min(sizes) < 20  # and about equal
+        alone = torch.tensor(encoder.model.encode(parts, normalize_embeddings=True))
+        torch.testing.assert_close(row, torch.nn.functional.normalize(alone.mean(0), dim=0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[2], encoder.encode(["short"])[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize("text", ["a", "ab " * 250, "ab " * 254, "ab " * 255, "ab " * 4000, "-" * 3000, "lamp" * 20])
+def test_no_part_is_longer_than_what_is_read(encoder, text):
+    parts = encoder._parts(text)
+    assert max(len(encoder.model.tokenizer(p)["input_ids"]) for p in parts) <= 256
+    assert "".join(parts).replace(" ", "") == text.replace(" ", "")
+    assert encoder.encode([text]).shape == (1, 384)
+
+
+def test_no_texts_have_no_embeddings(encoder):
+    assert encoder.encode([]).shape == (0, 384)
+
+
+@pytest.mark.parametrize("text", ["\ua9b2\ua98f\ua9b1\ua9ab", "\U0001f600\U0001f680", "x" * 300])
+def test_a_text_of_which_no_word_is_known_is_refused(encoder, text):
+    """Two of them would be one key, at distance 0."""
+    with pytest.raises(ReasonEditError, match="'embedded', made for the language en, knows no word of"):
+        encoder.encode(["What is it?", text])
+
+
+def test_the_language_of_an_encoder_is_said_once(caplog, tmp_path):
+    from reasonedit.embedding import SentenceEncoder
+
+    encoder = SentenceEncoder.from_pretrained()
+    assert encoder.languages == ("en",)
+    with caplog.at_level("WARNING"):
+        encoder.encode(["What is it?", "a caf\u00e9", "?"])
+        assert not caplog.records
+        encoder.encode(["\u0427\u0442\u043e \u044d\u0442\u043e?"])
+        encoder.encode(["\u0427\u0442\u043e \u044d\u0442\u043e?"])
+    (said,) = caplog.records
+    assert "'embedded', made for the language en, tells texts like" in said.getMessage()
+    encoder.model.save(str(tmp_path / "encoder"))
+    for card, languages in (("---\nlanguage:\n- de\n- en\n---\n", ("de", "en")), ("---\n{\n---\n", ()), ("", ())):
+        (tmp_path / "encoder" / "README.md").write_text(card)
+        assert SentenceEncoder.from_pretrained(str(tmp_path / "encoder")).languages == languages
+
+
+def test_long_questions_that_differ_at_their_ends_are_two(tiny_vlm):
+    from reasonedit import ReasonEditor
+    from reasonedit.design import Design, WritingConfig
+
+    editor = ReasonEditor(tiny_vlm, Design(writing=WritingConfig(keys="image")))
+    first = editor.edit(picture(0), WORDS * 14 + "What is the building?", answer="a", reasoning=["It is a temple."])
+    other = WORDS * 14 + "How many people own the boat on the lake?"
+    assert editor.ask(picture(0), other).nearest > 0.05
+    second = editor.edit(picture(0), other, answer="two", reasoning=["The boat has two owners."])
+    assert first.id not in editor.edits[second.id].contradicts

@@ -195,6 +195,18 @@ def test_open_clip_ranks_windows(tmp_path):
         last = shortlist.model.encode_image(shortlist.transform(crops[ranked[1][-1]])[None], normalize=True)
         words = shortlist.model.encode_text(shortlist.tokenizer([SENTENCES[1]]), normalize=True)
     assert float((one @ words.T)[0, 0]) >= float((last @ words.T)[0, 0])
+    # What is longer than the model reads is not cut off: two long sentences that differ at their ends are two.
+    long = "It is a very old and somewhat rusty thing that lies on a table. " * 12
+    ends = [long + "It is a kettle.", long + "Nobody has ever seen a boat like that."]
+    assert torch.equal(*shortlist.tokenizer(ends))
+    assert all(len(shortlist._parts(end)) > 1 for end in ends)
+    assert " ".join(shortlist._parts(ends[0])) == ends[0]
+    heard = []
+    encode = shortlist.model.encode_text
+    shortlist.model.encode_text = lambda ids, normalize: heard.append(len(ids)) or encode(ids, normalize=normalize)
+    ranks = shortlist.rank(crops, [ends[0], SENTENCES[1]])
+    assert heard == [len(shortlist._parts(ends[0])) + 1]
+    assert ranks[1] == ranked[1]
     with pytest.raises(ReasonEditError, match="names no weights"):
         ClipShortlist.from_pretrained("ViT-B-32")
     with pytest.raises(ReasonEditError, match="cannot be had"):

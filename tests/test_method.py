@@ -100,8 +100,14 @@ def test_a_prompt_that_is_too_long_loses_the_farthest_facts_first(tiny_vlm, monk
     assert short.left_out == full.hits[len(short.hits) :][::-1]
     assert short.prompt == " ".join([*[h.fact for h in short.hits], question])
     assert max(h.distance for h in short.hits) <= min(h.distance for h in short.left_out)
-    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: 40))
+    bare = tiny_vlm.length(tiny_vlm.prompt(question)) + 16
+    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: bare + 1))
     assert editor.ask(picture(3), question).hits == []
+    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: bare))
+    with pytest.raises(
+        ReasonEditError, match=f"image is {bare} tokens long, of which .* reads {bare}: shorten"
+    ):
+        editor.ask(picture(3), question)
 
 
 def test_special_tokens_in_facts_never_reach_a_prompt(tiny_vlm):

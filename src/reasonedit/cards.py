@@ -10,6 +10,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from reasonedit.edits import Box, Edit, Hit, Query
 
+_FACTS = 8  # shown
 _PICTURE, _GAP, _COLUMN, _LINE = 384, 40, 470, 34
 _INK, _MUTED, _WRONG, _RIGHT, _RULE = (32, 33, 36), (110, 113, 120), (176, 32, 32), (22, 115, 60), (218, 220, 224)
 
@@ -96,8 +97,10 @@ def draw_retrieval(query: Query, hits: Sequence[Hit], answer: str, *, right: boo
     """A query with the facts that were fetched for it, nearest first, and the answer."""
     picture = query.image.resize((_PICTURE, _PICTURE), Image.Resampling.LANCZOS)
     lines = _lines(query.question, _INK)
-    for hit in hits[:8]:
+    for hit in hits[:_FACTS]:
         lines += _lines(f"{hit.distance:.2f}  {hit.fact}", _MUTED)
+    if len(hits) > _FACTS:
+        lines += _lines(f"… and {len(hits) - _FACTS} more facts", _MUTED)
     return _card(picture, [*lines, (_RIGHT if right else _WRONG, answer)])
 
 

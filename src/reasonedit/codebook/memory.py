@@ -29,6 +29,8 @@ T = TypeVar("T")
 KEYS_MADE = "keys_made"
 """Name, in a fingerprint, of the way in which keys are made from all the rest of it."""
 
+_LONG = 500
+"""Characters: about what the shortest of the common sentence encoders read at once (128 tokens)."""
 _CHECKSUM = re.compile("[0-9a-f]{32}")
 
 _KINDS = {entry: number for number, entry in enumerate(ENTRIES)}
@@ -427,13 +429,17 @@ class EditMemory:
             for number, distance in zip(rows.tolist(), (self._table[rows] - key).norm(dim=1).tolist(), strict=True):
                 if distance <= min(entry.radius, float(self._merging.radii.values[number])):
                     edit = self._order[int(self._owner.values[number])].edit
-                    if _differ(edit, draft.edit):
+                    if _may_be_same(edit.question, draft.edit.question) and _differ(edit, draft.edit):
                         found[edit.id] = None
         for other in before:
             for entry in mine:
                 for theirs in (e for e in other.entries if e.fact.entry == "answer"):
                     near = float((theirs.key - entry.key).norm()) <= min(entry.radius, theirs.radius)
-                    if near and _differ(other.edit, draft.edit):
+                    if (
+                        near
+                        and _may_be_same(other.edit.question, draft.edit.question)
+                        and _differ(other.edit, draft.edit)
+                    ):
                         found[other.edit.id] = None
         return list(found)
 
@@ -494,6 +500,17 @@ class EditMemory:
 def _differ(one: StoredEdit, other: StoredEdit) -> bool:
     """Whether two edits of one question answer it differently: neither's answer is right by the other."""
     return not matches(one.answer, other.targets) and not matches(other.answer, one.targets)
+
+
+def _may_be_same(question: str, other: str) -> bool:
+    """Whether two questions may be the same where their keys are near.
+
+    Long ones that share most of their words have keys near each other whatever they ask: of these only the very same
+    one is the same.
+    """
+    if max(len(question), len(other)) <= _LONG:
+        return True
+    return question.casefold().split() == other.casefold().split()
 
 
 def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], folder: object) -> None:

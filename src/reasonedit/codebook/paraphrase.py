@@ -61,7 +61,9 @@ class ByModel:
         """Ask the model; where it says nothing, or the same again, the rules do it."""
         task = "Rephrase this question" if text.rstrip().endswith("?") else "Turn this statement into a yes/no question"
         chat = [{"role": "user", "content": f"{task}, keeping all names. Answer with the question only.\n{text}"}]
-        said = self._generate(chat, max_new_tokens=64, do_sample=False, return_full_text=False)[0]["generated_text"]
+        # A paraphrase is about as long as the text, and must not be cut off.
+        options = {"max_new_tokens": 64 + len(text) // 2, "do_sample": False, "return_full_text": False}
+        said = self._generate(chat, **options)[0]["generated_text"]
         lines = str(said).strip().splitlines()
         return lines[0].strip() if lines and lines[0].strip() not in ("", text) else by_rules(text, rng)
 

@@ -100,6 +100,7 @@ class SentenceEncoder:
     @cached_property
     def languages(self) -> tuple[str, ...]:
         """The languages that the model's own card says it was made for; empty where it does not say."""
+        import yaml
         from huggingface_hub import metadata_load, try_to_load_from_cache
 
         card: Any = Path(self._folder) / "README.md"
@@ -107,7 +108,7 @@ class SentenceEncoder:
             card = try_to_load_from_cache(self._folder, "README.md") if self._folder.count("/") == 1 else None
         try:
             told = ((metadata_load(card) if isinstance(card, (str, Path)) else None) or {}).get("language")
-        except (OSError, ValueError, AttributeError):  # a card that cannot be read says nothing
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):  # a card that cannot be read says nothing
             told = None
         return tuple(str(name) for name in ([told] if isinstance(told, str) else told or ()))
 
@@ -154,8 +155,10 @@ class SentenceEncoder:
         count = -(-sum(sizes) // room)
         while True:
             parts = _packed(units, sizes, count)
-            if count >= len(units) or all(len(self._ids(part)) - around <= room for part in parts):
+            if all(len(self._ids(part)) - around <= room for part in parts):
                 return parts
+            if count >= len(units):
+                return units
             count += 1
 
     def _ids(self, text: str) -> list[int]:
@@ -170,7 +173,7 @@ class SentenceEncoder:
         """
         tokenizer: Any = self.model.tokenizer
         unknown = ids.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
-        foreign = self.languages == ("en",) and sum(c.isalpha() and ord(c) > 127 for c in text) * 10 > len(text)
+        foreign = self.languages == ("en",) and _foreign(text)
         if not unknown and not foreign:
             return
         told = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
@@ -192,6 +195,12 @@ class SentenceEncoder:
                 for_whom,
                 told,
             )
+
+
+def _foreign(text: str) -> bool:
+    """Whether a text has so many letters that English has not that it is hardly English."""
+    letters = sum(c.isalpha() and ord(c) > 127 for c in text)
+    return letters > 2 and letters * 10 > len(text)
 
 
 def _units(text: str, room: int, count: Any) -> list[str]:

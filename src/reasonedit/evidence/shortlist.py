@@ -54,9 +54,24 @@ class ClipShortlist:
 
     @torch.inference_mode()
     def rank(self, crops: Sequence[Image.Image], sentences: Sequence[str]) -> list[list[int]]:
-        """For each sentence the indices of the windows, the most similar first."""
+        """For each sentence the indices of the windows, the most similar first.
+
+        A sentence that is longer than the model reads counts as the mean of its parts.
+        """
         device = next(self.model.parameters()).device
         images = self.model.encode_image(torch.stack([self.transform(c) for c in crops]).to(device), normalize=True)
-        texts = self.model.encode_text(self.tokenizer(list(sentences)).to(device), normalize=True)
+        parts = [self._parts(sentence) for sentence in sentences]
+        read = self.tokenizer([part for mine in parts for part in mine]).to(device)
+        encoded = self.model.encode_text(read, normalize=True).split([len(mine) for mine in parts])
+        texts = torch.stack([mine.mean(0) for mine in encoded])
         order = (texts @ images.T).argsort(dim=1, descending=True, stable=True)
         return [[int(i) for i in row] for row in order]
+
+    def _parts(self, sentence: str) -> list[str]:
+        """A sentence in parts that the tokenizer does not cut off: where it is filled to its end, it may have been."""
+        words = sentence.split()
+        filled = int(self.tokenizer([sentence])[0, -1]) != int(self.tokenizer([""])[0, -1])
+        if not filled or len(words) < 2:
+            return [sentence]
+        half = len(words) // 2
+        return self._parts(" ".join(words[:half])) + self._parts(" ".join(words[half:]))

@@ -25,7 +25,7 @@ from .generation import Generation, Reply, parted, thought_through
 from .identity import adapters_of, of_images, settings_of, tokenizer_digest, weights_before
 from .memory import free_bytes
 from .prefix import ImagePrefix
-from .vision import Vision
+from .vision import Seen, Vision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -454,11 +454,13 @@ class VLM(ABC):
             For an open question the generation, stripped; for one with choices the choice that ``generation`` takes.
 
         Raises:
-            ReasonEditError: The model's numbers are not finite.
+            ReasonEditError: A prompt is longer than the model reads, or the model's numbers are not finite.
         """
         generation = generation or Generation()
         choices = choices if choices is not None else [None] * len(questions)
         prompts = [self.prompt(q, c) for q, c in zip(questions, choices, strict=True)]
+        for seen, prompt in zip(vision.images, prompts, strict=True):
+            self._check_room(seen, prompt)
         replies = [Reply("")] * len(prompts)
         opened = [i for i, c in enumerate(choices) if not c]
         closed = [i for i, c in enumerate(choices) if c]
@@ -477,6 +479,21 @@ class VLM(ABC):
                     score = score / torch.tensor([len(o.strip()) for o in options])
                 replies[i] = Reply(options[int(score.argmax())])
         return replies
+
+    def _check_room(self, seen: Seen, prompt: str) -> None:
+        """Refuse a prompt that is longer than the model reads: behind that its numbers mean nothing.
+
+        Raises:
+            ReasonEditError: It is.
+        """
+        if 4 * len(prompt) + seen.size < self.context:  # no token is shorter than a byte
+            return
+        length = self.length(prompt) + seen.size
+        if length >= self.context:
+            raise ReasonEditError(
+                f"The question with its image is {length} tokens long, of which '{self.name}' reads {self.context}: "
+                "shorten the question or its choices."
+            )
 
     def _reply(self, tokens: Tensor, prompt: str, longest: int) -> Reply:
         made = tokens.tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from .family import Family
 from .generation import Generation
 from .llava import without_cls
 from .vision import IMAGE_FEATURES, Vision, squared
+
+_log = logging.getLogger(__name__)
 
 
 class InstructBlipVLM(Family):
@@ -38,6 +41,7 @@ class InstructBlipVLM(Family):
         within = "model.decoder.layers" if hasattr(self.model.language_model.base_model, "decoder") else "model.layers"
         self.blocks = f"language_model.{within}"
         self.queries = int(model.config.num_query_tokens)
+        self._said = False
         # Of a text that is too long for it the Q-Former reads the end: that is where the question stands.
         processor.qformer_tokenizer.truncation_side = "left"
 
@@ -91,13 +95,16 @@ class InstructBlipVLM(Family):
     def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
         """With the Q-Former run on each image and text."""
         inputs = super().inputs(vision, prompts)
+        told = [p.replace(self.image_token, "") for p in prompts]
+        longest = self.model.config.qformer_config.max_position_embeddings
+        self._say_cut(told, longest)
         # Its tokenizer pads on the right, whatever the language model's does.
         texts = self.processor.qformer_tokenizer(
-            [p.replace(self.image_token, "") for p in prompts],
+            told,
             padding=True,
             padding_side="right",
             truncation=True,
-            max_length=self.model.config.qformer_config.max_position_embeddings,
+            max_length=longest,
             return_tensors="pt",
         ).to(self.device)
         images = torch.stack([seen.features for seen in vision.images])
@@ -129,6 +136,21 @@ class InstructBlipVLM(Family):
     def unpadded(self, states: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
         """Of the Q-Former, which runs while the inputs are made, the queries."""
         return super().unpadded(states, inputs) if inputs else list(states[:, : self.queries])
+
+    def _say_cut(self, texts: Sequence[str], longest: int) -> None:
+        """Say once that the Q-Former does not read all of a text."""
+        if self._said or 4 * max(map(len, texts)) < longest:  # no token is shorter than a byte
+            return
+        for text in texts:
+            length = len(self.processor.qformer_tokenizer(text, verbose=False)["input_ids"])
+            if length > longest:
+                self._said = True
+                _log.warning(
+                    "The Q-Former of '%s' reads the last %d tokens of a text, which its language model reads as a "
+                    "whole; this one has %d: '%s…'. Fewer facts (k) leave room. This is said once.",
+                    self.name, longest, length, text[:60],
+                )  # fmt: skip
+                return
 
     def _embedded(self, ids: Tensor, outputs: dict[str, Any]) -> Tensor:
         embedded = self.model.get_input_embeddings()(ids)
