@@ -391,6 +391,12 @@ def retrieval(args: argparse.Namespace) -> None:
             )
 
 
+def threads(args: argparse.Namespace) -> None:
+    import thread_bench
+
+    thread_bench.main(args.model, args.edits, args.questions)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -403,6 +409,7 @@ def main() -> None:
         ("shapes", shapes),
         ("scale", scale),
         ("ranks", ranks),
+        ("threads", threads),
     ):
         command = commands.add_parser(name)
         command.set_defaults(run=run)
@@ -411,8 +418,10 @@ def main() -> None:
             command.add_argument("--sizes", nargs="+", type=int, default=[10_000, 100_000, 1_000_000])
             command.add_argument("--threads", type=int, default=torch.get_num_threads())
             command.add_argument("--folder", default=None, help="where the codebooks are made and removed again")
-        if name == "ranks":
+        if name in ("ranks", "threads"):
             command.add_argument("--edits", type=int, default=16)
+        if name == "threads":
+            command.add_argument("--questions", type=int, default=64)
         if name not in ("retrieval", "shapes", "scale", "ranks"):
             command.add_argument("--model", default="embedded")
         if name in ("evidence", "query"):

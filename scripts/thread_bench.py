@@ -1,0 +1,58 @@
+"""What eight threads get that share one editor: gathered into batches, against one lock around each question."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from reasonedit import Answer, Query, ReasonEditor
+from reasonedit.data.world.benchmark import EmbeddedWorld
+from reasonedit.threads import Gathering
+from reasonedit.vlm import Generation
+
+THREADS = 8
+
+
+def prepared(model: str, edits: int, questions: int) -> tuple[ReasonEditor, list[Query]]:
+    """An editor with edits of a development seed, and questions of the same seed that are no edits."""
+    editor = ReasonEditor.from_pretrained(model)
+    samples = list(islice(EmbeddedWorld("demo", seed=100).candidates(), edits + questions))
+    for sample in samples[:edits]:
+        editor.write(sample)
+    return editor, [Query(s.image, s.question, s.choices) for s in samples[edits:]]
+
+
+def timed(run: Callable[[Query], Answer], queries: Sequence[Query], threads: int) -> tuple[float, list[Answer]]:
+    """Questions per second, and the answers in the order of the questions."""
+    with ThreadPoolExecutor(threads) as pool:
+        started = time.perf_counter()
+        answers = list(pool.map(run, queries))
+    return len(queries) / (time.perf_counter() - started), answers
+
+
+def differing(answers: Sequence[Answer], right: Sequence[Answer]) -> str:
+    """How many answers, and lists of facts, are others; and by how much distances differ."""
+    pairs = list(zip(answers, right, strict=True))
+    texts = sum(a.text != b.text for a, b in pairs)
+    facts = sum([h.fact for h in a.hits] != [h.fact for h in b.hits] for a, b in pairs)
+    return f"other answers {texts}, other facts {facts}, distances by {max(abs(a.nearest - b.nearest) for a, b in pairs):.1e}"
+
+
+def main(model: str, edits: int, questions: int) -> None:
+    editor, queries = prepared(model, edits, questions)
+
+    def by(most: int) -> Callable[[Query], Answer]:
+        gathering: Gathering[tuple[Query, Generation], Answer] = Gathering(editor._answer, most)
+        return lambda query: gathering.ask((query, editor.generation))
+
+    timed(by(1), queries[:4], 1)  # warm
+    alone, right = timed(by(1), queries, 1)
+    locked, answers = timed(by(1), queries, THREADS)
+    print(f"{edits} edits, {questions} questions, seed 100 of the embedded world")
+    print(f"one thread                         {alone:5.2f} questions per second")
+    print(f"{THREADS} threads, one lock                {locked:5.2f}  ({differing(answers, right)})")
+    gathered, answers = timed(by(THREADS), queries, THREADS)
+    print(f"{THREADS} threads, gathered into batches  {gathered:5.2f}  ({differing(answers, right)})")
+    print(f"gathered / one lock: {gathered / locked:.2f}")
