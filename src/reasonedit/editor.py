@@ -92,6 +92,7 @@ class ReasonEditor:
         choices: Sequence[str] | None = None,
         evidence: Sequence[Sequence[Region] | None] = (),
         author: str = "",
+        answers: Sequence[str] = (),
     ) -> Edit:
         """Correct one answer. Where the codebook is in a folder, the edit is on the disk when this returns.
 
@@ -103,6 +104,7 @@ class ReasonEditor:
             choices: The choices of a multiple-choice question.
             evidence: For each sentence the regions it speaks of, as in :class:`~reasonedit.Edit`.
             author: Who makes the edit.
+            answers: All right answers, where there are several; see :class:`~reasonedit.Edit`.
 
         Returns:
             The edit, with its id.
@@ -110,7 +112,7 @@ class ReasonEditor:
         Raises:
             ReasonEditError: Anything of it is unusable; nothing is stored then.
         """
-        edit = Edit.of(image, question, answer, reasoning, choices, evidence, author)
+        edit = Edit.of(image, question, answer, reasoning, choices, evidence, author, answers)
         self.write(edit)
         return edit
 

@@ -21,7 +21,7 @@ def samples(count: int = 8) -> list[dict[str, Any]]:
             "question": f"What is number {i} on the {word}?",
             "answer": word,
             "reasoning": [f"Number {i} is round.", f"A {word} is round."],
-            "choices": [word, "nothing at all", WORDS[(i + 1) % len(WORDS)]],
+            "choices": [word, "no", WORDS[(i + 1) % len(WORDS)]],
         }
         for i, word in enumerate(WORDS[:count])
     ]

@@ -81,6 +81,8 @@ class Generation:
 
 def cut_off(cut: int, asked: int, generation: Generation) -> str:
     """What is said of answers that were cut off."""
+    if asked == 1:
+        return f"The answer was cut off after {generation.max_new_tokens} tokens: raise max_new_tokens to read on."
     return (
         f"{cut} of {asked} answers were cut off after {generation.max_new_tokens} tokens: raise max_new_tokens if they "
         "matter to their ends."
