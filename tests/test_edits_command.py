@@ -17,6 +17,7 @@ from reasonedit import ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.data.editfile import EditFile
 from reasonedit.explain import USED
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -102,6 +103,19 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
     rows = [json.loads(line) for line in (tmp_path / "out" / "edits.jsonl").read_text().splitlines()]
     assert [r["author"] for r in rows] == ["Ada", "Bob", "Bob"]
     assert rows[0]["evidence"] == [[[0.0, 0.0, 0.5, 0.5]], None]
+    # What reads a user's own corrections reads it, too: a run, and the check.
+    checked = said(capsys, "data", "check", tmp_path / "out" / "edits.jsonl")
+    assert "3 rows, 3 of them good, 0 bad" in checked
+    assert "is not used" not in checked
+    for edit in EditFile(str(tmp_path / "out" / "edits.jsonl")).candidates():
+        stored = before.edits[edit.id]
+        assert (edit.answer, edit.reasoning, edit.author, edit.time) == (
+            stored.answer,
+            stored.reasoning,
+            stored.author,
+            stored.time,
+        )
+        assert edit.evidence == [list(map(tuple, mine)) for mine in stored.given]
     assert "exists already" in refused(capsys, "edits", "export", book, tmp_path / "out" / "edits.jsonl")
     assert "1 edit written to" in said(
         capsys, "edits", "export", book, tmp_path / "one.jsonl", list(before.edits)[1][:8]
@@ -119,6 +133,17 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
     assert torch.allclose(there.keys, before.keys, atol=1e-5)
     assert there.entries == before.entries
     assert [(e.author, e.time) for e in there.edits.values()] == [(e.author, e.time) for e in before.edits.values()]
+    (tmp_path / "out" / "own.jsonl").write_text(  # as people write it, and as the reader of corrections takes it
+        json.dumps({"id": 7, "image": rows[0]["image"], "question": "How many?", "answer": 2, "reasoning": "It is so."})
+        + "\n"
+        + json.dumps(
+            {k: rows[0][k] for k in ("image", "question", "answer", "reasoning")} | {"choices": [], "boxes": [[], None]}
+        )
+    )
+    assert "2 edits written; " in said(
+        capsys, "edits", "import", tmp_path / "new", tmp_path / "out" / "own.jsonl", "--dtype", "float32"
+    )
+    assert opened(tmp_path / "new").edits["7"].answer == "2"
     rows[1]["answer"] = "something else"
     (tmp_path / "out" / "other.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
     assert "There is another edit" in refused(
