@@ -310,6 +310,7 @@ def test_what_stops_early_leaves_no_cell(lab, tmp_path):
         with pytest.raises(error, match="stopped after 6 of" if how is stopped else None):
             run_all(lab, folder, plan, (0,))
         assert not list((folder / "cells").iterdir())
+        assert not list((folder / "tensorboard").iterdir())
     with pytest.raises(ReasonEditError, match="There are no results"):
         cells_in(folder)
 
@@ -609,6 +610,33 @@ def test_the_command_lists_rows_and_refuses_what_is_not_there(capsys):
     assert "no config file 'nothing.yaml'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["experiment", "nothing"])
+
+
+def test_the_command_and_the_report_say_what_they_leave_out(lab, tmp_path, capsys):
+    config, out = tmp_path / "config.yaml", tmp_path / "results"
+    config.write_text(json.dumps(lab.config))
+
+    def said(*arguments):
+        assert cli.main([*map(str, arguments)]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    def run(edits, *rows):
+        return said(
+            "experiment", "main", "--config", config, "--out", out, "--seeds", 0, "--edits", edits, "--rows", *rows
+        )
+
+    assert "left out" not in run(2, "none", "ike")
+    told = run(3, "none")
+    assert "1 result of ike (seed 0) left out: 2 edits instead of 3." in told
+    assert "IKE " not in told.partition("at once")[2]
+    assert "Not in this table:" not in said("report", out)
+    # The page shows the newest; the command what it was asked for, though that is there already.
+    assert "<strong>Not in this table:</strong> 1 result of ike" in (out / "report.html").read_text()
+    told = run(2, "ike")
+    assert "there already" in told
+    assert "1 result of none (seed 0) left out: 3 edits instead of 2." in told
+    kept = pq.read_table(out / "main" / "summary.parquet").to_pylist()
+    assert {r["row"] for r in kept} == {"ike"}
 
 
 def test_an_editor_of_ones_own_is_one_more_row():

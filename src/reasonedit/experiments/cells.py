@@ -289,7 +289,7 @@ class Lab:
         part = path.with_name(f".{path.name}.{os.getpid()}.rows")
         writer = _Writer(part)
         logger = TensorBoardLogger(folder / "tensorboard", name="", version=f"{cell.row}-{cell.seed}")
-        if Path(logger.log_dir).exists():  # of a cell that was stopped, or made by another config
+        if Path(logger.log_dir).exists():  # of a cell that was killed, or that is made anew
             shutil.rmtree(logger.log_dir)
         mark(Path(logger.log_dir), about)
         after = [callbacks[0], *shared, *callbacks[1:]] if shared else callbacks
@@ -313,6 +313,8 @@ class Lab:
         finally:
             if not done:
                 part.unlink(missing_ok=True)
+                logger.finalize("failed")
+                shutil.rmtree(logger.log_dir, ignore_errors=True)
         assert stream.base is not None
         spared = shared[0].finder.spared if shared and shared[0].finder is not None else 0.0
         seconds = sum(editor.seconds.values()) + spared

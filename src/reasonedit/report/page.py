@@ -101,7 +101,7 @@ def _versions(abouts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Versions of all results; where they differ between tables, each."""
     found: dict[str, dict[str, None]] = {}
     for about in abouts:
-        for name, version in about["versions"].items():
+        for name, version in about.get("versions", {}).items():
             found.setdefault(name, {})[version] = None
     return {name: " and ".join(versions) for name, versions in found.items()}
 
@@ -282,7 +282,7 @@ def _modularity(results: Path) -> list[dict[str, str]]:
     return [
         {
             "title": "Which layer keeps a pair and its copies together",
-            "text": "Vision-side layers in order: "
+            "text": f"Of the model {content['model']}. Vision-side layers in order: "
             + ", ".join(f"{i} {name}" for i, name in enumerate(layers, 1))
             + ".",
             "svg": lines({"bimodal modularity": chosen}, x_label="layer", y_label="Q", shares=False),
