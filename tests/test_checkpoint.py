@@ -147,3 +147,11 @@ def test_an_adapter_that_learns_prompts_is_refused(folder):
     wrapped = peft.get_peft_model(model, config)
     with pytest.raises(ReasonEditError, match="learns prompts"):
         as_vlm(wrapped, AutoProcessor.from_pretrained(folder))
+
+
+def test_a_model_folder_is_found_from_whatever_folder(folder, tmp_path, hash_encoder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    editor = ReasonEditor.from_pretrained(folder.name, design(), dtype="float32")
+    editor.save(tmp_path / "book")
+    monkeypatch.chdir(tmp_path / "book")
+    assert ReasonEditor.load(tmp_path / "book", dtype="float32").vlm.name == str(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +111,8 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
         raise
     except (OSError, ValueError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise ReasonEditError(f"The model '{model}' cannot be loaded: {first_line(error)}") from error
-    vlm = as_vlm(loaded, processor, model)
+    # A codebook names its model: from whatever folder it is opened.
+    vlm = as_vlm(loaded, processor, os.path.abspath(model) if model != EMBEDDED and Path(model).is_dir() else model)
     commit = getattr(config, "_commit_hash", None)
     vlm.files = files_of(source, commit) + (files_of(path) if adapter is not None else "")
     if place and "device_map" not in kwargs and vlm.movable and torch.cuda.is_available():
