@@ -333,14 +333,14 @@ def test_generation_is_greedy_and_ends_whatever_the_checkpoint_says(vlm, images)
             config.update(do_sample=True, temperature=5.0, top_p=0.9, repetition_penalty=5.0, eos_token_id=7)
             config.update(return_dict_in_generate=True, num_return_sequences=2, stop_strings=["###"], guidance_scale=2.0)
             config.update(prompt_lookup_num_tokens=3, cache_implementation="static", forced_eos_token_id=5, min_length=9)
-        vlm.__dict__.pop("_ends", None)
+        vlm.__dict__.pop("ends", None)
         again = vlm.generate(vision.select([0]), [vlm.prompt(QUESTIONS[0])], Generation(8))[0]
         length = first.tolist().index(int(first[2])) + 1
         assert again.tolist()[:length] == first.tolist()[:length]
         assert len(again) == length or 7 in again.tolist()
     finally:
         vlm.tokenizer.eos_token = end
-        vlm.__dict__.pop("_ends", None)
+        vlm.__dict__.pop("ends", None)
         for config, old in zip(configs, before, strict=True):
             config.update(**old.to_dict())
     assert vlm.answer(vision, QUESTIONS, max_new_tokens=8) == plain

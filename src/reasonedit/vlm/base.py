@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from reasonedit.errors import ReasonEditError
 from reasonedit.finite import finite
 from reasonedit.threads import guard_of, guarded
-from reasonedit.weights import digest_of, weight_sums
+from reasonedit.weights import weight_sums
 
-from .checkpoint import first_line
-from .generation import Generation, Reply, parted, thought_through
-from .identity import adapters_of, of_images, settings_of, tokenizer_digest, weights_before
+from .generate import generated, reply_of
+from .generation import Generation, Reply, thought_through
+from .identity import identity_of, key_parts
 from .memory import free_bytes
 from .prefix import ImagePrefix
 from .vision import Seen, Vision
@@ -38,8 +38,6 @@ _CONTEXT = 24  # characters of a prompt that can bear on how what follows is spl
 
 PROMPT_OF_CHOICES = "{question} Choices: {choices}."
 
-_NO_TEXT = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")
-"""What of a checkpoint's generation config stays: tokens that are no text, such as placeholders of images."""
 _GUARDED = (
     "see",
     "inputs",
@@ -122,7 +120,7 @@ class VLM(ABC):
             self.processor.chat_template = getattr(self.tokenizer, "chat_template", None)
         special = {*self.tokenizer.all_special_tokens, self.image_token}
         special |= {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
-        self._special = re.compile("|".join(re.escape(s) for s in sorted(special, key=len, reverse=True)))
+        self.special = re.compile("|".join(re.escape(s) for s in sorted(special, key=len, reverse=True)))
 
     @property
     def guard(self) -> Any:
@@ -292,81 +290,17 @@ class VLM(ABC):
         return {"architecture": type(self.model).__name__, "weights": sums.of(sums.rounded)}
 
     def key_parts(self, layer: str) -> dict[str, str]:
-        """What the keys of a layer depend on, each part with its checksum; see :mod:`reasonedit.vlm.identity`.
-
-        Args:
-            layer: One of :attr:`vision_layers` or :attr:`language_layers`.
-        """
-        sums = weight_sums(self.model, self.files)
-        sees, reads = self.vision_layers, self.language_layers
-        roots = self._vision_roots
-        behind = [] if layer in reads else sees[sees.index(layer) :]
-        seeing = weights_before(sums, roots, behind)
-        adapters = adapters_of(self.model)
-        parts = {
-            "architecture": type(self.model).__name__,
-            "vision_weights": digest_of([sums.of(seeing), _of(adapters, roots, behind)]),
-            "vision_config": digest_of(of_images(self.model.config)),
-            "image_processor": digest_of(self._image_settings),
-        }
-        if layer not in reads:
-            return parts
-        behind = [*roots, *reads[reads.index(layer) :]]
-        telling = weights_before(sums, (), behind) if roots else []
-        told = [sums.of(telling), _of(adapters, (), behind), settings_of(self.model.config)]
-        return {
-            **parts,
-            "language_model": digest_of(told),
-            "tokenizer": self._tokenizer_digest,
-            "prompt": digest_of(self._worded),
-        }
+        """What the keys of a layer depend on; see :func:`~reasonedit.vlm.identity.key_parts`."""
+        return key_parts(self, layer)
 
     @property
     def identity(self) -> str:
         """A checksum of all that its answers depend on beside the question; see :mod:`reasonedit.vlm.identity`."""
-        config, ends = self.model.config, [self._ends, self.pad, self._no_text]
-        processor = settings_of(self.processor) if hasattr(self.processor, "to_dict") else {}
-        return digest_of(
-            [
-                type(self.model).__name__,
-                weight_sums(self.model, self.files).all,
-                adapters_of(self.model),
-                settings_of(config),
-                str(getattr(config, "_attn_implementation", "")),
-                self._image_settings,
-                processor,
-                self._tokenizer_digest,
-                [self._worded, str(self.processor.chat_template or "")],
-                ends,
-            ]
-        )
+        return identity_of(self)
 
     @property
-    def _vision_roots(self) -> list[str]:
-        """Names of the modules that hold the vision part: of them and nothing else vision-side layers are made."""
-        roots = []
-        for name in dict.fromkeys(n for n in self.vision_layers if n != "image_features"):
-            parts = name.split(".")
-            roots.append(".".join(parts[: 2 if parts[0] == "model" else 1]))
-        return list(dict.fromkeys(roots))
-
-    @property
-    def _image_settings(self) -> dict[str, Any]:
-        images = getattr(self.processor, "image_processor", None)
-        told = settings_of(images) if hasattr(images, "to_dict") else {}
-        options = getattr(self.processor, "images_kwargs", None) or {}
-        return {"class": type(images).__name__, **told, "options": settings_of(dict(options))}
-
-    @property
-    def _tokenizer_digest(self) -> str:
-        known: tuple[int, str] = self.__dict__.get("_told_tokenizer", (-1, ""))
-        if known[0] != len(self.tokenizer):  # nothing of a tokenizer changes but that tokens are added
-            with self.guard:
-                known = self.__dict__["_told_tokenizer"] = (len(self.tokenizer), tokenizer_digest(self.tokenizer))
-        return known[1]
-
-    @property
-    def _worded(self) -> str:
+    def worded(self) -> str:
+        """A question as it is put; empty where the model brings no chat template."""
         try:
             return self.wording("?")
         except ReasonEditError:  # it has no prompts at all: whoever asks it is told so
@@ -380,13 +314,13 @@ class VLM(ABC):
         That is the tokenizer's special tokens, image placeholders, and the colon behind words with which the prompts of
         this model begin somebody's turn in plain letters ("ASSISTANT:").
         """
-        while (cleaned := self._turns.sub(r"\1", self._special.sub("", text))) != text:
+        while (cleaned := self._turns.sub(r"\1", self.special.sub("", text))) != text:
             text = cleaned
         return text
 
     @cached_property
     def _turns(self) -> re.Pattern[str]:
-        frame = self._special.sub("", self._worded)
+        frame = self.special.sub("", self.worded)
         words = sorted(set(re.findall(r"(\w+)\s*[:\uff1a]", frame)))
         return re.compile(rf"(?i)\b({'|'.join(words)})\s*[:\uff1a]" if words else r"(?!)()")
 
@@ -467,7 +401,7 @@ class VLM(ABC):
         if opened:
             made = self.generate(vision.select(opened), [prompts[i] for i in opened], generation)
             for i, tokens in zip(opened, made, strict=True):
-                replies[i] = self._reply(tokens, prompts[i], generation.max_new_tokens)
+                replies[i] = reply_of(self, tokens, prompts[i], generation)
         if closed:
             offered = [list(choices[i] or ()) for i in closed]
             asked = [prompts[i] for i in closed]
@@ -495,20 +429,6 @@ class VLM(ABC):
                 "shorten the question or its choices."
             )
 
-    def _reply(self, tokens: Tensor, prompt: str, longest: int) -> Reply:
-        made = tokens.tolist()
-        ended = any(token in self._ends for token in made)
-        while made and made[-1] == self.pad:
-            made.pop()
-        thought, answer = parted(self.tokenizer.decode(made, skip_special_tokens=False), prompt)
-        if not thought:  # what is special among the tokens is no text
-            return Reply(
-                self.tokenizer.decode(made, skip_special_tokens=True).strip() if answer else "",
-                finish_reason="stop" if ended or len(made) < longest else "length",
-            )
-        reason = "stop" if ended or len(made) < longest else "length"
-        return Reply(self._special.sub("", answer).strip(), self._special.sub("", thought).strip(), reason)
-
     @guarded
     def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:
         """The tokens that the model continues each prompt with."""
@@ -517,48 +437,11 @@ class VLM(ABC):
         return list(made[:, inputs["input_ids"].shape[1] :])
 
     def generated(self, model: Any, inputs: dict[str, Any], generation: Generation) -> Tensor:
-        """What transformers' ``generate`` of a model makes of inputs.
-
-        Nothing of the checkpoint's own way to generate is left but the tokens that are no text: a repetition penalty,
-        as some ship one, would count against the very words of the facts and the question.
-
-        Raises:
-            ReasonEditError: The arguments cannot be used, or the model's numbers are not finite.
-        """
-        from transformers import GenerationConfig, LogitsProcessorList
-
-        told = {"do_sample": False, "num_beams": 1, **self._no_text, **generation.generate_kwargs}
-        own = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=generation.max_new_tokens, pad_token_id=self.pad, eos_token_id=self._ends, **told
-        )
-        words = {"tokenizer": self.tokenizer} if "stop_strings" in told else {}
-        # What a config does not set, generate takes from the model's, or from that of a model in it: they say no more.
-        theirs = [(m, m.generation_config) for m in model.modules() if getattr(m, "generation_config", None)]
-        try:
-            for module, _ in theirs:
-                module.generation_config = own
-            made = model.generate(
-                **inputs, generation_config=own, logits_processor=LogitsProcessorList([_finite_logits]), **words
-            )
-        except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
-            if isinstance(error, ReasonEditError) or not generation.generate_kwargs:
-                raise
-            given = ", ".join(f"{name}={value!r}" for name, value in generation.generate_kwargs.items())
-            raise ReasonEditError(
-                f"The generation arguments {given} cannot be used with '{self.name}': {first_line(error)}"
-            ) from error
-        finally:
-            for module, config in theirs:
-                module.generation_config = config
-        return torch.as_tensor(made)
-
-    @property
-    def _no_text(self) -> dict[str, Any]:
-        own = getattr(self.model, "generation_config", None)
-        return {name: value for name in _NO_TEXT if (value := getattr(own, name, None)) is not None}
+        """What ``generate`` of a model makes of inputs; see :func:`~reasonedit.vlm.generate.generated`."""
+        return generated(self, model, inputs, generation)
 
     @cached_property
-    def _ends(self) -> list[int]:
+    def ends(self) -> list[int]:
         """Tokens that end an answer, by the generation config and by the tokenizer: either may be out of date."""
         told = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         ends = {*(told if isinstance(told, (list, tuple)) else [told]), self.tokenizer.eos_token_id}
@@ -738,15 +621,3 @@ class VLM(ABC):
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.model.dtype if tensor.is_floating_point() else None)
-
-
-def _finite_logits(_ids: Tensor, scores: Tensor) -> Tensor:
-    # A token that must not be said is at minus infinity; nothing else is infinite.
-    finite(torch.where(scores == -torch.inf, 0.0, scores), "The logits of an answer")
-    return scores
-
-
-def _of(adapters: dict[str, Any], roots: Sequence[str], behind: Sequence[str]) -> dict[str, Any]:
-    """The adapters under some modules (all where none is named) and not behind others."""
-    inside, outside = tuple(f"{r}." for r in roots), tuple(f"{b}." for b in behind)
-    return {n: a for n, a in adapters.items() if (not inside or n.startswith(inside)) and not n.startswith(outside)}

@@ -20,10 +20,16 @@ Weights of a key count rounded to bfloat16, so that float32 and bfloat16 read ea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from reasonedit.weights import WeightSums, digest_of
+from reasonedit.weights import WeightSums, digest_of, weight_sums
+
+from .generate import no_text
+from .vision import IMAGE_FEATURES
+
+if TYPE_CHECKING:
+    from .base import VLM
 
 _NOISE = {
     "_attn_implementation",
@@ -99,3 +105,84 @@ def weights_before(sums: WeightSums, roots: Iterable[str], behind: Iterable[str]
     """
     inside, outside = tuple(f"{r}." for r in roots), tuple(f"{b}." for b in behind)
     return [n for n in sums.rounded if (not inside or n.startswith(inside)) and not n.startswith(outside)]
+
+
+def key_parts(vlm: VLM, layer: str) -> dict[str, str]:
+    """What the keys of a layer depend on, each part with its checksum.
+
+    Args:
+        vlm: The VLM.
+        layer: One of its vision or language layers.
+    """
+    sums = weight_sums(vlm.model, vlm.files)
+    sees, reads = vlm.vision_layers, vlm.language_layers
+    roots = vision_roots(vlm)
+    behind = [] if layer in reads else sees[sees.index(layer) :]
+    adapters = adapters_of(vlm.model)
+    parts = {
+        "architecture": type(vlm.model).__name__,
+        "vision_weights": digest_of([sums.of(weights_before(sums, roots, behind)), _of(adapters, roots, behind)]),
+        "vision_config": digest_of(of_images(vlm.model.config)),
+        "image_processor": digest_of(_image_settings(vlm)),
+    }
+    if layer not in reads:
+        return parts
+    behind = [*roots, *reads[reads.index(layer) :]]
+    telling = weights_before(sums, (), behind) if roots else []
+    told = [sums.of(telling), _of(adapters, (), behind), settings_of(vlm.model.config)]
+    return {
+        **parts,
+        "language_model": digest_of(told),
+        "tokenizer": _tokenizer_of(vlm),
+        "prompt": digest_of(vlm.worded),
+    }
+
+
+def identity_of(vlm: VLM) -> str:
+    """A checksum of all that a VLM's answers depend on beside the question."""
+    config, ends = vlm.model.config, [vlm.ends, vlm.pad, no_text(vlm.model)]
+    processor = settings_of(vlm.processor) if hasattr(vlm.processor, "to_dict") else {}
+    return digest_of(
+        [
+            type(vlm.model).__name__,
+            weight_sums(vlm.model, vlm.files).all,
+            adapters_of(vlm.model),
+            settings_of(config),
+            str(getattr(config, "_attn_implementation", "")),
+            _image_settings(vlm),
+            processor,
+            _tokenizer_of(vlm),
+            [vlm.worded, str(vlm.processor.chat_template or "")],
+            ends,
+        ]
+    )
+
+
+def vision_roots(vlm: VLM) -> list[str]:
+    """Names of the modules that hold the vision part: of them and nothing else vision-side layers are made."""
+    roots = []
+    for name in dict.fromkeys(n for n in vlm.vision_layers if n != IMAGE_FEATURES):
+        parts = name.split(".")
+        roots.append(".".join(parts[: 2 if parts[0] == "model" else 1]))
+    return list(dict.fromkeys(roots))
+
+
+def _image_settings(vlm: VLM) -> dict[str, Any]:
+    images = getattr(vlm.processor, "image_processor", None)
+    told = settings_of(images) if hasattr(images, "to_dict") else {}
+    options = getattr(vlm.processor, "images_kwargs", None) or {}
+    return {"class": type(images).__name__, **told, "options": settings_of(dict(options))}
+
+
+def _tokenizer_of(vlm: VLM) -> str:
+    known: tuple[int, str] = vlm.__dict__.get("_told_tokenizer", (-1, ""))
+    if known[0] != len(vlm.tokenizer):  # nothing of a tokenizer changes but that tokens are added
+        with vlm.guard:
+            known = vlm.__dict__["_told_tokenizer"] = (len(vlm.tokenizer), tokenizer_digest(vlm.tokenizer))
+    return known[1]
+
+
+def _of(adapters: dict[str, Any], roots: Sequence[str], behind: Sequence[str]) -> dict[str, Any]:
+    """The adapters under some modules (all where none is named) and not behind others."""
+    inside, outside = tuple(f"{r}." for r in roots), tuple(f"{b}." for b in behind)
+    return {n: a for n, a in adapters.items() if (not inside or n.startswith(inside)) and not n.startswith(outside)}

@@ -1,0 +1,87 @@
+"""How transformers' ``generate`` is called, and what becomes of the tokens it makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from reasonedit.errors import ReasonEditError
+from reasonedit.finite import finite
+
+from .checkpoint import first_line
+from .generation import Generation, Reply, parted
+
+if TYPE_CHECKING:
+    from .base import VLM
+
+_NO_TEXT = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")
+
+
+def no_text(model: Any) -> dict[str, Any]:
+    """What of a checkpoint's generation config stays: tokens that are no text, such as placeholders of images."""
+    own = getattr(model, "generation_config", None)
+    return {name: value for name in _NO_TEXT if (value := getattr(own, name, None)) is not None}
+
+
+def generated(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generation) -> Tensor:
+    """What transformers' ``generate`` makes of inputs.
+
+    Nothing of the checkpoint's own way to generate is left but the tokens that are no text: a repetition penalty, as
+    some ship one, would count against the very words of the facts and the question.
+
+    Args:
+        vlm: The VLM.
+        model: Its model, or the one in it that generates.
+        inputs: What the model is given.
+        generation: How it generates.
+
+    Raises:
+        ReasonEditError: The arguments cannot be used, or the model's numbers are not finite.
+    """
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    told = {"do_sample": False, "num_beams": 1, **no_text(vlm.model), **generation.generate_kwargs}
+    own = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=generation.max_new_tokens, pad_token_id=vlm.pad, eos_token_id=vlm.ends, **told
+    )
+    words = {"tokenizer": vlm.tokenizer} if "stop_strings" in told else {}
+    # What a config does not set, generate takes from the model's, or from that of a model in it: they say no more.
+    theirs = [(m, m.generation_config) for m in model.modules() if getattr(m, "generation_config", None)]
+    try:
+        for module, _ in theirs:
+            module.generation_config = own
+        processors = LogitsProcessorList([_finite_logits])
+        made = model.generate(**inputs, generation_config=own, logits_processor=processors, **words)
+    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+        if isinstance(error, ReasonEditError) or not generation.generate_kwargs:
+            raise
+        given = ", ".join(f"{name}={value!r}" for name, value in generation.generate_kwargs.items())
+        raise ReasonEditError(
+            f"The generation arguments {given} cannot be used with '{vlm.name}': {first_line(error)}"
+        ) from error
+    finally:
+        for module, config in theirs:
+            module.generation_config = config
+    return torch.as_tensor(made)
+
+
+def reply_of(vlm: VLM, tokens: Tensor, prompt: str, generation: Generation) -> Reply:
+    """The answer in the tokens that were made, and the thought before it."""
+    made = tokens.tolist()
+    ended = any(token in vlm.ends for token in made)
+    while made and made[-1] == vlm.pad:
+        made.pop()
+    reason = "stop" if ended or len(made) < generation.max_new_tokens else "length"
+    said = vlm.tokenizer.decode(made, skip_special_tokens=False)
+    thought, answer = parted(said, prompt)
+    if answer == said.strip():  # no thought, no marks: only what is special among the tokens is no text
+        answer = vlm.tokenizer.decode(made, skip_special_tokens=True)
+    return Reply(vlm.special.sub("", answer).strip(), vlm.special.sub("", thought).strip(), reason)
+
+
+def _finite_logits(_ids: Tensor, scores: Tensor) -> Tensor:
+    # A token that must not be said is at minus infinity; nothing else is infinite.
+    finite(torch.where(scores == -torch.inf, 0.0, scores), "The logits of an answer")
+    return scores
