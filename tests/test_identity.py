@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.families import FAMILIES
 from helpers.tiny import HashEncoder, design, picture
+from tokenizers import normalizers
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from reasonedit import Query, ReasonEditError, ReasonEditor
@@ -102,9 +103,7 @@ def test_a_codebook_is_told_apart_by_what_its_keys_depend_on(what, folder, tmp_p
     if keys_stay:
         assert ReasonEditor.load(tmp_path / "book", other).ask(picture(0), "What is it?").nearest < 1e-4
     else:
-        with pytest.raises(
-            ReasonEditError, match=r"another model or setting .*'reasonedit codebook migrate'"
-        ):
+        with pytest.raises(ReasonEditError, match=r"another model or setting .*'reasonedit codebook migrate'"):
             ReasonEditor.load(tmp_path / "book", other)
     assert (other.identity == plain.identity) == answers_stay
 
@@ -124,6 +123,69 @@ def test_an_adapter_of_the_language_model_alone_leaves_keys_as_they_are(folder, 
     layer = plain.language_layers[1]
     assert adapted.key_parts(layer) != plain.key_parts(layer)
     assert scaled.key_parts(layer) != adapted.key_parts(layer)
+
+
+@pytest.mark.parametrize("kind", ["lora", "ia3", "vera", "oft"])
+def test_an_adapter_that_is_off_or_another_one_is_another_model(kind, folder):
+    layers = {"target_modules": ["q_proj"]}
+    make = {
+        "lora": lambda: peft.LoraConfig(r=2, init_lora_weights=False, **layers),
+        "ia3": lambda: peft.IA3Config(feedforward_modules=[], init_ia3_weights=False, **layers),
+        "vera": lambda: peft.VeraConfig(r=2, init_weights=False, **layers),
+        "oft": lambda: peft.OFTConfig(oft_block_size=4, init_weights=False, **layers),
+    }[kind]
+    model = peft.get_peft_model(AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32), make())
+    vlm = as_vlm(model, AutoProcessor.from_pretrained(folder))
+
+    def told():
+        return vlm.key_parts(vlm.projector)["vision_weights"], vlm.identity
+
+    on = told()
+    with model.disable_adapter():
+        off = told()
+    assert not set(on) & set(off)
+    assert told() == on
+    if kind != "vera":  # whose adapters share what they project with
+        model.add_adapter("other", make())
+        first = told()
+        model.set_adapter("other")
+        assert not set(told()) & set(first)
+
+
+def test_weights_on_disk_count_as_in_memory(folder, tmp_path):
+    """A model that does not fit into memory is told apart as one that does, by the weights themselves."""
+    there = {"model.vision_tower": "disk", "model.multi_modal_projector": "cpu"}
+    there |= {"model.language_model": "disk", "lm_head": "disk"}
+
+    def told(model, **kwargs):
+        vlm = load_vlm(str(model), dtype="float32", **kwargs)
+        return vlm.key_parts(vlm.projector), vlm.key_parts(vlm.language_layers[1]), vlm.identity
+
+    def on_disk(model, name):
+        return told(model, device_map=there, offload_folder=str(tmp_path / name))
+
+    assert on_disk(folder, "first") == told(folder)
+    for number, words in enumerate((("vision_tower",), ("language_model.layers.0",))):
+        changed = loaded(folder, tuned(*words))
+        changed.model.save_pretrained(tmp_path / f"{number}")
+        changed.processor.save_pretrained(tmp_path / f"{number}")
+        mine = on_disk(tmp_path / f"{number}", f"offloaded{number}")
+        assert mine == told(tmp_path / f"{number}")
+        assert (mine[0] == told(folder)[0]) == (number == 1)
+        assert mine[2] != told(folder)[2]
+
+
+def test_the_tokenizer_of_a_q_former_counts(tmp_path):
+    where = FAMILIES["instructblip"](tmp_path)
+
+    def lower(_model, processor):
+        processor.qformer_tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+
+    plain, changed = loaded(where), loaded(where, lower)
+    assert plain.identity != changed.identity
+    assert plain.key_parts(plain.projector) == changed.key_parts(plain.projector)
+    layer = plain.language_layers[1]
+    assert plain.key_parts(layer)["tokenizer"] != changed.key_parts(layer)["tokenizer"]
 
 
 def test_a_layer_depends_on_what_comes_before_it(folder):
@@ -220,7 +282,7 @@ def test_checksums_are_taken_once_for_the_same_files(folder, tmp_path, monkeypat
     monkeypatch.setattr("reasonedit.weights.cache_folder", lambda: tmp_path / "cache")
     taken = []
     take = __import__("reasonedit.weights", fromlist=["_take"])._take
-    monkeypatch.setattr("reasonedit.weights._take", lambda state: taken.append(len(state)) or take(state))
+    monkeypatch.setattr("reasonedit.weights._take", lambda *given: taken.append(given) or take(*given))
     copy = tmp_path / "model"
     shutil.copytree(folder, copy)
     first = load_vlm(str(copy), dtype="float32").identity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from helpers.tiny import design, picture
 from helpers.waiting import CEILING
 
 from reasonedit import Edit, Query, ReasonEditError, ReasonEditor
+from reasonedit.retrieval import RetrievalConfig
 from reasonedit.threads import Gathering, guard_of, guarded
 from reasonedit.vlm import as_vlm, load_vlm
 
@@ -124,6 +126,37 @@ def test_any_mixture_is_some_order_one_after_the_other(vlm, hash_encoder):
     for explanation in explained:  # what an explanation shows is of one moment
         used = {fact for key in explanation.keys if key.fate == "used" for fact in key.facts}
         assert {hit.fact for hit in explanation.answer.hits} <= used
+
+
+@pytest.mark.parametrize("hubness", [False, True])
+def test_threads_with_and_without_inference_mode_share_a_codebook(hubness, vlm, hash_encoder, tmp_path):
+    """A trainer predicts in inference mode, a server's threads do not: what one of them keeps the others change."""
+    made = replace(design(k=2, keys="both", merge=True), retrieval=RetrievalConfig(k=2, hubness=hubness))
+    writer = ReasonEditor(vlm, made)
+    writer.save(tmp_path / "book")
+    write(writer, 0)
+    with torch.inference_mode():
+        other = ReasonEditor.load(tmp_path / "book", vlm)
+        other.ask(*question(0))
+    for i in range(1, 40, 2):
+        write(other, i)
+        with torch.inference_mode():
+            other.ask(*question(i))
+            write(writer, i + 1)
+            other.ask(*question(i))
+    assert told(other.ask(*question(3))) == told(writer.ask(*question(3)))
+    assert set(ReasonEditor.load(tmp_path / "book", vlm).edits) == set(other.edits)
+    assert len(other.edits) == 41
+
+
+def test_what_an_edit_wrote_is_none_of_what_others_wrote(vlm, hash_encoder, tmp_path):
+    writer = ReasonEditor(vlm, design(k=2, keys="both"))
+    writer.save(tmp_path / "book")
+    other = ReasonEditor.load(tmp_path / "book", vlm)
+    edits = [Edit(*question(i), f"thing {i}", [f"Number {i} is round."]) for i in range(3)]
+    alone = ReasonEditor(vlm, design(k=2, keys="both"))
+    keys = [alone.write(edit).keys for edit in edits]
+    assert [writer.write(edits[0]).keys, other.write(edits[1]).keys, writer.write(edits[2]).keys] == keys
 
 
 def test_an_edit_on_disk_is_not_lost_beside_a_save(vlm, hash_encoder, tmp_path):

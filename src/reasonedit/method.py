@@ -97,9 +97,8 @@ class Method:
         """
         draft, found = self.draft(edit, vision)
         with self.memory.guard:
-            before = len(self.memory)
             kept = self.memory.add([draft])[0]
-            new = len(self.memory) - before
+            new = self.memory.made(kept.id)  # what others wrote into the folder meanwhile is none of it
         return Written(new, draft.entries, found, kept)
 
     def draft(self, edit: Edit, vision: Vision | None = None) -> tuple[Draft, list[Evidence]]:

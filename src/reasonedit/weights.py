@@ -76,7 +76,7 @@ def weight_sums(model: nn.Module, files: str = "") -> WeightSums:
         path = cache_folder() / "weights" / f"{digest_of([files, samples])}.json"
     sums = _read(path) if path is not None else None
     if sums is None or set(sums.exact) != set(state):
-        sums = _take(state)
+        sums = _take(model, state)
         if path is not None:
             _write(path, sums)
     _taken[model] = (samples + versions, sums)
@@ -94,8 +94,19 @@ def files_of(source: str | os.PathLike[str], commit: str | None = None) -> str:
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
-    # What is on the disk is not in memory: it counts by its name and shape.
     return {n: t for n, t in model.state_dict().items() if isinstance(t, Tensor)}
+
+
+def _elsewhere(model: nn.Module, name: str) -> Tensor | None:
+    """A weight that is kept on disk or on the CPU until it is needed (``device_map``), if it can be had."""
+    owner, _, own = name.rpartition(".")
+    hook = getattr(model.get_submodule(owner), "_hf_hook", None)
+    for one in getattr(hook, "hooks", [hook]):
+        held = getattr(one, "weights_map", None)
+        if held is not None:
+            with contextlib.suppress(KeyError):
+                return torch.as_tensor(held[own])
+    return None
 
 
 def _version(tensor: Tensor) -> int:
@@ -116,12 +127,15 @@ def _sampled(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _take(state: dict[str, Tensor]) -> WeightSums:
+def _take(model: nn.Module, state: dict[str, Tensor]) -> WeightSums:
     def of(item: tuple[str, Tensor]) -> tuple[str, str, str]:
         name, tensor = item
         about = f"{tuple(tensor.shape)}".encode()
         if tensor.device.type == "meta":
-            return name, _hex(about, f"{tensor.dtype}"), _hex(about)
+            there = _elsewhere(model, name)
+            if there is None:  # it counts by its name and shape
+                return name, _hex(about, f"{tensor.dtype}"), _hex(about)
+            tensor = there.to(tensor.dtype)
         here = tensor.detach().to("cpu").contiguous()
         exact = _hex(about, f"{tensor.dtype}", here)
         if not here.is_floating_point():

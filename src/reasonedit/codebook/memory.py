@@ -246,9 +246,18 @@ class EditMemory:
         Raises:
             ReasonEditError: As for :meth:`add`.
         """
-        before = len(self)
         self.add([Draft.of(edit, entries)])
-        return len(self) - before
+        return self.made(edit.id)
+
+    @guarded
+    def made(self, edit_id: str) -> int:
+        """How many of the keys an edit made; what else it wrote is part of others.
+
+        Raises:
+            ReasonEditError: There is no such edit.
+        """
+        numbers = self._slots[self.find(edit_id).id].numbers
+        return int(self._merging.is_key.values[numbers.start : numbers.stop].sum())
 
     def add(self, drafts: Sequence[Draft]) -> list[StoredEdit]:
         """Add edits, all of them or none. Where there is a folder, they are on the disk when this returns.

@@ -23,6 +23,7 @@ class Neighbourhood:
         self._projected = torch.empty(0, 0)
         self._count = 0
 
+    @torch.inference_mode(False)  # what is kept is changed later, in that mode or not
     def update(self, keys: Tensor | KeyTable) -> None:
         """Take in the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""
         if self._count == len(keys):

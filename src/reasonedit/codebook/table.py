@@ -41,6 +41,7 @@ class KeyTable:
             self._mapped.append(keys)
             self._starts = np.append(self._starts, self._starts[-1] + len(keys))
 
+    @torch.inference_mode(False)  # what is kept is changed later, in that mode or not
     def append(self, keys: Tensor) -> None:
         """Take a copy of keys (n, D)."""
         needed = self._used + len(keys)

@@ -21,6 +21,7 @@ class HubScale:
         self._nearest = torch.empty(0, NEIGHBOURS)
         self._seen = 0
 
+    @torch.inference_mode(False)  # what is kept is changed later, in that mode or not
     def update(self, keys: Tensor | KeyView) -> None:
         """Take in the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""
         total = len(keys)

@@ -75,10 +75,11 @@ def adapters_of(model: Any) -> dict[str, Any]:
     """The settings of the adapters in a model (PEFT), which its weights do not tell: scaling, which are active."""
     found: dict[str, Any] = {}
     for name, module in model.named_modules():
-        scaling, active = getattr(module, "scaling", None), getattr(module, "active_adapters", None)
-        if isinstance(scaling, dict) and isinstance(active, (list, tuple)):
-            off = bool(getattr(module, "disable_adapters", False))
-            found[name] = [sorted(scaling.items()), list(active), off, bool(getattr(module, "merged", False))]
+        active, off = getattr(module, "active_adapters", None), getattr(module, "disable_adapters", None)
+        if isinstance(active, (list, tuple)) and isinstance(off, bool):
+            scaling = getattr(module, "scaling", None)  # some kinds have none
+            scales = sorted(scaling.items()) if isinstance(scaling, dict) else []
+            found[name] = [scales, list(active), off, bool(getattr(module, "merged", False))]
     return found
 
 
@@ -140,7 +141,9 @@ def key_parts(vlm: VLM, layer: str) -> dict[str, str]:
 
 def identity_of(vlm: VLM) -> str:
     """A checksum of all that a VLM's answers depend on beside the question."""
-    config, ends = vlm.model.config, [vlm.ends, vlm.pad, no_text(vlm.model)]
+    with vlm.guard:  # while the model generates it has that answer's own config
+        ends = [vlm.ends, vlm.pad, no_text(vlm.model)]
+    config = vlm.model.config
     processor = settings_of(vlm.processor) if hasattr(vlm.processor, "to_dict") else {}
     return digest_of(
         [
@@ -175,10 +178,14 @@ def _image_settings(vlm: VLM) -> dict[str, Any]:
 
 
 def _tokenizer_of(vlm: VLM) -> str:
-    known: tuple[int, str] = vlm.__dict__.get("_told_tokenizer", (-1, ""))
-    if known[0] != len(vlm.tokenizer):  # nothing of a tokenizer changes but that tokens are added
+    other = getattr(vlm.processor, "qformer_tokenizer", None)  # of a Q-Former, which reads the texts as well
+    tokenizers = [t for t in (vlm.tokenizer, other) if t is not None]
+    sizes = [len(tokenizer) for tokenizer in tokenizers]
+    known: tuple[list[int], str] = vlm.__dict__.get("_told_tokenizer", ([], ""))
+    if known[0] != sizes:  # nothing of a tokenizer changes but that tokens are added
         with vlm.guard:
-            known = vlm.__dict__["_told_tokenizer"] = (len(vlm.tokenizer), tokenizer_digest(vlm.tokenizer))
+            told = [tokenizer_digest(tokenizer) for tokenizer in tokenizers]
+        known = vlm.__dict__["_told_tokenizer"] = (sizes, told[0] if len(told) == 1 else digest_of(told))
     return known[1]
 
 
