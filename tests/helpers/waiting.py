@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 
-CEILING = 900.0
+CEILING = 1800.0
 """Seconds after which nothing is expected to happen any more: what takes so long hangs."""
 
 
