@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 
 import lightning as L
 import pytest
@@ -79,6 +80,8 @@ def test_arguments_reach_generate(vlm):
         ({"choice_rule": "mean"}, "choice_rule must be acc or acc_norm, not 'mean'"),
         ({"max_tokens": 5}, "There is no generation argument 'max_tokens'"),
         ({"num_return_sequences": 2}, "'num_return_sequences' cannot be used here: there is one answer per question"),
+        ({"max_time": 1.0}, "'max_time' cannot be used here: an answer would hang on how fast the machine is"),
+        ({"remove_invalid_values": True}, "'remove_invalid_values' cannot be used here: numbers that are not finite"),
         ({"early_stopping": "perhaps"}, "The generation arguments cannot be used: `early_stopping`"),
     ],
 )
@@ -100,6 +103,9 @@ def test_what_only_generate_finds_out_is_refused_in_words(tiny_vlm, hash_encoder
     editor = ReasonEditor(tiny_vlm, design())
     with pytest.raises(ReasonEditError, match=r"arguments do_sample=True, temperature=-1.0 cannot be used with"):
         editor.ask(picture(0), "What?", do_sample=True, temperature=-1.0)
+    for given in ({"is_assistant": True}, {"num_beams": 1.5}):
+        with pytest.raises(ReasonEditError, match=f"arguments {next(iter(given))}=.* cannot be used with"):
+            editor.ask(picture(0), "What?", **given)
     assert editor.ask(picture(0), "What?").text
 
 
@@ -130,6 +136,7 @@ def test_one_place_says_how_long_an_answer_is(tiny_folder, tiny_vlm, hash_encode
         ("I think it is a ball.", "", "", "I think it is a ball."),
         ("<answer>A ball.</answer>", "", "", "A ball."),
         ("<answer>A ball", "", "", "A ball"),
+        ("<answer>A ball.</answer> Or not.", "", "", "<answer>A ball.</answer> Or not."),
     ],
 )
 def test_a_thought_is_no_part_of_the_answer(said, prompt, thought, answer):
@@ -166,6 +173,42 @@ def test_the_thought_is_kept_beside_the_answer(tiny_vlm, hash_encoder, monkeypat
     (row,) = pq.read_table(tmp_path / "p.parquet").to_pylist()
     assert (row["answer"], row["thought"], row["finish_reason"]) == ("A ball.", "It is round.", "stop")
     assert row["right"]
+
+
+def test_an_answer_between_marks_that_ends_as_it_should_is_taken_out_of_them(tiny_vlm, monkeypatch):
+    vision = tiny_vlm.see([picture(0)])
+    for said in ("<answer>A ball.</answer>", "<think>It is round.</think>\n<answer>A ball.</answer>"):
+        says(monkeypatch, tiny_vlm, said)
+        (reply,) = tiny_vlm.reply(vision, ["What?"], None, Generation(100))
+        assert (reply.text, reply.finish_reason) == ("A ball.", "stop")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"eos_token_id": "</s>"}, "has '</s>' as eos_token_id, which is no number of a token"),
+        ({"eos_token_id": [[2]]}, r"has \[2\] as eos_token_id"),
+        ({"suppress_tokens": "abc"}, "has suppress_tokens='abc', which are no numbers of tokens"),
+        ({"bad_words_ids": [5]}, r"has bad_words_ids=\[5\]"),
+        ({"suppress_tokens": [], "begin_suppress_tokens": [], "bad_words_ids": []}, None),
+        ({"bad_words_ids": [[10**7]], "suppress_tokens": [10**7], "eos_token_id": -1}, None),
+        ({"max_time": 0.0, "remove_invalid_values": True, "token_healing": True, "my_own": {"a": [1]}}, None),
+    ],
+)
+def test_a_generation_config_of_any_content(given, said, tiny_folder, tiny_vlm, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **given}))
+    vlm, images = load_vlm(str(folder), dtype="float32"), [picture(0), picture(1)]
+    if said is None:
+        right = tiny_vlm.reply(tiny_vlm.see(images), ["What?", "Where is it?"])
+        assert vlm.reply(vlm.see(images), ["What?", "Where is it?"]) == right
+        assert vlm.identity
+        return
+    for call in (lambda: vlm.answer(vlm.see(images[:1]), ["What?"]), lambda: vlm.identity):
+        with pytest.raises(ReasonEditError, match=f"{said}.*mend its generation_config.json"):
+            call()
 
 
 def test_answers_that_are_cut_off_are_counted(tiny_vlm, caplog):

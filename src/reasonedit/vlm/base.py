@@ -442,10 +442,20 @@ class VLM(ABC):
 
     @cached_property
     def ends(self) -> list[int]:
-        """Tokens that end an answer, by the generation config and by the tokenizer: either may be out of date."""
+        """Tokens that end an answer, by the generation config and by the tokenizer: either may be out of date.
+
+        Raises:
+            ReasonEditError: The config names no token.
+        """
         told = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-        ends = {*(told if isinstance(told, (list, tuple)) else [told]), self.tokenizer.eos_token_id}
-        return sorted(int(e) for e in ends if e is not None)
+        ends = [*(told if isinstance(told, (list, tuple)) else [told]), self.tokenizer.eos_token_id]
+        odd = [end for end in ends if end is not None and type(end) is not int]
+        if odd:
+            raise ReasonEditError(
+                f"The generation config of '{self.name}' has {odd[0]!r} as eos_token_id, which is no number of a "
+                "token: mend its generation_config.json."
+            )
+        return sorted({end for end in ends if end is not None and end >= 0})  # some write -1 for none
 
     def read(self, images: Vision | ImagePrefix) -> ImagePrefix:
         """Let the language model read images once, for any number of texts that follow them."""

@@ -12,6 +12,7 @@ from reasonedit.finite import finite
 
 from .checkpoint import first_line
 from .generation import Generation, Reply, parted
+from .memory import ran_out
 
 if TYPE_CHECKING:
     from .base import VLM
@@ -19,10 +20,24 @@ if TYPE_CHECKING:
 _NO_TEXT = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")
 
 
-def no_text(model: Any) -> dict[str, Any]:
-    """What of a checkpoint's generation config stays: tokens that are no text, such as placeholders of images."""
-    own = getattr(model, "generation_config", None)
-    return {name: value for name in _NO_TEXT if (value := getattr(own, name, None)) is not None}
+def no_text(vlm: VLM) -> dict[str, Any]:
+    """What of a checkpoint's generation config stays: tokens that are no text, such as placeholders of images.
+
+    Raises:
+        ReasonEditError: It names no tokens.
+    """
+    own = getattr(vlm.model, "generation_config", None)
+    kept = {name: value for name in _NO_TEXT if (value := getattr(own, name, None)) not in (None, [])}
+    for name, value in kept.items():
+        rows = value if name == "bad_words_ids" and isinstance(value, (list, tuple)) else [value]
+        if not all(isinstance(row, (list, tuple)) and row and all(type(t) is int for t in row) for row in rows):
+            raise ReasonEditError(
+                f"The generation config of '{vlm.name}' has {name}={value!r}, which are no numbers of tokens: mend its "
+                "generation_config.json."
+            )
+    if "bad_words_ids" in kept:  # what the model has no token for it cannot say
+        kept["bad_words_ids"] = [r for r in kept["bad_words_ids"] if all(0 <= t < vlm.vocabulary for t in r)] or None
+    return kept
 
 
 def generated(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generation) -> Tensor:
@@ -42,7 +57,7 @@ def generated(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generati
     """
     from transformers import GenerationConfig, LogitsProcessorList
 
-    told = {"do_sample": False, "num_beams": 1, **no_text(vlm.model), **generation.generate_kwargs}
+    told = {"do_sample": False, "num_beams": 1, **no_text(vlm), **generation.generate_kwargs}
     own = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=generation.max_new_tokens, pad_token_id=vlm.pad, eos_token_id=vlm.ends, **told
     )
@@ -54,8 +69,8 @@ def generated(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generati
             module.generation_config = own
         processors = LogitsProcessorList([_finite_logits])
         made = model.generate(**inputs, generation_config=own, logits_processor=processors, **words)
-    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
-        if isinstance(error, ReasonEditError) or not generation.generate_kwargs:
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, ImportError, RuntimeError) as error:
+        if isinstance(error, ReasonEditError) or ran_out(error) or not generation.generate_kwargs:
             raise
         given = ", ".join(f"{name}={value!r}" for name, value in generation.generate_kwargs.items())
         raise ReasonEditError(
@@ -74,6 +89,8 @@ def reply_of(vlm: VLM, tokens: Tensor, prompt: str, generation: Generation) -> R
     while made and made[-1] == vlm.pad:
         made.pop()
     reason = "stop" if ended or len(made) < generation.max_new_tokens else "length"
+    while made and made[-1] in vlm.ends:  # behind the marks of an answer they would hide these
+        made.pop()
     said = vlm.tokenizer.decode(made, skip_special_tokens=False)
     thought, answer = parted(said, prompt)
     if answer == said.strip():  # no thought, no marks: only what is special among the tokens is no text

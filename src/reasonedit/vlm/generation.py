@@ -20,12 +20,14 @@ _NOT_TAKEN = {
     "max_length": "name max_new_tokens",
     "prompt_lookup_num_tokens": "it takes one question at a time",
     "guidance_scale": "it takes a second prompt",
+    "max_time": "an answer would hang on how fast the machine is",
+    "remove_invalid_values": "numbers that are not finite are an error",
     "eos_token_id": "the model's own end an answer",
     "pad_token_id": "the model's own is used",
 }
 _THOUGHTS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"))
 """What reasoning VLMs write around their thoughts (DeepSeek's and Qwen's, Llama's, Mistral's, Kimi's)."""
-_ANSWER = re.compile(r"\s*<answer>(.*?)(?:</answer>)?\s*", re.DOTALL)
+_ANSWER = re.compile(r"\s*<answer>((?:(?!</answer>).)*)(?:</answer>)?\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)

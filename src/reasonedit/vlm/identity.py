@@ -142,7 +142,7 @@ def key_parts(vlm: VLM, layer: str) -> dict[str, str]:
 def identity_of(vlm: VLM) -> str:
     """A checksum of all that a VLM's answers depend on beside the question."""
     with vlm.guard:  # while the model generates it has that answer's own config
-        ends = [vlm.ends, vlm.pad, no_text(vlm.model)]
+        ends = [vlm.ends, vlm.pad, no_text(vlm)]
     config = vlm.model.config
     processor = settings_of(vlm.processor) if hasattr(vlm.processor, "to_dict") else {}
     return digest_of(
