@@ -10,11 +10,11 @@ from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.codebook import augmented
 from reasonedit.codebook.paraphrase import by_rules
 from reasonedit.design import Design, WritingConfig
-from reasonedit.edits import WHOLE
+from reasonedit.edits import WHOLE, Hit
 from reasonedit.embedding import CELLS, EmbeddingConfig
-from reasonedit.evidence import EvidenceConfig
+from reasonedit.evidence import EvidenceConfig, question_of
 from reasonedit.method import Method
-from reasonedit.retrieval import RetrievalConfig
+from reasonedit.retrieval import Retrieval, RetrievalConfig, verified
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 BOX = (0.0, 0.0, 0.5, 0.5)
@@ -104,10 +104,51 @@ def test_a_prompt_that_is_too_long_loses_the_farthest_facts_first(tiny_vlm, monk
     monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: bare + 1))
     assert editor.ask(picture(3), question).hits == []
     monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: bare))
-    with pytest.raises(
-        ReasonEditError, match=f"image is {bare} tokens long, of which .* reads {bare}: shorten"
-    ):
+    with pytest.raises(ReasonEditError, match=f"image is {bare} tokens long, of which .* reads {bare}: shorten"):
         editor.ask(picture(3), question)
+
+
+def test_choices_take_the_room_that_they_need(tiny_vlm, monkeypatch):
+    """Behind its context a model's numbers mean nothing: no choice is scored there, with facts or without."""
+    editor = ReasonEditor(tiny_vlm, design(k=50, percentile=100))
+    for i in range(6):
+        editor.write(edit(i))
+    question, choices = "What is number 3?", ["a cat", " ".join(["a boat"] * 20)]
+    prompt = tiny_vlm.prompt(question, choices)
+    full = editor.ask(picture(3), question, choices)
+    least = tiny_vlm.length(prompt) + 16 + len(tiny_vlm.continuation(prompt, choices[1]))
+    fact = len(full.hits[0].fact) + 1
+    for context, facts in ((least + fact, 1), (least + fact - 1, 0), (least, 0)):
+        monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self, context=context: context))
+        answer = editor.ask(picture(3), question, choices)
+        assert len(answer.hits) == facts
+        assert len(answer.left_out) == len(full.hits) - facts
+    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: least - 1))
+    with pytest.raises(ReasonEditError, match=r"tokens long and what is to follow it \d+, of which .*: shorten it"):
+        editor.ask(picture(3), question, choices)
+
+
+def test_sentences_that_the_vlm_does_not_read_to_their_ends_are_refused(tiny_vlm):
+    editor = ReasonEditor(tiny_vlm, design(keys="both"))
+    with pytest.raises(ReasonEditError, match=r"question or sentence with its image is .* tokens long"):
+        editor.write(edit(0, evidence=(), reasoning=["It is red. " * 300]))
+    assert not editor.edits
+    long = " red" * 600
+    with pytest.raises(ReasonEditError, match="tokens long"):
+        tiny_vlm.next_token_probabilities(tiny_vlm.see([picture(0)]), [tiny_vlm.prompt(long)])
+    with pytest.raises(ReasonEditError, match="tokens long"):
+        tiny_vlm.language_states(tiny_vlm.see([picture(0)]), [long], tiny_vlm.language_layers[0])
+
+
+def test_a_fact_that_is_too_long_to_be_verified_is_left_out(tiny_vlm, monkeypatch):
+    facts = ["It is red.", f"It is {'so ' * 40}red."]
+    found = [Retrieval([Hit(fact, 0.1, "patch", "e") for fact in facts], 0.1, 1.0)]
+    vision, config = tiny_vlm.see([picture(0)]), RetrievalConfig(k=50, verify=0.0)
+    assert verified(tiny_vlm, vision, found, config)[0].facts == facts
+    room = tiny_vlm.length(tiny_vlm.prompt(question_of(facts[0]))) + 16 + 1
+    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: room))
+    (kept,) = verified(tiny_vlm, vision, found, config)
+    assert (kept.facts, [hit.fact for hit in kept.left_out]) == (facts[:1], facts[1:])
 
 
 def test_special_tokens_in_facts_never_reach_a_prompt(tiny_vlm):

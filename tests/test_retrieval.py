@@ -305,11 +305,19 @@ def test_only_what_falls_short_of_sight_is_asked_about():
         def __init__(self):
             self.questions = []
 
+        def prompt(self, text):
+            return text
+
+        def has_room(self, seen, prompt):
+            return True
+
         def p_yes(self, vision, questions):
             self.questions += questions
             return [torch.tensor([0.9 if "red" in q else 0.1 for q in mine]) for mine in questions]
 
     class Images:
+        images = (None,)
+
         def select(self, rows):
             return rows
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reasonedit.vlm import VLM, Vision
+from reasonedit.vlm.generation import thought_through
 
 from .retrieve import Retrieval, with_facts
 
@@ -26,7 +27,7 @@ def fitting(
         questions: The questions.
         found: What was retrieved for each.
         choices: Their choices: they take room in the prompt.
-        max_new_tokens: Tokens that are kept free for the answer.
+        max_new_tokens: Tokens that are kept free for an open answer; for a choice, as many as the longest takes.
 
     Returns:
         The texts to ask, and what was retrieved, with what was left out.
@@ -37,7 +38,12 @@ def fitting(
         # The facts are data: whoever reads the prompt next must not find the tokenizer's own marks in them.
         hits = list(retrieval.hits)
         facts = [vlm.clean(hit.fact) for hit in hits]
-        room = vlm.context - seen.size - max_new_tokens
+        longest = max_new_tokens
+        if hits and options:
+            bare = thought_through(vlm.prompt(question, options))
+            longest = max(len(vlm.continuation(bare, option)) for option in options) + vlm.length(bare)
+            longest -= vlm.length(vlm.prompt(question, options))  # a thought that the prompt begins is ended first
+        room = vlm.context - seen.size - longest
         while hits and vlm.length(vlm.prompt(with_facts(facts, question), options)) > room:
             hits.pop()
             facts.pop()

@@ -17,7 +17,8 @@ def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], config: Retri
     """Leave out the facts that the VLM does not affirm of the query's image, and keep the nearest K of the others.
 
     Only facts found under a patch key are asked about: for them the VLM had found evidence in the edit's own image, so
-    it can tell. The image prefix runs once for all questions about an image.
+    it can tell. The image prefix runs once for all questions about an image. A fact that is longer than the VLM reads
+    with this image is none that it affirms.
 
     Args:
         vlm: The VLM.
@@ -26,13 +27,20 @@ def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], config: Retri
         config: A fact stays if ``p_yes`` is above ``config.verify``; ``config.k`` facts are kept beside answers.
     """
     threshold = config.verify or 0.0
-    asked = [[hit for hit in r.hits if hit.entry == "patch" and _in_doubt(hit, config)] for r in found]
-    rows = [i for i, hits in enumerate(asked) if hits]
+    asked: list[list[Hit]] = [[] for _ in found]
     denied: list[set[str]] = [set() for _ in found]
+    for i, (seen, r) in enumerate(zip(vision.images, found, strict=True)):
+        for hit in r.hits:
+            if hit.entry == "patch" and _in_doubt(hit, config):
+                if vlm.has_room(seen, vlm.prompt(question_of(hit.fact))):
+                    asked[i].append(hit)
+                else:
+                    denied[i].add(hit.fact)
+    rows = [i for i, hits in enumerate(asked) if hits]
     if rows:
         questions = [[question_of(hit.fact) for hit in asked[i]] for i in rows]
         for i, p in zip(rows, vlm.p_yes(vision.select(rows), questions), strict=True):
-            denied[i] = {hit.fact for hit, value in zip(asked[i], p.tolist(), strict=True) if value <= threshold}
+            denied[i] |= {hit.fact for hit, value in zip(asked[i], p.tolist(), strict=True) if value <= threshold}
     kept = []
     for r, out in zip(found, denied, strict=True):
         hits: list[Hit] = []

@@ -239,7 +239,12 @@ class VLM(ABC):
 
         Returns:
             For each text (tokens, width), image tokens included, padding left out.
+
+        Raises:
+            ReasonEditError: A text is longer than the model reads.
         """
+        for seen, text in zip(vision.images, texts, strict=True):
+            self.check_room(seen, self.prompt(text))
         kept: list[Tensor] = []
         thread = threading.get_ident()
 
@@ -394,7 +399,7 @@ class VLM(ABC):
         choices = choices if choices is not None else [None] * len(questions)
         prompts = [self.prompt(q, c) for q, c in zip(questions, choices, strict=True)]
         for seen, prompt in zip(vision.images, prompts, strict=True):
-            self._check_room(seen, prompt)
+            self.check_room(seen, prompt)
         replies = [Reply("")] * len(prompts)
         opened = [i for i, c in enumerate(choices) if not c]
         closed = [i for i, c in enumerate(choices) if c]
@@ -414,19 +419,30 @@ class VLM(ABC):
                 replies[i] = Reply(options[int(score.argmax())])
         return replies
 
-    def _check_room(self, seen: Seen, prompt: str) -> None:
-        """Refuse a prompt that is longer than the model reads: behind that its numbers mean nothing.
+    def has_room(self, seen: Seen, prompt: str, more: int = 1) -> bool:
+        """Whether the model reads a text to its end; behind that its numbers mean nothing.
+
+        Args:
+            seen: Its image.
+            prompt: The text.
+            more: Number of tokens that are to come after it.
+        """
+        if 4 * len(prompt) + seen.size + more <= self.context:  # no token is shorter than a byte
+            return True
+        return self.length(prompt) + seen.size + more <= self.context
+
+    def check_room(self, seen: Seen, prompt: str, more: int = 1) -> None:
+        """Refuse a text that :meth:`has_room` says is too long; arguments as there.
 
         Raises:
             ReasonEditError: It is.
         """
-        if 4 * len(prompt) + seen.size < self.context:  # no token is shorter than a byte
-            return
-        length = self.length(prompt) + seen.size
-        if length >= self.context:
+        if not self.has_room(seen, prompt, more):
+            length = self.length(prompt) + seen.size
+            after = f" and what is to follow it {more}" if more > 1 else ""
             raise ReasonEditError(
-                f"The question with its image is {length} tokens long, of which '{self.name}' reads {self.context}: "
-                "shorten the question or its choices."
+                f"The question or sentence with its image is {length} tokens long{after}, of which '{self.name}' reads "
+                f"{self.context}: shorten it, or its choices."
             )
 
     @guarded
@@ -495,8 +511,10 @@ class VLM(ABC):
         """Distribution of the token that follows each prompt: float32 (prompts, vocabulary).
 
         Raises:
-            ReasonEditError: The model's numbers are not finite.
+            ReasonEditError: A prompt is longer than the model reads, or the model's numbers are not finite.
         """
+        for seen, prompt in zip(vision.images, prompts, strict=True):
+            self.check_room(seen, prompt)
         states = self.run(self.inputs(vision, [thought_through(p) for p in prompts])).last_hidden_state
         return finite(self.head(states[:, -1]).float(), "The logits of the next token").softmax(-1).cpu()
 

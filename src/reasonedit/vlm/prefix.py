@@ -123,7 +123,7 @@ class ImagePrefix:
             For each image float32 (prompts, tokens), on the CPU.
 
         Raises:
-            ReasonEditError: The model's numbers are not finite.
+            ReasonEditError: A text is longer than the model reads, or the model's numbers are not finite.
         """
         with self.vlm.guard:
             states = self._states([[(p, ()) for p in mine] for mine in prompts])
@@ -142,7 +142,7 @@ class ImagePrefix:
             For each image float32 (texts,), on the CPU.
 
         Raises:
-            ReasonEditError: The model's numbers are not finite.
+            ReasonEditError: A text is longer than the model reads, or the model's numbers are not finite.
         """
         counts = [len(ids) for mine in texts for _, ids in mine]
         targets = torch.tensor([t for mine in texts for _, ids in mine for t in ids])
@@ -168,6 +168,9 @@ class ImagePrefix:
             raise ValueError(f"{len(self)} images but texts for {len(texts)}")
         if not any(texts):
             return torch.empty(0, 0, device=self.vlm.device)
+        for seen, mine in zip(self.vision.images, texts, strict=True):
+            for prompt, ids in mine:
+                self.vlm.check_room(seen, prompt, max(1, len(ids)))
         if self._cache is None:
             return self._apart(texts)
         # All texts of a row take part in its attention, seen or not: some at a time cost less than all at once.
