@@ -201,6 +201,11 @@ def test_open_clip_ranks_windows(tmp_path):
     assert torch.equal(*shortlist.tokenizer(ends))
     assert all(len(shortlist._parts(end)) > 1 for end in ends)
     assert " ".join(shortlist._parts(ends[0])) == ends[0]
+    unbroken = "這是一個水壺。" * 40  # no spaces between its words
+    parts = shortlist._parts(unbroken)
+    assert "".join(parts) == unbroken
+    assert all(shortlist._parts(part) == [part] for part in parts)
+    assert len(parts) > 1
     heard = []
     encode = shortlist.model.encode_text
     shortlist.model.encode_text = lambda ids, normalize: heard.append(len(ids)) or encode(ids, normalize=normalize)

@@ -30,6 +30,7 @@ from reasonedit.data.probes import (
 from reasonedit.data.probes.checks import Rejected, check_paraphrase, json_object, named, one_line
 from reasonedit.data.world.base_lm import _GGUF, wheel_folder
 from reasonedit.evidence.find import question_of
+from reasonedit.vlm import Reply
 
 
 @pytest.fixture(scope="session")
@@ -220,6 +221,14 @@ def test_a_picture_that_shows_nothing_is_rejected(tiny_vlm, edits, tmp_path):
     report = build(ImageProbes(tiny_vlm, Coloured(blank=True), Budget()), edits[:1], tmp_path, 0)
     assert report.rejected == 1
     assert set(report.reasons) <= {"the picture shows nothing", "empty"}
+
+
+def test_a_description_that_was_cut_off_is_noted(tiny_vlm, edits, tmp_path, monkeypatch):
+    cut = Reply("A kettle stands on a", finish_reason="length")
+    monkeypatch.setattr(tiny_vlm, "reply", lambda vision, questions, choices, how: [cut])
+    build(ImageProbes(tiny_vlm, Coloured(), Budget()), edits[:1], tmp_path, 0)
+    (line,) = read_set(set_file(tmp_path, "i_gen", 0))
+    assert (line.made_by["reply"], line.made_by["finish_reason"]) == (cut.text, "length")
 
 
 def test_error_inducing_facts_are_those_the_model_does_not_hold(tiny_vlm, edits, tmp_path, monkeypatch):

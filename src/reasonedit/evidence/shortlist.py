@@ -69,9 +69,11 @@ class ClipShortlist:
 
     def _parts(self, sentence: str) -> list[str]:
         """A sentence in parts that the tokenizer does not cut off: where it is filled to its end, it may have been."""
-        words = sentence.split()
         filled = int(self.tokenizer([sentence])[0, -1]) != int(self.tokenizer([""])[0, -1])
-        if not filled or len(words) < 2:
+        if not filled or len(sentence) < 2:
             return [sentence]
+        words, between = sentence.split(), " "
+        if len(words) < 2:  # some languages put no spaces between their words
+            words, between = list(sentence), ""
         half = len(words) // 2
-        return self._parts(" ".join(words[:half])) + self._parts(" ".join(words[half:]))
+        return self._parts(between.join(words[:half])) + self._parts(between.join(words[half:]))

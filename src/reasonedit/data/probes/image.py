@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reasonedit.edits import Edit
-from reasonedit.vlm import VLM
+from reasonedit.vlm import VLM, Generation
 
 from .build import Budget, Builder, Draft
 from .checks import one_line
@@ -32,6 +32,6 @@ class ImageProbes(Builder):
 
     def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> Draft:
         """See :meth:`Builder.make`."""
-        said = self._vlm.answer(self._vlm.see([edit.image]), [_CAPTION], max_new_tokens=64)[0]
-        made_by |= {"vlm": self._vlm.name, "prompt": _CAPTION, "reply": said}
-        return Draft(edit.question, edit.answer, edit.choices, self.paint(one_line(said), seed, made_by))
+        (said,) = self._vlm.reply(self._vlm.see([edit.image]), [_CAPTION], None, Generation(64))
+        made_by |= {"vlm": self._vlm.name, "prompt": _CAPTION, "reply": said.text, "finish_reason": said.finish_reason}
+        return Draft(edit.question, edit.answer, edit.choices, self.paint(one_line(said.text), seed, made_by))
