@@ -1,10 +1,12 @@
 """ReasonEditor: edit, ask, save, load."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.tiny import design, picture
 
-from reasonedit import ReasonEditError, ReasonEditor
+from reasonedit import EmbeddingConfig, ReasonEditError, ReasonEditor
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 DESIGN = design(k=3, percentile=20)
@@ -95,3 +97,12 @@ def test_bfloat16_reads_what_float32_wrote(editor, tmp_path, tiny_folder):
     found = half.ask(picture(2), "What is number 2?")
     assert found.hits[0].fact.endswith("is thing 2.")
     assert found.nearest < 0.05
+
+
+def test_a_codebook_without_a_vision_half_is_kept_like_any_other(tiny_vlm, hash_encoder, tmp_path):
+    made = replace(design(k=2), embedding=EmbeddingConfig(layer="none", text_weight=1.0, encoder="hash"))
+    editor = ReasonEditor(tiny_vlm, made)
+    editor.save(tmp_path / "book")
+    editor.edit(picture(0), "What is it?", answer="a cat", reasoning=["It is round."])
+    asked = ReasonEditor.load(tmp_path / "book", tiny_vlm).ask(picture(1), "What is it?")
+    assert asked.nearest == editor.ask(picture(1), "What is it?").nearest

@@ -18,7 +18,7 @@ from reasonedit.codebook.paraphrase import paraphraser
 from reasonedit.codebook.radius import placed
 from reasonedit.design import Design
 from reasonedit.edits import WHOLE, Answer, Box, Edit
-from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics, tensors_of
+from reasonedit.embedding import CELLS, NO_LAYER, DualEmbedder, SentenceEncoder, Statistics, tensors_of
 from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceFinder, WindowScore, crop
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
 from reasonedit.vlm import VLM, Generation, Reply, Vision
@@ -324,7 +324,8 @@ class Method:
             ReasonEditError: There is one already, or the folder cannot be written.
         """
         config = {"model": self.vlm.name, "design": self.design.to_dict()}
-        statistics = tensors_of(self.embedder.statistics)
+        sees = self.embedder.layer != NO_LAYER
+        statistics = tensors_of(self.embedder.statistics) if sees else {}
         return Store.create(folder, self.embedder.fingerprint, config, statistics, merge=self.memory.merge)
 
 

@@ -124,7 +124,10 @@ class VLM(ABC):
 
     @property
     def guard(self) -> Any:
-        """Held by the thread that uses the model, its tokenizer or its processor: a lock that it may take again."""
+        """Held by the thread that uses the model, its tokenizer or its processor: a lock that it may take again.
+
+        It is the last of all locks: whoever holds it calls no editor's methods, which take others before it.
+        """
         return guard_of(self.model)
 
     # ---- what a family says
