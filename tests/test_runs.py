@@ -123,3 +123,23 @@ def test_a_selection_is_made_from_a_config(models, tmp_path, capsys):
     chosen = json.loads((tmp_path / "s" / "selection.json").read_text())
     assert chosen["design"]["embedding"]["layer"].startswith(("model.visual", "image_features"))
     assert len(chosen["layers"]) == 5
+
+
+@pytest.mark.parametrize("slow", [1, 100])
+def test_a_slow_machine_does_not_widen_the_table(slow):
+    """Names and figures are whole in 80 columns, however long everything took."""
+    import io
+
+    from rich.console import Console
+
+    from reasonedit.commands.run import table_of
+    from reasonedit.runs import COLUMNS, row
+
+    shares = dict.fromkeys(COLUMNS, (0.5, 100))
+    made = row(shares, dict.fromkeys(COLUMNS, 0.5), seconds_per_edit=1.2345 * slow, ms_per_query=149.0 * slow)
+    out = io.StringIO()
+    Console(file=out, width=80).print(table_of({"unedited": made, "reasonedit": made}))
+    assert "…" not in out.getvalue()
+    assert "ReasonEdit" in out.getvalue()
+    times = {1: ["1.234", "149.0"], 100: ["123.5", "14900"]}
+    assert [line.split()[-2:] for line in out.getvalue().splitlines() if "0.50" in line] == [times[slow]] * 2

@@ -225,18 +225,23 @@ def table_of(results: dict[str, dict[str, Any]]) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True, min_width=max(len(_NAMES.get(key, key)) for key in results))
     for group, name in COLUMNS.items():
         table.add_column(f"{name}\n({samples[f'{group}_samples']})", justify="right")
     table.add_column("s per\nedit", justify="right")
     table.add_column("ms per\nquery", justify="right")
     for key, values in results.items():
         cells = ["–" if values[g] is None else f"{values[g]:.2f}" for g in COLUMNS]
-        for key_ in ("seconds_per_edit", "ms_per_query"):
-            digits = 3 if key_ == "seconds_per_edit" else 1
-            cells.append("–" if values[key_] is None else f"{values[key_]:.{digits}f}")
+        cells += [_time(values["seconds_per_edit"], 3), _time(values["ms_per_query"], 1)]
         table.add_row(_NAMES.get(key, key), *cells)
     return table
+
+
+def _time(value: float | None, digits: int) -> str:
+    """A time in five characters, so that a slow machine's table is no wider."""
+    if value is None:
+        return "–"
+    return next((t for n in range(digits, 0, -1) if len(t := f"{value:.{n}f}") <= 5), f"{value:.0f}")
 
 
 def _exact(results: dict[str, dict[str, Any]]) -> str:
