@@ -15,6 +15,7 @@ from reasonedit.embedding import CELLS, EmbeddingConfig
 from reasonedit.evidence import EvidenceConfig, question_of
 from reasonedit.method import Method
 from reasonedit.retrieval import Retrieval, RetrievalConfig, verified
+from reasonedit.vlm import Generation
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 BOX = (0.0, 0.0, 0.5, 0.5)
@@ -126,6 +127,16 @@ def test_choices_take_the_room_that_they_need(tiny_vlm, monkeypatch):
     monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: least - 1))
     with pytest.raises(ReasonEditError, match=r"tokens long and what is to follow it \d+, of which .*: shorten it"):
         editor.ask(picture(3), question, choices)
+
+
+def test_an_answer_ends_where_the_context_does(tiny_vlm, monkeypatch):
+    vision, questions = tiny_vlm.see([picture(0), picture(1)]), ["What is it, please?", "What?"]
+    full = tiny_vlm.reply(vision, questions)
+    room = tiny_vlm.length(tiny_vlm.prompt(questions[0])) + 16 + 3
+    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: room))
+    long, short = tiny_vlm.reply(vision, questions)
+    assert (long, short) == (tiny_vlm.reply(vision.select([0]), questions[:1], None, Generation(3))[0], full[1])
+    assert long.finish_reason == "length"
 
 
 def test_sentences_that_the_vlm_does_not_read_to_their_ends_are_refused(tiny_vlm):

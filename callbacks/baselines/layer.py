@@ -100,9 +100,10 @@ class LayerEditor(Editor):
                 f"Another editor works on the layers of the model '{self.vlm.name}' right now: wait until its run is "
                 "over, or load the model once more."
             )
-        self.vlm.shares_prefix = False
-        self._holds = True
-        self.install()
+        with self.vlm.guard:  # whoever else asks the model meanwhile meets it before or after, not between
+            self.vlm.shares_prefix = False
+            self._holds = True
+            self.install()
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let go of it."""
@@ -125,9 +126,10 @@ class LayerEditor(Editor):
 
     def _restore(self) -> None:
         if self.vlm is not None and self._holds:
-            self._holds = False
-            del self.vlm.shares_prefix
-            self.remove()
+            with self.vlm.guard:
+                self._holds = False
+                del self.vlm.shares_prefix
+                self.remove()
 
     def _hooked(self, name: str) -> Any:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:

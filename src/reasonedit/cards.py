@@ -86,7 +86,7 @@ def draw_evidence(edit: Edit, boxes: Sequence[Sequence[Box]]) -> Image.Image:
             corners = [left * _PICTURE + inset, top * _PICTURE + inset]
             corners += [right * _PICTURE - inset, bottom * _PICTURE - inset]
             draw.rectangle(corners, outline=COLOURS[i % len(COLOURS)], width=4)
-    lines = [*_lines(edit.question, _INK), (_RIGHT, edit.answer)]
+    lines = [*_lines(edit.question, _INK), *_lines(edit.answer, _RIGHT)]
     for i, sentence in enumerate(edit.reasoning):
         colour = ImageColor.getrgb(COLOURS[i % len(COLOURS)])
         lines += _lines(sentence, (colour[0], colour[1], colour[2]))
@@ -101,7 +101,7 @@ def draw_retrieval(query: Query, hits: Sequence[Hit], answer: str, *, right: boo
         lines += _lines(f"{hit.distance:.2f}  {hit.fact}", _MUTED)
     if len(hits) > _FACTS:
         lines += _lines(f"… and {len(hits) - _FACTS} more facts", _MUTED)
-    return _card(picture, [*lines, (_RIGHT if right else _WRONG, answer)])
+    return _card(picture, [*lines, *_lines(answer, _RIGHT if right else _WRONG)])
 
 
 def _card(picture: Image.Image, lines: Sequence[tuple[tuple[int, int, int], str]]) -> Image.Image:

@@ -393,7 +393,8 @@ class VLM(ABC):
             generation: How answers are made.
 
         Returns:
-            For an open question the generation, stripped; for one with choices the choice that ``generation`` takes.
+            For an open question the generation, stripped, up to where the model's context ends; for one with choices
+            the choice that ``generation`` takes.
 
         Raises:
             ReasonEditError: A prompt is longer than the model reads, or the model's numbers are not finite.
@@ -409,7 +410,10 @@ class VLM(ABC):
         if opened:
             made = self.generate(vision.select(opened), [prompts[i] for i in opened], generation)
             for i, tokens in zip(opened, made, strict=True):
-                replies[i] = reply_of(self, tokens, prompts[i], generation)
+                seen, prompt, how = vision.images[i], prompts[i], generation
+                if not self.has_room(seen, prompt, how.max_new_tokens):  # what it said behind its context means nothing
+                    how = how.but(self.context - seen.size - self.length(prompt))
+                replies[i] = reply_of(self, tokens[: how.max_new_tokens], prompt, how)
         if closed:
             offered = [list(choices[i] or ()) for i in closed]
             asked = [prompts[i] for i in closed]
