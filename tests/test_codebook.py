@@ -167,5 +167,5 @@ def test_another_model_is_refused_with_what_differs():
     sums = [{"keys_made": 2, "vision_weights": 16 * "0a"}, {"keys_made": 2, "vision_weights": 16 * "0b"}]
     with pytest.raises(ReasonEditError, match=r"setting \(another vision weights\)"):
         check_fingerprint(*sums, "book")
-    with pytest.raises(ReasonEditError, match="'book' is of an earlier version.*'reasonedit codebook migrate'"):
+    with pytest.raises(ReasonEditError, match=r"'book' is of an earlier version.*'reasonedit codebook migrate'"):
         check_fingerprint({"architecture": "A", "weights": "0", "layer": "a"}, sums[0], "book")

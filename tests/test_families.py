@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from reasonedit import ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
 from reasonedit.retrieval import with_facts
-from reasonedit.vlm import Generation, IMAGE_FEATURES, as_vlm, load_vlm
+from reasonedit.vlm import IMAGE_FEATURES, Generation, as_vlm, load_vlm
 
 QUESTIONS = ["What is it?", "Which of the many objects in this picture is the largest one?", "Why is it?"]
 TEXTS = [["a cat", "an elephant in the room"], ["no"], ["x", "yes", "perhaps it is"]]
@@ -331,8 +331,9 @@ def test_generation_is_greedy_and_ends_whatever_the_checkpoint_says(vlm, images)
     try:
         for config in configs:
             config.update(do_sample=True, temperature=5.0, top_p=0.9, repetition_penalty=5.0, eos_token_id=7)
-            config.update(return_dict_in_generate=True, num_return_sequences=2, stop_strings=["###"], guidance_scale=2.0)
-            config.update(prompt_lookup_num_tokens=3, cache_implementation="static", forced_eos_token_id=5, min_length=9)
+            config.update(return_dict_in_generate=True, num_return_sequences=2, stop_strings=["###"])
+            config.update(guidance_scale=2.0, prompt_lookup_num_tokens=3, cache_implementation="static")
+            config.update(forced_eos_token_id=5, min_length=9)
         vlm.__dict__.pop("ends", None)
         again = vlm.generate(vision.select([0]), [vlm.prompt(QUESTIONS[0])], Generation(8))[0]
         length = first.tolist().index(int(first[2])) + 1

@@ -35,7 +35,8 @@ class Answers:
     def __init__(self, vlm: VLM, generation: Generation | None = None) -> None:
         self.vlm, self.generation = vlm, generation or Generation()
         device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
-        told = [vlm.identity, device, json.dumps(self.generation.to_dict(), sort_keys=True, default=str), code_version()]
+        how = json.dumps(self.generation.to_dict(), sort_keys=True, default=str)
+        told = [vlm.identity, device, how, code_version()]
         name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:24]
         path = cache_folder() / "answers" / f"{name}.sqlite"
         try:
