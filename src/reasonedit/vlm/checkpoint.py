@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,9 @@ class Adapter:
         peft = needed("peft", "demo")
         if peft.PeftConfig.from_pretrained(self.folder, **self.hub).is_prompt_learning:
             raise ReasonEditError(_PROMPTS.format(name=self.folder))
-        wrapped = peft.PeftModel.from_pretrained(model, self.folder, autocast_adapter_dtype=False, **self.hub)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # that is refused below
+            wrapped = peft.PeftModel.from_pretrained(model, self.folder, autocast_adapter_dtype=False, **self.hub)
         wanted = set(peft.get_peft_model_state_dict(wrapped))
         there = set(peft.load_peft_weights(self.folder, device="cpu", **self.hub))
         check_weights({"missing_keys": wanted - there, "unexpected_keys": there - wanted}, self.folder)
