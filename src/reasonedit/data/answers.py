@@ -26,14 +26,15 @@ class Answers:
 
     Args:
         vlm: The unedited model.
-        generation: How it answers.
+        generation: How it answers, or how many tokens at most.
 
     Raises:
         ReasonEditError: The cache cannot be written.
     """
 
-    def __init__(self, vlm: VLM, generation: Generation | None = None) -> None:
-        self.vlm, self.generation = vlm, generation or Generation()
+    def __init__(self, vlm: VLM, generation: Generation | int | None = None) -> None:
+        self.vlm = vlm
+        self.generation = Generation(generation) if isinstance(generation, int) else generation or Generation()
         device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
         how = json.dumps(self.generation.to_dict(), sort_keys=True, default=str)
         told = [vlm.identity, device, how, code_version()]
