@@ -270,7 +270,8 @@ def test_answers_are_those_of_the_model_as_it_is_now(folder, tmp_path, monkeypat
         vlm = loaded(folder, change)
         for how in (Generation(), Generation(4), Generation(choice_rule="acc_norm"), Generation().but(num_beams=2)):
             answers = Answers(vlm, how)
-            replies, _ = answers.ask([query])
+            replies, _ = answers.replies([query])
+            assert answers.ask([query])[0] == [reply.text for reply in replies]
             assert replies == vlm.reply(vlm.see([query.image]), [query.question], [query.choices], how)
             answers.close()
             there = set((tmp_path / "answers").iterdir())

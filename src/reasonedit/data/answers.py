@@ -51,7 +51,12 @@ class Answers:
                 "written."
             ) from error
 
-    def ask(self, queries: Sequence[Query]) -> tuple[list[Reply], list[float]]:
+    def ask(self, queries: Sequence[Query]) -> tuple[list[str], list[float]]:
+        """The texts of :meth:`replies`, with their times."""
+        replies, ms = self.replies(queries)
+        return [reply.text for reply in replies], ms
+
+    def replies(self, queries: Sequence[Query]) -> tuple[list[Reply], list[float]]:
         """Answer queries, in one batch those that were not asked before.
 
         Returns:

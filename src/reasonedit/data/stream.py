@@ -420,7 +420,7 @@ class _Asked:
 
     def ask(self, batches: Sequence[Sequence[Query]]) -> list[tuple[list[Reply], list[float]]]:
         """The answers to each of as many batches as there are ranks, or fewer, with their times."""
-        replies, ms = self.answers.ask(batches[self.rank]) if self.rank < len(batches) else ([], [])
+        replies, ms = self.answers.replies(batches[self.rank]) if self.rank < len(batches) else ([], [])
         if self.trainer is None or self.ranks == 1:
             return [(replies, ms)]
         mine = json.dumps([[asdict(reply) for reply in replies], ms]).encode()
