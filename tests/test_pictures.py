@@ -213,3 +213,9 @@ def test_never_another_file(tmp_path):
     (tmp_path / "out" / "link-é").symlink_to(tmp_path)
     with pytest.raises(ReasonEditError, match="leads out of the folder"):
         inside(tmp_path / "out", unicodedata.normalize("NFD", f"link-é/{composed}"))
+
+
+def test_a_picture_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(ReasonEditError) as raised:
+        load_image(tmp_path / "none.png")
+    assert str(raised.value) == f"There is no image file '{tmp_path / 'none.png'}': check the path."

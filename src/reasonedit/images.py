@@ -168,6 +168,8 @@ def _open_path(path: Path) -> tuple[Image.Image, str]:
         if path.stat().st_size > MOST_BYTES:
             raise ReasonEditError(f"The image {shown} has more than {MOST_BYTES >> 20} MiB, which is the most.")
         data = path.read_bytes()
+    except ReasonEditError:
+        raise
     except (OSError, ValueError) as error:
         raise ReasonEditError(
             f"The image {shown} cannot be opened ({_reason(error)}): check its permissions."
