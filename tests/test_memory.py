@@ -97,7 +97,7 @@ def test_one_batch_of_image_prefixes_is_held_at_a_time(tiny_vlm, monkeypatch):
 
 
 def test_batches_follow_the_memory_that_is_free_and_what_images_take(tiny_vlm, monkeypatch):
-    module = "reasonedit.vlm.base.free_bytes"
+    module = "reasonedit.vlm.frozen.free_bytes"
     monkeypatch.setattr(module, lambda device: 2**40)
     assert tiny_vlm.images_at_once(1000, 3000, 100) == 64
     monkeypatch.setattr(module, lambda device: 0)

@@ -1,0 +1,159 @@
+"""How texts reach a frozen model, and where what it says begins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+from reasonedit.errors import ReasonEditError
+from reasonedit.threads import guarded
+
+from .frozen import FrozenModel
+from .generation import thought_through
+from .vision import Seen
+
+PROMPT_OF_CHOICES = "{question} Choices: {choices}."
+
+_CONTEXT = 24  # characters of a prompt that can bear on how what follows is split
+
+
+class TextSide(FrozenModel):
+    """The words of a frozen model: prompts, their tokens, and the room for them."""
+
+    # ---- prompts
+
+    @guarded
+    def wording(self, text: str) -> str:
+        """The prompt for a text about one image: the chat template's.
+
+        Raises:
+            ReasonEditError: The model brings no chat template.
+        """
+        content = [{"type": "image"}, {"type": "text", "text": text}]
+        messages = [{"role": "user", "content": content}]
+        try:
+            return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        except ValueError as error:
+            raise ReasonEditError(
+                f"The model '{self.name}' has no chat template: put a chat_template.jinja into its folder."
+            ) from error
+
+    @property
+    def worded(self) -> str:
+        """A question as it is put; empty where the model brings no chat template."""
+        try:
+            return self.wording("?")
+        except ReasonEditError:  # it has no prompts at all: whoever asks it is told so
+            return ""
+
+    def clean(self, text: str) -> str:
+        """Take out of a text what would make it more than text: what users store is data.
+
+        That is the tokenizer's special tokens, image placeholders, and the colon behind words with which the prompts of
+        this model begin somebody's turn in plain letters ("ASSISTANT:").
+        """
+        while (cleaned := self._turns.sub(r"\1", self.special.sub("", text))) != text:
+            text = cleaned
+        return text
+
+    @cached_property
+    def _turns(self) -> re.Pattern[str]:
+        frame = self.special.sub("", self.worded)
+        words = sorted(set(re.findall(r"(\w+)\s*[:\uff1a]", frame)))
+        return re.compile(rf"(?i)\b({'|'.join(words)})\s*[:\uff1a]" if words else r"(?!)()")
+
+    def prompt(self, text: str, choices: Sequence[str] | None = None) -> str:
+        """The prompt for a question about one image (with the facts before it, if any)."""
+        text = self.clean(text)
+        if choices:
+            listed = ", ".join(self.clean(c) for c in choices)
+            text = PROMPT_OF_CHOICES.format(question=text, choices=listed)
+        return self.wording(text)
+
+    # ---- tokens
+
+    @guarded
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of prompts whose placeholders are what they stand for already."""
+        # A tokenizer that begins with a BOS token gets it, unless the template wrote it already.
+        begun = bool(self.tokenizer.bos_token) and self.tokenizer.bos_token in texts[0]
+        return list(self.tokenizer(list(texts), add_special_tokens=not begun)["input_ids"])
+
+    @guarded
+    def after_image(self, prompt: str, placeholder: str) -> tuple[int, ...]:
+        """Token ids of what follows the image's last token in a prompt."""
+        word = self._image_word
+        short = re.sub(f"(?:{re.escape(word)})+", lambda _: word, placeholder)
+        ids = self.ids([prompt.replace(self.image_token, short, 1)])[0]
+        return tuple(ids[len(ids) - ids[::-1].index(self.image_token_id) :])
+
+    @cached_property
+    def _image_word(self) -> str:
+        return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
+
+    @guarded
+    def length(self, prompt: str) -> int:
+        """Number of tokens of a prompt, its image counted as one."""
+        return len(self.tokenizer(prompt)["input_ids"])
+
+    @guarded
+    def continuation(self, prompt: str, text: str) -> list[int]:
+        """Token ids of a text that follows a prompt.
+
+        Raises:
+            ReasonEditError: There is nothing in it.
+        """
+        said = self.clean(text).strip()
+        ids = self._following(prompt, said if prompt[-1:].isspace() else f" {said}") if said else []
+        if not ids:
+            raise ReasonEditError(f"'{text}' holds no text that the model could say.")
+        return ids
+
+    def _following(self, prompt: str, text: str) -> list[int]:
+        # What a text is split into may hang on what stands before it: SentencePiece puts a space before a lone text.
+        end = prompt[-_CONTEXT:]
+        before, both = self.tokenizer([end, end + text], add_special_tokens=False)["input_ids"]
+        if both[: len(before)] == before:
+            return list(both[len(before) :])
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @cached_property
+    def _yes_no(self) -> tuple[list[int], list[int]]:
+        prompt = thought_through(self.prompt("Is it?"))
+        return self._first_tokens(prompt, "yes"), self._first_tokens(prompt, "no")
+
+    def _first_tokens(self, prompt: str, word: str) -> list[int]:
+        variants = [lead + cased for lead in ("", " ") for cased in (word, word.capitalize(), word.upper())]
+        encoded = [self._following(prompt, v) for v in variants]
+        encoded += [self.tokenizer(v, add_special_tokens=False)["input_ids"] for v in variants]
+        whole = {ids[0] for ids in encoded if len(ids) == 1}
+        return sorted(whole or {ids[0] for ids in encoded})
+
+    # ---- room
+
+    def has_room(self, seen: Seen, prompt: str, more: int = 1) -> bool:
+        """Whether the model reads a text to its end; behind that its numbers mean nothing.
+
+        Args:
+            seen: Its image.
+            prompt: The text.
+            more: Number of tokens that are to come after it.
+        """
+        if 4 * len(prompt) + seen.size + more <= self.context:  # no token is shorter than a byte
+            return True
+        return self.length(prompt) + seen.size + more <= self.context
+
+    def check_room(self, seen: Seen, prompt: str, more: int = 1) -> None:
+        """Refuse a text that :meth:`has_room` says is too long; arguments as there.
+
+        Raises:
+            ReasonEditError: It is.
+        """
+        if not self.has_room(seen, prompt, more):
+            length = self.length(prompt) + seen.size
+            after = f" and what is to follow it {more}" if more > 1 else ""
+            raise ReasonEditError(
+                f"The question or sentence with its image is {length} tokens long{after}, of which '{self.name}' reads "
+                f"{self.context}: shorten it, or its choices."
+            )
