@@ -6,11 +6,13 @@ import argparse
 import errno
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.shown import plain
 
 COMMANDS: dict[str, str] = {
     "demo": "watch the embedded VLM make mistakes, be corrected, and answer better",
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"reasonedit: {message}", file=sys.stderr)
+    print(f"reasonedit: {plain(message)}", file=sys.stderr)
     return 1
 
 
@@ -74,7 +76,6 @@ def _show_what_can_be_shown() -> None:
 
 def _quieten() -> None:
     """Leave the screen to our own progress; errors still come through."""
-    import logging
     import warnings
 
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -86,7 +87,7 @@ def _quieten() -> None:
     warnings.filterwarnings(
         "ignore", module=r"(lightning|torch|transformers|jsonargparse|faiss|importlib|huggingface_hub|diffusers).*"
     )
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[_shown_plainly()])
     for name in (
         "lightning.pytorch.utilities.rank_zero",
         "lightning.pytorch",
@@ -95,6 +96,18 @@ def _quieten() -> None:
         "sentence_transformers",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _shown_plainly() -> logging.Handler:
+    """What logs to the terminal: messages quote texts that somebody else wrote."""
+
+    class Plain(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return plain(super().format(record), lines=True)
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Plain("%(message)s"))
+    return handler
 
 
 if __name__ == "__main__":

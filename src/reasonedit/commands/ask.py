@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,8 +17,9 @@ from reasonedit.vlm import Generation
 from reasonedit.vlm.generation import cut_off
 
 from .generation import add_generation, generation_from
+from .screen import Screen
 
-_console = Console(highlight=False)
+_console = Screen(highlight=False)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from reasonedit.config import module_and_stream, parts_of
@@ -30,7 +29,9 @@ from reasonedit.data.probes.build import TRIES
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM
 
-_console = Console()
+from .screen import Screen
+
+_console = Screen()
 _WRITES, _PAINTS = ("t_gen", "r_gen", "coe_gen"), ("i_gen", "coe_gen")
 
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     reports = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        with Progress(*columns, console=Screen(stderr=True)) as bar:
             for group in arguments.groups:
                 for seed in arguments.seed:
                     task = bar.add_task(f"{group}, seed {seed}", total=len(edits) * arguments.per_edit)

@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.hub import fetched, pushed
 from reasonedit.codebook.repair import LOST, Found, repair, verify
 
-_console = Console(highlight=False, soft_wrap=True)
+from .screen import Screen
+
+_console = Screen(highlight=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -119,7 +119,7 @@ def _migrate(memory: EditMemory, given: argparse.Namespace) -> int:
         design = Design.load(given.design, Design.default(given.to))
     with _console.status("loading the VLM"):
         vlm = load_vlm(given.to, dtype=given.dtype, place=True)
-    with Progress(console=Console(stderr=True)) as bar:
+    with Progress(console=Screen(stderr=True)) as bar:
         task = bar.add_task("embedding edits", total=None)
         new = migrated(memory, vlm, given.out, design, lambda done, of: bar.update(task, completed=done, total=of))
     _console.print(

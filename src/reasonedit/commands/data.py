@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Column, Table
@@ -20,8 +19,10 @@ from reasonedit.data.pool import Pool, Sample
 from reasonedit.data.rationale_vqa import HUB_ID, SUBSETS, RationaleVQA
 from reasonedit.metrics import normalise
 
-_console = Console()
-_stderr = Console(stderr=True)
+from .screen import Screen
+
+_console = Screen()
+_stderr = Screen(stderr=True)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 import reasonedit.callbacks as cb
 from reasonedit.cards import Corrected, draw_story
 from reasonedit.config import packaged_configs
@@ -18,8 +16,9 @@ from reasonedit.edits import Edit
 from reasonedit.metrics import matches
 
 from .run import Run, run_config, table_of
+from .screen import Screen
 
-_console = Console(highlight=False, soft_wrap=True)
+_console = Screen(highlight=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:

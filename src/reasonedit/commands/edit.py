@@ -6,8 +6,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from reasonedit.codebook import Store
 from reasonedit.codebook.lock import login
 from reasonedit.design import Design
@@ -17,8 +15,9 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import load_vlm
 
 from .generation import add_generation, generation_from
+from .screen import Screen
 
-_console = Console(highlight=False, soft_wrap=True)
+_console = Screen(highlight=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.lock import login
 from reasonedit.data.exported import export, read
 
-_console = Console(highlight=False, soft_wrap=True)
+from .screen import Screen
+
+_console = Screen(highlight=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -88,7 +89,7 @@ def _list(memory: EditMemory, *, every: bool) -> None:
             cells.append("undone" if edit.id in memory.undone else "")
         table.add_row(*(_plain(c) for c in cells))
     if shown:
-        Console(highlight=False).print(table)
+        Screen(highlight=False).print(table)
     undone = len(memory.undone)
     also = f", and {undone} undone" if undone else ""
     _console.print(f"{_edits(len(memory.edits))} with {len(memory)} keys{also}")
@@ -169,7 +170,7 @@ def _import(given: argparse.Namespace) -> int:
                 f"There is another edit '{edit.id}' in the codebook: give the one in '{given.file}' another id."
             )
     new = [e for e in edits if e.id not in known]
-    for edit in track(new, "writing edits", console=Console(stderr=True)):
+    for edit in track(new, "writing edits", console=Screen(stderr=True)):
         written = editor.write(edit if edit.author else replace(edit, author=given.author))
         for other in written.edit.contradicts:
             told = f"'{other}' ({editor.memory.find(other).answer})"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from reasonedit.config import content_of
@@ -18,7 +17,9 @@ from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_su
 from reasonedit.metrics import COMPARISON
 from reasonedit.runs import COLUMNS
 
-_console = Console()
+from .screen import Screen
+
+_console = Screen()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from reasonedit.report import write_page
 
-_console = Console()
+from .screen import Screen
+
+_console = Screen()
 
 
 def main(argv: Sequence[str]) -> int:

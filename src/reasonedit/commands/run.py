@@ -16,7 +16,6 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 import reasonedit.callbacks as cb
@@ -27,7 +26,9 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import COMPARISON
 from reasonedit.runs import COLUMNS, new_folder, row, versions, write_json
 
-_console = Console()
+from .screen import Screen
+
+_console = Screen()
 _FOLDER = "REASONEDIT_RUN_FOLDER"
 _NAMES = {"unedited": "unedited", "reasonedit": "ReasonEdit"}
 

@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import load_image
 from reasonedit.runs import new_folder, versions, write_json
 
+from .screen import Screen
+
 if TYPE_CHECKING:
     from PIL import Image
 
     from reasonedit.embedding.select import Selection
 
-_console = Console(highlight=False)
+_console = Screen(highlight=False)
 
 
 def main(argv: Sequence[str]) -> int:

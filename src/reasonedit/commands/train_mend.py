@@ -6,13 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
 from reasonedit.config import module_and_stream
 from reasonedit.errors import ReasonEditError
 
-_console = Console(stderr=True)
+from .screen import Screen
+
+_console = Screen(stderr=True)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from reasonedit.errors import ReasonEditError
 
-_console = Console(highlight=False)
+from .screen import Screen
+
+_console = Screen(highlight=False)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,7 +59,7 @@ def _abilities(model: str, questions: int, seed: int) -> int:
         vlm = load_vlm(model, place=True)
     table = Table("ability, on held-out scenes", "at least", "right", "questions", box=box.SIMPLE_HEAD)
     missed = 0
-    for ability in track(ABILITIES, "testing", console=Console(stderr=True)):
+    for ability in track(ABILITIES, "testing", console=Screen(stderr=True)):
         share, count = measure(vlm, ability, questions, seed)
         held = ability.reached(share)
         missed += not held

@@ -1,0 +1,22 @@
+"""Where commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from reasonedit.shown import plain
+
+
+class Screen(Console):
+    """A console on which a text that somebody else wrote can do nothing: see :func:`~reasonedit.shown.plain`.
+
+    Line breaks stay, as tables need them: a stored text that is to be one line passes :func:`plain` before.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich does it."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(plain(segment.text, lines=True), segment.style)
