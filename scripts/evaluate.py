@@ -20,8 +20,9 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
+from reasonedit.data.base_pass import BasePass
 from reasonedit.data.source import Probe
-from reasonedit.data.stream import BasePass, EditStream
+from reasonedit.data.stream import EditStream
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.design import PAPER, Design
 from reasonedit.edits import Edit

@@ -19,7 +19,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from reasonedit import Edit, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.batches import pictures
 from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever
-from reasonedit.data.stream import Step, StreamItem, collate
+from reasonedit.data.layout import Step, StreamItem
+from reasonedit.data.stream import collate
 from reasonedit.edits import Query
 from reasonedit.images import load_image
 from reasonedit.vlm import as_vlm

@@ -2,99 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from typing import Any, NoReturn
 
 import lightning as L
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from reasonedit.edits import Edit, Query
+from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
-from reasonedit.metrics import EditAccuracy, editing_metrics, matches
-from reasonedit.ranks import exchange, launched_elsewhere
-from reasonedit.vlm import VLM, Generation, Reply, generation_of
-from reasonedit.vlm.generation import cut_off
+from reasonedit.ranks import launched_elsewhere
+from reasonedit.vlm import VLM, Generation, generation_of
 
 from .answers import Answers
-from .source import KEPT_IF_RIGHT, EditSource, Probe
+from .base_pass import BasePass, SharedAnswers, ask_unedited, find_wrong
+from .layout import Step, StreamItem, lay_out, share_out
+from .source import EditSource
 from .world.benchmark import EmbeddedWorld
 
-_log = logging.getLogger(__name__)
-
 DATASETS = {"world": EmbeddedWorld}
-
-
-@dataclass
-class StreamItem:
-    """One step of a stream: a question, and what it is for.
-
-    Attributes:
-        query: The question.
-        answer: The right answer.
-        phase: ``"edit"``, ``"check"`` or ``"probe"``.
-        group: The group of probes; empty for an edit.
-        edit: The edit to write if the answer is wrong.
-        edit_id: The edit that it is or belongs to.
-        before: What the unedited model answered, to a probe.
-        answers: All right answers, where there are several.
-    """
-
-    query: Query
-    answer: str
-    phase: str
-    group: str = ""
-    edit: Edit | None = None
-    edit_id: str = ""
-    before: str | None = None
-    answers: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Step:
-    """What one rank does while the others do theirs.
-
-    Attributes:
-        number: The step's number, the same on all ranks.
-        phase: That of all ranks in this step.
-        items: Questions; there may be none.
-        positions: Their places in the stream.
-    """
-
-    number: int
-    phase: str
-    items: list[StreamItem]
-    positions: list[int]
-
-
-@dataclass
-class BasePass:
-    """What the unedited model says.
-
-    Attributes:
-        edits: The samples it gets wrong.
-        probes: Their probes; of the locality groups only those it gets right.
-        answers: Its answer to each probe.
-        metrics: Its share of right answers and the number of samples, by group.
-        exact_match: Its share of exact matches, by group.
-        contained: How many of its answers that are not right contain a right one.
-        ms_per_query: Milliseconds per probe when it was asked, in batches of the stream's size.
-    """
-
-    edits: list[Edit]
-    probes: list[Probe]
-    answers: list[str] = field(default_factory=list)
-    metrics: dict[str, tuple[float, int]] = field(default_factory=dict)
-    exact_match: dict[str, float] = field(default_factory=dict)
-    contained: int = 0
-    ms_per_query: float = 0.0
 
 
 class _Steps(Dataset[Step]):
@@ -226,41 +151,12 @@ class EditStream(L.LightningDataModule):
         """
         generation = generation or Generation()
         asked_of = (vlm.identity, generation)
-        if self.base is not None and self._asked == asked_of:
-            return self.base
-        answers = _Asked(Answers(vlm, generation), trainer)
-        with _bar(progress) as bar:
-            edits, right = self._wrong(answers, bar)
-            probes = self.source.probes(edits, right)
-            answers.agree([*(e.id for e in edits), *(p.edit_id for p in probes)])
-            if self.probed is not None:
-                chosen = {e.id for e in _spread(edits, self.probed)}
-                probes = [p for p in probes if p.edit_id in chosen]
-            task = bar.add_task("asking the unedited model", total=len(probes))
-            told: list[str] = []
-            cut, taken = 0, list[float]()
-            batches = [[p.query for p in batch] for batch in _chunks(probes, self.batch_size)]
-            for some in _chunks(batches, answers.ranks):
-                for replies, ms in answers.ask(some):
-                    told, taken = told + [reply.text for reply in replies], taken + ms
-                    cut += sum(reply.finish_reason == "length" for reply in replies)
-                bar.update(task, completed=len(told))
-        kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(told[i], p.targets)]
-        base = BasePass(edits, [probes[i] for i in kept], [told[i] for i in kept])
-        base.ms_per_query = sum(taken) / max(1, len(taken))
-        counted = editing_metrics()
-        counted.update(base.answers, [p.targets for p in base.probes], [p.group for p in base.probes])
-        for group, metric in counted.items():
-            assert isinstance(metric, EditAccuracy)
-            if metric.total > 0:
-                base.metrics[group] = (float(metric.right / metric.total), int(metric.total))
-                base.exact_match[group] = float(metric.exact / metric.total)
-                base.contained += int(metric.contained)
-        answers.close()
-        if cut and answers.rank == 0:
-            _log.warning("The unedited model: %s", cut_off(cut, len(told), generation))
-        self.base, self._asked = base, asked_of
-        return base
+        if self.base is None or self._asked != asked_of:
+            answers = SharedAnswers(Answers(vlm, generation), trainer)
+            self.base = ask_unedited(self.source, answers, self.batch_size, probed=self.probed, progress=progress)
+            answers.close()
+            self._asked = asked_of
+        return self.base
 
     def find_edits(self, vlm: VLM, generation: Generation | None = None, *, progress: bool = False) -> list[Edit]:
         """What the unedited model gets wrong, without probes of it; arguments as in :meth:`base_pass`.
@@ -268,33 +164,10 @@ class EditStream(L.LightningDataModule):
         Raises:
             ReasonEditError: The model gets nothing wrong.
         """
-        answers = _Asked(Answers(vlm, generation or Generation()))
-        with _bar(progress) as bar:
-            edits, _ = self._wrong(answers, bar)
+        answers = SharedAnswers(Answers(vlm, generation or Generation()))
+        edits = find_wrong(self.source, answers, self.batch_size, progress=progress)
         answers.close()
         return edits
-
-    def _wrong(self, answers: _Asked, bar: Progress) -> tuple[list[Edit], list[str]]:
-        """The edits, and the ids of what was answered rightly on the way to them."""
-        task = bar.add_task("finding errors", total=self.source.edits)
-        edits: list[Edit] = []
-        right: list[str] = []
-        candidates = self.source.candidates()
-        while len(edits) < self.source.edits and (some := list(islice(candidates, answers.ranks * self.batch_size))):
-            batches = list(_chunks(some, self.batch_size))
-            queries = [[Query(e.image, e.question, e.choices, e.id) for e in batch] for batch in batches]
-            for asked, (replies, _) in zip(batches, answers.ask(queries), strict=True):
-                if len(edits) >= self.source.edits:
-                    break  # a single rank would not have asked
-                for edit, reply in zip(asked, replies, strict=True):
-                    if matches(reply.text, edit.targets):
-                        right.append(edit.id)
-                    else:
-                        edits.append(edit)
-            bar.update(task, completed=min(len(edits), self.source.edits))
-        if not edits:
-            raise ReasonEditError("The model gets no sample of the data set wrong: there is nothing to edit.")
-        return edits[: self.source.edits], right
 
     def layout(self) -> list[list[StreamItem]]:
         """The batches of the stream, in order.
@@ -304,61 +177,23 @@ class EditStream(L.LightningDataModule):
         """
         if self.base is None:
             raise ReasonEditError("The base pass has not run: call base_pass(vlm) first.")
-        batches: list[list[StreamItem]] = []
-        edits, done = self.base.edits, 0
-        told = list(zip(self.base.probes, self.base.answers, strict=True))
-        for end in self._stops(len(edits)):
-            made = [
-                StreamItem(
-                    Query(e.image, e.question, e.choices, e.id),
-                    e.answer,
-                    "edit",
-                    edit=e,
-                    edit_id=e.id,
-                    answers=e.answers,
-                )
-                for e in edits[done:end]
-            ]
-            if self.check:
-                for item in made:
-                    batches += [[item], [replace(item, phase="check", edit=None)]]
-            else:
-                batches += _chunks(made, self.batch_size)
-            last = end == len(edits)
-            asked = {e.id for e in (edits if last else _spread(edits[:end], self.sample))}
-            probes = [
-                StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id, before=before, answers=p.answers)
-                for p, before in told
-                if p.edit_id in asked
-            ]
-            batches += _chunks(probes, self.batch_size)
-            done = end
-        return batches
+        edits = self.base.edits
+        return lay_out(
+            edits,
+            list(zip(self.base.probes, self.base.answers, strict=True)),
+            stops=self._stops(len(edits)),
+            batch_size=self.batch_size,
+            sample=self.sample,
+            check=self.check,
+        )
 
     def steps(self, ranks: int = 1) -> list[Step]:
-        """The steps of all ranks: that of rank 0, of rank 1, …, the next of rank 0, and so on.
-
-        Args:
-            ranks: How many there are. There are as many steps of each.
+        """The steps of all ranks, those of one step after the other; see :func:`~reasonedit.data.layout.share_out`.
 
         Raises:
             ReasonEditError: The base pass has not run.
         """
-        blocks = deque(self.layout())
-        made: list[Step] = []
-        place = 0
-        while blocks:
-            phase = blocks[0][0].phase
-            parts: list[list[tuple[int, StreamItem]]] = []
-            while blocks and blocks[0][0].phase == phase and len(parts) < ranks:
-                block = list(enumerate(blocks.popleft(), place))
-                place += len(block)
-                # Nothing is learnt from a probe: whole batches, as a single rank asks them.
-                parts += [block] if phase == "probe" else _shares(block, ranks)
-            number = len(made) // ranks
-            for part in parts + [[]] * (ranks - len(parts)):
-                made.append(Step(number, phase, [item for _, item in part], [at for at, _ in part]))
-        return made
+        return share_out(self.layout(), ranks)
 
     def _stops(self, total: int) -> list[int]:
         """After how many edits there are probes."""
@@ -366,66 +201,6 @@ class EditStream(L.LightningDataModule):
             return [*sorted({n for n in self.interleave if n < total}), total]
         every = self.interleave or total
         return [min(n, total) for n in range(every, total + every, every)]
-
-
-def _shares(block: Sequence[tuple[int, StreamItem]], ranks: int) -> list[list[tuple[int, StreamItem]]]:
-    """A batch of edits shared out so that each rank has about as many sentences to find evidence for."""
-    shares: list[list[tuple[int, StreamItem]]] = [[] for _ in range(ranks)]
-    loads = [0] * ranks
-    costs = [1 + sum(not given for given in item.edit.evidence) if item.edit else 1 for _, item in block]
-    for i in sorted(range(len(block)), key=lambda i: -costs[i]):
-        rank = loads.index(min(loads))
-        shares[rank].append(block[i])
-        loads[rank] += costs[i]
-    return [sorted(share, key=lambda one: one[0]) for share in shares]
-
-
-def _spread(edits: list[Edit], count: int | None) -> list[Edit]:
-    """So many of the edits, evenly over all."""
-    if count is None or len(edits) <= count:
-        return edits
-    return [edits[i * len(edits) // count] for i in range(count)]
-
-
-def _bar(show: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not show)
-
-
-class _Asked:
-    """What the unedited model answers, asked by all ranks together.
-
-    Args:
-        answers: Asks it.
-        trainer: The trainer whose ranks share the work, where there are several.
-    """
-
-    def __init__(self, answers: Answers, trainer: L.Trainer | None = None) -> None:
-        self.answers, self.trainer = answers, trainer
-        self.ranks = trainer.world_size if trainer is not None else 1
-        self.rank = trainer.global_rank if trainer is not None else 0
-        self.close = answers.close
-
-    def agree(self, names: Sequence[str]) -> None:
-        """Make sure that the source gave every rank the same edits.
-
-        Raises:
-            ReasonEditError: It did not.
-        """
-        if self.trainer is not None and len(set(exchange(self.trainer, json.dumps(names).encode()))) > 1:
-            raise ReasonEditError(
-                "The data source gives every rank edits of other names: name them by what they are (Edit(id=…)), so "
-                "that all ranks speak of the same ones."
-            )
-
-    def ask(self, batches: Sequence[Sequence[Query]]) -> list[tuple[list[Reply], list[float]]]:
-        """The answers to each of as many batches as there are ranks, or fewer, with their times."""
-        replies, ms = self.answers.replies(batches[self.rank]) if self.rank < len(batches) else ([], [])
-        if self.trainer is None or self.ranks == 1:
-            return [(replies, ms)]
-        mine = json.dumps([[asdict(reply) for reply in replies], ms]).encode()
-        said = [json.loads(one) for one in exchange(self.trainer, mine)]
-        return [([Reply(**reply) for reply in theirs], taken) for theirs, taken in said[: len(batches)]]
 
 
 def collate(step: Step) -> dict[str, Any]:
@@ -445,8 +220,3 @@ def collate(step: Step) -> dict[str, Any]:
         "step": step.number,
         "positions": step.positions,
     }
-
-
-def _chunks(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(values), size):
-        yield list(values[start : start + size])

@@ -14,7 +14,7 @@ import lightning as L
 
 import reasonedit.callbacks as cb
 from reasonedit.cache import cache_folder
-from reasonedit.data.stream import BasePass
+from reasonedit.data.base_pass import BasePass
 from reasonedit.design import Design
 from reasonedit.edits import Edit, Query
 

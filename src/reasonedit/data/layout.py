@@ -1,0 +1,151 @@
+"""The order of a stream: which questions come in one batch, and which rank asks them in which step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from reasonedit.edits import Edit, Query
+
+from .source import Probe
+
+T = TypeVar("T")
+
+
+@dataclass
+class StreamItem:
+    """One step of a stream: a question, and what it is for.
+
+    Attributes:
+        query: The question.
+        answer: The right answer.
+        phase: ``"edit"``, ``"check"`` or ``"probe"``.
+        group: The group of probes; empty for an edit.
+        edit: The edit to write if the answer is wrong.
+        edit_id: The edit that it is or belongs to.
+        before: What the unedited model answered, to a probe.
+        answers: All right answers, where there are several.
+    """
+
+    query: Query
+    answer: str
+    phase: str
+    group: str = ""
+    edit: Edit | None = None
+    edit_id: str = ""
+    before: str | None = None
+    answers: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Step:
+    """What one rank does while the others do theirs.
+
+    Attributes:
+        number: The step's number, the same on all ranks.
+        phase: That of all ranks in this step.
+        items: Questions; there may be none.
+        positions: Their places in the stream.
+    """
+
+    number: int
+    phase: str
+    items: list[StreamItem]
+    positions: list[int]
+
+
+def lay_out(
+    edits: Sequence[Edit],
+    probes: Sequence[tuple[Probe, str]],
+    *,
+    stops: Sequence[int],
+    batch_size: int,
+    sample: int | None = None,
+    check: bool = False,
+) -> list[list[StreamItem]]:
+    """The batches of a stream, in order.
+
+    Args:
+        edits: The edits.
+        probes: Their probes, each with what the unedited model answered.
+        stops: After how many edits there are probes; the last of all edits.
+        batch_size: Questions per batch; a batch never mixes edits with probes.
+        sample: Before the end only the probes of so many of the edits so far are asked; of all when not given.
+        check: Whether edits come one at a time, each asked again right after it.
+    """
+    batches: list[list[StreamItem]] = []
+    done = 0
+    for end in stops:
+        new = [_item_of(edit) for edit in edits[done:end]]
+        if check:
+            for item in new:
+                batches += [[item], [replace(item, phase="check", edit=None)]]
+        else:
+            batches += chunks(new, batch_size)
+        asked = {e.id for e in (edits if end == len(edits) else spread(edits[:end], sample))}
+        questions = [
+            StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id, before=before, answers=p.answers)
+            for p, before in probes
+            if p.edit_id in asked
+        ]
+        batches += chunks(questions, batch_size)
+        done = end
+    return batches
+
+
+def _item_of(edit: Edit) -> StreamItem:
+    query = Query(edit.image, edit.question, edit.choices, edit.id)
+    return StreamItem(query, edit.answer, "edit", edit=edit, edit_id=edit.id, answers=edit.answers)
+
+
+def share_out(batches: Sequence[list[StreamItem]], ranks: int = 1) -> list[Step]:
+    """The steps of all ranks: that of rank 0, of rank 1, …, the next of rank 0, and so on.
+
+    A batch of edits is shared out among the ranks; of the batches of probes each takes its turn.
+
+    Args:
+        batches: The batches of the stream, in order.
+        ranks: How many there are. There are as many steps of each.
+    """
+    blocks = deque(batches)
+    steps: list[Step] = []
+    place = 0
+    while blocks:
+        phase = blocks[0][0].phase
+        parts: list[list[tuple[int, StreamItem]]] = []
+        while blocks and blocks[0][0].phase == phase and len(parts) < ranks:
+            block = list(enumerate(blocks.popleft(), place))
+            place += len(block)
+            # Nothing is learnt from a probe: whole batches, as a single rank asks them.
+            parts += [block] if phase == "probe" else _shares(block, ranks)
+        number = len(steps) // ranks
+        for part in parts + [[]] * (ranks - len(parts)):
+            steps.append(Step(number, phase, [item for _, item in part], [at for at, _ in part]))
+    return steps
+
+
+def _shares(block: Sequence[tuple[int, StreamItem]], ranks: int) -> list[list[tuple[int, StreamItem]]]:
+    """A batch of edits shared out so that each rank has about as many sentences to find evidence for."""
+    shares: list[list[tuple[int, StreamItem]]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    costs = [1 + sum(not given for given in item.edit.evidence) if item.edit else 1 for _, item in block]
+    for i in sorted(range(len(block)), key=lambda i: -costs[i]):
+        rank = loads.index(min(loads))
+        shares[rank].append(block[i])
+        loads[rank] += costs[i]
+    return [sorted(share, key=lambda one: one[0]) for share in shares]
+
+
+def spread(values: Sequence[T], count: int | None) -> Sequence[T]:
+    """So many of the values, evenly over all; all where there are no more."""
+    if count is None or len(values) <= count:
+        return values
+    return [values[i * len(values) // count] for i in range(count)]
+
+
+def chunks(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """The values in lists of ``size``; the last may be shorter."""
+    for start in range(0, len(values), size):
+        yield list(values[start : start + size])
