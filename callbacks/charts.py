@@ -13,8 +13,8 @@ from PIL import Image
 from reasonedit.cards import draw_evidence, draw_retrieval
 from reasonedit.edits import Query
 from reasonedit.errors import ReasonEditError
+from reasonedit.groups import LABELS, LOCALITIES, ProbeGroup
 from reasonedit.metrics import matches
-from reasonedit.runs import COLUMNS
 
 from .base import RunCallback
 from .batch import answers_of, in_steps
@@ -22,10 +22,10 @@ from .beside import beside
 from .codebook import Codebook
 from .metrics import EditingMetrics
 
-_CORRECTED, _KEPT = ("rel", "t_gen", "i_gen", "r_gen", "coe_gen"), ("loc", "hard_loc")
+_CORRECTED = [group.value for group in ProbeGroup if not group.kept]
 LAYOUT = {
-    title: {COLUMNS[group]: ["Multiline", [f"edit/{group}"]] for group in groups}
-    for title, groups in (("what is corrected", _CORRECTED), ("what is left alone", _KEPT))
+    title: {LABELS[group]: ["Multiline", [f"edit/{group}"]] for group in groups}
+    for title, groups in (("what is corrected", _CORRECTED), ("what is left alone", LOCALITIES))
 }
 """Custom scalars: a chart for each metric, with a line for each editor that wrote into the same folder."""
 

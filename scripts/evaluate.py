@@ -27,10 +27,10 @@ from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.design import PAPER, Design
 from reasonedit.edits import Edit
 from reasonedit.embedding import SentenceEncoder
+from reasonedit.groups import LABELS, LOCALITIES
 from reasonedit.method import Method
 from reasonedit.metrics import matches
 from reasonedit.retrieval import with_facts
-from reasonedit.runs import COLUMNS
 from reasonedit.vlm import VLM, load_vlm
 
 BATCH = 16
@@ -49,7 +49,7 @@ def shares(right: dict[str, list[bool]]) -> dict[str, float]:
 def ceiling(vlm: VLM, base: BasePass) -> dict[str, float]:
     edits: dict[str, Edit] = {e.id: e for e in base.edits}
     right: dict[str, list[bool]] = defaultdict(list)
-    for part in batches([p for p in base.probes if p.group not in ("loc", "hard_loc")]):
+    for part in batches([p for p in base.probes if p.group not in LOCALITIES]):
         texts = [with_facts(edits[p.edit_id].reasoning, p.query.question) for p in part]
         answers = vlm.answer(vlm.see([p.query.image for p in part]), texts, [p.query.choices for p in part])
         for probe, answer in zip(part, answers, strict=True):
@@ -105,7 +105,7 @@ def changed(design: Design, changes: Sequence[str]) -> Design:
 
 
 def show(name: str, row: dict[str, float]) -> None:
-    cells = [f"{row[g]:.3f}" if g in row else "" for g in COLUMNS]
+    cells = [f"{row[g]:.3f}" if g in row else "" for g in LABELS]
     rest = [f"{row[k]:.2f}" if k in row else "" for k in ("fetched", "then", "s/edit", "keys/edit", "facts", "ms")]
     print("| " + " | ".join([name, *cells, *rest]) + " |", flush=True)
 
@@ -129,7 +129,7 @@ def main() -> None:
         "| | "
         + " | ".join(
             [
-                *COLUMNS.values(),
+                *LABELS.values(),
                 "R-Gen fact fetched",
                 "right then",
                 "s per edit",
@@ -140,7 +140,7 @@ def main() -> None:
         )
         + " |"
     )
-    print("|" + " --- |" * (len(COLUMNS) + 7))
+    print("|" + " --- |" * (len(LABELS) + 7))
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     for seed in args.seeds:
         world = EmbeddedWorld("demo", seed=seed, edits=args.edits)

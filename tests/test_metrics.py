@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from reasonedit import ReasonEditError
+from reasonedit.groups import LABELS, ProbeGroup
 from reasonedit.metrics import (
     METRICS,
+    EditAccuracy,
     Locality,
     Reliability,
     accuracy,
@@ -254,3 +256,12 @@ def test_two_processes_with_uneven_and_empty_ranks_agree(tmp_path):
         assert (exact["rel"], exact["loc"]) == (0.5, 0)
         assert math.isnan(found["t_gen"])
         assert math.isnan(exact["t_gen"])
+
+
+def test_each_group_of_probes_is_a_metric_under_its_name():
+    assert set(editing_metrics()) == {group.value for group in ProbeGroup}
+    assert [f"{group}" for group in ProbeGroup] == [str(group) for group in ProbeGroup] == list(LABELS)
+    assert {LABELS[ProbeGroup.LOCALITY], LABELS["loc"]} == {"Loc"}
+    metric = EditAccuracy("a new group")
+    metric.update(["yes", "no"], ["yes", "yes"], ["a new group", "rel"])
+    assert (metric.group, int(metric.total), float(metric.compute())) == ("a new group", 1, 1.0)

@@ -133,10 +133,11 @@ def test_a_slow_machine_does_not_widen_the_table(slow):
     from rich.console import Console
 
     from reasonedit.commands.run import table_of
-    from reasonedit.runs import COLUMNS, row
+    from reasonedit.groups import LABELS
+    from reasonedit.runs import row
 
-    shares = dict.fromkeys(COLUMNS, (0.5, 100))
-    made = row(shares, dict.fromkeys(COLUMNS, 0.5), seconds_per_edit=1.2345 * slow, ms_per_query=149.0 * slow)
+    shares = dict.fromkeys(LABELS, (0.5, 100))
+    made = row(shares, dict.fromkeys(LABELS, 0.5), seconds_per_edit=1.2345 * slow, ms_per_query=149.0 * slow)
     out = io.StringIO()
     Console(file=out, width=80).print(table_of({"unedited": made, "reasonedit": made}))
     assert "…" not in out.getvalue()

@@ -12,6 +12,7 @@ from torch import nn
 
 from reasonedit.data.source import EditSource, Probe
 from reasonedit.edits import Edit
+from reasonedit.groups import LOCALITIES
 
 from .lesson import Lesson, learning
 from .mend import MEND, GradientNetwork
@@ -58,7 +59,7 @@ def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: floa
     for probe in source.probes(edits, [e.id for e in edits]):
         kind = "near" if probe.group in ("t_gen", "i_gen") else probe.group
         probes.setdefault(probe.edit_id, {}).setdefault(kind, []).append(probe)
-    far = [p for mine in probes.values() for kind in ("loc", "hard_loc") for p in mine.get(kind, [])]
+    far = [p for mine in probes.values() for kind in LOCALITIES for p in mine.get(kind, [])]
     network, vlm = mend.network, mend.vlm
     assert network is not None
     assert vlm is not None

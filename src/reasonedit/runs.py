@@ -10,17 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.groups import LABELS
 from reasonedit.metrics.functional import COMPARISON
 
-COLUMNS: dict[str, str] = {
-    "rel": "Rel",
-    "t_gen": "T-Gen",
-    "i_gen": "I-Gen",
-    "r_gen": "R-Gen",
-    "coe_gen": "CoE-Gen",
-    "loc": "Loc",
-    "hard_loc": "hard Loc",
-}
+COLUMNS = LABELS
 _PACKAGES = [
     "reasonedit",
     "torch",
@@ -91,7 +84,7 @@ def row(
         names what the first is.
     """
     made: dict[str, Any] = {"comparison": COMPARISON}
-    for group in COLUMNS:
+    for group in LABELS:
         share, samples = shares.get(group, (None, 0))
         made[group] = None if share is None else round(share, 4)
         made[f"{group}_samples"] = samples

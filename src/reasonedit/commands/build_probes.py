@@ -10,7 +10,6 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from reasonedit.config import module_and_stream, parts_of
-from reasonedit.data.built import GROUPS
 from reasonedit.data.pool import Pool
 from reasonedit.data.probes import (
     Budget,
@@ -27,6 +26,7 @@ from reasonedit.data.probes import (
 )
 from reasonedit.data.probes.build import TRIES
 from reasonedit.errors import ReasonEditError
+from reasonedit.groups import GENERALITIES
 from reasonedit.vlm import VLM
 
 from .screen import Screen
@@ -94,7 +94,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--config", required=True, help="YAML file of a run: its model and data are used")
     parser.add_argument("--out", type=Path, required=True, help="folder of the probe sets")
-    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="which (default: all)")
+    parser.add_argument(
+        "--groups", nargs="+", choices=GENERALITIES, default=list(GENERALITIES), help="which (default: all)"
+    )
     parser.add_argument(
         "--writer",
         help="language model: openai:MODEL (OPENAI_BASE_URL, OPENAI_API_KEY say where), hub id, folder, .gguf file",

@@ -14,8 +14,8 @@ from reasonedit.config import content_of
 from reasonedit.experiments import EXPERIMENTS, Lab
 from reasonedit.experiments.plans import with_editors
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
+from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
-from reasonedit.runs import COLUMNS
 
 from .screen import Screen
 
@@ -86,7 +86,7 @@ def _table(rows: Sequence[TableRow]) -> Table:
         padding=(0, 1, 0, 0),
     )
     table.add_column("")
-    names = {"now": "Rel,\nat once", **COLUMNS}
+    names = {"now": "Rel,\nat once", **LABELS}
     for name in names.values():
         table.add_column(name, justify="right")
     for name in ("s per\nedit", "ms per\nquery", "keys per\nedit"):

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
+from reasonedit.groups import LOCALITIES
 from reasonedit.metrics import EditAccuracy, editing_metrics, matches
 from reasonedit.ranks import exchange
 from reasonedit.vlm import Reply
@@ -21,7 +22,7 @@ from reasonedit.vlm.generation import cut_off
 
 from .answers import Answers
 from .layout import chunks, spread
-from .source import KEPT_IF_RIGHT, EditSource, Probe
+from .source import EditSource, Probe
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def ask_unedited(
     cut = sum(reply.finish_reason == "length" for reply in replies)
     if cut and answers.rank == 0:
         _log.warning("The unedited model: %s", cut_off(cut, len(replies), answers.generation))
-    kept = [i for i, p in enumerate(probes) if p.group not in KEPT_IF_RIGHT or matches(replies[i].text, p.targets)]
+    kept = [i for i, p in enumerate(probes) if p.group not in LOCALITIES or matches(replies[i].text, p.targets)]
     base = BasePass(edits, [probes[i] for i in kept], [replies[i].text for i in kept])
     base.ms_per_query = sum(times) / max(1, len(times))
     _count(base)

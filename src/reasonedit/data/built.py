@@ -11,12 +11,12 @@ from typing import Any
 
 from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
+from reasonedit.groups import GENERALITIES
 from reasonedit.images import inside, load_image
 
 from .rows import read_rows
 from .source import Probe
 
-GROUPS = ("t_gen", "i_gen", "r_gen", "coe_gen")
 _PROBE = {"question", "answer", "choices", "image"}
 _log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> Mapping[str,
     """
     of = {e.id: e for e in edits}
     found: dict[str, list[Probe]] = {}
-    there = [group for group in GROUPS if set_file(folder, group, seed).exists()]
+    there = [group for group in GENERALITIES if set_file(folder, group, seed).exists()]
     if not there:
         raise ReasonEditError(f"There is no probe set of seed {seed} in '{folder}': run 'reasonedit build-probes'.")
     for group in there:

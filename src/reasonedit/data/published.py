@@ -15,8 +15,8 @@ from PIL import Image
 
 from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
+from reasonedit.groups import LABELS
 from reasonedit.images import load_image
-from reasonedit.runs import COLUMNS
 
 from .choices import right_choice
 from .pool import text_of, written
@@ -55,7 +55,7 @@ class _Tally:
             parts.append(f"rows that belong to no sample: {self.strangers}")
         if self.without:
             parts.append(f"edits without one: {self.without}")
-        return f"{COLUMNS[group]} has {self.probes} probes; {'; '.join(parts)}." if parts else ""
+        return f"{LABELS[group]} has {self.probes} probes; {'; '.join(parts)}." if parts else ""
 
 
 def name_of(row: Row) -> str:

@@ -8,16 +8,13 @@ from typing import Protocol
 
 from reasonedit.edits import Edit, Query
 
-KEPT_IF_RIGHT = frozenset({"loc", "hard_loc"})
-"""Groups of probes that ask whether something stayed right: only what the unedited model gets right belongs to them."""
-
 
 @dataclass
 class Probe:
     """A question to the edited model.
 
     Attributes:
-        group: What it measures: ``rel``, ``t_gen``, ``i_gen``, ``r_gen``, ``coe_gen``, ``loc`` or ``hard_loc``.
+        group: What it measures: the name of a :class:`~reasonedit.groups.ProbeGroup`.
         query: The question.
         answer: The right answer.
         edit_id: The edit it belongs to.
@@ -47,7 +44,7 @@ class EditSource(Protocol):
         ...
 
     def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
-        """The probes of the edits, those of each edit together; of :data:`KEPT_IF_RIGHT` some may be dropped.
+        """The probes of the edits, those of each edit together; of the localities some may be dropped.
 
         Args:
             edits: The edits.

@@ -13,8 +13,8 @@ from typing import Any
 from PIL import Image
 
 from reasonedit.callbacks import Codebook, Editor
-from reasonedit.data.source import KEPT_IF_RIGHT
 from reasonedit.data.stream import EditStream
+from reasonedit.groups import GENERALITIES, LOCALITIES
 from reasonedit.metrics import matches
 
 NOTHING, WRONG, IGNORED, SWAYED = "nothing retrieved", "wrong fact retrieved", "right fact ignored", "swayed by a fact"
@@ -26,6 +26,7 @@ CAUSES = {
 }
 _SHOWN = {"edits": 6, "put right": 6, "failures of a cause": 4}
 _WIDEST = 512
+_FARTHEST = ("r_gen", "coe_gen", "i_gen", "t_gen")
 
 
 def cause_of(row: Mapping[str, Any]) -> str | None:
@@ -36,7 +37,7 @@ def cause_of(row: Mapping[str, Any]) -> str | None:
     """
     if row["right"] or row["phase"] != "probe":
         return None
-    if row["group"] in KEPT_IF_RIGHT:
+    if row["group"] in LOCALITIES:
         return SWAYED
     if not row["facts"]:
         return NOTHING
@@ -90,11 +91,11 @@ def write_gallery(
         return {"image": as_data(image), "question": question, **{k: row[k] for k in (*kept, *more)}}
 
     def generality(row: Mapping[str, Any]) -> bool:
-        return row["group"] in ("r_gen", "coe_gen", "t_gen", "i_gen") and row["edit"] in row["fact_edits"]
+        return row["group"] in GENERALITIES and row["edit"] in row["fact_edits"]
 
     put_right = [r for r in probes if r["right"] and generality(r) and not matches(r["before"], r["targets"])]
     # Those that share least with the edit come first, and one of each edit.
-    put_right.sort(key=lambda r: ("r_gen", "coe_gen", "i_gen", "t_gen").index(r["group"]))
+    put_right.sort(key=lambda r: _FARTHEST.index(r["group"]) if r["group"] in _FARTHEST else len(_FARTHEST))
     unique = list({r["edit"]: r for r in reversed(put_right)}.values())[::-1]
     failures: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in probes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import ReasonEditError
-from reasonedit.runs import COLUMNS
+from reasonedit.groups import GENERALITIES, LABELS
 
 from .agreement import About, CellRows, agreeing, seeds_missing
 from .bootstrap import Estimate, Samples, summarise
@@ -20,7 +20,6 @@ from .plans import Experiment
 
 _log = logging.getLogger(__name__)
 
-GENERALITIES = ("t_gen", "i_gen", "r_gen", "coe_gen")
 _COUNTS = ("edits", "keys", "seconds_per_edit", "ms_per_query", "ms_per_query_unedited")
 
 
@@ -129,7 +128,7 @@ def table_of(
             if len(finite) == len(known):
                 made[name].costs[key] = sum(finite) / len(finite)
     reference = experiment.reference if experiment.reference in made else None
-    for group in ("now", *COLUMNS):
+    for group in ("now", *LABELS):
         samples = {name: _samples(by_row[name], group) for name in order}
         samples = {name: mine for name, mine in samples.items() if mine}
         for name, (share, difference) in summarise(samples, reference).items():
@@ -189,7 +188,7 @@ def _exact(cells: Sequence[CellRows], group: str) -> float:
 
 def _earlier(cells: Sequence[CellRows]) -> dict[int, dict[str, Samples]]:
     stops = {r["edits"] for _, rows in cells for r in rows if r["phase"] == "probe"}
-    found = {stop: {group: _samples(cells, group, stop) for group in COLUMNS} for stop in sorted(stops)}
+    found = {stop: {group: _samples(cells, group, stop) for group in LABELS} for stop in sorted(stops)}
     return {stop: {g: samples for g, samples in groups.items() if samples} for stop, groups in found.items()}
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
+
+from reasonedit.groups import ProbeGroup
 
 from .functional import accuracy, contains, exact_match
 
@@ -21,6 +23,10 @@ class EditAccuracy(Metric):
     Without a sample the result is NaN, alone as in :func:`editing_metrics`, where not every group need have samples in
     every batch or run: the keys are the same on all ranks and in all batches, as ``log_dict`` needs them, and whoever
     averages over batches is told by a NaN, not misled by a 0.
+
+    Args:
+        group: Name of a :class:`~reasonedit.groups.ProbeGroup`; that of the class when not given.
+        **kwargs: Those of ``torchmetrics.Metric``.
 
     Attributes:
         right: Sum of the answers' :func:`~reasonedit.metrics.accuracy`.
@@ -36,15 +42,15 @@ class EditAccuracy(Metric):
     higher_is_better = True
     full_state_update = False
 
-    group: ClassVar[str] = ""
-    """Name of the group of probes (``"rel"``, ``"t_gen"``, …)."""
+    group: str = ""
     right: Tensor
     exact: Tensor
     contained: Tensor
     total: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, group: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.group = type(self).group if group is None else group
         self.add_state("right", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("exact", "contained", "total"):
             self.add_state(name, torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
@@ -89,43 +95,43 @@ class Reliability(EditAccuracy):
     tensor(0.5000)
     """
 
-    group = "rel"
+    group = ProbeGroup.RELIABILITY
 
 
 class TextGenerality(EditAccuracy):
     """T-Gen: paraphrased questions about the same images."""
 
-    group = "t_gen"
+    group = ProbeGroup.TEXT_GENERALITY
 
 
 class ImageGenerality(EditAccuracy):
     """I-Gen: the same questions about regenerated images."""
 
-    group = "i_gen"
+    group = ProbeGroup.IMAGE_GENERALITY
 
 
 class RationaleGenerality(EditAccuracy):
     """R-Gen: new images and questions that need the same reasoning."""
 
-    group = "r_gen"
+    group = ProbeGroup.RATIONALE_GENERALITY
 
 
 class CoEGenerality(EditAccuracy):
     """CoE-Gen: the error-inducing facts in new visual contexts, the same question."""
 
-    group = "coe_gen"
+    group = ProbeGroup.COE_GENERALITY
 
 
 class Locality(EditAccuracy):
     """Loc: unrelated samples that the unedited model got right."""
 
-    group = "loc"
+    group = ProbeGroup.LOCALITY
 
 
 class HardLocality(EditAccuracy):
     """Hard Loc: the most similar questions whose answers must not change."""
 
-    group = "hard_loc"
+    group = ProbeGroup.HARD_LOCALITY
 
 
 METRICS: tuple[type[EditAccuracy], ...] = (
@@ -141,4 +147,7 @@ METRICS: tuple[type[EditAccuracy], ...] = (
 
 def editing_metrics() -> MetricCollection:
     """All metrics, by the name of their group; a group without samples is NaN, see :class:`EditAccuracy`."""
-    return MetricCollection({metric.group: metric() for metric in METRICS}, compute_groups=False)
+    named = {metric.group: metric for metric in METRICS}
+    return MetricCollection(
+        {group.value: named.get(group, EditAccuracy)(group.value) for group in ProbeGroup}, compute_groups=False
+    )

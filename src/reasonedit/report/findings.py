@@ -10,6 +10,7 @@ from itertools import combinations
 from reasonedit.experiments.bootstrap import Estimate, Samples, difference
 from reasonedit.experiments.plans import EXPERIMENTS, ORACLES, OURS, PAPERS
 from reasonedit.experiments.tables import TableRow
+from reasonedit.groups import LABELS
 
 YES, NO, OPEN = "yes", "no", "open"
 MARGIN = 0.05
@@ -18,16 +19,6 @@ ENOUGH = 0.02
 """What more facts may add where some suffice."""
 SEEDS, EDITS = 2, 20
 """Of fewer seeds or edits nothing is concluded."""
-
-_NAMES = {
-    "rel": "Rel",
-    "i_gen": "I-Gen",
-    "t_gen": "T-Gen",
-    "r_gen": "R-Gen",
-    "coe_gen": "CoE-Gen",
-    "loc": "Loc",
-    "hard_loc": "hard Loc",
-}
 
 
 @dataclass(frozen=True)
@@ -56,10 +47,10 @@ def findings(tables: Mapping[str, Sequence[TableRow]]) -> list[Finding]:
     if "main" in rows and OURS in rows["main"]:
         main = rows["main"]
         for group in ("r_gen", "coe_gen"):
-            claim = f"ReasonEdit corrects more than any other editor: {_NAMES[group]}"
+            claim = f"ReasonEdit corrects more than any other editor: {LABELS[group]}"
             made += _against_all(main, group, claim, 0.0, left_out=())
         for group in ("rel", "loc"):
-            claim = f"{_NAMES[group]} is not below that of the best editor (by {MARGIN:g} or more)"
+            claim = f"{LABELS[group]} is not below that of the best editor (by {MARGIN:g} or more)"
             made += _against_all(main, group, claim, -MARGIN, left_out=("none",))
         if PAPERS in main:
             made += _against(
@@ -165,7 +156,7 @@ def _against(table: Mapping[str, TableRow], other: str, claim: str, groups: Sequ
     differences = found.values()
     better = any(e.low > 0 for e in differences)
     verdict = _verdict(differences, lambda e: better and e.low > -MARGIN, lambda e: not better and e.high < 0)
-    seen = "; ".join(f"{_NAMES[g]} {_shown(e, sign=True)}" for g, e in found.items())
+    seen = "; ".join(f"{LABELS[g]} {_shown(e, sign=True)}" for g, e in found.items())
     rule = f"better in one, in none worse by {MARGIN:g}"
     return [Finding(claim, verdict, f"{seen}; {_from(differences)} ({rule})")]
 
@@ -180,7 +171,7 @@ def _range(table: Mapping[str, TableRow], line: str, low: float, high: float, cl
         for one, other in combinations(inside, 2):
             changed = _difference(other.samples, one.samples, group)
             if changed is not None:
-                seen.setdefault(_NAMES[group], []).append(changed)
+                seen.setdefault(LABELS[group], []).append(changed)
     if not seen:
         return []
     every = [e for changes in seen.values() for e in changes]
@@ -230,7 +221,7 @@ def _drift(row: TableRow, claim: str) -> list[Finding]:
 
     def changes(stop: int) -> dict[str, Estimate]:
         found = {g: _difference(last, row.earlier[stop], g) for g in ("rel", "r_gen", "loc", "hard_loc")}
-        return {_NAMES[g]: e for g, e in found.items() if e is not None}
+        return {LABELS[g]: e for g, e in found.items() if e is not None}
 
     # From the first stop at which enough was asked that is asked again in the end.
     by_stop = {stop: changes(stop) for stop in stops[:-1]}

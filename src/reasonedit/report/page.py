@@ -16,25 +16,19 @@ from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.gallery import CAUSES
 from reasonedit.experiments.plans import EXPERIMENTS, ORACLES, OURS, Experiment
 from reasonedit.experiments.tables import Table, TableRow, cells_in, table_of
+from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES, ProbeGroup
 from reasonedit.metrics import COMPARISON
-from reasonedit.runs import COLUMNS
 
 from .charts import Line, bars, lines, scatter
 from .findings import findings
 
-_SHORT = {"now": "Rel at once", **COLUMNS, "harmonic": "Gen"}
+_SHORT = {"now": "Rel at once", **LABELS, "harmonic": "Gen"}
 _SHOWN_APART = 0.0005
 """Shares that differ by more have different figures."""
 _HELP = {
     "now": "The edited question, asked again right after its edit",
-    "rel": "The edited questions, after all edits",
-    "t_gen": "The same questions in other words",
-    "i_gen": "The same questions about the pictures made again",
-    "r_gen": "New pictures and questions that need the same reasoning",
-    "coe_gen": "The facts that led to the error in new pictures, the same question",
-    "loc": "Unrelated questions that were answered rightly before: still right",
-    "hard_loc": "The most similar questions that were answered rightly before: still right",
-    "harmonic": "Harmonic mean of T-Gen, I-Gen, R-Gen and CoE-Gen",
+    **{group.value: group.help for group in ProbeGroup},
+    "harmonic": f"Harmonic mean of {', '.join(LABELS[g] for g in GENERALITIES[:-1])} and {LABELS[GENERALITIES[-1]]}",
 }
 
 
@@ -74,7 +68,7 @@ def write_page(results: Path, out: Path) -> Path:
         gallery=_gallery(results, tables.get("main", Table())),
         causes=CAUSES,
         colours=COLOURS,
-        groups=COLUMNS,
+        groups=LABELS,
         comparison=COMPARISON,
         modularity=_modularity(results),
         versions=_versions(abouts),
@@ -192,11 +186,11 @@ def _charts(experiment: Experiment, table: Sequence[TableRow]) -> list[dict[str,
             }
         )
     if experiment.axis:
-        groups = ("t_gen", "i_gen", "r_gen", "coe_gen", "loc", "hard_loc")
+        groups = (*GENERALITIES, *LOCALITIES)
         panels = {
             text: [
                 Line(
-                    COLUMNS[g],
+                    LABELS[g],
                     [r.x for r in mine if r.x is not None],
                     [r.metrics[g].mean for r in mine],
                     [r.metrics[g].low for r in mine],
@@ -214,7 +208,7 @@ def _charts(experiment: Experiment, table: Sequence[TableRow]) -> list[dict[str,
     if experiment.name == "stress":
         stressed = ("rel", "r_gen", "coe_gen", "loc", "hard_loc")
         panels = {
-            COLUMNS[g]: [
+            LABELS[g]: [
                 Line(r.title, sorted(r.history), [r.history[s][g].mean for s in sorted(r.history)])
                 for r in table
                 if r.name != "none" and r.history and all(g in h for h in r.history.values())
