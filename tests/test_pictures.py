@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
+import subprocess
+import sys
 import unicodedata
 
 import numpy as np
@@ -91,6 +94,71 @@ def test_sixteen_bits_are_the_same_in_every_format():
         assert shown is None or np.array_equal(seen[0], shown)
     clear = encoded(Image.fromarray(RAMP), "PNG", transparency=int(RAMP[2, 3]))
     assert load_image(clear).getpixel((3, 2)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F", "RGBA", "LA", "P"])
+def test_a_picture_converted_in_stripes_is_that_converted_at_once(mode, monkeypatch):
+    rng = np.random.default_rng(0)
+    if mode in ("I;16", "I", "F"):
+        kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+        values = rng.integers(0, 60_000, (37, 23)).astype(kind)
+        low, high = (0.0, 65535.0) if mode == "I;16" else (float(values.min()), float(values.max()))
+        image = Image.fromarray(values)
+        wanted = ((values.astype(np.float64) - low) * (255 / (high - low))).round().astype(np.uint8)
+        wanted = np.repeat(wanted[..., None], 3, axis=2)
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (37, 23, 4), dtype=np.uint8))
+        image = image.convert("RGB").convert("P") if mode == "P" else image.convert(mode)
+        if mode == "P":
+            image.info["transparency"] = bytes(rng.integers(0, 256, 256, dtype=np.uint8))
+        clear = image.convert("RGBA")
+        wanted = np.asarray(Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB"))
+    for pixels_at_once in (1, 23 * 5, 1 << 20):
+        monkeypatch.setattr("reasonedit.images._STRIPE", pixels_at_once)
+        assert np.array_equal(pixels(image), wanted)
+
+
+PEAK = r"""
+import struct, zlib
+from reasonedit.images import load_image
+pack = zlib.compressobj(9)
+rows = b"".join(pack.compress(bytes(1 + 2 * 5000)) for _ in range(4000)) + pack.flush()
+parts = ((b"IHDR", struct.pack(">IIBBBBB", 5000, 4000, 16, 0, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b""))
+png = b"\x89PNG\r\n\x1a\n" + b"".join(
+    struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts
+)
+def peak():  # not ru_maxrss, which counts what the process was before it became this program
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+before = peak()
+load_image(png)
+print(len(png), peak() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
+def test_a_small_file_of_sixteen_bits_takes_little_more_than_its_pixels():
+    told = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True, timeout=100)
+    size, peak = map(int, told.stdout.split())
+    assert size < 50_000
+    assert peak < 8 * 5000 * 4000  # 2 bytes a pixel of the file and 4 of the result; once 26
+
+
+def test_arrays_are_refused_by_their_shape_before_anything_is_made_of_them():
+    huge = np.broadcast_to(np.float32(0.5), (200_000, 100_000, 3))  # a few bytes, until it is copied
+    with pytest.raises(ReasonEditError, match="The given image is 200000 x 100000 pixels: 100 million are the most"):
+        load_image(huge)
+    with pytest.raises(ReasonEditError, match="100 million are the most"):
+        load_image(huge.transpose(2, 0, 1)[:1])
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zero.png"):
+        with pytest.raises(ReasonEditError, match=f"{name}' is a pipe or a device, not a file"):
+            load_image(tmp_path / name)
+    with pytest.raises(ReasonEditError, match="is a folder: name a file"):
+        load_image(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -270,10 +270,26 @@ def test_json_is_read_strictly(line, why, tmp_path):
 
 def test_deep_nesting_in_a_column_is_no_traceback(tmp_path):
     row = {k: v for k, v in ROW.items() if k != "choices"}
-    text = json.dumps(row)[:-1] + ', "choices": ' + "[" * 600 + "]" * 600 + "}"
-    told = refused(lines(tmp_path, text))
-    assert "'choices' must be a list of texts" in told
-    assert len(told) < 300
+    for depth, why in ((30, "'choices' must be a list of texts"), (600, "nested too deeply")):
+        text = json.dumps(row)[:-1] + ', "choices": ' + "[" * depth + "]" * depth + "}"
+        told = refused(lines(tmp_path, text))
+        assert why in told
+        assert len(told) < 300
+
+
+@pytest.mark.parametrize("text", ["[" + "[]," * 2_100_000 + "[]]", "[" + "1," * 2_100_000 + "1]"])
+def test_a_row_of_millions_of_values_is_refused_before_they_are_made(text, tmp_path):
+    path = lines(tmp_path, TEXT[:-1] + ', "x": ' + text + "}")
+    assert "more than 2,000,000 values" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet"])
+def test_what_is_no_file_is_not_read(name, tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ReasonEditError, match=f"{name}' is a pipe or a device, not a file"):
+        list(read_rows(tmp_path / name))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 _CHANNELS = (1, 2, 3, 4)  # grey, grey with alpha, RGB, RGB with alpha
 _SMALLEST = 4  # pixels of a side; fewer are channels
 
+MOST_PIXELS = 100_000_000
+"""Of an image: more than a camera makes."""
+
 
 def is_array(value: object) -> bool:
     """Whether something is an array of NumPy or a tensor of torch."""
@@ -23,7 +27,17 @@ def is_array(value: object) -> bool:
     return isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor))
 
 
-def from_array(values: np.ndarray[Any, Any] | Tensor) -> Image.Image:
+def check_pixels(width: int, height: int, name: str) -> None:
+    """Refuse what is larger than any memory; a small file may claim to be.
+
+    Raises:
+        ReasonEditError: It has more than :data:`MOST_PIXELS`.
+    """
+    if width * height > MOST_PIXELS:
+        raise ReasonEditError(f"{name} is {width} x {height} pixels: {MOST_PIXELS // 10**6} million are the most.")
+
+
+def from_array(values: np.ndarray[Any, Any] | Tensor, name: str = "The given image") -> Image.Image:
     """The picture that an array or a tensor holds; the values given are left as they are.
 
     Shapes are (height, width), (height, width, channels) or (channels, height, width), with 1 to 4 channels: grey or
@@ -31,11 +45,17 @@ def from_array(values: np.ndarray[Any, Any] | Tensor) -> Image.Image:
     floating-point numbers, or 32-bit grey as Pillow has it. Each becomes what Pillow would read from a file of it: a
     16-bit grey picture stays one, of 16-bit colours Pillow keeps the upper 8 bits.
 
+    Args:
+        values: The array or tensor.
+        name: What messages call it.
+
     Raises:
-        ReasonEditError: What the values stand for cannot be known; says what would do.
+        ReasonEditError: What the values stand for cannot be known, or they are too many; says what would do.
     """
-    array = _plain(values)
-    array = _channels_last(array)
+    if len(values.shape) in (2, 3):
+        sides = sorted(values.shape)[-2:]  # before anything of it is copied
+        check_pixels(sides[1], sides[0], name)
+    array = _channels_last(_plain(values))
     kind = array.dtype
     if kind == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
@@ -90,9 +110,9 @@ def _channels_last(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _shares(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Shares from 0 to 1 as 8 bits."""
-    if not np.isfinite(array).all():
-        raise ReasonEditError("A picture as an array has values that are not finite: give shares from 0 to 1.")
     low, high = float(array.min()), float(array.max())
+    if not (math.isfinite(low) and math.isfinite(high)):  # both are NaN where one value is
+        raise ReasonEditError("A picture as an array has values that are not finite: give shares from 0 to 1.")
     if low < 0:
         raise ReasonEditError(
             f"A picture as an array has values from {low:g} to {high:g}, as after a processor's normalisation: give it "
@@ -103,4 +123,7 @@ def _shares(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             f"A picture as an array of floating-point numbers has values up to {high:g}: give shares from 0 to 1, or "
             "8-bit values as uint8."
         )
-    return (array * 255).round().astype(np.uint8)
+    shown = np.empty(array.shape, np.uint8)
+    for row, values in zip(shown, array, strict=True):  # one by one, to save memory
+        row[:] = (values * 255).round()
+    return shown

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import unicodedata
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from reasonedit.arrays import from_array, is_array
+from reasonedit.arrays import MOST_PIXELS, check_pixels, from_array, is_array
 from reasonedit.errors import ReasonEditError
+from reasonedit.regular import content
+from reasonedit.shown import plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,9 +30,11 @@ SMALLEST_SIDE = 4
 LONGEST_SHOWN = 300
 """Characters of a path in a message."""
 
-MOST_PIXELS = 100_000_000
 MOST_BYTES = 256 * 2**20
-"""Of an image: more than a camera makes; a small file may claim to be larger than any memory."""
+"""Of an image file: more than a camera makes."""
+
+_STRIPE = 1 << 20
+"""Pixels that are converted at once."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Plain raster formats. Pillow reads others with the help of other programs, which a picture must not start."""
@@ -56,7 +62,7 @@ else:  # torch is not loaded for its name
     ImageSource = Image.Image | str | os.PathLike[str] | bytes | np.ndarray
 
 
-def load_image(source: ImageSource) -> Image.Image:
+def load_image(source: ImageSource, name: str = "") -> Image.Image:
     """Read an image, turn it upright by its EXIF orientation and convert it to RGB.
 
     An orientation that cannot be read is taken for none. Of a file with several frames the first is read, and a warning
@@ -66,6 +72,7 @@ def load_image(source: ImageSource) -> Image.Image:
     Args:
         source: A PIL image, a path, the bytes of an image file, or an array or tensor: see
             :func:`~reasonedit.arrays.from_array`.
+        name: What messages call it, such as ``The image 'a.png'``; a path is called by itself where nothing is given.
 
     Returns:
         An RGB image. Transparent parts are shown on white.
@@ -75,46 +82,64 @@ def load_image(source: ImageSource) -> Image.Image:
             high; or no pixel of it is a finite number.
     """
     if isinstance(source, Image.Image):
-        opened, name = source, "The given image"
+        image, name = source, name or "The given image"
     elif isinstance(source, bytes):
-        name = "The image given as bytes"
-        opened = _open_bytes(source, name)
+        name = name or "The image given as bytes"
+        image = _open_bytes(source, name)
     elif isinstance(source, (str, os.PathLike)):
-        opened, name = _open_path(Path(source))
+        name = name or file_name(Path(source))
+        image = _open_bytes(image_bytes(Path(source), name), name)
     elif is_array(source):
-        opened, name = from_array(source), "The given image"
+        name = name or "The given image"
+        image = from_array(source, name)
     else:
         raise ReasonEditError(f"An image must be a PIL image, a path, bytes or an array, not {type(source).__name__}.")
-    if opened.width * opened.height > MOST_PIXELS:  # known before anything is unpacked
-        raise ReasonEditError(
-            f"{name} is {opened.width} x {opened.height} pixels: {MOST_PIXELS // 10**6} million are the most."
-        )
+    check_pixels(*image.size, name)  # known before anything is unpacked
     try:
-        several = opened is not source and opened.format != "MPO" and getattr(opened, "is_animated", False)
-        opened.load()
-        upright = _upright(opened)
-        if min(upright.size) < SMALLEST_SIDE:
+        several = image is not source and image.format != "MPO" and getattr(image, "is_animated", False)
+        image.load()
+        image = _upright(image)
+        if min(image.size) < SMALLEST_SIDE:
             raise ReasonEditError(
-                f"{name} is {upright.width} x {upright.height} pixels: both sides must have at least {SMALLEST_SIDE}."
+                f"{name} is {image.width} x {image.height} pixels: both sides must have at least {SMALLEST_SIDE}."
             )
-        if upright.mode.startswith(("I", "F")):  # more than 8 bits a pixel: Pillow would cut them off
-            upright = _to_eight_bits(upright, name)
-        if upright.mode in _PLAIN:
-            upright = upright.convert(_PLAIN[upright.mode])
-        if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-            rgba = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        upright = upright.convert("RGB")
+        image = _to_rgb(image, name)
     except (ReasonEditError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise what a damaged file leads them to
         raise ReasonEditError(
             f"{name} is damaged, or cut short ({_reason(error)}): save it again as PNG or JPEG."
         ) from error
-    upright.info = {}  # else its orientation would count again
+    image.info = {}  # else its orientation would count again
     if several:
-        _log.warning("%s has several frames: the first is used.", name)
-    return upright
+        _log.warning("%s has several frames: the first is used.", plain(name))
+    return image
+
+
+def image_bytes(path: Path, name: str = "") -> bytes:
+    """What an image file holds.
+
+    Args:
+        path: The file.
+        name: As for :func:`load_image`.
+
+    Raises:
+        ReasonEditError: There is none, or it is too large, or cannot be read.
+    """
+    name = name or file_name(path)
+    try:
+        return content(as_spelt(path), MOST_BYTES, name)
+    except ReasonEditError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ReasonEditError(f"There is no image file {_cut(path)}: check the path.") from error
+    except (OSError, ValueError) as error:
+        raise ReasonEditError(f"{name} cannot be opened ({_reason(error)}): check its permissions.") from error
+
+
+def file_name(path: Path) -> str:
+    """What messages call an image file."""
+    return f"The image {_cut(path)}"
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -158,23 +183,8 @@ def as_spelt(path: Path) -> Path:
     return found
 
 
-def _open_path(path: Path) -> tuple[Image.Image, str]:
-    """An image file, and what messages call it."""
-    shown = f"'{path}'" if len(str(path)) < LONGEST_SHOWN else f"'{str(path)[:LONGEST_SHOWN]}…'"
-    try:
-        path = as_spelt(path)
-        if not path.is_file():
-            raise ReasonEditError(f"There is no image file {shown}: check the path.")
-        if path.stat().st_size > MOST_BYTES:
-            raise ReasonEditError(f"The image {shown} has more than {MOST_BYTES >> 20} MiB, which is the most.")
-        data = path.read_bytes()
-    except ReasonEditError:
-        raise
-    except (OSError, ValueError) as error:
-        raise ReasonEditError(
-            f"The image {shown} cannot be opened ({_reason(error)}): check its permissions."
-        ) from error
-    return _open_bytes(data, f"The image {shown}"), f"The image {shown}"
+def _cut(path: Path) -> str:
+    return f"'{path}'" if len(str(path)) < LONGEST_SHOWN else f"'{str(path)[:LONGEST_SHOWN]}…'"
 
 
 def _open_bytes(data: bytes, name: str) -> Image.Image:
@@ -191,6 +201,8 @@ def _open_bytes(data: bytes, name: str) -> Image.Image:
         raise ReasonEditError(
             f"{name} is in no format that is read here ({', '.join(FORMATS)}): save it as PNG or JPEG."
         ) from error
+    except Image.DecompressionBombError as error:  # Pillow's own bound, where it is lower, or twice as many as ours
+        raise ReasonEditError(f"{name} has too many pixels: {MOST_PIXELS // 10**6} million are the most.") from error
     except MemoryError:
         raise
     except Exception as error:  # as above
@@ -205,16 +217,56 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if way is None else image.transpose(way)
 
 
-def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """Scale a grey picture to 0..255: 16-bit integers by their range, anything else by what is in the picture."""
-    pixels = np.asarray(image, dtype=np.float64)
-    known = np.isfinite(pixels)
-    if not known.any():
-        raise ReasonEditError(f"{name} has no pixel that is a finite number: save it anew.")
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Convert to RGB, transparent parts on white; where that takes more than a pass, in stripes, to save memory."""
+    if image.mode.startswith(("I", "F")):  # more than 8 bits a pixel: Pillow would cut them off
+        low, high = _range(image, name)
+        clear = image.info.get("transparency")
+        return _by_stripes(image, lambda part: _to_eight_bits(part, low, high, clear))
+    if image.mode in ("RGBA", "LA", "PA", *_PLAIN) or "transparency" in image.info:
+        return _by_stripes(image, _on_white)
+    return image.convert("RGB")
+
+
+def _by_stripes(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    made = Image.new("RGB", image.size)
+    for part, top in _stripes(image):
+        made.paste(convert(part).convert("RGB"), (0, top))
+    return made
+
+
+def _stripes(image: Image.Image) -> Iterator[tuple[Image.Image, int]]:
+    """An image in parts of its full width, each with its first row."""
+    rows = max(1, _STRIPE // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height))), top
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert(_PLAIN.get(image.mode, image.mode)).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+
+
+def _range(image: Image.Image, name: str) -> tuple[float, float]:
+    """The values of a grey picture that become black and white: of 16 bits their range, else its own pixels'."""
     sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")  # which Pillow scales
-    low, high = (0.0, 65535.0) if sixteen else (float(pixels[known].min()), float(pixels[known].max()))
-    shown = ((np.where(known, pixels, low) - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8)
-    clear = image.info.get("transparency")
+    if sixteen:
+        return 0.0, 65535.0
+    low, high = math.inf, -math.inf
+    for part, _ in _stripes(image):
+        pixels = np.asarray(part)
+        known = pixels[np.isfinite(pixels)]
+        if known.size:
+            low, high = min(low, float(known.min())), max(high, float(known.max()))
+    if low > high:
+        raise ReasonEditError(f"{name} has no pixel that is a finite number: save it anew.")
+    return low, high
+
+
+def _to_eight_bits(image: Image.Image, low: float, high: float, clear: object) -> Image.Image:
+    pixels = np.asarray(image, dtype=np.float64)
+    shown = ((np.where(np.isfinite(pixels), pixels, low) - low) * (255 / ((high - low) or 1.0))).round()
+    shown = shown.astype(np.uint8)
     if isinstance(clear, int):  # the grey value that stands for nothing
         shown[pixels == clear] = 255
     return Image.fromarray(shown)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.regular import opened
 
 from .rows import KINDS, Row, read_rows
 
@@ -89,10 +91,13 @@ class Repository:
 
 def _csv(path: Path) -> Iterator[Row]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        binary = opened(path, f"The data file '{path}'")
+        with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
             for number, values in enumerate(csv.DictReader(file), 1):
                 more = values.pop(None, None)  # where csv puts what has no column
                 problem = "more cells than the first line has columns" if more else ""
                 yield Row(number, dict(values), problem)
+    except ReasonEditError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
         raise ReasonEditError(f"The data file '{path}' cannot be read: {str(error).splitlines()[0]}.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.regular import content, opened
+from reasonedit.strictjson import strict_json
 
 KINDS = (".jsonl", ".json", ".parquet")
 _TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods")
@@ -21,8 +22,8 @@ MOST_LINE = 64 * 2**20
 MOST_JSON = 512 * 2**20
 """Bytes of a JSON file, which is read as a whole; JSON Lines have no such bound."""
 
-_MOST_DIGITS = 300
-"""Of a whole number: what a float can hold, too."""
+_MOST_VALUES = 20_000_000
+"""Of a JSON file, all its rows together."""
 
 
 @dataclass
@@ -63,7 +64,7 @@ def read_rows(path: Path, *, named: bool = False) -> Iterator[Row]:
     kind = path.suffix.lower()
     if path.is_dir():
         raise ReasonEditError(f"'{path}' is a folder: name the data file in it.")
-    if not path.is_file():
+    if not path.exists():
         raise ReasonEditError(f"There is no data file '{path}': check the path.")
     if kind not in KINDS:
         how = ", for instance with pandas' to_parquet" if kind in _TABLES else ""
@@ -81,51 +82,8 @@ def read_rows(path: Path, *, named: bool = False) -> Iterator[Row]:
         raise ReasonEditError(f"The data file '{path}' cannot be read: {_first_line(error)}.") from error
 
 
-def strict_json(text: str) -> Any:
-    """What JSON says.
-
-    Raises:
-        ValueError: It is no JSON, nested too deeply, or has a key twice in an object, or a number that is none or that
-            nothing can hold; in words.
-    """
-    try:
-        return json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number, parse_int=_whole
-        )
-    except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise ValueError(f"not JSON ({error.msg} at {line}character {error.colno})") from error
-    except RecursionError as error:
-        raise ValueError("nested too deeply to be a row") from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key '{twice[:80]}' is there twice in one object: keep one of them")
-    return made
-
-
-def _constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON: write null where there is none")
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:80]} is too large")
-    return value
-
-
-def _whole(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
-        raise ValueError(f"a number of {len(text)} digits is too large")
-    return int(text)
-
-
 def _lines(path: Path) -> Iterator[Row]:
-    with path.open("rb") as file:
+    with opened(path, f"The data file '{path}'") as file:
         _is_utf8(file.read(4), path)
         file.seek(0)
         number = 0
@@ -157,10 +115,10 @@ def _json(path: Path) -> Any:
         raise ReasonEditError(
             f"The data file '{path}' has more than {MOST_JSON >> 20} MiB: write it as JSON Lines, or as Parquet."
         )
-    data = path.read_bytes()
+    data = content(path, MOST_JSON, f"The data file '{path}'")
     _is_utf8(data[:4], path)
     try:
-        return strict_json(data.decode("utf-8-sig"))
+        return strict_json(data.decode("utf-8-sig"), _MOST_VALUES)
     except UnicodeDecodeError as error:
         raise ReasonEditError(
             f"The data file '{path}' is not UTF-8 (byte {error.start + 1}): save it as UTF-8."
@@ -190,7 +148,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     number = 0
-    with pq.ParquetFile(path) as file:
+    with opened(path, f"The data file '{path}'") as binary, pq.ParquetFile(binary) as file:
         twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
         if twice:
             raise ReasonEditError(f"The data file '{path}' has two columns '{twice[0]}': rename one of them.")

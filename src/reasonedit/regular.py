@@ -1,0 +1,61 @@
+"""Files whose names somebody else gave: regular ones only, and no more of them than is wanted."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from reasonedit.errors import ReasonEditError
+
+_HOW = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def opened(path: Path, name: str) -> BinaryIO:
+    """Open a file to read it; a link to one is followed.
+
+    A pipe would be waited for without end, a device may have no end: neither is read.
+
+    Args:
+        path: The file.
+        name: What messages call it, such as ``The image 'a.png'``.
+
+    Raises:
+        ReasonEditError: It is something else than a file.
+        OSError: It cannot be opened.
+        ValueError: The path can be that of no file.
+    """
+    _refuse_others(os.stat(path).st_mode, name)  # opening a device may already do something
+    handle = os.open(path, _HOW)
+    try:
+        _refuse_others(os.fstat(handle).st_mode, name)  # it may have been exchanged meanwhile
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def content(path: Path, most: int, name: str) -> bytes:
+    """What a file holds; arguments and errors as for :func:`opened`.
+
+    Raises:
+        ReasonEditError: It holds more than so many bytes.
+    """
+    with opened(path, name) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(most + 1) if size <= most else b""
+    if size > most or len(data) > most:
+        raise ReasonEditError(f"{name} has more than {_size(most)}, which is the most.")
+    return data
+
+
+def _refuse_others(mode: int, name: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise ReasonEditError(f"{name} is a folder: name a file.")
+    if not stat.S_ISREG(mode):
+        raise ReasonEditError(f"{name} is a pipe or a device, not a file: name a file.")
+
+
+def _size(most: int) -> str:
+    return f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
