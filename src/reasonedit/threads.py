@@ -3,6 +3,8 @@
 A model, its tokenizer and its processor keep things between calls: hooks, truncation, positions of the last image. So
 each pass of a model is made by one thread at a time (:func:`guard_of`), and whatever else several threads touch is
 guarded the same way. What threads wait for meanwhile is put together: :class:`Gathering`.
+
+A process may be forked while other threads hold locks, and in the child they are not there: see :class:`Guard`.
 """
 
 from __future__ import annotations
@@ -18,15 +20,72 @@ T = TypeVar("T")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
-_guards: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-_finding = threading.Lock()
+
+class Guard:
+    """A lock that a thread may take again, and that does not hang the child of a fork.
+
+    In the child it is held by the thread that forked, where that held it, and else by nobody. Where another thread held
+    it, that one may have left half done what it was doing: that is put right before anybody else holds it.
+
+    Args:
+        renew: Puts right what is guarded; a method, whose object is not kept alive.
+    """
+
+    def __init__(self, renew: Callable[[], None] | None = None) -> None:
+        self._lock = threading.RLock()
+        self._renew = None if renew is None else weakref.WeakMethod(renew)
+        self._torn = False
+        _all.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._torn:
+            try:
+                self._put_right()
+            except BaseException:
+                self._lock.release()
+                raise
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.release()
+
+    def _put_right(self) -> None:
+        self._torn = False  # what puts it right takes this lock, too
+        try:
+            renew = self._renew and self._renew()
+            if renew:
+                renew()
+        except BaseException:
+            self._torn = True
+            raise
+
+    def in_a_child(self) -> None:
+        """The process is the child of a fork."""
+        if self._lock.acquire(blocking=False):  # it was free, or is held by the thread that goes on here
+            self._lock.release()
+        else:
+            self._lock, self._torn = threading.RLock(), True
 
 
-def guard_of(model: object) -> Any:
+_all: weakref.WeakSet[Guard] = weakref.WeakSet()
+_guards: weakref.WeakKeyDictionary[Any, Guard] = weakref.WeakKeyDictionary()
+_finding = Guard()
+
+
+def _in_a_child() -> None:
+    for guard in list(_all):
+        guard.in_a_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_child)
+
+
+def guard_of(model: object) -> Guard:
     """The lock of a model: the same for all that wrap it. It is not kept on the model, which may be copied or sent."""
     with _finding:
         if model not in _guards:
-            _guards[model] = threading.RLock()
+            _guards[model] = Guard()
         return _guards[model]
 
 
@@ -40,17 +99,6 @@ def guarded(method: F) -> F:
 
     run.__dict__["is_guarded"] = True
     return run  # type: ignore[return-value]
-
-
-def _in_a_child() -> None:
-    """A lock that another thread held when the process was forked would never be let go of."""
-    global _finding  # noqa: PLW0603 - there is one per process
-    _finding = threading.Lock()
-    _guards.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_a_child)
 
 
 class _Asked(Generic[T, R]):
@@ -75,9 +123,9 @@ class Gathering(Generic[T, R]):
     def __init__(self, run: Callable[[Sequence[T]], Sequence[R]], most: int = 8) -> None:
         self._run = run
         self._most = most
-        self._turn = threading.Lock()
+        self._turn = Guard(self._forget)
         self._waiting: list[_Asked[T, R]] = []
-        self._list = threading.Lock()
+        self._list = Guard(self._forget)
 
     def ask(self, item: T) -> R:
         """Have one item answered.
@@ -101,6 +149,10 @@ class Gathering(Generic[T, R]):
         if mine.error is not None:
             raise mine.error
         return mine.result  # type: ignore[return-value]  # there is one where there is no error
+
+    def _forget(self) -> None:
+        """In the child of a fork nobody waits any more for what others asked."""
+        self._waiting = []
 
     def _answer(self, mine: _Asked[T, R]) -> None:
         with self._list:

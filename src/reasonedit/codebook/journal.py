@@ -7,12 +7,15 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from .files import DamagedError, to_disk
+from .files import DamagedError, to_disk, to_read, to_write, unread
 
+_LONGEST = 64 << 20
+"""Bytes of a record: far more than the largest edit takes."""
 _END = re.compile(rb', "sum": "([0-9a-f]{16})"\}$')
 
 
@@ -49,6 +52,7 @@ class Journal:
 
         Raises:
             OSError: They cannot be written.
+            ReasonEditError: The file is a link, or no regular file.
         """
         lines = []
         for values in records:
@@ -58,7 +62,7 @@ class Journal:
             lines.append(line)
             mark = Mark(mark.bytes + len(line), mark.records + 1, total)
         new = not self.path.exists()
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+        handle = to_write(self.path)
         try:
             written = b"".join(lines)
             os.ftruncate(handle, mark.bytes - len(written))
@@ -78,43 +82,52 @@ class Journal:
 
         Raises:
             DamagedError: One is not what was written, or some are missing.
+            UnreadableError: The file must not be read.
         """
-        data = self._bytes(mark.bytes, until.bytes)
-        if len(data) < until.bytes - mark.bytes:
-            where = mark.bytes + len(data)
-            raise DamagedError(self.path, where, f"it ends there, and should have {until.bytes} bytes")
-        for raw in data.split(b"\n")[:-1]:
-            values, problem = parsed(raw)
-            if values is None:
-                raise DamagedError(self.path, mark.bytes, problem)
-            if values.get("after") != mark.sum:
-                raise DamagedError(self.path, mark.bytes, "a record before this one is missing or changed")
-            line = Line(values, mark.bytes, Mark(mark.bytes + len(raw) + 1, mark.records + 1, sum_of(raw)))
-            mark = line.end
-            yield line
+        with self._opened() as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < until.bytes:  # before any of it is read
+                raise DamagedError(self.path, size, f"it ends there, and should have {until.bytes} bytes")
+            file.seek(mark.bytes)
+            while mark.bytes < until.bytes:
+                raw = file.readline(min(_LONGEST, until.bytes - mark.bytes))
+                line = self._line(raw, mark)
+                mark = line.end
+                yield line
         if mark != until:
             raise DamagedError(self.path, mark.bytes, f"{mark.records} records lie there instead of {until.records}")
 
+    def _line(self, raw: bytes, mark: Mark) -> Line:
+        values, problem = parsed(raw[:-1])
+        if values is None or not raw.endswith(b"\n"):
+            raise DamagedError(self.path, mark.bytes, problem or "the record does not end where it should")
+        if values.get("after") != mark.sum:
+            raise DamagedError(self.path, mark.bytes, "a record before this one is missing or changed")
+        return Line(values, mark.bytes, Mark(mark.bytes + len(raw), mark.records + 1, sum_of(raw[:-1])))
+
     def lines(self) -> int:
         """How many lines there are, whatever they hold."""
-        return self._bytes(0, None).count(b"\n") if self.path.exists() else 0
+        if not self.path.exists():
+            return 0
+        with self._opened() as file:
+            return sum(raw.endswith(b"\n") for raw in iter(lambda: file.readline(_LONGEST), b""))
 
     def salvage(self) -> Iterator[tuple[int, dict[str, Any] | None, str]]:
         """Each line by itself: where it begins, the record or none, and what is wrong with it."""
         start = 0
-        for raw in self._bytes(0, None).split(b"\n"):
-            if raw:
-                values, problem = parsed(raw)
-                yield start, values, problem
-            start += len(raw) + 1
+        with self._opened() as file:
+            for raw in iter(lambda: file.readline(_LONGEST), b""):
+                if raw != b"\n":
+                    yield start, *parsed(raw.removesuffix(b"\n"))
+                start += len(raw)
 
-    def _bytes(self, start: int, end: int | None) -> bytes:
-        try:
-            with self.path.open("rb") as file:
-                file.seek(start)
-                return file.read() if end is None else file.read(max(0, end - start))
-        except FileNotFoundError as error:
-            raise DamagedError(self.path, 0, "the file is missing") from error
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        with to_read(self.path) as file:
+            try:
+                yield file
+            except OSError as error:
+                raise unread(self.path, error) from error
 
 
 def parsed(raw: bytes) -> tuple[dict[str, Any] | None, str]:
@@ -124,6 +137,8 @@ def parsed(raw: bytes) -> tuple[dict[str, Any] | None, str]:
         return None, "the record is not what was written"
     try:
         values = json.loads(raw)
+        if b"\\u" in raw:  # half a character can be said there, but never be shown or written again
+            json.dumps(values, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None, "the record is no JSON"
     return (values, "") if isinstance(values, dict) else (None, "the record is no JSON object")

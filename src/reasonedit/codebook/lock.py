@@ -8,18 +8,23 @@ import json
 import os
 import socket
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from reasonedit.errors import ReasonEditError
+from reasonedit.threads import Guard
+
+from . import filesystem
+from .files import content, new, unwritable
+from .lockfile import LockFile
 
 _LOCK, _WRITER = ".lock", ".writer.json"
 FILES = (_LOCK, _WRITER)
+_PAUSE = 0.05
+_MOST = 1 << 16
 
 
 def login() -> str:
@@ -30,8 +35,16 @@ def login() -> str:
         return ""
 
 
+class _Hold:
+    """The lock while it is held; how often within itself."""
+
+    depth = 0
+
+
 class WriterLock:
     """A lock on a folder; the operating system lets go of it when its process ends, however it ends.
+
+    The child of a fork does not hold what its parent holds: it takes the lock itself.
 
     Args:
         folder: The folder.
@@ -41,61 +54,79 @@ class WriterLock:
     def __init__(self, folder: Path, patience: float = 10.0) -> None:
         self._folder = folder
         self._patience = patience
-        self._file = FileLock(folder / _LOCK, thread_local=False)
-        self._threads = threading.RLock()
-        self._depth = 0
+        self._file = LockFile(folder / _LOCK)
+        self._threads = Guard()
+        self._hold: _Hold | None = None
+        self._process = os.getpid()
 
     @property
     def held(self) -> bool:
         """Whether it is held here."""
-        return self._depth > 0
+        return self._hold is not None and self._process == os.getpid()
 
     @contextmanager
     def held_by_us(self) -> Iterator[None]:
         """Hold it, also within itself.
 
         Raises:
-            ReasonEditError: Another process writes; says whose it is.
+            ReasonEditError: Another process writes; says whose it is. Or the folder cannot be written safely.
         """
         with self._threads:
-            if self._depth == 0:
+            if not self.held:
                 self._take()
-            self._depth += 1
+                self._hold, self._process = _Hold(), os.getpid()
+            hold = self._hold
+            assert hold is not None
+            hold.depth += 1
             try:
                 yield
             finally:
-                self._depth -= 1
-                if self._depth == 0:
-                    with contextlib.suppress(OSError):
-                        (self._folder / _WRITER).unlink(missing_ok=True)
-                    self._file.release()
+                hold.depth -= 1
+                if not hold.depth and self.held and self._hold is hold:  # else its parent lets go of it
+                    self._hold = None
+                    self._let_go()
 
     def _take(self) -> None:
+        end = time.monotonic() + self._patience
         try:
-            self._file.acquire(timeout=self._patience)
-        except Timeout as error:
-            raise ReasonEditError(
-                f"The codebook in '{self._folder}' is being written by {self.owner()}: wait until that is done. "
-                "Reading it is possible all the time."
-            ) from error
+            while not self._file.take():
+                if time.monotonic() > end:
+                    raise ReasonEditError(
+                        f"The codebook in '{self._folder}' is being written by {self.owner()}: wait until that is "
+                        "done. Reading it is possible all the time."
+                    )
+                time.sleep(_PAUSE)
+            try:
+                filesystem.check(self._folder, self._file)
+                self._sign()
+            except BaseException:
+                self._file.let_go()
+                raise
         except OSError as error:
-            raise ReasonEditError(
-                f"The codebook in '{self._folder}' cannot be locked for writing ({error.strerror or error})."
-            ) from error
+            raise unwritable(self._folder, error, "locked for writing") from error
+
+    def _sign(self) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         owner = {"user": login(), "host": socket.gethostname(), "pid": os.getpid(), "since": now}
         owner["command"] = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+        path = self._folder / _WRITER
         try:
-            (self._folder / _WRITER).write_text(json.dumps(owner))
+            with new(path) as file:
+                file.write(json.dumps(owner).encode())
         except OSError:  # a full disk: the lock holds without a name
             with contextlib.suppress(OSError):
-                (self._folder / _WRITER).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+
+    def _let_go(self) -> None:
+        with contextlib.suppress(OSError):
+            (self._folder / _WRITER).unlink(missing_ok=True)
+        self._file.let_go()
 
     def owner(self) -> str:
         """Who holds it, in words."""
         try:
-            told = json.loads((self._folder / _WRITER).read_text())
+            told = json.loads(content(self._folder / _WRITER, _MOST))
             who = f"{told['user']}@{told['host']}" if told["user"] else told["host"]
             return f"{who} ('{told['command']}', process {told['pid']}, since {told['since']})"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "another process"
