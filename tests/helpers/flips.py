@@ -1,0 +1,93 @@
+"""A loop over flipped bits: each is noticed, and repairing loses and brings back nothing unsaid."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import re
+from pathlib import Path
+
+from reasonedit.codebook import EditMemory
+
+from .harnesses import Tally, cleared
+from .scenarios import NONE, REFUSED, begin, copied, look, numbered, opened
+
+
+def flips(scratch: Path, every: int = 8, seed: int = 0) -> Tally:
+    """A flipped bit in each byte of each record that undoes or restores, and in every n-th byte of all other files."""
+    tally, rng = Tally("flipped bits"), random.Random(seed)
+    base, root = cleared(scratch / "base"), scratch / "root"
+    told = _to_flip(base)
+    for path in sorted(p for p in base.rglob("*") if p.is_file() and p.name[0] != "."):
+        data, name = path.read_bytes(), path.relative_to(base)
+        turns = [m.span() for m in re.finditer(rb'\{"op": "(?:undo|restore)".*\n', data)]
+        for at in range(len(data)):
+            if at % every and not any(start <= at < end for start, end in turns):
+                continue
+            copied(base, root)
+            flipped = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+            (root / name).write_bytes(flipped)
+            tally.tried += 1
+            _judge_flip(tally, root, root / name, told, f"{name}, byte {at}: {flipped[max(0, at - 20) : at + 20]!r}")
+    return tally
+
+
+def _to_flip(base: Path) -> EditMemory:
+    memory = EditMemory()
+    for number in (0, 1, 2):
+        memory.write(*numbered(number))
+    memory.copy_to(begin(base / "book"))
+    memory.undo("e00001")
+    memory.settle()
+    memory.undo("e00002")
+    memory.restore("e00002")
+    memory.write(*numbered(4))
+    memory.undo("e00000")
+    return memory
+
+
+def _judge_flip(tally: Tally, root: Path, path: Path, told: EditMemory, how: str) -> None:
+    try:
+        seen = look(root)["book"]
+        if seen.content == NONE:
+            tally.fail("codebooks that are not there", how)
+        elif seen.content != REFUSED and seen.words != _words(told):
+            tally.fail("changes that nobody noticed", f"{how}: {seen.words}")
+        elif seen.content == REFUSED and str(path) not in seen.words:
+            tally.fail("damages told of another file", f"{how}: {seen.words}")
+        if seen.content != REFUSED:
+            return
+        said = repaired(root / "book")
+        there = opened(root / "book")
+    except Exception as error:
+        tally.fail("errors", f"{how}: {error!r}")
+        return
+    if back := set(there.edits) & set(told.undone):
+        tally.fail("undone edits that count again", f"{how}: {', '.join(back)}: {said}")
+    if hidden := set(there.undone) & set(told.edits) - set(_named(said)):
+        tally.fail("edits that count no more, unsaid", f"{how}: {', '.join(hidden)}: {said}")
+    lost = {*told.edits, *told.undone} - {*there.edits, *there.undone}
+    if lost - set(_named(said)):
+        tally.fail("edits that are lost, unsaid", f"{how}: {', '.join(lost)}: {said}")
+
+
+def _words(memory: EditMemory) -> str:
+    return f"{' '.join(memory.edits) or 'no edits'}; undone: {' '.join(memory.undone) or 'none'}"
+
+
+def _named(said: str) -> list[str]:
+    return re.findall(r"e\d{5}", said)
+
+
+def repaired(folder: Path) -> str:
+    """Repair as a person does who agrees to what is lost; what is said."""
+    from reasonedit.commands.codebook import main
+
+    help_, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(help_), contextlib.suppress(SystemExit):
+        main(["repair", "--help"])
+    agreed = [flag for flag in ("--yes", "--no-embed") if flag in help_.getvalue()]
+    with contextlib.redirect_stdout(said):
+        main(["repair", str(folder), *agreed])
+    return said.getvalue()

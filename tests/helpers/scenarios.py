@@ -1,0 +1,246 @@
+"""What is done to codebooks while the machine fails, step by step, and what must be there after each step.
+
+A scenario works on folders below a root of its own. It is a generator that hands over once a step is acknowledged, and
+that can be run again at any time: what is done already is left out, as a person does who tries once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reasonedit import ReasonEditError
+from reasonedit.codebook import EditMemory, Entry, Store
+from reasonedit.codebook.records import Draft
+from reasonedit.edits import Edit
+
+from .writer import made
+
+NONE, REFUSED = "none", "refused"
+_TIME = "2026-01-01T00:00:00+00:00"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a folder shows to whoever opens it: in words, and by its content."""
+
+    words: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Something that is done to codebooks.
+
+    Attributes:
+        prepare: Makes what is there before.
+        act: Does it, once more and to the end; hands over after each step that was acknowledged.
+        gone: A text that must not be found in any file once all steps are acknowledged.
+    """
+
+    prepare: Callable[[Path], None]
+    act: Callable[[Path], Iterator[Any]]
+    gone: bytes = b""
+
+
+def look(root: Path) -> dict[str, Seen]:
+    """What each codebook of a scenario shows."""
+    return {name: _look(root / name) for name in ("book", "copy")}
+
+
+def _look(folder: Path) -> Seen:
+    if not Store.there(folder):
+        return Seen(NONE, NONE)
+    try:
+        memory = opened(folder)
+        assert memory.store is not None
+        statistics = {name: tensor.tolist() for name, tensor in memory.store.statistics().items()}
+        edits = [*memory.edits.values(), *memory.undone.values()]
+        pictures = sorted({name for edit in edits for name in edit.pictures})
+        for name in pictures:
+            memory.picture(name)
+    except ReasonEditError as error:
+        return Seen(f"{REFUSED}: {error}", REFUSED)
+    content = [
+        [(event.op, event.edit_id) for event in memory.events],
+        [asdict(replace(edit, version="")) for edit in edits],
+        [(key, fact.text) for key, facts in enumerate(memory.entries) for fact in facts],
+        [memory.keys.tolist(), memory.radii.tolist(), statistics],
+    ]
+    words = f"{' '.join(memory.edits) or 'no edits'}; undone: {' '.join(memory.undone) or 'none'}"
+    return Seen(words, hashlib.sha256(json.dumps(content).encode()).hexdigest())
+
+
+def opened(folder: Path) -> EditMemory:
+    return EditMemory.open(Store.open(folder))
+
+
+def compact(root: Path) -> None:
+    """What the command does."""
+    for name in ("book", "copy"):
+        if Store.there(root / name):
+            memory = opened(root / name)
+            assert memory.store is not None
+            memory.settle(join=True)
+            with memory.store.writing():
+                memory.store.tidy()
+
+
+def leftovers(root: Path) -> list[str]:
+    """Files and folders that a scenario cut short has left, below its root or beside the codebooks."""
+    names = [path.relative_to(root).as_posix() for path in root.rglob("*")]
+    return [n for n in names if any(p[0] == "." and p not in (".lock", ".rw.lock") for p in n.split("/"))]
+
+
+def numbered(number: int) -> tuple[Edit, list[Entry]]:
+    """An edit whose content follows from its number, its time included."""
+    edit, entries = made(number)
+    return replace(edit, time=_TIME), entries
+
+
+def begin(folder: Path) -> Store:
+    return Store.create(folder, {"vlm": "v"}, {"model": "m"}, {"mean": torch.arange(4.0)})
+
+
+def _book(*numbers: int, undone: tuple[int, ...] = (), settled: bool = True) -> Callable[[Path], None]:
+    def prepare(root: Path) -> None:
+        memory = EditMemory()
+        for number in numbers:
+            memory.write(*numbered(number))
+        for number in undone:
+            memory.undo(f"e{number:05d}")
+        memory.copy_to(begin(root / "book"))
+        if not settled:
+            memory.write(*numbered(numbers[-1] + 1))
+
+    return prepare
+
+
+def _known(memory: EditMemory) -> set[str]:
+    return {*memory.edits, *memory.undone}
+
+
+def _begin(root: Path) -> Iterator[None]:
+    if not Store.there(root / "book"):
+        begin(root / "book")
+    yield
+    yield from _edit(0)(root)
+
+
+def _edit(*numbers: int) -> Callable[[Path], Iterator[None]]:
+    """One after the other."""
+
+    def act(root: Path) -> Iterator[None]:
+        memory = opened(root / "book")
+        for number in numbers:
+            edit, entries = numbered(number)
+            if edit.id not in _known(memory):
+                memory.write(edit, entries)
+            yield
+
+    return act
+
+
+def _together(*numbers: int) -> Callable[[Path], Iterator[None]]:
+    """All of them or none."""
+
+    def act(root: Path) -> Iterator[None]:
+        memory = opened(root / "book")
+        drafts = [Draft.of(*numbered(number)) for number in numbers]
+        if drafts[0].edit.id not in _known(memory):
+            memory.add(drafts)
+        yield
+
+    return act
+
+
+def _turns(root: Path) -> Iterator[None]:
+    memory = opened(root / "book")
+    past = len(memory.events)
+    start = sum(event.op == "edit" for event in memory.events)
+    for number, (op, edit_id) in enumerate((("undo", "e00001"), ("undo", "e00002"), ("restore", "e00001"))):
+        if past <= start + number:
+            getattr(memory, op)(edit_id)
+        yield
+
+
+def _settle(root: Path) -> Iterator[None]:
+    opened(root / "book").settle()
+    yield
+
+
+def _join(root: Path) -> Iterator[None]:
+    compact(root)
+    yield
+
+
+def _save(root: Path) -> Iterator[None]:
+    if not Store.there(root / "copy"):
+        opened(root / "book").copy_to(begin(root / "copy"))
+    yield
+
+
+def _damaged(root: Path) -> None:
+    """The keys of the last edit, in a file of their own, are hit, and an undone edit is there."""
+    _book(0, 1, 2, 3, undone=(1,), settled=False)(root)
+    path = max(root.glob("book/keys/*"), key=lambda p: p.name)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 16
+    path.write_bytes(data)
+
+
+def _repair(root: Path) -> Iterator[None]:
+    from reasonedit.codebook.repair import repair
+
+    repair(root / "book")
+    yield
+
+
+def _many(*numbers: int) -> Callable[[Path], Iterator[str]]:
+    """One after the other, whatever becomes of one of them; hands over the ids."""
+
+    def act(root: Path) -> Iterator[str]:
+        memory = opened(root / "book")
+        for number in numbers:
+            edit, entries = numbered(number)
+            try:
+                memory.write(edit, entries)
+            except ReasonEditError:
+                continue
+            yield edit.id
+
+    return act
+
+
+SCENARIOS = {
+    "begin": Scenario(lambda root: None, _begin),
+    "edit": Scenario(_book(0, 1), _edit(2, 3)),
+    "edits together": Scenario(_book(0, 1), _together(2, 3)),
+    "undo, restore": Scenario(_book(0, 1, 2), _turns),
+    "settle": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _settle),
+    "compact": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _join),
+    "save": Scenario(_book(0, 1, 2, undone=(1,)), _save),
+    "repair": Scenario(_damaged, _repair),
+}
+
+WRITERS = {f"writer {n}": Scenario(_book(0), _many(*range(1 + n, 65, 2))) for n in range(2)}
+"""Two that write beside each other."""
+
+
+def states(scenario: Scenario, root: Path) -> list[dict[str, Seen]]:
+    """What is seen before, and after each step, where nothing fails; the root is what was prepared."""
+    found = [look(root)]
+    found += [look(root) for _ in scenario.act(root)]
+    return found
+
+
+def copied(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, symlinks=True)
