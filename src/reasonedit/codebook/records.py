@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
@@ -92,18 +92,20 @@ class StoredEdit:
 
         Raises:
             TypeError: A field is missing, unknown, or of another type.
+            ValueError: A field cannot be.
         """
         made = cls(**values)
         texts = (made.id, made.question, made.answer, made.image, made.author, made.time, made.version)
         lists = (made.reasoning, made.choices or [], made.contradicts, made.answers)
         if not all(isinstance(t, str) for t in texts):
             raise TypeError("a text of the edit is none")
+        if not made.id:
+            raise ValueError("the edit has no id")
         if not all(isinstance(mine, list) and all(isinstance(t, str) for t in mine) for mine in lists):
             raise TypeError("a list of texts of the edit is none")
-        regions: dict[str, Any] = {
-            name: [[_region(r) for r in mine] for mine in getattr(made, name)] for name in ("given", "found")
-        }
-        return cls(**{**values, **regions})
+        if not (isinstance(made.guessed, list) and all(isinstance(g, bool) for g in made.guessed)):
+            raise TypeError("what of the evidence is guessed is not said")
+        return replace(made, given=_regions(made.given, or_pictures=True), found=_regions(made.found))
 
     @property
     def pictures(self) -> list[str]:
@@ -112,9 +114,18 @@ class StoredEdit:
         return list(dict.fromkeys([*([self.image] if self.image else []), *crops]))
 
 
-def _region(value: Any) -> Box | str:
-    if isinstance(value, str):
-        return value
+def _regions(values: Any, *, or_pictures: bool = False) -> list[list[Any]]:
+    """For each sentence its regions."""
+    if not isinstance(values, list) or not all(isinstance(mine, list) for mine in values):
+        raise TypeError("the evidence of the edit is none")
+    return [[r if or_pictures and isinstance(r, str) else _box(r) for r in mine] for mine in values]
+
+
+def _box(value: Any) -> Box:
+    if not isinstance(value, (list, tuple)) or not all(type(x) in (int, float) for x in value):
+        raise TypeError("a region of the edit is none")
+    if not all(abs(x) < 1e9 for x in value):
+        raise ValueError("a region of the edit lies nowhere")
     left, top, right, bottom = (float(x) for x in value)
     return left, top, right, bottom
 
