@@ -1,7 +1,9 @@
 """``reasonedit edits`` and ``reasonedit codebook``, ``explain``, another VLM, the Hub."""
 
+import base64
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import lightning as L
@@ -13,11 +15,12 @@ from PIL import Image
 from test_store import the_same
 from torch.utils.data import DataLoader
 
-from reasonedit import ReasonEditError, ReasonEditor, VLMModule
+from reasonedit import Edit, ReasonEditError, ReasonEditor, VLMModule, images
 from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.data.editfile import EditFile
+from reasonedit.data.exported import edits, read
 from reasonedit.explain import USED
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -319,3 +322,106 @@ def test_a_retriever_sees_what_is_edited_meanwhile(book, tiny_vlm, tmp_path):
     fact = "The answer to 'Where is it?' is at sea."
     assert fact not in seen[0]
     assert seen[1][0] == fact
+
+
+def corrections(folder: Path, count: int) -> Path:
+    """A file of edits with pictures of their own as evidence, half of them within the row."""
+    folder.mkdir()
+    rows = []
+    for i in range(count):
+        picture(i, 300).save(folder / f"{i}.png")
+        image = base64.b64encode((folder / f"{i}.png").read_bytes()).decode() if i % 2 else f"{i}.png"
+        row = {"image": image, "question": f"What is number {i}?", "answer": "a boat", "reasoning": "It is a boat."}
+        rows.append({**row, "evidence": [[f"{i}.png"]], "id": f"edit{i}"})
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "rows.jsonl"
+
+
+def test_of_an_imported_file_the_pictures_of_one_edit_are_held(tmp_path, monkeypatch):
+    loaded = []
+
+    def load_image(*given):
+        made = images.load_image(*given)
+        loaded.append(weakref.ref(made))
+        return made
+
+    def held() -> int:
+        return sum(one() is not None and one().size == (300, 300) for one in loaded)
+
+    monkeypatch.setattr("reasonedit.data.exported.load_image", load_image)
+    monkeypatch.setattr("reasonedit.edits.load_image", load_image)
+    file = corrections(tmp_path / "many", 8)
+    rows = list(read(file))
+    assert loaded
+    assert held() == 0
+    assert [row.id for row in rows] == [f"edit{i}" for i in range(8)]
+    for edit, i in zip(edits(file, rows), range(8), strict=True):
+        assert edit.image.tobytes() == picture(i, 300).tobytes() == edit.evidence[0][0].tobytes()
+        assert 2 <= held() <= 4  # an edit copies what it is given
+    assert [e.id for e in edits(file, rows[2:4])] == ["edit2", "edit3"]
+    assert list(edits(file, [])) == []
+
+
+def test_what_changes_while_it_is_imported_is_refused_and_what_was_written_stays(
+    tiny_folder, tmp_path, capsys, monkeypatch
+):
+    file = corrections(tmp_path / "many", 4)
+    ReasonEditor.from_pretrained(str(tiny_folder), design(keys="both", merge=True), dtype="float32").save(
+        tmp_path / "book"
+    )
+    write = ReasonEditor.write
+
+    def written(editor, edit):
+        made = write(editor, edit)
+        if edit.id == "edit1":
+            picture(77, 300).save(file.parent / "2.png")
+        return made
+
+    monkeypatch.setattr(ReasonEditor, "write", written)
+    told = refused(capsys, "edits", "import", tmp_path / "book", file, "--dtype", "float32")
+    assert f"Row 3 of '{file}', or a picture of it, was changed while it was being imported" in told
+    assert "Before that 2 edits had been written" in told
+    assert list(opened(tmp_path / "book").edits) == ["edit0", "edit1"]
+    assert "2 edits written, 2 were there already" in said(
+        capsys, "edits", "import", tmp_path / "book", file, "--dtype", "float32"
+    )
+    kept = opened(tmp_path / "book")
+    assert kept.picture(kept.edits["edit2"].given[0][0]).tobytes() == picture(77, 300).tobytes()
+
+
+def test_a_row_that_is_changed_or_taken_out_is_refused(tmp_path):
+    file = corrections(tmp_path / "many", 3)
+    rows, text = list(read(file)), file.read_text()
+    for changed in (
+        text.replace("What is number 1?", "What is number one?"),
+        text.replace('"id": "edit1"', '"id": "edit9"'),
+        text.splitlines()[0],
+    ):
+        file.write_text(changed)
+        found = edits(file, rows)
+        assert next(found).id == "edit0"
+        with pytest.raises(ReasonEditError, match=r"Row 2 of .* was changed while it was being imported"):
+            next(found)
+
+
+def test_no_row_is_written_where_a_later_one_has_a_damaged_picture(book, tmp_path, capsys):
+    file = corrections(tmp_path / "many", 3)
+    whole = (tmp_path / "many" / "2.png").read_bytes()
+    (tmp_path / "many" / "2.png").write_bytes(whole[: len(whole) // 2])
+    assert "Row 3 of" in refused(capsys, "edits", "import", book, file)
+    assert len(opened(book).edits) == 3
+
+
+def test_evidence_of_an_edit_is_bounded_as_a_picture_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.edits.MOST_PIXELS", 2 * 300 * 300)
+    file = corrections(tmp_path / "many", 1)
+    row = json.loads(file.read_text())
+    for count, fits in ((2, True), (3, False)):
+        file.write_text(json.dumps({**row, "evidence": [["0.png"] * count]}))
+        if fits:
+            assert len(list(read(file))) == 1
+            continue
+        with pytest.raises(ReasonEditError, match="The pictures that are evidence have 270000 pixels in all"):
+            list(read(file))
+        with pytest.raises(ReasonEditError, match="The pictures that are evidence have 270000 pixels in all"):
+            Edit(picture(0), "What?", "a", ["It is."], evidence=[[picture(i, 300) for i in range(count)]])

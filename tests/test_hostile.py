@@ -20,7 +20,7 @@ from reasonedit import Edit, Query, ReasonEditError, ReasonEditor
 from reasonedit.codebook import DamagedError, EditMemory, Entry, Fact
 from reasonedit.codebook.repair import repair, verify
 from reasonedit.config import parts_of
-from reasonedit.data.exported import read
+from reasonedit.data.exported import edits, read
 from reasonedit.design import Design
 from reasonedit.edits import LONGEST_NAME, LONGEST_TEXT, MOST_CHOICES, MOST_REGIONS, MOST_SENTENCES
 from reasonedit.images import inside, load_image
@@ -99,7 +99,7 @@ def test_an_imported_file_is_read_or_refused_with_its_row(tmp_path_factory, rows
     path.write_bytes("\n".join(json.dumps(r) for r in rows).encode() + noise)
     told = str(path)
     try:
-        found = list(read(path))
+        found = list(edits(path, read(path)))
     except ReasonEditError as error:
         found, told = [], str(error)
     assert str(path) in told

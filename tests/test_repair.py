@@ -95,13 +95,14 @@ def test_what_can_be_read_is_recovered(tmp_path, damaged, pattern, change, left)
 
 
 def test_edits_whose_keys_are_lost_can_be_imported_again(tmp_path, damaged):
-    from reasonedit.data.exported import read
+    from reasonedit.data.exported import edits, read
 
     damaged("keys/*joined*", flip(500))
     found, _ = repair(tmp_path / "book")
     assert [e.edit_id for e in found.keyless] == ["e00000", "e00001", "e00002", "e00003"]
     assert list(opened(tmp_path / "book").edits) == ["e00004", "e00005"]
-    again = list(read(tmp_path / "book" / "lost-edits.jsonl"))
+    lost = tmp_path / "book" / "lost-edits.jsonl"
+    again = list(edits(lost, read(lost)))
     from helpers.writer import made
 
     assert [e.id for e in again] == ["e00000", "e00001", "e00003"]  # the other one was undone

@@ -22,7 +22,7 @@ from reasonedit.codebook import as_edit, row_of
 from reasonedit.codebook.records import Draft
 from reasonedit.data import rows as rows_module
 from reasonedit.data.editfile import EditFile
-from reasonedit.data.exported import read
+from reasonedit.data.exported import edits, read
 from reasonedit.data.pool import choices_of, chosen, written
 from reasonedit.data.rows import read_rows
 
@@ -54,7 +54,7 @@ def only(path):
     assert not more
     assert not isinstance(sample, str), sample
     edit = sample.edit()
-    (other,) = read(path)
+    (other,) = edits(path, read(path))
     assert (edit.question, edit.answer, edit.reasoning, edit.choices) == (
         other.question,
         other.answer,

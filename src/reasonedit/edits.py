@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
 
+from reasonedit.arrays import MOST_PIXELS
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import ImageSource, load_image
 
@@ -172,7 +173,20 @@ def check_box(box: Sequence[float | str]) -> Box:
     return left, top, right, bottom
 
 
-def _regions(given: Sequence[object] | None) -> list[Region]:
+def check_together(pictures: Iterable[object]) -> None:
+    """Refuse pictures of their own, as the evidence of an edit, that together are larger than any picture may be.
+
+    Raises:
+        ReasonEditError: They are.
+    """
+    pixels = sum(one.width * one.height for one in pictures if isinstance(one, Image.Image))
+    if pixels > MOST_PIXELS:
+        raise ReasonEditError(
+            f"The pictures that are evidence have {pixels} pixels in all: {MOST_PIXELS // 10**6} million are the most."
+        )
+
+
+def _regions(given: Sequence[object] | None, others: Sequence[Region]) -> list[Region]:
     if given is None:
         return []
     if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
@@ -185,6 +199,7 @@ def _regions(given: Sequence[object] | None) -> list[Region]:
     for region in given:
         if isinstance(region, (Image.Image, str, os.PathLike, bytes)) or getattr(region, "ndim", 0) > 1:
             kept.append(load_image(region))  # type: ignore[arg-type]  # what is no array either is refused there
+            check_together([*others, *kept])
         else:
             kept.append(check_box(region))  # type: ignore[arg-type]  # anything else is refused there
     return kept
@@ -276,7 +291,10 @@ class Edit:
                 f"The evidence is for {len(self.evidence)} sentences but the reasoning has {len(self.reasoning)}: give "
                 "one list of regions per sentence, None where there is none."
             )
-        self.evidence = [_regions(given) for given in self.evidence or [None] * len(self.reasoning)]
+        regions: list[list[Region]] = []
+        for given in self.evidence or [None] * len(self.reasoning):
+            regions.append(_regions(given, [region for others in regions for region in others]))
+        self.evidence = regions
 
     @classmethod
     def of(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.lock import login
-from reasonedit.data.exported import export, read
+from reasonedit.data.exported import Checked, edits, export, read
+from reasonedit.errors import ReasonEditError
+from reasonedit.shown import plain
 
 from .screen import Screen
 
@@ -62,14 +66,14 @@ def main(argv: Sequence[str]) -> int:
         _show(memory, memory.find(given.id), given.image)
     elif given.action == "export":
         count = export(memory, given.file, given.id)
-        _console.print(f"{_edits(count)} written to {given.file}", markup=False)
+        _line(f"{_edits(count)} written to {given.file}")
     else:
         for name in [memory.find(name).id for name in given.id]:  # all are known before one is touched
             edit = (memory.undo if given.action == "undo" else memory.restore)(name, given.author)
             done = "undone" if given.action == "undo" else "restored"
-            _console.print(f"{done}: {edit.id}  {edit.question}  {edit.answer}", markup=False)
+            _line(f"{done}: {edit.id}  {edit.question}  {edit.answer}")
         memory.settle()
-        _console.print(f"{given.codebook} holds {_edits(len(memory.edits))}", markup=False)
+        _line(f"{given.codebook} holds {_edits(len(memory.edits))}")
     return 0
 
 
@@ -87,27 +91,21 @@ def _list(memory: EditMemory, *, every: bool) -> None:
         cells = [short, edit.time[:16].replace("T", " "), edit.author, edit.question, edit.answer]
         if every:
             cells.append("undone" if edit.id in memory.undone else "")
-        table.add_row(*(_plain(c) for c in cells))
+        table.add_row(*(escape(plain(c)) for c in cells))
     if shown:
         Screen(highlight=False).print(table)
     undone = len(memory.undone)
     also = f", and {undone} undone" if undone else ""
-    _console.print(f"{_edits(len(memory.edits))} with {len(memory)} keys{also}")
+    _line(f"{_edits(len(memory.edits))} with {len(memory)} keys{also}")
     against = [e for e in memory.edits.values() if any(other in memory.edits for other in e.contradicts)]
     for edit in against:
         others = ", ".join(f"{o} ({memory.find(o).answer})" for o in edit.contradicts if o in memory.edits)
-        _console.print(f"contradiction: {edit.id} ({edit.answer}) and {others}", markup=False)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+        _line(f"contradiction: {edit.id} ({edit.answer}) and {others}")
 
 
 def _show(memory: EditMemory, edit: StoredEdit, image: Path | None) -> None:
     def say(name: str, text: str) -> None:
-        _console.print(f"{name + ':' if name else '':10} {text}", markup=False)
+        _line(f"{name + ':' if name else '':10} {text}")
 
     say("id", edit.id + (" (undone)" if edit.id in memory.undone else ""))
     say("question", edit.question)
@@ -148,36 +146,50 @@ def _import(given: argparse.Namespace) -> int:
     from rich.progress import track
 
     from reasonedit.editor import ReasonEditor
-    from reasonedit.errors import ReasonEditError
 
     Store.open(given.codebook)  # refused before anything is read
-    edits = list(read(given.file))  # all of them, before the first is written
-    twice = next((e.id for i, e in enumerate(edits) if e.id in {o.id for o in edits[:i]}), None)
+    rows = list(read(given.file))  # all of them, before the first is written
+    twice = next((name for name, count in Counter(row.id for row in rows).items() if count > 1), None)
     if twice is not None:
         raise ReasonEditError(f"'{given.file}' has two edits called '{twice}': give one of them another id.")
     with _console.status("loading the VLM"):
         editor = ReasonEditor.load(given.codebook, dtype=given.dtype)
-    known = {**editor.memory.edits, **editor.memory.undone}
-    for edit in edits:
-        there = known.get(edit.id)
-        if there is not None and (there.question, there.answer, there.reasoning, there.answers) != (
-            edit.question,
-            edit.answer,
-            edit.reasoning,
-            edit.answers,
-        ):
-            raise ReasonEditError(
-                f"There is another edit '{edit.id}' in the codebook: give the one in '{given.file}' another id."
-            )
-    new = [e for e in edits if e.id not in known]
-    for edit in track(new, "writing edits", console=Screen(stderr=True)):
-        written = editor.write(edit if edit.author else replace(edit, author=given.author))
-        for other in written.edit.contradicts:
-            told = f"'{other}' ({editor.memory.find(other).answer})"
-            _console.print(f"warning: '{edit.id}' ({edit.answer}) contradicts {told}", markup=False)
+    new = [row for row in rows if not _there(row, editor.memory, given.file)]
+    written = 0
+    try:
+        for edit in track(edits(given.file, new), "writing edits", len(new), console=Screen(stderr=True)):
+            made = editor.write(edit if edit.author else replace(edit, author=given.author))
+            written += 1
+            for other in made.edit.contradicts:
+                _line(f"warning: {_told(made.edit)} contradicts {_told(editor.memory.find(other))}")
+    except ReasonEditError as error:
+        raise ReasonEditError(
+            f"{error} Before that {_edits(written)} had been written: import the file again to write the others."
+        ) from error
     editor.memory.settle()
-    also = f", {len(edits) - len(new)} were there already" if len(new) < len(edits) else ""
-    _console.print(
-        f"{_edits(len(new))} written{also}; {given.codebook} holds {_edits(len(editor.edits))}", markup=False
-    )
+    also = f", {len(rows) - len(new)} were there already" if len(new) < len(rows) else ""
+    _line(f"{_edits(written)} written{also}; {given.codebook} holds {_edits(len(editor.edits))}")
     return 0
+
+
+def _there(row: Checked, memory: EditMemory, file: Path) -> bool:
+    """Whether the codebook has an edit already.
+
+    Raises:
+        ReasonEditError: It has another of that id.
+    """
+    there = memory.edits.get(row.id) or memory.undone.get(row.id)
+    if there is None:
+        return False
+    if any(getattr(there, name) != getattr(row, name) for name in ("question", "answer", "reasoning", "answers")):
+        raise ReasonEditError(f"There is another edit '{row.id}' in the codebook: give the one in '{file}' another id.")
+    return True
+
+
+def _told(edit: StoredEdit) -> str:
+    return f"'{edit.id}' ({edit.answer})"
+
+
+def _line(text: str) -> None:
+    """Print a line, whatever somebody else wrote into it."""
+    _console.print(plain(text), markup=False)

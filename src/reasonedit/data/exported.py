@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from PIL import Image
+
 from reasonedit.codebook import EditMemory, row_of
-from reasonedit.edits import Edit
+from reasonedit.edits import Edit, check_together
 from reasonedit.errors import ReasonEditError
+from reasonedit.images import file_name, image_bytes, load_image
 
 from .editfile import COLUMNS, EditFile
-from .rows import read_rows
+from .pool import BLANK
+from .rows import Row, read_rows
 
 
 def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] = ()) -> int:
@@ -52,28 +58,97 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     return len(edits)
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[Edit]:
-    """The edits of a file as :func:`export` writes it; people may write such a file, too.
+@dataclass(frozen=True)
+class Checked:
+    """A row that is an edit; its pictures were opened, and are not kept.
+
+    Attributes:
+        number: Its number in the file.
+        id: Name of the edit, made up where the row has none.
+        question: The question.
+        answer: The right answer.
+        answers: All right answers, where there are several.
+        reasoning: Why, one fact per sentence.
+        sum: Checksum of all that the edit is made of, pictures too.
+    """
+
+    number: int
+    id: str
+    question: str
+    answer: str
+    answers: list[str]
+    reasoning: list[str]
+    sum: bytes
+
+
+def read(path: str | os.PathLike[str]) -> Iterator[Checked]:
+    """Check the edits of a file as :func:`export` writes it; people may write such a file, too.
 
     The columns are those of :class:`~reasonedit.data.EditFile`; pictures are looked for in the file's folder and
-    nowhere else. An edit without an id gets one.
+    nowhere else. Each is opened, so that what cannot be used is known before any edit is written.
 
     Raises:
         ReasonEditError: The file or a row of it cannot be used, or a column is none of these; says which.
     """
     source = EditFile(os.fspath(path))
     for row in read_rows(source.path):
-        try:
-            if row.problem:
-                raise ReasonEditError(row.problem)
-            unknown = sorted(set(row.values) - set(COLUMNS))
-            if unknown:
-                raise ReasonEditError(
-                    f"there is a column '{unknown[0]}' that nothing expects: the columns are {', '.join(COLUMNS)}."
-                )
-            edit = source.sample(row).edit()
-        except ReasonEditError as error:
-            raise ReasonEditError(f"Row {row.number} of '{path}': {error}") from error
-        if row.values.get("id") is None:
-            edit.id = uuid.uuid4().hex
+        edit, checksum = _edit(source, row)
+        name = edit.id if row.values.get("id") is not None else uuid.uuid4().hex
+        yield Checked(row.number, name, edit.question, edit.answer, edit.answers, edit.reasoning, checksum)
+
+
+def edits(path: str | os.PathLike[str], rows: Iterable[Checked]) -> Iterator[Edit]:
+    """The edits of rows that :func:`read` has checked, with their pictures: one after the other, to save memory.
+
+    Raises:
+        ReasonEditError: A row, or a picture of it, is not what was checked.
+    """
+    source = EditFile(os.fspath(path))
+    wanted = {row.number: row for row in rows}
+    if not wanted:
+        return
+    for row in read_rows(source.path):
+        checked = wanted.pop(row.number, None)
+        if checked is None:
+            continue
+        edit, checksum = _edit(source, row)
+        if checksum != checked.sum:
+            raise _changed(path, row.number)
+        edit.id = checked.id
         yield edit
+        if not wanted:
+            return
+    raise _changed(path, min(wanted))
+
+
+def _changed(path: str | os.PathLike[str], number: int) -> ReasonEditError:
+    return ReasonEditError(f"Row {number} of '{path}', or a picture of it, was changed while it was being imported.")
+
+
+def _edit(source: EditFile, row: Row) -> tuple[Edit, bytes]:
+    """The edit of a row, and the checksum of what it was made of."""
+    try:
+        if row.problem:
+            raise ReasonEditError(row.problem)
+        unknown = sorted(set(row.values) - set(COLUMNS))
+        if unknown:
+            raise ReasonEditError(
+                f"there is a column '{unknown[0]}' that nothing expects: the columns are {', '.join(COLUMNS)}."
+            )
+        sample = source.sample(row)
+        sample.edit(lambda _: BLANK)  # before a picture is opened
+        places = [[r if isinstance(r, tuple) else b"" for r in mine or ()] for mine in sample.evidence]
+        told = hashlib.blake2b(repr(replace(sample, image=b"", evidence=places)).encode())
+
+        evidence: list[Image.Image] = []  # the sample's own picture, which comes last, apart
+
+        def opened(picture: Path | bytes) -> Image.Image:
+            check_together(evidence)
+            data = picture if isinstance(picture, bytes) else image_bytes(picture)
+            told.update(hashlib.blake2b(data).digest())
+            evidence.append(load_image(data, file_name(picture) if isinstance(picture, Path) else ""))
+            return evidence[-1]
+
+        return sample.edit(opened), told.digest()
+    except ReasonEditError as error:
+        raise ReasonEditError(f"Row {row.number} of '{source.path}': {error}") from error

@@ -6,7 +6,7 @@ import logging
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -26,7 +26,9 @@ from .rows import Row, read_rows
 from .source import Probe
 
 _log = logging.getLogger(__name__)
-_BLANK = Image.new("RGB", (8, 8))
+
+BLANK = Image.new("RGB", (8, 8))
+"""Stands for a picture that is not looked at."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,21 @@ class Sample:
     author: str = ""
     time: str = ""
 
-    def edit(self, image: Image.Image | None = None) -> Edit:
+    def edit(self, load: Callable[[Path | bytes], Image.Image] | None = None) -> Edit:
         """The sample as an edit.
 
         Args:
-            image: An image in place of all its own.
+            load: Opens a picture; :func:`~reasonedit.images.load_image` when not given.
 
         Raises:
             ReasonEditError: Anything of it is unusable.
         """
+        opened = load or (lambda picture: picture)  # which the edit opens itself
         evidence = [
-            None if mine is None else [r if isinstance(r, tuple) else image or r for r in mine]
-            for mine in self.evidence
+            None if mine is None else [r if isinstance(r, tuple) else opened(r) for r in mine] for mine in self.evidence
         ]
         return Edit(
-            image or self.image,  # type: ignore[arg-type]  # converted on the way in, as those below
+            opened(self.image),  # type: ignore[arg-type]  # converted on the way in, as those below
             self.question,
             self.answer,
             self.reasoning,  # type: ignore[arg-type]
@@ -203,7 +205,7 @@ class Pool(ABC):
                 gone = next((str(path) for path in sample.files if not path.is_file()), None)
                 if gone is not None:
                     raise ReasonEditError(f"There is no image file '{gone[:LONGEST_SHOWN]}'.")
-                sample.edit(None if images else _BLANK)
+                sample.edit(None if images else lambda _: BLANK)
                 if sample.id in seen:
                     raise ReasonEditError(f"Its id '{sample.id}' is that of {seen[sample.id]} too.")
             except ReasonEditError as error:
