@@ -13,7 +13,7 @@ from rich.table import Table
 
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.lock import login
-from reasonedit.data.exported import Checked, edits, export, read
+from reasonedit.data.exported import Checked, edits, export, passed_over, read
 from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
 
@@ -166,6 +166,8 @@ def _import(given: argparse.Namespace) -> int:
         raise ReasonEditError(
             f"{error} Before that {_edits(written)} had been written: import the file again to write the others."
         ) from error
+    for lost in passed_over(given.file):
+        _line(f"passed over: {lost}")
     editor.memory.settle()
     also = f", {len(rows) - len(new)} were there already" if len(new) < len(rows) else ""
     _line(f"{_edits(written)} written{also}; {given.codebook} holds {_edits(len(editor.edits))}")

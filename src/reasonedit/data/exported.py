@@ -87,14 +87,30 @@ def read(path: str | os.PathLike[str]) -> Iterator[Checked]:
     The columns are those of :class:`~reasonedit.data.EditFile`; pictures are looked for in the file's folder and
     nowhere else. Each is opened, so that what cannot be used is known before any edit is written.
 
+    Of a repaired codebook's file of what was lost, rows that cannot be edits any more are passed over; see
+    :func:`passed_over`.
+
     Raises:
         ReasonEditError: The file or a row of it cannot be used, or a column is none of these; says which.
     """
     source = EditFile(os.fspath(path))
     for row in read_rows(source.path):
+        if _is_lost(row):
+            continue
         edit, checksum = _edit(source, row)
         name = edit.id if row.values.get("id") is not None else uuid.uuid4().hex
         yield Checked(row.number, name, edit.question, edit.answer, edit.answers, edit.reasoning, checksum)
+
+
+def passed_over(path: str | os.PathLike[str]) -> Iterator[str]:
+    """What a file says of edits that a repair could not keep and of which not enough is left, one sentence each."""
+    for row in read_rows(EditFile(os.fspath(path)).path):
+        if _is_lost(row):
+            yield f"row {row.number}, the edit '{row.values.get('id', '')}': {row.values['lost']}"
+
+
+def _is_lost(row: Row) -> bool:
+    return bool(row.values.get("lost")) and not row.values.get("image")
 
 
 def edits(path: str | os.PathLike[str], rows: Iterable[Checked]) -> Iterator[Edit]:
@@ -130,7 +146,7 @@ def _edit(source: EditFile, row: Row) -> tuple[Edit, bytes]:
     try:
         if row.problem:
             raise ReasonEditError(row.problem)
-        unknown = sorted(set(row.values) - set(COLUMNS))
+        unknown = sorted(set(row.values) - {*COLUMNS, "lost"})
         if unknown:
             raise ReasonEditError(
                 f"there is a column '{unknown[0]}' that nothing expects: the columns are {', '.join(COLUMNS)}."
