@@ -21,7 +21,8 @@ from reasonedit.embedding import Statistics, statistics_of
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence
 from reasonedit.method import Method
-from reasonedit.ranks import Pulse, exchange, refuse_parts
+from reasonedit.ranks import Pulse, end_together, exchange, refuse_parts, requeued
+from reasonedit.signals import Watch, heeded
 from reasonedit.vlm import VLM
 
 from .batch import column, pictures
@@ -76,7 +77,9 @@ class Codebook(Editor):
         self._statistics: Statistics | None = None
         self._in_folder = False  # whether a folder was begun or read: what made its keys stays as it is
         self._loaded = 0  # edits that were in the folder already
+        self.quiet = False  # whoever started the run says himself where it stopped
         self._held = ExitStack()
+        self._heeded = ExitStack()
         self._pulse = Pulse()
 
     @classmethod
@@ -130,7 +133,7 @@ class Codebook(Editor):
         super().setup(trainer, pl_module, stage)
         mine = self in trainer.callbacks  # type: ignore[attr-defined]
         if mine:
-            self._pulse.start(trainer)
+            self._listen(trainer, stage)
         if self.memory.store is None and self.path is not None and Store.there(self.path) and trainer.is_global_zero:
             raise ReasonEditError(
                 f"There is a codebook in '{self.path}' already: go on with it by Codebook.load('{self.path}'), "
@@ -142,6 +145,15 @@ class Codebook(Editor):
             if trainer.world_size > 1:
                 self._agree(trainer)
         self._meet(trainer, pl_module)
+
+    def _listen(self, trainer: L.Trainer, stage: str) -> None:
+        """Have the run end in good order, and on all ranks, where a signal ends one of them."""
+        self._heeded.close()
+        watch = None
+        if stage in self.works_in and (Watch.active is not None or not requeued(trainer)):
+            watch = self._heeded.enter_context(heeded())
+        end_together(trainer, watch)
+        self._pulse.start(trainer, watch)
 
     def _meet(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Work with the VLM of this run.
@@ -196,6 +208,13 @@ class Codebook(Editor):
     def keys(self) -> int:
         """Number of keys."""
         return len(self.memory)
+
+    @property
+    def state(self) -> tuple[str, int, int]:
+        """The codebook's name (empty where it is in no folder), how often it was rewritten, how much happened to it."""
+        store = self.memory.store
+        name, generation = ("", 0) if store is None else (store.manifest.id, store.manifest.generation)
+        return name, generation, len(self.memory.events)
 
     def has(self, edit_id: str) -> bool:
         """Whether the codebook has an edit, or had it until it was undone."""
@@ -263,15 +282,17 @@ class Codebook(Editor):
         """Say what was edited so far, and where it is; errors as for :meth:`RunCallback.on_exception`."""
         super().on_exception(trainer, pl_module, exception)
         new = len(self.memory.edits) - self._loaded
-        if self.memory.store is not None and new > 0:
+        if self.memory.store is not None and new > 0 and not self.quiet:
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
         self._held.close()
         self._pulse.stop(failed=True)
+        self._heeded.close()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Let others write."""
         self._held.close()
         self._pulse.stop()
+        self._heeded.close()
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Keep the codebook in a folder from now on: another one, or that of :attr:`path`, where it is kept already.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -12,16 +13,20 @@ import lightning as L
 
 from reasonedit.edits import Hit
 from reasonedit.errors import ReasonEditError
+from reasonedit.ranks import exchange
 from reasonedit.retrieval import Retrieval
 
 from .base import RunCallback
 from .batch import answers_of, in_steps
 from .beside import beside
+from .codebook import Codebook
 from .editor import Editor
+from .learnt import check
 from .retriever import Retriever
 
 _BESIDE = ("thoughts", "finish_reasons")
 """What is kept beside an answer."""
+_ROW = {"place", "phase", "edit", "question", "prompt", "answer", "edits", "codebook", "found"}
 
 
 class RunLog(RunCallback):
@@ -34,34 +39,62 @@ class RunLog(RunCallback):
     Args:
         path: The log is a file ``PATH.RANK.jsonl`` for each rank; those of all ranks are read.
         resume: Whether what is there already counts; else it is dropped.
+        run: The name of the run, the same on all ranks or known to rank 0: the log of another one is refused.
     """
 
-    def __init__(self, path: str | os.PathLike[str], resume: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], resume: bool = False, run: str = "") -> None:
         self.path = Path(path).absolute()
         self.resume = resume
+        self.run = run
         self._known: dict[int, dict[str, Any]] = {}
         self._file: IO[bytes] | None = None
         self._questions: list[str] = []
-        self._before = 0
+        self._before, self._state = 0, ("", 0, 0)
+
+    def read(self, codebook: Codebook | None) -> None:
+        """Read what is there.
+
+        Args:
+            codebook: The run's codebook, as it is now.
+
+        Raises:
+            ReasonEditError: The log is damaged or that of another run; or the codebook is not as the run left it.
+        """
+        rows: list[dict[str, Any]] = []
+        for path in sorted(self.path.parent.glob(f"{self.path.name}.*.jsonl")):
+            run, theirs = _read(path)
+            self.run = self.run or run
+            if run not in ("", self.run):  # one without a name is that of a rank that wrote nothing yet
+                raise ReasonEditError(f"The log '{path}' is that of another run: begin a new one.")
+            rows += theirs
+        if codebook is not None and self.run:
+            check(rows, codebook, self.path.parent)
+        self._known = {row["place"]: row for row in rows}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Read what is there.
 
         Raises:
             ReasonEditError: The log cannot be written, or the callback stands behind an editor or a retriever; or as
-                for :meth:`RunCallback.setup`.
+                for :meth:`read` and :meth:`RunCallback.setup`.
         """
         super().setup(trainer, pl_module, stage)
         self.must_precede(trainer, Editor, Retriever)
         if stage not in self.works_in:
             return
         mine = self.path.with_name(f"{self.path.name}.{trainer.global_rank}.jsonl")
+        self.run = exchange(trainer, self.run.encode())[0].decode()
         if self.resume:
-            for path in sorted(self.path.parent.glob(f"{self.path.name}.*.jsonl")):
-                self._known |= {row["place"]: row for row in _rows(path, cut=path == mine)}
+            self.read(beside(trainer, Codebook))
+        if not self.run:
+            self.run = exchange(trainer, uuid.uuid4().hex.encode())[0].decode()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.resume and mine.exists():
+                os.truncate(mine, _whole(mine))
             self._file = mine.open("ab" if self.resume else "wb")
+            if not self._file.tell():
+                self._write([{"run": self.run}])
         except OSError as error:
             raise ReasonEditError(f"The log '{mine}' cannot be written ({error.strerror}).") from error
 
@@ -80,6 +113,7 @@ class RunLog(RunCallback):
             return
         editor = beside(trainer, Editor)  # type: ignore[type-abstract]
         self._questions, self._before = list(batch["prompts"]), editor.edits if editor is not None else 0
+        self._state = editor.state if isinstance(editor, Codebook) else ("", 0, 0)
         rows = [self._known.get(place) for place in batch["positions"]]
         known = [row for row in rows if row is not None]
         if not known or len(known) < len(rows):
@@ -111,39 +145,34 @@ class RunLog(RunCallback):
         if self._file is None or not in_steps(batch) or "answers" in batch:
             return
         found = batch.get("retrieved") or [None] * len(self._questions)
-        lines = [
-            json.dumps(
-                {
-                    "place": place,
-                    "edit": edit,
-                    "question": question,
-                    "prompt": prompt,
-                    "answer": answer,
-                    **{name: batch[name][i] for name in _BESIDE if batch.get(name) is not None},
-                    "edits": self._before,
-                    "found": None if mine is None else asdict(mine),
-                }
-            )
-            for i, (place, edit, question, prompt, answer, mine) in enumerate(
-                zip(
-                    batch["positions"],
-                    batch["edit_ids"],
-                    self._questions,
-                    batch["prompts"],
-                    answers_of(outputs),
-                    found,
-                    strict=True,
-                )
-            )
+        asked = (batch["positions"], batch["edit_ids"], self._questions, batch["prompts"], answers_of(outputs), found)
+        rows = [
+            {
+                "place": place,
+                "phase": batch["phase"],
+                "edit": edit,
+                "question": question,
+                "prompt": prompt,
+                "answer": answer,
+                **{name: batch[name][i] for name in _BESIDE if batch.get(name) is not None},
+                "edits": self._before,
+                "codebook": self._state,
+                "found": None if mine is None else asdict(mine),
+            }
+            for i, (place, edit, question, prompt, answer, mine) in enumerate(zip(*asked, strict=True))
         ]
         try:
-            self._file.write("".join(f"{line}\n" for line in lines).encode())
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._write(rows)
         except OSError as error:
             raise ReasonEditError(
                 f"The log '{self.path}' cannot be written ({error.strerror}): free some space, then --resume."
             ) from error
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        assert self._file is not None
+        self._file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Close the file."""
@@ -152,21 +181,34 @@ class RunLog(RunCallback):
             self._file = None
 
 
-def _rows(path: Path, *, cut: bool) -> list[dict[str, Any]]:
-    """The rows of a log; one that was cut short is none, and goes where the log is written on."""
-    rows, good = [], 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            row = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
-            row = None
-        if not isinstance(row, dict) or "place" not in row:
-            break
-        rows.append(row)
-        good += len(line)
-    if cut:
-        os.truncate(path, good)
-    return rows
+def _read(path: Path) -> tuple[str, list[dict[str, Any]]]:
+    """The name of the run that a log is of, and its rows; a last one that was cut short is none.
+
+    Raises:
+        ReasonEditError: A line is not what was written.
+    """
+    parsed = [_parsed(line) for line in path.read_bytes()[: _whole(path)].splitlines()]
+    for number, row in enumerate(parsed, 1):
+        if row is None or ("run" in row) != (number == 1):
+            raise ReasonEditError(f"Line {number} of the log '{path}' is not what a run wrote there: begin a new run.")
+    rows = [row for row in parsed if row is not None]
+    return (rows[0]["run"], rows[1:]) if rows else ("", [])
+
+
+def _whole(path: Path) -> int:
+    """How many bytes of a log are whole rows; what a power cut left behind them is none."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    start = data.rfind(b"\n", 0, max(0, end - 1)) + 1
+    return end if _parsed(data[start:end]) is not None else start
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and (row.keys() == {"run"} or row.keys() >= _ROW) else None
 
 
 def _found(values: dict[str, Any]) -> Retrieval:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import errno
 import importlib
 import io
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
+from reasonedit.signals import Interrupted, heeded
 
 COMMANDS: dict[str, str] = {
     "demo": "watch the embedded VLM make mistakes, be corrected, and answer better",
@@ -35,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or 1 where the input cannot be used or the disk is full, 2 for a wrong call, 130 when interrupted.
+        0, or 1 where the input cannot be used or the disk is full, 2 for a wrong call; 130 where Ctrl-C and 143 where
+        SIGTERM ended it.
     """
     _show_what_can_be_shown()
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -49,17 +53,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands.add_parser(name, help=text, add_help=False)
     name = parser.parse_known_args(arguments[:1] or ["--help"])[0].command
     _quieten()
-    try:
-        return int(importlib.import_module(f"reasonedit.commands.{name.replace('-', '_')}").main(arguments[1:]))
-    except ReasonEditError as error:
-        return _fail(str(error))
-    except KeyboardInterrupt as stop:
-        _fail(str(stop) or "Interrupted.")
-        return 130
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _fail(f"No space is left on the disk ({error.filename or 'writing'}): free some and run again.")
-        raise
+    interrupted: list[int] = []
+    if argv is None:
+        atexit.register(_leave, interrupted)  # called last: what registers itself later is called before
+    with heeded() as watch:
+        try:
+            return int(importlib.import_module(f"reasonedit.commands.{name.replace('-', '_')}").main(arguments[1:]))
+        except ReasonEditError as error:
+            return _fail(str(error))
+        except (KeyboardInterrupt, Interrupted) as stop:
+            said = "" if isinstance(stop, Interrupted) else str(stop)
+            if watch is None or watch.speaks:
+                _fail(said or "Interrupted.")
+            interrupted.append(watch.exit_code if watch is not None and watch.number else 130)
+            return interrupted[0]
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                return _fail(f"No space is left on the disk ({error.filename or 'writing'}): free some and run again.")
+            raise
+
+
+def _leave(interrupted: Sequence[int]) -> None:
+    """End the process where it was interrupted: Python takes seconds to put away all that was imported."""
+    for code in interrupted:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
 
 
 def _fail(message: str) -> int:
@@ -83,6 +103,7 @@ def _quieten() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a page of frames where another rank is gone
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch and FAISS each have threads: do not let them spin
     warnings.filterwarnings(
         "ignore", module=r"(lightning|torch|transformers|jsonargparse|faiss|importlib|huggingface_hub|diffusers).*"

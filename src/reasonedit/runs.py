@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import platform
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from reasonedit.codebook.lock import login
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS
 from reasonedit.metrics.functional import COMPARISON
 
 COLUMNS = LABELS
+_RUNNING = (".running.lock", ".running.json")
 _PACKAGES = [
     "reasonedit",
     "torch",
@@ -50,6 +59,49 @@ def new_folder(wanted: Path) -> Path:
             ) from error
         else:
             return folder
+
+
+def abandon(folder: Path) -> None:
+    """Remove the folder of a run that never began; where there is anything in it, it stays."""
+    with contextlib.suppress(OSError):
+        for name in _RUNNING:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+@contextmanager
+def going_on(folder: Path) -> Iterator[None]:
+    """Keep a run's folder from being used by two processes at once; the system lets go of it however a process ends.
+
+    Raises:
+        ReasonEditError: Somebody runs there, which says who; or the folder cannot be locked.
+    """
+    lock, note = FileLock(folder / _RUNNING[0]), folder / _RUNNING[1]
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ReasonEditError(
+            f"The run in '{folder}' is going on already, by {_runner(note)}: wait until it ends, or begin another one."
+        ) from error
+    except OSError as error:
+        raise ReasonEditError(f"The run's folder '{folder}' cannot be locked ({error.strerror or error}).") from error
+    try:
+        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        with contextlib.suppress(ReasonEditError):  # a full disk: the lock holds without a name
+            write_json(note, {"who": f"{login()}@{socket.gethostname()}", "pid": os.getpid(), "since": since})
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _runner(note: Path) -> str:
+    try:
+        told = json.loads(note.read_text(encoding="utf-8"))
+        return f"{told['who']} (process {told['pid']}, since {told['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def versions() -> dict[str, str]:

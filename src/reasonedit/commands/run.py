@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,10 @@ from reasonedit.config import config_path, refused
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import COMPARISON
-from reasonedit.runs import COLUMNS, new_folder, row, versions, write_json
+from reasonedit.ranks import end_together
+from reasonedit.resume import begin, check, made_with
+from reasonedit.runs import COLUMNS, abandon, going_on, new_folder, row, versions, write_json
+from reasonedit.signals import Watch
 
 from .screen import Screen
 
@@ -98,12 +101,14 @@ def resumed(folder: Path, overrides: Sequence[str] = ()) -> Run:
     config = folder / "config.yaml"
     if not config.is_file():
         raise ReasonEditError(f"There is no run to go on with in '{folder}': it would hold a file config.yaml.")
-    if (folder / "metrics.json").exists():
-        raise ReasonEditError(f"The run in '{folder}' is finished: its table is in '{folder / 'metrics.json'}'.")
     folder = folder.resolve()
-    with _console.status("loading the VLM"):
-        cli = _parse(config, folder, list(overrides))
-    return _shared(cli, folder, resume=True)
+    _one_of_several()
+    with going_on(folder) if _first() else nullcontext():
+        if (folder / "metrics.json").exists():
+            raise ReasonEditError(f"The run in '{folder}' is finished: its table is in '{folder / 'metrics.json'}'.")
+        with _console.status("loading the VLM"):
+            cli = _parse(config, folder, list(overrides))
+        return _shared(cli, folder, resume=True)
 
 
 def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> Run:
@@ -120,21 +125,23 @@ def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> 
     path = config_path(config)
     # Lightning starts the other ranks by running the same command again: they share the first one's folder.
     shared = os.environ.get(_FOLDER)
+    _one_of_several()
     folder = Path(shared) if shared else _new_folder(out, path)
-    try:
-        with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
-            cli = _parse(path, folder, list(overrides))
-            codebook = cb.beside(cli.trainer, cb.Codebook)
-            if shared is None and codebook is not None and codebook.path is not None and Store.there(codebook.path):
-                raise ReasonEditError(
-                    f"There is a codebook in '{codebook.path}' already, and a run begins its own: name another folder."
-                )
-    except BaseException:
-        if shared is None:
-            with contextlib.suppress(OSError):  # another rank may have written there
-                folder.rmdir()
-        raise
-    return _shared(cli, folder)
+    with going_on(folder) if _first() else nullcontext():
+        try:
+            with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
+                cli = _parse(path, folder, list(overrides))
+                codebook = cb.beside(cli.trainer, cb.Codebook)
+                if shared is None and codebook is not None and codebook.path is not None and Store.there(codebook.path):
+                    raise ReasonEditError(
+                        f"There is a codebook in '{codebook.path}' already, and a run begins its own: name another "
+                        "folder."
+                    )
+        except BaseException:
+            if shared is None:
+                abandon(folder)
+            raise
+        return _shared(cli, folder)
 
 
 def _new_folder(out: Path | None, config: Path) -> Path:
@@ -160,22 +167,39 @@ def _shared(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
 
 
 def _predict(cli: LightningCLI, folder: Path, *, resume: bool) -> Run:
-    trainer, data = cli.trainer, cli.datamodule
+    trainer = cli.trainer
+    _listen(trainer, folder)
     codebook = cb.beside(trainer, cb.Codebook)
     if codebook is not None:
+        codebook.quiet = True  # said at the end
         codebook.path = codebook.path or folder / "codebook"
-        if resume and Store.there(codebook.path):
-            codebook.go_on(Store.open(codebook.path))
-    trainer.callbacks.insert(0, cb.RunLog(folder / "log" / "answers", resume))  # type: ignore[attr-defined]
-    if trainer.is_global_zero and not resume:
-        _save_config(cli, folder)
-        write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
+    with ExitStack() as held:
+        if resume and codebook is not None and codebook.path is not None and Store.there(codebook.path):
+            store = Store.open(codebook.path)
+            if trainer.is_global_zero:
+                held.enter_context(store.writing())  # what is looked at now holds until the run is over
+            codebook.go_on(store)
+        log = cb.RunLog(folder / "log" / "answers", resume)
+        trainer.callbacks.insert(0, log)  # type: ignore[attr-defined]
+        if trainer.is_global_zero:
+            made = made_with(cli, folder)
+            log.run = check(folder, made) if resume else begin(folder, made)
+            if resume:
+                log.read(codebook)
+            else:
+                write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
+                _save_config(cli, folder)
+        return _asked(cli, folder)
+
+
+def _asked(cli: LightningCLI, folder: Path) -> Run:
+    trainer, data = cli.trainer, cli.datamodule
     metrics = cb.beside(trainer, cb.EditingMetrics)
     if metrics is not None:
         metrics.quiet = True  # said below the table
     try:
         trainer.predict(cli.model, datamodule=data, return_predictions=False)
-    except SystemExit as stop:  # Lightning ends the process after Ctrl-C
+    except SystemExit as stop:  # of a signal, or of Lightning after one
         raise KeyboardInterrupt(_stopped(trainer, folder)) from stop
     except MisconfigurationException as error:
         raise ReasonEditError(f"The trainer cannot be set up so: {error}") from error
@@ -184,6 +208,8 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool) -> Run:
         write_json(folder / "metrics.json", table)
     if trainer.is_global_zero:
         shutil.rmtree(folder / "log", ignore_errors=True)  # all of it is in the predictions
+        for part in folder.glob("predictions.[0-9]*.parquet"):  # of ranks that were interrupted
+            part.unlink(missing_ok=True)
     return Run(folder, table, contained(trainer, data), trainer, data)
 
 
@@ -277,10 +303,46 @@ def contained(trainer: L.Trainer, data: L.LightningDataModule | None) -> str:
 
 def _stopped(trainer: L.Trainer, folder: Path) -> str:
     codebook = cb.beside(trainer, cb.Codebook)
-    if codebook is not None and codebook.memory.edits:
-        made = f"The {len(codebook.memory.edits)} edits made so far are saved in '{codebook.path}'."
-        return f"Interrupted. {made} 'reasonedit run --resume {folder}' goes on."
-    return f"Interrupted before the first edit. 'reasonedit run --resume {folder}' goes on."
+    on = f"'reasonedit run --resume {folder}' goes on."
+    if codebook is None:
+        return f"Interrupted. {on}"
+    guard = codebook.memory.guard
+    if not guard.acquire(timeout=1):  # asked from outside the main thread, which hangs
+        return f"Interrupted. The edits made so far are saved in '{codebook.path}'. {on}"
+    try:
+        edits = len(codebook.memory.edits)
+    finally:
+        guard.release()
+    if not edits:
+        return f"Interrupted before the first edit. {on}"
+    return f"Interrupted. The {edits} edits made so far are saved in '{codebook.path}'. {on}"
+
+
+def _first() -> bool:
+    """Whether this process is the first rank, as far as that is known before there is a trainer."""
+    number = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("NODE_RANK") or "0"
+    return _FOLDER not in os.environ and number == "0"
+
+
+def _one_of_several() -> None:
+    """Say how this process ends where it is not the first rank, from before it knows its trainer."""
+    watch = Watch.active
+    if watch is None:
+        return
+    watch.speaks = _first()
+    if _FOLDER in os.environ:  # Lightning started it: the first rank learns of signals from it
+        first = os.getppid()
+        watch.code = 0
+        watch.heard.append(lambda: None if watch.told else os.kill(first, watch.number))
+
+
+def _listen(trainer: L.Trainer, folder: Path) -> None:
+    """Have all ranks end in good order where a signal comes."""
+    watch = Watch.active
+    end_together(trainer, watch)
+    if watch is not None:
+        watch.speaks = trainer.is_global_zero
+        watch.say = lambda: _stopped(trainer, folder)
 
 
 def _parse(path: Path, folder: Path, overrides: list[str]) -> LightningCLI:

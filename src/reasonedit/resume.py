@@ -1,0 +1,177 @@
+"""What a run was made with: it goes on with the same, or not at all."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import LightningCLI
+
+import reasonedit.callbacks as cb
+from reasonedit.dependencies import code_of, versions_of
+from reasonedit.errors import ReasonEditError
+from reasonedit.experiments.described import DataFiles, classes_of
+from reasonedit.runs import write_json
+from reasonedit.vlm import VLM
+
+FILE = "run.json"
+
+_FORMAT = 1
+_LIBRARIES = ("reasonedit", "torch", "transformers", "sentence-transformers", "pillow")
+_NO_MATTER = (
+    "accelerator",
+    "callbacks",
+    "default_root_dir",
+    "devices",
+    "enable_checkpointing",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "log_every_n_steps",
+    "logger",
+    "num_nodes",
+    "profiler",
+    "strategy",
+)
+"""Settings of the trainer that change no result, or that are looked at by themselves."""
+_SHOWS = (ProgressBar, cb.TensorBoardCharts)
+_WRITES = (cb.Codebook, cb.PredictionWriter)
+_SHOWN = 3
+
+
+def made_with(cli: LightningCLI, folder: Path) -> dict[str, Any]:
+    """Everything that a run's results depend on.
+
+    That is its settings with the content of the files they name, the model, the kind of device, and the code and
+    libraries; not how many devices there are, what only shows or logs results, nor where they are written.
+
+    Args:
+        cli: What was made of the config.
+        folder: The results folder.
+
+    Raises:
+        ReasonEditError: A class of the config is in no file.
+    """
+    config: dict[str, Any] = json.loads(json.dumps(cli.config.as_dict(), default=str))
+    trainer = config["trainer"]
+    callbacks = _callbacks(trainer.get("callbacks"))
+    counting = {name: value for name, value in trainer.items() if name not in _NO_MATTER}
+    settings = dict(_flat("", {"trainer": counting, "model": config["model"], "data": config.get("data"), **callbacks}))
+    settings |= {"seed_everything": config.get("seed_everything"), "callbacks": list(callbacks)}
+    vlm = getattr(cli.model, "vlm", None)
+    named = [config.get("data"), callbacks]
+    roots: list[ModuleType | type] = [kind for kind, _ in classes_of(named)] + [cb.RunLog, type(cli.model), type(vlm)]
+    return {
+        "format": _FORMAT,
+        "settings": settings,
+        "files": DataFiles([folder]).of(*named),
+        "model": vlm.identity if isinstance(vlm, VLM) else None,
+        "device": cli.trainer.strategy.root_device.type,
+        "libraries": versions_of(_LIBRARIES),
+        "code": code_of([root for root in roots if root is not type(None)]),
+    }
+
+
+def begin(folder: Path, made: Mapping[str, Any]) -> str:
+    """Write down what a run is made with.
+
+    Returns:
+        The name of the run, which tells it from all others.
+
+    Raises:
+        ReasonEditError: It cannot be written.
+    """
+    name = uuid.uuid4().hex
+    write_json(folder / FILE, {"run": name, **made})
+    return name
+
+
+def check(folder: Path, made: Mapping[str, Any]) -> str:
+    """See that a run goes on with what it was begun with.
+
+    Args:
+        folder: Its results folder.
+        made: What it would be made with now.
+
+    Returns:
+        The name of the run.
+
+    Raises:
+        ReasonEditError: Something is another now; says what. Or nobody knows, as an earlier version began the run.
+    """
+    then = _read(folder)
+    differing = [*_settings(then["settings"], made["settings"])]
+    differing += [f"the content of '{n}' is another" for n, v in then["files"].items() if made["files"].get(n, v) != v]
+    differing += ["the model is another"] if then["model"] != made["model"] else []
+    for name in ("device", "libraries"):
+        pairs = [then[name], made[name]]
+        before, now = (value if isinstance(value, dict) else {name: value} for value in pairs)
+        differing += _settings(before, now)
+    changed = [name for name in then["code"] if made["code"].get(name) != then["code"][name]]
+    changed += [name for name in made["code"] if name not in then["code"]]
+    if changed:
+        more = f" and {len(changed) - 1} more modules" if len(changed) > 1 else ""
+        differing.append(f"the code of {changed[0]}{more} is another")
+    if differing:
+        more = f"; and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+        raise ReasonEditError(
+            f"The run in '{folder}' was begun with something else: {'; '.join(differing[:_SHOWN])}{more}. Resume it "
+            "with what it was begun with, or begin a new run."
+        )
+    return str(then["run"])
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        then = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReasonEditError(
+            f"The run in '{folder}' was begun by an earlier version, which did not note what it was made with "
+            f"({FILE}): begin a new run."
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ReasonEditError(f"'{folder / FILE}' cannot be read ({error}): begin a new run.") from error
+    parts = {"settings": dict, "files": dict, "libraries": dict, "code": dict, "device": str, "run": str}
+    whole = isinstance(then, dict) and "model" in then and then.get("format") == _FORMAT
+    if not whole or not all(isinstance(then.get(name), kind) for name, kind in parts.items()):
+        raise ReasonEditError(f"'{folder / FILE}' is not what a run writes there: begin a new run.")
+    return dict(then)
+
+
+def _callbacks(given: Any) -> dict[str, Any]:
+    """The callbacks that count, each by its name."""
+    found: dict[str, Any] = {}
+    for one in given if isinstance(given, list) else [given] if given else []:
+        ((kind, arguments), *_) = classes_of(one)
+        if issubclass(kind, _SHOWS):
+            continue
+        kept = {name: value for name, value in arguments.items() if name != "path" or not issubclass(kind, _WRITES)}
+        name = kind.__name__
+        while name in found:
+            name += "'"
+        found[name] = {"class_path": one["class_path"], "init_args": kept}
+    return found
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Settings by dotted names; a class's arguments stand under what it is given for."""
+    if not isinstance(value, Mapping) or not value:
+        yield name, value
+        return
+    for key, inner in value.items():
+        skipped = key == "init_args" and "class_path" in value
+        yield from _flat(name if skipped else f"{name}.{key}".lstrip("."), inner)
+
+
+def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in [*then, *(name for name in now if name not in then)]:
+        if then.get(name) != now.get(name):
+            yield f"{name} was {_said(then.get(name))}, is {_said(now.get(name))} now"
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
