@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import hashlib
+import itertools
 import json
 import os
 import random
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,8 @@ from PIL import Image
 import reasonedit.codebook.files as files
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, EditMemory, Entry, Store, as_edit
+from reasonedit.codebook.events import Event
+from reasonedit.codebook.journal import Journal
 from reasonedit.codebook.lock import WriterLock
 from reasonedit.codebook.records import picture_name
 
@@ -215,7 +220,7 @@ def test_a_full_disk_at_the_beginning_leaves_no_codebook(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             full = Full(patch, failed)
             try:
-                Store.create(tmp_path, {}, {}, {"mean": torch.zeros(2)})
+                EditMemory().copy_to(Store.create(tmp_path, {}, {}, {"mean": torch.zeros(2)}))
             except ReasonEditError:
                 assert full.left < 0
                 assert not Store.there(tmp_path)
@@ -370,10 +375,31 @@ def test_what_is_there_is_not_overwritten(tmp_path):
         Store.open(tmp_path / "nowhere")
 
 
-def test_a_codebook_of_another_format_says_what_to_do(tmp_path):
-    (tmp_path / "codebook.json").write_text(json.dumps({"format": 3}))
-    with pytest.raises(ReasonEditError, match="of format 3, this version reads 4: write its edits into a new one"):
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (3, "of format 3: 'reasonedit codebook migrate' embeds its edits anew"),
+        (99, "of format 99, this version reads up to 5: use a newer version"),
+        ("x", "of format x, this version reads up to 5: its manifest was written by something else"),
+    ],
+)
+def test_a_codebook_of_another_format_says_what_to_do(tmp_path, told, said):
+    (tmp_path / "codebook.json").write_text(json.dumps({"format": told}))
+    with pytest.raises(ReasonEditError, match=said):
         Store.open(tmp_path)
+
+
+def test_the_format_before_is_read_and_written_on(tmp_path):
+    memory = book(tmp_path, 2)
+    values = json.loads((tmp_path / "codebook.json").read_text())
+    old = {n: v for n, v in values.items() if n not in ("sum", "generation", "journal_file")} | {"format": 4}
+    total = hashlib.blake2b(json.dumps(old).encode(), digest_size=8).hexdigest()
+    (tmp_path / "codebook.json").write_text(json.dumps({**old, "sum": total}))
+    there = opened(tmp_path)
+    the_same(there, memory)
+    there.write(*made(2))
+    assert json.loads((tmp_path / "codebook.json").read_text())["format"] == 5
+    the_same(opened(tmp_path), there)
 
 
 def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
@@ -390,9 +416,7 @@ def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
         record["edit"][field] = value
         record["first"] = other.manifest.numbers
         record["facts"] = []
-        mark = other._journal.append([record], other.manifest.journal)
-        from dataclasses import replace
-
+        mark = Journal(target / "journal.jsonl").append([record], other.manifest.journal)
         replace(other.manifest, journal=mark).write(target)
         with pytest.raises(DamagedError, match="is no name of a picture"):
             opened(target)
@@ -400,7 +424,7 @@ def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
     from reasonedit.codebook.files import Sums
 
     for name in ("../x", "/etc/passwd"):
-        with pytest.raises(TypeError):
+        with pytest.raises((TypeError, ValueError)):
             Sums.from_dict({**manifest["statistics"], "file": name})
 
 
@@ -463,17 +487,178 @@ def test_what_others_put_into_the_folder_stays(tmp_path):
 
 
 def test_half_a_copy_is_none_and_not_in_the_way(tmp_path, monkeypatch):
-    memory = book(tmp_path / "one", 3)
-    for after in (16, 20, 26):
+    memory, failed = book(tmp_path / "one", 3), 0
+    while not Store.there(tmp_path / "two"):
         with monkeypatch.context() as patch:
-            Full(patch, after)
-            with pytest.raises(ReasonEditError, match="cannot be written"):
+            full = Full(patch, failed)
+            with contextlib.suppress(ReasonEditError):
                 memory.copy_to(Store.create(tmp_path / "two", {}, {}, {}))
-        assert not Store.there(tmp_path / "two")
-        assert memory.store.folder == tmp_path / "one"
-    memory.copy_to(Store.create(tmp_path / "two", {}, {}, {}))
+            assert Store.there(tmp_path / "two") == (full.left >= 0)
+        if not Store.there(tmp_path / "two"):
+            failed += 1
+            assert memory.store.folder == tmp_path / "one"
+            the_same(opened(tmp_path / "one"), memory)
+    assert failed > 12
     the_same(opened(tmp_path / "two"), memory)
     the_same(opened(tmp_path / "one"), memory)
+
+
+def kill_before_change(number):
+    """Have this process killed before its so-many-th change to the disk."""
+    seen = itertools.count()
+
+    def hook(event, args):
+        writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        if (writes or event in ("os.rename", "os.remove", "os.truncate", "os.mkdir")) and next(seen) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def killed_before_each(work, changed):
+    """Do work in a child that is killed before its first change to the disk, then before its second, and so on.
+
+    Args:
+        work: The work.
+        changed: Called after each kill.
+    """
+    for number in range(1000):
+        child = os.fork()
+        if child == 0:
+            kill_before_change(number)
+            work()
+            os._exit(0)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+            return number
+        changed()
+    raise AssertionError("it never came to an end")
+
+
+def test_a_copy_that_is_killed_is_not_there_and_may_be_made_again(tmp_path):
+    memory = book(tmp_path / "one", 3)
+    memory.undo("e00001")
+    states = []
+
+    def copy():
+        memory.copy_to(Store.create(tmp_path / "two", {}, {}, {}))
+
+    def look():
+        states.append(Store.there(tmp_path / "two"))
+        if states[-1]:
+            the_same(opened(tmp_path / "two"), memory)
+            shutil.rmtree(tmp_path / "two")
+
+    assert killed_before_each(copy, look) > 10  # each time into what the one before left behind
+    assert states.count(False) > 8
+    the_same(opened(tmp_path / "two"), memory)
+    assert not opened(tmp_path / "two").store.leftovers()
+
+
+def test_rewritten_and_killed_it_is_the_old_one_or_the_new_one(tmp_path):
+    old = book(tmp_path / "book", 4)
+    old.undo("e00002")
+    expected = EditMemory()
+    for number in (0, 1, 3):
+        expected.write(*made(number))
+    states = []
+
+    def rewrite():
+        opened(tmp_path / "book").rewrite(lambda events: [e for e in events if e.edit_id != "e00002"])
+
+    def look():
+        there = opened(tmp_path / "book")
+        states.append("e00002" in there.undone)
+        if states[-1]:
+            the_same(there, old)
+        else:
+            answers_alike(there, expected)
+
+    assert killed_before_each(rewrite, look) > 6
+    look()
+    assert states == sorted(states, reverse=True)
+    assert set(states) == {True, False}
+    there = opened(tmp_path / "book")
+    there.write(*made(9))
+    expected.write(*made(9))
+    there.settle(join=True)
+    answers_alike(opened(tmp_path / "book"), expected)
+    assert {p.name for p in (tmp_path / "book").glob("*.jsonl")} == {there.store.manifest.journal_file}
+    assert there.store.manifest.id == old.store.manifest.id
+    pictures = {name for edit in there.edits.values() for name in edit.pictures}
+    assert {p.stem for p in (tmp_path / "book" / "pictures").iterdir()} == pictures
+
+
+def answers_alike(one: EditMemory, other: EditMemory) -> None:
+    assert torch.equal(one.keys, other.keys)
+    assert torch.equal(one.radii, other.radii)
+    assert one.entries == other.entries
+    assert [replace(e, time="") for e in one.edits.values()] == [replace(e, time="") for e in other.edits.values()]
+    assert one.undone == other.undone == {}
+
+
+def test_a_reader_of_what_was_rewritten_reads_it_anew(tmp_path):
+    memory = book(tmp_path, 4)
+    reader, writer = opened(tmp_path), opened(tmp_path)
+    memory.rewrite(lambda events: [*(e for e in events if e.edit_id != "e00001"), Event.of_erasing(1, "Ada")])
+    assert reader.refresh()
+    the_same(reader, memory)
+    assert list(reader.edits) == ["e00000", "e00002", "e00003"]
+    assert (reader.events[-1].op, reader.events[-1].count, reader.events[-1].author) == ("erase", 1, "Ada")
+    writer.write(*made(1))  # the id is free again
+    reader.refresh()
+    the_same(reader, writer)
+    the_same(opened(tmp_path), writer)
+    memory.undo("e00001")
+    memory.settle()
+    the_same(opened(tmp_path), memory)
+
+
+def test_what_is_only_in_memory_is_rewritten_too(tmp_path):
+    memory, kept = EditMemory(), book(tmp_path, 4)
+    for number in range(4):
+        memory.write(*made(number))
+    for one in (memory, kept):
+        one.rewrite(lambda events: [e for e in events if e.edit_id not in ("e00000", "e00003")])
+    answers_alike(memory, kept)
+    assert memory.picture(memory.find("e00002").image) == kept.picture(kept.find("e00002").image)
+
+
+def test_an_edit_without_keys_stays_in_its_place_and_does_not_answer(tmp_path, caplog):
+    memory = book(tmp_path, 3)
+    memory.undo("e00001")
+    facts = memory.events[1].facts
+    memory.rewrite(lambda events: [e.without_keys() if e.edit_id == "e00001" else e for e in events])
+    there = opened(tmp_path)
+    assert "1 of 3 edits in" in caplog.text
+    the_same(there, memory)
+    assert there.keyless == ["e00001"]
+    assert list(there.undone) == ["e00001"]
+    assert there.events[1].lost_facts == facts
+    assert not there.written("e00001")
+    there.restore("e00001")
+    assert list(there.edits) == ["e00000", "e00001", "e00002"]
+    there.copy_to(Store.create(tmp_path / "copy", {}, {}, {}))
+    the_same(opened(tmp_path / "copy"), there)
+    assert opened(tmp_path / "copy").keyless == ["e00001"]
+
+
+def test_a_full_disk_while_it_is_rewritten_leaves_it_as_it_was(tmp_path, monkeypatch):
+    memory = book(tmp_path, 3)
+    memory.settle()
+    before, failed = content(tmp_path), 0
+    while True:
+        with monkeypatch.context() as patch:
+            full = Full(patch, failed)
+            with contextlib.suppress(ReasonEditError):
+                memory.rewrite(lambda events: [e for e in events if e.edit_id != "e00001"])
+            if full.left >= 0:
+                break
+        failed += 1
+        if list(opened(tmp_path).edits) == ["e00000", "e00002"]:  # the very last step
+            break
+        assert content(tmp_path) == before
+    assert failed > 6
+    assert list(opened(tmp_path).edits) == ["e00000", "e00002"]
 
 
 def test_threads_edit_and_ask_at_the_same_time(tmp_path):

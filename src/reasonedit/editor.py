@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ class ReasonEditor:
         self.vlm, self.method = method.vlm, method
         self.generation = generation or Generation()
         self._together = Gathering(self._answer)
+        self._saving = threading.Lock()
 
     @property
     def memory(self) -> EditMemory:
@@ -232,7 +234,7 @@ class ReasonEditor:
         Raises:
             ReasonEditError: There is another codebook, or the folder cannot be written.
         """
-        with self.memory.guard:
+        with self._saving:  # not the memory's guard: whoever asks meanwhile waits for no other writer
             store = self.memory.store
             if store is None or not Store.there(folder) or not os.path.samefile(folder, store.folder):
                 self.memory.copy_to(self.method.new_store(folder))

@@ -96,7 +96,7 @@ class Method:
             ReasonEditError: An edit of this id is there already, or its keys do not fit the codebook's.
         """
         draft, found = self.draft(edit, vision)
-        with self.memory.guard:
+        with self.memory.changing():
             kept = self.memory.add([draft])[0]
             new = self.memory.made(kept.id)  # what others wrote into the folder meanwhile is none of it
         return Written(new, draft.entries, found, kept)

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
 from .records import ENTRIES, StoredEdit
 
-OPS = ("edit", "undo", "restore")
+OPS = ("edit", "undo", "restore", "erase")
 PICTURE = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Event:
-    """An edit that came, was undone or was restored.
+    """An edit that came, was undone or was restored; or that some were erased, of which nothing else is left.
 
     Attributes:
-        op: Which of the three.
-        edit_id: The edit.
+        op: Which of the four.
+        edit_id: The edit; none where some were erased.
         author: Who did it.
         time: When, in UTC (ISO 8601).
         version: The version of this package that did it.
         edit: The edit itself, where it came.
         facts: The text and the kind of entry of all that it wrote, in order.
         first: The number of the first of them.
+        lost_facts: What it wrote, where the keys of that are lost: it does not answer until it is embedded anew.
+        count: How many edits were erased.
     """
 
     op: str
@@ -38,6 +40,8 @@ class Event:
     edit: StoredEdit | None = None
     facts: list[tuple[str, str]] = field(default_factory=list)
     first: int = 0
+    lost_facts: list[tuple[str, str]] = field(default_factory=list)
+    count: int = 0
 
     @classmethod
     def of_edit(cls, edit: StoredEdit, facts: list[tuple[str, str]], first: int) -> Event:
@@ -50,14 +54,25 @@ class Event:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return cls(op, edit_id, author, now, metadata.version("reasonedit"))
 
+    @classmethod
+    def of_erasing(cls, count: int, author: str) -> Event:
+        """Edits that are erased now."""
+        return replace(cls.of_turn("erase", "", author), count=count)
+
+    def without_keys(self) -> Event:
+        """An edit whose keys are lost."""
+        return replace(self, facts=[], lost_facts=self.facts or self.lost_facts)
+
     def to_dict(self) -> dict[str, Any]:
         """As the journal holds it."""
         if self.edit is None:
-            return {"op": self.op, "id": self.edit_id, "author": self.author, "time": self.time, "by": self.version}
+            turn = {"op": self.op, "id": self.edit_id, "author": self.author, "time": self.time, "by": self.version}
+            return {**turn, "count": self.count} if self.op == "erase" else turn
         edit = asdict(self.edit)
         if not self.edit.answers:  # as edits were written before they could have several
             del edit["answers"]
-        return {"op": self.op, "edit": edit, "facts": self.facts, "first": self.first}
+        told = {"op": self.op, "edit": edit, "facts": self.lost_facts or self.facts, "first": self.first}
+        return {**told, "keys": None, "lost": "keys"} if self.lost_facts else told
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Event:
@@ -75,7 +90,10 @@ class Event:
             texts = [values[name] for name in ("id", "author", "time", "by")]
             if not all(isinstance(t, str) for t in texts):
                 raise TypeError("a text is none")
-            return cls(op, *texts)
+            count = values["count"] if op == "erase" else 0
+            if type(count) is not int or count < 0:
+                raise TypeError("the number of erased edits is none")
+            return cls(op, *texts, count=count)
         edit = StoredEdit.from_dict(values["edit"])
         for name in edit.pictures:  # names become paths
             if not PICTURE.fullmatch(name):
@@ -85,4 +103,7 @@ class Event:
             raise ValueError("a fact is of an unknown kind")
         if not isinstance(values["first"], int) or values["first"] < 0:
             raise ValueError("the number of the first key is none")
-        return cls.of_edit(edit, facts, values["first"])
+        if values.get("lost") not in (None, "keys"):
+            raise ValueError("what is lost of an edit is unknown")
+        event = cls.of_edit(edit, facts, values["first"])
+        return event.without_keys() if values.get("lost") else event

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from reasonedit.errors import ReasonEditError
 
+from .layout import KEYS, PICTURES
 from .manifest import MANIFEST
-from .store import JOURNAL, KEYS, PICTURES, Store
+from .store import Store
 
-_FILES = [MANIFEST, JOURNAL, "*.safetensors", f"{KEYS}/*.safetensors", f"{PICTURES}/*.png"]
+_JOURNALS = "journal*.jsonl"
+_FILES = [MANIFEST, _JOURNALS, "*.safetensors", f"{KEYS}/*.safetensors", f"{PICTURES}/*.png"]
 _CARD = """---
 library_name: reasonedit
 tags:
@@ -59,8 +61,8 @@ def pushed(store: Store | None, repo_id: str, *, private: bool, message: str) ->
             api.upload_folder(
                 repo_id=repo_id,
                 folder_path=store.folder,
-                allow_patterns=_FILES,
-                delete_patterns=_FILES[2:],
+                allow_patterns=[store.manifest.journal_file, *(name for name in _FILES if name != _JOURNALS)],
+                delete_patterns=_FILES[1:],
                 commit_message=message,
             )
     except (HfHubHTTPError, HFValidationError, OSError) as error:

@@ -13,8 +13,11 @@ from reasonedit.errors import ReasonEditError
 
 from .files import DamagedError, Sums, whole
 from .journal import Mark
+from .layout import JOURNAL, named
 
-FORMAT = 4
+FORMAT = 5
+READ = (4, FORMAT)
+"""The formats that are read as they are; they are written as the last of them."""
 MANIFEST = "codebook.json"
 
 
@@ -51,6 +54,8 @@ class Manifest:
         sealed: The files that hold the first of them; each edit behind has a file of its own.
         statistics: The tensors that the embedding needs.
         settled: Where what merged.
+        generation: How often everything was written anew; files of one generation are never taken for another's.
+        journal_file: The journal's name.
     """
 
     id: str
@@ -63,6 +68,8 @@ class Manifest:
     sealed: tuple[Sealed, ...] = ()
     statistics: Sums | None = None
     settled: Settled | None = None
+    generation: int = 0
+    journal_file: str = JOURNAL
 
     def write(self, folder: Path) -> None:
         """Put it in the place of the one before.
@@ -92,11 +99,8 @@ class Manifest:
             raise DamagedError(path, getattr(error, "pos", getattr(error, "start", 0)), "it is no JSON") from error
         if not isinstance(values, dict) or "format" not in values:
             raise DamagedError(path, 0, "it is not what a codebook has there")
-        if values["format"] != FORMAT:
-            raise ReasonEditError(
-                f"The codebook in '{folder}' is of format {values['format']}, this version reads {FORMAT}: "
-                "write its edits into a new one."
-            )
+        if values["format"] not in READ:
+            raise ReasonEditError(_foreign(folder, values["format"]))
         if values.pop("sum", "") != _sum(values):
             raise DamagedError(path, 0, "its content is not what was written")
         try:
@@ -107,6 +111,10 @@ class Manifest:
     @classmethod
     def _of(cls, values: Mapping[str, Any]) -> Manifest:
         settled = values["settled"]
+        generation, journal = values.get("generation", 0), values.get("journal_file", JOURNAL)
+        told = named(journal)
+        if type(generation) is not int or told is None or (told.kind, told.generation) != ("journal", generation):
+            raise ValueError(f"{generation!r} and '{journal}' are no generation and its journal")
         return cls(
             values["id"],
             values["created"],
@@ -120,7 +128,22 @@ class Manifest:
             None
             if settled is None
             else Settled(int(settled["records"]), bool(settled["merge"]), Sums.from_dict(settled["sums"])),
+            generation,
+            journal,
         )
+
+
+def _foreign(folder: Path, told: object) -> str:
+    """Why a format is not read, and what to do."""
+    if told == 3:
+        return (
+            f"The codebook in '{folder}' is of format 3: 'reasonedit codebook migrate' embeds its edits anew, into "
+            "another folder."
+        )
+    newer = isinstance(told, int) and told > FORMAT
+    return f"The codebook in '{folder}' is of format {str(told)[:20]}, this version reads up to {FORMAT}: " + (
+        "use a newer version of ReasonEdit." if newer else "its manifest was written by something else."
+    )
 
 
 def _sum(content: Mapping[str, Any]) -> str:

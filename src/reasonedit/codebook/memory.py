@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,13 +23,15 @@ from reasonedit.threads import guarded
 from .events import Event
 from .merging import Column, Merging
 from .records import ENTRIES, Draft, Entry, Fact, StoredEdit
-from .store import Store
+from .store import Store, Written
 from .table import KeyTable, KeyView
 
 T = TypeVar("T")
 
 KEYS_MADE = "keys_made"
 """Name, in a fingerprint, of the way in which keys are made from all the rest of it."""
+
+_log = logging.getLogger(__name__)
 
 _LONG = 500
 """Characters: about what the shortest of the common sentence encoders read at once (128 tokens)."""
@@ -39,11 +43,12 @@ _ANSWER = _KINDS["answer"]
 
 @dataclass
 class _Slot:
-    """An edit, the numbers of what it wrote, and whether it counts (or is undone)."""
+    """An edit, the numbers of what it wrote, whether it counts (or is undone), and whether its keys are lost."""
 
     edit: StoredEdit
     numbers: range
     alive: bool = False
+    keyless: bool = False
 
 
 class EditMemory:
@@ -58,8 +63,8 @@ class EditMemory:
 
     Attributes:
         store: The folder in which every change is kept before it counts; none while the memory is only a memory.
-        guard: Held by whoever reads or changes it: a lock that a thread may take again. Each reading is of one moment;
-            who needs several of the same moment holds it meanwhile.
+        guard: Held by whoever reads it: a lock that a thread may take again. Each reading is of one moment; who needs
+            several of the same moment holds it meanwhile, and changes nothing then: see :meth:`changing`.
         removals: Grows whenever anything else than new edits changed; whoever keeps something by number looks here.
         events: What happened, in order.
     """
@@ -86,6 +91,19 @@ class EditMemory:
         Raises:
             ReasonEditError: The folder is damaged.
         """
+        memory = cls._read(store)
+        if memory.keyless:
+            _log.warning(
+                "%d of %d edits in '%s' have lost their keys and do not answer: 'reasonedit codebook repair' embeds "
+                "them anew.",
+                len(memory.keyless),
+                len(memory._order),
+                store.folder,
+            )
+        return memory
+
+    @classmethod
+    def _read(cls, store: Store) -> EditMemory:
         memory = cls(store.manifest.merge)
         memory.store = store
         memory._take_in()
@@ -174,6 +192,12 @@ class EditMemory:
         """The edits that were undone."""
         return self._cache("undone", lambda: {s.edit.id: s.edit for s in self._order if not s.alive})
 
+    @property
+    @guarded
+    def keyless(self) -> list[str]:
+        """Ids of the edits whose keys are lost, undone ones too: they do not answer until they are embedded anew."""
+        return [s.edit.id for s in self._order if s.keyless]
+
     @guarded
     def find(self, edit_id: str) -> StoredEdit:
         """An edit, whether it counts or not; the first characters of its id will do where they tell it from others.
@@ -232,7 +256,24 @@ class EditMemory:
             there = "an undone edit" if undone else "an edit"
             raise ReasonEditError(f"There is {there} '{edit_id}' in the codebook already: {what}.")
 
-    @guarded
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Be the one who changes it, also within itself; what others wrote into the folder is taken in first.
+
+        The folder's lock is taken before the guard, so that nobody who only reads waits for another writer.
+
+        Raises:
+            ReasonEditError: Somebody else writes the folder, or it is damaged or must not be changed.
+        """
+        while True:
+            store = self.store
+            with store.writing() if store is not None else nullcontext(), self.guard:
+                if self.store is store:  # else it was saved elsewhere meanwhile
+                    if store is not None and (self._stale or store.changed()):
+                        self._catch_up()
+                    yield
+                    return
+
     def write(self, edit: Edit, entries: Sequence[Entry]) -> int:
         """Add an edit.
 
@@ -246,8 +287,9 @@ class EditMemory:
         Raises:
             ReasonEditError: As for :meth:`add`.
         """
-        self.add([Draft.of(edit, entries)])
-        return self.made(edit.id)
+        with self.changing():
+            self.add([Draft.of(edit, entries)])
+            return self.made(edit.id)
 
     @guarded
     def made(self, edit_id: str) -> int:
@@ -269,12 +311,8 @@ class EditMemory:
             ReasonEditError: An edit of this id is there already, the keys are of another width or not finite, or the
                 folder cannot be written; nothing has changed then.
         """
-        with self.guard:
-            if self.store is None:
-                return self._add(drafts)
-            with self.store.writing():
-                self._catch_up()
-                return self._add(drafts)
+        with self.changing():
+            return self._add(drafts)
 
     def _add(self, drafts: Sequence[Draft]) -> list[StoredEdit]:
         self._check(drafts)
@@ -324,12 +362,8 @@ class EditMemory:
 
     def _turn(self, op: str, edit_id: str, author: str) -> StoredEdit:
         author = checked_name(author or "", "author")
-        with self.guard:
-            if self.store is None:
-                return self._turned(op, edit_id, author)
-            with self.store.writing():
-                self._catch_up()
-                return self._turned(op, edit_id, author)
+        with self.changing():
+            return self._turned(op, edit_id, author)
 
     def _turned(self, op: str, edit_id: str, author: str) -> StoredEdit:
         edit = self.find(edit_id)
@@ -357,19 +391,27 @@ class EditMemory:
 
     def _catch_up(self) -> bool:
         assert self.store is not None
-        if not self._stale:
-            return self._take_in()
-        # What was written last may be in the folder or not, and in the memory by half: the folder knows.
-        fresh = EditMemory.open(Store.open(self.store.folder))
+        came = not self._stale and self._take_in()
+        if self._stale:
+            self._read_anew()
+            return True
+        return came
+
+    def _read_anew(self) -> None:
+        """Forget what is known: what was written last may be known by half, or everything was written anew."""
+        assert self.store is not None
+        fresh = EditMemory._read(Store.open(self.store.folder))
         assert fresh.store is not None
         self.store.be_where(fresh.store)
+        self._become(fresh)
+
+    def _become(self, other: EditMemory) -> None:
         own = {name: getattr(self, name) for name in ("store", "guard", "merge")}
-        removals = self.removals + fresh.removals + 1
-        self.__dict__.update(fresh.__dict__)
+        removals = self.removals + other.removals + 1
+        self.__dict__.update(other.__dict__)
         for name, value in own.items():
             setattr(self, name, value)
         self.removals = removals
-        return True
 
     def settle(self, *, join: bool = False) -> None:
         """Put the folder in order, so that it opens faster: fewer files, and what merged where.
@@ -380,32 +422,69 @@ class EditMemory:
         Raises:
             ReasonEditError: Somebody else writes, or the folder cannot be written.
         """
-        if self.store is not None:
-            with self.guard, self.store.writing():
-                self._catch_up()
+        with self.changing():
+            if self.store is not None:
                 self.store.settle(self._merging.founder.values, merge=self.merge, join=join)
 
     def copy_to(self, store: Store) -> None:
         """Write everything into an empty folder, undone edits and their history too, and keep it there from now on.
 
+        Args:
+            store: Of :meth:`Store.create`. The codebook is there, whole, when this returns; else it is not there.
+
         Raises:
             ReasonEditError: The folder cannot be written.
         """
-        with self.guard, store.writing():
-            came = [e for e in self.events if e.edit is not None]
-            try:
-                store.append(self.events, (self._as_written(e) for e in came))
-                store.settle(self._merging.founder.values, merge=self.merge, join=True)
-            except BaseException:
-                store.abandon()  # half a copy is none, and must not be in the way of the next one
-                raise
+        with store.writing(), self.guard:
+            self.refresh()
+            settled = (self._merging.founder.values, self.merge)
+            written = (self._as_written(e, pictures=True) for e in self.events if e.edit is not None)
+            store.rewrite(self.events, written, settled=settled)
             self.store, self._pictures = store, {}
 
-    def _as_written(self, event: Event) -> tuple[Tensor, np.ndarray[Any, Any], dict[str, Image.Image]]:
+    def rewrite(self, chosen: Callable[[list[Event]], Sequence[Event]]) -> None:
+        """Have other events in the place of those that happened, in one step; see :meth:`Store.rewrite`.
+
+        Everything answers as if these had been all that ever happened.
+
+        Args:
+            chosen: Told what happened, says what is to have happened. Edits among it are some of those that are there,
+                and keep the keys that they wrote; what follows on them must fit (nothing is undone that is not there).
+                It is called once nobody else can write.
+
+        Raises:
+            ReasonEditError: The folder cannot be written; nothing has changed then.
+        """
+        with self.changing():
+            events = chosen(list(self.events))
+            written = [self._as_written(e) for e in events if e.edit is not None]
+            if self.store is None:
+                self._become(self._made_of(events, written))
+            else:
+                self._stale = True  # whatever cuts this short: what is on the disk counts
+                self.store.rewrite(events, written)
+                self._catch_up()
+
+    def _made_of(self, events: Sequence[Event], written: Sequence[Written]) -> EditMemory:
+        made, first = EditMemory(self.merge), 0
+        edits = iter(written)
+        for event in events:
+            numbered = replace(event, first=first)
+            if event.edit is not None:
+                keys, radii, _ = next(edits)
+                if len(keys):
+                    made._table.append(keys)
+                made._describe([numbered], radii)
+                made._pictures |= {n: self._pictures[n] for n in event.edit.pictures if n in self._pictures}
+                first += len(keys)
+            made._happen(numbered)
+        return made
+
+    def _as_written(self, event: Event, *, pictures: bool = False) -> Written:
         assert event.edit is not None
-        numbers = torch.arange(event.first, event.first + len(event.facts))
-        pictures = {name: self.picture(name) for name in event.edit.pictures}
-        return self._table[numbers], self._merging.radii.values[numbers.numpy()], pictures
+        numbers = slice(event.first, event.first + len(event.facts))
+        seen = {name: self.picture(name) for name in event.edit.pictures} if pictures else {}
+        return self._table[numbers], self._merging.radii.values[numbers], seen
 
     # ---- how it comes about
 
@@ -456,6 +535,9 @@ class EditMemory:
         """Read what the folder has and the memory has not."""
         assert self.store is not None
         news = self.store.news(len(self.events), len(self._table), frozenset(self._slots), self._table.width)
+        if news.anew:
+            self._stale = True
+            return False
         for keys, mapped in news.keys:
             if mapped and not len(self._texts):
                 self._table.map(keys)
@@ -465,7 +547,8 @@ class EditMemory:
         settled = news.settled if news.founders is not None and news.merge == self.merge else 0
         if news.founders is not None and settled:
             for event in news.events[:settled]:
-                self._slots[event.edit_id].alive = event.op != "undo"
+                if event.op != "erase":
+                    self._slots[event.edit_id].alive = event.op != "undo"
             self.events += news.events[:settled]
             self._cached.clear()
             alive = np.array([s.alive for s in self._order], np.bool_)[self._owner.values[: len(news.founders)]]
@@ -480,7 +563,8 @@ class EditMemory:
         first = len(self._order)
         for event in events:
             assert event.edit is not None
-            slot = _Slot(event.edit, range(event.first, event.first + len(event.facts)))
+            numbers = range(event.first, event.first + len(event.facts))
+            slot = _Slot(event.edit, numbers, keyless=bool(event.lost_facts))
             self._slots[event.edit.id] = slot
             self._order.append(slot)
             self._texts += [text for text, _ in event.facts]
@@ -489,10 +573,12 @@ class EditMemory:
         self._merging.extend(kinds, radii)
 
     def _happen(self, event: Event) -> None:
-        slot = self._slots[event.edit_id]
-        slot.alive = event.op != "undo"
         self.events.append(event)
         self._cached.clear()
+        if event.op == "erase":  # nothing of what was erased is here
+            return
+        slot = self._slots[event.edit_id]
+        slot.alive = event.op != "undo"
         if event.op == "edit":
             self._merging.take(slot.numbers)
         else:

@@ -21,11 +21,12 @@ from reasonedit.errors import ReasonEditError
 from .events import Event
 from .files import DamagedError, Sums
 from .journal import Journal
+from .layout import JOURNAL, KEYS, PICTURES
 from .lock import FILES, WriterLock
 from .manifest import MANIFEST, Manifest
 from .memory import EditMemory
 from .records import StoredEdit, row_of
-from .store import JOURNAL, KEYS, PICTURES, Store, loaded
+from .store import Store, loaded
 
 LOST = "lost-edits.jsonl"
 _TRIES = 3
@@ -183,7 +184,7 @@ def _journal(there: Path, manifest: Manifest | None, found: Found) -> dict[str, 
             if taken or (event.edit is None and event.edit_id not in known):
                 raise ValueError(f"it speaks of the edit '{event.edit_id}', which is not known there, or known already")
             if event.edit is not None:
-                where = Sums.from_dict(values["keys"]) if "keys" in values else None
+                where = Sums.from_dict(values["keys"]) if values.get("keys") is not None else None
                 extents[event.edit_id] = (event.first, len(event.facts), where)
                 known.add(event.edit_id)
             found.events.append(event)
@@ -305,8 +306,7 @@ def _build(there: Path, new: Path, found: Found) -> None:
                     pictures = {name: old.picture(name) for name in event.edit.pictures}
                     yield (*found.keys[event.edit_id], pictures)
 
-        if events:
-            store.append(events, written())
+        store.rewrite(events, written())
     EditMemory.open(Store.open(new)).settle(join=True)
     if found.keyless:
         _lost(old, new, found)

@@ -1,0 +1,75 @@
+"""Who reads a codebook's folder holds on to one state of it; who puts it in order leaves that alone.
+
+Both lock the folder of the keys, readers together and whoever removes files alone. Where the file system has no such
+locks, a reader whose files go under its hands reads again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .layout import KEYS
+
+try:
+    import fcntl
+except ImportError:  # Windows: files that are open are not removed there
+    fcntl = None  # type: ignore[assignment]
+
+_PATIENCE, _PAUSE = 1.0, 0.005
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Have the files stay that the folder's manifest names meanwhile.
+
+    Who removes files is waited for, but only for a moment: it may have been stopped, and reading must go on.
+    """
+    with _locked(folder, exclusively=False, patience=_PATIENCE):
+        yield
+
+
+@contextmanager
+def removing(folder: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Whether files may be removed that the manifest does not name: nobody reads, nor begins to read meanwhile.
+
+    Args:
+        folder: The codebook's folder.
+        patience: How many seconds readers are waited for.
+    """
+    with _locked(folder, exclusively=True, patience=patience) as alone:
+        yield alone
+
+
+@contextmanager
+def _locked(folder: Path, *, exclusively: bool, patience: float) -> Iterator[bool]:
+    """Whether nobody has a lock that excludes this one; also true where there are no locks."""
+    try:
+        handle = os.open(folder / KEYS, os.O_RDONLY)
+    except OSError:  # no such folder, or one that cannot be opened
+        handle = -1
+    try:
+        yield handle < 0 or _lock(handle, exclusively, patience)
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _lock(handle: int, exclusively: bool, patience: float) -> bool:
+    if fcntl is None:
+        return True
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_PAUSE)
+        except OSError:  # a file system without locks
+            return True
+        else:
+            return True
