@@ -13,7 +13,7 @@ from .layout import KEYS, PICTURES, named
 from .manifest import Manifest
 
 _PART = re.compile(
-    r"\.(?:codebook\.json|begun\.json|[\w-]+\.(?:safetensors|jsonl)|[0-9a-f]{64}\.png)\.\d+\.part"
+    r"\.(?:codebook\.json|\.(?:begun|erasing)\.json|[\w-]+\.(?:safetensors|jsonl)|[0-9a-f]{64}\.png|probe-\d)\.\d+\.part"
     r"|\.tmp[0-9A-Za-z]{6}"  # what safetensors writes to
 )
 
