@@ -85,6 +85,10 @@ class Bench:
         kind, told = problem(seen, legal)
         if kind:
             tally.fail(kind, f"{name}, {how}: {told}")
+            return
+        gone = SCENARIOS[name].gone if acknowledged == len(expected) - 1 else b""
+        if gone and (kept := self._with(gone)):
+            tally.fail("texts that should be gone", f"{name}, {how}: {kept[0]}")
         elif retry:
             self.finish(tally, name, how)
 
@@ -109,8 +113,11 @@ class Bench:
         if left := leftovers(self.root):
             tally.fail("leftovers", f"{name}, {how}: {', '.join(left)}")
         gone = SCENARIOS[name].gone
-        if gone and (kept := [p for p in self.root.rglob("*") if p.is_file() and gone in p.read_bytes()]):
+        if gone and (kept := self._with(gone)):
             tally.fail("texts that should be gone", f"{name}, {how}: {kept[0]}")
+
+    def _with(self, text: bytes) -> list[Path]:
+        return [path for path in self.root.rglob("*") if path.is_file() and text in path.read_bytes()]
 
 
 def cleared(scratch: Path) -> Path:

@@ -129,7 +129,7 @@ def _known(memory: EditMemory) -> set[str]:
 
 def _begin(root: Path) -> Iterator[None]:
     if not Store.there(root / "book"):
-        begin(root / "book")
+        EditMemory().copy_to(begin(root / "book"))
     yield
     yield from _edit(0)(root)
 
@@ -187,6 +187,35 @@ def _save(root: Path) -> Iterator[None]:
     yield
 
 
+def _backup(root: Path) -> Iterator[None]:
+    from reasonedit.codebook.backup import backup
+
+    if not Store.there(root / "copy"):
+        backup(root / "book", root / "copy")
+    yield
+
+
+def _erase(*names: str) -> Callable[[Path], Iterator[None]]:
+    def act(root: Path) -> Iterator[None]:
+        from reasonedit.codebook.erase import erase
+
+        try:
+            erase(root / "book", names)
+        except ReasonEditError as error:
+            if "There is no edit" not in str(error):  # somebody who tries again is told so where it was done
+                raise
+        yield
+
+    return act
+
+
+def _rewritten(root: Path) -> None:
+    """A codebook that was written anew before."""
+    _book(0, 1, 2, 3, undone=(1,))(root)
+    for _ in _erase("e00000")(root):
+        pass
+
+
 def _damaged(root: Path) -> None:
     """The keys of the last edit, in a file of their own, are hit, and an undone edit is there."""
     _book(0, 1, 2, 3, undone=(1,), settled=False)(root)
@@ -199,8 +228,13 @@ def _damaged(root: Path) -> None:
 def _repair(root: Path) -> Iterator[None]:
     from reasonedit.codebook.repair import repair
 
-    repair(root / "book")
+    repair(root / "book", accept_loss=True)
     yield
+
+
+def _edit_and_join(root: Path) -> Iterator[None]:
+    yield from _edit(4)(root)
+    yield from _join(root)
 
 
 def _many(*numbers: int) -> Callable[[Path], Iterator[str]]:
@@ -227,7 +261,11 @@ SCENARIOS = {
     "settle": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _settle),
     "compact": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _join),
     "save": Scenario(_book(0, 1, 2, undone=(1,)), _save),
+    "backup": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _backup),
     "repair": Scenario(_damaged, _repair),
+    "erase": Scenario(_book(0, 1, 2, 3, undone=(1,)), _erase("e00000"), gone=b"thing 0"),
+    "edit what was rewritten": Scenario(_rewritten, _edit(4)),
+    "compact what was rewritten": Scenario(_rewritten, _edit_and_join),
 }
 
 WRITERS = {f"writer {n}": Scenario(_book(0), _many(*range(1 + n, 65, 2))) for n in range(2)}
