@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import stat
@@ -130,6 +131,11 @@ class Sums:
         """Those of a file as it is."""
         with to_read(path) as file:
             return cls(name, os.fstat(file.fileno()).st_size, tuple(_crcs(file)))
+
+    @classmethod
+    def of_content(cls, name: str, content: bytes) -> Sums:
+        """Those of a file that holds this, whether there is one or not."""
+        return cls(name, len(content), tuple(_crcs(io.BytesIO(content))))
 
     @classmethod
     def from_dict(cls, values: Any) -> Sums:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,9 +15,9 @@ from torch import Tensor
 
 from reasonedit.edits import Edit, checked_name
 from reasonedit.errors import ReasonEditError
-from reasonedit.metrics.functional import matches
-from reasonedit.threads import guarded
+from reasonedit.threads import Guard, guarded
 
+from .contradictions import among, answers, contradict
 from .events import Event
 from .merging import Column, Merging
 from .records import ENTRIES, Draft, Entry, Fact, StoredEdit
@@ -28,14 +26,7 @@ from .table import KeyTable, KeyView
 
 T = TypeVar("T")
 
-KEYS_MADE = "keys_made"
-"""Name, in a fingerprint, of the way in which keys are made from all the rest of it."""
-
 _log = logging.getLogger(__name__)
-
-_LONG = 500
-"""Characters: about what the shortest of the common sentence encoders read at once (128 tokens)."""
-_CHECKSUM = re.compile("[0-9a-f]{32}")
 
 _KINDS = {entry: number for number, entry in enumerate(ENTRIES)}
 _ANSWER = _KINDS["answer"]
@@ -72,8 +63,8 @@ class EditMemory:
     def __init__(self, merge: bool = True) -> None:
         self.store: Store | None = None
         self.removals = 0
-        self.guard = threading.RLock()
-        self._stale = False
+        self.guard = Guard(self._after_fork)
+        self._stale = False  # what is known may be half of what is in the folder
         self.events: list[Event] = []
         self._merging = Merging(merge)
         self._table = self._merging.table
@@ -320,7 +311,7 @@ class EditMemory:
         with torch.inference_mode(False):
             told: list[Draft] = []
             for draft in drafts:
-                contradicts = self._contradicted(draft, told)
+                contradicts = list(dict.fromkeys([*self._contradicted(draft), *among(draft, told)]))
                 told.append(replace(draft, edit=replace(draft.edit, contradicts=contradicts)))
             keys = [[e.key.detach().to("cpu", torch.float32) for e in d.entries] for d in told]
             stacked = [torch.stack(mine).clone() if mine else torch.empty(0, self._table.width or 0) for mine in keys]
@@ -330,11 +321,11 @@ class EditMemory:
                 facts = [(e.fact.text, e.fact.entry) for e in draft.entries]
                 events.append(Event.of_edit(draft.edit, facts, first))
                 first += len(facts)
+            self._stale = True  # whatever cuts this short: what is on the disk counts
             if self.store is None:
                 for draft in told:
                     self._pictures |= draft.pictures
             else:
-                self._stale = True  # whatever cuts this short: what is on the disk counts
                 self.store.append(events, zip(stacked, radii, (d.pictures for d in told), strict=True))
             for event, mine, radius in zip(events, stacked, radii, strict=True):
                 if len(mine):
@@ -371,8 +362,8 @@ class EditMemory:
             state = "undone already" if op == "undo" else "not undone"
             raise ReasonEditError(f"The edit '{edit.id}' is {state}.")
         event = Event.of_turn(op, edit.id, author)
+        self._stale = True
         if self.store is not None:
-            self._stale = True
             self.store.append([event])
         self._happen(event)
         self._stale = False
@@ -391,19 +382,33 @@ class EditMemory:
 
     def _catch_up(self) -> bool:
         assert self.store is not None
-        came = not self._stale and self._take_in()
-        if self._stale:
-            self._read_anew()
-            return True
-        return came
+        if not self._stale:
+            self._stale = True  # whatever cuts this short
+            came, self._stale = self._take_in()
+            if not self._stale:
+                return came
+        self._read_anew()
+        return True
 
     def _read_anew(self) -> None:
         """Forget what is known: what was written last may be known by half, or everything was written anew."""
         assert self.store is not None
         fresh = EditMemory._read(Store.open(self.store.folder))
         assert fresh.store is not None
+        if fresh.store.manifest.id != self.store.manifest.id:
+            raise ReasonEditError(f"Another codebook has come into '{self.store.folder}': load it anew.")
         self.store.be_where(fresh.store)
         self._become(fresh)
+
+    def _after_fork(self) -> None:
+        """Another thread read or changed it when the process was forked, and is not there in this child."""
+        if self._stale and self.store is None:
+            raise ReasonEditError(
+                "The process was forked while another thread changed the codebook, of which there is only what is in "
+                "memory: fork when nobody edits, or keep the codebook in a folder."
+            )
+        if self._stale:
+            self._read_anew()
 
     def _become(self, other: EditMemory) -> None:
         own = {name: getattr(self, name) for name in ("store", "guard", "merge")}
@@ -424,7 +429,7 @@ class EditMemory:
         """
         with self.changing():
             if self.store is not None:
-                self.store.settle(self._merging.founder.values, merge=self.merge, join=join)
+                self.store.settle(self._merging.settled, merge=self.merge, join=join)
 
     def copy_to(self, store: Store) -> None:
         """Write everything into an empty folder, undone edits and their history too, and keep it there from now on.
@@ -437,7 +442,7 @@ class EditMemory:
         """
         with store.writing(), self.guard:
             self.refresh()
-            settled = (self._merging.founder.values, self.merge)
+            settled = (self._merging.settled, self.merge)
             written = (self._as_written(e, pictures=True) for e in self.events if e.edit is not None)
             store.rewrite(self.events, written, settled=settled)
             self.store, self._pictures = store, {}
@@ -464,6 +469,33 @@ class EditMemory:
                 self._stale = True  # whatever cuts this short: what is on the disk counts
                 self.store.rewrite(events, written)
                 self._catch_up()
+
+    def give_keys(self, entries: Mapping[str, Sequence[Entry]]) -> None:
+        """Give edits keys again that have lost theirs: in their places, as if they had never been lost.
+
+        Args:
+            entries: What each of them writes, by id; edits that have their keys keep them.
+
+        Raises:
+            ReasonEditError: The keys are of another width than others or not finite, or the folder cannot be written;
+                nothing has changed then.
+        """
+        with self.changing():
+            assert self.store is not None
+            self._check_keys(entries)
+            events, written = list[Event](), list[Written]()
+            for event in self.events:
+                made = entries.get(event.edit_id, ()) if event.lost_facts else ()
+                facts = [(entry.fact.text, entry.fact.entry) for entry in made]
+                events.append(replace(event, facts=facts, lost_facts=[]) if made else event)
+                if made:
+                    keys = torch.stack([entry.key.detach().to("cpu", torch.float32) for entry in made])
+                    written.append((keys, np.array([entry.radius for entry in made], np.float32), {}))
+                elif event.edit is not None:
+                    written.append(self._as_written(event))
+            self._stale = True
+            self.store.rewrite(events, written)
+            self._catch_up()
 
     def _made_of(self, events: Sequence[Event], written: Sequence[Written]) -> EditMemory:
         made, first = EditMemory(self.merge), 0
@@ -494,50 +526,41 @@ class EditMemory:
             self.check_new(name)
             if name in ids[:i]:
                 raise ReasonEditError(f"Two edits are called '{name}': give one of them another id.")
+        self._check_keys({draft.edit.id: draft.entries for draft in drafts})
+
+    def _check_keys(self, entries: Mapping[str, Sequence[Entry]]) -> None:
         widths = {self._table.width} if self._table.width else set()
-        widths |= {len(e.key) for d in drafts for e in d.entries}
+        widths |= {len(e.key) for mine in entries.values() for e in mine}
         if len(widths) > 1:
             raise ReasonEditError(
                 f"Keys of {' and '.join(str(w) for w in sorted(w or 0 for w in widths))} numbers cannot stand in one "
                 "codebook: it was made with another layer or sentence encoder. Use the same ones, or begin a new one."
             )
-        for draft in drafts:
-            if not all(bool(e.key.isfinite().all()) and 0 <= e.radius < float("inf") for e in draft.entries):
+        for name, mine in entries.items():
+            if not all(bool(e.key.isfinite().all()) and 0 <= e.radius < float("inf") for e in mine):
                 raise ReasonEditError(
-                    f"A key of the edit '{draft.edit.id}' is not finite: the model's numbers overflow on its picture."
+                    f"A key of the edit '{name}' is not finite: the model's numbers overflow on its picture."
                 )
 
-    def _contradicted(self, draft: Draft, before: Sequence[Draft]) -> list[str]:
+    def _contradicted(self, draft: Draft) -> list[str]:
         """Edits that answer otherwise what is, as far as their keys reach, the same question about the same picture."""
         found: dict[str, None] = {}
-        mine = [e for e in draft.entries if e.fact.entry == "answer"]
-        for entry in mine if len(self._table) else ():
+        for entry in answers(draft) if len(self._table) else ():
             key = entry.key.detach().to("cpu", torch.float32)
             rows = self._merging.nearby(key, entry.radius, _ANSWER)
             for number, distance in zip(rows.tolist(), (self._table[rows] - key).norm(dim=1).tolist(), strict=True):
                 if distance <= min(entry.radius, float(self._merging.radii.values[number])):
                     edit = self._order[int(self._owner.values[number])].edit
-                    if _may_be_same(edit.question, draft.edit.question) and _differ(edit, draft.edit):
+                    if contradict(draft.edit, edit):
                         found[edit.id] = None
-        for other in before:
-            for entry in mine:
-                for theirs in (e for e in other.entries if e.fact.entry == "answer"):
-                    near = float((theirs.key - entry.key).norm()) <= min(entry.radius, theirs.radius)
-                    if (
-                        near
-                        and _may_be_same(other.edit.question, draft.edit.question)
-                        and _differ(other.edit, draft.edit)
-                    ):
-                        found[other.edit.id] = None
         return list(found)
 
-    def _take_in(self) -> bool:
-        """Read what the folder has and the memory has not."""
+    def _take_in(self) -> tuple[bool, bool]:
+        """Read what the folder has and the memory has not: whether that was anything, and whether all is to be read."""
         assert self.store is not None
-        news = self.store.news(len(self.events), len(self._table), frozenset(self._slots), self._table.width)
+        news = self.store.news(len(self._table), frozenset(self._slots), self._table.width)
         if news.anew:
-            self._stale = True
-            return False
+            return False, True
         for keys, mapped in news.keys:
             if mapped and not len(self._texts):
                 self._table.map(keys)
@@ -556,7 +579,7 @@ class EditMemory:
             self.removals += 1
         for event in news.events[settled:]:
             self._happen(event)
-        return bool(news.events)
+        return bool(news.events), False
 
     def _describe(self, events: Sequence[Event], radii: np.ndarray[Any, Any]) -> None:
         """Give what edits write its numbers; their keys are in the table already."""
@@ -590,47 +613,3 @@ class EditMemory:
             self._cached[name] = make()
         found: T = self._cached[name]
         return found
-
-
-def _differ(one: StoredEdit, other: StoredEdit) -> bool:
-    """Whether two edits of one question answer it differently: neither's answer is right by the other."""
-    return not matches(one.answer, other.targets) and not matches(other.answer, one.targets)
-
-
-def _may_be_same(question: str, other: str) -> bool:
-    """Whether two questions may be the same where their keys are near.
-
-    Long ones that share most of their words have keys near each other whatever they ask: of these only the very same
-    one is the same.
-    """
-    if max(len(question), len(other)) <= _LONG:
-        return True
-    return question.casefold().split() == other.casefold().split()
-
-
-def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], folder: object) -> None:
-    """Refuse a codebook whose keys were made otherwise.
-
-    Raises:
-        ReasonEditError: Names what differs.
-    """
-    if stored and KEYS_MADE not in stored:
-        raise ReasonEditError(
-            f"The codebook in '{folder}' is of an earlier version, which did not note all that its keys depend on: "
-            "'reasonedit codebook migrate' embeds its edits anew, into another folder."
-        )
-    differing = [k for k in {**stored, **current} if stored.get(k) != current.get(k)]
-    if differing:
-        details = ", ".join(_difference(k, stored.get(k), current.get(k)) for k in sorted(differing))
-        raise ReasonEditError(
-            f"The codebook in '{folder}' was made with another model or setting ({details}). Use that one, or "
-            "'reasonedit codebook migrate' to embed its edits anew."
-        )
-
-
-def _difference(part: str, stored: object, now: object) -> str:
-    """What differs, in words: of a checksum it says nothing what it is."""
-    told = part.replace("_", " ")
-    if all(isinstance(v, str) and _CHECKSUM.fullmatch(v) for v in (stored, now) if v is not None):
-        return f"another {told}" if stored is not None and now is not None else f"the {told}"
-    return f"{told}: stored {stored!r}, now {now!r}"

@@ -99,6 +99,11 @@ class Merging:
             if self.counts.values[number]:
                 self._place(number)
 
+    @property
+    def settled(self) -> np.ndarray[Any, Any]:
+        """For each number the key that it is part of, -1 where it does not count: (M,) int64."""
+        return np.where(self.counts.values, self.founder.values, -1)
+
     def settle(self, founders: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> None:
         """Take over what merged where from an earlier time.
 

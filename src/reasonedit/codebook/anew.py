@@ -1,0 +1,88 @@
+"""Edits that have lost their keys, embedded anew in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reasonedit.edits import Edit
+from reasonedit.errors import ReasonEditError
+
+from .fingerprint import check_fingerprint
+from .memory import EditMemory
+from .records import Draft, Entry, StoredEdit, as_edit
+from .store import Store
+
+if TYPE_CHECKING:
+    from reasonedit.vlm import VLM
+
+Embed = Callable[[Edit, StoredEdit], Draft]
+"""Embeds an edit anew: what it writes, from the edit with its pictures and from what was kept of it."""
+
+_AT_ONCE = 256
+"""So many edits are embedded before they are written: what somebody who is cut short has to do again at most."""
+
+
+def embed_anew(folder: Path, embed: VLM | Embed, done: Callable[[int, int], None] = lambda _done, _all: None) -> int:
+    """Embed the edits of a codebook that have lost their keys: each has its place, its history and its state again.
+
+    Those whose picture is lost too stay as they are.
+
+    Args:
+        folder: The codebook.
+        embed: The VLM that it was made with, or what embeds edits instead.
+        done: Told after each edit how many are embedded, and of how many.
+
+    Returns:
+        How many edits have keys again.
+
+    Raises:
+        ReasonEditError: The VLM is not the one that the codebook was made with, or the folder cannot be written; edits
+            that were embedded before are kept, up to the last few hundred.
+    """
+    memory = EditMemory.open(Store.open(folder))
+    names = embeddable(memory)
+    make = embed if callable(embed) else _by(embed, memory)
+    entries: dict[str, list[Entry]] = {}
+    for number, name in enumerate(names, 1):
+        kept = memory.find(name)
+        entries[name] = make(as_edit(kept, {p: memory.picture(p) for p in kept.pictures}), kept).entries
+        if number % _AT_ONCE == 0 or number == len(names):
+            memory.give_keys(entries)
+            entries = {}
+        done(number, len(names))
+    if names:
+        memory.settle()
+    return len(names)
+
+
+def embeddable(memory: EditMemory) -> list[str]:
+    """Ids of the edits without keys whose pictures are all there."""
+    return [name for name in memory.keyless if _seen(memory, name)]
+
+
+def _seen(memory: EditMemory, name: str) -> bool:
+    """Whether all pictures of an edit are there."""
+    kept = memory.find(name)
+    try:
+        for picture in kept.pictures:
+            memory.picture(picture)
+    except ReasonEditError:
+        return False
+    return bool(kept.image)
+
+
+def _by(vlm: VLM, memory: EditMemory) -> Embed:
+    """What embeds as the codebook's edits were embedded."""
+    from reasonedit.design import Design
+    from reasonedit.embedding import statistics_of
+    from reasonedit.method import Method
+
+    assert memory.store is not None
+    manifest = memory.store.manifest
+    method = Method(
+        vlm, Design.from_dict(manifest.config["design"]), statistics=statistics_of(memory.store.statistics())
+    )
+    check_fingerprint(manifest.fingerprint, method.embedder.fingerprint, memory.store.folder)
+    return method.embedded_anew

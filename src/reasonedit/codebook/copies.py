@@ -1,0 +1,76 @@
+"""Copies of damaged codebooks, beside them: whole, or under a hidden name that is cleared away."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+
+from .files import to_disk
+from .layout import KEYS, PICTURES
+from .lock import FILES
+
+
+def copy_aside(folder: Path) -> Path:
+    """Copy a codebook's folder as it is, to the name ``NAME.damaged-TIME`` beside it.
+
+    Keys and pictures are linked where the file system has links: they are never changed in place. All else is copied.
+
+    Args:
+        folder: The folder, which nobody writes meanwhile.
+
+    Returns:
+        Where the copy is.
+
+    Raises:
+        OSError: It cannot be copied; nothing is left of it then.
+    """
+    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    target, number = folder.with_name(f"{folder.name}.damaged-{now}"), 1
+    while os.path.lexists(target):
+        number += 1
+        target = folder.with_name(f"{folder.name}.damaged-{now}-{number}")
+    part = folder.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        _copy(folder, part)
+        part.rename(target)
+        to_disk(folder.parent)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return target
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove what is left of copies that were cut short; the folder's lock is held, so that none is on its way."""
+    kind = re.compile(rf"\.{re.escape(folder.name)}\.(?:damaged-[\d-]+\.)?\d+\.part")
+    for path in folder.parent.iterdir():
+        if kind.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _copy(folder: Path, target: Path) -> None:
+    target.mkdir()
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        into = target / entry.name
+        if entry.name in FILES:  # of who writes here
+            continue
+        if entry.is_symlink():
+            into.symlink_to(os.readlink(entry.path))
+        elif entry.is_dir():
+            _copy(Path(entry.path), into)
+        elif entry.is_file() and not (folder.name in (KEYS, PICTURES) and _linked(entry.path, into)):
+            shutil.copy2(entry.path, into)
+            to_disk(into)
+    shutil.copystat(folder, target)
+    to_disk(target)
+
+
+def _linked(path: str, target: Path) -> bool:
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:  # a file system without links
+        return False
+    return True

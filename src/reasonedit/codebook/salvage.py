@@ -1,0 +1,131 @@
+"""The records of a journal that may be damaged: read one by one, and corrected where a sum proves what they were."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .correct import Effort, corrected, joined, unglued
+from .journal import parsed
+
+_ENDS = re.compile(rb'("\})\r(?=\n|$)')
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What lies where a record should be.
+
+    Attributes:
+        start: The byte of the file at which it begins.
+        raw: Its bytes.
+        values: The record, where it is whole or could be corrected.
+        problem: What was wrong with it, where anything was.
+    """
+
+    start: int
+    raw: bytes
+    values: dict[str, Any] | None
+    problem: str = ""
+
+    @property
+    def sum(self) -> str:
+        """The record's own sum, where it is known."""
+        return "" if self.values is None else str(self.values.get("sum", ""))
+
+    @property
+    def after(self) -> str:
+        """The sum of the record before, as far as this one knows it."""
+        return "" if self.values is None else str(self.values.get("after", ""))
+
+
+@dataclass
+class Salvage:
+    """What was read of a journal.
+
+    Attributes:
+        pieces: What lies in it, in order.
+        rewritten: What was done to the file as a whole, which is undone here; nothing where all its bytes count.
+        at: The first byte at which that shows.
+    """
+
+    pieces: list[Piece] = field(default_factory=list)
+    rewritten: str = ""
+    at: int = 0
+
+
+def salvaged(data: bytes, last: str = "") -> Salvage:
+    """Read what can be read of a journal.
+
+    Args:
+        data: All that lies in the file.
+        last: The sum of its last record, where the manifest says it.
+    """
+    found = Salvage()
+    text, found.rewritten = unmarked(data)
+    skipped = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
+    if _ENDS.search(text):
+        found.at = 0 if found.rewritten else next(_ENDS.finditer(text)).end() - 1
+        also = f"{found.rewritten}, and " if found.rewritten else ""
+        found.rewritten = f"{also}its lines end in CR LF (git's autocrlf, or an editor, makes that of them)"
+    found.pieces = _corrected(list(_lines(text, skipped)), last)
+    if found.pieces and not text.endswith(b"\n") and not found.pieces[-1].problem and not found.rewritten:
+        found.rewritten, found.at = "the end of its last line is missing", len(data)
+    return found
+
+
+def unmarked(data: bytes) -> tuple[bytes, str]:
+    """A text as UTF-8 without a byte order mark, and what an editor had made of it instead."""
+    for mark, coding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if data.startswith(mark):
+            return data[len(mark) :].decode(coding, "replace").encode(), "it was saved as UTF-16"
+    if data.startswith(codecs.BOM_UTF8):
+        return data[len(codecs.BOM_UTF8) :], "a byte order mark was put before it"
+    return data, ""
+
+
+def _lines(text: bytes, skipped: int) -> Iterator[Piece]:
+    start = skipped
+    lines = text.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    for line in lines:
+        raw = _ENDS.sub(rb"\1", line)
+        values, problem = parsed(raw)
+        if values is not None or len(parts := unglued(raw)) == 1:
+            yield Piece(start, raw, values, problem)
+        else:
+            for at, part in parts:
+                values, problem = parsed(part)
+                glued = "its line's end is another byte" if at < parts[-1][0] else ""
+                yield Piece(start + at, part, values, problem or glued)
+        start += len(line) + 1
+
+
+def _corrected(pieces: Sequence[Piece], last: str) -> list[Piece]:
+    """The pieces, those corrected that can be; ``last`` is what the manifest says of the sum of the last one."""
+    effort, made, i = Effort(), list[Piece](), 0
+    while i < len(pieces):
+        piece = pieces[i]
+        told = [pieces[j].after if j < len(pieces) else last for j in (i + 1, i + 2)]
+        two, known = ([t for t in mine if t] for mine in (told[1:], told[:1]))
+        fitting = None
+        if piece.values is None and i + 1 < len(pieces) and pieces[i + 1].values is None:
+            fitting = joined(piece.raw, pieces[i + 1].raw, two)
+        if fitting is not None:
+            made.append(_record(piece, fitting, "a byte of it became the end of a line"))
+            i += 2
+            continue
+        if piece.values is None:
+            fitting = corrected(piece.raw, known, effort)
+            if fitting is None and i + 1 == len(pieces):  # what became of the last line's end
+                fitting = corrected(piece.raw[:-1], known, Effort(0))
+        made.append(piece if fitting is None else _record(piece, fitting, "a byte of it was exchanged"))
+        i += 1
+    return [p for p in made if p.raw or p.values is not None]
+
+
+def _record(piece: Piece, raw: bytes, problem: str) -> Piece:
+    return Piece(piece.start, piece.raw, parsed(raw)[0], problem)

@@ -1,0 +1,383 @@
+"""What a codebook's folder holds: of every record and edit whether it is whole, counts, was undone or is lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from reasonedit.errors import ReasonEditError
+
+from . import snapshot
+from .events import Event
+from .files import DamagedError, Sums, content
+from .history import Counted, Gap, History, Record, traced
+from .journal import Mark
+from .keyfiles import KeyFile, Rows, first_proven
+from .layout import JOURNAL, KEYS, named
+from .manifest import MANIFEST, Manifest
+from .memory import EditMemory
+from .mended import mended
+from .records import StoredEdit
+from .salvage import Piece, salvaged
+from .store import Store
+from .tensors import loaded
+
+_TRIES = 3
+_JOURNAL_MOST = 1 << 34
+"""Bytes."""
+
+
+@dataclass(frozen=True)
+class FoundEdit:
+    """An edit, and what is there of it.
+
+    Attributes:
+        id: Its name; where that cannot be read, a word on where it was, in brackets.
+        start: The byte of the journal at which its record begins.
+        counts: Whether it counts now; else it was undone.
+        doubt: Why it may be the other way round; nothing where that is certain.
+        event: How it came, with its text; none where its record is lost.
+        guess: What can be read of a lost record: ``question``, ``answer``, ``author``, ``time``.
+        changed: What its record says, where it reads but is not what was written.
+        keys: Whether its keys are whole: else it does not answer until it is embedded anew.
+        pictures: Names of those of its pictures that are whole.
+    """
+
+    id: str
+    start: int
+    counts: bool
+    doubt: str
+    event: Event | None
+    guess: dict[str, str]
+    changed: StoredEdit | None
+    keys: bool
+    pictures: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> list[str]:
+        """What is lost of it: ``"text"``, ``"keys"``, ``"picture"`` (its own) and ``"crops"`` (that people gave)."""
+        if self.event is None or self.event.edit is None:
+            return ["text"]
+        gone = [name for name in self.event.edit.pictures if name not in self.pictures]
+        own = self.event.edit.image not in self.pictures
+        crops = any(name != self.event.edit.image for name in gone)
+        return [*(["keys"] * (not self.keys)), *(["picture"] * own), *(["crops"] * crops)]
+
+
+@dataclass
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        damages: What is damaged.
+        notes: What lies there and does not count, or cannot be told; harmless.
+        edits: Each edit that is there, or is known to have been there, in the order in which they came.
+        records: Each record of the journal.
+        losses: What a repair would not bring back, or might wrongly let count; one sentence each.
+        manifest: What the codebook was made with and how far it goes; none where nothing says that any more.
+        events: What happened, in order, as far as that is known.
+        keys: The keys and radii of each edit that still has them, by id.
+        pictures: The pictures that are whole, by name.
+        statistics: What the embedding needs, where it is there; else it is taken anew.
+    """
+
+    damages: list[DamagedError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    edits: list[FoundEdit] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+    manifest: Manifest | None = None
+    events: list[Event] = field(default_factory=list)
+    keys: dict[str, Rows] = field(default_factory=dict)
+    pictures: set[str] = field(default_factory=set)
+    statistics: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> list[str]:
+        """Ids of the edits with text and keys, undone ones too."""
+        return [e.id for e in self.edits if e.event is not None and e.keys]
+
+    @property
+    def keyless(self) -> list[Event]:
+        """Edits whose text is whole but whose keys are lost: they can be embedded anew where their picture is whole."""
+        return [e.event for e in self.edits if e.event is not None and not e.keys]
+
+    @property
+    def unread(self) -> int:
+        """How many records of the journal cannot be read."""
+        return sum(r.state in ("changed", "unreadable") for r in self.records)
+
+
+def verify(folder: str | os.PathLike[str]) -> Found:
+    """Read everything in a codebook's folder and say what is damaged; nothing is changed.
+
+    Raises:
+        ReasonEditError: The folder holds no codebook at all, or one of a format that is not read here.
+        UnreadableError: A file must not be read, which says nothing of whether it is damaged.
+    """
+    there = Path(folder)
+    for _ in range(_TRIES):  # somebody may write meanwhile
+        with snapshot.reading(there):
+            stamp = _stamp(there)
+            found = _Reading(there).found
+        if not found.damages or stamp == _stamp(there):
+            break
+    return found
+
+
+def _stamp(there: Path) -> object:
+    try:
+        found = (there / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+class _Reading:
+    """Reads a folder part by part."""
+
+    def __init__(self, there: Path) -> None:
+        self.there, self.found = there, Found()
+        self.manifest = self._manifest()
+        journal = self._journal_file()
+        pieces = self._pieces(journal)
+        history = traced(
+            pieces,
+            self.manifest.journal if self.manifest else None,
+            self.manifest.numbers if self.manifest else None,
+            self._counted(),
+        )
+        self.found.records, self.found.events = history.records, history.events
+        self.found.damages += [DamagedError(journal, start, what) for start, what in history.problems]
+        self.found.manifest = self.manifest or _rebuilt(history.head, journal)
+        self._keys(history)
+        self._statistics(history.head)
+        self._pictures([t.changed for t in history.edits.values()])
+        self._edits(history)
+        self._losses(history)
+        self._opened()
+
+    # ---- the parts
+
+    def _manifest(self) -> Manifest | None:
+        path = self.there / MANIFEST
+        try:
+            return Manifest.read(self.there)
+        except DamagedError as damage:
+            self.found.damages.append(damage)
+        except ReasonEditError:
+            if path.exists():  # of another format
+                raise
+            if not self._journals():
+                raise
+            self.found.damages.append(DamagedError(path, 0, "the file is missing"))
+            return None
+        return mended(path)
+
+    def _journals(self) -> list[Path]:
+        """All journals that lie there, the latest first."""
+        told = [(path, named(path.name)) for path in self.there.glob("journal*.jsonl")]
+        mine = [(path, name.generation) for path, name in told if name is not None]
+        return [path for path, _ in sorted(mine, key=lambda m: m[1], reverse=True)]
+
+    def _journal_file(self) -> Path:
+        if self.manifest is not None:
+            return self.there / self.manifest.journal_file
+        return next(iter(self._journals()), self.there / JOURNAL)
+
+    def _pieces(self, journal: Path) -> list[Piece]:
+        """The records up to the last one that was acknowledged."""
+        mark = self.manifest.journal if self.manifest else None
+        try:
+            read = salvaged(content(journal, _JOURNAL_MOST), mark.sum if mark else "")
+        except DamagedError as damage:
+            self.found.damages.append(damage)
+            return []
+        if read.rewritten:
+            self.found.damages.append(DamagedError(journal, read.at, read.rewritten))
+        if mark is not None and not _fits(self.manifest, read.pieces):
+            self.found.damages.append(DamagedError(self.there / MANIFEST, 0, "it does not fit the journal"))
+            self.manifest = mark = None
+        if mark is None:
+            return read.pieces
+        end = next((i for i, p in enumerate(read.pieces, 1) if p.sum == mark.sum), mark.records)
+        if len(read.pieces) > end:
+            at = read.pieces[end].start
+            self.found.notes.append(f"'{journal}' goes on behind byte {at} with what was never acknowledged")
+        return read.pieces[:end]
+
+    def _counted(self) -> Counted | None:
+        settled = self.manifest.settled if self.manifest else None
+        if settled is None:
+            return None
+        path = self._checked(settled.sums)
+        tensors = loaded(path) if path is not None else {}
+        return Counted(settled.records, tensors["counts"].numpy().astype(bool)) if "counts" in tensors else None
+
+    def _keys(self, history: History) -> None:
+        """The keys of each edit: from the file of its own, or from one in which files were joined."""
+        joined = self._joined(history.head)
+        behind = sum(s.count for s in self.manifest.sealed) if self.manifest else 0
+        self.found.damages += [file.damage for file in joined if file.damage is not None]
+        for name, trace in history.edits.items():
+            event = trace.event
+            if event is None or not event.facts:
+                continue
+            span = (event.first, len(event.facts), trace.sums)
+            rows = first_proven(joined, *span)
+            if rows is None and trace.sums is not None:
+                alone = KeyFile.read(self.there, trace.sums, *span[:2])
+                if alone.damage is not None and event.first >= behind and not any(_covers(j, event) for j in joined):
+                    self.found.damages.append(alone.damage)
+                rows = alone.rows(*span)
+            if rows is not None:
+                self.found.keys[name] = rows
+
+    def _joined(self, head: Mapping[str, Any] | None) -> list[KeyFile]:
+        if self.manifest is not None:
+            return [KeyFile.read(self.there, s.sums, s.first, s.count) for s in self.manifest.sealed]
+        told = {s["file"]: Sums.from_dict(s) for s in (head or {}).get("keys", ())}
+        files = []
+        for path in sorted((self.there / KEYS).glob("*-joined.safetensors")):
+            name = path.relative_to(self.there).as_posix()
+            kind = named(name)
+            if kind is None or kind.kind != "joined":
+                continue
+            count = int(path.name.split("-")[-2])
+            known = told.get(name)
+            made = KeyFile.read(self.there, known, kind.first, count) if known else None
+            files.append(made or KeyFile.unproven(path, kind.first, count))
+        return files
+
+    def _statistics(self, head: Mapping[str, Any] | None) -> None:
+        sums = self.manifest.statistics if self.manifest else None
+        if self.manifest is None and head is not None and head.get("statistics"):
+            sums = Sums.from_dict(head["statistics"])
+        path: Path | None = self.there / "statistics.safetensors"
+        if sums is not None:
+            path = self._checked(sums)
+        elif self.manifest is not None or not (self.there / "statistics.safetensors").exists():
+            return
+        else:
+            self.found.notes.append(f"nothing says whether '{path}' is what was written")
+        try:
+            self.found.statistics = loaded(path) if path is not None else {}
+        except DamagedError as damage:
+            self.found.damages.append(damage)
+        if sums is not None and not self.found.statistics:
+            self.found.notes.append(
+                "what the embedding needs (statistics of unrelated pictures) is taken anew when the codebook is next "
+                "used: on the same kind of machine, with the same versions, it is what it was"
+            )
+
+    def _pictures(self, changed: Iterable[StoredEdit | None]) -> None:
+        edits = [*(e.edit for e in self.found.events), *changed]
+        wanted = {name for edit in edits if edit is not None for name in edit.pictures}
+        store = Store(self.there, Manifest("", "", {}, {}, True))
+        for name in sorted(wanted):
+            try:
+                store.picture(name)
+                self.found.pictures.add(name)
+            except DamagedError as damage:
+                self.found.damages.append(damage)
+
+    def _checked(self, sums: Sums) -> Path | None:
+        try:
+            return sums.check(self.there)
+        except DamagedError as damage:
+            self.found.damages.append(damage)
+            return None
+
+    # ---- what it comes to
+
+    def _edits(self, history: History) -> None:
+        for name, trace in sorted(history.edits.items(), key=lambda mine: mine[1].start):
+            event = trace.event
+            edit = event.edit if event is not None else trace.changed
+            seen = tuple(p for p in edit.pictures if p in self.found.pictures) if edit is not None else ()
+            keys = name in self.found.keys or (event is not None and not (event.facts or event.lost_facts))
+            self.found.edits.append(
+                FoundEdit(name, trace.start, trace.alive, trace.doubt, event, trace.guess, trace.changed, keys, seen)
+            )
+
+    def _losses(self, history: History) -> None:
+        doubted = set[str]()
+        for gap in history.gaps:
+            if gap.records != 0:
+                self.found.losses.append(_unknown(gap, history))
+                doubted |= gap.candidates
+        for edit in self.found.edits:
+            if edit.event is None:
+                why = "its record cannot be read" if edit.changed is None else "somebody changed its record"
+                self.found.losses.append(f"the {_told(edit)}: {why}")
+            elif edit.doubt and edit.id not in doubted:
+                is_so = "counts" if edit.counts else "does not count"
+                self.found.losses.append(f"the edit '{edit.id}' {is_so}, but {edit.doubt}")
+
+    def _opened(self) -> None:
+        if self.found.damages:
+            return
+        try:  # whatever the parts look like: what counts is whether it opens
+            store = Store.open(self.there)
+            EditMemory.open(store)
+        except DamagedError as damage:
+            self.found.damages.append(damage)
+            return
+        left = store.leftovers()
+        if left:
+            size = sum(path.stat().st_size for path in left) / 2**20
+            self.found.notes.append(
+                f"{len(left)} files of {size:.1f} MiB are left over from what was cut short: 'reasonedit codebook "
+                "compact' removes them"
+            )
+
+
+def _covers(file: KeyFile, event: Event) -> bool:
+    return file.first <= event.first and event.first + len(event.facts) <= file.first + file.count
+
+
+def _fits(manifest: Manifest | None, pieces: Sequence[Piece]) -> bool:
+    """Whether the manifest is that of the journal, as far as that is still there."""
+    if manifest is None or not pieces:
+        return True
+    head = pieces[0].values
+    if head is not None and head.get("op") == "create" and head.get("id") != manifest.id:
+        return False
+    mark = manifest.journal
+    if any(p.sum == mark.sum for p in pieces) or len(pieces) < mark.records:
+        return True
+    return pieces[mark.records - 1].values is None
+
+
+def _rebuilt(head: Mapping[str, Any] | None, journal: Path) -> Manifest | None:
+    """The manifest as far as the journal's first record says it."""
+    told = named(journal.name)
+    if head is None or told is None:
+        return None
+    made = Manifest(str(head["id"]), str(head["created"]), head["fingerprint"], head["config"], bool(head["merge"]))
+    return replace(made, journal=Mark(), generation=told.generation, journal_file=journal.name)
+
+
+def _unknown(gap: Gap, history: History) -> str:
+    """What a lost record may have said."""
+    kinds = {"undone": True, "restored": False}
+    may = {k: sorted(n for n in gap.candidates if history.edits[n].alive is alive) for k, alive in kinds.items()}
+    told = [f"have {kind} {_listed(names)}" for kind, names in may.items() if names]
+    many = "records" if gap.records is None else "a record" if gap.records == 1 else f"{gap.records} records"
+    return f"{many} at byte {gap.start}: it may {' or '.join(told)}" if told else f"{many} at byte {gap.start}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(f"'{name}'" for name in names[:8]) + more
+
+
+def _told(edit: FoundEdit) -> str:
+    """An edit whose record is lost, by what is left of it."""
+    said = [f"{name} '{edit.guess[name]}'" for name in ("question", "answer", "author", "time") if edit.guess.get(name)]
+    return f"edit '{edit.id}'" + (f" ({', '.join(said)})" if said else "")
