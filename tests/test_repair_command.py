@@ -80,7 +80,6 @@ def test_without_the_vlm_all_else_is_repaired_and_it_is_said(book, tiny_folder, 
     assert code == 1
     assert "edits without keys were not embedded anew: " in told
     assert f"3 edits have no keys and do not answer; 'reasonedit codebook repair {book}' embeds them" in told
-    assert opened(book).keyless == [*opened(book).edits, *opened(book).undone][:1] + opened(book).keyless[1:]
     assert len(opened(book).keyless) == 3
     code, told = call(capsys, "codebook", "verify", book)
     assert (code, told.splitlines()[0]) == (

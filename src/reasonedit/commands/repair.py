@@ -1,9 +1,8 @@
-"""``reasonedit codebook verify`` and ``repair``: what is damaged in a codebook's folder, and what can be done about it."""
+"""``reasonedit codebook verify`` and ``repair``: what is damaged in a codebook's folder, and what is made of it."""
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,17 +122,14 @@ def _report(folder: Path, found: Found) -> None:
 
 
 def _summary(folder: Path, found: Found) -> str:
-    there = [e for e in found.edits if e.event is not None]
-    whole = not found.damages and all(e.keys for e in there)
-    undone = sum(not e.counts for e in there)
-    told = f"{folder}: {'whole' if whole else 'damaged' if found.damages else 'not all of it answers'}; {_edits(len(there))}"
-    told += f" ({undone} undone)" if undone else ""
-    told += f", {len(found.pictures)} pictures"
-    keyless = Counter(e.keys for e in there)[False]
-    told += f"; {_edits(keyless)} without keys" if keyless else ""
-    unread = sum(e.event is None for e in found.edits)
-    told += f"; {_edits(unread)} whose text cannot be read" if unread else ""
-    return told
+    there = [edit for edit in found.edits if edit.event is not None]
+    undone, keyless = sum(not edit.counts for edit in there), sum(not edit.keys for edit in there)
+    state = "damaged" if found.damages else "not all of it answers" if keyless else "whole"
+    parts = [_edits(len(there)) + (f" ({undone} undone)" if undone else ""), f"{len(found.pictures)} pictures"]
+    lost = len(found.edits) - len(there)
+    more = [f"{_edits(keyless)} without keys"] * bool(keyless)
+    more += [f"{_edits(lost)} whose text cannot be read"] * bool(lost)
+    return "; ".join([f"{folder}: {state}", ", ".join(parts), *more])
 
 
 def _edits(count: int) -> str:
