@@ -58,7 +58,7 @@ def test_a_codebook_stays_where_it_was_named(tiny_vlm, elsewhere):
     assert len(again.edits) == 2
     write(again, 2)
     again.undo(next(iter(again.edits)))
-    assert len(Store.open("../here/book").news(0, 0).events) == 4
+    assert len(Store.open("../here/book").news().events) == 4
     assert elsewhere() == []
 
 
@@ -75,7 +75,7 @@ def test_a_run_stays_where_it_was_named(tiny_vlm, elsewhere, monkeypatch):
     trainer.predict(module, datamodule=EditStream(source), return_predictions=False)
     assert elsewhere() == []
     here = Path("../here")
-    assert len(Store.open(here / "book").news(0, 0).events) == 2
+    assert len(Store.open(here / "book").news().events) == 2
     assert (
         pq.read_table(here / "told.parquet").num_rows == pq.read_table(here / "root" / "predictions.parquet").num_rows
     )

@@ -1,7 +1,8 @@
 """The memory of edits."""
 
 from .files import DamagedError
-from .memory import KEYS_MADE, EditMemory, check_fingerprint
+from .fingerprint import KEYS_MADE, check_fingerprint
+from .memory import EditMemory
 from .radius import augmented, merges, overlap
 from .records import Draft, Entry, Fact, StoredEdit, as_edit, row_of
 from .store import Store

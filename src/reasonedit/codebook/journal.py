@@ -54,18 +54,11 @@ class Journal:
             OSError: They cannot be written.
             ReasonEditError: The file is a link, or no regular file.
         """
-        lines = []
-        for values in records:
-            text = json.dumps({**values, "after": mark.sum}, ensure_ascii=False)
-            total = _sum(text.encode())
-            line = f'{text[:-1]}, "sum": "{total}"}}\n'.encode()
-            lines.append(line)
-            mark = Mark(mark.bytes + len(line), mark.records + 1, total)
+        written, end = _lines(records, mark)
         new = not self.path.exists()
         handle = to_write(self.path)
         try:
-            written = b"".join(lines)
-            os.ftruncate(handle, mark.bytes - len(written))
+            os.ftruncate(handle, mark.bytes)
             os.lseek(handle, 0, os.SEEK_END)
             rest = memoryview(written)
             while rest:
@@ -75,7 +68,25 @@ class Journal:
             os.close(handle)
         if new:
             to_disk(self.path.parent)
-        return mark
+        return end
+
+    @staticmethod
+    def begin(file: BinaryIO, records: Sequence[Mapping[str, Any]]) -> Mark:
+        """Write the records of a new journal.
+
+        Args:
+            file: An empty file.
+            records: The records.
+
+        Returns:
+            The place behind them.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        written, end = _lines(records, Mark())
+        file.write(written)
+        return end
 
     def read(self, mark: Mark, until: Mark) -> Iterator[Line]:
         """The records between two places.
@@ -128,6 +139,17 @@ class Journal:
                 yield file
             except OSError as error:
                 raise unread(self.path, error) from error
+
+
+def _lines(records: Sequence[Mapping[str, Any]], mark: Mark) -> tuple[bytes, Mark]:
+    """Records as they stand behind a place, and the place behind them."""
+    lines = []
+    for values in records:
+        text = json.dumps({**values, "after": mark.sum}, ensure_ascii=False)
+        total = _sum(text.encode())
+        lines.append(f'{text[:-1]}, "sum": "{total}"}}\n'.encode())
+        mark = Mark(mark.bytes + len(lines[-1]), mark.records + 1, total)
+    return b"".join(lines), mark
 
 
 def parsed(raw: bytes) -> tuple[dict[str, Any] | None, str]:

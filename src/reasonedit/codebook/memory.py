@@ -402,6 +402,7 @@ class EditMemory:
 
     def _after_fork(self) -> None:
         """Another thread read or changed it when the process was forked, and is not there in this child."""
+        self.removals += 1  # what others keep by number may be half made, too
         if self._stale and self.store is None:
             raise ReasonEditError(
                 "The process was forked while another thread changed the codebook, of which there is only what is in "
@@ -411,12 +412,9 @@ class EditMemory:
             self._read_anew()
 
     def _become(self, other: EditMemory) -> None:
-        own = {name: getattr(self, name) for name in ("store", "guard", "merge")}
-        removals = self.removals + other.removals + 1
-        self.__dict__.update(other.__dict__)
-        for name, value in own.items():
-            setattr(self, name, value)
-        self.removals = removals
+        merge, removals = self.merge, self.removals + other.removals + 1
+        self.__dict__.update({n: v for n, v in other.__dict__.items() if n not in ("store", "guard", "removals")})
+        self.merge, self.removals = merge, removals
 
     def settle(self, *, join: bool = False) -> None:
         """Put the folder in order, so that it opens faster: fewer files, and what merged where.
