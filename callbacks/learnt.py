@@ -26,6 +26,8 @@ def check(rows: Sequence[Mapping[str, Any]], codebook: Codebook, log: Path) -> N
     states = [tuple(row["codebook"]) for row in rows]
     name, generation, count = codebook.state
     there = f"The codebook in '{codebook.path}'"
+    if count and not rows:
+        _refuse(f"The log in '{log}' is gone, and {there[0].lower()}{there[1:]} holds what was learnt from it")
     if states and count < max(state[2] for state in states):
         _refuse(f"{there} is gone" if not count else f"{there} has lost edits since the run was cut short")
     for known, rewritten, _ in states:

@@ -114,13 +114,13 @@ def check(folder: Path, made: Mapping[str, Any]) -> str:
     changed = [name for name in then["code"] if made["code"].get(name) != then["code"][name]]
     changed += [name for name in made["code"] if name not in then["code"]]
     if changed:
-        more = f" and {len(changed) - 1} more modules" if len(changed) > 1 else ""
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         differing.append(f"the code of {changed[0]}{more} is another")
     if differing:
         more = f"; and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise ReasonEditError(
             f"The run in '{folder}' was begun with something else: {'; '.join(differing[:_SHOWN])}{more}. Resume it "
-            "with what it was begun with, or begin a new run."
+            "with what it was begun with (its config.yaml as it was, no other options), or begin a new run."
         )
     return str(then["run"])
 

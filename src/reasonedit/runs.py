@@ -62,16 +62,21 @@ def new_folder(wanted: Path) -> Path:
 
 
 def abandon(folder: Path) -> None:
-    """Remove the folder of a run that never began; where there is anything in it, it stays."""
+    """Remove the folder of a run that never began; where there is anything else in it, it stays as it is."""
     with contextlib.suppress(OSError):
-        for name in _RUNNING:
-            (folder / name).unlink(missing_ok=True)
-        folder.rmdir()
+        if {path.name for path in folder.iterdir()} <= {*_RUNNING}:
+            for name in _RUNNING:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 @contextmanager
-def going_on(folder: Path) -> Iterator[None]:
-    """Keep a run's folder from being used by two processes at once; the system lets go of it however a process ends.
+def going_on(folder: Path, what: str = "run") -> Iterator[None]:
+    """Keep a results folder from being used by two processes at once; the system lets go of it however one ends.
+
+    Args:
+        folder: The folder.
+        what: What runs there, for the message.
 
     Raises:
         ReasonEditError: Somebody runs there, which says who; or the folder cannot be locked.
@@ -81,10 +86,11 @@ def going_on(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ReasonEditError(
-            f"The run in '{folder}' is going on already, by {_runner(note)}: wait until it ends, or begin another one."
+            f"The {what} in '{folder}' is going on already, by {_runner(note)}: wait until it ends, or name another "
+            "folder."
         ) from error
     except OSError as error:
-        raise ReasonEditError(f"The run's folder '{folder}' cannot be locked ({error.strerror or error}).") from error
+        raise ReasonEditError(f"The results folder '{folder}' cannot be locked ({error.strerror or error}).") from error
     try:
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with contextlib.suppress(ReasonEditError):  # a full disk: the lock holds without a name

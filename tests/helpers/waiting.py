@@ -32,7 +32,8 @@ def wait_until(
 class Holds(L.Callback):
     """Holds a run before its second batch of edits until a signal ends it.
 
-    Only where ``HOLD`` in the environment names a file: the file is there once the run is held.
+    Only where ``HOLD`` in the environment names a file: the file is there, with the process's number, once the run is
+    held. ``HOLD_RANK`` is the one rank that is held, where not all are.
     """
 
     def __init__(self) -> None:
@@ -43,8 +44,13 @@ class Holds(L.Callback):
     ) -> None:
         if batch["phase"] != "edit" or "HOLD" not in os.environ:
             return
+        if os.environ.get("HOLD_RANK", str(trainer.global_rank)) != str(trainer.global_rank):
+            return
         if self.begun:
-            Path(os.environ["HOLD"]).touch()
+            held = Path(os.environ["HOLD"])
+            part = held.with_name(f"{held.name}.{os.getpid()}")
+            part.write_text(str(os.getpid()))
+            part.replace(held)
             while True:
                 time.sleep(60)
         self.begun = True

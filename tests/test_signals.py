@@ -1,0 +1,191 @@
+"""SIGTERM is Ctrl-C: what was edited is saved, one message says so, and all ranks end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+from helpers.commands import left_of, started, write_config
+from helpers.tiny import design
+from helpers.toy import ToySource
+from helpers.waiting import CEILING, wait_until
+
+from reasonedit import EditStream, VLMModule
+from reasonedit.callbacks import Codebook, Retriever
+from reasonedit.cli import COMMANDS, main
+from reasonedit.codebook import EditMemory, Store
+from reasonedit.ranks import _meeting
+from reasonedit.signals import Interrupted, Watch, heeded
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+BOTH = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+
+
+@pytest.mark.parametrize(("number", "code"), BOTH)
+def test_a_signal_is_raised_where_it_can_be_caught_and_handlers_are_those_of_before_afterwards(number, code):
+    before = signal.getsignal(number)
+    with heeded() as watch, heeded() as inner:
+        assert inner is watch
+        with pytest.raises(Interrupted) as stop:
+            signal.raise_signal(number)
+        signal.raise_signal(number)  # the same one again
+    assert stop.value.code == code
+    assert signal.getsignal(number) == before
+    assert Watch.active is None
+
+
+def test_signals_of_somebody_else_are_left_to_him():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with heeded() as watch:
+            assert watch is None
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_thread_handles_no_signals():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(heeded().__enter__()))
+    thread.start()
+    thread.join()
+    assert found == [None]
+
+
+_STUCK = """
+import contextlib, hashlib
+from reasonedit import signals
+signals.GRACE, signals._SAME = {grace}, {same}
+with signals.heeded() as watch:
+    watch.say = lambda: "what was made is saved"
+    watch.heard.append(lambda: print(" heard", end="", flush=True))
+    for told in ("ready", ""):
+        with contextlib.suppress(signals.Interrupted):
+            print(told, end="", flush=True)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)  # no handler of Python is called before its end
+"""
+
+
+@pytest.mark.parametrize(("grace", "same", "times"), [(0.2, 1.0, 1), (1e6, 0.0, 2)], ids=["in vain", "twice"])
+def test_a_process_that_does_not_react_is_ended_with_its_message(grace, same, times):
+    call = [sys.executable, "-c", _STUCK.format(grace=grace, same=same)]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.read(5) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read(6) == " heard"
+        for _ in range(1, times):
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=CEILING) == 143
+        assert process.stderr.read() == "\nwhat was made is saved\n"
+
+
+_FORKS = """
+import os, signal
+from reasonedit import signals
+there, tell = os.pipe()
+with signals.heeded() as watch:
+    child = os.fork()
+    if not child:
+        os.write(tell, b"x")
+        signal.pause()
+    os.read(there, 1)
+    os.kill(child, signal.SIGTERM)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]), watch.number)
+"""
+
+
+def test_a_signal_to_the_child_of_a_fork_is_the_childs():
+    done = subprocess.run([sys.executable, "-c", _FORKS], capture_output=True, text=True, check=False, timeout=CEILING)
+    assert done.stdout.split() == ["15", "0"], done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), BOTH)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_ends_by_a_signal_in_one_sentence(command, number, code, monkeypatch, capsys):
+    module = f"reasonedit.commands.{command.replace('-', '_')}"
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(main=lambda _: signal.raise_signal(number)))
+    assert main([command]) == code
+    assert capsys.readouterr().err == "reasonedit: Interrupted.\n"
+
+
+class Sent(L.Callback):
+    """Sends its own process a signal in the third batch."""
+
+    def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def predict(tiny_vlm, folder):
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, callbacks=[Codebook(folder, design()), Retriever(), Sent()], **QUIET
+    )
+    trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(5), batch_size=1))
+
+
+@pytest.mark.usefixtures("hash_encoder")
+def test_a_trainers_run_ends_by_sigterm_with_its_edits_saved(tiny_vlm, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING), pytest.raises(SystemExit) as stop:
+        predict(tiny_vlm, tmp_path / "book")
+    assert stop.value.code == 143
+    assert len(EditMemory.open(Store.open(tmp_path / "book")).edits) == 3
+    assert f"The run stopped early. 3 edits are saved in '{tmp_path}/book'." in caplog.text
+    assert Watch.active is None
+
+
+@pytest.mark.usefixtures("hash_encoder")
+def test_a_handler_of_ones_own_is_called_and_the_run_goes_on(tiny_vlm, tmp_path):
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        predict(tiny_vlm, tmp_path / "book")
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(EditMemory.open(Store.open(tmp_path / "book")).edits) == 5
+
+
+def test_ranks_of_one_machine_meet_where_no_other_machine_reaches_them():
+    store = _meeting(SimpleNamespace(num_nodes=1, global_rank=0, world_size=1))
+    with socket.create_connection(("127.0.0.1", store.port)):
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", store.port))
+
+
+def test_a_signal_to_one_rank_ends_both_while_the_other_waits_for_it(tmp_path, tiny_folder):
+    config, held = write_config(tmp_path / "run.yaml", tiny_folder), tmp_path / "held"
+    words = ("run", "--config", config, "--out", tmp_path / "run", "--trainer.devices", 2, "--trainer.strategy", "ddp")
+    with started(tmp_path, *words, env={"HOLD": str(held), "HOLD_RANK": "1"}) as (process, said):
+        wait_until(lambda: held.exists() and begun(tmp_path), process)
+        os.kill(int(held.read_text()), signal.SIGTERM)
+        assert process.wait(timeout=CEILING) == 143, said.read_text()[-3000:]
+        wait_until(lambda: not left_of(process))
+    saved(tmp_path, said.read_text())
+
+
+def begun(folder):
+    """Whether an edit is on the disk."""
+    book = folder / "run" / "codebook"
+    return Store.there(book) and len(EditMemory.open(Store.open(book)).edits) > 0
+
+
+def saved(folder, said):
+    """One message says what is saved, and it is."""
+    edits = len(EditMemory.open(Store.open(folder / "run" / "codebook")).edits)
+    assert edits
+    message = f"Interrupted. The {edits} edits made so far are saved in '{folder}/run/codebook'."
+    assert said.count("Interrupted") == said.count(message) == 1, said[-3000:]
+    assert f"'reasonedit run --resume {folder}/run' goes on." in said
+    assert "cannot reach the other ranks" not in said
+    assert "frame #" not in said
