@@ -13,12 +13,21 @@ import lightning as L
 import torch
 
 import reasonedit.callbacks as cb
+from reasonedit.boundedyaml import bounded_yaml
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
 from reasonedit.module import VLMModule
+from reasonedit.regular import content
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
+
+
+MOST_CONFIG = 1 << 20
+"""Bytes of a config file; those that come with the package have two thousand."""
+
+_CODE = ("trust_remote_code", "allow_all_kernels")
+"""Arguments of transformers by which a model brings code that is run."""
 
 
 def packaged_configs() -> Path:
@@ -35,7 +44,7 @@ def config_path(name: str) -> Path:
         ReasonEditError: There is none.
     """
     packaged = packaged_configs()
-    if Path(name).is_file():
+    if Path(name).exists():
         return Path(name)
     if Path(name).parent == Path("configs") and (packaged / Path(name).name).is_file():
         return packaged / Path(name).name
@@ -43,22 +52,54 @@ def config_path(name: str) -> Path:
     raise ReasonEditError(f"There is no config file '{name}'. The packaged ones are: {known}.")
 
 
-def content_of(config: str) -> dict[str, Any]:
+def content_of(config: str, *, trusted: bool = False) -> dict[str, Any]:
     """What a config file says.
 
-    Raises:
-        ReasonEditError: There is none, or it is no YAML.
-    """
-    import yaml
+    Args:
+        config: The file; see :func:`config_path`.
+        trusted: Whether it may ask for code that comes with a model; see :func:`refuse_code`.
 
+    Raises:
+        ReasonEditError: There is none, it is no YAML or without bounds, or it asks for such code.
+    """
     path = config_path(config)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+        said = bounded_yaml(content(path, MOST_CONFIG, f"The config '{path}'").decode()) or {}
+    except ReasonEditError:
+        raise
+    except UnicodeDecodeError as error:
+        raise ReasonEditError(f"The config '{path}' is not UTF-8: save it as UTF-8.") from error
+    except (OSError, ValueError) as error:
         raise refused(path, error) from error
-    if not isinstance(content, dict):
+    if not isinstance(said, dict):
         raise ReasonEditError(f"The config '{path}' is no mapping of 'model', 'data' and so on.")
-    return content
+    other = next((said[name] for name in ("model", "data") if isinstance(said.get(name), str)), "")
+    if Path(other).is_file():  # which would be read unseen
+        raise ReasonEditError(f"The config '{path}' names another file, '{other}', in its place: write it out.")
+    refuse_code(said, trusted=trusted)
+    return said
+
+
+def refuse_code(said: Any, *, trusted: bool) -> None:
+    """Refuse a config that asks for code which comes with a model, unless whoever gave the command trusts it.
+
+    Raises:
+        ReasonEditError: It does.
+    """
+    name = None if trusted else _asks_for_code(said)
+    if name is not None:
+        raise ReasonEditError(
+            f"The config sets '{name}', which runs code that comes with a model: read that code, and then say so on "
+            "the command line by --trust-remote-code."
+        )
+
+
+def _asks_for_code(said: Any) -> str | None:
+    said = said.as_dict() if hasattr(said, "as_dict") else said
+    if isinstance(said, Mapping):
+        asked = next((name for name in _CODE if said.get(name) not in (None, False)), None)
+        return asked or next(filter(None, map(_asks_for_code, said.values())), None)
+    return next(filter(None, map(_asks_for_code, said)), None) if isinstance(said, (list, tuple)) else None
 
 
 def made_of(content: Mapping[str, Any], *names: str, path: str | Path = "") -> dict[str, Any]:
@@ -106,18 +147,18 @@ def _given(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: content[name] for name in names if name in content}
 
 
-def parts_of(config: str, *names: str) -> dict[str, Any]:
-    """The named parts of a config file; see :func:`made_of`."""
-    return made_of(content_of(config), *names, path=config_path(config))
+def parts_of(config: str, *names: str, trusted: bool = False) -> dict[str, Any]:
+    """The named parts of a config file; see :func:`content_of` and :func:`made_of`."""
+    return made_of(content_of(config, trusted=trusted), *names, path=config_path(config))
 
 
-def module_and_stream(config: str) -> tuple[VLMModule, EditStream]:
-    """The model of a config, on the GPU where there is one, and its stream.
+def module_and_stream(config: str, *, trusted: bool = False) -> tuple[VLMModule, EditStream]:
+    """The model of a config, on the GPU where there is one, and its stream; arguments as for :func:`content_of`.
 
     Raises:
         ReasonEditError: The file cannot be used, or it has no VLM or no stream.
     """
-    parts = parts_of(config, "model", "data")
+    parts = parts_of(config, "model", "data", trusted=trusted)
     module, stream = parts["model"], parts["data"]
     if not isinstance(module, VLMModule) or not isinstance(stream, EditStream):
         raise ReasonEditError(

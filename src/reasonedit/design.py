@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -13,7 +12,12 @@ from reasonedit.codebook.paraphrase import RULES
 from reasonedit.embedding import EmbeddingConfig
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import EvidenceConfig
+from reasonedit.regular import content
 from reasonedit.retrieval import RetrievalConfig
+from reasonedit.strictjson import strict_json
+
+MOST_DESIGN = 1 << 20
+"""Bytes of a design's file; that of ``reasonedit select`` has some thousands."""
 
 WRITTEN = ("all", "answer", "reasoning")
 KEYS = ("both", "image", "patch", "grounded")
@@ -97,13 +101,17 @@ class Design:
             ReasonEditError: The file cannot be read or holds something else.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = strict_json(content(Path(path), MOST_DESIGN, f"The design '{path}'").decode("utf-8-sig"))
+        except ReasonEditError:
+            raise
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ReasonEditError(f"The design '{path}' cannot be read ({reason}): name a JSON file.") from error
         if not isinstance(values, dict):
             raise ReasonEditError(f"The design '{path}' is no JSON object.")
         given = values.get("design", values)
+        if not isinstance(given, dict):
+            raise ReasonEditError(f"The 'design' in '{path}' is no JSON object.")
         merged = (base or cls()).to_dict()
         for name, part in given.items():
             merged[name] = {**merged.get(name, {}), **part} if isinstance(part, dict) else part

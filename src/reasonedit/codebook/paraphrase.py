@@ -51,7 +51,7 @@ class ByModel:
         from transformers import pipeline
 
         try:
-            self._generate = pipeline("text-generation", model=model)
+            self._generate = pipeline("text-generation", model=model, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise ReasonEditError(
                 f"There is no text-generation model '{model}' to paraphrase with: name a hub id, a folder, or 'rules'."

@@ -13,11 +13,13 @@ from rich.table import Table
 from reasonedit.editor import ReasonEditor
 from reasonedit.edits import Answer, Query
 from reasonedit.explain import USED, Explanation
+from reasonedit.shown import plain
 from reasonedit.vlm import Generation
 from reasonedit.vlm.generation import cut_off
 
 from .generation import add_generation, generation_from
 from .screen import Screen
+from .trust import add_trust
 
 _console = Screen(highlight=False)
 
@@ -36,11 +38,17 @@ def main(argv: Sequence[str]) -> int:
         "--explain", action="store_true", help="show the keys that came near, and why each counts or not"
     )
     add_generation(parser)
+    add_trust(parser)
     arguments = parser.parse_args(argv)
     how = generation_from(arguments)
     query = Query.of(arguments.image, arguments.question, arguments.choices)  # refused before the model is loaded
     with _console.status("loading the VLM"):
-        editor = ReasonEditor.load(arguments.codebook, dtype=arguments.dtype, generation=how)
+        editor = ReasonEditor.load(
+            arguments.codebook,
+            dtype=arguments.dtype,
+            generation=how,
+            trust_remote_code=arguments.trust_remote_code,
+        )
     if arguments.explain:
         _explain(editor.explain(query.image, query.question, query.choices), how)
         return 0
@@ -49,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     if not answer.hits:
         _console.print(f"(no fact used: the nearest is at {answer.nearest:.3f}, the gate at {answer.threshold:.3f})")
     for hit in answer.hits:
-        _console.print(f"  {hit.distance:.3f}  {hit.fact}", markup=False)
+        _console.print(f"  {hit.distance:.3f}  {plain(hit.fact)}", markup=False)
     return 0
 
 
@@ -75,6 +83,6 @@ def _explain(told: Explanation, how: Generation) -> None:
         sight = "" if key.sight is None else f"{key.sight:.1f}"
         style = "bold" if key.fate == USED else "dim"
         texts = [key.entry, " / ".join(key.facts), key.edit.id[:12], key.edit.image[:8], key.fate]
-        table.add_row(f"{key.distance:.3f}", f"{key.radius:.3f}", sight, *map(escape, texts), style=style)
+        table.add_row(f"{key.distance:.3f}", f"{key.radius:.3f}", sight, *map(escape, map(plain, texts)), style=style)
     if told.keys:
         _console.print(table)

@@ -30,6 +30,7 @@ from reasonedit.groups import GENERALITIES
 from reasonedit.vlm import VLM
 
 from .screen import Screen
+from .trust import add_trust
 
 _console = Screen()
 _WRITES, _PAINTS = ("t_gen", "r_gen", "coe_gen"), ("i_gen", "coe_gen")
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _arguments(argv)
     if arguments.dry_run:
         return _dry_run(arguments)
-    _pool(parts_of(arguments.config, "data")["data"])
+    _pool(parts_of(arguments.config, "data", trusted=arguments.trust_remote_code)["data"])
     for group in arguments.groups:
         if group in _WRITES and arguments.writer is None:
             raise ReasonEditError(
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
                 f"{group} needs a text-to-image pipeline: name one with --painter, or leave it out of --groups."
             )
     with _console.status("loading the models"):
-        module, stream = module_and_stream(arguments.config)
+        module, stream = module_and_stream(arguments.config, trusted=arguments.trust_remote_code)
         vlm = module.vlm
         writer = writer_of(arguments.writer) if set(arguments.groups) & set(_WRITES) else None
         painter = Painter.from_pretrained(arguments.painter) if arguments.painter else None
@@ -106,6 +107,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--per-edit", type=int, default=1, help="probes per edit and group (default: 1)")
     parser.add_argument("--limit", type=int, help="most calls of writer and painter")
     parser.add_argument("--dry-run", action="store_true", help="only print the number of calls; no model is loaded")
+    add_trust(parser, config=True)
     arguments = parser.parse_args(list(argv))
     for name in ("per_edit", "limit"):
         if (value := getattr(arguments, name)) is not None and value < 1:
@@ -124,7 +126,7 @@ def _builder(group: str, vlm: VLM, writer: Writer | None, painter: Painter | Non
 
 
 def _dry_run(arguments: argparse.Namespace) -> int:
-    edits = _pool(parts_of(arguments.config, "data")["data"]).edits
+    edits = _pool(parts_of(arguments.config, "data", trusted=arguments.trust_remote_code)["data"]).edits
     probes = edits * arguments.per_edit * len(arguments.seed)
     total = 0
     for group in arguments.groups:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from reasonedit.codebook import Store
 from reasonedit.codebook.lock import login
@@ -12,10 +13,12 @@ from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
 from reasonedit.edits import Edit, Region, check_box, split_reasoning
 from reasonedit.errors import ReasonEditError
+from reasonedit.shown import plain
 from reasonedit.vlm import load_vlm
 
 from .generation import add_generation, generation_from
 from .screen import Screen
+from .trust import add_trust
 
 _console = Screen(highlight=False, soft_wrap=True)
 
@@ -51,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--author", default=login(), help="who corrects it (default: %(default)s)")
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
     add_generation(parser)
+    add_trust(parser)
     given = parser.parse_args(argv)
     # Everything that can be refused is, before the model is loaded.
     how = generation_from(given)
@@ -58,17 +62,18 @@ def main(argv: Sequence[str]) -> int:
     evidence = _evidence(given.box, len(sentences))
     edit = Edit.of(given.image, given.question, given.answer, sentences, given.choices, evidence, given.author)
     there = Store.there(given.codebook)
+    options: dict[str, Any] = {"dtype": given.dtype, "trust_remote_code": given.trust_remote_code}
     if there and given.model is not None:
         raise ReasonEditError(f"The codebook '{given.codebook}' has its model already: leave --model out.")
     if there and given.design is not None:
         raise ReasonEditError(f"The codebook '{given.codebook}' has its design already: leave --design out.")
     with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
         if there:
-            editor = ReasonEditor.load(given.codebook, dtype=given.dtype, generation=how)
+            editor = ReasonEditor.load(given.codebook, generation=how, **options)
         else:
             model = given.model or "embedded"
             design = Design.load(given.design, Design.default(model)) if given.design else None
-            editor = ReasonEditor(load_vlm(model, dtype=given.dtype, place=True), design, how)
+            editor = ReasonEditor(load_vlm(model, place=True, **options), design, how)
     before = editor.ask(edit.image, edit.question, edit.choices)
     written = editor.write(edit)
     after = editor.ask(edit.image, edit.question, edit.choices)
@@ -80,9 +85,9 @@ def main(argv: Sequence[str]) -> int:
             "; ".join(" ".join(f"{x:.2f}" for x in r) for r in regions if isinstance(r, tuple))
             or "nowhere in particular"
         )
-        _console.print(f"  kept: {sentence}  (seen at {where})", markup=False)
+        _console.print(f"  kept: {plain(sentence)}  (seen at {where})", markup=False)
     for other in written.edit.contradicts:
-        told = f"'{editor.memory.find(other).answer}' (edit {other})"
+        told = plain(f"'{editor.memory.find(other).answer}' (edit {other})")
         _console.print(f"warning: this contradicts {told}: the same question about the same picture", markup=False)
     count = len(editor.memory.edits)
     _console.print(

@@ -18,6 +18,7 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
 
 from .screen import Screen
+from .trust import add_trust
 
 _console = Screen(highlight=False, soft_wrap=True)
 
@@ -56,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
                 "--author", default=login(), help="author of edits that name none (default: %(default)s)"
             )
             action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+            add_trust(action)
     given = parser.parse_args(argv)
     if given.action == "import":
         return _import(given)
@@ -153,7 +155,7 @@ def _import(given: argparse.Namespace) -> int:
     if twice is not None:
         raise ReasonEditError(f"'{given.file}' has two edits called '{twice}': give one of them another id.")
     with _console.status("loading the VLM"):
-        editor = ReasonEditor.load(given.codebook, dtype=given.dtype)
+        editor = ReasonEditor.load(given.codebook, dtype=given.dtype, trust_remote_code=given.trust_remote_code)
     new = [row for row in rows if not _there(row, editor.memory, given.file)]
     written = 0
     try:

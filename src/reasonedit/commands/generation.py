@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.strictjson import strict_json
 from reasonedit.vlm import Generation
 from reasonedit.vlm.generation import CHOICE_RULES
 
@@ -41,7 +41,7 @@ def generation_from(given: argparse.Namespace) -> Generation:
         ReasonEditError: It cannot be used.
     """
     try:
-        more = json.loads(given.generate_kwargs) if given.generate_kwargs is not None else {}
+        more = strict_json(given.generate_kwargs) if given.generate_kwargs is not None else {}
     except ValueError as error:
         raise ReasonEditError(f"--generate-kwargs is not JSON ({error}): write it as an object.") from error
     if not isinstance(more, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,11 +13,13 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
+from reasonedit.data.rows import read_rows
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import load_image
 from reasonedit.runs import new_folder, versions, write_json
 
 from .screen import Screen
+from .trust import add_trust
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/select"), help="results folder (default: runs/select)")
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    add_trust(parser, config=True)
     given = parser.parse_args(argv)
     for name in ("runs", "layer_sample", "weight_sample"):
         if getattr(given, name) < 2:
@@ -75,12 +77,12 @@ def main(argv: Sequence[str]) -> int:
         raise ReasonEditError("--config and --pairs both say what is looked at: leave one out.")
     with _console.status("loading the VLM"):
         if given.config is not None:
-            module, stream = module_and_stream(given.config)
+            module, stream = module_and_stream(given.config, trusted=given.trust_remote_code)
             vlm = module.vlm
             pairs = [(e.image, e.question) for e in islice(stream.source.candidates(), 2 * given.layer_sample)]
         else:
             pairs = _read(given.pairs) if given.pairs else _of_world(2 * given.layer_sample)
-            vlm = load_vlm(given.model, dtype=given.dtype, place=True)
+            vlm = load_vlm(given.model, dtype=given.dtype, place=True, trust_remote_code=given.trust_remote_code)
     with _console.status("comparing layers and weights"):
         chosen = select(
             vlm, pairs, _augment, config=config, transforms=given.transforms, layer_sample=given.layer_sample,
@@ -131,22 +133,15 @@ def _of_world(count: int) -> list[tuple[Image.Image, str]]:
 
 
 def _read(path: Path) -> list[tuple[Image.Image, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ReasonEditError(f"The pairs '{path}' cannot be read ({error.strerror}): name a JSONL file.") from error
     pairs = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            image, question = row["image"], row["question"]
-        except (ValueError, KeyError, TypeError) as error:
+    for row in read_rows(path):
+        image, question = row.values.get("image"), row.values.get("question")
+        if row.problem or not isinstance(image, str) or not isinstance(question, str):
+            why = f" ({row.problem})" if row.problem else ""
             raise ReasonEditError(
-                f'Line {number} of \'{path}\' is not of the form {{"image": PATH, "question": TEXT}}.'
-            ) from error
-        pairs.append((load_image(path.parent / image), str(question)))
+                f'Line {row.number} of \'{path}\' is not of the form {{"image": PATH, "question": TEXT}}{why}.'
+            )
+        pairs.append((load_image(path.parent / image), question))
     return pairs
 
 

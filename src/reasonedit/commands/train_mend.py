@@ -12,6 +12,7 @@ from reasonedit.config import module_and_stream
 from reasonedit.errors import ReasonEditError
 
 from .screen import Screen
+from .trust import add_trust
 
 _console = Screen(stderr=True)
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
     parser.add_argument("--steps", type=int, default=600, help="steps of Adam (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the samples (default: 0)")
+    add_trust(parser, config=True)
     arguments = parser.parse_args(argv)
     if arguments.steps < 1:
         raise ReasonEditError(f"--steps must be 1 or more, not {arguments.steps}.")
@@ -34,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     from reasonedit.callbacks.baselines.mend_training import train
 
     with _console.status("loading the VLM"):
-        module, stream = module_and_stream(arguments.config)
+        module, stream = module_and_stream(arguments.config, trusted=arguments.trust_remote_code)
     mend = MEND.untrained(module.vlm)
     with Progress(console=_console) as bar:
         task = bar.add_task("training", total=arguments.steps)

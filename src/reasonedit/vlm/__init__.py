@@ -52,7 +52,8 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
         dtype: ``"auto"`` (what the machine computes fastest in, of bfloat16 and float32) or the name of a torch type.
         place: Whether to move the model to the GPU, if there is one; Lightning does that for its modules itself.
         **kwargs: Passed on to ``from_pretrained``: ``device_map``, ``attn_implementation``, ``quantization_config`` (an
-            object of transformers, or a dict of its values), ``revision``, …
+            object of transformers, or a dict of its values), ``revision``, … Code that comes with a model is run with
+            ``trust_remote_code=True`` only.
 
     Raises:
         ReasonEditError: There is no such model, it cannot be read, weights of it are missing or left over, or it is
@@ -72,6 +73,7 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
         path = str(assembled())
     else:
         path = model
+    kwargs["trust_remote_code"] = bool(kwargs.get("trust_remote_code"))  # else transformers asks on the terminal
     hub = {k: v for k, v in kwargs.items() if k in _OF_THE_HUB}
     check_files(path, model)
     adapter = adapter_of(path, hub)
@@ -81,6 +83,7 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
     try:
         config = AutoConfig.from_pretrained(source, **hub)
     except (OSError, ValueError) as error:
+        _refuse_code(source, error)
         if (Path(source) / "config.json").is_file():  # it is a model, but not one that can be read
             raise ReasonEditError(f"The model '{source}' cannot be loaded: {first_line(error)}") from error
         if adapter is not None:
@@ -110,6 +113,7 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
     except ReasonEditError:
         raise
     except (OSError, ValueError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+        _refuse_code(source, error)
         raise ReasonEditError(f"The model '{model}' cannot be loaded: {first_line(error)}") from error
     # A codebook names its model: from whatever folder it is opened.
     vlm = as_vlm(loaded, processor, os.path.abspath(model) if model != EMBEDDED and Path(model).is_dir() else model)
@@ -118,6 +122,19 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
     if place and "device_map" not in kwargs and vlm.movable and torch.cuda.is_available():
         vlm.model.to("cuda")
     return vlm
+
+
+def _refuse_code(model: str, error: Exception) -> None:
+    """Say what a model needs that was refused because it brings code.
+
+    Raises:
+        ReasonEditError: That is why it was.
+    """
+    if "trust_remote_code" in str(error):
+        raise ReasonEditError(
+            f"The model '{model}' brings code of its own, which can do whatever you can: read it, and then say "
+            "--trust-remote-code, or trust_remote_code=True in Python."
+        ) from error
 
 
 def as_vlm(model: PreTrainedModel, processor: ProcessorMixin, name: str | None = None) -> VLM:

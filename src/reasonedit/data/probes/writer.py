@@ -126,8 +126,10 @@ class LocalWriter:
         try:
             if options and not path.is_file():
                 raise OSError(f"there is no file '{name}'")
-            tokenizer = AutoTokenizer.from_pretrained(where, **options)
-            model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=best_dtype(), **options)
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                where, dtype=best_dtype(), trust_remote_code=False, **options
+            )
         except (OSError, ValueError, ImportError) as error:
             raise ReasonEditError(
                 f"There is no language model '{name}' ({str(error).splitlines()[0]}): give 'openai:MODEL', a hub id, a "
