@@ -22,6 +22,7 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence
 from reasonedit.method import Method
 from reasonedit.ranks import Pulse, end_together, exchange, refuse_parts, requeued
+from reasonedit.shown import plain
 from reasonedit.signals import Watch, heeded
 from reasonedit.vlm import VLM
 
@@ -264,11 +265,10 @@ class Codebook(Editor):
     def _add(self, drafts: list[Draft], *, tell: bool = True) -> None:
         for edit in self.memory.add(drafts) if drafts else ():
             if edit.contradicts and tell:
+                others = ", ".join(f"'{other}' ({self.memory.find(other).answer})" for other in edit.contradicts)
                 _log.warning(
                     "The edit '%s' (%s) contradicts %s: the same question about the same picture, another answer.",
-                    edit.id,
-                    edit.answer,
-                    ", ".join(f"'{other}' ({self.memory.find(other).answer})" for other in edit.contradicts),
+                    *map(plain, (edit.id, edit.answer, others)),
                 )
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.finite import finite
+from reasonedit.shown import plain
 from reasonedit.threads import guard_of
 from reasonedit.weights import digest_of, files_of, weight_sums
 
@@ -193,7 +194,7 @@ class SentenceEncoder:
                 "design (embedding.encoder). This is said once.",
                 self.name,
                 for_whom,
-                told,
+                plain(told),
             )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.shown import plain
 from reasonedit.weights import files_of
 
 from .base import VLM, best_dtype
@@ -167,7 +168,7 @@ def _family_of(config: Any, name: str) -> type[VLM]:
     _log.warning(
         "No family serves '%s' (model type '%s'): each text runs alone, its image from the pixels each time, and "
         "images have no regions.",
-        name,
+        plain(name),
         config.model_type,
     )
     return AnyVLM
