@@ -2,24 +2,32 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pyarrow.parquet as pq
 import pytest
 from helpers import datasets
 from helpers.families import FAMILIES
-from helpers.tiny import design
+from helpers.tiny import HashEncoder, design, picture
 from helpers.toy import ToySource
 from helpers.waiting import wait_until
 from test_store import the_same
 
-from reasonedit import EditStream, ReasonEditError, VLMModule
+from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
 from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever, RunLog
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.codebook.lock import login
+from reasonedit.embedding import SentenceEncoder
+from reasonedit.resume import begin, check
+from reasonedit.runs import going_on
 
 DESIGN = design(keys="both", merge=True)
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -103,6 +111,149 @@ def test_a_row_that_was_cut_in_two_is_asked_again(tiny_vlm, tmp_path):
     assert tables[0] == tables[1]
 
 
+@pytest.fixture(scope="module")
+def cut_short(tiny_vlm, tmp_path_factory):
+    """A run that was cut short after its edits, among the probes behind them."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(SentenceEncoder, "from_pretrained", classmethod(lambda cls, name="hash", device=None: HashEncoder()))
+    folder = tmp_path_factory.mktemp("cut-short")
+    with pytest.raises(RuntimeError, match="cut short"):
+        run(tiny_vlm, folder, Stop(8, written=True))
+    patch.undo()
+    return folder
+
+
+@pytest.fixture
+def cut(cut_short, tmp_path):
+    return Path(shutil.copytree(cut_short, tmp_path / "cut"))
+
+
+def read_again(folder: Path, name: str = "") -> None:
+    book = Codebook(folder / "book")
+    if Store.there(folder / "book"):
+        book.go_on(Store.open(folder / "book"))
+    RunLog(folder / "answers", resume=True, run=name).read(book)
+
+
+def lines_of(folder: Path) -> list[str]:
+    return (folder / "answers.0.jsonl").read_text().splitlines(keepends=True)
+
+
+def write_lines(folder: Path, lines: list[str]) -> None:
+    (folder / "answers.0.jsonl").write_text("".join(lines))
+
+
+def test_what_nobody_changed_is_read(cut):
+    read_again(cut)
+    lines = lines_of(cut)
+    write_lines(cut, lines[:-1])  # the answers to the last probes teach nothing: they are asked again
+    read_again(cut)
+    memory = EditMemory.open(Store.open(cut / "book"))
+    assert json.loads(lines[-1])["codebook"] == [memory.store.manifest.id, 0, len(memory.events)]
+
+
+@pytest.mark.parametrize("op", ["undo", "restore"])
+def test_an_edit_that_was_undone_or_restored_meanwhile_is_refused(cut, op):
+    memory = EditMemory.open(Store.open(cut / "book"))
+    memory.undo("toy-1", author="Ann")
+    said = r"The edit 'toy-1' was undone by Ann \(.*\) in the codebook of the run: the run cannot go on"
+    if op == "restore":
+        memory.restore("toy-1", author="Ann")
+    with pytest.raises(ReasonEditError, match=said):
+        read_again(cut)
+
+
+def test_an_edit_of_somebody_else_is_refused(cut):
+    memory = EditMemory.open(Store.open(cut / "book"))
+    theirs = Edit(picture(9), "What is it?", "a boat", ["It is round."], id="theirs")
+    memory.write(theirs, [replace(entry, key=entry.key + 1) for entry in memory.written("toy-0")])
+    with pytest.raises(ReasonEditError, match="somebody else wrote there: the run cannot go on as it would have"):
+        read_again(cut)
+
+
+def test_a_codebook_that_is_another_or_gone_is_refused(cut):
+    book = Codebook.load(cut / "book")
+    name, generation, count = book.state
+    for state, said in (
+        (("another", generation, count), "is not the one that the run wrote"),
+        ((name, generation + 1, count), "was repaired, or edits were erased from it, since"),
+        ((name, generation, count - 1), "has lost edits since the run was cut short"),
+    ):
+        now = SimpleNamespace(state=state, path=book.path, memory=book.memory)
+        with pytest.raises(ReasonEditError, match=said):
+            RunLog(cut / "answers", resume=True).read(now)
+    shutil.rmtree(cut / "book")
+    with pytest.raises(ReasonEditError, match=r"The codebook in '.*' is gone: the run cannot go on"):
+        read_again(cut)
+
+
+def test_a_log_that_is_not_whole_is_refused(cut):
+    lines = lines_of(cut)
+    places = {json.loads(line)["place"]: number for number, line in enumerate(lines) if number}
+    probe = next(n for n, line in enumerate(lines) if n and json.loads(line)["phase"] == "probe")
+    for without, said in (
+        (places[0], "does not have the edit 'toy-0'"),
+        (probe, rf"lacks the answer to question {json.loads(lines[probe])['place'] + 1}, and later ones were learnt"),
+    ):
+        write_lines(cut, [line for number, line in enumerate(lines) if number != without])
+        with pytest.raises(ReasonEditError, match=said):
+            read_again(cut)
+    write_lines(cut, [*lines[:2], lines[2][:-20] + "\n", *lines[3:]])
+    with pytest.raises(ReasonEditError, match=r"Line 3 of the log '.*' is not what a run wrote there"):
+        read_again(cut)
+    (cut / "answers.0.jsonl").unlink()
+    with pytest.raises(ReasonEditError, match=r"is gone, and the codebook in .* holds what was learnt from it"):
+        read_again(cut, "a run")
+
+
+def test_a_log_of_another_run_is_refused(cut):
+    with pytest.raises(ReasonEditError, match=r"The log '.*answers.0.jsonl' is that of another run"):
+        read_again(cut, "a run")
+    (cut / "answers.1.jsonl").write_text('{"run": "another"}\n')
+    with pytest.raises(ReasonEditError, match=r"The log '.*answers.1.jsonl' is that of another run"):
+        read_again(cut)
+
+
+MADE = {
+    "format": 1,
+    "settings": {"Retriever.k": 3, "data.batch_size": 2},
+    "files": {"edits.json": "a"},
+    "model": "m",
+    "device": "cpu",
+    "libraries": {"torch": "2.0"},
+    "code": {"reasonedit.method": "c"},
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "now", "said"),
+    [
+        ("settings", {"Retriever.k": 1, "data.batch_size": 2}, "Retriever.k was 3, is 1 now"),
+        ("settings", {"Retriever.k": 3}, "data.batch_size was 2, is not set now"),
+        ("settings", {**MADE["settings"], "Retriever.percentile": 5.0}, "Retriever.percentile was not set, is 5.0 now"),
+        ("files", {"edits.json": "b"}, "the content of 'edits.json' is another"),
+        ("model", "n", "the model is another"),
+        ("device", "cuda", "device was cpu, is cuda now"),
+        ("libraries", {"torch": "2.1"}, "torch was 2.0, is 2.1 now"),
+        ("code", {"reasonedit.method": "d", "mine": "e"}, "the code of reasonedit.method and 1 more is another"),
+    ],
+)
+def test_what_differs_from_the_beginning_is_named(part, now, said, tmp_path):
+    name = begin(tmp_path, MADE)
+    assert check(tmp_path, MADE) == name
+    with pytest.raises(ReasonEditError, match=re.escape(f"was begun with something else: {said}. Resume it")):
+        check(tmp_path, {**MADE, part: now})
+
+
+def test_a_note_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ReasonEditError, match="was begun by an earlier version, which did not note"):
+        check(tmp_path, MADE)
+    for content in ("{", "[]", '{"format": 2}', json.dumps({**MADE, "run": "r", "settings": 3})):
+        (tmp_path / "run.json").write_text(content)
+        with pytest.raises(ReasonEditError, match=r"run\.json' (cannot be read|is not what a run writes there)"):
+            check(tmp_path, MADE)
+
+
 def test_a_killed_command_goes_on(tmp_path, hash_encoder, capsys):
     model, data = FAMILIES["llava"](tmp_path / "model"), datasets.own(tmp_path / "data")
     config = tmp_path / "run.yaml"
@@ -156,7 +307,13 @@ def test_a_killed_command_goes_on(tmp_path, hash_encoder, capsys):
     assert (tmp_path / "cut" / "codebook" / "journal.jsonl").read_bytes().count(b"\n") > 1
     assert not (tmp_path / "cut" / "metrics.json").exists()
     capsys.readouterr()
-    assert main(["run", "--resume", str(tmp_path / "cut")]) == 0
+    resume = ["run", "--resume", str(tmp_path / "cut")]
+    with going_on(tmp_path / "cut"):
+        assert main(resume) == 1
+    assert f"is going on already, by {login()}@" in capsys.readouterr().err
+    assert main([*resume, "--data.init_args.batch_size", "2"]) == 1
+    assert "was begun with something else: data.batch_size was 1, is 2 now" in capsys.readouterr().err
+    assert main([*resume, "--trainer.log_every_n_steps", "7"]) == 0  # what changes no result may change
     tables = [pq.read_table(tmp_path / name / "predictions.parquet").to_pylist() for name in ("whole", "cut")]
     assert tables[0] == tables[1]
     found = [json.loads((tmp_path / name / "metrics.json").read_text())["reasonedit"] for name in ("whole", "cut")]
