@@ -108,7 +108,7 @@ def test_an_edit_without_keys_and_picture_is_named_and_kept(book, editor, capsys
 def test_less_than_was_there_is_written_only_when_somebody_says_so(book, editor, monkeypatch, capsys):
     journal = book / "journal.jsonl"
     data = journal.read_bytes()
-    at = data.index(b"a kettle") - 100
+    at = data.index(b"a kettle") + 20
     journal.write_bytes(data[:at] + b"#" * 300 + data[at + 300 :])
     *_, name = editor.edits
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))

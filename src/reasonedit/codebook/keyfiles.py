@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
+import os
 import struct
 import zlib
 from collections.abc import Iterable
@@ -39,7 +41,7 @@ class KeyFile:
     first: int
     count: int
     damage: DamagedError | None
-    _data: bytes | np.ndarray[Any, Any]
+    _data: memoryview
     _whole: list[bool]
     _start: int
     _width: int
@@ -55,7 +57,7 @@ class KeyFile:
         try:
             found = _read(path)
         except DamagedError as damage:
-            return cls(path, first, count, damage, b"", [], 0, 0)
+            return cls(path, first, count, damage, memoryview(b""), [], 0, 0)
         data = found[: sums.bytes]  # what was put behind it spoils nothing
         whole = [zlib.crc32(block) == known for block, known in zip(_blocks(data), sums.blocks, strict=False)]
         sound = len(found) == sums.bytes and all(whole)
@@ -76,7 +78,7 @@ class KeyFile:
         try:
             data = _read(path)
         except DamagedError as damage:
-            return cls(path, first, count, damage, b"", [], 0, 0)
+            return cls(path, first, count, damage, memoryview(b""), [], 0, 0)
         start, width = _described(data, count)
         if not start:
             data, start, width = _headed(data, count, len(data))
@@ -116,19 +118,18 @@ def _damage(folder: Path, sums: Sums) -> DamagedError | None:
     return None
 
 
-def _read(path: Path) -> bytes | np.ndarray[Any, Any]:
-    with to_read(path):  # is there, regular, and may be read
-        pass
-    if path.stat().st_size <= _MAPPED:
-        return content(path, _MAPPED)
-    return np.memmap(path, np.uint8, "r")
+def _read(path: Path) -> memoryview:
+    with to_read(path) as file:
+        if os.fstat(file.fileno()).st_size <= _MAPPED:
+            return memoryview(content(path, _MAPPED))
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _blocks(data: bytes | np.ndarray[Any, Any]) -> Iterable[bytes | np.ndarray[Any, Any]]:
+def _blocks(data: memoryview) -> Iterable[memoryview]:
     return (data[at : at + BLOCK] for at in range(0, len(data), BLOCK))
 
 
-def _described(data: bytes | np.ndarray[Any, Any], count: int) -> tuple[int, int]:
+def _described(data: memoryview, count: int) -> tuple[int, int]:
     """Where the numbers begin, and how many a key has, as the file says it; zeros where it does not."""
     try:
         (size,) = struct.unpack("<Q", bytes(data[:8]))
@@ -141,10 +142,10 @@ def _described(data: bytes | np.ndarray[Any, Any], count: int) -> tuple[int, int
         return 0, 0
 
 
-def _headed(data: bytes | np.ndarray[Any, Any], count: int, size: int) -> tuple[bytes, int, int]:
+def _headed(data: memoryview, count: int, size: int) -> tuple[memoryview, int, int]:
     """A file as it must have begun: what stands before the numbers follows from their count and its size."""
     header, width = _header(count, size)
-    return (header + bytes(data[len(header) :]) if header else b""), len(header), width
+    return memoryview(header + data[len(header) :] if header else b""), len(header), width
 
 
 def _header(count: int, size: int) -> tuple[bytes, int]:
@@ -166,7 +167,7 @@ def _header(count: int, size: int) -> tuple[bytes, int]:
 def _fits(rows: Rows, own: Sums) -> bool:
     """Whether keys are those that a file of their own held: it is written again, in memory."""
     data = alone(*rows)
-    return len(data) == own.bytes and tuple(zlib.crc32(block) for block in _blocks(data)) == own.blocks
+    return len(data) == own.bytes and tuple(zlib.crc32(block) for block in _blocks(memoryview(data))) == own.blocks
 
 
 def alone(keys: np.ndarray[Any, Any], radii: np.ndarray[Any, Any]) -> bytes:
