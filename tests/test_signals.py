@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import lightning as L
 import pytest
-from helpers.commands import left_of, started, write_config
+from helpers.commands import left_of, ranks_of, started, write_config
 from helpers.tiny import design
 from helpers.toy import ToySource
 from helpers.waiting import CEILING, wait_until
@@ -174,10 +174,42 @@ def test_a_signal_to_one_rank_ends_both_while_the_other_waits_for_it(tmp_path, t
     saved(tmp_path, said.read_text())
 
 
-def begun(folder):
-    """Whether an edit is on the disk."""
+@pytest.mark.slow
+@pytest.mark.parametrize("edits", [2, 6, 14])
+@pytest.mark.parametrize(("number", "code"), BOTH)
+@pytest.mark.parametrize("whom", ["one process", "ddp 0", "ddp 1", "ddp 0 1", "torchrun 0 1", "torchrun 1", "torchrun"])
+def test_a_signal_whenever_it_comes_ends_all_and_saves(tmp_path, tiny_folder, whom, number, code, edits):
+    launch, *ranks = whom.split()
+    words = ["run", "--config", write_config(tmp_path / "run.yaml", tiny_folder, 60), "--out", tmp_path / "run"]
+    if launch != "one":
+        words += ["--trainer.devices", 2, "--trainer.strategy", "ddp"]
+    with started(tmp_path, *words, torchrun=launch == "torchrun") as (process, said):
+        wait_until(lambda: begun(tmp_path, edits), process)
+        there = ranks_of(process)
+        for pid in [there[int(rank)] for rank in ranks if rank.isdigit()] or [process.pid]:
+            os.kill(pid, number)
+        assert process.wait(timeout=CEILING) == (1 if launch == "torchrun" else code), said.read_text()[-3000:]
+        wait_until(lambda: not left_of(process))
+    saved(tmp_path, said.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_signal_while_the_model_is_loaded_ends_all(tmp_path, tiny_folder, ranks):
+    words = ["run", "--config", write_config(tmp_path / "run.yaml", tiny_folder), "--out", tmp_path / "run"]
+    words += ["--trainer.devices", ranks, "--trainer.strategy", "ddp"] if ranks > 1 else []
+    with started(tmp_path, *words, env={"HOLD": str(tmp_path / "held")}) as (process, said):
+        wait_until(lambda: len(ranks_of(process)) == ranks and (tmp_path / "run").exists(), process)
+        process.terminate()
+        assert process.wait(timeout=CEILING) == 143, said.read_text()[-3000:]
+        wait_until(lambda: not left_of(process))
+    assert said.read_text().count("Interrupted") == 1, said.read_text()[-3000:]
+
+
+def begun(folder, edits=1):
+    """Whether so many edits are on the disk."""
     book = folder / "run" / "codebook"
-    return Store.there(book) and len(EditMemory.open(Store.open(book)).edits) > 0
+    return Store.there(book) and len(EditMemory.open(Store.open(book)).edits) >= edits
 
 
 def saved(folder, said):

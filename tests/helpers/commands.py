@@ -83,3 +83,18 @@ def left_of(process: subprocess.Popen[bytes]) -> list[int]:
     process.poll()
     found = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True, check=False)
     return [int(pid) for pid in found.stdout.split() if int(pid) != process.pid or process.returncode is None]
+
+
+def ranks_of(process: subprocess.Popen[bytes]) -> dict[int, int]:
+    """The processes of a command that are ranks, by their numbers; the agent of torchrun is none."""
+    found = {}
+    for pid in left_of(process):
+        try:
+            given = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            called = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # it has ended
+            continue
+        if b"entry.py" in called and b"torch.distributed.run" not in called:
+            numbers = [value.removeprefix(b"LOCAL_RANK=") for value in given if value.startswith(b"LOCAL_RANK=")]
+            found[int(numbers[0]) if numbers else 0] = pid
+    return found
