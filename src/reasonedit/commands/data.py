@@ -18,6 +18,7 @@ from reasonedit.data.fvqa import FVQA
 from reasonedit.data.pool import Pool, Sample
 from reasonedit.data.rationale_vqa import HUB_ID, SUBSETS, RationaleVQA
 from reasonedit.metrics import normalise
+from reasonedit.shown import plain
 
 from .screen import Screen
 
@@ -70,7 +71,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if bad:
         table = Table("row", Column("why it cannot be used", overflow="fold"), box=None, padding=(0, 2, 0, 0))
         for number, why in bad:
-            table.add_row(str(number), escape(why))
+            table.add_row(str(number), escape(plain(why)))
         _console.print(table)
     for name in sorted(set(columns) - set(COLUMNS)):
         near = difflib.get_close_matches(name, COLUMNS, n=1)
@@ -88,7 +89,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _said(text: str) -> None:
-    _console.print(text, soft_wrap=True, markup=False, highlight=False)
+    _console.print(plain(text), soft_wrap=True, markup=False, highlight=False)
 
 
 def _opened(arguments: argparse.Namespace) -> Pool:

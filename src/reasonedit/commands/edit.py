@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     written = editor.write(edit)
     after = editor.ask(edit.image, edit.question, edit.choices)
     editor.save(given.codebook)
-    _console.print(f"before: {before.text}\nafter:  {after.text}", markup=False)
+    _console.print(f"before: {plain(before.text)}\nafter:  {plain(after.text)}", markup=False)
     for sentence, theirs, found in zip(edit.reasoning, edit.evidence, written.evidence, strict=True):
         regions = list(theirs or found.boxes)
         where = (
