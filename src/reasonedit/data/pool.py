@@ -68,18 +68,18 @@ class Sample:
         Raises:
             ReasonEditError: Anything of it is unusable.
         """
-        opened = load or (lambda picture: picture)  # which the edit opens itself
+        opened: Callable[[Path | bytes], Any] = load or (lambda picture: picture)  # which the edit opens itself
         evidence = [
             None if mine is None else [r if isinstance(r, tuple) else opened(r) for r in mine] for mine in self.evidence
         ]
         return Edit(
-            opened(self.image),  # type: ignore[arg-type]  # converted on the way in, as those below
+            opened(self.image),
             self.question,
             self.answer,
-            self.reasoning,  # type: ignore[arg-type]
+            self.reasoning,  # type: ignore[arg-type]  # converted on the way in, as those below
             self.choices,  # type: ignore[arg-type]
             self.id,
-            evidence,  # type: ignore[arg-type]
+            evidence,
             self.author,
             self.time,
             self.answers,  # type: ignore[arg-type]
