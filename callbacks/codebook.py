@@ -21,7 +21,7 @@ from reasonedit.embedding import Statistics, statistics_of
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence
 from reasonedit.method import Method
-from reasonedit.ranks import Pulse, end_together, exchange, refuse_parts, requeued
+from reasonedit.ranks import Pulse, end_together, exchange, let_go, refuse_parts, requeued
 from reasonedit.shown import plain
 from reasonedit.signals import Watch, heeded
 from reasonedit.vlm import VLM
@@ -286,6 +286,7 @@ class Codebook(Editor):
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
         self._held.close()
         self._pulse.stop(failed=True)
+        let_go(trainer)
         self._heeded.close()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

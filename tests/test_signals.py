@@ -17,6 +17,7 @@ from helpers.commands import left_of, ranks_of, started, write_config
 from helpers.tiny import design
 from helpers.toy import ToySource
 from helpers.waiting import CEILING, wait_until
+from lightning.fabric.plugins.environments import SLURMEnvironment
 
 from reasonedit import EditStream, VLMModule
 from reasonedit.callbacks import Codebook, Retriever
@@ -126,21 +127,22 @@ class Sent(L.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def predict(tiny_vlm, folder):
-    trainer = L.Trainer(
-        accelerator="cpu", devices=1, callbacks=[Codebook(folder, design()), Retriever(), Sent()], **QUIET
-    )
+def predict(tiny_vlm, folder, **options):
+    callbacks = [Codebook(folder, design()), Retriever(), Sent()]
+    trainer = L.Trainer(accelerator="cpu", devices=1, callbacks=callbacks, **QUIET, **options)
     trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(5), batch_size=1))
 
 
 @pytest.mark.usefixtures("hash_encoder")
 def test_a_trainers_run_ends_by_sigterm_with_its_edits_saved(tiny_vlm, tmp_path, caplog):
+    before = signal.getsignal(signal.SIGTERM)
     with caplog.at_level(logging.WARNING), pytest.raises(SystemExit) as stop:
         predict(tiny_vlm, tmp_path / "book")
     assert stop.value.code == 143
     assert len(EditMemory.open(Store.open(tmp_path / "book")).edits) == 3
     assert f"The run stopped early. 3 edits are saved in '{tmp_path}/book'." in caplog.text
     assert Watch.active is None
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.usefixtures("hash_encoder")
@@ -152,6 +154,14 @@ def test_a_handler_of_ones_own_is_called_and_the_run_goes_on(tiny_vlm, tmp_path)
         assert heard == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)
+    assert len(EditMemory.open(Store.open(tmp_path / "book")).edits) == 5
+
+
+@pytest.mark.usefixtures("hash_encoder")
+def test_a_job_that_slurm_requeues_ends_by_itself(tiny_vlm, tmp_path, monkeypatch):
+    for name, value in {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "7"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    predict(tiny_vlm, tmp_path / "book", plugins=[SLURMEnvironment(auto_requeue=True)])
     assert len(EditMemory.open(Store.open(tmp_path / "book")).edits) == 5
 
 

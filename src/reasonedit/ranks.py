@@ -151,15 +151,26 @@ def end_together(trainer: L.Trainer, watch: Watch | None) -> None:
         connector._sigterm_notifier_fn = note
     if watch is not None:
         watch.last.append(lambda: _to_started(trainer, signal.SIGKILL))
-        if isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment):
+        if isinstance(_environment(trainer), LightningEnvironment):
             # Lightning's observer kills this process where one that it started fails, before it says what was saved.
             watch.code = 0 if trainer.local_rank else None
 
 
+def let_go(trainer: L.Trainer) -> None:
+    """Have Lightning put back the handlers that it found: later it would bring back what is gone by then."""
+    connector = getattr(trainer, "_signal_connector", None)
+    if connector is not None:
+        connector.teardown()
+
+
 def requeued(trainer: L.Trainer) -> bool:
     """Whether SLURM puts the job into its queue again: then signals are Lightning's, which saves and requeues."""
-    environment = getattr(trainer.strategy, "cluster_environment", None)
+    environment = _environment(trainer)
     return isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+
+
+def _environment(trainer: L.Trainer) -> object:
+    return getattr(getattr(trainer, "_accelerator_connector", None), "cluster_environment", None)
 
 
 def _to_started(trainer: L.Trainer, number: int) -> None:
