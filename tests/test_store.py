@@ -22,6 +22,7 @@ from helpers.writer import made, open_or_create
 from PIL import Image
 
 import reasonedit.codebook.files as files
+import reasonedit.codebook.tensors as tensors
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, EditMemory, Entry, Store, as_edit
 from reasonedit.codebook.events import Event
@@ -428,13 +429,73 @@ def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
             Sums.from_dict({**manifest["statistics"], "file": name})
 
 
-def test_big_files_of_keys_are_mapped_not_read(tmp_path):
+@pytest.mark.parametrize("big", [False, True])
+def test_big_files_of_keys_are_mapped_and_small_ones_read(tmp_path, monkeypatch, big):
     memory = book(tmp_path, 4)
     memory.settle(join=True)
-    there = opened(tmp_path)
     (path,) = (tmp_path / "keys").iterdir()
-    assert str(path) in Path("/proc/self/maps").read_text()
+    monkeypatch.setattr(tensors, "MAPPED", path.stat().st_size - 1 if big else 1 << 20)
+    there = opened(tmp_path)
+    assert (str(path) in Path("/proc/self/maps").read_text()) == big
     assert torch.equal(there.keys, memory.keys)
+    there.write(*made(4))
+    the_same(opened(tmp_path), there)
+
+
+def test_a_picture_that_lies_there_damaged_is_written_anew(tmp_path):
+    memory = book(tmp_path, 2)
+    name = memory.find("e00001").image
+    path = tmp_path / "pictures" / f"{name}.png"
+    path.write_bytes(path.read_bytes()[:60])
+    edit, entries = made(1)
+    again = replace(edit, id="again", question="Another?")
+    memory.write(again, [replace(e, fact=replace(e.fact, edit_id="again")) for e in entries])
+    assert opened(tmp_path).picture(name).tobytes() == edit.image.tobytes()
+
+
+def test_readers_keep_their_files_until_they_have_read(tmp_path):
+    memory = book(tmp_path, 3)
+    memory.settle()
+    reader = Store.open(tmp_path)
+    names = {p.name for p in (tmp_path / "keys").iterdir()}
+    with reader.reading():  # as somebody does who read the manifest and goes on with what it names
+        memory.settle(join=True)
+        memory.rewrite(lambda events: [e for e in events if e.edit_id != "e00000"])
+        assert names < {p.name for p in (tmp_path / "keys").iterdir()}
+        assert (tmp_path / "journal.jsonl").exists()
+        assert {p.name for p in memory.store.leftovers()} > names
+        with memory.store.writing():
+            assert memory.store.tidy() == memory.store.leftovers()
+    with memory.store.writing():
+        assert memory.store.tidy() == []
+    assert not names & {p.name for p in (tmp_path / "keys").iterdir()}
+    assert not (tmp_path / "journal.jsonl").exists()
+    the_same(opened(tmp_path), memory)
+
+
+def test_what_killed_runs_left_is_found_and_removed_and_nothing_of_others(tmp_path):
+    memory = book(tmp_path, 2)
+    picture = "0" * 64
+    left = [
+        tmp_path / "keys" / ".tmpAb3dE6",
+        tmp_path / "keys" / ".000000000006-3.safetensors.17.part",
+        tmp_path / "keys" / "000000000006-3.safetensors",
+        tmp_path / "keys" / "1-000000000000-6-joined.safetensors",
+        tmp_path / ".codebook.json.17.part",
+        tmp_path / "settled-1.safetensors",
+        tmp_path / "pictures" / f"{picture}.png",
+        tmp_path / "pictures" / f".{picture}.png.17.part",
+    ]
+    others = [tmp_path / "keys" / ".tmp-mine", tmp_path / "pictures" / "cat.png", tmp_path / "journal-x.jsonl"]
+    for path in [*left, *others]:
+        path.write_text("x")
+    assert sorted(opened(tmp_path).store.leftovers()) == sorted(left)
+    with memory.store.writing():  # somebody who writes has files on their way
+        assert opened(tmp_path).store.leftovers() == []
+        assert memory.store.tidy() == []
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in others)
+    the_same(opened(tmp_path), memory)
 
 
 def test_an_interrupt_after_the_disk_and_before_the_memory_loses_nothing(tmp_path, monkeypatch):

@@ -13,6 +13,8 @@ from helpers.tiny import design, picture
 from helpers.waiting import CEILING
 
 from reasonedit import Edit, Query, ReasonEditError, ReasonEditor
+from reasonedit.codebook.lock import WriterLock
+from reasonedit.codebook.lockfile import LockFile
 from reasonedit.retrieval import RetrievalConfig
 from reasonedit.threads import Gathering, guard_of, guarded
 from reasonedit.vlm import as_vlm, load_vlm
@@ -165,6 +167,37 @@ def test_an_edit_on_disk_is_not_lost_beside_a_save(vlm, hash_encoder, tmp_path):
     at_once(lambda: editor.save(tmp_path / "book"), *(lambda i=i: write(editor, i) for i in range(1, 5)))
     assert set(ReasonEditor.load(tmp_path / "book", vlm).edits) == set(editor.edits)
     assert len(editor.edits) == 5
+
+
+def test_whoever_asks_does_not_wait_for_another_writer(vlm, hash_encoder, tmp_path, monkeypatch):
+    editor = ReasonEditor(vlm, design(k=2))
+    write(editor, 0)
+    editor.save(tmp_path / "book")
+    waits, taken = threading.Event(), LockFile.take
+
+    def take(self):
+        held = taken(self)
+        if not held:
+            waits.set()
+        return held
+
+    monkeypatch.setattr(LockFile, "take", take)
+    monkeypatch.setattr(editor.memory.store._lock, "_patience", CEILING)
+    calls = {
+        "edit": lambda: write(editor, 1),
+        "undo": lambda: editor.undo(next(iter(editor.edits))),
+        "save": lambda: editor.memory.settle(),
+    }
+    for call in calls.values():
+        waits.clear()
+        with ThreadPoolExecutor(1) as pool:
+            with WriterLock(tmp_path / "book").held_by_us():  # another opening of the file, as another process has
+                changing = pool.submit(call)
+                assert waits.wait(CEILING)
+                assert editor.ask(*question(0)).text
+                assert not changing.done()
+            changing.result(CEILING)
+    assert len(ReasonEditor.load(tmp_path / "book", vlm).edits) == 1
 
 
 def test_what_wraps_one_model_shares_its_guard(vlm):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from reasonedit.codebook import EditMemory, Store, as_edit, check_fingerprint
+from reasonedit.codebook.events import Event
+from reasonedit.codebook.files import to_disk, unwritable
+from reasonedit.codebook.lock import FILES
 from reasonedit.design import Design
 from reasonedit.errors import ReasonEditError
 from reasonedit.method import Method
@@ -19,14 +23,15 @@ def migrated(
     design: Design,
     done: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> EditMemory:
-    """Write the edits of a codebook, undone ones too, into a new folder for another VLM.
+    """Write a codebook into a new folder for another VLM: its edits, undone ones too, and all that happened to them.
 
-    Where it was cut short it goes on: edits that are in the new folder already stay.
+    It is made under a hidden name beside the new folder and gets its own once it is whole. Where it was cut short it
+    goes on there.
 
     Args:
         memory: The codebook.
         vlm: The VLM.
-        folder: The new folder.
+        folder: The new folder. Where the migrated codebook is there already, nothing is left to be done.
         design: How edits are embedded and written there.
         done: Told after each edit how many are done, and of how many.
 
@@ -34,24 +39,73 @@ def migrated(
         The new codebook.
 
     Raises:
-        ReasonEditError: A picture is missing, or the folder holds another codebook.
+        ReasonEditError: A picture is missing, or there is something else in the folder.
     """
-    if memory.store is not None and os.path.exists(folder) and os.path.samefile(folder, memory.store.folder):
+    target = Path(folder).absolute()
+    if memory.store is not None and target.exists() and os.path.samefile(target, memory.store.folder):
         raise ReasonEditError(f"'{folder}' is the codebook itself: name a new folder, so that nothing is lost.")
-    method = Method(vlm, design)
-    if Store.there(folder):
-        store = Store.open(folder)
-        check_fingerprint(store.manifest.fingerprint, method.embedder.fingerprint, folder)
-        method.memory = EditMemory.open(store)
+    method, part = Method(vlm, design), target.with_name(f".{target.name}.migrating")
+    if Store.there(target):
+        there = _begun(target, method, memory)
+        if len(_told(there)) == len(_told(memory)):
+            return there
+        raise ReasonEditError(f"There is a codebook in '{target}' already, of an earlier time: name another folder.")
+    if target.exists() and any(target.iterdir()):
+        raise ReasonEditError(f"'{target}' is not empty: name a new folder.")
+    if Store.there(part):
+        method.memory = _begun(part, method, memory)
     else:
-        method.memory.copy_to(method.new_store(folder))
-    edits = [e.edit for e in memory.events if e.edit is not None]
-    for number, kept in enumerate(edits, 1):
-        if kept.id not in method.memory.edits and kept.id not in method.memory.undone:
-            edit = as_edit(kept, {name: memory.picture(name) for name in kept.pictures})
-            method.memory.add([method.embedded_anew(edit, kept)])
-        done(number, len(edits))
-    for edit_id in [e for e in memory.undone if e in method.memory.edits]:
-        method.memory.undo(edit_id)
-    method.memory.settle(join=True)
-    return method.memory
+        method.memory.copy_to(method.new_store(part))
+    store = method.memory.store
+    assert store is not None
+    with store.writing():
+        _embed(memory, method, done)
+        mine = {e.edit_id: e for e in method.memory.events if e.edit is not None}
+        # What happened to the edits happened then, not now.
+        method.memory.rewrite(lambda _: [mine[e.edit_id] if e.edit is not None else e for e in memory.events])
+        method.memory.settle()
+        try:
+            if target.exists():
+                target.rmdir()
+            part.rename(target)
+            (target / FILES[1]).unlink(missing_ok=True)
+            to_disk(target.parent)
+        except OSError as error:
+            raise unwritable(target, error) from error
+    return EditMemory.open(Store.open(target))
+
+
+def _embed(memory: EditMemory, method: Method, done: Callable[[int, int], None]) -> None:
+    """Have happen again what has not yet."""
+    wanted, have = _told(memory), len(_told(method.memory))
+    edits, number = sum(e.edit is not None for e in wanted), sum(e.edit is not None for e in wanted[:have])
+    for event in wanted[have:]:
+        if event.edit is None:
+            (method.memory.undo if event.op == "undo" else method.memory.restore)(event.edit_id, event.author)
+            continue
+        kept = event.edit
+        edit = as_edit(kept, {name: memory.picture(name) for name in kept.pictures})
+        # Of format 3 no evidence was kept: it is sought anew.
+        method.memory.add([method.embedded_anew(edit, kept) if kept.found else method.draft(edit)[0]])
+        number += 1
+        done(number, edits)
+
+
+def _begun(folder: Path, method: Method, memory: EditMemory) -> EditMemory:
+    """What a folder holds of the migrated codebook.
+
+    Raises:
+        ReasonEditError: It holds another one.
+    """
+    store = Store.open(folder)
+    check_fingerprint(store.manifest.fingerprint, method.embedder.fingerprint, folder)
+    begun = EditMemory.open(store)
+    names = [[(e.op, e.edit_id, e.edit and e.edit.question) for e in _told(m)] for m in (begun, memory)]
+    if names[0] != names[1][: len(names[0])]:
+        raise ReasonEditError(f"'{folder}' holds what was migrated of another codebook: remove it, or name another.")
+    return begun
+
+
+def _told(memory: EditMemory) -> list[Event]:
+    """What happened to edits that are there."""
+    return [event for event in memory.events if event.op != "erase"]

@@ -5,44 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from reasonedit.edits import Edit, checked_name
 from reasonedit.errors import ReasonEditError
 from reasonedit.threads import Guard, guarded
 
-from .contradictions import among, answers, contradict
+from .contents import Contents
+from .contradictions import among
 from .events import Event
-from .merging import Column, Merging
-from .records import ENTRIES, Draft, Entry, Fact, StoredEdit
+from .records import Draft, Entry, StoredEdit
 from .store import Store, Written
-from .table import KeyTable, KeyView
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_KINDS = {entry: number for number, entry in enumerate(ENTRIES)}
-_ANSWER = _KINDS["answer"]
 
-
-@dataclass
-class _Slot:
-    """An edit, the numbers of what it wrote, whether it counts (or is undone), and whether its keys are lost."""
-
-    edit: StoredEdit
-    numbers: range
-    alive: bool = False
-    keyless: bool = False
-
-
-class EditMemory:
+class EditMemory(Contents):
     """Keys, radii, facts and edits, in the order in which they came.
 
     Everything an edit writes has a number that it keeps. Most of it becomes a key; some merges into a key that is there
@@ -61,19 +43,10 @@ class EditMemory:
     """
 
     def __init__(self, merge: bool = True) -> None:
+        super().__init__(merge, Guard(self._after_fork))
         self.store: Store | None = None
-        self.removals = 0
-        self.guard = Guard(self._after_fork)
         self._stale = False  # what is known may be half of what is in the folder
-        self.events: list[Event] = []
-        self._merging = Merging(merge)
-        self._table = self._merging.table
-        self._slots: dict[str, _Slot] = {}
-        self._order: list[_Slot] = []
-        self._texts: list[str] = []
-        self._owner = Column(np.int64)
         self._pictures: dict[str, Image.Image] = {}
-        self._cached: dict[str, Any] = {}
 
     @classmethod
     def open(cls, store: Store) -> EditMemory:
@@ -100,125 +73,6 @@ class EditMemory:
         memory._take_in()
         return memory
 
-    # ---- what is there
-
-    @property
-    def merge(self) -> bool:
-        """Whether a new key merges into an old one that it nearly coincides with."""
-        return self._merging.merge
-
-    @merge.setter
-    def merge(self, merge: bool) -> None:
-        self._merging.merge = merge
-
-    @guarded
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    @property
-    @guarded
-    def numbers(self) -> Tensor:
-        """The numbers of the keys, rising: (N,) int64. A key keeps its number; no other ever gets it."""
-        return self._cache("numbers", lambda: torch.from_numpy(np.flatnonzero(self._merging.is_key.values)))
-
-    @property
-    @guarded
-    def view(self) -> KeyView:
-        """The keys, to be read in parts."""
-        return self._cache("view", lambda: KeyView(self._table, self.numbers))
-
-    @property
-    @guarded
-    def keys(self) -> Tensor:
-        """All keys: (N, D) float32 on the CPU; must not be changed."""
-        return self._cache("keys", lambda: self.view[:])
-
-    @property
-    def table(self) -> KeyTable:
-        """Everything that was ever written, by number; keys are among it."""
-        return self._table
-
-    @property
-    def kinds(self) -> np.ndarray[Any, Any]:
-        """What each number is made of, as its place in ``ENTRIES``: (M,) uint8."""
-        return self._merging.kinds.values
-
-    @property
-    @guarded
-    def radii(self) -> Tensor:
-        """The radius of each key: (N,) float32."""
-        return torch.from_numpy(self._merging.reach.values[self.numbers.numpy()])
-
-    @guarded
-    def radius(self, number: int) -> float:
-        """The radius of one key."""
-        return float(self._merging.reach.values[number])
-
-    @property
-    @guarded
-    def entries(self) -> list[list[Fact]]:
-        """For each key its facts."""
-        return self._cache("entries", lambda: [self.facts(number) for number in self.numbers.tolist()])
-
-    @guarded
-    def facts(self, number: int) -> list[Fact]:
-        """The distinct facts under one key, that of the edit that made it first."""
-        found: dict[str, Fact] = {}
-        for n in (number, *self._merging.members.get(number, ())):
-            text = self._texts[n]
-            if text not in found:
-                owner = self._order[int(self._owner.values[n])].edit.id
-                found[text] = Fact(text, ENTRIES[int(self.kinds[n])], owner)
-        return list(found.values())
-
-    @property
-    @guarded
-    def edits(self) -> dict[str, StoredEdit]:
-        """The edits that count, by id, in the order in which they came."""
-        return self._cache("edits", lambda: {s.edit.id: s.edit for s in self._order if s.alive})
-
-    @property
-    @guarded
-    def undone(self) -> dict[str, StoredEdit]:
-        """The edits that were undone."""
-        return self._cache("undone", lambda: {s.edit.id: s.edit for s in self._order if not s.alive})
-
-    @property
-    @guarded
-    def keyless(self) -> list[str]:
-        """Ids of the edits whose keys are lost, undone ones too: they do not answer until they are embedded anew."""
-        return [s.edit.id for s in self._order if s.keyless]
-
-    @guarded
-    def find(self, edit_id: str) -> StoredEdit:
-        """An edit, whether it counts or not; the first characters of its id will do where they tell it from others.
-
-        Raises:
-            ReasonEditError: There is none, or there are several.
-        """
-        if edit_id in self._slots:
-            return self._slots[edit_id].edit
-        near = [name for name in self._slots if edit_id and name.startswith(edit_id)]
-        if len(near) > 1:
-            raise ReasonEditError(f"Several edits begin with '{edit_id}': {', '.join(near[:5])}. Write more of the id.")
-        if not near:
-            raise ReasonEditError(f"There is no edit '{edit_id}' in the codebook: 'reasonedit edits list' shows them.")
-        return self._slots[near[0]].edit
-
-    @guarded
-    def written(self, edit_id: str) -> list[Entry]:
-        """What an edit wrote, as it wrote it.
-
-        Raises:
-            ReasonEditError: There is no such edit.
-        """
-        slot = self._slots[self.find(edit_id).id]
-        kinds, radii = self.kinds, self._merging.radii.values
-        return [
-            Entry(self._table[n].clone(), float(radii[n]), Fact(self._texts[n], ENTRIES[int(kinds[n])], slot.edit.id))
-            for n in slot.numbers
-        ]
-
     @guarded
     def picture(self, name: str) -> Image.Image:
         """A picture of an edit by its name.
@@ -233,19 +87,6 @@ class EditMemory:
         return self.store.picture(name)
 
     # ---- what changes it
-
-    @guarded
-    def check_new(self, edit_id: str) -> None:
-        """Refuse an id that is taken.
-
-        Raises:
-            ReasonEditError: It is.
-        """
-        if edit_id in self._slots:
-            undone = not self._slots[edit_id].alive
-            what = "restore that one, or give the new one another id" if undone else "give the new one another id"
-            there = "an undone edit" if undone else "an edit"
-            raise ReasonEditError(f"There is {there} '{edit_id}' in the codebook already: {what}.")
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -281,16 +122,6 @@ class EditMemory:
         with self.changing():
             self.add([Draft.of(edit, entries)])
             return self.made(edit.id)
-
-    @guarded
-    def made(self, edit_id: str) -> int:
-        """How many of the keys an edit made; what else it wrote is part of others.
-
-        Raises:
-            ReasonEditError: There is no such edit.
-        """
-        numbers = self._slots[self.find(edit_id).id].numbers
-        return int(self._merging.is_key.values[numbers.start : numbers.stop].sum())
 
     def add(self, drafts: Sequence[Draft]) -> list[StoredEdit]:
         """Add edits, all of them or none. Where there is a folder, they are on the disk when this returns.
@@ -540,19 +371,6 @@ class EditMemory:
                     f"A key of the edit '{name}' is not finite: the model's numbers overflow on its picture."
                 )
 
-    def _contradicted(self, draft: Draft) -> list[str]:
-        """Edits that answer otherwise what is, as far as their keys reach, the same question about the same picture."""
-        found: dict[str, None] = {}
-        for entry in answers(draft) if len(self._table) else ():
-            key = entry.key.detach().to("cpu", torch.float32)
-            rows = self._merging.nearby(key, entry.radius, _ANSWER)
-            for number, distance in zip(rows.tolist(), (self._table[rows] - key).norm(dim=1).tolist(), strict=True):
-                if distance <= min(entry.radius, float(self._merging.radii.values[number])):
-                    edit = self._order[int(self._owner.values[number])].edit
-                    if contradict(draft.edit, edit):
-                        found[edit.id] = None
-        return list(found)
-
     def _take_in(self) -> tuple[bool, bool]:
         """Read what the folder has and the memory has not: whether that was anything, and whether all is to be read."""
         assert self.store is not None
@@ -578,36 +396,3 @@ class EditMemory:
         for event in news.events[settled:]:
             self._happen(event)
         return bool(news.events), False
-
-    def _describe(self, events: Sequence[Event], radii: np.ndarray[Any, Any]) -> None:
-        """Give what edits write its numbers; their keys are in the table already."""
-        first = len(self._order)
-        for event in events:
-            assert event.edit is not None
-            numbers = range(event.first, event.first + len(event.facts))
-            slot = _Slot(event.edit, numbers, keyless=bool(event.lost_facts))
-            self._slots[event.edit.id] = slot
-            self._order.append(slot)
-            self._texts += [text for text, _ in event.facts]
-        kinds = np.array([_KINDS[entry] for event in events for _, entry in event.facts], np.uint8)
-        self._owner.extend(np.repeat(np.arange(first, len(self._order)), [len(event.facts) for event in events]))
-        self._merging.extend(kinds, radii)
-
-    def _happen(self, event: Event) -> None:
-        self.events.append(event)
-        self._cached.clear()
-        if event.op == "erase":  # nothing of what was erased is here
-            return
-        slot = self._slots[event.edit_id]
-        slot.alive = event.op != "undo"
-        if event.op == "edit":
-            self._merging.take(slot.numbers)
-        else:
-            self.removals += 1
-            self._merging.turn(slot.numbers, slot.alive)
-
-    def _cache(self, name: str, make: Callable[[], T]) -> T:
-        if name not in self._cached:
-            self._cached[name] = make()
-        found: T = self._cached[name]
-        return found

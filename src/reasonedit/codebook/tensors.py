@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,6 +21,8 @@ _NAMES = {
     torch.float64: "F64", torch.int64: "I64", torch.float32: "F32", torch.int32: "I32", torch.float16: "F16",
     torch.bfloat16: "BF16", torch.int16: "I16", torch.uint8: "U8", torch.int8: "I8", torch.bool: "BOOL",
 }  # fmt: skip
+MAPPED = 32 << 20
+"""Bytes: larger files are mapped into memory, smaller ones read: who cuts a file that is mapped ends this process."""
 _AT_ONCE = 1 << 22
 """Numbers that are looked at together: they stay in the processor's cache."""
 
@@ -51,7 +54,7 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
 
 
 def loaded(path: Path, *names: str) -> dict[str, Tensor]:
-    """The tensors of a file, mapped into memory.
+    """The tensors of a file; a large one is mapped into memory.
 
     Args:
         path: The file.
@@ -62,12 +65,16 @@ def loaded(path: Path, *names: str) -> dict[str, Tensor]:
         UnreadableError: It must not be read.
     """
     from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
 
-    with to_read(path):  # what opens it next asks nothing of it
-        pass
+    with to_read(path) as read:  # what opens it next asks nothing of it
+        data = read.read() if os.fstat(read.fileno()).st_size <= MAPPED else None
     try:
-        with safe_open(path, "pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        if data is not None:
+            found = load(data)
+        else:
+            with safe_open(path, "pt") as file:
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
         raise DamagedError(path, 0, f"it is no safetensors file that can be read ({str(error)[:200]})") from error
     missing = [name for name in names if name not in found]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .begun import NOTE
 from .events import PICTURE
+from .files import to_disk
 from .layout import KEYS, PICTURES, named
 from .manifest import Manifest
 
@@ -30,23 +31,30 @@ def leftovers(folder: Path, manifest: Manifest, loose: Collection[str], pictures
     kept = {manifest.journal_file, *loose, *(s.sums.file for s in manifest.sealed)}
     kept |= {manifest.settled.sums.file} if manifest.settled else set()
     kept |= {manifest.statistics.file} if manifest.statistics else set()
-    return [path for path in _files(folder) if _dead(path, path.relative_to(folder).as_posix(), kept, pictures)]
+    names = (path.relative_to(folder).as_posix() for path in _paths(folder))
+    dead = [folder / name for name in names if _dead(name, kept, pictures)]
+    return [path for path in dead if path.is_file() and not path.is_symlink()]
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _paths(folder: Path) -> Iterator[Path]:
     for part in (folder, folder / KEYS, folder / PICTURES):
         with contextlib.suppress(OSError):
-            yield from (path for path in part.iterdir() if path.is_file() and not path.is_symlink())
+            yield from part.iterdir()
 
 
-def _dead(path: Path, name: str, kept: Collection[str], pictures: Collection[str]) -> bool:
-    if name == f"{PICTURES}/{path.stem}.png" and PICTURE.fullmatch(path.stem):
-        return path.stem not in pictures
-    return name == NOTE or _PART.fullmatch(path.name) is not None or (named(name) is not None and name not in kept)
+def _dead(name: str, kept: Collection[str], pictures: Collection[str]) -> bool:
+    """Whether a name, from the folder on, is one of ours that does not count."""
+    last = name.rpartition("/")[2]
+    if name.startswith(f"{PICTURES}/") and last.endswith(".png") and PICTURE.fullmatch(last[:-4]):
+        return last[:-4] not in pictures
+    return name == NOTE or _PART.fullmatch(last) is not None or (named(name) is not None and name not in kept)
 
 
 def remove(paths: Collection[Path]) -> None:
-    """Remove files as far as that is possible."""
+    """Remove files as far as that is possible, so that they do not come back when the power goes."""
     for path in paths:
         with contextlib.suppress(OSError):
             path.unlink()
+    for folder in {path.parent for path in paths}:
+        with contextlib.suppress(OSError):
+            to_disk(folder)

@@ -1,0 +1,83 @@
+"""A codebook for another VLM: it is there whole, or not there."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.tiny import design, picture
+
+from reasonedit import ReasonEditError, ReasonEditor
+from reasonedit.codebook import EditMemory, Store
+from reasonedit.method import Method
+from reasonedit.migrate import migrated
+
+
+@pytest.fixture
+def old(tiny_vlm, hash_encoder, tmp_path):
+    """Of three edits the second is undone, the third was undone and restored."""
+    editor = ReasonEditor(tiny_vlm, design(k=2, keys="image"))
+    editor.save(tmp_path / "old")
+    ids = []
+    for i in range(3):
+        edit = editor.edit(picture(i), f"What is {i}?", answer=f"thing {i}", reasoning=[f"It is {i}."], author="Ada")
+        ids.append(edit.id)
+    editor.undo(ids[1], "Bo")
+    editor.undo(ids[2], "Cy")
+    editor.restore(ids[2], "Di")
+    return editor.memory
+
+
+def happened(memory: EditMemory):
+    return [(e.op, e.edit_id, e.author, e.time) for e in memory.events]
+
+
+def cut_short(monkeypatch, after: int) -> None:
+    embed, left = Method.embedded_anew, [after]
+
+    def embedded(self, *args):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return embed(self, *args)
+
+    monkeypatch.setattr(Method, "embedded_anew", embedded)
+
+
+def test_cut_short_it_is_not_there_and_goes_on(old, tiny_vlm, tmp_path, monkeypatch):
+    other, told = design(k=2, keys="both"), []
+    for after in (0, 1):
+        with monkeypatch.context() as patch:
+            cut_short(patch, after)
+            with pytest.raises(KeyboardInterrupt):
+                migrated(old, tiny_vlm, tmp_path / "new", other)
+        assert not (tmp_path / "new").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(EditMemory, "rewrite", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            migrated(old, tiny_vlm, tmp_path / "new", other)
+    assert not (tmp_path / "new").exists()
+    new = migrated(old, tiny_vlm, tmp_path / "new", other, lambda *done: told.append(done))
+    assert told == []  # all were embedded before
+    assert happened(new) == happened(old)
+    assert (list(new.edits), list(new.undone)) == (list(old.edits), list(old.undone))
+    assert new.store.folder == tmp_path / "new"
+    new.undo(next(iter(new.edits)))
+    assert len(EditMemory.open(Store.open(tmp_path / "new")).undone) == 2
+    assert {p.name for p in tmp_path.iterdir()} == {"old", "new"}
+
+
+def test_the_same_again_has_nothing_to_do_and_anything_else_is_refused(old, tiny_vlm, tmp_path):
+    made = design(k=2, keys="both")
+    new = migrated(old, tiny_vlm, tmp_path / "new", made)
+    assert happened(migrated(old, tiny_vlm, tmp_path / "new", made)) == happened(new)
+    with pytest.raises(ReasonEditError, match="is the codebook itself"):
+        migrated(old, tiny_vlm, tmp_path / "old", made)
+    old.restore(next(iter(old.undone)))
+    with pytest.raises(ReasonEditError, match=r"a codebook in .* already, of an earlier time"):
+        migrated(old, tiny_vlm, tmp_path / "new", made)
+    new.undo(next(iter(new.edits)))
+    with pytest.raises(ReasonEditError, match="holds what was migrated of another codebook"):
+        migrated(old, tiny_vlm, tmp_path / "new", made)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(ReasonEditError, match="is not empty"):
+        migrated(old, tiny_vlm, tmp_path / "full", made)
