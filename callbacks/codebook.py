@@ -151,9 +151,10 @@ class Codebook(Editor):
         """Have the run end in good order, and on all ranks, where a signal ends one of them."""
         self._heeded.close()
         watch = None
-        if stage in self.works_in and (Watch.active is not None or not requeued(trainer)):
-            watch = self._heeded.enter_context(heeded())
-        end_together(trainer, watch)
+        if stage in self.works_in:
+            if Watch.active is not None or not requeued(trainer):
+                watch = self._heeded.enter_context(heeded())
+            end_together(trainer, watch)
         self._pulse.start(trainer, watch)
 
     def _meet(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -293,6 +294,7 @@ class Codebook(Editor):
         """Let others write."""
         self._held.close()
         self._pulse.stop()
+        let_go(trainer)
         self._heeded.close()
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:

@@ -9,9 +9,12 @@ import pytest
 from helpers import datasets
 from helpers.families import FAMILIES
 
+from reasonedit import ReasonEditError
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.config import packaged_configs
+from reasonedit.experiments import EXPERIMENTS
+from reasonedit.runs import going_on
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -144,3 +147,16 @@ def test_a_slow_machine_does_not_widen_the_table(slow):
     assert "ReasonEdit" in out.getvalue()
     times = {1: ["1.234", "149.0"], 100: ["123.5", "14900"]}
     assert [line.split()[-2:] for line in out.getvalue().splitlines() if "0.50" in line] == [times[slow]] * 2
+
+
+def test_two_at_once_in_one_folder_are_refused(tmp_path, capsys):
+    name = next(iter(EXPERIMENTS))
+    folder = tmp_path / name
+    folder.mkdir()
+    with going_on(folder):
+        with pytest.raises(ReasonEditError, match=r"The run in .* is going on already, by .*@.* \(process"):
+            going_on(folder).__enter__()
+        assert main(["experiment", name, "--out", str(tmp_path)]) == 1
+    assert f"The experiment in '{folder}' is going on already" in capsys.readouterr().err
+    with going_on(folder):  # whoever held it has let go
+        pass

@@ -125,8 +125,8 @@ def together(trainer: L.Trainer) -> Iterator[None]:
 
 def _gone(rank: int, reason: str) -> str:
     return (
-        f"Rank {rank} cannot reach the other ranks any more ({reason}): one of them has ended, and so the run ends. "
-        "What was edited until then is kept; the message of the one that ended first says why."
+        f"Rank {rank} cannot reach the other ranks any more ({reason}): one of them has ended or hangs, and so the run "
+        "ends. What was edited until then is kept; the message of the one that ended first says why."
     )
 
 
@@ -157,10 +157,11 @@ def end_together(trainer: L.Trainer, watch: Watch | None) -> None:
 
 
 def let_go(trainer: L.Trainer) -> None:
-    """Have Lightning put back the handlers that it found: later it would bring back what is gone by then."""
+    """Leave signals to Lightning again, which puts back what it found; later it would bring back what is gone."""
     connector = getattr(trainer, "_signal_connector", None)
     if connector is not None:
         connector.teardown()
+        vars(connector).pop("_sigterm_notifier_fn", None)
 
 
 def requeued(trainer: L.Trainer) -> bool:
