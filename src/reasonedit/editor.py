@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reasonedit.codebook import EditMemory, Store, StoredEdit, check_fingerprint
+from reasonedit.codebook.erase import Erasing, erase_from
 from reasonedit.codebook.hub import fetched, pushed
 from reasonedit.design import Design
 from reasonedit.edits import Answer, Edit, Query, Region
@@ -15,7 +15,7 @@ from reasonedit.embedding import statistics_of
 from reasonedit.explain import Explanation, explained
 from reasonedit.images import ImageSource
 from reasonedit.method import Method, Written, answered
-from reasonedit.threads import Gathering
+from reasonedit.threads import Gathering, Guard
 from reasonedit.vlm import VLM, Generation, load_vlm
 
 
@@ -47,7 +47,7 @@ class ReasonEditor:
         self.vlm, self.method = method.vlm, method
         self.generation = generation or Generation()
         self._together = Gathering(self._answer)
-        self._saving = threading.Lock()
+        self._saving = Guard()
 
     @property
     def memory(self) -> EditMemory:
@@ -149,6 +149,21 @@ class ReasonEditor:
     def restore(self, edit_id: str, author: str = "") -> StoredEdit:
         """Put an edit back that was undone; arguments and errors as for :meth:`undo`."""
         return self.memory.restore(edit_id, author)
+
+    def erase(self, edit_id: str, author: str = "") -> Erasing:
+        """Erase an edit for good, with what lies beside the codebook; see :func:`reasonedit.codebook.erase.erase_from`.
+
+        Args:
+            edit_id: Its id, or the beginning of it.
+            author: Who erases it.
+
+        Returns:
+            What was erased, and where more may be left.
+
+        Raises:
+            ReasonEditError: There is no such edit, the codebook is in no folder, or not all could be erased.
+        """
+        return erase_from(self.memory, [edit_id], author)
 
     def ask(
         self,

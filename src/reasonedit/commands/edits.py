@@ -17,10 +17,15 @@ from reasonedit.data.exported import Checked, edits, export, passed_over, read
 from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
 
+from .erase import erase_edits
 from .screen import Screen
 from .trust import add_trust
 
 _console = Screen(highlight=False, soft_wrap=True)
+_NO_BACKUP = (
+    "It is no backup: keys, history, undone edits and evidence that was found are not in it; 'reasonedit codebook "
+    "backup' copies everything."
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,19 +40,23 @@ def main(argv: Sequence[str]) -> int:
         ("show", "one edit: question, answer, reasoning, evidence, history"),
         ("undo", "take edits out; the codebook becomes what the others alone would have made"),
         ("restore", "put edits back that were undone"),
-        ("export", "write edits into a JSONL file, with their pictures beside it"),
+        ("erase", "erase edits for good, with all that was written of them beside the codebook"),
+        ("export", "write text and pictures of edits into a JSONL file and a folder beside it"),
         ("import", "write the edits of such a file into the codebook"),
     ):
-        action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        more = f" {_NO_BACKUP}" if name == "export" else ""
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.{more}")
         action.add_argument("codebook", type=Path, help="folder of the codebook")
         if name == "list":
             action.add_argument("--all", action="store_true", help="show undone edits too")
         if name == "show":
             action.add_argument("id", help="the edit")
             action.add_argument("--image", type=Path, default=None, help="draw picture and evidence into this PNG file")
-        if name in ("undo", "restore"):
+        if name in ("undo", "restore", "erase"):
             action.add_argument("id", nargs="+", help="the edits")
             action.add_argument("--author", default=login(), help="who does it (default: %(default)s)")
+        if name == "erase":
+            action.add_argument("--yes", action="store_true", help="do not ask")
         if name in ("export", "import"):
             action.add_argument("file", type=Path, help="the file, FILE.jsonl")
         if name == "export":
@@ -61,6 +70,8 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     if given.action == "import":
         return _import(given)
+    if given.action == "erase":
+        return erase_edits(given)
     memory = EditMemory.open(Store.open(given.codebook))
     if given.action == "list":
         _list(memory, every=given.all)
@@ -98,6 +109,8 @@ def _list(memory: EditMemory, *, every: bool) -> None:
         Screen(highlight=False).print(table)
     undone = len(memory.undone)
     also = f", and {undone} undone" if undone else ""
+    erased = sum(e.count for e in memory.events)
+    also += f"; {erased} {'was' if erased == 1 else 'were'} erased" if erased else ""
     _line(f"{_edits(len(memory.edits))} with {len(memory)} keys{also}")
     against = [e for e in memory.edits.values() if any(other in memory.edits for other in e.contradicts)]
     for edit in against:

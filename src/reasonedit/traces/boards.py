@@ -1,0 +1,79 @@
+"""TensorBoard's event files without the pictures that show what is erased; their figures stay."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from reasonedit.codebook.files import created
+
+from .gone import Gone
+
+_HEAD, _TAIL = struct.Struct("<Q4x"), 4
+"""Of a record: its length with a sum of that before it, a sum of the content behind."""
+
+
+def without_pictures(path: Path, gone: Gone) -> bool:
+    """Take out of an event file what shows edits; a file that is no such file, or is damaged, goes as a whole.
+
+    That is the evidence of the edits, and all queries with their facts: which facts a picture shows cannot be told.
+
+    Args:
+        path: The file.
+        gone: The edits.
+
+    Returns:
+        Whether anything was taken out.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    data = path.read_bytes()
+    try:
+        kept = [record for record, content in _records(data) if not _shows(content, gone)]
+    except ValueError:
+        path.unlink()
+        return True
+    if sum(map(len, kept)) == len(data):
+        return False
+    with created(path) as file:
+        file.write(b"".join(kept))
+    return True
+
+
+def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The records of a file, each with its content.
+
+    Raises:
+        ValueError: It ends within one.
+    """
+    place = 0
+    while place < len(data):
+        if len(data) - place < _HEAD.size:
+            raise ValueError("the file ends within a record")
+        (length,) = _HEAD.unpack_from(data, place)
+        end = place + _HEAD.size + length + _TAIL
+        if end > len(data):
+            raise ValueError("the file ends within a record")
+        yield data[place:end], data[place + _HEAD.size : end - _TAIL]
+        place = end
+
+
+def _shows(content: bytes, gone: Gone) -> bool:
+    """Whether a record shows what is erased.
+
+    Raises:
+        ValueError: It is no event.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    event = Event()
+    try:
+        event.ParseFromString(content)
+    except DecodeError as error:
+        raise ValueError("a record is no event") from error
+    tags = [value.tag for value in event.summary.value]
+    shown = any(tag.startswith("retrieval/") or tag.removeprefix("evidence/") in gone.ids for tag in tags)
+    return shown or gone.is_in(content)

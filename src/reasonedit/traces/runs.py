@@ -1,0 +1,102 @@
+"""The results folder of a run: its log, its predictions and its pictures, without what is erased."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from reasonedit.codebook.files import created
+
+from .boards import without_pictures
+from .gone import Gone
+
+_OURS = {"edit", "prompt", "facts", "fact_edits"}
+"""Columns by which a file of predictions is known."""
+_CHUNK = 1 << 24
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / "config.yaml").is_file() and (folder / "versions.json").is_file()
+
+
+def clean_run(run: Path, gone: Gone) -> list[Path]:
+    """Take edits out of what a run wrote beside its codebook; its table of results has figures only and stays.
+
+    Args:
+        run: The results folder.
+        gone: The edits.
+
+    Returns:
+        The files that something was taken out of, or that went.
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    changed = [path for path in sorted(run.glob("log/*.jsonl")) if _clean_log(path, gone)]
+    parts = [path for folder in (run, run / "log", run / "tensorboard") for path in folder.glob(".*.part")]
+    for path in sorted(path for path in parts if path.is_file()):  # of one who was killed: nobody writes now
+        path.unlink()
+        changed.append(path)
+    changed += [path for path in sorted(run.glob("*.parquet")) if _clean_predictions(path, gone)]
+    changed += [path for path in sorted(run.rglob("*tfevents*")) if path.is_file() and without_pictures(path, gone)]
+    for path in sorted(run.glob("story/*.png")):  # one edit in pictures; nothing says which
+        path.unlink()
+        changed.append(path)
+    return changed
+
+
+def _clean_log(path: Path, gone: Gone) -> bool:
+    before = path.read_bytes()
+    kept = []
+    for line in before.splitlines(keepends=True):
+        try:
+            row = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            row = None
+        clean = gone.cleaned(row) if isinstance(row, dict) else None  # a row that was cut short is none
+        if clean is not None:
+            kept.append(line if clean == row else (json.dumps(clean) + "\n").encode())
+    return _replaced(path, before, b"".join(kept))
+
+
+def _replaced(path: Path, before: bytes, after: bytes) -> bool:
+    if before == after:
+        return False
+    with created(path) as file:
+        file.write(after)
+    return True
+
+
+def _clean_predictions(path: Path, gone: Gone) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if not set(pq.read_schema(path).names) >= _OURS:
+            return False
+        table = pq.read_table(path)
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except pa.ArrowException:  # damaged: nobody can take anything out of it
+        path.unlink()
+        return True
+    clean = [gone.cleaned(row) for row in rows]
+    if clean == rows:
+        return False
+    kept = [row for row in clean if row is not None]
+    with created(path) as file:
+        pq.write_table(pa.Table.from_pylist(kept, table.schema), file)
+    return True
+
+
+def holds(path: Path, gone: Gone) -> bool:
+    """Whether any of it stands in a file, as text."""
+    overlap = max((len(needle) for needle in gone.needles), default=1)
+    before = b""
+    with path.open("rb") as file:
+        while some := file.read(_CHUNK):
+            if gone.is_in(before + some):
+                return True
+            before = some[-overlap:]
+    return False

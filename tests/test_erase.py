@@ -1,0 +1,429 @@
+"""Edits that are erased: nothing of them is left in any file, and all others are as if these had never been."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+import traceback
+from contextlib import closing
+from pathlib import Path
+
+import lightning as L
+import pyarrow.parquet as pq
+import pytest
+import torch
+from helpers.tiny import design, picture
+from helpers.toy import ToySource
+from helpers.writer import made, open_or_create
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from safetensors.torch import load_file
+
+from reasonedit import Edit, EditStream, ReasonEditError, ReasonEditor, VLMModule
+from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever, RunLog, TensorBoardCharts
+from reasonedit.cli import main
+from reasonedit.codebook import EditMemory, Entry, Fact, Store
+from reasonedit.codebook.backup import backup
+from reasonedit.codebook.erase import erase, erase_from, erasing
+from reasonedit.codebook.records import picture_name
+from reasonedit.codebook.repair import LOST, verify
+
+
+def book(folder: Path, numbers=range(6), **changes) -> EditMemory:
+    memory = open_or_create(folder)
+    for number in numbers:
+        memory.write(*made(number))
+    return memory
+
+
+def opened(folder: Path) -> EditMemory:
+    return EditMemory.open(Store.open(folder))
+
+
+def same_answers(one: EditMemory, other: EditMemory) -> None:
+    """All that an answer depends on."""
+    assert torch.equal(one.keys, other.keys)
+    assert torch.equal(one.radii, other.radii)
+    assert one.entries == other.entries
+    assert list(one.edits) == list(other.edits)
+    assert list(one.undone) == list(other.undone)
+    assert [e.contradicts for e in one.edits.values()] == [e.contradicts for e in other.edits.values()]
+
+
+def holding(
+    tree: Path, texts: list[str], image: Image.Image | None = None, keys: torch.Tensor | None = None
+) -> list[str]:
+    """Files in which any of it is, as they lie there or unpacked."""
+    forms = {form.encode() for text in texts for form in (text, json.dumps(text)[1:-1])}
+    found = []
+    for path in sorted(p for p in tree.rglob("*") if p.is_file()):
+        data = [path.read_bytes(), path.name.encode()]
+        if path.suffix == ".parquet":
+            data.append(json.dumps(pq.read_table(path).to_pylist(), ensure_ascii=False).encode())
+        elif path.suffix == ".png":
+            data.append(Image.open(path).convert("RGB").tobytes())
+        elif path.suffix == ".sqlite":
+            with closing(sqlite3.connect(path)) as base:
+                data.append("\n".join(base.iterdump()).encode())
+        elif path.suffix == ".safetensors" and keys is not None:
+            rows = load_file(path).get("keys", torch.empty(0, keys.shape[1]))
+            data += [text for text in forms if any(torch.equal(row, key) for row in rows for key in keys)][:1]
+        wanted = {*forms} | ({image.tobytes()} if image is not None else set())
+        if any(form in one for form in wanted for one in data):
+            found.append(path.relative_to(tree).as_posix())
+    return found
+
+
+def test_all_others_are_as_if_it_had_never_been(tmp_path):
+    memory = book(tmp_path / "book", range(8))
+    memory.undo("e00002")
+    memory.undo("e00005")
+    memory.restore("e00005")
+    assert holding(tmp_path, ["thing 4", "e00004", "fact 4 1"], picture(4), made(4)[1][0].key[None]) != []
+    erased = erase(tmp_path / "book", ["e00004", "e00002"], "Ada")
+    assert [edit.id for edit in erased.edits] == ["e00004", "e00002"]
+    assert holding(tmp_path, ["thing 4", "thing 2", "e00004", "e00002", "fact 4 1", "What is 4?"], picture(4)) == []
+    # The keys of 4 and 5 are the same three: only one edit has them now.
+    other = book(tmp_path / "other", [0, 1, 3, 5, 6, 7])
+    other.undo("e00005")
+    other.restore("e00005")
+    again = opened(tmp_path / "book")
+    same_answers(again, other)
+    assert len(again.table) == 6 * 3
+    assert [(e.op, e.edit_id) for e in again.events[-3:]] == [("undo", "e00005"), ("restore", "e00005"), ("erase", "")]
+    assert (again.events[-1].count, again.events[-1].author) == (2, "Ada")
+    assert verify(tmp_path / "book").damages == []
+    # Whoever has read it before sees it, too, and an id may be used again.
+    memory.refresh()
+    same_answers(memory, other)
+    memory.write(*made(4))
+    other.write(*made(4))
+    same_answers(opened(tmp_path / "book"), other)
+    assert list(memory.edits)[-1] == "e00004"
+
+
+def test_pictures_and_texts_stay_that_others_have_too(tmp_path):
+    memory = open_or_create(tmp_path / "book")
+    for name in ("one", "two"):
+        edit = Edit(picture(1), "What is it?", f"a {name}", ["It is shared.", f"It is {name}."], id=name)
+        memory.write(
+            edit, [Entry(torch.full((8,), len(memory) + 1.0), 0.0, Fact(t, "image", name)) for t in edit.reasoning]
+        )
+    told = erasing(memory, ["one"])
+    assert "0 pictures (1 more stay: other edits have them, too)" in told.here[0]
+    erase_from(memory, ["one"])
+    again = opened(tmp_path / "book")
+    assert [f.text for facts in again.entries for f in facts] == ["It is shared.", "It is two."]
+    assert again.picture(picture_name(picture(1))).tobytes() == picture(1).tobytes()
+    assert holding(tmp_path, ["a one", "It is one."]) == []
+    erase_from(memory, ["two"])
+    assert list((tmp_path / "book" / "pictures").iterdir()) == []
+    assert [(e.op, e.count) for e in opened(tmp_path / "book").events] == [("erase", 1), ("erase", 1)]
+
+
+def test_nothing_is_erased_where_an_edit_is_unknown_or_somebody_writes(tmp_path):
+    memory = book(tmp_path / "book")
+    before = {p: p.read_bytes() for p in (tmp_path / "book").rglob("*") if p.is_file()}
+    with pytest.raises(ReasonEditError, match="There is no edit 'e9'"):
+        erase(tmp_path / "book", ["e00001", "e9"])
+    with pytest.raises(ReasonEditError, match="Several edits begin with 'e0000'"):
+        erase(tmp_path / "book", ["e0000"])
+    assert {p: p.read_bytes() for p in (tmp_path / "book").rglob("*") if p.is_file()} == before
+    with pytest.raises(ReasonEditError, match="only in memory"):
+        erase_from(EditMemory(), ["e00001"])
+    assert len(memory.edits) == 6
+
+
+def test_contradictions_do_not_name_what_is_erased(tmp_path):
+    memory = open_or_create(tmp_path / "book")
+    for name in ("Anna", "Berta", "Clara"):
+        edit = Edit(picture(1), "What is it?", f"a {name}", ["It is so."], id=name)
+        memory.write(edit, [Entry(torch.ones(8), 1.0, Fact(edit.answer_fact, "answer", name))])
+    assert memory.find("Clara").contradicts == ["Anna", "Berta"]
+    erase_from(memory, ["Anna"])
+    assert memory.find("Clara").contradicts == ["Berta"]
+    assert holding(tmp_path, ["Anna"]) == []
+
+
+class Patients(ToySource):
+    """Edits whose texts are in nothing else; one asks what a fact of another brings to an answer."""
+
+    def candidates(self):
+        for i in range(3 * self.edits):
+            reasoning = [f"Fräulein Nummer {i} wohnt hier.", f"The patient of bed {i} is she."]
+            yield Edit(picture(i), f"Who lies in bed {i}?", f"Miss Number {i}", reasoning, id=f"patient-{i}x")
+
+
+@pytest.fixture
+def run(tiny_vlm, tmp_path, hash_encoder, monkeypatch):
+    """The results folder of a run, which was stopped when its log was there, but its predictions, too."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.yaml", "versions.json", "metrics.json"):
+        (folder / name).write_text("{}")
+    logger = TensorBoardLogger(folder, name="tensorboard", version="")
+    parts = [RunLog(folder / "log" / "answers"), Codebook(folder / "codebook", design(k=8, percentile=90.0))]
+    parts += [Retriever(), EditingMetrics(), TensorBoardCharts(pictures=8)]
+    parts.append(PredictionWriter(folder / "predictions.parquet"))
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = L.Trainer(accelerator="cpu", devices=1, callbacks=parts, logger=logger, **quiet)
+    stream = EditStream(Patients(3), batch_size=2, interleave=1)
+    trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=stream)
+    logger.finalize("success")
+    (folder / "story").mkdir()
+    picture(1).save(folder / "story" / "mistake.png")
+    (folder / ".predictions.parquet.part").write_text("Who lies in bed 1?")
+    return folder
+
+
+def images_in(folder: Path) -> list[str]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder), size_guidance={"images": 0}).Reload().Tags()["images"]
+
+
+def test_nothing_is_left_in_the_folder_of_its_run(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    texts = ["patient-1x", "Fräulein Nummer 1 wohnt hier.", "The patient of bed 1 is she.", "Who lies in bed 1?"]
+    texts.append("Miss Number 1")
+    before = holding(run, texts, picture(1))
+    assert {"log/answers.0.jsonl", "predictions.parquet", "story/mistake.png", "codebook/journal.jsonl"} <= {*before}
+    rows = {name: pq.read_table(run / name).to_pylist() for name in ("predictions.parquet",)}["predictions.parquet"]
+    used = [row for row in rows if row["edit"] != "patient-1x" and "patient-1x" in row["fact_edits"]]
+    assert used
+    assert "evidence/patient-0x" in images_in(run / "tensorboard")
+    told = erasing(opened(run / "codebook"), ["patient-1x"])
+    assert any(f"in '{run}': their rows and those of their probes" in text for text in told.here)
+    done = erase(run / "codebook", ["patient-1x"])
+    assert holding(run, texts, picture(1)) == []
+    assert f"'{run / 'predictions.parquet'}'" in done.here
+    # What is not of it is what it was.
+    table = pq.read_table(run / "predictions.parquet")
+    assert b"comparison" in table.schema.metadata
+    kept = table.to_pylist()
+    others = [row for row in rows if row["edit"] != "patient-1x"]
+    assert [(r["id"], r["right"], r["distances"]) for r in kept] == [
+        (r["id"], r["right"], r["distances"]) for r in others
+    ]
+    untouched = [row for row in others if "patient-1x" not in row["fact_edits"]]
+    assert untouched
+    assert all(row in kept for row in untouched)
+    (first,) = [row for row in kept if row["id"] == used[0]["id"] and row["edits"] == used[0]["edits"]]
+    assert first["fact_edits"].count("(erased)") == used[0]["fact_edits"].count("patient-1x")
+    assert first["prompt"].startswith("(erased) ") or " (erased) " in first["prompt"]
+    board = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert {"evidence/patient-0x", "evidence/patient-2x"} == {*board.Tags()["images"]}
+    assert board.Scalars("edit/rel")
+    assert (run / "metrics.json").read_text() == "{}"
+    log = [json.loads(line) for line in (run / "log" / "answers.0.jsonl").read_text().splitlines()]
+    assert {row["edit"] for row in log if "edit" in row} == {"patient-0x", "patient-2x"}
+
+
+def test_what_is_found_elsewhere_is_told(run, tmp_path, monkeypatch):
+    (run / "notes.txt").write_text("Remember: The patient of bed 1 is she.")
+    backup(run / "codebook", run / "kept")
+    hub = tmp_path / "hub" / "models--a--b" / "snapshots" / "0"
+    hub.mkdir(parents=True)
+    (hub / "codebook.json").write_bytes((run / "codebook" / "codebook.json").read_bytes())
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    done = erase(run / "codebook", ["patient-1x"])
+    assert [text for text in done.elsewhere if "notes.txt" in text] == [
+        f"'{run / 'notes.txt'}' holds some of it, and is not known here"
+    ]
+    assert f"'{hub}' holds a copy of this codebook" in done.elsewhere
+    assert f"'{run / 'kept'}' holds a copy of this codebook" in done.elsewhere
+    assert list(opened(run / "kept").edits) == ["patient-0x", "patient-1x", "patient-2x"]
+
+
+def test_damaged_copies_go_that_may_hold_it(tmp_path):
+    book(tmp_path / "book")
+    for name, changed in (("one", b"e00001"), ("two", b"e0xxxx"), ("three", b"e00003")):
+        copy = tmp_path / f"book.damaged-{name}"
+        backup(tmp_path / "book", copy)
+        journal = (copy / "journal.jsonl").read_bytes()
+        (copy / "journal.jsonl").write_bytes(journal.replace(b"e00001", changed) if name == "two" else journal)
+        if name == "three":  # of a time before the edit came
+            lines = [line for line in journal.splitlines(keepends=True) if b"e00001" not in line]
+            (copy / "journal.jsonl").write_bytes(b"".join(lines))
+            for picture_of in (1, 1001):
+                (copy / "pictures" / f"{picture_name(picture(picture_of))}.png").unlink(missing_ok=True)
+    (tmp_path / ".book.77.part").mkdir()
+    (tmp_path / ".book.77.part" / "journal.jsonl").write_bytes(b"half a")
+    (tmp_path / "book.damaged-notes").mkdir()
+    (tmp_path / "book.damaged-notes" / "read.me").write_text("something else")
+    rows = [{"id": "e00001", "question": "What is 1?"}, {"id": "e9", "question": "What is 9?"}]
+    (tmp_path / "book" / LOST).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    erase(tmp_path / "book", ["e00001"])
+    there = sorted(p.name for p in tmp_path.iterdir())
+    assert there == ["book", "book.damaged-notes", "book.damaged-three"]
+    assert json.loads((tmp_path / "book" / LOST).read_text())["id"] == "e9"
+    assert holding(tmp_path, ["e00001", "thing 1", "fact 1 0"], picture(1)) == []
+
+
+def test_sentences_go_from_the_cache_of_evidence(tmp_path, monkeypatch):
+    monkeypatch.setenv("REASONEDIT_CACHE", str(tmp_path / "cache"))
+    memory = open_or_create(tmp_path / "book")
+    edit = Edit(picture(1), "What is it?", "a harp", ["Only Anna knows this."], id="one")
+    memory.write(edit, [Entry(torch.ones(8), 0.0, Fact("a fact", "image", "one"))])
+    path = tmp_path / "cache" / "evidence" / "x.sqlite"
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as base, base:
+        base.execute("create table found (asked text primary key, evidence text, seconds real)")
+        for i, sentence in enumerate(["Only Anna knows this.", "Everybody knows that."]):
+            told = json.dumps([{"sentence": sentence, "windows": []}])
+            base.execute("insert into found values (?, ?, 0.5)", (f"key {i}", told))
+    done = erase(tmp_path / "book", ["one"])
+    assert "1 searches in the cache of evidence" in done.here
+    assert holding(tmp_path, ["Only Anna knows this."]) == []
+    assert holding(tmp_path, ["Everybody knows that."]) == ["cache/evidence/x.sqlite"]
+
+
+def test_a_cache_that_cannot_be_cleaned_stops_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("REASONEDIT_CACHE", str(tmp_path / "cache"))
+    book(tmp_path / "book")
+    (tmp_path / "cache" / "evidence").mkdir(parents=True)
+    (tmp_path / "cache" / "evidence" / "x.sqlite").write_text("no database at all, but long enough to be one" * 9)
+    with pytest.raises(ReasonEditError, match=r"x\.sqlite', which may hold sentences of the edits, cannot be cleaned"):
+        erase(tmp_path / "book", ["e00001"])
+    assert len(opened(tmp_path / "book").edits) == 6
+    assert not (tmp_path / "book" / ".erasing.json").exists()
+
+
+def said(capsys, *call, code: int = 0) -> str:
+    assert main([str(c) for c in call]) == code
+    told = capsys.readouterr()
+    return told.out + told.err
+
+
+def test_the_command_asks_first(tmp_path, capsys, monkeypatch):
+    book(tmp_path / "book")
+    call = ["edits", "erase", tmp_path / "book", "e00001", "e00004"]
+    told = said(capsys, *call, code=1)
+    assert "Erase 2 edits for good? There is no way back. Nobody can be asked here: --yes" in told
+    assert "e00001  What is 1?  thing 1" in told
+    assert "backups and codebooks migrated or pulled from this one" in told
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert "nothing was erased" in said(capsys, *call, code=1)
+    assert len(opened(tmp_path / "book").edits) == 6
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert f"2 edits erased; {tmp_path / 'book'} holds 4 edits" in said(capsys, *call)
+    assert "keys; 2 were erased" in said(capsys, "edits", "list", tmp_path / "book")
+    assert "There is no edit 'e00001'" in said(capsys, *call, "--yes", code=1)
+    assert "1 edit erased" in said(capsys, *call[:3], "e00002", "--yes", "--author", "Ada")
+    assert opened(tmp_path / "book").events[-1].author == "Ada"
+
+
+def test_an_editor_erases_and_answers_on(tiny_vlm, tmp_path, hash_encoder):
+    editor = ReasonEditor(tiny_vlm, design())
+    with pytest.raises(ReasonEditError, match="only in memory"):
+        editor.erase("one")
+    editor.save(tmp_path / "book")
+    for name in ("one", "two"):
+        editor.write(Edit(picture(1), f"Who is {name}?", f"person {name}", [f"It is person {name}."], id=name))
+    other = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+    assert "It is person one." in other.ask(picture(1), "Who is one?").prompt
+    done = editor.erase("one")
+    assert [edit.id for edit in done.edits] == ["one"]
+    for mine in (editor, other):  # also whoever has had it open all the time
+        answer = mine.ask(picture(1), "Who is one?")
+        assert {hit.edit_id for hit in answer.hits} == {"two"}
+    assert holding(tmp_path, ["person one"]) == []
+
+
+def test_who_reads_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.codebook.erase._PATIENCE", 0.05)
+    memory = book(tmp_path / "book")
+    with (
+        memory.store.reading(),
+        pytest.raises(ReasonEditError, match=r"are erased, but \d+ files .* somebody reads the codebook"),
+    ):
+        erase(tmp_path / "book", ["e00001"])
+    assert "e00001" not in opened(tmp_path / "book").edits
+    assert holding(tmp_path, ["e00001"]) != []
+    erase(tmp_path / "book", ["e00001"])  # it is known what was begun
+    assert holding(tmp_path, ["e00001", "thing 1"], picture(1)) == []
+    with pytest.raises(ReasonEditError, match="There is no edit 'e00001'"):
+        erase(tmp_path / "book", ["e00001"])
+    assert [e.count for e in opened(tmp_path / "book").events if e.op == "erase"] == [1]
+
+
+WRITES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree", "sqlite3.connect")
+
+
+def killed_at(step: int, work) -> bool:
+    """Whether a process that does some work lived beyond its n-th change of a file; else it was killed at that."""
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)  # a forked process has no threads but its own
+        left = step
+
+        def count(event: str, given: tuple) -> None:
+            nonlocal left
+            mode = given[1] if event == "open" else None
+            flags = given[2] if event == "open" else 0
+            writes = event == "open" and (
+                (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & 3)
+            )
+            if writes or event in WRITES:
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL
+    return status == 0
+
+
+def kill_everywhere(tree: Path, scratch: Path, steps) -> int:
+    """Erase an edit of the codebook in a tree, killed at one step after the other; how many there are."""
+    texts = ["patient-1x", "Fräulein Nummer 1 wohnt hier.", "The patient of bed 1 is she.", "Who lies in bed 1?"]
+    erase(shutil.copytree(tree, scratch / "whole") / "run" / "codebook", ["patient-1x"])
+    expected = opened(scratch / "whole" / "run" / "codebook")
+    for step in steps:
+        here = Path(shutil.copytree(tree, scratch / str(step)))
+        folder = here / "run" / "codebook"
+        done = killed_at(step, lambda folder=folder: erase(folder, ["patient-1x"]))
+        there = opened(folder)
+        assert list(there.edits) in (["patient-0x", "patient-1x", "patient-2x"], ["patient-0x", "patient-2x"])
+        assert verify(folder).damages == []
+        if done:
+            return step
+        erase(folder, ["patient-1x"])
+        assert holding(here, texts, picture(1)) == []
+        same_answers(opened(folder), expected)
+        assert [e.count for e in opened(folder).events if e.op == "erase"] == [1]
+        assert {p.name for p in here.rglob(".*")} <= {".lock"}
+        shutil.rmtree(here)
+    return -1
+
+
+@pytest.fixture
+def tree(run, tmp_path):
+    """A run, and a damaged copy of its codebook beside that."""
+    backup(run / "codebook", run / "codebook.damaged-1")
+    whole = tmp_path / "tree"
+    whole.mkdir()
+    return run.rename(whole / "run").parent
+
+
+def test_killed_here_and_there_the_next_one_finishes(tree, tmp_path):
+    kill_everywhere(tree, tmp_path / "scratch", [0, 9, 22, 31, 40])
+
+
+@pytest.mark.slow
+def test_killed_anywhere_the_next_one_finishes(tree, tmp_path):
+    steps = kill_everywhere(tree, tmp_path / "scratch", range(1000))
+    assert steps > 30
