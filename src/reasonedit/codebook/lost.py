@@ -15,7 +15,7 @@ from .records import StoredEdit, row_of
 from .verify import Found, FoundEdit
 
 LOST = "lost-edits.jsonl"
-_PICTURES = "lost-edits-pictures"
+LOST_PICTURES = "lost-edits-pictures"
 _SAID = {
     "text": "its record cannot be read",
     "keys": "its keys are lost",
@@ -63,7 +63,7 @@ def _rows(folder: Path, found: Found) -> Iterator[dict[str, Any]]:
         elif edit.changed is not None:
             seen = {name for name in edit.changed.pictures if _rescued(folder, name, found)}
             told = "its record was changed: read it before it is imported"
-            yield {"lost": told, **_importable(edit.changed, seen, _PICTURES)}
+            yield {"lost": told, **_importable(edit.changed, seen, LOST_PICTURES)}
         else:
             yield {"lost": _SAID["text"], "id": edit.id, **_guessed(edit)}
 
@@ -90,8 +90,8 @@ def _rescued(folder: Path, name: str, found: Found) -> bool:
     """Copy a picture that no edit of the codebook has to where it stays."""
     if name not in found.pictures:
         return False
-    (folder / _PICTURES).mkdir(exist_ok=True)
-    target = folder / _PICTURES / f"{name}.png"
+    (folder / LOST_PICTURES).mkdir(exist_ok=True)
+    target = folder / LOST_PICTURES / f"{name}.png"
     shutil.copyfile(folder / PICTURES / target.name, target)
     to_disk(target)
     to_disk(target.parent)
