@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -31,6 +32,7 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := [name for name in given.names if name not in HARNESSES]:
         parser.error(f"there is no '{unknown[0]}': {', '.join(HARNESSES)}")
+    logging.getLogger("reasonedit").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     wrong = False
     for name in given.names or HARNESSES:

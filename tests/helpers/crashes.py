@@ -10,7 +10,7 @@ from pathlib import Path
 from .faults import FAIL, FAIL_FROM_HERE, HALF_THEN_FAIL, HALF_THEN_KILL, KILL, SHORT, Faulty, Ran, faulty
 from .harnesses import Bench, Tally, cleared, problem
 from .powercut import Call, Disk, Recorder, acknowledges, laid_out
-from .scenarios import Seen
+from .scenarios import SCENARIOS, Seen
 
 
 def kills(scratch: Path, every: int = 1) -> Tally:
@@ -60,7 +60,9 @@ def _judge_faulty(tally: Tally, bench: Bench, name: str, ran: Ran, how: str) -> 
 def _calls(bench: Bench, processes: Faulty, every: int) -> Iterator[tuple[str, int, str]]:
     """Each scenario with the number and the kind of each of its calls."""
     for name in bench.expected:
-        for at, letter in list(enumerate(processes.run(name, bench.fresh(name)).calls, 1))[::every]:
+        for at, letter in list(enumerate(processes.run(name, bench.fresh(name)).calls, 1))[
+            :: every * SCENARIOS[name].stride
+        ]:
             yield name, at, letter
 
 
@@ -70,12 +72,12 @@ def power_cuts(scratch: Path, samples: int = 4, seed: int = 0) -> Tally:
     recorder = Recorder(scratch)
     try:
         for name in bench.expected:
-            disk = Disk(bench.fresh(name))
+            disk, stride = Disk(bench.fresh(name)), SCENARIOS[name].stride
             for acknowledged, state in _cuts(disk, recorder.record(name, bench.root), rng, samples):
                 cleared(bench.root)
                 laid_out(state, bench.root)
                 tally.tried += 1
-                bench.judge(tally, name, acknowledged, f"state {tally.tried}", retry=tally.tried % 3 == 0)
+                bench.judge(tally, name, acknowledged, f"state {tally.tried}", retry=not tally.tried % (3 * stride))
     finally:
         recorder.close()
     return tally

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -137,6 +138,7 @@ def _serve() -> None:
 
     import helpers.scenarios  # noqa: F401  # loaded once, before the forks
 
+    logging.getLogger("reasonedit").setLevel(logging.ERROR)
     torch.set_num_threads(1)  # a forked process has no threads but its own
     for line in sys.stdin:
         child = os.fork()

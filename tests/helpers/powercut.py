@@ -9,6 +9,7 @@ and about what POSIX does.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import re
@@ -418,6 +419,7 @@ def _serve() -> None:
 
     from helpers.scenarios import SCENARIOS
 
+    logging.getLogger("reasonedit").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     os.write(1, b"ready\n")
     for line in sys.stdin:

@@ -9,18 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from reasonedit import ReasonEditError
+from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.codebook import EditMemory, Entry, Store
 from reasonedit.codebook.records import Draft
 from reasonedit.edits import Edit
+from reasonedit.embedding import SentenceEncoder
+from reasonedit.migrate import migrated
+from reasonedit.vlm import VLM, load_vlm
 
+from .tiny import HashEncoder, design, save_tiny_llava
 from .writer import made
 
 NONE, REFUSED = "none", "refused"
@@ -43,11 +49,13 @@ class Scenario:
         prepare: Makes what is there before.
         act: Does it, once more and to the end; hands over after each step that was acknowledged.
         gone: A text that must not be found in any file once all steps are acknowledged.
+        stride: Which of its calls are tried, each so-manieth: one for which a model runs takes long.
     """
 
     prepare: Callable[[Path], None]
     act: Callable[[Path], Iterator[Any]]
     gone: bytes = b""
+    stride: int = 1
 
 
 def look(root: Path) -> dict[str, Seen]:
@@ -75,7 +83,7 @@ def _look(folder: Path) -> Seen:
         [memory.keys.tolist(), memory.radii.tolist(), statistics],
     ]
     words = f"{' '.join(memory.edits) or 'no edits'}; undone: {' '.join(memory.undone) or 'none'}"
-    return Seen(words, hashlib.sha256(json.dumps(content).encode()).hexdigest())
+    return Seen(words, hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
 
 
 def opened(folder: Path) -> EditMemory:
@@ -94,9 +102,13 @@ def compact(root: Path) -> None:
 
 
 def leftovers(root: Path) -> list[str]:
-    """Files and folders that a scenario cut short has left, below its root or beside the codebooks."""
-    names = [path.relative_to(root).as_posix() for path in root.rglob("*")]
-    return [n for n in names if any(p[0] == "." and p not in (".lock", ".rw.lock") for p in n.split("/"))]
+    """Files and folders that a scenario cut short has left, in the codebooks or beside them.
+
+    What lies in the copy of a damaged folder is as it was there.
+    """
+    names = [path.relative_to(root) for path in root.rglob("*")]
+    hidden = [n for n in names if any(part[0] == "." and part != ".lock" for part in n.parts)]
+    return [n.as_posix() for n in hidden if ".damaged-" not in n.parts[0] or n.parts[0][0] == "."]
 
 
 def numbered(number: int) -> tuple[Edit, list[Entry]]:
@@ -216,6 +228,29 @@ def _rewritten(root: Path) -> None:
         pass
 
 
+@cache
+def _models() -> tuple[VLM, tempfile.TemporaryDirectory[str]]:
+    """A tiny VLM, and the folder that it lies in."""
+    SentenceEncoder.from_pretrained = classmethod(lambda cls, name="hash", device=None: HashEncoder())
+    folder = tempfile.TemporaryDirectory()
+    return load_vlm(str(save_tiny_llava(Path(folder.name))), dtype="float32"), folder
+
+
+def _embedded(root: Path) -> None:
+    """A codebook with keys that a VLM made, of which one edit is undone."""
+    editor = ReasonEditor(_models()[0], design(k=2, keys="image"))
+    for number in range(2):
+        edit, _ = numbered(number)
+        editor.write(replace(edit, evidence=[[(0.0, 0.0, 0.5, 0.5)], None]))
+    editor.undo("e00000")
+    editor.save(root / "book")
+
+
+def _migrate(root: Path) -> Iterator[None]:
+    migrated(opened(root / "book"), _models()[0], root / "copy", design(k=2, keys="both"))
+    yield
+
+
 def _damaged(root: Path) -> None:
     """The keys of the last edit, in a file of their own, are hit, and an undone edit is there."""
     _book(0, 1, 2, 3, undone=(1,), settled=False)(root)
@@ -257,11 +292,12 @@ SCENARIOS = {
     "begin": Scenario(lambda root: None, _begin),
     "edit": Scenario(_book(0, 1), _edit(2, 3)),
     "edits together": Scenario(_book(0, 1), _together(2, 3)),
-    "undo, restore": Scenario(_book(0, 1, 2), _turns),
+    "undo and restore": Scenario(_book(0, 1, 2), _turns),
     "settle": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _settle),
     "compact": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _join),
     "save": Scenario(_book(0, 1, 2, undone=(1,)), _save),
     "backup": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _backup),
+    "migrate": Scenario(_embedded, _migrate, stride=7),
     "repair": Scenario(_damaged, _repair),
     "erase": Scenario(_book(0, 1, 2, 3, undone=(1,)), _erase("e00000"), gone=b"thing 0"),
     "edit what was rewritten": Scenario(_rewritten, _edit(4)),
