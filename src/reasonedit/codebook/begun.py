@@ -10,7 +10,7 @@ from reasonedit.errors import ReasonEditError
 
 from .files import DamagedError, whole
 from .journal import Journal
-from .layout import JOURNAL, named
+from .layout import JOURNAL, journals
 from .manifest import MANIFEST
 
 NOTE = ".begun.json"
@@ -45,8 +45,8 @@ def refuse_lost(folder: Path) -> None:
     Raises:
         ReasonEditError: There is the journal of one.
     """
-    for path in sorted(folder.glob("journal*.jsonl")):
-        if named(path.name) is not None and not _never_was(folder, Journal(path)):
+    for path, _ in journals(folder):
+        if not _never_was(folder, Journal(path)):
             raise ReasonEditError(
                 f"'{folder}' holds the journal of a codebook but no {MANIFEST}: 'reasonedit codebook repair' makes it "
                 "anew."

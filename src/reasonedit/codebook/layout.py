@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 KEYS, PICTURES, JOURNAL = "keys", "pictures", "journal.jsonl"
 
@@ -40,6 +41,12 @@ def named(name: str) -> Named | None:
             told = found.groupdict()
             return Named(kind, int(told["generation"] or 0), int(told.get("first") or 0))
     return None
+
+
+def journals(folder: Path) -> list[tuple[Path, int]]:
+    """The journals in a codebook's folder, and their generations, the latest last."""
+    told = [(path, named(path.name)) for path in folder.glob("journal*.jsonl")]
+    return sorted(((path, mine.generation) for path, mine in told if mine is not None), key=lambda found: found[1])
 
 
 def journal_name(generation: int) -> str:

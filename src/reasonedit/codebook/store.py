@@ -18,7 +18,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -35,7 +35,7 @@ from . import begun, snapshot, tidying, writing
 from .events import Event
 from .files import DamagedError, created, unwritable
 from .journal import Journal
-from .layout import KEYS, PICTURES, Named, journal_name, named, statistics_name
+from .layout import KEYS, PICTURES, journal_name, journals, statistics_name
 from .lock import WriterLock
 from .manifest import MANIFEST, Manifest
 from .reading import Known, News, read
@@ -217,8 +217,9 @@ class Store:
         self._refuse_changed()
         with self._writes():
             # Of somebody who was cut short: were the manifest lost, it would be taken for what came last.
-            for path in self._own(lambda told: told.kind == "journal" and told.generation > self.manifest.generation):
-                path.unlink()
+            for path, generation in journals(self.folder):
+                if generation > self.manifest.generation:
+                    path.unlink()
             content = writing.each(self.folder, self.manifest, events, written)
             mark = Journal(self.folder / self.manifest.journal_file).append(content.records, self.manifest.journal)
             self._commit(replace(self.manifest, journal=mark, numbers=content.numbers))
@@ -264,7 +265,7 @@ class Store:
             self._refuse_another()
         elif self._stamp is not None:
             self._refuse_changed()
-        generation, stamp = 0 if fresh else 1 + max(self.manifest.generation, self._highest()), self._seen()
+        generation, stamp = 0 if fresh else self._next(), self._seen()
         manifest = replace(self.manifest, generation=generation, journal_file=journal_name(generation), settled=None)
         statistics = self._statistics if fresh else statistics
         try:
@@ -285,7 +286,7 @@ class Store:
             if fresh:  # there is one or there is none
                 tidying.remove([self.folder / MANIFEST])
             if self._seen() == stamp:
-                tidying.remove(self._own(lambda told: told.generation == generation))
+                tidying.remove([path for path, told in tidying.own(self.folder) if told.generation == generation])
                 begun.forget(self.folder)
             raise
         self._known, self._statistics = Known(mark, (), frozenset(content.pictures)), None
@@ -303,18 +304,19 @@ class Store:
             ReasonEditError: The folder cannot be written; what was there is unchanged.
         """
         assert self._lock.held
-        manifest, loose = self.manifest, self._known.loose
-        happened = manifest.journal.records - 1  # the first one made the codebook
+        before = manifest = self.manifest
+        happened = before.journal.records - 1  # the first one made the codebook
         with self._writes():
-            if (manifest.settled is None or manifest.settled.records < happened) and len(founders):
+            if (before.settled is None or before.settled.records < happened) and len(founders):
                 manifest = writing.settled(self.folder, manifest, happened, founders, merge)
-            if join or len(loose) > _LOOSE:
-                manifest = writing.joined(self.folder, manifest, loose, everything=join)
-            if manifest != self.manifest:
-                loose = loose if manifest.sealed == self.manifest.sealed else ()
+            if join or len(self._known.loose) > _LOOSE:
+                manifest = writing.joined(self.folder, manifest, self._known.loose, everything=join)
+            if manifest != before:
                 self._commit(manifest)
-                self._known = replace(self._known, loose=loose)
-                self.tidy()
+        if manifest.sealed != before.sealed:
+            self._known = replace(self._known, loose=())
+        if join or manifest != before:
+            self.tidy()
 
     # ---- order
 
@@ -362,16 +364,9 @@ class Store:
         """
         shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(".*"))
 
-    def _own(self, which: Callable[[Named], bool]) -> list[Path]:
-        """Files beside and among the keys that have one of our names, of these those that are asked for."""
-        paths = [path for part in (self.folder, self.folder / KEYS) for path in part.glob("*")]
-        told = [named(path.relative_to(self.folder).as_posix()) for path in paths]
-        return [path for path, mine in zip(paths, told, strict=True) if mine is not None and which(mine)]
-
-    def _highest(self) -> int:
-        """The latest generation of which there is a file: somebody who was cut short may have begun it."""
-        told = [named(path.relative_to(self.folder).as_posix()) for path in self._own(lambda _: True)]
-        return max((mine.generation for mine in told if mine is not None), default=0)
+    def _next(self) -> int:
+        """A generation of which there is no file yet, whoever was cut short."""
+        return 1 + max([self.manifest.generation, *(told.generation for _, told in tidying.own(self.folder))])
 
     def _commit(self, manifest: Manifest) -> None:
         manifest.write(self.folder)

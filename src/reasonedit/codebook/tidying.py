@@ -10,7 +10,7 @@ from pathlib import Path
 from .begun import NOTE
 from .events import PICTURE
 from .files import to_disk
-from .layout import KEYS, PICTURES, named
+from .layout import KEYS, PICTURES, Named, named
 from .manifest import Manifest
 
 _PART = re.compile(
@@ -48,6 +48,12 @@ def _dead(name: str, kept: Collection[str], pictures: Collection[str]) -> bool:
     if name.startswith(f"{PICTURES}/") and last.endswith(".png") and PICTURE.fullmatch(last[:-4]):
         return last[:-4] not in pictures
     return name == NOTE or _PART.fullmatch(last) is not None or (named(name) is not None and name not in kept)
+
+
+def own(folder: Path) -> list[tuple[Path, Named]]:
+    """Files with a name of our own, pictures not among them, and what it says."""
+    names = [path.relative_to(folder).as_posix() for part in (folder, folder / KEYS) for path in part.glob("*")]
+    return [(folder / name, told) for name in names if (told := named(name)) is not None]
 
 
 def remove(paths: Collection[Path]) -> None:
