@@ -256,8 +256,17 @@ def test_damaged_copies_go_that_may_hold_it(tmp_path):
     (tmp_path / "book.damaged-notes").mkdir()
     (tmp_path / "book.damaged-notes" / "read.me").write_text("something else")
     rows = [{"id": "e00001", "question": "What is 1?"}, {"id": "e9", "question": "What is 9?"}]
+    rows.append({"id": "gone", "question": "Who?", "reasoning": ["She."], "image": "lost-edits-pictures/aa.png"})
     (tmp_path / "book" / LOST).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    erase(tmp_path / "book", ["e00001"])
+    (tmp_path / "book" / "lost-edits-pictures").mkdir()
+    (tmp_path / "book" / "lost-edits-pictures" / "aa.png").write_bytes(b"a picture")
+    backup(tmp_path / "book", tmp_path / "kept")
+    assert (tmp_path / "kept" / "lost-edits-pictures" / "aa.png").read_bytes() == b"a picture"
+    shutil.rmtree(tmp_path / "kept")
+    assert [edit.question for edit in erasing(opened(tmp_path / "book"), ["gone"]).edits] == ["Who?"]
+    erase(tmp_path / "book", ["e00001", "gone"])
+    assert opened(tmp_path / "book").events[-1].count == 1
+    assert list((tmp_path / "book" / "lost-edits-pictures").iterdir()) == []
     there = sorted(p.name for p in tmp_path.iterdir())
     assert there == ["book", "book.damaged-notes", "book.damaged-three"]
     assert json.loads((tmp_path / "book" / LOST).read_text())["id"] == "e9"

@@ -15,9 +15,10 @@ from .files import DamagedError, Sums, created, to_disk, to_read
 from .journal import Journal, Mark
 from .layout import KEYS, PICTURES
 from .lock import FILES, WriterLock
+from .lost import LOST, LOST_PICTURES
 from .manifest import Manifest
 from .memory import EditMemory
-from .repair import LOST, verify
+from .repair import verify
 from .snapshot import reading
 from .store import Store
 
@@ -124,8 +125,10 @@ def _clear(part: Path) -> None:
 def _copy(source: Path, part: Path, manifest: Manifest) -> None:
     journal = manifest.journal_file
     _copy_file(source / journal, part / journal, manifest.journal.bytes)  # somebody may be writing behind that
-    names = [*_files(manifest, Journal(source / journal)), *([LOST] if (source / LOST).is_file() else [])]
+    lost = [path for path in (source / LOST, *(source / LOST_PICTURES).glob("*.png")) if path.is_file()]
+    names = [*_files(manifest, Journal(source / journal)), *(path.relative_to(source).as_posix() for path in lost)]
     for name in dict.fromkeys(names):
+        (part / name).parent.mkdir(exist_ok=True)
         _copy_file(source / name, part / name)
     manifest.write(part)
 

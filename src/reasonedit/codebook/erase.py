@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,10 +20,10 @@ from .files import content, created, to_disk
 from .journal import parsed
 from .layout import PICTURES, named
 from .lock import FILES
+from .lost import LOST, LOST_PICTURES
 from .manifest import MANIFEST
 from .memory import EditMemory
 from .records import StoredEdit
-from .repair import LOST
 from .store import Store
 
 _NOTE = ".erasing.json"
@@ -129,7 +130,7 @@ def erase_from(memory: EditMemory, ids: Sequence[str], author: str = "") -> Eras
             except BaseException:  # nothing of the codebook itself is touched yet
                 _note(store.folder, before)
                 raise
-            if edits:
+            if any(event.edit_id in gone.ids for event in memory.events):
                 memory.rewrite(chosen)
         except OSError as error:
             raise ReasonEditError(
@@ -156,19 +157,37 @@ def _store_of(memory: EditMemory) -> Store:
 
 
 def _told(memory: EditMemory, folder: Path, ids: Sequence[str]) -> tuple[list[StoredEdit], set[str]]:
-    """The edits that are there, and those that an erasing which was cut short took out already.
+    """The edits that are there, and the ids that an erasing which was cut short took out already.
 
     Raises:
         ReasonEditError: One is neither.
     """
-    events = [e.edit_id for e in memory.events if e.edit is not None]
-    before = _noted(folder) - set(events)
+    there = {e.edit_id for e in memory.events if e.edit is not None}
+    before = _noted(folder) - there
+    lost = {edit.id: edit for edit in _lost(folder) if edit.id not in there}
     edits = {}
     for name in ids:
-        if name not in before:
-            edit = memory.find(name)
+        if name in lost or name not in before:
+            edit = lost[name] if name in lost else memory.find(name)
             edits[edit.id] = edit
     return list(edits.values()), before
+
+
+def _lost(folder: Path) -> list[StoredEdit]:
+    """What a repair that could not keep edits wrote down of them."""
+    try:
+        lines = content(folder / LOST, _MOST).splitlines()
+    except ReasonEditError:
+        return []
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+            row = json.loads(line)
+            texts = {n: row[n] for n in ("id", "question", "answer") if isinstance(row.get(n), str)}
+            sentences = [s for s in row.get("reasoning") or () if isinstance(s, str)]
+            image = Path(str(row.get("image", ""))).stem
+            found.append(StoredEdit(**{"question": "", "answer": "", **texts}, reasoning=sentences, image=image))
+    return found
 
 
 def _noted(folder: Path) -> set[str]:
@@ -198,29 +217,34 @@ def _gone(memory: EditMemory, edits: Sequence[StoredEdit]) -> Gone:
     mine, others = (
         [e for e in memory.events if e.edit is not None and (e.edit_id in ids) == erased] for erased in (True, False)
     )
+    theirs = [e.edit for e in others if e.edit is not None]
     return Gone(
         ids=frozenset(ids),
-        texts=frozenset(_texts(mine) - _texts(others)),
-        answers=frozenset(answer for edit in edits for answer in edit.targets),
-        questions=frozenset({edit.question for edit in edits} - {e.edit.question for e in others if e.edit}),
-        pictures=frozenset(_pictures(mine) - _pictures(others)),
-        sentences=frozenset(sentence for edit in edits for sentence in edit.reasoning),
+        texts=frozenset((_texts(mine) | _sentences(edits)) - _texts(others) - _sentences(theirs)),
+        answers=frozenset(answer for edit in edits for answer in edit.targets if answer),
+        questions=frozenset({edit.question for edit in edits} - {edit.question for edit in theirs}),
+        pictures=frozenset(_pictures(edits) - _pictures(theirs)),
+        sentences=frozenset(_sentences(edits)),
     )
 
 
 def _texts(events: Sequence[Event]) -> set[str]:
-    said = {text for e in events for text, _ in (*e.facts, *e.lost_facts)}
-    return said | {sentence for e in events if e.edit for sentence in e.edit.reasoning}
+    return {text for e in events for text, _ in (*e.facts, *e.lost_facts)}
 
 
-def _pictures(events: Sequence[Event]) -> set[str]:
-    return {name for e in events if e.edit for name in e.edit.pictures}
+def _sentences(edits: Sequence[StoredEdit]) -> set[str]:
+    return {sentence for edit in edits for sentence in edit.reasoning if sentence}
+
+
+def _pictures(edits: Sequence[StoredEdit]) -> set[str]:
+    return {name for edit in edits for name in edit.pictures}
 
 
 def _without(events: Sequence[Event], ids: Collection[str], author: str) -> list[Event]:
     """What is to have happened instead, with a word on what was done to it."""
     kept = [_unnamed(event, ids) for event in events if event.edit_id not in ids]
-    return [*kept, Event.of_erasing(len(ids), author)]
+    count = sum(event.edit is not None and event.edit_id in ids for event in events)
+    return [*kept, Event.of_erasing(count, author)]
 
 
 def _unnamed(event: Event, ids: Collection[str]) -> Event:
@@ -244,7 +268,7 @@ def _clean_around(folder: Path, gone: Gone) -> list[str]:
     for path in _copies(folder, gone):
         shutil.rmtree(path)
         done.append(f"'{path}', as a whole")
-    if _clean_lost(folder / LOST, gone):
+    if _clean_lost(folder, gone):
         done.append(f"'{folder / LOST}'")
     if is_run(folder.parent):
         done += [f"'{path}'" for path in clean_run(folder.parent, gone)]
@@ -273,19 +297,23 @@ def _may_hold(copy: Path, gone: Gone) -> bool:
     return not lines or None in lines or not gone.ids.isdisjoint(ids)
 
 
-def _clean_lost(path: Path, gone: Gone) -> bool:
-    """Take rows out of the file of edits that a repair could not keep."""
+def _clean_lost(folder: Path, gone: Gone) -> bool:
+    """Take rows out of the file of edits that a repair could not keep, and the pictures that only they had."""
+    path = folder / LOST
     if not path.is_file():
         return False
     before = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in before if not _is_of(line, gone)]
+    for picture in sorted((folder / LOST_PICTURES).glob("*.png")):
+        if not any(picture.name.encode() in line for line in kept):
+            picture.unlink()
     if kept == before:
         return False
-    if not kept:
-        path.unlink()
-    else:
+    if kept:
         with created(path) as file:
             file.write(b"".join(kept))
+    else:
+        path.unlink()
     return True
 
 
