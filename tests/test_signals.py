@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import lightning as L
@@ -23,7 +24,7 @@ from reasonedit import EditStream, VLMModule
 from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.cli import COMMANDS, main
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.ranks import _meeting
+from reasonedit.ranks import PATIENCE, _meeting
 from reasonedit.signals import Interrupted, Watch, heeded
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
@@ -214,6 +215,23 @@ def test_a_signal_while_the_model_is_loaded_ends_all(tmp_path, tiny_folder, rank
         assert process.wait(timeout=CEILING) == 143, said.read_text()[-3000:]
         wait_until(lambda: not left_of(process))
     assert said.read_text().count("Interrupted") == 1, said.read_text()[-3000:]
+
+
+@pytest.mark.slow
+def test_ranks_that_are_stopped_together_go_on_together(tmp_path, tiny_folder):
+    words = ["run", "--config", write_config(tmp_path / "run.yaml", tiny_folder), "--out", tmp_path / "run"]
+    words += ["--trainer.devices", 2, "--trainer.strategy", "ddp"]
+    held = tmp_path / "held"
+    with started(tmp_path, *words, env={"HOLD": str(held)}) as (process, said):
+        wait_until(lambda: held.exists() and begun(tmp_path), process)
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(PATIENCE + 5)  # as long as a rank that is missed would be waited for
+        os.killpg(process.pid, signal.SIGCONT)
+        time.sleep(15)
+        assert process.poll() is None, said.read_text()[-3000:]
+        process.terminate()
+        assert process.wait(timeout=CEILING) == 143, said.read_text()[-3000:]
+    saved(tmp_path, said.read_text())
 
 
 def begun(folder, edits=1):

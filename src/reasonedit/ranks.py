@@ -239,11 +239,10 @@ class Pulse:
     def _beat(self, store: TCPStore, rank: int, ranks: int) -> None:
         seen = {other: (-1, time.monotonic()) for other in range(ranks) if other != rank}
         knows = False  # that all are to end
+        looked = time.monotonic()
         while True:
             leaving = self._stop.is_set()
             failed = False
-            if time.monotonic() - self._spoke > PATIENCE / 2:  # this process was stopped, and maybe all were
-                seen = {other: (count, time.monotonic()) for other, (count, _) in seen.items()}
             try:
                 knows = knows or self._ends(store, rank)
                 store.add(f"beat/{rank}", 1)
@@ -262,11 +261,14 @@ class Pulse:
                 pass
             if leaving:
                 return
+            if time.monotonic() - looked > PATIENCE / 2:  # this process was stopped, and maybe all were
+                seen = {other: (count, time.monotonic()) for other, (count, _) in seen.items()}
             missed = [other for other, (_, since) in seen.items() if self._spoke - since > PATIENCE]
             if failed:
                 self._end(rank, "another rank failed")
             elif missed:
                 self._end(rank, f"no sign of life from rank {missed[0]} for {PATIENCE:.0f} s")
+            looked = time.monotonic()
             self._wake.wait(BEAT)
             if not self._stop.is_set():
                 self._wake.clear()
