@@ -12,12 +12,15 @@ from rich.table import Table
 
 from reasonedit.config import content_of
 from reasonedit.experiments import EXPERIMENTS, Lab
+from reasonedit.experiments.cells import Cell
 from reasonedit.experiments.plans import with_editors
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
+from reasonedit.runs import abandon, going_on
 
 from .screen import Screen
+from .trust import add_trust
 
 _console = Screen()
 
@@ -50,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one seed, 20 edits")
     parser.add_argument("--list", action="store_true", help="say what the experiment compares, and stop")
     parser.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: %(default)s)")
+    add_trust(parser, config=True)
     arguments = parser.parse_args(argv)
     experiment = with_editors(EXPERIMENTS[arguments.name], arguments.editor)
     if arguments.list:
@@ -59,14 +63,14 @@ def main(argv: Sequence[str]) -> int:
     seeds = arguments.seeds or ([experiment.seeds[0]] if arguments.quick else list(experiment.seeds))
     edits = arguments.edits or (20 if arguments.quick else experiment.edits)
     cells = experiment.cells(seeds, arguments.rows)
-    lab = Lab(content_of(arguments.config), edits)
+    lab = Lab(content_of(arguments.config, trusted=arguments.trust_remote_code), edits)
     folder = arguments.out / (experiment.name if not arguments.quick else f"quick/{experiment.name}")
-    for i, cell in enumerate(cells, 1):
-        started = time.perf_counter()
-        with _console.status(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}"):
-            ran = lab.run(cell, folder)
-        taken = f"{time.perf_counter() - started:.0f} s" if ran else "there already"
-        _console.print(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}: {taken}", highlight=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with going_on(folder, "experiment"):
+            _run(cells, lab, folder)
+    finally:
+        abandon(folder)  # where nothing came of it
     asked = {(cell.row, cell.seed) for cell in cells}
     rows = table_of(experiment, cells_in(folder), lambda about: (about["row"], about["seed"]) in asked)
     write_summary(folder / "summary.parquet", rows)
@@ -75,6 +79,15 @@ def main(argv: Sequence[str]) -> int:
         _console.print(sentence, markup=False, highlight=False)
     _console.print(f"Written to {folder}. A page to look at: reasonedit report {arguments.out}", markup=False)
     return 0
+
+
+def _run(cells: Sequence[Cell], lab: Lab, folder: Path) -> None:
+    for i, cell in enumerate(cells, 1):
+        started = time.perf_counter()
+        with _console.status(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}"):
+            ran = lab.run(cell, folder)
+        taken = f"{time.perf_counter() - started:.0f} s" if ran else "there already"
+        _console.print(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}: {taken}", highlight=False)
 
 
 def _table(rows: Sequence[TableRow]) -> Table:

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from rich.table import Table
 
 import reasonedit.callbacks as cb
 from reasonedit.codebook import Store
-from reasonedit.config import config_path, refused
+from reasonedit.config import config_path, content_of, refuse_code, refused
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import COMPARISON
@@ -30,6 +31,7 @@ from reasonedit.runs import COLUMNS, abandon, going_on, new_folder, row, version
 from reasonedit.signals import Watch
 
 from .screen import Screen
+from .trust import add_trust
 
 _console = Screen()
 _FOLDER = "REASONEDIT_RUN_FOLDER"
@@ -53,7 +55,8 @@ def main(argv: Sequence[str]) -> int:
         prog="reasonedit run",
         description="Run an edit stream. Model, data, callbacks and trainer come from the YAML file; "
         "any of its values can be set here too, such as --trainer.devices 1 or --data.init_args.batch_size 4.",
-        epilog="Example: reasonedit run --config configs/demo.yaml --out runs/mine",
+        epilog="A config is code: whatever class it names is called. Run only configs that you would run as a script. "
+        "Example: reasonedit run --config configs/demo.yaml --out runs/mine",
     )
     parser.add_argument("--config", default=None, help="YAML file; the packaged ones can be named as configs/NAME.yaml")
     parser.add_argument(
@@ -69,15 +72,16 @@ def main(argv: Sequence[str]) -> int:
         default=None,
         help="results folder, or one beside it where it exists (default: runs/ and the file's name)",
     )
+    add_trust(parser, config=True)
     arguments, rest = parser.parse_known_args(argv)
     if (arguments.config is None) == (arguments.resume is None):
         parser.error("name a YAML file with --config, or a folder with --resume")
     if arguments.resume is not None:
         if arguments.out is not None:
             parser.error("--resume goes on in its own folder: leave --out out")
-        run = resumed(arguments.resume, rest)
+        run = resumed(arguments.resume, rest, trusted=arguments.trust_remote_code)
     else:
-        run = run_config(arguments.config, arguments.out, rest)
+        run = run_config(arguments.config, arguments.out, rest, trusted=arguments.trust_remote_code)
     if not run.trainer.is_global_zero:
         return 0
     if run.table:
@@ -88,12 +92,13 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def resumed(folder: Path, overrides: Sequence[str] = ()) -> Run:
+def resumed(folder: Path, overrides: Sequence[str] = (), *, trusted: bool = False) -> Run:
     """Go on with a run that was cut short: nothing is asked or edited twice.
 
     Args:
         folder: Its results folder.
         overrides: Further arguments in LightningCLI's form.
+        trusted: Whether the config may ask for code that comes with a model.
 
     Raises:
         ReasonEditError: There is no such run, or it is finished; anything the run itself raises.
@@ -107,17 +112,18 @@ def resumed(folder: Path, overrides: Sequence[str] = ()) -> Run:
         if (folder / "metrics.json").exists():
             raise ReasonEditError(f"The run in '{folder}' is finished: its table is in '{folder / 'metrics.json'}'.")
         with _console.status("loading the VLM"):
-            cli = _parse(config, folder, list(overrides))
+            cli = _parse(config, folder, list(overrides), trusted=trusted)
         return _shared(cli, folder, resume=True)
 
 
-def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> Run:
+def run_config(config: str, out: Path | None, overrides: Sequence[str] = (), *, trusted: bool = False) -> Run:
     """Run the stream that a YAML file describes.
 
     Args:
         config: The file.
         out: The results folder; a new one beside it is made when it exists.
         overrides: Further arguments in LightningCLI's form.
+        trusted: Whether the config may ask for code that comes with a model.
 
     Raises:
         ReasonEditError: The file cannot be used; anything the run itself raises.
@@ -130,7 +136,7 @@ def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> 
     with going_on(folder) if _first() else nullcontext():
         try:
             with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
-                cli = _parse(path, folder, list(overrides))
+                cli = _parse(path, folder, list(overrides), trusted=trusted)
                 codebook = cb.beside(cli.trainer, cb.Codebook)
                 if shared is None and codebook is not None and codebook.path is not None and Store.there(codebook.path):
                     raise ReasonEditError(
@@ -138,7 +144,7 @@ def run_config(config: str, out: Path | None, overrides: Sequence[str] = ()) -> 
                         "folder."
                     )
         except BaseException:
-            if shared is None:
+            if _first():
                 abandon(folder)
             raise
         return _shared(cli, folder)
@@ -189,7 +195,10 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool) -> Run:
             else:
                 write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
                 _save_config(cli, folder)
-        return _asked(cli, folder)
+        try:
+            return _asked(cli, folder)
+        except SystemExit as stop:  # of a signal, or of Lightning after one
+            raise KeyboardInterrupt(_stopped(trainer, folder)) from stop
 
 
 def _asked(cli: LightningCLI, folder: Path) -> Run:
@@ -199,8 +208,6 @@ def _asked(cli: LightningCLI, folder: Path) -> Run:
         metrics.quiet = True  # said below the table
     try:
         trainer.predict(cli.model, datamodule=data, return_predictions=False)
-    except SystemExit as stop:  # of a signal, or of Lightning after one
-        raise KeyboardInterrupt(_stopped(trainer, folder)) from stop
     except MisconfigurationException as error:
         raise ReasonEditError(f"The trainer cannot be set up so: {error}") from error
     table = results(trainer, data)
@@ -306,13 +313,13 @@ def _stopped(trainer: L.Trainer, folder: Path) -> str:
     on = f"'reasonedit run --resume {folder}' goes on."
     if codebook is None:
         return f"Interrupted. {on}"
-    guard = codebook.memory.guard
-    if not guard.acquire(timeout=1):  # asked from outside the main thread, which hangs
+    counted: list[int] = []
+    counting = threading.Thread(target=lambda: counted.append(len(codebook.memory.edits)), daemon=True)
+    counting.start()
+    counting.join(timeout=1)  # the main thread may hold what it waits for, and hang
+    if not counted:
         return f"Interrupted. The edits made so far are saved in '{codebook.path}'. {on}"
-    try:
-        edits = len(codebook.memory.edits)
-    finally:
-        guard.release()
+    (edits,) = counted
     if not edits:
         return f"Interrupted before the first edit. {on}"
     return f"Interrupted. The {edits} edits made so far are saved in '{codebook.path}'. {on}"
@@ -345,10 +352,22 @@ def _listen(trainer: L.Trainer, folder: Path) -> None:
         watch.say = lambda: _stopped(trainer, folder)
 
 
-def _parse(path: Path, folder: Path, overrides: list[str]) -> LightningCLI:
+class _CLI(LightningCLI):
+    """Refuses what a config may not ask for; here all of it is known, files that it names included."""
+
+    def __init__(self, *args: Any, trusted: bool, **kwargs: Any) -> None:
+        self._trusted = trusted
+        super().__init__(*args, **kwargs)
+
+    def before_instantiate_classes(self) -> None:
+        refuse_code(self.config, trusted=self._trusted)
+
+
+def _parse(path: Path, folder: Path, overrides: list[str], *, trusted: bool) -> LightningCLI:
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.ERROR)
+    content_of(str(path), trusted=trusted)  # within bounds, and before Lightning looks at it
     try:
-        return LightningCLI(
+        return _CLI(
             L.LightningModule,
             L.LightningDataModule,
             subclass_mode_model=True,
@@ -367,6 +386,7 @@ def _parse(path: Path, folder: Path, overrides: list[str]) -> LightningCLI:
             },
             parser_kwargs={"exit_on_error": False},
             args=["--config", str(path), *overrides],
+            trusted=trusted,
         )
     except MisconfigurationException as error:
         raise ReasonEditError(f"The trainer cannot be made so: {error}") from error
