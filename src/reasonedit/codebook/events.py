@@ -93,7 +93,7 @@ class Event:
             count = values["count"] if op == "erase" else 0
             if type(count) is not int or count < 0:
                 raise TypeError("the number of erased edits is none")
-            return cls(op, *texts, count=count)
+            return replace(cls(op, *texts), count=count)
         edit = StoredEdit.from_dict(values["edit"])
         for name in edit.pictures:  # names become paths
             if not PICTURE.fullmatch(name):

@@ -19,7 +19,8 @@ from .contents import Contents
 from .contradictions import among
 from .events import Event
 from .records import Draft, Entry, StoredEdit
-from .store import Store, Written
+from .store import Store
+from .writing import Written
 
 _log = logging.getLogger(__name__)
 

@@ -23,8 +23,9 @@ from .lost import LOST, seen_only, write_lost
 from .manifest import MANIFEST, Manifest
 from .memory import EditMemory
 from .records import StoredEdit
-from .store import Store, Written
+from .store import Store
 from .verify import Found, FoundEdit, verify
+from .writing import Written
 
 if TYPE_CHECKING:
     from reasonedit.vlm import VLM

@@ -6,7 +6,9 @@ locks, a reader whose files go under its hands reads again.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +16,8 @@ from pathlib import Path
 
 from .layout import KEYS
 
-try:
+if sys.platform != "win32":  # where files that are open are not removed
     import fcntl
-except ImportError:  # Windows: files that are open are not removed there
-    fcntl = None  # type: ignore[assignment]
 
 _PATIENCE, _PAUSE = 1.0, 0.005
 
@@ -48,18 +48,18 @@ def removing(folder: Path, patience: float = 0.0) -> Iterator[bool]:
 def _locked(folder: Path, *, exclusively: bool, patience: float) -> Iterator[bool]:
     """Whether nobody has a lock that excludes this one; also true where there are no locks."""
     try:
-        handle = os.open(folder / KEYS, os.O_RDONLY)
+        handle = os.open(folder / KEYS, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))  # a pipe would be waited for
     except OSError:  # no such folder, or one that cannot be opened
         handle = -1
     try:
         yield handle < 0 or _lock(handle, exclusively, patience)
     finally:
         if handle >= 0:
-            os.close(handle)
+            _let_go(handle)
 
 
 def _lock(handle: int, exclusively: bool, patience: float) -> bool:
-    if fcntl is None:
+    if sys.platform == "win32":
         return True
     end = time.monotonic() + patience
     while True:
@@ -73,3 +73,10 @@ def _lock(handle: int, exclusively: bool, patience: float) -> bool:
             return True
         else:
             return True
+
+
+def _let_go(handle: int) -> None:
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):  # a child that was forked meanwhile has the same opening of the folder
+            fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)

@@ -9,12 +9,15 @@ from pathlib import Path
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.copies import clear_parts
 from reasonedit.codebook.hub import fetched, pushed
+from reasonedit.codebook.lock import FILES
 
 from .migrate import backup_codebook, migrate_codebook
 from .repair import add_repair, repair_codebook, verify_codebook
 from .screen import Screen
 from .trust import add_trust
 
+_PATIENCE = 10.0
+"""Seconds for which whoever reads is waited for."""
 _console = Screen(highlight=False, soft_wrap=True)
 
 
@@ -88,13 +91,16 @@ def main(argv: Sequence[str]) -> int:
     memory.settle(join=True)
     with store.writing():
         clear_parts(store.folder)
-        store.tidy()
+        kept = store.tidy(patience=_PATIENCE)
     files, size = _size(given.codebook)
     was = f"{before[0]} files of {before[1] / 2**20:.1f} MiB"
     _console.print(f"{given.codebook}: {was} before, {files} of {size / 2**20:.1f} MiB now", markup=False)
+    if kept:
+        _console.print(f"{len(kept)} files stay, which somebody may be reading: compact it again later", markup=False)
     return 0
 
 
 def _size(folder: Path) -> tuple[int, int]:
-    files = [p for p in folder.rglob("*") if p.is_file() and p.name[0] != "."]
+    """How many files there are, hidden ones too, and their bytes."""
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name not in FILES]
     return len(files), sum(p.stat().st_size for p in files)
