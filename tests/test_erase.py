@@ -30,6 +30,7 @@ from reasonedit.codebook.backup import backup
 from reasonedit.codebook.erase import erase, erase_from, erasing
 from reasonedit.codebook.records import picture_name
 from reasonedit.codebook.repair import LOST, verify
+from reasonedit.traces import Gone
 
 
 def book(folder: Path, numbers=range(6), **changes) -> EditMemory:
@@ -223,6 +224,39 @@ def test_nothing_is_left_in_the_folder_of_its_run(run):
     assert {row["edit"] for row in log if "edit" in row} == {"patient-0x", "patient-2x"}
 
 
+def test_rows_of_others_lose_nothing_else():
+    gone = Gone(
+        ids=frozenset({"1", "2"}),
+        texts=frozenset({"Yes.", "It is red."}),
+        answers=frozenset({"red"}),
+        questions=frozenset({"What?"}),
+        pictures=frozenset(),
+        sentences=frozenset({"Yes.", "It is red.", "It is shared."}),
+    )
+    other = {"id": "p", "edit": "3", "prompt": "Yes. Is it red?", "answer": "1", "facts": [], "fact_edits": []}
+    assert gone.cleaned(other) == other
+    assert gone.cleaned({**other, "edit": "1"}) is None
+    used = {
+        "id": "p",
+        "edit": "3",
+        "prompt": "It is red. It is shared. It is blue. What?",
+        "answer": "It is Red",
+        "thought": None,
+        "target": "red",
+        "facts": ["It is red.", "It is shared.", "It is blue."],
+        "fact_edits": ["1", "2", "4"],
+        "left_out": ["Yes.", "Yes. No."],
+    }
+    assert gone.cleaned(used) == {
+        **used,
+        "prompt": "(erased) It is shared. It is blue. What?",  # which another edit says, too
+        "answer": "(erased)",
+        "facts": ["(erased)", "It is shared.", "It is blue."],
+        "fact_edits": ["(erased)", "(erased)", "4"],
+        "left_out": ["(erased)", "Yes. No."],
+    }
+
+
 def test_what_is_found_elsewhere_is_told(run, tmp_path, monkeypatch):
     (run / "notes.txt").write_text("Remember: The patient of bed 1 is she.")
     backup(run / "codebook", run / "kept")
@@ -231,9 +265,7 @@ def test_what_is_found_elsewhere_is_told(run, tmp_path, monkeypatch):
     (hub / "codebook.json").write_bytes((run / "codebook" / "codebook.json").read_bytes())
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     done = erase(run / "codebook", ["patient-1x"])
-    assert [text for text in done.elsewhere if "notes.txt" in text] == [
-        f"'{run / 'notes.txt'}' holds some of it, and is not known here"
-    ]
+    assert [text for text in done.elsewhere if "notes.txt" in text] == [f"'{run / 'notes.txt'}' holds words of them"]
     assert f"'{hub}' holds a copy of this codebook" in done.elsewhere
     assert f"'{run / 'kept'}' holds a copy of this codebook" in done.elsewhere
     assert list(opened(run / "kept").edits) == ["patient-0x", "patient-1x", "patient-2x"]
@@ -410,7 +442,11 @@ def kill_everywhere(tree: Path, scratch: Path, steps) -> int:
         assert verify(folder).damages == []
         if done:
             return step
-        erase(folder, ["patient-1x"])
+        if holding(here, ["patient-1x"]):
+            erase(folder, ["patient-1x"])
+        else:  # all was done, and nobody knows any more of whom
+            with pytest.raises(ReasonEditError, match="There is no edit 'patient-1x'"):
+                erase(folder, ["patient-1x"])
         assert holding(here, texts, picture(1)) == []
         same_answers(opened(folder), expected)
         assert [e.count for e in opened(folder).events if e.op == "erase"] == [1]

@@ -340,4 +340,11 @@ def _foreign(folder: Path, gone: Gone) -> list[str]:
     files = [path for path in files if named(path.relative_to(folder).as_posix()) is None]
     if is_run(folder.parent):
         files += [path for path in folder.parent.rglob("*") if path.is_file() and folder not in path.parents]
-    return [f"'{path}' holds some of it, and is not known here" for path in sorted(files) if holds(path, gone)]
+    told = []
+    for path in sorted(files):
+        try:
+            if holds(path, gone):
+                told.append(f"'{path}' holds words of them")
+        except OSError as error:
+            told.append(f"'{path}' cannot be read ({error.strerror}), and may hold them")
+    return told

@@ -40,38 +40,46 @@ class Gone:
         """A row about one question without what is erased; none where the question itself belongs to such an edit.
 
         Args:
-            row: The row of a log or of predictions: ``edit`` names the edit that the question belongs to.
+            row: A row of a run's log, which has what was ``found``, or of its predictions, which have ``facts``,
+                ``fact_edits`` and ``left_out``. ``edit`` names the edit that the question belongs to.
         """
         if row.get("edit") in self.ids or row.get("id") in self.ids:
             return None
-        used = self._used(row)
-        longest = sorted(self.texts, key=len, reverse=True)
-        clean: dict[str, Any] = {name: self._clean(value, longest) for name, value in row.items()}
-        for name in _REPLIES if used else ():
-            said = clean.get(name)
-            if isinstance(said, str) and any(answer.casefold() in said.casefold() for answer in self.answers):
-                clean[name] = ERASED  # what was answered is what the facts said
+        clean = dict(row)
+        for name in ("facts", "left_out"):
+            if row.get(name):
+                clean[name] = [self._fact(text) for text in row[name]]
+        if row.get("fact_edits"):
+            clean["fact_edits"] = [ERASED if name in self.ids else name for name in row["fact_edits"]]
+        found = row.get("found")
+        if isinstance(found, Mapping):
+            lists = {name: [self._hit(hit) for hit in found.get(name) or ()] for name in ("hits", "left_out")}
+            clean["found"] = {**found, **lists}
+        if self._used(row):
+            clean |= {name: self._said(name, row[name]) for name in ("prompt", *_REPLIES) if row.get(name)}
         return clean
 
     def _used(self, row: Mapping[str, Any]) -> bool:
         """Whether facts of the edits stood before a question."""
         found = row.get("found")
-        hits = found.get("hits") or [] if isinstance(found, Mapping) else []
-        named = {*(row.get("fact_edits") or ()), *(hit.get("edit_id") for hit in hits)}
-        return bool(named & self.ids)
+        hits = found.get("hits") or () if isinstance(found, Mapping) else ()
+        return not self.ids.isdisjoint({*(row.get("fact_edits") or ()), *(hit.get("edit_id") for hit in hits)})
 
-    def _clean(self, value: Any, longest: list[str]) -> Any:
-        if isinstance(value, str):
-            if value in self.ids:
-                return ERASED
-            for text in longest:
-                value = value.replace(text, ERASED)
-            return value
-        if isinstance(value, Mapping):
-            return {name: self._clean(inner, longest) for name, inner in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self._clean(inner, longest) for inner in value]
-        return value
+    def _fact(self, text: str) -> str:
+        return ERASED if text in self.texts else text
+
+    def _hit(self, hit: Mapping[str, Any]) -> dict[str, Any]:
+        if hit.get("edit_id") not in self.ids:
+            return dict(hit)
+        return {**hit, "fact": self._fact(hit["fact"]), "edit_id": ERASED}
+
+    def _said(self, name: str, text: str) -> str:
+        """A prompt with facts of the edits, or what was replied to it."""
+        for fact in sorted(self.texts, key=len, reverse=True):
+            text = text.replace(fact, ERASED)
+        # A reply that holds the right answer says what the facts said.
+        repeats = name in _REPLIES and any(answer.casefold() in text.casefold() for answer in self.answers)
+        return ERASED if repeats else text
 
     @cached_property
     def needles(self) -> list[bytes]:
