@@ -22,6 +22,7 @@ from helpers.writer import made, open_or_create
 from PIL import Image
 
 import reasonedit.codebook.files as files
+import reasonedit.codebook.snapshot as snapshot
 import reasonedit.codebook.tensors as tensors
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, EditMemory, Entry, Store, as_edit
@@ -405,12 +406,11 @@ def test_the_format_before_is_read_and_written_on(tmp_path):
 
 def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
     """A journal with sums that are right, but written by somebody else."""
-    memory = book(tmp_path, 1)
-    store = memory.store
+    memory = book(tmp_path / "book", 1)
     for field, value in (("image", "../../etc/passwd"), ("image", "/etc/passwd"), ("given", [["../x"], []])):
         target = tmp_path / "copy"
         shutil.rmtree(target, ignore_errors=True)
-        store.copy(target)
+        shutil.copytree(tmp_path / "book", target)
         other = Store.open(target)
         other.news()
         record = memory.events[0].to_dict()
@@ -421,7 +421,7 @@ def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
         replace(other.manifest, journal=mark).write(target)
         with pytest.raises(DamagedError, match="is no name of a picture"):
             opened(target)
-    manifest = json.loads((tmp_path / "codebook.json").read_text())
+    manifest = json.loads((tmp_path / "book" / "codebook.json").read_text())
     from reasonedit.codebook.files import Sums
 
     for name in ("../x", "/etc/passwd"):
@@ -471,6 +471,35 @@ def test_readers_keep_their_files_until_they_have_read(tmp_path):
     assert not names & {p.name for p in (tmp_path / "keys").iterdir()}
     assert not (tmp_path / "journal.jsonl").exists()
     the_same(opened(tmp_path), memory)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locks", [True, False])
+def test_opening_beside_a_writer_raises_no_false_alarm(tmp_path, monkeypatch, locks):
+    if not locks:  # as on a file system that has none: what goes under a reader's hands is read again
+        monkeypatch.setattr(snapshot, "_lock", lambda *_: True)
+    memory = book(tmp_path, 2)
+    reader, opens = opened(tmp_path), 0
+    child = os.fork()
+    if child == 0:
+        there = opened(tmp_path)
+        for number in range(2, 60):
+            there.write(*made(number))
+            there.settle(join=True)
+            if number % 10 == 0:
+                there.rewrite(lambda events: [e for e in events if e.edit_id != events[0].edit_id])
+        os._exit(0)
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        edits = list(opened(tmp_path).edits)
+        assert edits == sorted(edits)
+        reader.refresh()
+        opens += 1
+    assert opens > 5
+    reader.refresh()
+    the_same(opened(tmp_path), reader)
+    assert len(reader.edits) == 60 - 5
+    with memory.changing():
+        assert memory.store.tidy() == []
 
 
 def test_what_killed_runs_left_is_found_and_removed_and_nothing_of_others(tmp_path):

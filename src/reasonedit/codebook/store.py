@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -355,14 +354,6 @@ class Store:
             if alone:
                 tidying.remove(dead)
         return [path for path in dead if path.exists()]
-
-    def copy(self, folder: Path) -> None:
-        """Copy everything that counts, as it is on the disk, into a new folder.
-
-        Raises:
-            OSError: It cannot be copied.
-        """
-        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(".*"))
 
     def _next(self) -> int:
         """A generation of which there is no file yet, whoever was cut short."""
