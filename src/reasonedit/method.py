@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -21,6 +20,7 @@ from reasonedit.edits import WHOLE, Answer, Box, Edit
 from reasonedit.embedding import CELLS, NO_LAYER, DualEmbedder, SentenceEncoder, Statistics, tensors_of
 from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceFinder, WindowScore, crop
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
+from reasonedit.threads import Guard
 from reasonedit.vlm import VLM, Generation, Reply, Vision
 
 
@@ -81,7 +81,7 @@ class Method:
         self.finder = EvidenceFinder(vlm, self.design.evidence)
         self._paraphrase = paraphraser(self.design.writing.paraphraser)
         self._retriever: FactRetriever | None = None
-        self._drafting = threading.RLock()
+        self._drafting = Guard()
 
     # ---- edits
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -73,8 +74,22 @@ _finding = Guard()
 
 
 def _in_a_child() -> None:
-    for guard in list(_all):
+    guards = list(_all)
+    for guard in guards:
         guard.in_a_child()
+    if len(guards) > 1:  # there is a codebook or a model
+        _with_one_thread()
+
+
+def _with_one_thread() -> None:
+    """Let torch compute with the one thread that a child has.
+
+    Those that helped it in the parent are not there, and OpenMP would wait for them without end: at the next large
+    product of matrices. Torch does the same in the workers of its data loaders.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):

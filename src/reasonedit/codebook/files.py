@@ -6,6 +6,7 @@ nothing is ever written through a link.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import errno
 import io
@@ -133,7 +134,7 @@ class Sums:
             return cls(name, os.fstat(file.fileno()).st_size, tuple(_crcs(file)))
 
     @classmethod
-    def of_content(cls, name: str, content: bytes) -> Sums:
+    def of_content(cls, name: str, content: builtins.bytes) -> Sums:
         """Those of a file that holds this, whether there is one or not."""
         return cls(name, len(content), tuple(_crcs(io.BytesIO(content))))
 
@@ -294,18 +295,17 @@ def new(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def created(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that comes to ``path`` once it is complete and on the disk.
+def whole(path: Path) -> Iterator[Path]:
+    """A name to write a file under that becomes ``path`` once it is complete and on the disk.
 
     Raises:
         OSError: It cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with new(part) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        part.unlink(missing_ok=True)  # left behind, or put there to be written through
+        yield part
+        to_disk(part)
         part.replace(path)
         to_disk(path.parent)
     except BaseException:
@@ -315,17 +315,29 @@ def created(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A name to write a file under that becomes ``path`` once it is complete and on the disk."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def created(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that comes to ``path`` once it is complete and on the disk.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with whole(path) as part, new(part) as file:
+        yield file
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything of a name, or behind it where it is a link.
+
+    Raises:
+        UnreadableError: That is not to be seen.
+    """
     try:
-        yield part
-        to_disk(part)
-        part.replace(path)
-        to_disk(path.parent)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a name that no file can have
+        return False
+    except OSError as error:
+        raise unread(path, error) from error
+    return True
 
 
 def to_disk(path: Path) -> None:

@@ -64,6 +64,17 @@ class WriterLock:
         """Whether it is held here."""
         return self._hold is not None and self._process == os.getpid()
 
+    def check(self) -> None:
+        """See that it is held here.
+
+        Raises:
+            ReasonEditError: It is not, as in the child of a fork whose parent holds it.
+        """
+        if not self.held:
+            raise ReasonEditError(
+                f"This process has not locked the codebook in '{self._folder}', or was forked since: its parent writes."
+            )
+
     @contextmanager
     def held_by_us(self) -> Iterator[None]:
         """Hold it, also within itself.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.strictjson import strict_json
 
-from .files import DamagedError, Sums, whole
+from .files import DamagedError, Sums, content, created, is_there, whole_number
 from .journal import Mark
 from .layout import JOURNAL, named
 
@@ -19,6 +21,9 @@ FORMAT = 5
 READ = (4, FORMAT)
 """The formats that are read as they are; they are written as the last of them."""
 MANIFEST = "codebook.json"
+_MOST = 16 << 20
+"""Bytes: room for the sums of 100 million keys."""
+_SUM = re.compile(r"(?:[0-9a-f]{16})?")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Manifest:
         settled: Where what merged.
         generation: How often everything was written anew; files of one generation are never taken for another's.
         journal_file: The journal's name.
+        statistics_digest: A checksum of what is in these tensors; before format 5 there was none.
     """
 
     id: str
@@ -70,6 +76,7 @@ class Manifest:
     settled: Settled | None = None
     generation: int = 0
     journal_file: str = JOURNAL
+    statistics_digest: str = ""
 
     def write(self, folder: Path) -> None:
         """Put it in the place of the one before.
@@ -77,10 +84,10 @@ class Manifest:
         Raises:
             OSError: It cannot be written.
         """
-        content = {"format": FORMAT, **asdict(self)}
-        with whole(folder / MANIFEST) as part:
-            text = json.dumps({**content, "sum": _sum(content)}, ensure_ascii=False, indent=1)
-            part.write_text(text + "\n", encoding="utf-8")
+        values = {"format": FORMAT, **asdict(self)}
+        with created(folder / MANIFEST) as file:
+            text = json.dumps({**values, "sum": _sum(values)}, ensure_ascii=False, indent=1)
+            file.write(f"{text}\n".encode())
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -91,12 +98,14 @@ class Manifest:
             DamagedError: It is not what was written.
         """
         path = folder / MANIFEST
-        if not path.is_file():
+        if not is_there(path):
             raise ReasonEditError(f"There is no codebook in '{folder}': it would hold a file {MANIFEST}.")
+        raw = content(path, _MOST)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise DamagedError(path, getattr(error, "pos", getattr(error, "start", 0)), "it is no JSON") from error
+            values = strict_json(raw.decode())
+            json.dumps(values, ensure_ascii=False).encode()  # half a character could never be written again
+        except (ValueError, RecursionError) as error:
+            raise DamagedError(path, _place(error), f"it is no JSON ({error})") from error
         if not isinstance(values, dict) or "format" not in values:
             raise DamagedError(path, 0, "it is not what a codebook has there")
         if values["format"] not in READ:
@@ -110,27 +119,95 @@ class Manifest:
 
     @classmethod
     def _of(cls, values: Mapping[str, Any]) -> Manifest:
-        settled = values["settled"]
-        generation, journal = values.get("generation", 0), values.get("journal_file", JOURNAL)
+        settled, journal = values["settled"], values.get("journal_file", JOURNAL)
+        generation = whole_number(values.get("generation", 0), "the generation")
         told = named(journal)
-        if type(generation) is not int or told is None or (told.kind, told.generation) != ("journal", generation):
-            raise ValueError(f"{generation!r} and '{journal}' are no generation and its journal")
-        return cls(
-            values["id"],
-            values["created"],
-            values["fingerprint"],
-            values["config"],
-            bool(values["merge"]),
-            Mark(**values["journal"]),
-            int(values["numbers"]),
-            tuple(Sealed(int(s["first"]), int(s["count"]), Sums.from_dict(s["sums"])) for s in values["sealed"]),
+        if told is None or (told.kind, told.generation) != ("journal", generation):
+            raise ValueError(f"'{journal[:80]}' is not the journal of the generation {generation}")
+        made = cls(
+            _of_type(str, values, "id"),
+            _of_type(str, values, "created"),
+            _of_type(dict, values, "fingerprint"),
+            _of_type(dict, values, "config"),
+            _of_type(bool, values, "merge"),
+            _mark(values["journal"]),
+            whole_number(values["numbers"], "the number of keys"),
+            tuple(_sealed(part) for part in values["sealed"]),
             None if values["statistics"] is None else Sums.from_dict(values["statistics"]),
-            None
-            if settled is None
-            else Settled(int(settled["records"]), bool(settled["merge"]), Sums.from_dict(settled["sums"])),
+            None if settled is None else _settled(settled),
             generation,
             journal,
+            _of_type(str, {"statistics_digest": "", **values}, "statistics_digest"),
         )
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        """See that its numbers go together."""
+        behind = 0
+        for part in self.sealed:
+            if part.first != behind or not part.count:
+                raise ValueError(f"the file '{part.sums.file}' does not begin where the one before it ends")
+            behind += part.count
+        if behind > self.numbers or (self.settled is not None and self.settled.records >= self.journal.records):
+            raise ValueError("there are more keys in files, or events settled, than there were")
+
+    @property
+    def model(self) -> str:
+        """The VLM's name.
+
+        Raises:
+            ReasonEditError: It is not said.
+        """
+        return str(self._setting("model", str))
+
+    @property
+    def design(self) -> dict[str, Any]:
+        """The design's settings.
+
+        Raises:
+            ReasonEditError: They are not said.
+        """
+        return dict(self._setting("design", dict))
+
+    def _setting(self, name: str, kind: type) -> Any:
+        value = self.config.get(name)
+        if not isinstance(value, kind):
+            raise ReasonEditError(
+                f"The codebook {self.id[:32]} does not say which {name} it was made with: "
+                "its manifest was written by something else."
+            )
+        return value
+
+
+def _of_type(kind: type, values: Mapping[str, Any], name: str) -> Any:
+    if not isinstance(values[name], kind):
+        raise TypeError(f"'{name}' is none")
+    return values[name]
+
+
+def _mark(values: Any) -> Mark:
+    mark = Mark(**values)
+    if not isinstance(mark.sum, str) or not _SUM.fullmatch(mark.sum):
+        raise ValueError("the journal's sum is none")
+    whole_number(mark.bytes, "the journal's size")
+    whole_number(mark.records, "the number of the journal's records")
+    return mark
+
+
+def _sealed(values: Any) -> Sealed:
+    first, count = (whole_number(values[name], "a number of keys") for name in ("first", "count"))
+    return Sealed(first, count, Sums.from_dict(values["sums"]))
+
+
+def _settled(values: Any) -> Settled:
+    records = whole_number(values["records"], "the number of events")
+    return Settled(records, _of_type(bool, values, "merge"), Sums.from_dict(values["sums"]))
+
+
+def _place(error: BaseException) -> int:
+    """The byte at which text or JSON goes wrong, where that is known."""
+    return int(getattr(error.__cause__ or error, "pos", getattr(error, "start", 0)))
 
 
 def _foreign(folder: Path, told: object) -> str:

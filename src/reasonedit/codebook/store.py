@@ -32,7 +32,7 @@ from reasonedit.errors import ReasonEditError
 
 from . import begun, snapshot, tidying, writing
 from .events import Event
-from .files import DamagedError, created, unwritable
+from .files import DamagedError, created, is_there, unwritable
 from .journal import Journal
 from .layout import KEYS, PICTURES, journal_name, journals, statistics_name
 from .lock import WriterLock
@@ -68,7 +68,7 @@ class Store:
     @staticmethod
     def there(folder: str | os.PathLike[str]) -> bool:
         """Whether a folder holds a codebook."""
-        return (Path(folder) / MANIFEST).is_file()
+        return is_there(Path(folder) / MANIFEST)
 
     @classmethod
     def create(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -20,6 +19,7 @@ from reasonedit.dependencies import code_of, versions_of
 from reasonedit.edits import Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence, EvidenceFinder, WindowScore
+from reasonedit.threads import Guard
 from reasonedit.vlm import Vision
 
 from .described import DataFiles
@@ -45,7 +45,7 @@ class RememberedEvidence(EvidenceFinder):
         super().__init__(finder.vlm, finder.config, finder.shortlist)
         self._finder = finder
         self.spared = 0.0
-        self._adding = threading.Lock()
+        self._adding = Guard()
         vlm = finder.vlm
         on_gpu = vlm.device.type == "cuda"
         made_by = {

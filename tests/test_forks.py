@@ -1,0 +1,282 @@
+"""Forks: the child holds nothing that its parent holds, hangs on nothing, and writes in its turn."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.children import forked
+from helpers.waiting import wait_until
+from helpers.writer import made, open_or_create
+
+from reasonedit import ReasonEditError
+from reasonedit.codebook import EditMemory, Store
+from reasonedit.codebook.lock import WriterLock
+from reasonedit.codebook.repair import verify
+from reasonedit.codebook.table import KeyTable
+from reasonedit.threads import Gathering, Guard, guard_of
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
+
+
+def book(folder: Path, edits: int = 3) -> EditMemory:
+    memory = open_or_create(folder)
+    for number in range(edits):
+        memory.write(*made(number))
+    return memory
+
+
+def opened(folder: Path) -> EditMemory:
+    return EditMemory.open(Store.open(folder))
+
+
+def whole(folder: Path, ids: list[str]) -> None:
+    """The folder holds these edits and no others, and nothing of it is damaged."""
+    assert verify(folder).damages == []
+    memory = opened(folder)
+    assert sorted(memory.edits) == ids
+    for number, name in enumerate(ids):
+        assert torch.equal(memory.written(name)[0].key, made(number)[1][0].key)
+
+
+def names(count: int) -> list[str]:
+    return [f"e{number:05d}" for number in range(count)]
+
+
+class Elsewhere:
+    """A thread that does something and stops in the middle of it until it is let go on."""
+
+    def __init__(self, run) -> None:
+        self.there, self.on = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=run, args=(self,), daemon=True)
+
+    def stop(self) -> None:
+        self.there.set()
+        self.on.wait()
+
+    def __enter__(self) -> Elsewhere:
+        self._thread.start()
+        self.there.wait()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.on.set()
+        self._thread.join()
+
+
+def test_a_child_does_not_hold_what_its_parent_holds(tmp_path):
+    lock = WriterLock(tmp_path, patience=0)
+
+    def child():
+        assert not lock.held
+        with lock.held_by_us():
+            return "taken"
+
+    with lock.held_by_us():
+        assert f"process {os.getpid()}" in forked(child).said()
+        assert lock.held
+        # And that the child ends does not let go of it.
+        with pytest.raises(ReasonEditError, match="is being written by"), WriterLock(tmp_path, 0).held_by_us():
+            pass
+        assert (tmp_path / ".writer.json").exists()
+    assert forked(child).said() == "taken"
+
+
+def test_a_child_that_leaves_the_block_lets_go_of_nothing(tmp_path):
+    lock, other = WriterLock(tmp_path), WriterLock(tmp_path, patience=0)
+    reading, writing = os.pipe()
+    with lock.held_by_us():
+        child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            with pytest.raises(ReasonEditError, match="is being written by"), other.held_by_us():
+                pass
+    if not child:
+        os._exit(int(lock.held))
+    os.close(reading)
+    os.close(writing)
+    with other.held_by_us():
+        pass
+
+
+def test_a_child_that_lives_on_keeps_nobody_out(tmp_path):
+    """Its parent is killed with the lock in its hands; the child shares the opening of the file, and has closed it."""
+    reading, writing = os.pipe()
+
+    def parent():
+        with WriterLock(tmp_path).held_by_us():
+            child = os.fork()
+            if not child:
+                signal.alarm(600)
+                os.read(reading, 1)
+                os._exit(0)
+            os.write(said, b"%d" % child)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    heard, said = os.pipe()
+    killed = forked(parent)
+    child = int(os.read(heard, 20))
+    os.waitpid(killed.process, 0)
+    try:
+        with WriterLock(tmp_path, patience=0).held_by_us():
+            os.kill(child, 0)
+    finally:
+        os.write(writing, b".")
+        for end in (reading, writing, heard, said):
+            os.close(end)
+
+
+def test_parent_and_child_write_in_turn(tmp_path):
+    """Forked while the lock is held: what either acknowledges is there."""
+    memory = book(tmp_path / "book", 2)
+    heard, said = os.pipe()
+
+    def child():
+        os.write(said, b".")
+        memory.write(*made(3))  # waits for its parent
+        return sorted(memory.edits)
+
+    with memory.store.writing():
+        process = forked(child)
+        os.read(heard, 1)
+        memory.write(*made(2))
+    assert process.said() == str(names(4))
+    memory.write(*made(4))
+    os.close(heard)
+    os.close(said)
+    whole(tmp_path / "book", names(5))
+
+
+def test_what_wrote_before_the_fork_writes_in_the_child_too(tmp_path):
+    memory = book(tmp_path / "book", 2)
+
+    def child():
+        memory.write(*made(2))
+        memory.undo("e00000")
+        memory.restore("e00000")
+        memory.settle(join=True)
+        return sorted(memory.edits)
+
+    assert forked(child).said() == str(names(3))
+    memory.write(*made(3))
+    assert forked(lambda: (memory.write(*made(4)), sorted(memory.edits))[1]).said() == str(names(5))
+    memory.refresh()
+    assert sorted(memory.edits) == names(5)
+    whole(tmp_path / "book", names(5))
+
+
+def test_a_fork_while_others_hold_locks_hangs_nothing(tmp_path):
+    memory = book(tmp_path / "book", 2)
+    guard, model = Guard(), torch.nn.Linear(1, 1)
+
+    def hold(where):
+        with memory.guard, guard, guard_of(model):
+            where.stop()
+
+    def child():
+        with guard, guard_of(model):
+            memory.write(*made(2))
+        return sorted(memory.edits)
+
+    with Elsewhere(hold):
+        assert forked(child).said() == str(names(3))
+    memory.write(*made(3))
+    whole(tmp_path / "book", names(4))
+
+
+def test_a_fork_while_another_thread_asks_hangs_no_question(tmp_path):
+    where: list[Elsewhere] = []
+
+    def run(items):
+        if items == ["first"]:
+            where[0].stop()
+        return [item.upper() for item in items]
+
+    gathering = Gathering(run)
+    where.append(Elsewhere(lambda _: gathering.ask("first")))
+    waiting = threading.Thread(target=lambda: gathering.ask("second"), daemon=True)
+    with where[0]:
+        waiting.start()
+        wait_until(lambda: len(gathering._waiting) == 1)
+        assert forked(lambda: gathering.ask("third")).said() == "THIRD"
+    waiting.join()
+    assert gathering.ask("fourth") == "FOURTH"
+
+
+def half_changed(memory: EditMemory, monkeypatch) -> Elsewhere:
+    """A thread that stops in the middle of an edit, when its keys are there and nothing else is."""
+
+    def write(where):
+        append = KeyTable.append
+
+        def and_stop(table, keys):
+            append(table, keys)
+            if threading.current_thread() is not threading.main_thread():
+                where.stop()
+
+        monkeypatch.setattr(KeyTable, "append", and_stop)
+        memory.write(*made(2))
+
+    return Elsewhere(write)
+
+
+def test_what_another_thread_left_half_changed_is_read_again(tmp_path, monkeypatch):
+    memory = book(tmp_path / "book", 2)
+
+    def child():
+        assert sorted(memory.edits) == names(3)  # the edit is on the disk: it was acknowledged a moment later
+        assert len(memory.table) == 9
+        memory.write(*made(3))
+        return sorted(memory.edits)
+
+    with half_changed(memory, monkeypatch):
+        process = forked(child)  # it waits for the lock that the thread holds
+    assert process.said() == str(names(4))
+    memory.refresh()
+    whole(tmp_path / "book", names(4))
+
+
+def test_what_cannot_be_read_again_is_not_used_in_halves(monkeypatch):
+    memory = EditMemory()
+    for number in range(2):
+        memory.write(*made(number))
+    with half_changed(memory, monkeypatch):
+        told = forked(lambda: len(memory.edits)).said()
+        again = forked(lambda: memory.write(*made(3))).said()
+    assert told.startswith("refused: ")
+    assert "was forked" in told
+    assert again == told
+    assert sorted(memory.edits) == names(3)
+    assert forked(lambda: sorted(memory.edits)).said() == str(names(3))
+
+
+@pytest.mark.slow
+def test_many_forks_beside_threads_that_write(tmp_path):
+    """Two threads edit all the time, and so do forked processes: nothing acknowledged is lost, nothing hangs."""
+    memory, done = book(tmp_path / "book", 0), threading.Event()
+    wrote: list[int] = []
+
+    def write(start):
+        number = start
+        while not done.is_set():
+            memory.write(*made(number))
+            wrote.append(number)
+            number += 2
+
+    threads = [threading.Thread(target=write, args=(start,)) for start in (0, 1)]
+    for thread in threads:
+        thread.start()
+    numbers = range(50_000, 50_060)
+    try:
+        for number in numbers:
+            assert forked(lambda number=number: memory.write(*made(number))).said() in ("1", "2", "3", "0")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert verify(tmp_path / "book").damages == []
+    assert sorted(opened(tmp_path / "book").edits) == [f"e{n:05d}" for n in sorted([*wrote, *numbers])]
