@@ -86,9 +86,8 @@ class Bench:
         if kind:
             tally.fail(kind, f"{name}, {how}: {told}")
             return
-        gone = SCENARIOS[name].gone if acknowledged == len(expected) - 1 else b""
-        if gone and (kept := self._with(gone)):
-            tally.fail("texts that should be gone", f"{name}, {how}: {kept[0]}")
+        if acknowledged == len(expected) - 1 and (kept := self._kept(name)):
+            tally.fail("erased things that are there", f"{name}, {how}: {kept}")
         elif retry:
             self.finish(tally, name, how)
 
@@ -112,12 +111,16 @@ class Bench:
                 return
         if left := leftovers(self.root):
             tally.fail("leftovers", f"{name}, {how}: {', '.join(left)}")
-        gone = SCENARIOS[name].gone
-        if gone and (kept := self._with(gone)):
-            tally.fail("texts that should be gone", f"{name}, {how}: {kept[0]}")
+        if kept := self._kept(name):
+            tally.fail("erased things that are there", f"{name}, {how}: {kept}")
 
-    def _with(self, text: bytes) -> list[Path]:
-        return [path for path in self.root.rglob("*") if path.is_file() and text in path.read_bytes()]
+    def _kept(self, name: str) -> str:
+        """What is there and should be gone, and where."""
+        for path in (path for path in self.root.rglob("*") if path.is_file()):
+            content = bytes(path) + path.read_bytes()
+            if found := [part for part in SCENARIOS[name].gone if part in content]:
+                return f"{found[0]!r} in {path}"
+        return ""
 
 
 def cleared(scratch: Path) -> Path:

@@ -30,6 +30,9 @@ from .tiny import HashEncoder, design, save_tiny_llava
 from .writer import made
 
 NONE, REFUSED = "none", "refused"
+_OF_E0 = (b"thing 0", b"pictures/ed92030a1d77d88f", b"pictures/838753dba307ad29", b"keys/00000000")
+"""Of the edit e00000: its answer, its pictures, and the files that its keys were in before it was erased."""
+
 _TIME = "2026-01-01T00:00:00+00:00"
 
 
@@ -48,13 +51,13 @@ class Scenario:
     Attributes:
         prepare: Makes what is there before.
         act: Does it, once more and to the end; hands over after each step that was acknowledged.
-        gone: A text that must not be found in any file once all steps are acknowledged.
+        gone: What must not be found in any file, nor in the name of one, once all steps are acknowledged.
         stride: Which of its calls are tried, each so-manieth: one for which a model runs takes long.
     """
 
     prepare: Callable[[Path], None]
     act: Callable[[Path], Iterator[Any]]
-    gone: bytes = b""
+    gone: tuple[bytes, ...] = ()
     stride: int = 1
 
 
@@ -299,7 +302,7 @@ SCENARIOS = {
     "backup": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _backup),
     "migrate": Scenario(_embedded, _migrate, stride=7),
     "repair": Scenario(_damaged, _repair),
-    "erase": Scenario(_book(0, 1, 2, 3, undone=(1,)), _erase("e00000"), gone=b"thing 0"),
+    "erase": Scenario(_book(0, 1, 2, 3, undone=(1,)), _erase("e00000"), gone=_OF_E0),
     "edit what was rewritten": Scenario(_rewritten, _edit(4)),
     "compact what was rewritten": Scenario(_rewritten, _edit_and_join),
 }
