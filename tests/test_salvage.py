@@ -4,8 +4,10 @@ import random
 import shutil
 
 import pytest
+from helpers.writer import made
 from test_store import book, content, opened, the_same
 
+from reasonedit import ReasonEditError
 from reasonedit.codebook.repair import LossError, repair, verify
 from reasonedit.codebook.salvage import salvaged
 
@@ -232,6 +234,77 @@ def test_an_edit_that_somebody_changed_by_hand_is_no_edit_any_more_but_can_be_im
     assert (row.id, row.question, row.answer) == ("e00001", "What is 1?", "another thing")
     opened(there).settle(join=True)  # which removes pictures that no edit has
     assert [r.id for r in read(there / "lost-edits.jsonl")] == ["e00001"]
+
+
+def hurt(data, rng):
+    """A journal with something done to it that no sum corrects, mostly."""
+    at = rng.randrange(len(data))
+    end = at + rng.choice([1, 2, 3, 8, 40, 150, 400, 1500])
+    mine = data.splitlines(keepends=True)
+    one, other = rng.randrange(len(mine)), rng.randrange(len(mine))
+    swapped = [*mine]
+    swapped[one], swapped[other] = mine[other], mine[one]
+    return rng.choice(
+        [
+            data[:at] + rng.randbytes(len(data[at:end])) + data[end:],
+            data[:at] + bytes(len(data[at:end])) + data[end:],
+            data[:at] + data[end:],
+            data[:at],
+            b"".join(mine[:one] + mine[one + 1 :]),
+            b"".join(swapped),
+            b"".join(mine[: one + 1] + mine[one:]),
+        ]
+    )
+
+
+def lived_through(folder, rng):
+    """A codebook to which this and that happened."""
+    memory = book(folder, 0)
+    for number in range(rng.randint(5, 12)):
+        memory.write(*made(number))
+        for _ in range(rng.randrange(3)):
+            alive, undone = list(memory.edits), list(memory.undone)
+            if alive and rng.random() < 0.6:
+                memory.undo(rng.choice(alive))
+            elif undone:
+                memory.restore(rng.choice(undone))
+        if rng.random() < 0.15:
+            memory.settle(join=rng.random() < 0.5)
+    return memory
+
+
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 120))])
+def test_whatever_is_done_to_a_journal_nothing_changes_unsaid(tmp_path, seed):
+    """Each edit that is lost, or of which the state is another one, is named; what counts again is asked for, too."""
+    rng = random.Random(seed)
+    memory = lived_through(tmp_path / "book", rng)
+    path = tmp_path / "book" / memory.store.manifest.journal_file
+    path.write_bytes(hurt(path.read_bytes(), rng))
+    if seed % 7 == 5:
+        (tmp_path / "book" / "codebook.json").write_bytes(b"{}")
+    found = verify(tmp_path / "book")
+    try:
+        repair(tmp_path / "book")
+        asked = False
+    except LossError:
+        repair(tmp_path / "book", accept_loss=True)
+        asked = True
+    except ReasonEditError:
+        with pytest.raises(ReasonEditError, match="says what it was made with"):
+            repair(tmp_path / "book", accept_loss=True)
+        return
+    there = opened(tmp_path / "book")
+    told = " ".join([*found.losses, *(d.what for d in found.damages)])
+    unknown = "(at byte" in told or "have been an edit" in told
+    cut = seed % 7 == 5 and not found.losses  # a journal that ends sooner is whole by itself: only the manifest knew
+    for name in [*memory.edits, *memory.undone]:
+        was, now = name in memory.edits, name in there.edits
+        if name in there.undone or now:
+            assert was == now or name in told
+        else:
+            assert name in told or unknown or cut
+        assert asked or cut or not (now and not was)
+    assert verify(tmp_path / "book").damages == []
 
 
 def test_each_record_is_accounted_for(changed):

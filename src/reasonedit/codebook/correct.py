@@ -59,11 +59,12 @@ def corrected(raw: bytes, sums: Collection[str], effort: Effort) -> bytes | None
     if at_once is not None or len(raw) <= _TAIL:
         return at_once
     body = raw[:-_TAIL] + b"}"
+    places = _places(body)
     told = {s.encode() for s in sums} | {raw[len(_HEAD) - _TAIL : -len(_FOOT)]}
     for changes in (_BITS, _OTHERS):
         # What it costs to begin a sum is that of about a thousand bytes.
-        if effort.pays(len(changes) * len(body) * (1000 + len(body) // 2)):
-            found = _exchanged(body, changes, told)
+        if effort.pays(len(changes) * len(places) * (1000 + len(body) // 2)):
+            found = _exchanged(body, places, changes, told)
             if found is not None:
                 return found
     return None
@@ -85,16 +86,33 @@ def _by_tail(raw: bytes, sums: Collection[str]) -> bytes | None:
     return raw[:-_TAIL] + framed if total in sums or differing <= _NEAR else None
 
 
-def _exchanged(body: bytes, changes: Sequence[int], told: Collection[bytes]) -> bytes | None:
-    """Try each exchanged byte; what stands before it is summed once."""
-    before = _sum(b"")
-    for at, byte in enumerate(body):
+def _places(body: bytes) -> range:
+    """Where the exchanged byte may be: near what no record holds, where there is such; nowhere, where there is much."""
+    strange = [at for at, byte in enumerate(body) if byte < ord(" ")]
+    at = 0
+    while not strange or max(strange) - min(strange) < _NEAR:
+        try:
+            body[at:].decode()
+        except UnicodeDecodeError as error:
+            strange.append(at + error.start)
+            at += error.end
+            continue
+        if not strange:
+            return range(len(body))
+        return range(max(0, min(strange) - _NEAR), min(len(body), max(strange) + _NEAR))
+    return range(0)
+
+
+def _exchanged(body: bytes, places: range, changes: Sequence[int], told: Collection[bytes]) -> bytes | None:
+    """Try each exchanged byte in some places; what stands before it is summed once."""
+    before = _sum(body[: places.start])
+    for at in places:
         behind = body[at + 1 :]
         for change in changes:
             summed = before.copy()
-            summed.update(bytes((byte ^ change,)) + behind)
+            summed.update(bytes((body[at] ^ change,)) + behind)
             if (total := summed.hexdigest().encode()) in told:
-                return body[:at] + bytes((byte ^ change,)) + behind[:-1] + _HEAD + total + _FOOT
+                return body[:at] + bytes((body[at] ^ change,)) + behind[:-1] + _HEAD + total + _FOOT
         before.update(body[at : at + 1])
     return None
 

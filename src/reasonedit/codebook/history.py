@@ -79,6 +79,7 @@ class Gap:
         candidates: The edits that they may have turned: undone those that count now, restored those that do not.
         place: The number of the first of them among the records.
         first: The number of the first key that comes after them.
+        brought: Whether an edit may be among them; else no keys came with them.
     """
 
     start: int
@@ -86,6 +87,7 @@ class Gap:
     candidates: set[str]
     place: int = 0
     first: int = 0
+    brought: bool = True
 
 
 @dataclass
@@ -136,37 +138,62 @@ class _Tracing:
         self.last, self.numbers, self.counted = last, numbers, counted
         self.found = History()
         self.total = 0
-        self.sums: set[str] = set()
+        self.hidden: int | None = 0
 
     def through(self, pieces: Sequence[Piece]) -> History:
-        missing = self._missing(pieces)
+        mine = self._once(pieces)
+        missing, self.hidden = self._missing(mine)
         before, place = "", 0
-        for number, piece in enumerate(pieces):
-            whole = piece.values is not None
-            if whole and piece.sum in self.sums:
-                self._note(piece, "repeated", "it is there twice")
-                continue
-            if whole and piece.after != before and (number == 0 or pieces[number - 1].values is not None):
+        for number, piece in enumerate(mine):
+            if self._breaks(mine[number - 1] if number else None, piece):
                 self._gap(piece.start, missing, place)
                 place += missing or 0
             place += 1
             self._piece(piece, place)
+            place += 0 if piece.values is not None else self.hidden or 0
             before = piece.sum
-            self.sums |= {before} if before else set()
-        if self.last is not None and pieces and (before not in ("", self.last.sum) or place < self.last.records):
-            self._gap(pieces[-1].start + len(pieces[-1].raw) + 1, missing, place)
+        if self.last is not None and mine and before not in ("", self.last.sum):
+            self._gap(mine[-1].start + len(mine[-1].raw) + 1, missing, place)
         if self.numbers is not None:
             self._numbered(self.numbers)
         self._looked_up()
         self._doubted()
         return self.found
 
-    def _missing(self, pieces: Sequence[Piece]) -> int | None:
-        """How many records are missing where some are, if that can be told: there is one such place."""
-        places = sum(b.after != a.sum for a, b in itertools.pairwise(pieces) if None not in (a.values, b.values))
-        places += bool(pieces and pieces[0].values is not None and pieces[0].after)
-        count = None if self.last is None else self.last.records - len(pieces)
-        return count if count is not None and count > 0 and places <= 1 else None
+    def _once(self, pieces: Sequence[Piece]) -> list[Piece]:
+        """The pieces without such as are there twice."""
+        sums, kept = set[str](), list[Piece]()
+        for piece in pieces:
+            if piece.values is not None and piece.sum in sums:
+                self._note(piece, "repeated", "it is there twice")
+            else:
+                kept.append(piece)
+            sums.add(piece.sum)
+        return kept
+
+    @staticmethod
+    def _breaks(before: Piece | None, piece: Piece) -> bool:
+        """Whether something is missing before a record, as far as the two say it."""
+        if piece.values is None or (before is not None and before.values is None):
+            return False
+        return piece.after != ("" if before is None else before.sum)
+
+    def _missing(self, pieces: Sequence[Piece]) -> tuple[int | None, int | None]:
+        """How many records are missing where some are, and how many more became one with what cannot be read.
+
+        None where that cannot be told.
+        """
+        if self.last is None:
+            return None, None
+        count = self.last.records - len(pieces)
+        unread = sum(piece.values is None for piece in pieces)
+        breaks = sum(self._breaks(a, b) for a, b in itertools.pairwise([None, *pieces]) if b is not None)
+        breaks += bool(pieces) and pieces[-1].sum not in ("", self.last.sum)
+        if count <= 0:
+            return None, 0
+        if not breaks and unread == 1:
+            return None, count
+        return (count, 0) if breaks == 1 and not unread else (None, None)
 
     # ---- record by record
 
@@ -216,12 +243,16 @@ class _Tracing:
         """An edit whose record is lost; it may be one of which only the id was not known."""
         unnamed = [other for other in self.found.edits if other.startswith(_unnamed(""))]
         lost = self.found.edits.pop(unnamed[0]) if len(unnamed) == 1 else Trace(None, start)
+        for gap in self.found.gaps:
+            if unnamed and unnamed[0] not in self.found.edits and unnamed[0] in gap.candidates:
+                gap.candidates = {*gap.candidates - {unnamed[0]}, name}
         self.found.problems.append((start, f"it speaks of the edit '{name}', whose record is lost"))
         self.found.edits[name] = lost
         return lost
 
     def _unread(self, piece: Piece, place: int) -> None:
         op, ids, told = _recognised(piece.raw, self.found.edits)
+        known = True
         if op in ("create", "erase") or place == 1:
             self._note(piece, "unreadable", piece.problem, op or "create")
         elif op in ("undo", "restore") and len(ids) == 1:
@@ -229,8 +260,13 @@ class _Tracing:
         elif op == "edit":
             self._lost_edit(piece, told)
         else:
+            known = False
             self._note(piece, "unreadable", piece.problem)
-            self.found.gaps.append(Gap(piece.start, 1, set(ids) or set(self.found.edits), place, self.total))
+        if known and self.hidden == 0:
+            return
+        records = None if self.hidden is None else self.hidden + (not known)
+        turned = set(ids) if len(ids) > 1 and records == 1 else set(self.found.edits)
+        self.found.gaps.append(Gap(piece.start, records, turned, place + known, self.total))
 
     def _half_turned(self, piece: Piece, op: str, name: str, told: Mapping[str, str]) -> None:
         """A turn that is known, though its record is not whole: the edit does not count, whichever it was."""
@@ -273,7 +309,10 @@ class _Tracing:
         """What lies before has so many keys: a lost record that brought some was an edit, and undid nothing."""
         behind = [gap for gap in self.found.gaps if gap.first == self.total and gap.records != 0]
         edits = [gap for gap in self.found.gaps if gap.first == self.total and gap.records == 0]
-        if first > self.total and len(behind) == 1 and behind[0].records == 1 and not edits:
+        if first == self.total:
+            for gap in behind:
+                gap.brought = False
+        elif len(behind) == 1 and behind[0].records == 1 and not edits:
             (gap,) = behind
             self.found.edits[_unnamed(gap.start)] = Trace(None, gap.start)
             self.found.gaps.remove(gap)
@@ -347,7 +386,8 @@ def _recognised(raw: bytes, known: Iterable[str]) -> tuple[str, list[str], dict[
     text = raw.decode("utf-8", "replace")
     told: dict[str, str] = {}
     for name, value in _FIELD.findall(text):
-        told.setdefault(name, _unquoted(value))
+        if value.isprintable() and "\ufffd" not in value:
+            told.setdefault(name, _unquoted(value))
     op, name = told.get("op", ""), told.get("id", "")
     if op == "edit" or '"question": "' in text or '"reasoning": [' in text:
         return "edit", [], told

@@ -367,7 +367,8 @@ def _unknown(gap: Gap, history: History) -> str:
     """What a lost record may have said."""
     kinds = {"undone": True, "restored": False}
     may = {k: sorted(n for n in gap.candidates if history.edits[n].alive is alive) for k, alive in kinds.items()}
-    told = [f"have {kind} {_listed(names)}" for kind, names in may.items() if names]
+    told = ["have been an edit"] * gap.brought
+    told += [f"have {kind} {_listed(names)}" for kind, names in may.items() if names]
     many = "records" if gap.records is None else "a record" if gap.records == 1 else f"{gap.records} records"
     return f"{many} at byte {gap.start}: it may {' or '.join(told)}" if told else f"{many} at byte {gap.start}"
 
