@@ -151,7 +151,7 @@ def test_backups_while_somebody_writes(tmp_path):
 
 @pytest.mark.slow
 def test_many_backups_while_somebody_writes(tmp_path):
-    while_written(tmp_path / "book", tmp_path / "out", 40)
+    while_written(tmp_path / "book", tmp_path / "out", 12)
 
 
 def test_the_command_says_what_it_made(tmp_path, capsys):

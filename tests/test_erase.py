@@ -114,7 +114,7 @@ def test_pictures_and_texts_stay_that_others_have_too(tmp_path):
             edit, [Entry(torch.full((8,), len(memory) + 1.0), 0.0, Fact(t, "image", name)) for t in edit.reasoning]
         )
     told = erasing(memory, ["one"])
-    assert "0 pictures (1 more stay: other edits have them, too)" in told.here[0]
+    assert "0 pictures (1 more stay, which other edits have, too)" in told.here[0]
     erase_from(memory, ["one"])
     again = opened(tmp_path / "book")
     assert [f.text for facts in again.entries for f in facts] == ["It is shared.", "It is two."]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reasonedit.edits import checked_name
 from reasonedit.errors import ReasonEditError
-from reasonedit.traces import Gone, clean_run, copies_of, forget_evidence, holds, is_run, replies_kept
+from reasonedit.traces import Gone, clean_run, copies_of, forget_evidence, holds, is_run, remove, replies_kept
 
 from .events import Event
 from .files import content, created, to_disk
@@ -70,8 +70,9 @@ def erasing(memory: EditMemory, ids: Sequence[str]) -> Erasing:
     here = []
     if edits:
         shared = {name for edit in edits for name in edit.pictures} - gone.pictures
-        stay = f" ({len(shared)} more stay: other edits have them, too)" if shared else ""
-        here.append(f"their text, keys and history, and {len(gone.pictures)} pictures{stay}")
+        stay = f" ({len(shared)} more stay, which other edits have, too)" if shared else ""
+        pictures = "1 picture" if len(gone.pictures) == 1 else f"{len(gone.pictures)} pictures"
+        here.append(f"their text, keys and history, and {pictures}{stay}")
     here += [f"'{path}', as a whole" for path in _copies(folder, gone)]
     if is_run(run):
         here.append(
@@ -207,8 +208,7 @@ def _note(folder: Path, ids: Collection[str]) -> None:
 
 def _forget(folder: Path) -> None:
     for path in (*folder.glob(f".{_NOTE}.*.part"), folder / _NOTE):  # also of one who was killed
-        path.unlink(missing_ok=True)
-    to_disk(folder)
+        remove(path)
 
 
 def _gone(memory: EditMemory, edits: Sequence[StoredEdit]) -> Gone:
@@ -267,6 +267,7 @@ def _clean_around(folder: Path, gone: Gone) -> list[str]:
     done = []
     for path in _copies(folder, gone):
         shutil.rmtree(path)
+        to_disk(path.parent)
         done.append(f"'{path}', as a whole")
     if _clean_lost(folder, gone):
         done.append(f"'{folder / LOST}'")
@@ -306,14 +307,14 @@ def _clean_lost(folder: Path, gone: Gone) -> bool:
     kept = [line for line in before if not _is_of(line, gone)]
     for picture in sorted((folder / LOST_PICTURES).glob("*.png")):
         if not any(picture.name.encode() in line for line in kept):
-            picture.unlink()
+            remove(picture)
     if kept == before:
         return False
     if kept:
         with created(path) as file:
             file.write(b"".join(kept))
     else:
-        path.unlink()
+        remove(path)
     return True
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reasonedit.codebook.files import created
 
-from .gone import Gone
+from .gone import Gone, remove
 
 _HEAD, _TAIL = struct.Struct("<Q4x"), 4
 """Of a record: its length with a sum of that before it, a sum of the content behind."""
@@ -33,7 +33,7 @@ def without_pictures(path: Path, gone: Gone) -> bool:
     try:
         kept = [record for record, content in _records(data) if not _shows(content, gone)]
     except ValueError:
-        path.unlink()
+        remove(path)
         return True
     if sum(map(len, kept)) == len(data):
         return False

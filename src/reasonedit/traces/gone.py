@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
+
+from reasonedit.codebook.files import to_disk
 
 ERASED = "(erased)"
 """Stands where a text stood that was erased."""
@@ -92,6 +95,16 @@ class Gone:
     def is_in(self, data: bytes) -> bool:
         """Whether bytes hold any of it."""
         return any(needle in data for needle in self.needles)
+
+
+def remove(path: Path) -> None:
+    """Remove a file so that it does not come back when the power goes.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    path.unlink(missing_ok=True)
+    to_disk(path.parent)
 
 
 def _escaped(text: str, *, ascii_only: bool = True) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from reasonedit.codebook.files import created
 
 from .boards import without_pictures
-from .gone import Gone
+from .gone import Gone, remove
 
 _OURS = {"edit", "prompt", "facts", "fact_edits"}
 """Columns by which a file of predictions is known."""
@@ -37,12 +37,12 @@ def clean_run(run: Path, gone: Gone) -> list[Path]:
     changed = [path for path in sorted(run.glob("log/*.jsonl")) if _clean_log(path, gone)]
     parts = [path for folder in (run, run / "log", run / "tensorboard") for path in folder.glob(".*.part")]
     for path in sorted(path for path in parts if path.is_file()):  # of one who was killed: nobody writes now
-        path.unlink()
+        remove(path)
         changed.append(path)
     changed += [path for path in sorted(run.glob("*.parquet")) if _clean_predictions(path, gone)]
     changed += [path for path in sorted(run.rglob("*tfevents*")) if path.is_file() and without_pictures(path, gone)]
     for path in sorted(run.glob("story/*.png")):  # one edit in pictures; nothing says which
-        path.unlink()
+        remove(path)
         changed.append(path)
     return changed
 
@@ -79,7 +79,7 @@ def _clean_predictions(path: Path, gone: Gone) -> bool:
         table = pq.read_table(path)
         rows: list[dict[str, Any]] = table.to_pylist()
     except pa.ArrowException:  # damaged: nobody can take anything out of it
-        path.unlink()
+        remove(path)
         return True
     clean = [gone.cleaned(row) for row in rows]
     if clean == rows:
