@@ -107,6 +107,10 @@ def test_tensors_and_names_of_files_are_those_of_the_page(book):
     assert (founders.dtype, len(founders)) == (torch.int64, 9)
     counting = [0, 1, 2, 6, 7, 8]  # e00001 was undone
     assert [n for n in counting if founders[n] == n] == [n for n in memory.numbers.tolist() if n < 9]
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(loaded["statistics.safetensors"].items()):
+        digest.update(f"{name} F32 {list(tensor.shape)} ".encode() + tensor.numpy().tobytes())
+    assert memory.store.manifest.statistics_digest == digest.hexdigest()
     for path in book.glob("pictures/*"):
         picture = memory.picture(path.stem)
         named = hashlib.sha256(f"{picture.width}x{picture.height} ".encode() + picture.convert("RGB").tobytes())
