@@ -360,6 +360,14 @@ def test_the_command_asks_first(tmp_path, capsys, monkeypatch):
     assert opened(tmp_path / "book").events[-1].author == "Ada"
 
 
+def test_the_command_shows_stored_text_plainly(tmp_path, capsys):
+    memory = open_or_create(tmp_path / "book")
+    memory.write(Edit(picture(1), "Who\x1b]0;me\x07?", "\u202enobody", ["It is so."], id="one"), [])
+    told = said(capsys, "edits", "erase", tmp_path / "book", "one", "--yes")
+    assert r"one  Who\x1b]0;me\x07?  \u202enobody" in told
+    assert not {*told} & {"\x1b", "\x07", "\u202e"}
+
+
 def test_an_editor_erases_and_answers_on(tiny_vlm, tmp_path, hash_encoder):
     editor = ReasonEditor(tiny_vlm, design())
     with pytest.raises(ReasonEditError, match="only in memory"):
