@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from . import writing
 from .events import Event
 from .files import DamagedError, Sums
 from .journal import Journal, Line, Mark
 from .manifest import Manifest, Sealed
-from .tensors import loaded_founders, loaded_keys
+from .tensors import are_founders, loaded_founders, loaded_keys
 
 
 @dataclass
@@ -93,9 +96,10 @@ def _happened(
     sealed, there, pictures = sum(s.count for s in manifest.sealed), set(ids), set[str]()
     loose = [part for part in known.loose if part.first >= sealed]
     for line in journal.read(known.mark, manifest.journal):
-        event = _event(journal, line)
-        if event is None:
+        if line.values.get("op") == "create":
+            _check_head(journal, line, manifest)
             continue
+        event = _event(journal, line)
         news.events.append(event)
         if event.op == "erase":
             continue
@@ -116,9 +120,25 @@ def _happened(
     return loose, pictures
 
 
-def _event(journal: Journal, line: Line) -> Event | None:
-    if line.values.get("op") == "create":
-        return None
+def _check_head(journal: Journal, line: Line, manifest: Manifest) -> None:
+    """See that the journal is the manifest's: what the keys depend on cannot be exchanged in the manifest alone.
+
+    In format 4 the journal does not say what the statistics are.
+    """
+    told, made = line.values, writing.head(manifest)
+    names = ("id", "fingerprint", "statistics", "statistics_digest")
+    differing = [name for name in names if name in told and not _same(told[name], made[name])]
+    if line.start or differing:
+        what = ", ".join(differing) or "begin"
+        raise DamagedError(journal.path, line.start, f"it and the manifest are not of one codebook: another {what}")
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two things are the same in JSON, in which a tuple is a list."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _event(journal: Journal, line: Line) -> Event:
     try:
         return Event.from_dict(line.values)
     except (KeyError, TypeError, ValueError) as error:
@@ -151,7 +171,20 @@ def _settled(folder: Path, manifest: Manifest, news: News) -> None:
     settled = manifest.settled
     assert settled is not None
     path = settled.sums.check(folder)
-    if settled.records > len(news.events):
+    founders = loaded_founders(path, manifest.numbers)
+    if not _can_be(founders, news.events[: settled.records]):
         raise DamagedError(path, 0, "it is of another codebook")
-    news.founders = loaded_founders(path, manifest.numbers).numpy()
+    news.founders = founders.numpy()
     news.settled, news.merge = settled.records, settled.merge
+
+
+def _can_be(founders: Tensor, events: Sequence[Event]) -> bool:
+    """Whether this can be what merged where when so much had happened."""
+    counts, where, written = torch.zeros(len(founders), dtype=torch.bool), dict[str, slice](), 0
+    for event in events:
+        if event.edit is not None:
+            where[event.edit_id] = slice(event.first, event.first + len(event.facts))
+            written += len(event.facts)
+        if event.op != "erase":
+            counts[where[event.edit_id]] = event.op != "undo"
+    return written == len(founders) and are_founders(founders, counts)

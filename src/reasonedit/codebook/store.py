@@ -38,7 +38,7 @@ from .layout import KEYS, PICTURES, journal_name, journals, statistics_name
 from .lock import WriterLock
 from .manifest import MANIFEST, Manifest
 from .reading import Known, News, read
-from .tensors import loaded
+from .tensors import digest_of, loaded_statistics
 from .writing import Written
 
 _LOOSE = 64
@@ -169,10 +169,11 @@ class Store:
         """What the embedding needs.
 
         Raises:
-            DamagedError: The file is damaged.
+            DamagedError: The file is damaged, or is not the one that the codebook was made with.
+            UnreadableError: It must not be read.
         """
-        sums = self.manifest.statistics
-        return {} if sums is None else loaded(sums.check(self.folder))
+        sums, digest = self.manifest.statistics, self.manifest.statistics_digest
+        return {} if sums is None else loaded_statistics(sums.check(self.folder), digest)
 
     def picture(self, name: str) -> Image.Image:
         """A picture by its name.
@@ -212,7 +213,7 @@ class Store:
         if self._statistics is not None:
             self.rewrite(events, written)
             return
-        assert self._lock.held
+        self._lock.check()
         self._refuse_changed()
         with self._writes():
             # Of somebody who was cut short: were the manifest lost, it would be taken for what came last.
@@ -258,7 +259,7 @@ class Store:
                 changed since it was read; what was there is unchanged.
             ValueError: An edit has not as many keys as facts.
         """
-        assert self._lock.held
+        self._lock.check()
         fresh = self._statistics is not None
         if fresh:
             self._refuse_another()
@@ -273,7 +274,7 @@ class Store:
                     begun.note(self.folder, manifest.id, 1 + len(events))
                 if statistics:
                     sums = writing.tensors(self.folder, statistics_name(generation), statistics)
-                    manifest = replace(manifest, statistics=sums)
+                    manifest = replace(manifest, statistics=sums, statistics_digest=digest_of(statistics))
                 manifest, content = writing.together(self.folder, manifest, events, written)
                 if settled is not None and len(settled[0]):
                     manifest = writing.settled(self.folder, manifest, len(events), *settled)
@@ -302,7 +303,7 @@ class Store:
         Raises:
             ReasonEditError: The folder cannot be written; what was there is unchanged.
         """
-        assert self._lock.held
+        self._lock.check()
         before = manifest = self.manifest
         happened = before.journal.records - 1  # the first one made the codebook
         with self._writes():
@@ -348,7 +349,7 @@ class Store:
         Returns:
             What is still there.
         """
-        assert self._lock.held
+        self._lock.check()
         with snapshot.removing(self.folder, patience) as alone:
             dead = self.leftovers()
             if alone:

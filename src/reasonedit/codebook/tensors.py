@@ -133,6 +133,25 @@ def loaded_founders(path: Path, most: int) -> Tensor:
     return founders
 
 
+def loaded_statistics(path: Path, digest: str) -> dict[str, Tensor]:
+    """What the embedding needs, from a file.
+
+    Args:
+        path: The file.
+        digest: What :func:`digest_of` made of it when the codebook was made; nothing where that is not known.
+
+    Raises:
+        DamagedError: It is another one, or a number in it is not finite.
+        UnreadableError: The file must not be read.
+    """
+    found = loaded(path)
+    if digest and digest_of(found) != digest:
+        raise DamagedError(path, 0, "it is not what the codebook was made with")
+    if not all(finite(tensor) for tensor in found.values()):
+        raise DamagedError(path, 0, "a number in it is not finite")
+    return found
+
+
 def are_founders(founders: Tensor, counts: Tensor) -> bool:
     """Whether all that counts is part of a key: one that counts, and is part of nothing but itself.
 
@@ -146,8 +165,12 @@ def are_founders(founders: Tensor, counts: Tensor) -> bool:
 
 def finite(numbers: Tensor) -> bool:
     """Whether none is infinite or no number at all; several times as fast as asking each by itself."""
+    if not numbers.is_floating_point():
+        return True
     flat = numbers.detach().reshape(-1)
     parts = (flat[i : i + _AT_ONCE] for i in range(0, len(flat), _AT_ONCE))
+    if numbers.element_size() < 4:
+        parts = (part.float() for part in parts)
     return all(bool(torch.stack(torch.aminmax(part)).isfinite().all()) for part in parts)
 
 

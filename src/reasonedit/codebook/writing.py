@@ -213,6 +213,7 @@ def head(manifest: Manifest) -> dict[str, Any]:
     told = {name: getattr(manifest, name) for name in ("id", "created", "fingerprint", "config", "merge", "generation")}
     sums = {
         "statistics": None if manifest.statistics is None else asdict(manifest.statistics),
+        "statistics_digest": manifest.statistics_digest,
         "keys": [asdict(part.sums) for part in manifest.sealed],
     }
     return {"op": "create", **told, **sums}

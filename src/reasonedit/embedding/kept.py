@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reasonedit.cache import cache_folder, code_version
+from reasonedit.errors import ReasonEditError
 
 from .vision import Statistics
 
@@ -28,9 +29,18 @@ def tensors_of(statistics: Statistics) -> dict[str, Tensor]:
 
 
 def statistics_of(tensors: Mapping[str, Tensor]) -> Statistics | None:
-    """Statistics from what :func:`tensors_of` made; none where nothing was stored."""
+    """Statistics from what :func:`tensors_of` made; none where nothing was stored.
+
+    Raises:
+        ReasonEditError: They are none.
+    """
     if not tensors:
         return None
+    shapes = {name: tuple(tensors[name].shape) if name in tensors else None for name in ("mean", "projection", "scale")}
+    mean, projection, cohort = shapes["mean"], shapes["projection"], tensors.get("cohort")
+    fit = mean is not None and projection is not None and len(mean) == 1 and len(projection) == 2
+    if not fit or projection[0] != mean[0] or shapes["scale"] != () or cohort is None or cohort.ndim != 2:
+        raise ReasonEditError("The statistics of the codebook are none: 'reasonedit codebook verify' says more.")
     return Statistics(tensors["mean"], tensors["projection"], float(tensors["scale"]), tensors["cohort"])
 
 
@@ -52,7 +62,7 @@ def kept(made_by: Sequence[str], take: Callable[[], Statistics]) -> Statistics:
     path = cache_folder() / "statistics" / f"{name}.safetensors"
     try:
         there = statistics_of(load_file(path))
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, SafetensorError, ReasonEditError):
         there = None
     if there is not None:
         return there
