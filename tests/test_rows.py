@@ -226,6 +226,16 @@ def test_boxes_as_structs_and_decimals(tmp_path):
     assert edit.evidence == [[(0.0, 0.0, 0.5, 1.0)], []]
 
 
+@pytest.mark.parametrize("most", [1, 1 << 10, 1 << 28])
+def test_a_parquet_file_is_the_same_in_batches_of_any_size(most, tmp_path, monkeypatch):
+    made = pa.table({"id": [str(i) for i in range(200)], "question": ["What?" * 40] * 200})
+    pq.write_table(made, tmp_path / "rows.parquet", row_group_size=70)
+    monkeypatch.setattr("reasonedit.data.rows._MOST_BATCH", most)
+    found = list(read_rows(tmp_path / "rows.parquet"))
+    assert [row.number for row in found] == list(range(1, 201))
+    assert [row.values for row in found] == made.to_pylist()
+
+
 def test_two_columns_of_a_name_are_refused(tmp_path):
     made = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["question", "question"])
     pq.write_table(made, tmp_path / "rows.parquet")

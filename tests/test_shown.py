@@ -95,6 +95,7 @@ def test_no_command_that_shows_a_codebook_lets_it_reach_the_terminal(book, tmp_p
         ["ask", tmp_path / "a.png", f"What {EVIL}?", "--codebook", book, "--dtype", "float32", "--explain"],
         ["edit", tmp_path / "a.png", f"What {EVIL}?", "--answer", "a", "--reasoning", f"It {EVIL}.",
          "--codebook", book, "--dtype", "float32"],
+        ["edits", "erase", book, "0", "--yes"],
     ]  # fmt: skip
     shown = ""
     for call in calls:

@@ -22,6 +22,9 @@ MOST_LINE = 64 * 2**20
 MOST_JSON = 512 * 2**20
 """Bytes of a JSON file, which is read as a whole; JSON Lines have no such bound."""
 
+_MOST_BATCH = 256 * 2**20
+"""Bytes of the rows of a Parquet file that are unpacked at once."""
+
 _MOST_VALUES = 20_000_000
 """Of a JSON file, all its rows together."""
 
@@ -152,13 +155,20 @@ def _parquet(path: Path) -> Iterator[Row]:
         twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
         if twice:
             raise ReasonEditError(f"The data file '{path}' has two columns '{twice[0]}': rename one of them.")
-        for batch in file.iter_batches(batch_size=64):
+        for batch in _batches(file):
             for values in _plain(batch):
                 number += 1
                 if isinstance(values, str):
                     yield Row(number, problem=values)
                 else:
                     yield Row(number, {name: None if _is_nan(value) else value for name, value in values.items()})
+
+
+def _batches(file: Any) -> Iterator[Any]:
+    """Rows in batches that fit into memory: a text that many rows share is there once in the file, and not here."""
+    for group in range(file.num_row_groups):
+        largest_row = max(1, file.metadata.row_group(group).total_byte_size)
+        yield from file.iter_batches(max(1, min(64, _MOST_BATCH // largest_row)), row_groups=[group])
 
 
 def _plain(batch: Any) -> Iterator[dict[str, Any] | str]:
