@@ -15,7 +15,7 @@ from helpers.writer import made, open_or_create
 from test_store import book, content, opened, the_same
 
 from reasonedit import ReasonEditError
-from reasonedit.codebook import DamagedError, Draft
+from reasonedit.codebook import DamagedError, Draft, EditMemory, Store
 from reasonedit.codebook.files import UnreadableError
 from reasonedit.codebook.repair import LOST, repair, verify
 
@@ -305,3 +305,30 @@ def test_nothing_is_damaged_that_must_not_be_read(tmp_path, monkeypatch):
     assert content(tmp_path / "book") == before
     assert [p.name for p in tmp_path.iterdir()] == ["book"]
     the_same(opened(tmp_path / "book"), memory)
+
+
+def test_where_only_a_damaged_copy_is_left_that_is_named(tmp_path, damaged):
+    damaged("keys/*0012-3*", flip(200))
+    _, kept = repair(tmp_path / "book")
+    shutil.rmtree(tmp_path / "book")
+    for act in (verify, repair):
+        with pytest.raises(ReasonEditError, match=f"There is no codebook in.*'{kept}' holds a copy"):
+            act(tmp_path / "book")
+    assert not (tmp_path / "book").exists()
+
+
+def test_statistics_of_another_codebook_are_taken_for_none(tmp_path):
+    """They have right sums in a right manifest, but the journal says others."""
+    memory = book(tmp_path / "book", 2)
+    other = EditMemory()
+    other.copy_to(Store.create(tmp_path / "other", {"vlm": "v"}, {"model": "m"}, {"mean": torch.arange(4.0) + 1}))
+    shutil.copyfile(tmp_path / "other" / "statistics.safetensors", tmp_path / "book" / "statistics.safetensors")
+    theirs = other.store.manifest
+    made = replace(memory.store.manifest, statistics=theirs.statistics, statistics_digest=theirs.statistics_digest)
+    made.write(tmp_path / "book")
+    found, _ = repair(tmp_path / "book")
+    assert {d.path.name for d in found.damages} == {"codebook.json", "statistics.safetensors"}
+    there = opened(tmp_path / "book")
+    the_same(there, memory)
+    assert there.store.statistics() == {}  # taken anew when they are needed
+    assert any("is taken anew" in note for note in found.notes)

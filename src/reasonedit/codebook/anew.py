@@ -41,7 +41,7 @@ def embed_anew(folder: Path, embed: VLM | Embed, done: Callable[[int, int], None
         ReasonEditError: The VLM is not the one that the codebook was made with, or the folder cannot be written; edits
             that were embedded before are kept, up to the last few hundred.
     """
-    memory = EditMemory.open(Store.open(folder))
+    memory = EditMemory._read(Store.open(folder))  # which warns of nothing
     names = embeddable(memory)
     make = embed if callable(embed) else _by(embed, memory)
     entries: dict[str, list[Entry]] = {}
@@ -55,6 +55,16 @@ def embed_anew(folder: Path, embed: VLM | Embed, done: Callable[[int, int], None
     if names:
         memory.settle()
     return len(names)
+
+
+def without_keys(folder: Path) -> tuple[list[str], list[str]]:
+    """Ids of the edits without keys, and of those among them whose pictures are all there.
+
+    Raises:
+        ReasonEditError: The folder holds no codebook, or it is damaged.
+    """
+    memory = EditMemory._read(Store.open(folder))
+    return memory.keyless, embeddable(memory)
 
 
 def embeddable(memory: EditMemory) -> list[str]:

@@ -90,7 +90,7 @@ def repair(
     if embed is not None:
         embed_anew(there, embed, done)
     if kept is not None:
-        EditMemory.open(Store.open(there)).settle()
+        EditMemory._read(Store.open(there)).settle()
     return found, kept
 
 
@@ -105,7 +105,7 @@ def _repaired(store: Store, found: Found, *, accept_loss: bool) -> Path:
         raise LossError(there, found.losses)
     store.manifest = replace(found.manifest, journal=Mark(), sealed=(), settled=None)
     if not found.statistics:
-        store.manifest = replace(store.manifest, statistics=None)
+        store.manifest = replace(store.manifest, statistics=None, statistics_digest="")
     try:
         kept = copy_aside(there)
         write_lost(there, found)

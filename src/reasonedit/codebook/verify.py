@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +14,10 @@ from torch import Tensor
 
 from reasonedit.errors import ReasonEditError
 
-from . import snapshot
+from . import snapshot, writing
 from .events import Event
 from .files import DamagedError, Sums, content
 from .history import Counted, Gap, History, Record, traced
-from .journal import Mark
 from .keyfiles import KeyFile, Rows, first_proven
 from .layout import JOURNAL, KEYS, named
 from .manifest import MANIFEST, Manifest
@@ -25,9 +26,11 @@ from .mended import mended
 from .records import StoredEdit
 from .salvage import Piece, salvaged
 from .store import Store
-from .tensors import loaded
+from .tensors import digest_of, loaded
 
 _TRIES = 3
+_MADE_WITH = ("id", "fingerprint", "statistics", "statistics_digest")
+"""What the journal's first record and the manifest must say alike."""
 _JOURNAL_MOST = 1 << 34
 """Bytes."""
 
@@ -156,7 +159,7 @@ class _Reading:
         self.found.damages += [DamagedError(journal, start, what) for start, what in history.problems]
         self.found.manifest = self.manifest or _rebuilt(history.head, journal)
         self._keys(history)
-        self._statistics(history.head)
+        self._statistics()
         self._pictures([t.changed for t in history.edits.values()])
         self._edits(history)
         self._losses(history)
@@ -170,11 +173,11 @@ class _Reading:
             return Manifest.read(self.there)
         except DamagedError as damage:
             self.found.damages.append(damage)
-        except ReasonEditError:
+        except ReasonEditError as error:
             if path.exists():  # of another format
                 raise
             if not self._journals():
-                raise
+                raise ReasonEditError(f"{error}{_beside(self.there)}") from error
             self.found.damages.append(DamagedError(path, 0, "the file is missing"))
             return None
         return mended(path)
@@ -254,22 +257,26 @@ class _Reading:
             files.append(made or KeyFile.unproven(path, kind.first, count))
         return files
 
-    def _statistics(self, head: Mapping[str, Any] | None) -> None:
-        sums = self.manifest.statistics if self.manifest else None
-        if self.manifest is None and head is not None and head.get("statistics"):
-            sums = Sums.from_dict(head["statistics"])
-        path: Path | None = self.there / "statistics.safetensors"
+    def _statistics(self) -> None:
+        manifest = self.found.manifest
+        sums = manifest.statistics if manifest is not None else None
+        unsure = self.there / "statistics.safetensors"  # of a format in which the journal does not say what they are
         if sums is not None:
             path = self._checked(sums)
-        elif self.manifest is not None or not (self.there / "statistics.safetensors").exists():
-            return
-        else:
+        elif self.manifest is None and unsure.exists():
+            path = unsure
             self.found.notes.append(f"nothing says whether '{path}' is what was written")
+        else:
+            return
         try:
             self.found.statistics = loaded(path) if path is not None else {}
         except DamagedError as damage:
             self.found.damages.append(damage)
-        if sums is not None and not self.found.statistics:
+        digest = manifest.statistics_digest if manifest is not None else ""
+        if path is not None and self.found.statistics and digest not in ("", digest_of(self.found.statistics)):
+            self.found.damages.append(DamagedError(path, 0, "it is not the one that the codebook was made with"))
+            self.found.statistics = {}
+        if not self.found.statistics:
             self.found.notes.append(
                 "what the embedding needs (statistics of unrelated pictures) is taken anew when the codebook is next "
                 "used: on the same kind of machine, with the same versions, it is what it was"
@@ -324,7 +331,7 @@ class _Reading:
             return
         try:  # whatever the parts look like: what counts is whether it opens
             store = Store.open(self.there)
-            EditMemory.open(store)
+            EditMemory._read(store)  # which warns of nothing
         except DamagedError as damage:
             self.found.damages.append(damage)
             return
@@ -337,6 +344,12 @@ class _Reading:
             )
 
 
+def _beside(there: Path) -> str:
+    """A word on copies of a damaged codebook that lie beside where one should be."""
+    copies = [p for p in there.parent.glob(f"{glob.escape(there.name)}.damaged-*") if Store.there(p)]
+    return f" '{max(copies)}' holds a copy of one that was damaged." if copies else ""
+
+
 def _covers(file: KeyFile, event: Event) -> bool:
     return file.first <= event.first and event.first + len(event.facts) <= file.first + file.count
 
@@ -345,8 +358,8 @@ def _fits(manifest: Manifest | None, pieces: Sequence[Piece]) -> bool:
     """Whether the manifest is that of the journal, as far as that is still there."""
     if manifest is None or not pieces:
         return True
-    head = pieces[0].values
-    if head is not None and head.get("op") == "create" and head.get("id") != manifest.id:
+    told, made = pieces[0].values or {}, json.loads(json.dumps(writing.head(manifest)))
+    if any(name in told and told[name] != made[name] for name in _MADE_WITH):
         return False
     mark = manifest.journal
     if any(p.sum == mark.sum for p in pieces) or len(pieces) < mark.records:
@@ -360,7 +373,13 @@ def _rebuilt(head: Mapping[str, Any] | None, journal: Path) -> Manifest | None:
     if head is None or told is None:
         return None
     made = Manifest(str(head["id"]), str(head["created"]), head["fingerprint"], head["config"], bool(head["merge"]))
-    return replace(made, journal=Mark(), generation=told.generation, journal_file=journal.name)
+    return replace(
+        made,
+        statistics=Sums.from_dict(head["statistics"]) if head.get("statistics") else None,
+        statistics_digest=str(head.get("statistics_digest", "")),
+        generation=told.generation,
+        journal_file=journal.name,
+    )
 
 
 def _unknown(gap: Gap, history: History) -> str:

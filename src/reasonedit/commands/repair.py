@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from reasonedit.codebook import EditMemory, Store
-from reasonedit.codebook.anew import embed_anew, embeddable
+from reasonedit.codebook import Store
+from reasonedit.codebook.anew import embed_anew, without_keys
 from reasonedit.codebook.repair import LOST, Found, LossError, repair, verify
 from reasonedit.codebook.verify import FoundEdit
 from reasonedit.errors import ReasonEditError
@@ -15,6 +15,7 @@ from reasonedit.shown import plain
 
 from .asking import agreed
 from .screen import Screen
+from .trust import add_trust
 
 _console = Screen(highlight=False, soft_wrap=True)
 _LOST = {
@@ -34,6 +35,7 @@ def add_repair(action: argparse.ArgumentParser) -> None:
     )
     action.add_argument("--no-embed", action="store_true", help="leave edits without keys for later")
     action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    add_trust(action)
 
 
 def verify_codebook(folder: Path) -> int:
@@ -74,35 +76,32 @@ def repair_codebook(given: argparse.Namespace) -> int:
 
 def _embed(given: argparse.Namespace) -> int:
     """Embed edits anew that have lost their keys, where there are any."""
-    memory = EditMemory.open(Store.open(given.codebook))
-    if not memory.keyless:
-        return 0
-    names = embeddable(memory)
-    if names and not given.no_embed:
-        assert memory.store is not None
-        model = given.model or memory.store.manifest.config.get("model", "")
+    folder: Path = given.codebook
+    before, able = without_keys(folder)
+    if able and not given.no_embed:
         try:
-            _embedded(given, model)
+            _embedded(given)
         except ReasonEditError as error:
             _say(f"edits without keys were not embedded anew: {error}")
-        memory.refresh()
-    left = memory.keyless
+    left, able = without_keys(folder)
+    if len(left) < len(before):
+        _say(f"embedded anew: {_edits(len(before) - len(left))}")
     if not left:
-        _say(f"{len(names)} edits were embedded anew")
         return 0
-    blind = f", {len(left) - len(embeddable(memory))} of them because their picture is lost" if names != left else ""
-    again = f"; 'reasonedit codebook repair {given.codebook}' embeds them" if embeddable(memory) else ""
-    _say(f"{len(left)} edits have no keys and do not answer{blind}{again}")
+    blind = f", {len(left) - len(able)} of them because a picture is lost" if len(able) < len(left) else ""
+    again = f"; 'reasonedit codebook repair {folder}' embeds them anew" if able else ""
+    _say(f"without keys, so that they do not answer: {_edits(len(left))}{blind}{again}")
     return 1
 
 
-def _embedded(given: argparse.Namespace, model: str) -> None:
+def _embedded(given: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     from reasonedit.vlm import load_vlm
 
+    model = given.model or Store.open(given.codebook).manifest.config.get("model", "")
     with _console.status("loading the VLM"):
-        vlm = load_vlm(model, dtype=given.dtype, place=True)
+        vlm = load_vlm(model, dtype=given.dtype, place=True, trust_remote_code=given.trust_remote_code)
     with Progress(console=Screen(stderr=True)) as bar:
         task = bar.add_task("embedding edits", total=None)
         told: Callable[[int, int], None] = lambda done, of: bar.update(task, completed=done, total=of)  # noqa: E731
