@@ -209,9 +209,7 @@ class _Tracing:
     def _happened(self, piece: Piece, values: Mapping[str, Any]) -> None:
         state = "corrected" if piece.problem else "whole"
         if values["op"] == "create":
-            self.found.head = self.found.head or {
-                n: values[n] for n in ("id", "created", "fingerprint", "config", "merge")
-            }
+            self.found.head = self.found.head or _made_with(values)
             self._note(piece, state, piece.problem, "create")
             return
         event = Event.from_dict(values)
@@ -379,6 +377,25 @@ class _Tracing:
 def _unnamed(start: int | str) -> str:
     """What an edit is called of which not even the id can be read; the beginning of that, where no byte is given."""
     return f"(at byte {start})" if start else "(at byte "
+
+
+def _made_with(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the first record says; before format 5 it said nothing of the files of then.
+
+    Raises:
+        KeyError: A field is missing.
+        TypeError: A field is of another type.
+        ValueError: A field cannot be.
+    """
+    told = {name: values[name] for name in _HEAD}
+    fits = all(isinstance(told[n], str) for n in ("id", "created"))
+    if not fits or not all(isinstance(told[n], dict) for n in ("fingerprint", "config")):
+        raise TypeError("what the codebook was made with is not what it should be")
+    sums = values.get("statistics")
+    told["statistics"] = Sums.from_dict(sums) if sums is not None else None
+    told["statistics_digest"] = str(values.get("statistics_digest", ""))
+    told["keys"] = {s.file: s for s in map(Sums.from_dict, values.get("keys", ()))}
+    return told
 
 
 def _recognised(raw: bytes, known: Iterable[str]) -> tuple[str, list[str], dict[str, str]]:

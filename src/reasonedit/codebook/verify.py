@@ -244,7 +244,7 @@ class _Reading:
     def _joined(self, head: Mapping[str, Any] | None) -> list[KeyFile]:
         if self.manifest is not None:
             return [KeyFile.read(self.there, s.sums, s.first, s.count) for s in self.manifest.sealed]
-        told = {s["file"]: Sums.from_dict(s) for s in (head or {}).get("keys", ())}
+        told = {} if head is None else head["keys"]
         files = []
         for path in sorted((self.there / KEYS).glob("*-joined.safetensors")):
             name = path.relative_to(self.there).as_posix()
@@ -372,11 +372,11 @@ def _rebuilt(head: Mapping[str, Any] | None, journal: Path) -> Manifest | None:
     told = named(journal.name)
     if head is None or told is None:
         return None
-    made = Manifest(str(head["id"]), str(head["created"]), head["fingerprint"], head["config"], bool(head["merge"]))
+    made = Manifest(head["id"], head["created"], head["fingerprint"], head["config"], bool(head["merge"]))
     return replace(
         made,
-        statistics=Sums.from_dict(head["statistics"]) if head.get("statistics") else None,
-        statistics_digest=str(head.get("statistics_digest", "")),
+        statistics=head["statistics"],
+        statistics_digest=head["statistics_digest"],
         generation=told.generation,
         journal_file=journal.name,
     )
