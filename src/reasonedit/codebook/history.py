@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,16 +12,12 @@ import numpy as np
 from .events import Event
 from .files import Sums
 from .journal import Mark
+from .readable import as_stored, made_with, recognised
 from .records import StoredEdit
 from .salvage import Piece
 
 REPAIR = "codebook repair"
 """Who is said to have undone an edit whose undo can be read in part only."""
-
-_FIELD = re.compile(r'"(op|id|author|time|by|question|answer)": "((?:[^"\\]|\\.)*)"')
-_HEAD = ("id", "created", "fingerprint", "config", "merge")
-_LIKE = 0.75
-"""How much of the beginning of a turn's record must be as it would be written for an edit."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +203,7 @@ class _Tracing:
     def _happened(self, piece: Piece, values: Mapping[str, Any]) -> None:
         state = "corrected" if piece.problem else "whole"
         if values["op"] == "create":
-            self.found.head = self.found.head or _made_with(values)
+            self.found.head = self.found.head or made_with(values)
             self._note(piece, state, piece.problem, "create")
             return
         event = Event.from_dict(values)
@@ -249,7 +243,7 @@ class _Tracing:
         return lost
 
     def _unread(self, piece: Piece, place: int) -> None:
-        op, ids, told = _recognised(piece.raw, self.found.edits)
+        op, ids, told = recognised(piece.raw, self.found.edits)
         known = True
         if op in ("create", "erase") or place == 1:
             self._note(piece, "unreadable", piece.problem, op or "create")
@@ -279,7 +273,7 @@ class _Tracing:
             trace.doubt = f"the record at byte {piece.start}, of which not all can be read, may have restored it"
 
     def _lost_edit(self, piece: Piece, told: dict[str, str]) -> None:
-        changed = _as_edit(piece.raw)
+        changed = as_stored(piece.raw)
         name = told.get("id") or _unnamed(piece.start)
         self._note(piece, "unreadable" if changed is None else "changed", piece.problem, "edit", told.get("id", ""))
         if name in self.found.edits:
@@ -377,67 +371,3 @@ class _Tracing:
 def _unnamed(start: int | str) -> str:
     """What an edit is called of which not even the id can be read; the beginning of that, where no byte is given."""
     return f"(at byte {start})" if start else "(at byte "
-
-
-def _made_with(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the first record says; before format 5 it said nothing of the files of then.
-
-    Raises:
-        KeyError: A field is missing.
-        TypeError: A field is of another type.
-        ValueError: A field cannot be.
-    """
-    told = {name: values[name] for name in _HEAD}
-    fits = all(isinstance(told[n], str) for n in ("id", "created"))
-    if not fits or not all(isinstance(told[n], dict) for n in ("fingerprint", "config")):
-        raise TypeError("what the codebook was made with is not what it should be")
-    sums = values.get("statistics")
-    told["statistics"] = Sums.from_dict(sums) if sums is not None else None
-    told["statistics_digest"] = str(values.get("statistics_digest", ""))
-    told["keys"] = {s.file: s for s in map(Sums.from_dict, values.get("keys", ()))}
-    return told
-
-
-def _recognised(raw: bytes, known: Iterable[str]) -> tuple[str, list[str], dict[str, str]]:
-    """What an unreadable record is, of which edit (several, where that is not sure), and what can be read of it."""
-    text = raw.decode("utf-8", "replace")
-    told: dict[str, str] = {}
-    for name, value in _FIELD.findall(text):
-        if value.isprintable() and "\ufffd" not in value:
-            told.setdefault(name, _unquoted(value))
-    op, name = told.get("op", ""), told.get("id", "")
-    if op == "edit" or '"question": "' in text or '"reasoning": [' in text:
-        return "edit", [], told
-    if op in ("undo", "restore") and name in set(known):
-        return op, [name], told
-    op, ids = _alike(raw, known)
-    return op, ids, told
-
-
-def _alike(raw: bytes, known: Iterable[str]) -> tuple[str, list[str]]:
-    """The turn, and the edits, whose record would look most like it."""
-    best, found = _LIKE, list[tuple[str, str]]()
-    for op in ("undo", "restore"):
-        for name in known:
-            line = json.dumps({"op": op, "id": name, "author": ""}, ensure_ascii=False)[:-2].encode()
-            same = sum(a == b for a, b in zip(line, raw, strict=False)) / len(line)
-            if same >= best:
-                found, best = [*(found if same == best else []), (op, name)], same
-    ops = {op for op, _ in found}
-    return (ops.pop(), [name for _, name in found]) if len(ops) == 1 else ("", [])
-
-
-def _unquoted(value: str) -> str:
-    try:
-        return str(json.loads(f'"{value}"'))
-    except ValueError:
-        return value
-
-
-def _as_edit(raw: bytes) -> StoredEdit | None:
-    """The edit that a record tells of whose sum does not fit, where it can be read."""
-    try:
-        values = json.loads(raw)
-        return Event.from_dict(values).edit if isinstance(values, dict) else None
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return None

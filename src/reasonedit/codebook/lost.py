@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .files import to_disk, whole
+from .found import Found, FoundEdit
 from .layout import PICTURES
 from .records import StoredEdit, row_of
-from .verify import Found, FoundEdit
 
 LOST = "lost-edits.jsonl"
 LOST_PICTURES = "lost-edits-pictures"

@@ -17,6 +17,7 @@ from .anew import Embed, embed_anew
 from .copies import clear_parts, copy_aside
 from .events import Event
 from .files import unwritable
+from .found import Found, FoundEdit
 from .history import REPAIR
 from .journal import Mark
 from .lost import LOST, seen_only, write_lost
@@ -24,7 +25,7 @@ from .manifest import MANIFEST, Manifest
 from .memory import EditMemory
 from .records import StoredEdit
 from .store import Store
-from .verify import Found, FoundEdit, verify
+from .verify import verify
 from .writing import Written
 
 if TYPE_CHECKING:
