@@ -118,7 +118,7 @@ class Codebook(Editor):
         """
         self.path = store.folder
         self.memory = EditMemory.open(store)
-        self.design, self.model = Design.from_dict(store.manifest.config["design"]), store.manifest.config["model"]
+        self.design, self.model = Design.from_dict(store.manifest.design), store.manifest.model
         self._fingerprint = store.manifest.fingerprint
         self._statistics = statistics_of(store.statistics())
         self._in_folder = True

@@ -313,10 +313,10 @@ class ReasonEditor:
     def _on(
         cls, store: Store, vlm: VLM | None, dtype: str, generation: Generation | None, kwargs: dict[str, Any]
     ) -> ReasonEditor:
-        memory, config = EditMemory.open(store), store.manifest.config
-        vlm = vlm or load_vlm(config["model"], dtype=dtype, place=True, **kwargs)
-        method = Method(vlm, Design.from_dict(config["design"]), memory, statistics=statistics_of(store.statistics()))
-        check_fingerprint(store.manifest.fingerprint, method.embedder.fingerprint, store.folder)
+        memory, manifest = EditMemory.open(store), store.manifest
+        vlm = vlm or load_vlm(manifest.model, dtype=dtype, place=True, **kwargs)
+        method = Method(vlm, Design.from_dict(manifest.design), memory, statistics=statistics_of(store.statistics()))
+        check_fingerprint(manifest.fingerprint, method.embedder.fingerprint, store.folder)
         editor = cls.__new__(cls)
         editor._begin(method, generation)
         return editor

@@ -91,8 +91,6 @@ def _by(vlm: VLM, memory: EditMemory) -> Embed:
 
     assert memory.store is not None
     manifest = memory.store.manifest
-    method = Method(
-        vlm, Design.from_dict(manifest.config["design"]), statistics=statistics_of(memory.store.statistics())
-    )
+    method = Method(vlm, Design.from_dict(manifest.design), statistics=statistics_of(memory.store.statistics()))
     check_fingerprint(manifest.fingerprint, method.embedder.fingerprint, memory.store.folder)
     return method.embedded_anew

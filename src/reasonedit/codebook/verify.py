@@ -14,7 +14,7 @@ from reasonedit.errors import ReasonEditError
 
 from . import snapshot, writing
 from .events import Event
-from .files import DamagedError, Sums, content
+from .files import DamagedError, Sums, content, is_there
 from .found import Found, FoundEdit
 from .history import Counted, Gap, History, traced
 from .keyfiles import KeyFile, first_proven
@@ -92,7 +92,7 @@ class _Reading:
         except DamagedError as damage:
             self.found.damages.append(damage)
         except ReasonEditError as error:
-            if path.exists():  # of another format
+            if is_there(path):  # of another format
                 raise
             if not self._journals():
                 raise ReasonEditError(f"{error}{_beside(self.there)}") from error
@@ -181,7 +181,7 @@ class _Reading:
         unsure = self.there / "statistics.safetensors"  # of a format in which the journal does not say what they are
         if sums is not None:
             path = self._checked(sums)
-        elif self.manifest is None and unsure.exists():
+        elif self.manifest is None and is_there(unsure):
             path = unsure
             self.found.notes.append(f"nothing says whether '{path}' is what was written")
         else:

@@ -67,4 +67,4 @@ def _read(folder: Path, pictures: Path | None) -> tuple[EditMemory, dict[str, An
     if pictures is not None:
         raise ReasonEditError(f"The codebook in '{folder}' has its pictures: leave --pictures out.")
     assert memory.store is not None
-    return memory, memory.store.manifest.config["design"]
+    return memory, memory.store.manifest.design
