@@ -15,7 +15,8 @@ from multiprocessing.context import get_spawning_popen
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from torch import Tensor
@@ -178,7 +179,7 @@ def _to_started(trainer: L.Trainer, number: int) -> None:
     """Send a signal to the processes that Lightning started out of this one."""
     launcher = getattr(trainer.strategy, "launcher", None)
     if isinstance(launcher, _SubprocessScriptLauncher):
-        launcher.kill(number)  # type: ignore[arg-type]
+        launcher.kill(number)
 
 
 class Pulse:

@@ -64,7 +64,8 @@ def made_with(cli: LightningCLI, folder: Path) -> dict[str, Any]:
     settings |= {"seed_everything": config.get("seed_everything"), "callbacks": list(callbacks)}
     vlm = getattr(cli.model, "vlm", None)
     named = [config.get("data"), callbacks]
-    roots: list[ModuleType | type] = [kind for kind, _ in classes_of(named)] + [cb.RunLog, type(cli.model), type(vlm)]
+    roots: list[ModuleType | type] = [cb.RunLog, type(cli.model), *(kind for kind, _ in classes_of(named))]
+    roots += [type(vlm)] if isinstance(vlm, VLM) else []
     return {
         "format": _FORMAT,
         "settings": settings,
@@ -72,7 +73,7 @@ def made_with(cli: LightningCLI, folder: Path) -> dict[str, Any]:
         "model": vlm.identity if isinstance(vlm, VLM) else None,
         "device": cli.trainer.strategy.root_device.type,
         "libraries": versions_of(_LIBRARIES),
-        "code": code_of([root for root in roots if root is not type(None)]),
+        "code": code_of(roots),
     }
 
 

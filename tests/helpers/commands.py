@@ -57,7 +57,7 @@ def started(
     """
     entry, said = folder / "entry.py", folder / "said"
     entry.write_text(_ENTRY)
-    agent = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"] if torchrun else []
+    agent = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"] if torchrun else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "REASONEDIT_CACHE": str(folder / "cache"), **(env or {})}
     options: dict[str, Any] = {"env": environment, "start_new_session": True, "preexec_fn": _heeds_ctrl_c}
     with (
@@ -79,9 +79,10 @@ def _heeds_ctrl_c() -> None:
 
 
 def left_of(process: subprocess.Popen[bytes]) -> list[int]:
-    """What is still there of a command's session, itself included."""
+    """What is still there of a command, itself included; torchrun gives each of its processes a session of its own."""
     process.poll()
-    found = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True, check=False)
+    (entry,) = (word for word in map(str, process.args) if word.endswith("entry.py"))  # type: ignore[arg-type]
+    found = subprocess.run(["pgrep", "-f", entry], capture_output=True, text=True, check=False)
     return [int(pid) for pid in found.stdout.split() if int(pid) != process.pid or process.returncode is None]
 
 
