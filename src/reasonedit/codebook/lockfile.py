@@ -9,8 +9,12 @@ from __future__ import annotations
 import os
 import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .files import to_write
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 try:
     import fcntl
@@ -28,7 +32,7 @@ class LockFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle: int | None = None
-        self._file = None if fcntl is not None else _of_filelock(path)
+        self._file: FileLock | None = None if fcntl is not None else _of_filelock(path)
         _all.add(self)
 
     def take(self) -> bool:
@@ -93,16 +97,15 @@ def locked(handle: int) -> bool:
     return True
 
 
-def _of_filelock(path: Path) -> object:
+def _of_filelock(path: Path) -> FileLock:
     from filelock import FileLock
 
     return FileLock(path, thread_local=False)
 
 
-def _taken(file: object) -> bool:
-    from filelock import FileLock, Timeout
+def _taken(file: FileLock) -> bool:
+    from filelock import Timeout
 
-    assert isinstance(file, FileLock)
     try:
         file.acquire(timeout=0)
     except Timeout:

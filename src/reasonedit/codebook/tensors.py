@@ -50,7 +50,7 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
     file.write(len(header).to_bytes(8, "little") + header)
     for _, tensor in ordered:
         if tensor.numel():
-            file.write(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+            file.write(_bytes_of(tensor))
 
 
 def loaded(path: Path, *names: str) -> dict[str, Tensor]:
@@ -174,11 +174,15 @@ def finite(numbers: Tensor) -> bool:
     return all(bool(torch.stack(torch.aminmax(part)).isfinite().all()) for part in parts)
 
 
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """A checksum of tensors, whatever file they lie in: 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {_NAMES.get(tensor.dtype, tensor.dtype)} {list(tensor.shape)} ".encode())
         if tensor.numel():
-            digest.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+            digest.update(_bytes_of(tensor))
     return digest.hexdigest()

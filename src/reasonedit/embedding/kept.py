@@ -36,11 +36,12 @@ def statistics_of(tensors: Mapping[str, Tensor]) -> Statistics | None:
     """
     if not tensors:
         return None
-    shapes = {name: tuple(tensors[name].shape) if name in tensors else None for name in ("mean", "projection", "scale")}
-    mean, projection, cohort = shapes["mean"], shapes["projection"], tensors.get("cohort")
-    fit = mean is not None and projection is not None and len(mean) == 1 and len(projection) == 2
-    if not fit or projection[0] != mean[0] or shapes["scale"] != () or cohort is None or cohort.ndim != 2:
-        raise ReasonEditError("The statistics of the codebook are none: 'reasonedit codebook verify' says more.")
+    expected = {"mean": 1, "projection": 2, "scale": 0, "cohort": 2}
+    fit = all(name in tensors and tensors[name].ndim == axes for name, axes in expected.items())
+    if not fit or len(tensors["projection"]) != len(tensors["mean"]):
+        raise ReasonEditError(
+            "These statistics are not what the embedding needs: 'reasonedit codebook verify' says what is damaged."
+        )
     return Statistics(tensors["mean"], tensors["projection"], float(tensors["scale"]), tensors["cohort"])
 
 
