@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +282,8 @@ class Codebook(Editor):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Say what was edited so far, and where it is; errors as for :meth:`RunCallback.on_exception`."""
         super().on_exception(trainer, pl_module, exception)
+        with suppress(ReasonEditError):
+            self.memory.refresh()  # what is on the disk counts, and the memory may have been cut short behind it
         new = len(self.memory.edits) - self._loaded
         if self.memory.store is not None and new > 0 and not self.quiet:
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)

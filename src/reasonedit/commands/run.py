@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -314,7 +314,13 @@ def _stopped(trainer: L.Trainer, folder: Path) -> str:
     if codebook is None:
         return f"Interrupted. {on}"
     counted: list[int] = []
-    counting = threading.Thread(target=lambda: counted.append(len(codebook.memory.edits)), daemon=True)
+
+    def count() -> None:
+        with suppress(ReasonEditError):
+            codebook.memory.refresh()  # what is on the disk counts, and the memory may have been cut short behind it
+            counted.append(len(codebook.memory.edits))
+
+    counting = threading.Thread(target=count, daemon=True)
     counting.start()
     counting.join(timeout=1)  # the main thread may hold what it waits for, and hang
     if not counted:
