@@ -1,5 +1,6 @@
 """Edits that are erased: nothing of them is left in any file, and all others are as if these had never been."""
 
+import errno
 import io
 import json
 import os
@@ -332,6 +333,36 @@ def test_a_cache_that_cannot_be_cleaned_stops_it(tmp_path, monkeypatch):
         erase(tmp_path / "book", ["e00001"])
     assert len(opened(tmp_path / "book").edits) == 6
     assert not (tmp_path / "book" / ".erasing.json").exists()
+
+
+def test_a_disk_that_fails_at_any_sync_is_one_sentence_and_the_same_again_finishes(tmp_path, monkeypatch):
+    book(tmp_path / "book", range(3))
+    real, failing = os.fsync, [0]
+
+    def fsync(handle):
+        failing[0] -= 1
+        if failing[0] == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    said, at = [], 0
+    while failing[0] <= 0:  # until there are fewer syncs than that
+        at += 1
+        there = tmp_path / f"copy-{at}"
+        shutil.copytree(tmp_path / "book", there)
+        failing[0] = at
+        try:
+            erase(there, ["e00001"])
+        except ReasonEditError as error:
+            said.append(str(error))
+        if "e00001" in {*opened(there).edits, *opened(there).undone} or (there / ".erasing.json").exists():
+            erase(there, ["e00001"])
+        assert list(opened(there).edits) == ["e00000", "e00002"]
+        assert b"thing 1" not in b"".join(p.read_bytes() for p in there.rglob("*") if p.is_file())
+        assert not (there / ".erasing.json").exists()
+    assert len(said) > 10
+    assert all(os.strerror(errno.ENOSPC) in text for text in said)
 
 
 def said(capsys, *call, code: int = 0) -> str:

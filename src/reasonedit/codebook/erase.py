@@ -145,7 +145,13 @@ def erase_from(memory: EditMemory, ids: Sequence[str], author: str = "") -> Eras
                 f"The edits are erased, but {len(left)} files that held them are still there, since somebody reads the "
                 f"codebook in '{store.folder}': run the same again when that is done."
             )
-        _forget(store.folder)
+        try:
+            _forget(store.folder)
+        except OSError as error:
+            raise ReasonEditError(
+                f"The edits are erased, but '{store.folder / _NOTE}', which names them, cannot be removed "
+                f"({error.strerror or error}): see to it, and run the same again."
+            ) from error
         return Erasing(edits, here, [*_elsewhere(store), *_foreign(store.folder, gone)])
 
 
