@@ -23,7 +23,7 @@ def test_killed_before_any_write(tmp_path):
 @pytest.mark.slow
 @calls_met
 def test_a_disk_that_fails_at_any_call(tmp_path):
-    nothing_went_wrong(crashes.disk_errors(tmp_path), 1000)
+    nothing_went_wrong(crashes.disk_errors(tmp_path), 500)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def kills(scratch: Path, every: int = 1) -> Tally:
     return tally
 
 
-def disk_errors(scratch: Path, every: int = 1) -> Tally:
+def disk_errors(scratch: Path, every: int = 2) -> Tally:
     """Each call that writes fails once, or from then on, or writes by half."""
     tally, bench = Tally("input and output errors"), Bench(scratch)
     codes = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
@@ -66,7 +66,7 @@ def _calls(bench: Bench, processes: Faulty, every: int) -> Iterator[tuple[str, i
             yield name, at, letter
 
 
-def power_cuts(scratch: Path, samples: int = 4, seed: int = 0) -> Tally:
+def power_cuts(scratch: Path, samples: int = 2, seed: int = 0) -> Tally:
     """States that the disk may be in when the power goes after each call that changes something."""
     tally, bench, rng = Tally("states after a power cut"), Bench(scratch), random.Random(seed)
     recorder = Recorder(scratch)

@@ -14,7 +14,7 @@ from .harnesses import Tally, cleared
 from .scenarios import NONE, REFUSED, begin, copied, look, numbered, opened
 
 
-def flips(scratch: Path, every: int = 8, seed: int = 0) -> Tally:
+def flips(scratch: Path, every: int = 40, seed: int = 0) -> Tally:
     """A flipped bit in each byte of each record that undoes or restores, and in every n-th byte of all other files."""
     tally, rng = Tally("flipped bits"), random.Random(seed)
     base, root = cleared(scratch / "base"), scratch / "root"
