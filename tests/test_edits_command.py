@@ -168,9 +168,10 @@ def test_a_codebook_is_verified_repaired_and_compacted(book, capsys):
     assert main(["codebook", "verify", str(book)]) == 1
     out = capsys.readouterr().out
     assert f"damaged: {journal}, byte" in out
-    assert "2 edits can be recovered whole, 1 records that cannot be read" in out
+    assert "2 edits, 2 pictures; 1 edit whose text cannot be read" in out
+    assert "answer 'a DRUM'" in out
     assert "reasonedit codebook repair" in refused(capsys, "edits", "list", book)
-    assert "the damaged folder is" in said(capsys, "codebook", "repair", book)
+    assert "the damaged folder is" in said(capsys, "codebook", "repair", book, "--yes")
     assert [e.answer for e in opened(book).edits.values()] == ["a boat", "a kettle"]
     assert len(list(book.parent.glob("book.damaged-*"))) == 1
 
