@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+from pathlib import Path
 
 import peft
 import pytest
@@ -22,6 +22,9 @@ from reasonedit.vlm.llava import _TEMPLATE
 from reasonedit.weights import files_of, weight_sums
 
 EVERY_FAMILY = sorted(set(FAMILIES) - {"unknown"})
+
+
+OLD = Path(__file__).parent / "data" / "codebook-format-4-early"
 
 
 @pytest.fixture(scope="module")
@@ -314,15 +317,6 @@ def test_weights_that_change_in_memory_are_seen(folder, past_autograd):
     assert weight_sums(vlm.model) != sums
 
 
-def test_a_codebook_of_before_is_refused_with_the_command_that_migrates_it(folder, tmp_path, hash_encoder):
-    vlm = loaded(folder)
-    editor = ReasonEditor(vlm, design())
-    editor.save(tmp_path / "book")
-    path = tmp_path / "book" / "codebook.json"
-    manifest = json.loads(path.read_text())
-    manifest.pop("sum")
-    manifest["fingerprint"] = {"architecture": "LlavaForConditionalGeneration", "weights": "0" * 16, "layer": "x"}
-    manifest["sum"] = __import__("reasonedit.codebook.manifest", fromlist=["_sum"])._sum(manifest)
-    path.write_text(json.dumps(manifest))
+def test_a_codebook_of_before_is_refused_with_the_command_that_migrates_it(folder, hash_encoder):
     with pytest.raises(ReasonEditError, match=r"of an earlier version.*'reasonedit codebook migrate'"):
-        ReasonEditor.load(tmp_path / "book", vlm)
+        ReasonEditor.load(OLD, loaded(folder))
