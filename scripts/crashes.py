@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import torch
+import transformers
 from helpers import crashes, disks, faults, flips, powercut
 
 HARNESSES = {
@@ -34,6 +36,7 @@ def main() -> int:
         parser.error(f"there is no '{unknown[0]}': {', '.join(HARNESSES)}")
     logging.getLogger("reasonedit").setLevel(logging.ERROR)
     torch.set_num_threads(1)
+    transformers.logging.disable_progress_bar()
     wrong = False
     for name in given.names or HARNESSES:
         run, missing = HARNESSES[name]

@@ -21,7 +21,6 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS
 from reasonedit.metrics.functional import COMPARISON
 
-COLUMNS = LABELS
 _RUNNING = (".running.lock", ".running.json")
 _PACKAGES = [
     "reasonedit",

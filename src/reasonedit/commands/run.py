@@ -24,10 +24,11 @@ from reasonedit.codebook import Store
 from reasonedit.config import config_path, content_of, refuse_code, refused
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
+from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
 from reasonedit.ranks import end_together
 from reasonedit.resume import begin, check, made_with
-from reasonedit.runs import COLUMNS, abandon, going_on, new_folder, row, versions, write_json
+from reasonedit.runs import abandon, going_on, new_folder, row, versions, write_json
 from reasonedit.signals import Watch
 
 from .screen import Screen
@@ -260,12 +261,12 @@ def table_of(results: dict[str, dict[str, Any]]) -> Table:
         padding=(0, 1, 0, 0),
     )
     table.add_column("", no_wrap=True, min_width=max(len(_NAMES.get(key, key)) for key in results))
-    for group, name in COLUMNS.items():
+    for group, name in LABELS.items():
         table.add_column(f"{name}\n({samples[f'{group}_samples']})", justify="right")
     table.add_column("s per\nedit", justify="right")
     table.add_column("ms per\nquery", justify="right")
     for key, values in results.items():
-        cells = ["–" if values[g] is None else f"{values[g]:.2f}" for g in COLUMNS]
+        cells = ["–" if values[g] is None else f"{values[g]:.2f}" for g in LABELS]
         cells += [_time(values["seconds_per_edit"], 3), _time(values["ms_per_query"], 1)]
         table.add_row(_NAMES.get(key, key), *cells)
     return table
@@ -283,7 +284,7 @@ def _exact(results: dict[str, dict[str, Any]]) -> str:
     others = {
         _NAMES.get(key, key): [
             f"{name} {values[f'{g}_exact_match']:.2f}"
-            for g, name in COLUMNS.items()
+            for g, name in LABELS.items()
             if values[g] is not None and values[f"{g}_exact_match"] != values[g]
         ]
         for key, values in results.items()
