@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from reasonedit.codebook import Draft, EditMemory, Entry, Fact, Store, StoredEdit, augmented
-from reasonedit.codebook.paraphrase import paraphraser
-from reasonedit.codebook.radius import placed
+from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit
 from reasonedit.design import Design
 from reasonedit.edits import WHOLE, Answer, Box, Edit
 from reasonedit.embedding import CELLS, NO_LAYER, DualEmbedder, SentenceEncoder, Statistics, tensors_of
-from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceFinder, WindowScore, crop
+from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceFinder, WindowScore
+from reasonedit.keys import KeyBuilder, is_guess
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
 from reasonedit.threads import Guard
 from reasonedit.vlm import VLM, Generation, Reply, Vision
-
-
-@dataclass(frozen=True)
-class _Item:
-    """A key to be: picture number ``picture`` (none: text alone), a box of it, the text, and the fact."""
-
-    picture: int | None
-    box: Box
-    text: str
-    fact: Fact
 
 
 @dataclass(frozen=True)
@@ -79,7 +65,7 @@ class Method:
         self.memory = memory if memory is not None else EditMemory(self.design.writing.merge)
         self.memory.merge = self.design.writing.merge
         self.finder = EvidenceFinder(vlm, self.design.evidence)
-        self._paraphrase = paraphraser(self.design.writing.paraphraser)
+        self.keys = KeyBuilder(self.embedder, self.design.writing)
         self._retriever: FactRetriever | None = None
         self._drafting = Guard()
 
@@ -127,13 +113,9 @@ class Method:
             found.append(Evidence(sentence, [WindowScore(box, kept=True, why=why) for box in boxes]))
         return self._embedded(edit, self.embedder.see([edit.image]), found, {})
 
-    def _embedded(self, edit: Edit, vision: Vision, found: Sequence[Evidence], crops: Mapping[Box, Vision]) -> Draft:
-        pictures, items = self._items(edit, found)
-        seen = self._see(vision, pictures, crops)
-        keys = self._keys(seen, items)
-        radii = self._radii(edit, pictures, items, keys) if self.design.writing.merge else [0.0] * len(items)
-        entries = [Entry(k, r, item.fact) for k, r, item in zip(keys, radii, items, strict=True)]
-        return Draft.of(edit, entries, [e.boxes for e in found], [_guessed(e) for e in found])
+    def _embedded(self, edit: Edit, vision: Vision, found: Sequence[Evidence], windows: Mapping[Box, Vision]) -> Draft:
+        entries = self.keys.build(edit, vision, found, windows)
+        return Draft.of(edit, entries, [e.boxes for e in found], [is_guess(e) for e in found])
 
     def _evidence(self, edit: Edit) -> tuple[list[Evidence], dict[Box, Vision]]:
         """What is found for the sentences that came without evidence, and the windows as they were seen."""
@@ -147,89 +129,6 @@ class Method:
         for i, e in zip(open_ones, evidence, strict=True):
             found[i] = e
         return found, crops
-
-    def _items(self, edit: Edit, found: Sequence[Evidence]) -> tuple[list[Image.Image | Box], list[_Item]]:
-        """The pictures that are embedded (the image, then windows and crops), and the keys to be."""
-        writing = self.design.writing
-        pictures: list[Image.Image | Box] = [edit.image]
-        items = []
-        if writing.entries != "reasoning":
-            items.append(_Item(0, WHOLE, edit.question, Fact(edit.answer_fact, "answer", edit.id)))
-        if writing.entries == "answer":
-            return pictures, items
-        for sentence, given, evidence in zip(edit.reasoning, edit.evidence, found, strict=True):
-            texts = [sentence, edit.question] if writing.questions else [sentence]
-            regions = list(given or evidence.boxes) if writing.keys != "image" else []
-            places: list[tuple[int | None, Box, str]] = []
-            if writing.keys in ("image", "both"):
-                places.append((0, WHOLE, "image"))
-            elif writing.keys == "grounded" and not regions:
-                places.append((None, WHOLE, "text"))
-            # What the VLM affirmed here it can verify elsewhere; what a person showed it, or it guessed, it cannot.
-            patch = "given" if given or _guessed(evidence) else "patch"
-            for region in regions:
-                if writing.patches == "region" and not isinstance(region, Image.Image):
-                    places.append((0, region, patch))
-                else:
-                    if region not in pictures:
-                        pictures.append(region)
-                    places.append((pictures.index(region), WHOLE, patch))
-            items += [
-                _Item(picture, box, text, Fact(sentence, entry, edit.id))
-                for picture, box, entry in places
-                for text in texts
-            ]
-        return pictures, items
-
-    def _see(self, vision: Vision, pictures: Sequence[Image.Image | Box], crops: Mapping[Box, Vision]) -> list[Vision]:
-        """One vision pass per picture; windows were seen when evidence was sought."""
-        image = pictures[0]
-        assert isinstance(image, Image.Image)
-        seen: list[Vision | None] = [vision, *(crops.get(p) if isinstance(p, tuple) else None for p in pictures[1:])]
-        new = [i for i, v in enumerate(seen) if v is None]
-        if new:
-            cut = [p if isinstance(p, Image.Image) else crop(image, p) for p in (pictures[i] for i in new)]
-            together = self.embedder.see(cut)
-            for row, i in enumerate(new):
-                seen[i] = together.select([row])
-        return [v for v in seen if v is not None]
-
-    def _keys(self, seen: Sequence[Vision], items: Sequence[_Item]) -> list[Tensor]:
-        if not items:
-            return []
-        if self.embedder.reads_language:
-            return [self.embedder.embed(seen[item.picture or 0], [item.text])[0] for item in items]
-        unique = list(dict.fromkeys(item.text for item in items))
-        texts = dict(zip(unique, self.embedder.texts(unique), strict=True))
-        halves: dict[tuple[int, Box], Tensor] = {}
-        for picture, vision in enumerate(seen):
-            boxes = list(dict.fromkeys(item.box for item in items if item.picture == picture))
-            for box, half in zip(boxes, self.embedder.regions(vision, [boxes])[0], strict=True):
-                halves[picture, box] = half
-        nothing = torch.zeros(self.embedder.width)
-        return [torch.cat([nothing if i.picture is None else halves[i.picture, i.box], texts[i.text]]) for i in items]
-
-    def _radii(
-        self, edit: Edit, pictures: Sequence[Image.Image | Box], items: Sequence[_Item], keys: Sequence[Tensor]
-    ) -> list[float]:
-        """Distance of each key from that of an augmented copy; the median where there are several."""
-        image = pictures[0]
-        assert isinstance(image, Image.Image)
-        distances: list[list[float]] = [[] for _ in items]
-        for sample in range(self.design.writing.samples):
-            rng = random.Random(f"{self.design.writing.seed}-{edit.id}-{sample}")
-            copies = [augmented(p if isinstance(p, Image.Image) else crop(image, p), rng) for p in pictures]
-            said = {text: self._paraphrase(text, rng) for text in dict.fromkeys(item.text for item in items)}
-            moved = []
-            for item in items:
-                inside = copies[item.picture][1] if item.picture is not None else WHOLE
-                box = item.box if item.box == WHOLE else placed(item.box, inside)
-                moved.append(replace(item, box=box, text=said[item.text]))
-            together = self.embedder.see([copy for copy, _ in copies])
-            seen = [together.select([i]) for i in range(len(copies))]
-            for i, (old, new) in enumerate(zip(keys, self._keys(seen, moved), strict=True)):
-                distances[i].append(float((old - new).norm()))
-        return [median(mine) for mine in distances]
 
     # ---- queries
 
@@ -327,10 +226,6 @@ class Method:
         sees = self.embedder.layer != NO_LAYER
         statistics = tensors_of(self.embedder.statistics) if sees else {}
         return Store.create(folder, self.embedder.fingerprint, config, statistics, merge=self.memory.merge)
-
-
-def _guessed(evidence: Evidence) -> bool:
-    return any(w.why == GUESSED for w in evidence.windows)
 
 
 def answered(reply: Reply, found: Retrieval, prompt: str) -> Answer:
