@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ import torch
 from helpers.tiny import picture
 from helpers.waiting import CEILING, wait_until
 
+import reasonedit
 from reasonedit.cli import COMMANDS, main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.runs import new_folder, row
@@ -47,6 +49,16 @@ def test_every_command_has_help(command, capsys):
         main([command, "--help"])
     assert stop.value.code == 0
     assert f"reasonedit {command}" in capsys.readouterr().out
+
+
+def test_the_version_is_the_one_that_is_installed(capsys):
+    installed = metadata.version("reasonedit")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"reasonedit {installed}\n"
+    assert reasonedit.__version__ == installed
+    said = subprocess.run([sys.executable, "-m", "reasonedit", "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout == f"reasonedit {installed}\n"
 
 
 def test_an_unknown_command_is_refused(capsys):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .errors import ReasonEditError
     from .module import VLMModule
 
+    __version__: str
+
 # Imported when first used: torch and Lightning take seconds, and not every use needs them.
 _HOMES = {
     "Answer": "edits",
@@ -43,6 +45,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("reasonedit")
     if name in _HOMES:
         return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

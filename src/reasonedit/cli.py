@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Correct a frozen vision-language model with human reasoning.",
         epilog="'reasonedit COMMAND --help' says more about a command.",
     )
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
@@ -71,6 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             if error.errno == errno.ENOSPC:
                 return _fail(f"No space is left on the disk ({error.filename or 'writing'}): free some and run again.")
             raise
+
+
+class _Version(argparse.Action):
+    """Shows the version; it is looked up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import reasonedit
+
+        print(f"reasonedit {reasonedit.__version__}")
+        parser.exit()
 
 
 def _leave(interrupted: Sequence[int]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import torch
 
 from reasonedit.errors import ReasonEditError
@@ -22,7 +22,7 @@ def free_bytes(device: torch.device) -> int:
         # What torch holds in reserve without using it is free for torch.
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + reserve
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = int(psutil.virtual_memory().available)
     try:  # in a container less may be allowed than there is
         limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
     except (OSError, ValueError):  # there is no limit, or no such file
