@@ -20,7 +20,7 @@ from reasonedit.edits import Edit
 from reasonedit.embedding import Statistics, statistics_of
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence
-from reasonedit.method import Method
+from reasonedit.pipeline import EditingPipeline
 from reasonedit.ranks import Pulse, end_together, exchange, let_go, refuse_parts, requeued
 from reasonedit.shown import plain
 from reasonedit.signals import Watch, heeded
@@ -51,7 +51,7 @@ class Codebook(Editor):
 
     Attributes:
         memory: The codebook itself.
-        method: What writes and fetches; there once the run is set up.
+        pipeline: What writes and fetches; there once the run is set up.
         evidence: What was found for each sentence of an edit, by its id.
     """
 
@@ -71,7 +71,7 @@ class Codebook(Editor):
         self.model = model
         self.image_key = image_key
         self.memory = EditMemory()
-        self.method: Method | None = None
+        self.pipeline: EditingPipeline | None = None
         self.evidence: dict[str, list[Evidence]] = {}
         self._own: VLM | None = None  # where the module has none
         self._fingerprint: dict[str, Any] | None = None
@@ -171,19 +171,19 @@ class Codebook(Editor):
             said = beside_another(pl_module, vlm)
             if said:
                 self.say_once(trainer, said)
-        method = self.method
-        if method is None or method.vlm is not vlm:
+        pipeline = self.pipeline
+        if pipeline is None or pipeline.vlm is not vlm:
             design = self.design
             if isinstance(design, str):
                 design = Design.load(design, Design.default(vlm.name))
-            method = Method(vlm, design, statistics=self._statistics)
-        fingerprint = method.embedder.fingerprint
+            pipeline = EditingPipeline(vlm, design, statistics=self._statistics)
+        fingerprint = pipeline.embedder.fingerprint
         if self._fingerprint is not None and (self._in_folder or self.memory.events):
             check_fingerprint(self._fingerprint, fingerprint, self.path or "memory")
-        if method.memory is not self.memory:
-            method.memory = self.memory
-            self.memory.merge = method.design.writing.merge
-        self.method, self._fingerprint = method, fingerprint
+        if pipeline.memory is not self.memory:
+            pipeline.memory = self.memory
+            self.memory.merge = pipeline.design.writing.merge
+        self.pipeline, self._fingerprint = pipeline, fingerprint
 
     def _agree(self, trainer: L.Trainer) -> None:
         """Have on every rank what rank 0 has, which nobody else can change any more."""
@@ -255,12 +255,12 @@ class Codebook(Editor):
             self.seconds[draft.edit.id] = mine["seconds"] + share
 
     def _draft(self, edit: Edit, row: int, batch: dict[str, Any]) -> Draft:
-        assert self.method is not None  # set-up ran
+        assert self.pipeline is not None  # set-up ran
         vision: Any = batch.get("vision")
-        if not self.method.embedder.has(vision):
+        if not self.pipeline.embedder.has(vision):
             images = pictures(batch, self.image_key, self, len(column(batch, "edits", self)), [row])
-            vision, row = self.method.embedder.see(images), 0
-        draft, self.evidence[edit.id] = self.method.draft(edit, vision.select([row]))
+            vision, row = self.pipeline.embedder.see(images), 0
+        draft, self.evidence[edit.id] = self.pipeline.draft(edit, vision.select([row]))
         return draft
 
     def _add(self, drafts: list[Draft], *, tell: bool = True) -> None:
@@ -305,24 +305,20 @@ class Codebook(Editor):
         Raises:
             ReasonEditError: There is another codebook, the folder cannot be written, or no VLM was set up yet.
         """
-        if path is not None and (self.memory.store is None or Path(path).absolute() != self.memory.store.folder):
-            self.path = Path(path).absolute()
-            self._begin()
-        else:
-            self._keep()
-        self.memory.settle()
+        target, store = Path(path).absolute() if path is not None else self.path, self.memory.store
+        if store is not None and (path is None or target == store.folder):
+            self.memory.settle()
+            return
+        if self.pipeline is None or target is None:
+            raise ReasonEditError("The codebook cannot be saved before it met its VLM: run it in a trainer first.")
+        self.pipeline.save(target)
+        self.path, self._in_folder = target, True
 
     def _keep(self) -> None:
         """Begin the folder, if there is to be one and it is not there yet."""
         if self.path is not None and self.memory.store is None:
-            self._begin()
+            self.save()
             self._hold()
-
-    def _begin(self) -> None:
-        if self.method is None or self.path is None:
-            raise ReasonEditError("The codebook cannot be saved before it met its VLM: run it in a trainer first.")
-        self.memory.copy_to(self.method.new_store(self.path))
-        self._in_folder = True
 
     def _hold(self) -> None:
         """Keep others from writing until the run is over."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import lightning as L
 
 from reasonedit.errors import ReasonEditError
-from reasonedit.method import Method
+from reasonedit.pipeline import EditingPipeline
 from reasonedit.retrieval import RetrievalConfig
 from reasonedit.vlm import Vision, generation_of
 
@@ -60,7 +60,7 @@ class Retriever(RunCallback):
         self.choice_key = choice_key
         self._given_source = Codebook.load(codebook) if codebook is not None else None
         self._source: Codebook | None = None  # of this run
-        self._method: Method | None = None
+        self._pipeline: EditingPipeline | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the codebook.
@@ -81,9 +81,9 @@ class Retriever(RunCallback):
         if source is None:
             raise ReasonEditError("Retriever has no codebook: give it a folder, or put a Codebook callback beside it.")
         source.setup(trainer, pl_module, stage)
-        self._source, self._method = source, source.method
-        assert self._method is not None
-        self._method.use(replace(self.retrieval or self._method.own.retrieval, **self._given))
+        self._source, self._pipeline = source, source.pipeline
+        assert self._pipeline is not None
+        self._pipeline.use(replace(self.retrieval or self._pipeline.own.retrieval, **self._given))
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -93,19 +93,19 @@ class Retriever(RunCallback):
         Raises:
             ReasonEditError: The batch is no dict, or what it holds under one of the keys cannot be used.
         """
-        method = self._method
-        assert method is not None  # set-up ran
+        pipeline = self._pipeline
+        assert pipeline is not None  # set-up ran
         asked = questions(batch, self.prompt_key, self)
         if self._source is not None and self._source is self._given_source and trainer.world_size == 1:
             self._source.memory.refresh()  # others may write it; ranks would not see that at the same time
         choices = choices_of(batch, self.choice_key, self, len(asked))
-        if not asked or answered_already(batch) is not None or not method.memory.edits:
+        if not asked or answered_already(batch) is not None or not pipeline.memory.edits:
             return
         vision = batch.get("vision")
-        if not method.embedder.has(vision) or len(vision) != len(asked):
-            vision = method.embedder.see(pictures(batch, self.image_key, self, len(asked)))
-        found = method.retrieve(vision, asked)
-        texts, kept = method.prompts(vision, asked, found, choices, generation_of(pl_module))
+        if not pipeline.embedder.has(vision) or len(vision) != len(asked):
+            vision = pipeline.embedder.see(pictures(batch, self.image_key, self, len(asked)))
+        found = pipeline.retrieve(vision, asked)
+        texts, kept = pipeline.prompts(vision, asked, found, choices, generation_of(pl_module))
         batch[self.prompt_key], batch["retrieved"] = texts, kept
         if "vision" not in batch or isinstance(batch["vision"], Vision):  # else it is something of their own
             batch["vision"] = vision

@@ -28,7 +28,7 @@ from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.design import PAPER, Design
 from reasonedit.edits import Edit, Query
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder, crop, question_of, windows_of
-from reasonedit.method import Method
+from reasonedit.pipeline import EditingPipeline
 from reasonedit.vlm import VLM, load_vlm
 
 
@@ -127,14 +127,14 @@ def evidence(args: argparse.Namespace) -> None:
     edit = edits_of(1, 4)[0]
 
     def whole() -> object:
-        return Method(vlm, PAPER, encoder=encoder).write(edit)
+        return EditingPipeline(vlm, PAPER, encoder=encoder).write(edit)
 
     def apart() -> object:
         one_by_one.find(vlm, edit.image, edit.reasoning, config)
         return whole_without.write(replace(edit, id=str(time.perf_counter())))
 
-    encoder = Method(vlm, PAPER).embedder.encoder
-    whole_without = Method(vlm, replace(PAPER, writing=replace(PAPER.writing, keys="image")), encoder=encoder)
+    encoder = EditingPipeline(vlm, PAPER).embedder.encoder
+    whole_without = EditingPipeline(vlm, replace(PAPER, writing=replace(PAPER.writing, keys="image")), encoder=encoder)
     times = timed({"theirs": apart, "ours": whole}, args.repeats, vlm)
     report("whole edit of 4 sentences: their pattern / ours", times["theirs"], times["ours"], ">= 5")
 
@@ -161,14 +161,14 @@ def shape(name: str, args: argparse.Namespace) -> None:
     config = EvidenceConfig(p_yes=asked[len(asked) // 2])
     finder = EvidenceFinder(vlm, config)
     design = replace(PAPER, evidence=config)
-    method = Method(vlm, design)
-    method.embedder.statistics  # noqa: B018 - taken once, not per edit
-    encoder, statistics = method.embedder.encoder, method.embedder.statistics
+    pipeline = EditingPipeline(vlm, design)
+    pipeline.embedder.statistics  # noqa: B018 - taken once, not per edit
+    encoder, statistics = pipeline.embedder.encoder, pipeline.embedder.statistics
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     sides = {
         "ours": lambda: finder.find(edit.image, edit.reasoning),
-        "edit": lambda: Method(vlm, design, encoder=encoder, statistics=statistics).write(edit),
+        "edit": lambda: EditingPipeline(vlm, design, encoder=encoder, statistics=statistics).write(edit),
     }
     times = timed(sides, args.repeats, vlm)
     peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else float("nan")
@@ -179,12 +179,12 @@ def shape(name: str, args: argparse.Namespace) -> None:
     for a, b in zip(finder.find(edit.image, edit.reasoning), apart, strict=False):
         gaps = [abs((x.p_yes or 0) - (y.p_yes or 0)) for x, y in zip(a.windows, b.windows, strict=True)]
         assert max(gaps) < 0.15, f"p_yes differs by {max(gaps):.3f} for '{a.sentence}'"
-    method.write(edit)
+    pipeline.write(edit)
     questions = [edit.question] * 8
 
     def ask(count: int) -> object:
-        vision = method.embedder.see([edit.image] * count)
-        texts, _ = method.prompts(vision, questions[:count], method.retrieve(vision, questions[:count]))
+        vision = pipeline.embedder.see([edit.image] * count)
+        texts, _ = pipeline.prompts(vision, questions[:count], pipeline.retrieve(vision, questions[:count]))
         return vlm.answer(vision, texts, max_new_tokens=8)
 
     asking = timed({"1": lambda: ask(1), "8": lambda: ask(8)}, args.repeats, vlm)
@@ -237,38 +237,38 @@ def floor(vlm: VLM, edit: Edit) -> None:
 class Edited:
     """The same questions asked with a codebook, and plainly with the prompts that it made."""
 
-    def __init__(self, method: Method, images: list, questions: list[str]) -> None:
-        self.method, self.images, self.questions = method, images, questions
+    def __init__(self, pipeline: EditingPipeline, images: list, questions: list[str]) -> None:
+        self.pipeline, self.images, self.questions = pipeline, images, questions
         self.prompts: list[str] = []
         self.encoding: list[float] = []
 
     def ask(self) -> list[str]:
-        method = self.method
-        vision = method.embedder.see(self.images)
-        started = now(method.vlm)
-        method.embedder.texts(self.questions)
-        self.encoding.append(now(method.vlm) - started)
-        found = method.retrieve(vision, self.questions)
-        self.prompts, _ = method.prompts(vision, self.questions, found)
-        return method.vlm.answer(vision, self.prompts)
+        pipeline = self.pipeline
+        vision = pipeline.embedder.see(self.images)
+        started = now(pipeline.vlm)
+        pipeline.embedder.texts(self.questions)
+        self.encoding.append(now(pipeline.vlm) - started)
+        found = pipeline.retrieve(vision, self.questions)
+        self.prompts, _ = pipeline.prompts(vision, self.questions, found)
+        return pipeline.vlm.answer(vision, self.prompts)
 
     def plain(self) -> list[str]:
-        return self.method.vlm.answer(self.method.vlm.see(self.images), self.prompts)
+        return self.pipeline.vlm.answer(self.pipeline.vlm.see(self.images), self.prompts)
 
 
 def query(args: argparse.Namespace) -> None:
     vlm = load_vlm(args.model, place=True)
     print(machine(vlm))
     for name, design in (("default", Design.default(vlm.name)), ("paper", PAPER)):
-        method = Method(vlm, design)
+        pipeline = EditingPipeline(vlm, design)
         edits = list(islice(EmbeddedWorld("demo", seed=100).candidates(), args.edits))
         for edit in edits:
-            method.write(replace(edit, choices=None))
+            pipeline.write(replace(edit, choices=None))
         for batch in (1, 8):
             queries = [Query(e.image, e.question) for e in edits[:batch]]
             questions = [q.question for q in queries]
             images = [q.image for q in queries]
-            edited = Edited(method, images, questions)
+            edited = Edited(pipeline, images, questions)
             assert edited.ask() == edited.plain(), "the same prompt must get the same answer"
             edited.encoding.clear()
             times = timed({"ours": edited.ask, "plain": edited.plain}, args.repeats, vlm)
@@ -283,19 +283,21 @@ def growth(args: argparse.Namespace) -> None:
     vlm = load_vlm(args.model, place=True)
     print(machine(vlm))
     for name, design in (("default", Design.default(vlm.name)),):
-        method = Method(vlm, design)
+        pipeline = EditingPipeline(vlm, design)
         apart = EditMemory(merge=False)
         marks, times, written = (10, 100, 300), [], 0
         for edit in islice(EmbeddedWorld("stress", seed=100).candidates(), marks[-1]):
             started = now(vlm)
-            made = method.write(edit)
+            made = pipeline.write(edit)
             times.append(now(vlm) - started)
             written += len(made.entries)
             apart.write(edit, made.entries)
         at = [statistics.median(times[max(0, m - 10) : m]) for m in marks]
         print(f"{name}: whole edit at 10 / 100 / 300: " + " / ".join(f"{t * 1e3:.0f} ms" for t in at))
         report("  at 300 / at 10", at[-1], at[0], "<= 1.1")
-        print(f"  keys per edit: {len(method.memory) / marks[-1]:.2f} merged, {len(apart) / marks[-1]:.2f} kept apart")
+        print(
+            f"  keys per edit: {len(pipeline.memory) / marks[-1]:.2f} merged, {len(apart) / marks[-1]:.2f} kept apart"
+        )
     from reasonedit.retrieval import HubScale, PercentileGate
 
     for hubness in (False, True):

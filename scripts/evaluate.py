@@ -28,8 +28,8 @@ from reasonedit.design import PAPER, Design
 from reasonedit.edits import Edit
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.groups import LABELS, LOCALITIES
-from reasonedit.method import Method
 from reasonedit.metrics import matches
+from reasonedit.pipeline import EditingPipeline
 from reasonedit.retrieval import with_facts
 from reasonedit.vlm import VLM, load_vlm
 
@@ -57,11 +57,11 @@ def ceiling(vlm: VLM, base: BasePass) -> dict[str, float]:
     return shares(right)
 
 
-def edited(method: Method, base: BasePass, world: EmbeddedWorld) -> dict[str, float]:
+def edited(pipeline: EditingPipeline, base: BasePass, world: EmbeddedWorld) -> dict[str, float]:
     """Write all edits, ask all probes; of R-Gen also how often the sentence it needs was fetched, and what then."""
     started = time.perf_counter()
     for edit in base.edits:
-        method.write(edit)
+        pipeline.write(edit)
     seconds = (time.perf_counter() - started) / len(base.edits)
     right: dict[str, list[bool]] = defaultdict(list)
     hits: list[int] = []
@@ -69,10 +69,10 @@ def edited(method: Method, base: BasePass, world: EmbeddedWorld) -> dict[str, fl
     fetched: dict[bool, list[bool]] = {True: [], False: []}
     started = time.perf_counter()
     for part in batches(base.probes):
-        vision = method.embedder.see([p.query.image for p in part])
+        vision = pipeline.embedder.see([p.query.image for p in part])
         questions, choices = [p.query.question for p in part], [p.query.choices for p in part]
-        texts, found = method.prompts(vision, questions, method.retrieve(vision, questions), choices)
-        answers = method.vlm.answer(vision, texts, choices)
+        texts, found = pipeline.prompts(vision, questions, pipeline.retrieve(vision, questions), choices)
+        answers = pipeline.vlm.answer(vision, texts, choices)
         for probe, answer, retrieval in zip(part, answers, found, strict=True):
             correct = matches(answer, probe.targets)
             right[probe.group].append(correct)
@@ -82,7 +82,7 @@ def edited(method: Method, base: BasePass, world: EmbeddedWorld) -> dict[str, fl
                 fetched[needed <= set(retrieval.facts)].append(correct)
         hits += [len(r.hits) for r in found]
     found_shares = shares(right)
-    found_shares["s/edit"], found_shares["keys/edit"] = seconds, len(method.memory) / len(base.edits)
+    found_shares["s/edit"], found_shares["keys/edit"] = seconds, len(pipeline.memory) / len(base.edits)
     found_shares["fetched"] = len(fetched[True]) / max(1, len(fetched[True]) + len(fetched[False]))
     found_shares["then"] = sum(fetched[True]) / max(1, len(fetched[True]))
     found_shares["facts"] = sum(hits) / len(hits)
@@ -149,7 +149,7 @@ def main() -> None:
             rows["unedited"].append({g: share for g, (share, _) in base.metrics.items()})
             rows["ceiling"].append(ceiling(vlm, base))
         for name, design in designs.items():
-            rows[name].append(edited(Method(vlm, design, encoder=encoder), base, world))
+            rows[name].append(edited(EditingPipeline(vlm, design, encoder=encoder), base, world))
         for name, found in rows.items():
             show(f"{name}, seed {seed}", found[-1])
     for name, found in rows.items():

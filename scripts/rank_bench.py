@@ -70,8 +70,8 @@ def _run(count: int, edits: int, out: str) -> None:
         """From when all ranks are there and set up."""
 
         def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-            assert book.method is not None
-            _ = book.method.embedder.statistics
+            assert book.pipeline is not None
+            _ = book.pipeline.embedder.statistics
             trainer.strategy.barrier()
             self.started = time.perf_counter()
 

@@ -19,7 +19,7 @@ from reasonedit.codebook.events import Event
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.edits import WHOLE, Edit
 from reasonedit.embedding import CELLS
-from reasonedit.method import Method
+from reasonedit.pipeline import EditingPipeline
 from reasonedit.retrieval import EXACT_UP_TO, ExactIndex, FactRetriever, RetrievalConfig
 from reasonedit.vlm import load_vlm
 
@@ -28,18 +28,18 @@ _PER_EDIT = 1000
 
 def halves() -> tuple[torch.Tensor, ...]:
     """Vision halves and sentence halves of the embedded world; those of other scenes and of questions as queries."""
-    method = Method(load_vlm("embedded", place=True))
+    pipeline = EditingPipeline(load_vlm("embedded", place=True))
     seen, texts, asked_of, asked = [], set(), [], []
     for i, edit in enumerate(islice(EmbeddedWorld("stress", seed=100).candidates(), 260)):
-        regions = method.embedder.regions(method.embedder.see([edit.image]), [[*CELLS, WHOLE]])[0]
+        regions = pipeline.embedder.regions(pipeline.embedder.see([edit.image]), [[*CELLS, WHOLE]])[0]
         (seen if i < 220 else asked_of).append(regions)
         texts.update([*edit.reasoning, edit.question] if i < 220 else [])
         asked += [edit.question] if i >= 220 else []
     return (
         torch.cat(seen),
-        method.embedder.texts(sorted(texts)),
+        pipeline.embedder.texts(sorted(texts)),
         torch.stack(asked_of),
-        method.embedder.texts(asked),
+        pipeline.embedder.texts(asked),
     )
 
 

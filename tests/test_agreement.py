@@ -42,7 +42,7 @@ OTHERS = {
     r"torch 1\.9 instead of 2\.0": {"libraries": {"torch": "1.9"}},
     r"other code \(reasonedit\.vlm\.base\)": {"code": {"reasonedit.vlm.base": "c1"}},
     r"other code \(reasonedit\.vlm\.base and 1 more\)": {
-        "code": {"reasonedit.vlm.base": "1", "reasonedit.method": "1"}
+        "code": {"reasonedit.vlm.base": "1", "reasonedit.pipeline": "1"}
     },
     "other questions with the same seed": {"asked": "something else"},
     "do not say what code": {"code": None},
@@ -77,7 +77,7 @@ def test_a_row_agrees_with_itself_and_shares_code_with_others():
     other = {"editor": {"class": "GRACE", "epsilon": 2.0}}
     cells = [
         cell(OURS, 0, made=NEW),
-        cell("grace", 0, made=NEW, code={"baselines.grace": "g1", "reasonedit.method": "c0"}),
+        cell("grace", 0, made=NEW, code={"baselines.grace": "g1", "reasonedit.pipeline": "c0"}),
         cell("grace", 1, made=OLD, code={"baselines.grace": "g0"}),
         cell("ike", 0, made=NEW, code={"baselines.ike": "i0"}),
         cell("ike", 1, made=OLD, code={"baselines.ike": "i0"}, **other),
@@ -350,12 +350,14 @@ def test_drift_is_what_the_same_probes_lose():
 def test_the_page_says_what_it_leaves_out_and_shows_no_stale_gallery(tmp_path):
     folder = tmp_path / "main"
     for seed in (0, 1):
-        save(folder, cell(OURS, seed, made=NEW, code={"reasonedit.method": "c1"}, versions={"torch": "2.0"}))
-        save(folder, cell("ike", seed, made=OLD, versions={"torch": "1.0"}, code={"reasonedit.method": "c0"}))
+        save(folder, cell(OURS, seed, made=NEW, code={"reasonedit.pipeline": "c1"}, versions={"torch": "2.0"}))
+        save(folder, cell("ike", seed, made=OLD, versions={"torch": "1.0"}, code={"reasonedit.pipeline": "c0"}))
     stale = {"made": OLD, "edits": [], "put_right": [], "failures": {}, "probes": 77077}
     (folder / "cells" / f"{OURS}-0.gallery.json").write_text(json.dumps(stale))
     html = write_page(tmp_path, tmp_path / "report.html").read_text()
-    assert "Not in this table:</strong> 2 results of ike (seeds 0, 1) left out: other code (reasonedit.method)." in html
+    assert (
+        "Not in this table:</strong> 2 results of ike (seeds 0, 1) left out: other code (reasonedit.pipeline)." in html
+    )
     assert "77077" not in html
     assert "torch 2.0" in html
     assert "torch 1.0" not in html

@@ -80,7 +80,7 @@ def test_somebody_elses_module_is_edited_and_asked(family, share, tmp_path):
     codebook = Codebook(tmp_path / "book", design(k=1, keys="image"), model, image_key="photos")
     assert predict(module, loader(edits), codebook) == plain  # nothing is retrieved while nothing is asked for
     assert len(codebook.memory.edits) == 2
-    assert (codebook.method.vlm.model is module.net) == share
+    assert (codebook.pipeline.vlm.model is module.net) == share
 
     retriever = Retriever(tmp_path / "book", image_key="photos", prompt_key="ask")
     asked = predict(module, loader(), retriever)

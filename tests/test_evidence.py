@@ -219,7 +219,7 @@ def test_open_clip_ranks_windows(tmp_path):
 
 
 def test_the_users_own_evidence_takes_precedence(tiny_vlm, hash_encoder, monkeypatch):
-    from reasonedit.method import Method
+    from reasonedit.pipeline import EditingPipeline
 
     asked = []
     original = EvidenceFinder.find_seen
@@ -228,14 +228,14 @@ def test_the_users_own_evidence_takes_precedence(tiny_vlm, hash_encoder, monkeyp
         "find_seen",
         lambda self, image, s, layers=(): (asked.append(s), original(self, image, s, layers))[1],
     )
-    method = Method(tiny_vlm, design(keys="patch"))
+    pipeline = EditingPipeline(tiny_vlm, design(keys="patch"))
     box, other = (0.0, 0.0, 0.5, 0.5), picture(7)
     edit = Edit.of(picture(0), "What?", "a kettle", SENTENCES, evidence=[[box, other], None, [box]])
-    written = method.write(edit)
+    written = pipeline.write(edit)
     assert asked == [[SENTENCES[1]]]
     keys = [e for e in written.entries if e.fact.text == SENTENCES[0]]
     assert len(keys) == 2
-    embedder = method.embedder
+    embedder = pipeline.embedder
     for entry, shown in zip(keys, (crop(picture(0), box), other), strict=True):
         expected = embedder.embed(embedder.see([shown]), [SENTENCES[0]])[0]
         torch.testing.assert_close(entry.key, expected, atol=1e-5, rtol=1e-4)

@@ -7,8 +7,8 @@ from helpers.tiny import design, picture
 
 from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.method import Method
 from reasonedit.migrate import migrated
+from reasonedit.pipeline import EditingPipeline
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def happened(memory: EditMemory):
 
 
 def cut_short(monkeypatch, after: int) -> None:
-    embed, left = Method.embedded_anew, [after]
+    embed, left = EditingPipeline.embed_anew, [after]
 
     def embedded(self, *args):
         left[0] -= 1
@@ -39,7 +39,7 @@ def cut_short(monkeypatch, after: int) -> None:
             raise KeyboardInterrupt
         return embed(self, *args)
 
-    monkeypatch.setattr(Method, "embedded_anew", embedded)
+    monkeypatch.setattr(EditingPipeline, "embed_anew", embedded)
 
 
 def test_cut_short_it_is_not_there_and_goes_on(old, tiny_vlm, tmp_path, monkeypatch):

@@ -221,7 +221,7 @@ MADE = {
     "model": "m",
     "device": "cpu",
     "libraries": {"torch": "2.0"},
-    "code": {"reasonedit.method": "c"},
+    "code": {"reasonedit.pipeline": "c"},
 }
 
 
@@ -235,7 +235,7 @@ MADE = {
         ("model", "n", "the model is another"),
         ("device", "cuda", "device was cpu, is cuda now"),
         ("libraries", {"torch": "2.1"}, "torch was 2.0, is 2.1 now"),
-        ("code", {"reasonedit.method": "d", "mine": "e"}, "the code of reasonedit.method and 1 more is another"),
+        ("code", {"reasonedit.pipeline": "d", "mine": "e"}, "the code of reasonedit.pipeline and 1 more is another"),
     ],
 )
 def test_what_differs_from_the_beginning_is_named(part, now, said, tmp_path):

@@ -148,7 +148,7 @@ def test_two_runs_of_one_stream_are_the_same(tiny_vlm, tmp_path):
 def test_stream_and_library_answer_alike(tiny_vlm, tmp_path):
     stream, parts, _ = run(tiny_vlm, tmp_path, batch_size=1)
     editor = ReasonEditor.load(tmp_path / "book", tiny_vlm)
-    assert (editor.method.design.retrieval.k, editor.method.retriever.gate.percentile) == (3, 20)
+    assert (editor.pipeline.design.retrieval.k, editor.pipeline.retriever.gate.percentile) == (3, 20)
     for probe, row in zip(stream.base.probes, [r for r in parts["writer"].rows if r["phase"] == "probe"], strict=True):
         answer = editor.ask(probe.query.image, probe.query.question)
         assert answer.prompt == row["prompt"]
@@ -161,7 +161,9 @@ def test_a_stream_goes_on_with_the_codebook_of_another_run(tiny_vlm, tmp_path):
     retriever = Retriever()
     trainer(book, retriever).predict(VLMModule(tiny_vlm, max_new_tokens=3), datamodule=stream, return_predictions=False)
     assert torch.equal(book.memory.keys, parts["codebook"].memory.keys)  # nothing was written twice
-    assert book.method.design.retrieval == parts["codebook"].method.design.retrieval  # the settings it was saved with
+    assert (
+        book.pipeline.design.retrieval == parts["codebook"].pipeline.design.retrieval
+    )  # the settings it was saved with
     other = Codebook(tmp_path / "book", DESIGN)
     with pytest.raises(ReasonEditError, match=r"There is a codebook in .* already: go on with it by Codebook\.load"):
         trainer(other).predict(VLMModule(tiny_vlm), datamodule=stream)

@@ -247,7 +247,7 @@ def test_a_codebook_that_is_nothing_yet_belongs_to_no_vlm(tiny_vlm, other_vlm):
     codebook = Codebook(design=design())
     ask([codebook], tiny_vlm)
     ask([codebook], other_vlm, to_edit())
-    assert codebook.method.vlm is other_vlm
+    assert codebook.pipeline.vlm is other_vlm
     assert codebook.edits == 1
     with pytest.raises(ReasonEditError, match=REFUSED):
         ask([codebook], tiny_vlm)

@@ -6,16 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reasonedit.codebook import EditMemory, Store, StoredEdit, check_fingerprint
+from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.erase import Erasing, erase_from
 from reasonedit.codebook.hub import fetched, pushed
 from reasonedit.design import Design
 from reasonedit.edits import Answer, Edit, Query, Region
-from reasonedit.embedding import statistics_of
-from reasonedit.explain import Explanation, explained
+from reasonedit.explain import Explanation
 from reasonedit.images import ImageSource
-from reasonedit.method import Method, Written, answered
-from reasonedit.threads import Gathering, Guard
+from reasonedit.pipeline import EditingPipeline, Written
+from reasonedit.threads import Gathering
 from reasonedit.vlm import VLM, Generation, load_vlm
 
 
@@ -41,18 +40,17 @@ class ReasonEditor:
     """
 
     def __init__(self, vlm: VLM, design: Design | None = None, generation: Generation | None = None) -> None:
-        self._begin(Method(vlm, design), generation)
+        self._begin(EditingPipeline(vlm, design), generation)
 
-    def _begin(self, method: Method, generation: Generation | None) -> None:
-        self.vlm, self.method = method.vlm, method
+    def _begin(self, pipeline: EditingPipeline, generation: Generation | None) -> None:
+        self.vlm, self.pipeline = pipeline.vlm, pipeline
         self.generation = generation or Generation()
         self._together = Gathering(self._answer)
-        self._saving = Guard()
 
     @property
     def memory(self) -> EditMemory:
         """The codebook."""
-        return self.method.memory
+        return self.pipeline.memory
 
     @classmethod
     def from_pretrained(
@@ -127,7 +125,7 @@ class ReasonEditor:
         Raises:
             ReasonEditError: An edit of this id is there already.
         """
-        return self.method.write(edit)
+        return self.pipeline.write(edit)
 
     @property
     def edits(self) -> dict[str, StoredEdit]:
@@ -210,18 +208,9 @@ class ReasonEditor:
         while None in answers:
             how = asked[answers.index(None)][1]
             rows = [i for i, (_, mine) in enumerate(asked) if mine == how]
-            for row, answer in zip(rows, self._answer_batch([asked[i][0] for i in rows], how), strict=True):
+            for row, answer in zip(rows, self.pipeline.answer([asked[i][0] for i in rows], how), strict=True):
                 answers[row] = answer
         return [answer for answer in answers if answer is not None]
-
-    def _answer_batch(self, queries: Sequence[Query], how: Generation) -> list[Answer]:
-        method = self.method
-        self.memory.refresh()
-        questions, choices = [q.question for q in queries], [q.choices for q in queries]
-        vision = method.embedder.see([q.image for q in queries])
-        texts, found = method.prompts(vision, questions, method.retrieve(vision, questions), choices, how)
-        replies = self.vlm.reply(vision, texts, choices, how)
-        return [answered(*one) for one in zip(replies, found, texts, strict=True)]
 
     def explain(
         self,
@@ -238,10 +227,7 @@ class ReasonEditor:
         Args and errors as for :meth:`ask`.
         """
         how = self.generation.but(max_new_tokens, choice_rule, **generate_kwargs)
-        query = Query.of(image, question, choices)
-        self.memory.refresh()
-        vision = self.method.embedder.see([query.image])
-        return explained(self.method, vision, query, how)
+        return self.pipeline.explain(Query.of(image, question, choices), how)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Keep the codebook in a folder from now on: what is edited later is on the disk at once.
@@ -249,11 +235,7 @@ class ReasonEditor:
         Raises:
             ReasonEditError: There is another codebook, or the folder cannot be written.
         """
-        with self._saving:  # not the memory's guard: whoever asks meanwhile waits for no other writer
-            store = self.memory.store
-            if store is None or not Store.there(folder) or not os.path.samefile(folder, store.folder):
-                self.memory.copy_to(self.method.new_store(folder))
-            self.memory.settle()
+        self.pipeline.save(folder)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, message: str = "Codebook") -> str:
         """Upload the codebook's folder; see :func:`reasonedit.codebook.hub.pushed`."""
@@ -313,10 +295,7 @@ class ReasonEditor:
     def _on(
         cls, store: Store, vlm: VLM | None, dtype: str, generation: Generation | None, kwargs: dict[str, Any]
     ) -> ReasonEditor:
-        memory, manifest = EditMemory.open(store), store.manifest
-        vlm = vlm or load_vlm(manifest.model, dtype=dtype, place=True, **kwargs)
-        method = Method(vlm, Design.from_dict(manifest.design), memory, statistics=statistics_of(store.statistics()))
-        check_fingerprint(manifest.fingerprint, method.embedder.fingerprint, store.folder)
+        vlm = vlm or load_vlm(store.manifest.model, dtype=dtype, place=True, **kwargs)
         editor = cls.__new__(cls)
-        editor._begin(method, generation)
+        editor._begin(EditingPipeline.open(store, vlm), generation)
         return editor

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reasonedit.codebook import StoredEdit
-from reasonedit.edits import Answer, Query
-from reasonedit.method import Method, answered
-from reasonedit.vlm import Generation, Vision
+from reasonedit.edits import Answer
+from reasonedit.retrieval import Retrieval
+from reasonedit.retrieval.retrieve import Near
 
-_CONSIDERED = 16
+CONSIDERED = 16
+"""How many of the nearest keys are looked at, of each sort."""
+
 USED = "used"
+
+NearKey = tuple[Near, StoredEdit, float]
+"""A key near a query, the edit that made it, and its radius."""
 
 
 @dataclass(frozen=True)
@@ -51,32 +57,22 @@ class Explanation:
     open: bool
 
 
-def explained(method: Method, vision: Vision, query: Query, generation: Generation | None = None) -> Explanation:
-    """Answer a query and say what became of the keys near it.
+def explained(
+    answer: Answer, near: Sequence[NearKey], steps: Sequence[tuple[str, Retrieval]], *, each: bool
+) -> Explanation:
+    """Say what became of the keys near a query.
 
     Args:
-        method: The method with its codebook.
-        vision: The query's image, from the embedder's ``see``.
-        query: The query.
-        generation: How the answer is made.
+        answer: The answer.
+        near: The keys, the nearest first, each with the edit that made it and its radius.
+        steps: What was left of the facts after each step, and why that step leaves facts out; the last one is what the
+            answer used.
+        each: Whether every fact had to pass the gate.
     """
-    questions, choices = [query.question], [query.choices]
-    memory = method.memory
-    keys = method.queries(vision, questions) if memory.edits else None
-    with memory.guard:  # what was fetched and what is said of it are of one moment
-        found = method.found(questions, keys)
-        near = method.retriever.nearest(keys[0], _CONSIDERED) if keys is not None else []
-        edits = [memory.find(key.facts[0].edit_id) for key in near]
-        radii = [memory.radius(key.number) for key in near]
-    steps = [(why, left[0]) for why, left in method.steps(vision, questions, found)]
-    texts, kept = method.prompts(vision, questions, [steps[-1][1]], choices, generation)
-    steps.append(("no room in the prompt", kept[0]))
-    last = kept[0]
-    answer = answered(method.vlm.reply(vision, texts, choices, generation)[0], last, texts[0])
+    last = steps[-1][1]
     opened = last.nearest <= last.threshold
-    each = method.design.retrieval.each
     considered = []
-    for key, edit, radius in zip(near, edits, radii, strict=True):
+    for key, edit, radius in near:
         facts = [fact.text for fact in key.facts]
         left = [why for why, rest in steps if not set(facts) & set(rest.facts)]
         fate = left[0] if left else USED

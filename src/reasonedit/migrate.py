@@ -12,7 +12,7 @@ from reasonedit.codebook.files import to_disk, unwritable
 from reasonedit.codebook.lock import FILES
 from reasonedit.design import Design
 from reasonedit.errors import ReasonEditError
-from reasonedit.method import Method
+from reasonedit.pipeline import EditingPipeline
 from reasonedit.vlm import VLM
 
 
@@ -44,26 +44,26 @@ def migrated(
     target = Path(folder).absolute()
     if memory.store is not None and target.exists() and os.path.samefile(target, memory.store.folder):
         raise ReasonEditError(f"'{folder}' is the codebook itself: name a new folder, so that nothing is lost.")
-    method, part = Method(vlm, design), target.with_name(f".{target.name}.migrating")
+    pipeline, part = EditingPipeline(vlm, design), target.with_name(f".{target.name}.migrating")
     if Store.there(target):
-        there = _begun(target, method, memory)
+        there = _begun(target, pipeline, memory)
         if len(_told(there)) == len(_told(memory)):
             return there
         raise ReasonEditError(f"There is a codebook in '{target}' already, of an earlier time: name another folder.")
     if target.exists() and any(target.iterdir()):
         raise ReasonEditError(f"'{target}' is not empty: name a new folder.")
     if Store.there(part):
-        method.memory = _begun(part, method, memory)
+        pipeline.memory = _begun(part, pipeline, memory)
     else:
-        method.memory.copy_to(method.new_store(part))
-    store = method.memory.store
+        pipeline.memory.copy_to(pipeline.begin_store(part))
+    store = pipeline.memory.store
     assert store is not None
     with store.writing():
-        _embed(memory, method, done)
-        mine = {e.edit_id: e for e in method.memory.events if e.edit is not None}
+        _embed(memory, pipeline, done)
+        mine = {e.edit_id: e for e in pipeline.memory.events if e.edit is not None}
         # What happened to the edits happened then, not now.
-        method.memory.rewrite(lambda _: [mine[e.edit_id] if e.edit is not None else e for e in memory.events])
-        method.memory.settle()
+        pipeline.memory.rewrite(lambda _: [mine[e.edit_id] if e.edit is not None else e for e in memory.events])
+        pipeline.memory.settle()
         try:
             if target.exists():
                 target.rmdir()
@@ -75,30 +75,30 @@ def migrated(
     return EditMemory.open(Store.open(target))
 
 
-def _embed(memory: EditMemory, method: Method, done: Callable[[int, int], None]) -> None:
+def _embed(memory: EditMemory, pipeline: EditingPipeline, done: Callable[[int, int], None]) -> None:
     """Have happen again what has not yet."""
-    wanted, have = _told(memory), len(_told(method.memory))
+    wanted, have = _told(memory), len(_told(pipeline.memory))
     edits, number = sum(e.edit is not None for e in wanted), sum(e.edit is not None for e in wanted[:have])
     for event in wanted[have:]:
         if event.edit is None:
-            (method.memory.undo if event.op == "undo" else method.memory.restore)(event.edit_id, event.author)
+            (pipeline.memory.undo if event.op == "undo" else pipeline.memory.restore)(event.edit_id, event.author)
             continue
         kept = event.edit
         edit = as_edit(kept, {name: memory.picture(name) for name in kept.pictures})
         # Of format 3 no evidence was kept: it is sought anew.
-        method.memory.add([method.embedded_anew(edit, kept) if kept.found else method.draft(edit)[0]])
+        pipeline.memory.add([pipeline.embed_anew(edit, kept) if kept.found else pipeline.draft(edit)[0]])
         number += 1
         done(number, edits)
 
 
-def _begun(folder: Path, method: Method, memory: EditMemory) -> EditMemory:
+def _begun(folder: Path, pipeline: EditingPipeline, memory: EditMemory) -> EditMemory:
     """What a folder holds of the migrated codebook.
 
     Raises:
         ReasonEditError: It holds another one.
     """
     store = Store.open(folder)
-    check_fingerprint(store.manifest.fingerprint, method.embedder.fingerprint, folder)
+    check_fingerprint(store.manifest.fingerprint, pipeline.embedder.fingerprint, folder)
     begun = EditMemory.open(store)
     names = [[(e.op, e.edit_id, e.edit and e.edit.question) for e in _told(m)] for m in (begun, memory)]
     if names[0] != names[1][: len(names[0])]:

@@ -19,7 +19,7 @@ ABOUT: dict[str, Any] = {
     "model": {"name": "tiny", "identity": "m0", "device": "cpu", "generation": {"max_new_tokens": 16}},
     "encoders": {"embedded": "e0"},
     "libraries": {"torch": "2.0", "transformers": "5.0"},
-    "code": {"reasonedit.vlm.base": "c0", "reasonedit.method": "c0"},
+    "code": {"reasonedit.vlm.base": "c0", "reasonedit.pipeline": "c0"},
     "keys": 10,
     "seconds_per_edit": 1.0,
     "ms_per_query": 10.0,

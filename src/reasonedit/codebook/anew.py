@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
 
-from .fingerprint import check_fingerprint
 from .memory import EditMemory
 from .records import Draft, Entry, StoredEdit, as_edit
 from .store import Store
@@ -85,12 +84,7 @@ def _seen(memory: EditMemory, name: str) -> bool:
 
 def _by(vlm: VLM, memory: EditMemory) -> Embed:
     """What embeds as the codebook's edits were embedded."""
-    from reasonedit.design import Design
-    from reasonedit.embedding import statistics_of
-    from reasonedit.method import Method
+    from reasonedit.pipeline import EditingPipeline
 
     assert memory.store is not None
-    manifest = memory.store.manifest
-    method = Method(vlm, Design.from_dict(manifest.design), statistics=statistics_of(memory.store.statistics()))
-    check_fingerprint(manifest.fingerprint, method.embedder.fingerprint, memory.store.folder)
-    return method.embedded_anew
+    return EditingPipeline.open(memory.store, vlm, memory).embed_anew

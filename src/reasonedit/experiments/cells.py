@@ -83,10 +83,10 @@ class _SharedEvidence(L.Callback):
         self.finder: RememberedEvidence | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        method = self.codebook.method
-        assert method is not None  # the codebook comes first
+        pipeline = self.codebook.pipeline
+        assert pipeline is not None  # the codebook comes first
         if self.finder is None:
-            self.finder = method.finder = RememberedEvidence(method.finder)
+            self.finder = pipeline.finder = RememberedEvidence(pipeline.finder)
 
 
 class _Writer(cb.PredictionWriter):

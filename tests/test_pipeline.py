@@ -1,4 +1,4 @@
-"""The method end to end on a tiny VLM: what is written, fetched and put before a question."""
+"""The pipeline end to end on a tiny VLM: what is written, fetched and put before a question."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from reasonedit.design import Design, WritingConfig
 from reasonedit.edits import WHOLE, Hit
 from reasonedit.embedding import CELLS, EmbeddingConfig
 from reasonedit.evidence import EvidenceConfig, question_of
-from reasonedit.method import Method
+from reasonedit.pipeline import EditingPipeline
 from reasonedit.retrieval import Retrieval, RetrievalConfig, verified
 from reasonedit.vlm import Generation
 
@@ -39,13 +39,15 @@ def edit(number=0, **changes):
 )
 def test_an_edit_writes_what_the_design_says(tiny_vlm, entries, keys, expected):
     made = replace(design(keys=keys, entries=entries), evidence=EvidenceConfig(p_yes=0.9999))  # it finds nothing itself
-    assert [e.fact.entry for e in Method(tiny_vlm, made).write(edit()).entries] == expected
+    assert [e.fact.entry for e in EditingPipeline(tiny_vlm, made).write(edit()).entries] == expected
 
 
 def test_keys_are_the_embeddings_of_their_parts(tiny_vlm):
-    method = Method(tiny_vlm, replace(design(keys="grounded", patches="region", questions=True, entries="all")))
-    written = method.write(edit(evidence=[[BOX], [BOX]]))
-    embedder = method.embedder
+    pipeline = EditingPipeline(
+        tiny_vlm, replace(design(keys="grounded", patches="region", questions=True, entries="all"))
+    )
+    written = pipeline.write(edit(evidence=[[BOX], [BOX]]))
+    embedder = pipeline.embedder
     vision = embedder.see([picture(0)])
     texts = {t: embedder.texts([t])[0] for t in ("What is number 0?", "It is red.", "Red things stop.")}
     region = embedder.regions(vision, [[BOX]])[0][0]
@@ -59,29 +61,29 @@ def test_keys_are_the_embeddings_of_their_parts(tiny_vlm):
 def test_a_radius_is_the_distance_of_an_augmented_copy(tiny_vlm):
     import random
 
-    method = Method(tiny_vlm, design(keys="image", merge=True, seed=5))
+    pipeline = EditingPipeline(tiny_vlm, design(keys="image", merge=True, seed=5))
     made = edit()
-    written = method.write(made)
+    written = pipeline.write(made)
     rng = random.Random(f"5-{made.id}-0")
     copy, _ = augmented(made.image, rng)
     said = [by_rules(t, rng) for t in (made.question, *made.reasoning)]
-    other = method.embedder.embed(method.embedder.see([copy]).select([0] * 3), said)
+    other = pipeline.embedder.embed(pipeline.embedder.see([copy]).select([0] * 3), said)
     expected = [float((e.key - o).norm()) for e, o in zip(written.entries, other, strict=True)]
     assert [e.radius for e in written.entries] == pytest.approx(expected, rel=1e-4)
     assert min(expected) > 0
-    again = Method(tiny_vlm, design(keys="image", merge=True, seed=5)).write(made)
+    again = EditingPipeline(tiny_vlm, design(keys="image", merge=True, seed=5)).write(made)
     assert [e.radius for e in again.entries] == [e.radius for e in written.entries]
-    other_seed = Method(tiny_vlm, design(keys="image", merge=True, seed=6)).write(made)
+    other_seed = EditingPipeline(tiny_vlm, design(keys="image", merge=True, seed=6)).write(made)
     assert [e.radius for e in other_seed.entries] != [e.radius for e in written.entries]
 
 
 def test_queries_by_region_hold_the_whole_and_nine_parts(tiny_vlm):
     base = design()
-    method = Method(tiny_vlm, replace(base, retrieval=replace(base.retrieval, regions=True)))
-    vision = method.embedder.see([picture(0), picture(1)])
-    queries = method.queries(vision, ["a", "b"])
+    pipeline = EditingPipeline(tiny_vlm, replace(base, retrieval=replace(base.retrieval, regions=True)))
+    vision = pipeline.embedder.see([picture(0), picture(1)])
+    queries = pipeline.queries(vision, ["a", "b"])
     assert queries.shape[:2] == (2, len(CELLS) + 1)
-    whole = Method(tiny_vlm, base).queries(vision, ["a", "b"])
+    whole = EditingPipeline(tiny_vlm, base).queries(vision, ["a", "b"])
     torch.testing.assert_close(queries[:, -1:], whole)
 
 
@@ -173,20 +175,20 @@ def test_special_tokens_in_facts_never_reach_a_prompt(tiny_vlm):
 def test_verified_facts_are_those_that_the_image_shows(tiny_vlm, monkeypatch):
     base = design(k=50, percentile=100, keys="patch")
     base = replace(base, evidence=EvidenceConfig(p_yes=0.0))  # it finds something for every sentence
-    method = Method(tiny_vlm, replace(base, retrieval=replace(base.retrieval, verify=0.5)))
-    method.write(edit(evidence=()))
-    method.write(edit(1, reasoning=["A person showed it."], evidence=[[BOX]]))
+    pipeline = EditingPipeline(tiny_vlm, replace(base, retrieval=replace(base.retrieval, verify=0.5)))
+    pipeline.write(edit(evidence=()))
+    pipeline.write(edit(1, reasoning=["A person showed it."], evidence=[[BOX]]))
     shown = {"Does the image show it is red?": 0.9, "Does the image show red things stop?": 0.1}
     monkeypatch.setattr(
         type(tiny_vlm), "p_yes", lambda self, vision, asked: [torch.tensor([shown[q] for q in mine]) for mine in asked]
     )
-    found = method.retrieve(method.embedder.see([picture(0)]), ["What is number 0?"])[0]
+    found = pipeline.retrieve(pipeline.embedder.see([picture(0)]), ["What is number 0?"])[0]
     assert "It is red." in found.facts
     assert "Red things stop." not in found.facts
     assert any(h.entry == "answer" for h in found.hits)  # never asked about
     assert "A person showed it." in found.facts  # nor this: the VLM may not be able to tell
-    method.use(replace(method.design.retrieval, k=1, candidates=9))
-    few = method.retrieve(method.embedder.see([picture(0)]), ["What is number 0?"])[0]
+    pipeline.use(replace(pipeline.design.retrieval, k=1, candidates=9))
+    few = pipeline.retrieve(pipeline.embedder.see([picture(0)]), ["What is number 0?"])[0]
     assert sum(h.entry != "answer" for h in few.hits) == 1
     assert len(few.hits) + len(few.left_out) == len(found.hits) + len(found.left_out)
     assert [h.fact for h in found.left_out] == ["Red things stop."]
@@ -203,11 +205,11 @@ def test_a_saved_design_comes_back_whole(tiny_vlm, tiny_folder, tmp_path):
         editor.write(edit(i))
     editor.save(tmp_path)
     again = ReasonEditor.load(tmp_path, tiny_vlm)
-    assert again.method.design.retrieval == made.retrieval
+    assert again.pipeline.design.retrieval == made.retrieval
     first, second = (e.ask(picture(2), "What is number 2?") for e in (editor, again))
     assert [h.fact for h in first.hits] == [h.fact for h in second.hits] != []
     assert [h.distance for h in first.hits] == pytest.approx([h.distance for h in second.hits], abs=1e-5)
-    assert torch.equal(editor.method.embedder.statistics.projection, again.method.embedder.statistics.projection)
+    assert torch.equal(editor.pipeline.embedder.statistics.projection, again.pipeline.embedder.statistics.projection)
 
 
 @pytest.mark.parametrize("wrong", [{"entries": "some"}, {"keys": "none"}, {"patches": "cut"}, {"samples": 0}])

@@ -1,4 +1,4 @@
-"""The method: how an edit is written, and how a query gets its facts. Editor and callbacks are two faces of it."""
+"""The whole way of an edit into the codebook, and of a question to its answer: what all faces of the package share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit
+from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit, check_fingerprint
 from reasonedit.design import Design
-from reasonedit.edits import WHOLE, Answer, Box, Edit
-from reasonedit.embedding import CELLS, NO_LAYER, DualEmbedder, SentenceEncoder, Statistics, tensors_of
+from reasonedit.edits import WHOLE, Answer, Box, Edit, Query
+from reasonedit.embedding import CELLS, NO_LAYER, DualEmbedder, SentenceEncoder, Statistics, statistics_of, tensors_of
 from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceFinder, WindowScore
+from reasonedit.explain import CONSIDERED, Explanation, NearKey, explained
 from reasonedit.keys import KeyBuilder, is_guess
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
 from reasonedit.threads import Guard
@@ -37,8 +38,10 @@ class Written:
     edit: StoredEdit
 
 
-class Method:
-    """Writes edits into a codebook and fetches facts for queries, for any number of threads.
+class EditingPipeline:
+    """A frozen VLM with its codebook: writes edits, fetches facts, answers and explains, for any number of threads.
+
+    :class:`~reasonedit.ReasonEditor`, the callbacks and the commands are faces of it.
 
     An edit counts when the codebook has it, a query sees the codebook as it is when its facts are fetched: what several
     threads get is what they would have got one after the other, in the order of these moments.
@@ -68,6 +71,25 @@ class Method:
         self.keys = KeyBuilder(self.embedder, self.design.writing)
         self._retriever: FactRetriever | None = None
         self._drafting = Guard()
+        self._saving = Guard()
+
+    @classmethod
+    def open(cls, store: Store, vlm: VLM, memory: EditMemory | None = None) -> EditingPipeline:
+        """Go on with the codebook in a folder.
+
+        Args:
+            store: The folder.
+            vlm: The VLM that the codebook was made with.
+            memory: What the folder holds, where it was read already.
+
+        Raises:
+            ReasonEditError: The folder is damaged, or its keys were made with another VLM or in another way.
+        """
+        memory = memory if memory is not None else EditMemory.open(store)
+        design, statistics = Design.from_dict(store.manifest.design), statistics_of(store.statistics())
+        pipeline = cls(vlm, design, memory, statistics=statistics)
+        check_fingerprint(store.manifest.fingerprint, pipeline.embedder.fingerprint, store.folder)
+        return pipeline
 
     # ---- edits
 
@@ -99,7 +121,7 @@ class Method:
             found, crops = self._evidence(edit)
             return self._embedded(edit, vision, found, crops), found
 
-    def embedded_anew(self, edit: Edit, kept: StoredEdit) -> Draft:
+    def embed_anew(self, edit: Edit, kept: StoredEdit) -> Draft:
         """What an edit writes whose evidence was found before, by another VLM: nothing is sought.
 
         Args:
@@ -214,10 +236,69 @@ class Method:
         """
         return fitting(self.vlm, vision, questions, found, choices, (generation or Generation()).max_new_tokens)
 
+    # ---- answers
+
+    def answer(self, queries: Sequence[Query], generation: Generation | None = None) -> list[Answer]:
+        """Answer questions, in one batch, by the codebook as it is now: what others wrote into its folder counts, too.
+
+        Args:
+            queries: The questions with their images.
+            generation: How answers are made.
+
+        Raises:
+            ReasonEditError: A prompt is longer than the model reads, the model's numbers are not finite, or the
+                codebook's folder is damaged.
+        """
+        self.memory.refresh()
+        questions, choices = [q.question for q in queries], [q.choices for q in queries]
+        vision = self.embedder.see([q.image for q in queries])
+        texts, found = self.prompts(vision, questions, self.retrieve(vision, questions), choices, generation)
+        replies = self.vlm.reply(vision, texts, choices, generation)
+        return [answered(*one) for one in zip(replies, found, texts, strict=True)]
+
+    def explain(self, query: Query, generation: Generation | None = None) -> Explanation:
+        """Answer a question, and say for each key that came near why its facts were used or not.
+
+        Args and errors as for :meth:`answer`.
+        """
+        self.memory.refresh()
+        vision = self.embedder.see([query.image])
+        questions, choices = [query.question], [query.choices]
+        keys = self.queries(vision, questions) if self.memory.edits else None
+        with self.memory.guard:  # what was fetched and what is said of it are of one moment
+            found = self.found(questions, keys)
+            near = self._near(keys)
+        steps = [(why, left[0]) for why, left in self.steps(vision, questions, found)]
+        texts, kept = self.prompts(vision, questions, [steps[-1][1]], choices, generation)
+        steps.append(("no room in the prompt", kept[0]))
+        answer = answered(self.vlm.reply(vision, texts, choices, generation)[0], kept[0], texts[0])
+        return explained(answer, near, steps, each=self.design.retrieval.each)
+
+    def _near(self, keys: Tensor | None) -> list[NearKey]:
+        """The keys near the first query, each with its edit and radius; none where nothing was edited yet."""
+        if keys is None:
+            return []
+        near = self.retriever.nearest(keys[0], CONSIDERED)
+        edits = [self.memory.find(key.facts[0].edit_id) for key in near]
+        radii = [self.memory.radius(key.number) for key in near]
+        return list(zip(near, edits, radii, strict=True))
+
     # ---- keeping
 
-    def new_store(self, folder: str | os.PathLike[str]) -> Store:
-        """Begin a codebook's folder for what this method writes.
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Keep the codebook in a folder from now on, its own or another one: edits are on the disk at once.
+
+        Raises:
+            ReasonEditError: There is another codebook, or the folder cannot be written.
+        """
+        with self._saving:  # not the memory's guard: whoever asks meanwhile waits for no other writer
+            store = self.memory.store
+            if store is None or not Store.there(folder) or not os.path.samefile(folder, store.folder):
+                self.memory.copy_to(self.begin_store(folder))
+            self.memory.settle()
+
+    def begin_store(self, folder: str | os.PathLike[str]) -> Store:
+        """Begin a codebook's folder for what this pipeline writes.
 
         Raises:
             ReasonEditError: There is one already, or the folder cannot be written.
