@@ -17,11 +17,11 @@ from test_store import book, opened
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, EditMemory, Store
-from reasonedit.codebook.files import Sums
-from reasonedit.codebook.filesystem import locks_of_one_machine
-from reasonedit.codebook.lock import WriterLock
+from reasonedit.codebook.disk.files import Sums
+from reasonedit.codebook.disk.filesystem import locks_of_one_machine
+from reasonedit.codebook.disk.lock import WriterLock
+from reasonedit.codebook.disk.tensors import digest_of, finite, write
 from reasonedit.codebook.repair import repair, verify
-from reasonedit.codebook.tensors import digest_of, finite, write
 from reasonedit.design import Design
 
 as_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither pipes in folders nor links for everybody")

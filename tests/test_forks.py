@@ -15,7 +15,7 @@ from helpers.writer import made, open_or_create
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.codebook.lock import WriterLock
+from reasonedit.codebook.disk.lock import WriterLock
 from reasonedit.codebook.repair import verify
 from reasonedit.codebook.table import KeyTable
 from reasonedit.threads import Gathering, Guard, guard_of

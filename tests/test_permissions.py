@@ -14,7 +14,7 @@ from helpers.writer import made, open_or_create
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, EditMemory, Store
-from reasonedit.codebook.files import UnreadableError
+from reasonedit.codebook.disk.files import UnreadableError
 from reasonedit.codebook.repair import repair, verify
 
 ONE, OTHER, GROUP = 2001, 2002, 3000

@@ -24,7 +24,7 @@ from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
 from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever, RunLog
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.codebook.lock import login
+from reasonedit.codebook.disk.lock import login
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.resume import begin, check
 from reasonedit.runs import going_on

@@ -9,7 +9,7 @@ from test_store import book, content, opened, the_same
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook.repair import LossError, repair, verify
-from reasonedit.codebook.salvage import salvaged
+from reasonedit.codebook.rescue.salvage import salvaged
 
 
 @pytest.fixture(scope="module")

@@ -21,14 +21,14 @@ from helpers.waiting import wait_until
 from helpers.writer import made, open_or_create
 from PIL import Image
 
-import reasonedit.codebook.files as files
-import reasonedit.codebook.snapshot as snapshot
-import reasonedit.codebook.tensors as tensors
+import reasonedit.codebook.disk.files as files
+import reasonedit.codebook.disk.snapshot as snapshot
+import reasonedit.codebook.disk.tensors as tensors
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, EditMemory, Entry, Store, as_edit
+from reasonedit.codebook.disk.journal import Journal
+from reasonedit.codebook.disk.lock import WriterLock
 from reasonedit.codebook.events import Event
-from reasonedit.codebook.journal import Journal
-from reasonedit.codebook.lock import WriterLock
 from reasonedit.codebook.records import picture_name
 
 WRITER = Path(__file__).parent / "helpers" / "writer.py"
@@ -317,7 +317,7 @@ def test_one_writes_at_a_time_and_says_who(tmp_path):
     book(tmp_path, 1)
     lock = WriterLock(tmp_path, patience=0.1)
     code = (
-        "import sys; from pathlib import Path; from reasonedit.codebook.lock import WriterLock\n"
+        "import sys; from pathlib import Path; from reasonedit.codebook.disk.lock import WriterLock\n"
         f"with WriterLock(Path({str(tmp_path)!r})).held_by_us(): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -422,7 +422,7 @@ def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
         with pytest.raises(DamagedError, match="is no name of a picture"):
             opened(target)
     manifest = json.loads((tmp_path / "book" / "codebook.json").read_text())
-    from reasonedit.codebook.files import Sums
+    from reasonedit.codebook.disk.files import Sums
 
     for name in ("../x", "/etc/passwd"):
         with pytest.raises((TypeError, ValueError)):

@@ -13,8 +13,8 @@ from helpers.tiny import design, picture
 from helpers.waiting import CEILING
 
 from reasonedit import Edit, Query, ReasonEditError, ReasonEditor
-from reasonedit.codebook.lock import WriterLock
-from reasonedit.codebook.lockfile import LockFile
+from reasonedit.codebook.disk.lock import WriterLock
+from reasonedit.codebook.disk.lockfile import LockFile
 from reasonedit.retrieval import RetrievalConfig
 from reasonedit.threads import Gathering, guard_of, guarded
 from reasonedit.vlm import as_vlm, load_vlm

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reasonedit.codebook import EditMemory, Store, as_edit, check_fingerprint
+from reasonedit.codebook.disk.files import to_disk, unwritable
+from reasonedit.codebook.disk.lock import FILES
 from reasonedit.codebook.events import Event
-from reasonedit.codebook.files import to_disk, unwritable
-from reasonedit.codebook.lock import FILES
 from reasonedit.design import Design
 from reasonedit.errors import ReasonEditError
 from reasonedit.pipeline import EditingPipeline

@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from reasonedit.codebook.lock import login
+from reasonedit.codebook.disk.lock import login
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS
 from reasonedit.metrics.functional import COMPARISON

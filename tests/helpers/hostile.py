@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reasonedit.codebook.journal import Mark
+from reasonedit.codebook.disk.journal import Mark
 
 Place = tuple[Any, ...]
 VALUES: list[Any] = [

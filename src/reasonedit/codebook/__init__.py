@@ -1,11 +1,11 @@
 """The memory of edits."""
 
-from .files import DamagedError
+from .disk.files import DamagedError
+from .disk.store import Store
 from .fingerprint import KEYS_MADE, check_fingerprint
 from .memory import EditMemory
 from .radius import augmented, merges, overlap
 from .records import Draft, Entry, Fact, StoredEdit, as_edit, row_of
-from .store import Store
 
 __all__ = [
     "KEYS_MADE",

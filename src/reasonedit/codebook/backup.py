@@ -10,17 +10,17 @@ from pathlib import Path
 
 from reasonedit.errors import ReasonEditError
 
+from .disk.files import DamagedError, Sums, created, to_disk, to_read
+from .disk.journal import Journal, Mark
+from .disk.layout import KEYS, PICTURES
+from .disk.lock import FILES, WriterLock
+from .disk.manifest import Manifest
+from .disk.snapshot import reading
+from .disk.store import Store
 from .events import Event
-from .files import DamagedError, Sums, created, to_disk, to_read
-from .journal import Journal, Mark
-from .layout import KEYS, PICTURES
-from .lock import FILES, WriterLock
-from .lost import LOST, LOST_PICTURES
-from .manifest import Manifest
 from .memory import EditMemory
 from .repair import verify
-from .snapshot import reading
-from .store import Store
+from .rescue.lost import LOST, LOST_PICTURES
 
 _TRIES = 5
 _CHUNK = 1 << 20

@@ -15,16 +15,16 @@ from reasonedit.edits import checked_name
 from reasonedit.errors import ReasonEditError
 from reasonedit.traces import Gone, clean_run, copies_of, forget_evidence, holds, is_run, remove, replies_kept
 
+from .disk.files import content, created, to_disk
+from .disk.journal import parsed
+from .disk.layout import PICTURES, named
+from .disk.lock import FILES
+from .disk.manifest import MANIFEST
+from .disk.store import Store
 from .events import Event
-from .files import content, created, to_disk
-from .journal import parsed
-from .layout import PICTURES, named
-from .lock import FILES
-from .lost import LOST, LOST_PICTURES
-from .manifest import MANIFEST
 from .memory import EditMemory
 from .records import StoredEdit
-from .store import Store
+from .rescue.lost import LOST, LOST_PICTURES
 
 _NOTE = ".erasing.json"
 """Names the edits that are being erased, until nothing of them is left in the folder."""

@@ -18,8 +18,8 @@ from PIL import Image
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import load_image
 
-from .files import UnreadableError, content
-from .manifest import MANIFEST
+from .disk.files import UnreadableError, content
+from .disk.manifest import MANIFEST
 from .memory import EditMemory
 from .records import Draft, StoredEdit, picture_name
 

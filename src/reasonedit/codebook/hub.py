@@ -6,9 +6,9 @@ from pathlib import Path
 
 from reasonedit.errors import ReasonEditError
 
-from .layout import KEYS, PICTURES
-from .manifest import MANIFEST
-from .store import Store
+from .disk.layout import KEYS, PICTURES
+from .disk.manifest import MANIFEST
+from .disk.store import Store
 
 _JOURNALS = "journal*.jsonl"
 _FILES = [MANIFEST, _JOURNALS, "*.safetensors", f"{KEYS}/*.safetensors", f"{PICTURES}/*.png"]

@@ -17,10 +17,10 @@ from reasonedit.threads import Guard, guarded
 
 from .contents import Contents
 from .contradictions import among
+from .disk.store import Store
+from .disk.writing import Written
 from .events import Event
 from .records import Draft, Entry, StoredEdit
-from .store import Store
-from .writing import Written
 
 _log = logging.getLogger(__name__)
 

@@ -13,20 +13,20 @@ import torch
 
 from reasonedit.errors import ReasonEditError
 
-from .anew import Embed, embed_anew
-from .copies import clear_parts, copy_aside
+from .disk.files import unwritable
+from .disk.journal import Mark
+from .disk.manifest import MANIFEST, Manifest
+from .disk.store import Store
+from .disk.writing import Written
 from .events import Event
-from .files import unwritable
-from .found import Found, FoundEdit
-from .history import REPAIR
-from .journal import Mark
-from .lost import LOST, seen_only, write_lost
-from .manifest import MANIFEST, Manifest
 from .memory import EditMemory
 from .records import StoredEdit
-from .store import Store
-from .verify import verify
-from .writing import Written
+from .rescue.anew import Embed, embed_anew
+from .rescue.copies import clear_parts, copy_aside
+from .rescue.found import Found, FoundEdit
+from .rescue.history import REPAIR
+from .rescue.lost import LOST, seen_only, write_lost
+from .rescue.verify import verify
 
 if TYPE_CHECKING:
     from reasonedit.vlm import VLM

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.codebook.copies import clear_parts
+from reasonedit.codebook.disk.lock import FILES
 from reasonedit.codebook.hub import fetched, pushed
-from reasonedit.codebook.lock import FILES
+from reasonedit.codebook.rescue.copies import clear_parts
 
 from .migrate import backup_codebook, migrate_codebook
 from .repair import add_repair, repair_codebook, verify_codebook

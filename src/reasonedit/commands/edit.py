@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.codebook import Store
-from reasonedit.codebook.lock import login
+from reasonedit.codebook.disk.lock import login
 from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
 from reasonedit.edits import Edit, Region, check_box, split_reasoning

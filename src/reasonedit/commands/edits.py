@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reasonedit.codebook import EditMemory, Store, StoredEdit
-from reasonedit.codebook.lock import login
+from reasonedit.codebook.disk.lock import login
 from reasonedit.data.exported import Checked, edits, export, passed_over, read
 from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain

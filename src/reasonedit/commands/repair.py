@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reasonedit.codebook import Store
-from reasonedit.codebook.anew import embed_anew, without_keys
-from reasonedit.codebook.found import FoundEdit
 from reasonedit.codebook.repair import LOST, Found, LossError, repair, verify
+from reasonedit.codebook.rescue.anew import embed_anew, without_keys
+from reasonedit.codebook.rescue.found import FoundEdit
 from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from reasonedit.codebook.files import created
+from reasonedit.codebook.disk.files import created
 
 from .gone import Gone, remove
 

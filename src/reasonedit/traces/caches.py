@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from reasonedit.cache import cache_folder
-from reasonedit.codebook.manifest import MANIFEST
+from reasonedit.codebook.disk.manifest import MANIFEST
 from reasonedit.errors import ReasonEditError
 
 from .gone import Gone

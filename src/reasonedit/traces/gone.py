@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from reasonedit.codebook.files import to_disk
+from reasonedit.codebook.disk.files import to_disk
 
 ERASED = "(erased)"
 """Stands where a text stood that was erased."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reasonedit.codebook.files import created
+from reasonedit.codebook.disk.files import created
 
 from .boards import without_pictures
 from .gone import Gone, remove

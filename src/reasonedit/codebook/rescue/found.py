@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .events import Event
-from .files import DamagedError
+from ..disk.files import DamagedError
+from ..disk.manifest import Manifest
+from ..events import Event
+from ..records import StoredEdit
 from .history import Record
 from .keyfiles import Rows
-from .manifest import Manifest
-from .records import StoredEdit
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..disk.journal import parsed
 from .correct import Effort, corrected, joined, unglued
-from .journal import parsed
 
 _ENDS = re.compile(rb'("\})\r(?=\n|$)')
 

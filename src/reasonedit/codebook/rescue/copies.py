@@ -8,9 +8,9 @@ import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .files import to_disk
-from .layout import KEYS, PICTURES
-from .lock import FILES
+from ..disk.files import to_disk
+from ..disk.layout import KEYS, PICTURES
+from ..disk.lock import FILES
 
 
 def copy_aside(folder: Path) -> Path:

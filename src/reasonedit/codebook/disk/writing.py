@@ -16,11 +16,11 @@ from torch import Tensor
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import load_image
 
-from .events import Event
+from ..events import Event
+from ..records import picture_name
 from .files import DamagedError, Sums, created, to_disk, to_read
 from .layout import PICTURES, keys_name, settled_name
 from .manifest import Manifest, Sealed, Settled
-from .records import picture_name
 from .tensors import loaded_keys, write
 
 Written = tuple[Tensor, np.ndarray[Any, Any], Mapping[str, Image.Image]]

@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from ..events import PICTURE
 from .begun import NOTE
-from .events import PICTURE
 from .files import to_disk
 from .layout import KEYS, PICTURES, Named, named
 from .manifest import Manifest

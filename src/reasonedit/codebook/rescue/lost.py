@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .files import to_disk, whole
+from ..disk.files import to_disk, whole
+from ..disk.layout import PICTURES
+from ..records import StoredEdit, row_of
 from .found import Found, FoundEdit
-from .layout import PICTURES
-from .records import StoredEdit, row_of
 
 LOST = "lost-edits.jsonl"
 LOST_PICTURES = "lost-edits-pictures"

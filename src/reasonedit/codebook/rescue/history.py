@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .events import Event
-from .files import Sums
-from .journal import Mark
+from ..disk.files import Sums
+from ..disk.journal import Mark
+from ..events import Event
+from ..records import StoredEdit
 from .readable import as_stored, made_with, recognised
-from .records import StoredEdit
 from .salvage import Piece
 
 REPAIR = "codebook repair"

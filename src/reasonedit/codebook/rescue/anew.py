@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
 
-from .memory import EditMemory
-from .records import Draft, Entry, StoredEdit, as_edit
-from .store import Store
+from ..disk.store import Store
+from ..memory import EditMemory
+from ..records import Draft, Entry, StoredEdit, as_edit
 
 if TYPE_CHECKING:
     from reasonedit.vlm import VLM

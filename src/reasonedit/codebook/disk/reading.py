@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..events import Event
 from . import writing
-from .events import Event
 from .files import DamagedError, Sums
 from .journal import Journal, Line, Mark
 from .manifest import Manifest, Sealed

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import tensors
-from .files import BLOCK, DamagedError, Sums, content, to_read
+from ..disk import tensors
+from ..disk.files import BLOCK, DamagedError, Sums, content, to_read
 
 Rows = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 """Keys (n, D) and their radii (n,), both float32; parts of a file, not to be changed."""

@@ -12,20 +12,20 @@ from typing import Any
 
 from reasonedit.errors import ReasonEditError
 
-from . import snapshot, writing
-from .events import Event
-from .files import DamagedError, Sums, content, is_there
+from ..disk import snapshot, writing
+from ..disk.files import DamagedError, Sums, content, is_there
+from ..disk.layout import JOURNAL, KEYS, named
+from ..disk.manifest import MANIFEST, Manifest
+from ..disk.store import Store
+from ..disk.tensors import digest_of, loaded
+from ..events import Event
+from ..memory import EditMemory
+from ..records import StoredEdit
 from .found import Found, FoundEdit
 from .history import Counted, Gap, History, traced
 from .keyfiles import KeyFile, first_proven
-from .layout import JOURNAL, KEYS, named
-from .manifest import MANIFEST, Manifest
-from .memory import EditMemory
 from .mended import mended
-from .records import StoredEdit
 from .salvage import Piece, salvaged
-from .store import Store
-from .tensors import digest_of, loaded
 
 _TRIES = 3
 _MADE_WITH = ("id", "fingerprint", "statistics", "statistics_digest")

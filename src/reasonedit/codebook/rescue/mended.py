@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .files import DamagedError, content
-from .manifest import READ, Manifest, _sum
+from ..disk.files import DamagedError, content
+from ..disk.manifest import READ, Manifest, _sum
 from .salvage import unmarked
 
 _MOST = 6 << 10

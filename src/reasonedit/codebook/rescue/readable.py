@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .events import Event
-from .files import Sums
-from .records import StoredEdit
+from ..disk.files import Sums
+from ..events import Event
+from ..records import StoredEdit
 
 _FIELD = re.compile(r'"(op|id|author|time|by|question|answer)": "((?:[^"\\]|\\.)*)"')
 _HEAD = ("id", "created", "fingerprint", "config", "merge")

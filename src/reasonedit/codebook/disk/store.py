@@ -30,8 +30,8 @@ from torch import Tensor
 
 from reasonedit.errors import ReasonEditError
 
+from ..events import Event
 from . import begun, snapshot, tidying, writing
-from .events import Event
 from .files import DamagedError, created, is_there, unwritable
 from .journal import Journal
 from .layout import KEYS, PICTURES, journal_name, journals, statistics_name
