@@ -21,11 +21,11 @@ from .disk.writing import Written
 from .events import Event
 from .memory import EditMemory
 from .records import StoredEdit
-from .rescue.anew import Embed, embed_anew
 from .rescue.copies import clear_parts, copy_aside
-from .rescue.found import Found, FoundEdit
+from .rescue.findings import Found, FoundEdit
 from .rescue.history import REPAIR
 from .rescue.lost import LOST, seen_only, write_lost
+from .rescue.reembed import Embed, embed_anew
 from .rescue.verify import verify
 
 if TYPE_CHECKING:

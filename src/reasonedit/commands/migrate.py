@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.backup import backup
-from reasonedit.codebook.former import is_former, read_former, with_pictures
+from reasonedit.codebook.format3 import is_former, read_former, with_pictures
 from reasonedit.data.named import pictures_by_id
 from reasonedit.errors import ReasonEditError
 

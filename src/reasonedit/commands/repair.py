@@ -8,8 +8,8 @@ from pathlib import Path
 
 from reasonedit.codebook import Store
 from reasonedit.codebook.repair import LOST, Found, LossError, repair, verify
-from reasonedit.codebook.rescue.anew import embed_anew, without_keys
-from reasonedit.codebook.rescue.found import FoundEdit
+from reasonedit.codebook.rescue.findings import FoundEdit
+from reasonedit.codebook.rescue.reembed import embed_anew, without_keys
 from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
 

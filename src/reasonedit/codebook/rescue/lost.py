@@ -12,7 +12,7 @@ from typing import Any
 from ..disk.files import to_disk, whole
 from ..disk.layout import PICTURES
 from ..records import StoredEdit, row_of
-from .found import Found, FoundEdit
+from .findings import Found, FoundEdit
 
 LOST = "lost-edits.jsonl"
 LOST_PICTURES = "lost-edits-pictures"

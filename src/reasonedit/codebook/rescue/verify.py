@@ -21,10 +21,10 @@ from ..disk.tensors import digest_of, loaded
 from ..events import Event
 from ..memory import EditMemory
 from ..records import StoredEdit
-from .found import Found, FoundEdit
+from .findings import Found, FoundEdit
 from .history import Counted, Gap, History, traced
 from .keyfiles import KeyFile, first_proven
-from .mended import mended
+from .mend import mend
 from .salvage import Piece, salvaged
 
 _TRIES = 3
@@ -98,7 +98,7 @@ class _Reading:
                 raise ReasonEditError(f"{error}{_beside(self.there)}") from error
             self.found.damages.append(DamagedError(path, 0, "the file is missing"))
             return None
-        return mended(path)
+        return mend(path)
 
     def _journals(self) -> list[Path]:
         """All journals that lie there, the latest first."""

@@ -15,7 +15,7 @@ _MOST = 6 << 10
 _NEAR = 4
 
 
-def mended(path: Path) -> Manifest | None:
+def mend(path: Path) -> Manifest | None:
     """What a damaged manifest was: an editor saved it otherwise, a bit is another one, or some of its sum is.
 
     Args:
