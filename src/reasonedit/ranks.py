@@ -175,6 +175,20 @@ def _environment(trainer: L.Trainer) -> object:
     return getattr(getattr(trainer, "_accelerator_connector", None), "cluster_environment", None)
 
 
+def end_started(trainer: L.Trainer) -> None:
+    """Leave no process behind that Lightning started out of this one, which a signal ends.
+
+    They hear of the signal from rank to rank, but not while they wait for their first meeting: they are sent it then.
+    """
+    launcher = getattr(trainer.strategy, "launcher", None)
+    if not isinstance(launcher, _SubprocessScriptLauncher):
+        return
+    end = time.monotonic() + 2 * BEAT
+    while any(process.poll() is None for process in launcher.procs) and time.monotonic() < end:
+        time.sleep(BEAT / 20)
+    _to_started(trainer, signal.SIGTERM)
+
+
 def _to_started(trainer: L.Trainer, number: int) -> None:
     """Send a signal to the processes that Lightning started out of this one."""
     launcher = getattr(trainer.strategy, "launcher", None)

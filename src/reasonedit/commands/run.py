@@ -26,7 +26,7 @@ from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
-from reasonedit.ranks import end_together
+from reasonedit.ranks import end_started, end_together
 from reasonedit.resume import begin, check, made_with
 from reasonedit.runs import abandon, going_on, new_folder, row, versions, write_json
 from reasonedit.signals import Watch
@@ -199,6 +199,7 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool) -> Run:
         try:
             return _asked(cli, folder)
         except SystemExit as stop:  # of a signal, or of Lightning after one
+            end_started(trainer)
             raise KeyboardInterrupt(_stopped(trainer, folder)) from stop
 
 
