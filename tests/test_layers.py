@@ -8,7 +8,10 @@ import pytest
 import reasonedit
 
 ROOT = Path(reasonedit.__file__).parent
-CORE = """codebook design editor edits embedding evidence explain groups images keys metrics pipeline retrieval vlm""".split()
+CORE = (
+    *("codebook", "design", "editor", "edits", "embedding", "evidence", "explain", "groups", "images", "keys"),
+    *("metrics", "pipeline", "retrieval", "vlm"),
+)
 FOREIGN = ("lightning", "reasonedit.callbacks", "reasonedit.commands", "reasonedit.experiments", "reasonedit.report")
 
 
