@@ -11,27 +11,16 @@ import pytest
 import torch
 from helpers.children import forked
 from helpers.waiting import wait_until
-from helpers.writer import made, open_or_create
+from helpers.writer import book, made, opened
 
 from reasonedit import ReasonEditError
-from reasonedit.codebook import EditMemory, Store
+from reasonedit.codebook import EditMemory
 from reasonedit.codebook.disk.lock import WriterLock
 from reasonedit.codebook.repair import verify
 from reasonedit.codebook.table import KeyTable
 from reasonedit.threads import Gathering, Guard, guard_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
-
-
-def book(folder: Path, edits: int = 3) -> EditMemory:
-    memory = open_or_create(folder)
-    for number in range(edits):
-        memory.write(*made(number))
-    return memory
-
-
-def opened(folder: Path) -> EditMemory:
-    return EditMemory.open(Store.open(folder))
 
 
 def whole(folder: Path, ids: list[str]) -> None:

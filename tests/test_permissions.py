@@ -10,27 +10,16 @@ from pathlib import Path
 
 import pytest
 from helpers.children import forked
-from helpers.writer import made, open_or_create
+from helpers.writer import book, made, opened
 
 from reasonedit import ReasonEditError
-from reasonedit.codebook import DamagedError, EditMemory, Store
+from reasonedit.codebook import DamagedError, Store
 from reasonedit.codebook.disk.files import UnreadableError
 from reasonedit.codebook.repair import repair, verify
 
 ONE, OTHER, GROUP = 2001, 2002, 3000
 as_root = pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be somebody else")
 not_as_root = pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may read everything")
-
-
-def book(folder: Path, edits: int = 3) -> EditMemory:
-    memory = open_or_create(folder)
-    for number in range(edits):
-        memory.write(*made(number))
-    return memory
-
-
-def opened(folder: Path) -> EditMemory:
-    return EditMemory.open(Store.open(folder))
 
 
 def modes(folder: Path) -> dict[str, int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.waiting import wait_until
-from helpers.writer import made, open_or_create
+from helpers.writer import book, made, open_or_create, opened
 from PIL import Image
 
 import reasonedit.codebook.disk.files as files
@@ -32,17 +32,6 @@ from reasonedit.codebook.events import Event
 from reasonedit.codebook.records import picture_name
 
 WRITER = Path(__file__).parent / "helpers" / "writer.py"
-
-
-def book(folder: Path, edits: int = 3) -> EditMemory:
-    memory = open_or_create(folder)
-    for number in range(edits):
-        memory.write(*made(number))
-    return memory
-
-
-def opened(folder: Path) -> EditMemory:
-    return EditMemory.open(Store.open(folder))
 
 
 def content(folder: Path) -> dict[str, bytes]:

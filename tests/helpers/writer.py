@@ -31,6 +31,19 @@ def open_or_create(folder: Path) -> EditMemory:
     return memory
 
 
+def book(folder: Path, edits: int = 3) -> EditMemory:
+    """A codebook with the first so many edits, made where it is not there."""
+    memory = open_or_create(folder)
+    for number in range(edits):
+        memory.write(*made(number))
+    return memory
+
+
+def opened(folder: Path) -> EditMemory:
+    """The codebook in a folder, read anew."""
+    return EditMemory.open(Store.open(folder))
+
+
 def write_on(folder: Path, said: int) -> None:
     """Write until killed; what is acknowledged is said through a pipe."""
     memory = open_or_create(folder)
