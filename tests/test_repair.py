@@ -151,6 +151,7 @@ def test_edits_that_lost_their_keys_keep_their_place_and_are_embedded_anew(tmp_p
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     the_same(opened(tmp_path / "book"), memory)
     assert opened(tmp_path / "book").keyless == []
+    assert not (tmp_path / "book" / LOST).exists()  # nothing is lost any more
     assert len(list(tmp_path.glob("book.damaged-*"))) == 1  # nothing was damaged the second time
 
 
@@ -171,6 +172,8 @@ def test_what_is_lost_of_which_edit_is_written_down(tmp_path, damaged):
     assert there.find("e00001").reasoning == ["It is round.", "It is red."]
     repair(tmp_path / "book", embed=lambda edit, _: Draft.of(edit, made(int(edit.id[1:]))[1]))
     assert opened(tmp_path / "book").keyless == ["e00001"]
+    rows = [json.loads(line) for line in (tmp_path / "book" / LOST).read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["e00001"]  # the others have their keys again
 
 
 def test_an_edit_without_its_picture_still_answers(tmp_path, damaged):

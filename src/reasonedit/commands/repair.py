@@ -69,9 +69,10 @@ def repair_codebook(given: argparse.Namespace) -> int:
     _report(folder, found)
     if kept is not None:
         _say(f"repaired; the damaged folder is {kept}")
+    code = _embed(given)
     if (folder / LOST).is_file() and kept is not None:
         _say(f"what is lost of which edit stands in {folder / LOST}")
-    return _embed(given)
+    return code
 
 
 def _embed(given: argparse.Namespace) -> int:

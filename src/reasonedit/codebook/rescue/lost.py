@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,28 @@ def write_lost(folder: Path, found: Found) -> int:
         lines = [*kept, *(json.dumps(row, ensure_ascii=False) for row in rows.values())]
         part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return len(rows)
+
+
+def strike(folder: Path, ids: Collection[str]) -> None:
+    """Take edits out of the file that have again what they had lost; where it says nothing more, it goes.
+
+    Args:
+        folder: The codebook.
+        ids: The edits.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = folder / LOST
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line for line in lines if _id_of(line) not in ids]
+    if not kept:
+        path.unlink()
+    elif kept != lines:
+        with whole(path) as part:
+            part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _rows(folder: Path, found: Found) -> Iterator[dict[str, Any]]:

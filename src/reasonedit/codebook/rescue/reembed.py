@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
 
+from ..disk.files import unwritable
 from ..disk.store import Store
 from ..memory import EditMemory
 from ..records import Draft, Entry, StoredEdit, as_edit
+from .lost import strike
 
 if TYPE_CHECKING:
     from reasonedit.vlm import VLM
@@ -53,6 +55,10 @@ def embed_anew(folder: Path, embed: VLM | Embed, done: Callable[[int, int], None
         done(number, len(names))
     if names:
         memory.settle()
+        try:
+            strike(folder, names)
+        except OSError as error:
+            raise unwritable(folder, error) from error
     return len(names)
 
 
