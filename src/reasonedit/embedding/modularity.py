@@ -8,6 +8,7 @@ There are no self-loops. With ``neighbours`` only edges between a node and its n
 
 from __future__ import annotations
 
+import networkx as nx
 import torch
 from torch import Tensor
 
@@ -41,16 +42,28 @@ def modularity(adjacency: Tensor, communities: Tensor) -> float:
 
     Args:
         adjacency: (N, N), symmetric and non-negative.
-        communities: The community of each node, (N,) integers.
+        communities: The community of each node, (N,) integers from 0.
     """
-    adjacency = adjacency.double()
-    total = adjacency.sum()
-    if total <= 0:
+    graph = community_graph(adjacency, communities)
+    if not graph.size(weight="weight"):
         return 0.0
-    member = torch.nn.functional.one_hot(communities).to(adjacency)  # (N, C)
-    inside = ((adjacency @ member) * member).sum()
-    degrees = adjacency.sum(1) @ member
-    return float(inside / total - (degrees / total).square().sum())
+    return float(nx.community.modularity(graph, [{node} for node in graph]))
+
+
+def community_graph(adjacency: Tensor, communities: Tensor) -> nx.Graph:
+    """The graph of a partition: one node per community, joined by the sum of the edges between two, and to itself.
+
+    Its modularity is that of the whole graph (arXiv 0803.0476, section 2), and it has few nodes: networkx takes 0.2 s
+    for a dense graph of 400 nodes, and 1 ms for the 20 communities of it.
+
+    Args:
+        adjacency: (N, N), symmetric and without loops.
+        communities: The community of each node, (N,) integers from 0.
+    """
+    member = torch.nn.functional.one_hot(communities.to(adjacency.device)).double()  # (N, C)
+    between = member.T @ adjacency.double() @ member
+    between.diagonal().div_(2)  # an edge inside a community is counted from both ends
+    return nx.from_numpy_array(between.cpu().numpy())
 
 
 def pair_modularity(images: Tensor, texts: Tensor, weight: float, neighbours: int | None = None) -> tuple[float, float]:
