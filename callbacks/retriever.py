@@ -102,8 +102,8 @@ class Retriever(RunCallback):
         if not asked or answered_already(batch) is not None or not pipeline.memory.edits:
             return
         vision = batch.get("vision")
-        if not pipeline.embedder.has(vision) or len(vision) != len(asked):
-            vision = pipeline.embedder.see(pictures(batch, self.image_key, self, len(asked)))
+        if not pipeline.has(vision) or len(vision) != len(asked):
+            vision = pipeline.see(pictures(batch, self.image_key, self, len(asked)))
         found = pipeline.retrieve(vision, asked)
         texts, kept = pipeline.prompts(vision, asked, found, choices, generation_of(pl_module))
         batch[self.prompt_key], batch["retrieved"] = texts, kept

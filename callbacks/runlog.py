@@ -26,6 +26,8 @@ from .retriever import Retriever
 
 _BESIDE = ("thoughts", "finish_reasons")
 """What is kept beside an answer."""
+_FORMER = {"entry": "kind", "sight": "visual_match"}
+"""What fields of a hit were called in the logs of earlier versions."""
 _ROW = {"place", "phase", "edit", "question", "prompt", "answer", "edits", "codebook", "found"}
 
 
@@ -212,5 +214,8 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _found(values: dict[str, Any]) -> Retrieval:
-    hits, out = ([Hit(**hit) for hit in values[name]] for name in ("hits", "left_out"))
+    hits, out = (
+        [Hit(**{_FORMER.get(name, name): value for name, value in hit.items()}) for hit in values[name_of]]
+        for name_of in ("hits", "left_out")
+    )
     return Retrieval(hits, values["nearest"], values["threshold"], out)

@@ -244,7 +244,7 @@ class Edited:
 
     def ask(self) -> list[str]:
         pipeline = self.pipeline
-        vision = pipeline.embedder.see(self.images)
+        vision = pipeline.see(self.images)
         started = now(pipeline.vlm)
         pipeline.embedder.texts(self.questions)
         self.encoding.append(now(pipeline.vlm) - started)
@@ -348,7 +348,7 @@ def select(args: argparse.Namespace) -> None:
     vlm = load_vlm(args.model, place=True)
     print(machine(vlm))
     pairs, encoder = _of_world(40), SentenceEncoder.from_pretrained()
-    for transforms in (["raw"], ["raw", "centred", "whitened"]):
+    for transforms in (["raw"], ["raw", "whitened"]):
         config = EmbeddingConfig(reference="world")
         found = choose(vlm, pairs, _augment, config=config, encoder=encoder, transforms=transforms)
         print(

@@ -4,7 +4,7 @@ The ceiling asks the same probes with the edit's own true sentences put before t
 could reach with this VLM. By convention seeds from 100 on are for development, those below for reporting.
 
 Use: scripts/evaluate --seeds 0 1 2 --edits 60 --designs default paper
-     scripts/evaluate --seeds 100 101 --set retrieval.k=8 --set retrieval.sight=0.8     (one more row: the default, changed)
+     scripts/evaluate --seeds 100 101 --set retrieval.k=8 --set retrieval.visual_match=0.8     (one more row: the default, changed)
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def edited(pipeline: EditingPipeline, base: BasePass, world: EmbeddedWorld) -> d
     fetched: dict[bool, list[bool]] = {True: [], False: []}
     started = time.perf_counter()
     for part in batches(base.probes):
-        vision = pipeline.embedder.see([p.query.image for p in part])
+        vision = pipeline.see([p.query.image for p in part])
         questions, choices = [p.query.question for p in part], [p.query.choices for p in part]
         texts, found = pipeline.prompts(vision, questions, pipeline.retrieve(vision, questions), choices)
         answers = pipeline.vlm.answer(vision, texts, choices)

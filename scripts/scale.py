@@ -18,7 +18,7 @@ from reasonedit.codebook import Draft, EditMemory, Entry, Fact, Store
 from reasonedit.codebook.events import Event
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.edits import WHOLE, Edit
-from reasonedit.embedding import CELLS
+from reasonedit.embedding import QUERY_REGIONS
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.retrieval import EXACT_UP_TO, ExactIndex, FactRetriever, RetrievalConfig
 from reasonedit.vlm import load_vlm
@@ -31,7 +31,7 @@ def halves() -> tuple[torch.Tensor, ...]:
     pipeline = EditingPipeline(load_vlm("embedded", place=True))
     seen, texts, asked_of, asked = [], set(), [], []
     for i, edit in enumerate(islice(EmbeddedWorld("stress", seed=100).candidates(), 260)):
-        regions = pipeline.embedder.regions(pipeline.embedder.see([edit.image]), [[*CELLS, WHOLE]])[0]
+        regions = pipeline.embedder.regions(pipeline.see([edit.image]), [[*QUERY_REGIONS, WHOLE]])[0]
         (seen if i < 220 else asked_of).append(regions)
         texts.update([*edit.reasoning, edit.question] if i < 220 else [])
         asked += [edit.question] if i >= 220 else []
@@ -99,7 +99,7 @@ def one_size(folder: Path, size: int, queries: torch.Tensor, rows: torch.Tensor,
     before, started = anonymous(), time.perf_counter()
     memory = EditMemory.open(Store.open(folder))
     opened, held = time.perf_counter() - started, anonymous() - before
-    retriever = FactRetriever(memory, RetrievalConfig(k=5, count="facts", each=True))
+    retriever = FactRetriever(memory, RetrievalConfig(k=5, k_counts="facts", gate_per_fact=True))
     before, started = anonymous(), time.perf_counter()
     retriever.retrieve(queries[:1])
     built, index_holds = time.perf_counter() - started, anonymous() - before

@@ -9,7 +9,7 @@ from helpers.tiny import HashEncoder, picture
 
 from reasonedit import EmbeddingConfig, ReasonEditError
 from reasonedit.edits import WHOLE
-from reasonedit.embedding import CELLS, DualEmbedder, SentenceEncoder, Statistics, pool, reference_images
+from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, SentenceEncoder, Statistics, pool, reference_images
 from reasonedit.embedding.dual import NO_LAYER
 from reasonedit.embedding.reference import reference_things
 from reasonedit.embedding.vision import SHRINKAGE, Gathered
@@ -74,7 +74,7 @@ def test_bad_arguments_are_refused(tiny_vlm):
     with pytest.raises(ReasonEditError, match="There is no sentence encoder 'no/such'"):
         SentenceEncoder.from_pretrained("no/such")
     with pytest.raises(
-        ReasonEditError, match="transform must be one of raw, centred, whitened, discriminant, not 'white'"
+        ReasonEditError, match="transform must be one of raw, whitened, discriminant, not 'white'"
     ):
         EmbeddingConfig(transform="white")
     with pytest.raises(ReasonEditError, match="nothing is left to embed"):
@@ -119,13 +119,13 @@ def test_the_sentence_half_alone_and_a_language_layer_alone(tiny_vlm):
 
 def test_regions_are_means_of_their_own_tokens():
     tokens = torch.arange(36.0).view(6, 6, 1)
-    cells = pool(tokens, CELLS)[:, 0]
+    cells = pool(tokens, QUERY_REGIONS)[:, 0]
     assert cells[0] == torch.tensor([0.0, 1, 6, 7]).mean()
     assert cells[5] == torch.tensor([16.0, 17, 22, 23]).mean()
     assert pool(tokens, [WHOLE])[0, 0] == tokens.mean()
     assert pool(tokens, [(0.99, 0.99, 1.0, 1.0)])[0, 0] == 35  # never no token at all
     with pytest.raises(ReasonEditError, match="no regions"):
-        pool(tokens.flatten(0, 1), CELLS)
+        pool(tokens.flatten(0, 1), QUERY_REGIONS)
 
 
 def test_regions_of_a_picture_that_was_cut_are_where_they_were():
@@ -215,7 +215,7 @@ def test_statistics_are_taken_once_for_a_model_and_a_named_reference(tiny_vlm, t
     for one, other in ((first.mean, second.mean), (first.projection, second.projection), (first.cohort, second.cohort)):
         assert torch.equal(one, other)
     assert first.scale == second.scale
-    DualEmbedder(tiny_vlm, replace(config, transform="centred"), HashEncoder()).statistics  # noqa: B018
+    DualEmbedder(tiny_vlm, replace(config, transform="raw"), HashEncoder()).statistics  # noqa: B018
     assert seen  # others are their own
     file.write_bytes(file.read_bytes()[:100])
     assert torch.equal(DualEmbedder(tiny_vlm, config, HashEncoder()).statistics.mean, first.mean)
@@ -237,33 +237,33 @@ def test_things_come_from_folders(tmp_path):
     assert len(reference_images(str(tmp_path))) == 6
 
 
-@pytest.mark.parametrize("transform", ["raw", "centred", "whitened", "discriminant"])
+@pytest.mark.parametrize("transform", ["raw", "whitened", "discriminant"])
 def test_unrelated_pictures_lie_at_distance_one(tiny_vlm, transform):
     reference = "world" if transform == "discriminant" else "patterns"
     config = EmbeddingConfig("image_features", 0.0, "hash", transform=transform, reference=reference)
     embedder = DualEmbedder(tiny_vlm, config, HashEncoder())
     vision = embedder.see(reference_images(reference))
-    boxes = [WHOLE] if transform == "raw" else list(CELLS)
+    boxes = [WHOLE] if transform == "raw" else list(QUERY_REGIONS)
     points = torch.cat(embedder.regions(vision, [boxes] * len(vision)))
     squared = torch.pdist(points).square().mean()
     assert float(squared) == pytest.approx(1, rel=1e-3)
 
 
 def test_cells_can_pass_the_vision_part_by_themselves(tiny_vlm):
-    config = EmbeddingConfig("image_features", 1.0, "hash", transform="centred", cells="crops")
+    config = EmbeddingConfig("image_features", 1.0, "hash", transform="whitened", region_source="crops")
     embedder = DualEmbedder(tiny_vlm, config, HashEncoder())
     image = picture(3, size=96)
-    seen = embedder.see([picture(1), image])
-    boxes = [CELLS[4], WHOLE, (0.0, 0.0, 1.0, 0.5)]
+    seen = embedder.see([picture(1), image], regions=True)
+    boxes = [QUERY_REGIONS[4], WHOLE, (0.0, 0.0, 1.0, 0.5)]
     found = embedder.regions(seen, [[WHOLE], boxes])[1]
-    alone = embedder.see([crop(image, CELLS[4])])
+    alone = embedder.see([crop(image, QUERY_REGIONS[4])])
     torch.testing.assert_close(found[0], embedder.regions(alone, [[WHOLE]])[0][0], atol=1e-5, rtol=1e-4)
-    pooled = DualEmbedder(tiny_vlm, replace(config, cells="pooled"), HashEncoder(), embedder.statistics)
+    pooled = DualEmbedder(tiny_vlm, replace(config, region_source="pooled"), HashEncoder(), embedder.statistics)
     plain = pooled.regions(pooled.see([image]), [boxes])[0]
     torch.testing.assert_close(found[1:], plain[1:], atol=1e-5, rtol=1e-4)  # nothing else changes
     assert not torch.allclose(found[0], plain[0], atol=1e-2)
-    with pytest.raises(ReasonEditError, match="cells must be one of pooled, crops"):
-        EmbeddingConfig(cells="none")
+    with pytest.raises(ReasonEditError, match="region_source must be one of pooled, crops"):
+        EmbeddingConfig(region_source="none")
 
 
 @pytest.fixture(scope="module")

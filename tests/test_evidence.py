@@ -8,7 +8,17 @@ from PIL import Image
 
 from reasonedit import Edit, ReasonEditError
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder, WindowScore, area, choose, crop, windows_of
-from reasonedit.evidence.find import BEST, GUESSED, LIKELIEST, NAME, OUTSCORED, SMALLEST, UNLISTED, UNVERIFIED, focus
+from reasonedit.evidence.find import (
+    BEST,
+    GUESSED,
+    LIKELIEST,
+    NAME,
+    OUTSCORED,
+    SMALLEST,
+    UNLISTED,
+    UNVERIFIED,
+    keep_single_window,
+)
 
 SENTENCES = ["The red object is a kettle.", "A kettle is used for boiling.", "It flies."]
 
@@ -126,19 +136,21 @@ def test_nothing_affirmed_gives_no_patch_and_says_why(tiny_vlm):
 
 
 def test_a_focus_is_the_likeliest_of_the_smallest(tiny_vlm):
-    found = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.0, focus=0.0)).find(picture(1, 48), SENTENCES)
+    found = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.0, single_window=0.0)).find(picture(1, 48), SENTENCES)
     for evidence in found:
         best = max(evidence.windows[:9], key=lambda w: w.p_yes)
         assert [w for w in evidence.windows if w.kept] == [best]
         assert best.why == LIKELIEST
         assert all(w.nll is None for w in evidence.windows)  # no window is described
-    none = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.0, focus=0.999)).find(picture(1, 48), SENTENCES[:1])[0]
+    none = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.0, single_window=0.999)).find(picture(1, 48), SENTENCES[:1])[
+        0
+    ]
     assert none.boxes == []
 
 
 def test_a_thing_without_a_name_is_where_the_vlm_can_name_least(tiny_vlm):
     image = picture(1, 48)
-    found = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.9999, focus=0.0)).find(image, SENTENCES[:2])
+    found = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.9999, single_window=0.0)).find(image, SENTENCES[:2])
     boxes = windows_of(image.size)[:9]
     asked = tiny_vlm.next_token_probabilities(
         tiny_vlm.see([crop(image, b) for b in boxes]), [tiny_vlm.prompt(NAME)] * 9
@@ -154,10 +166,10 @@ def test_a_thing_without_a_name_is_where_the_vlm_can_name_least(tiny_vlm):
 def test_doubt_moves_the_focus():
     windows = [WindowScore(box, p) for box, p in zip(windows_of((48, 48))[:3], (0.02, 0.01, 0.001), strict=True)]
     boxes = [w.box for w in windows]
-    focus(windows, 0.005, {boxes[0]: 0.99, boxes[1]: 0.2, boxes[2]: 0.0})
+    keep_single_window(windows, 0.005, {boxes[0]: 0.99, boxes[1]: 0.2, boxes[2]: 0.0})
     assert [w.kept for w in windows] == [False, True, False]
     denied = [WindowScore(box, p) for box, p in zip(boxes, (0.02, 0.01, 0.001), strict=True)]
-    focus(denied, 0.005, {boxes[0]: 0.99, boxes[1]: 0.999, boxes[2]: 0.0})
+    keep_single_window(denied, 0.005, {boxes[0]: 0.99, boxes[1]: 0.999, boxes[2]: 0.0})
     assert not any(w.kept for w in denied)  # what is left is too unlikely
 
 
@@ -226,7 +238,7 @@ def test_the_users_own_evidence_takes_precedence(tiny_vlm, hash_encoder, monkeyp
     monkeypatch.setattr(
         EvidenceFinder,
         "find_seen",
-        lambda self, image, s, layers=(): (asked.append(s), original(self, image, s, layers))[1],
+        lambda self, image, s, *rest: (asked.append(s), original(self, image, s, *rest))[1],
     )
     pipeline = EditingPipeline(tiny_vlm, design(keys="patch"))
     box, other = (0.0, 0.0, 0.5, 0.5), picture(7)
@@ -263,7 +275,7 @@ def test_bad_boxes_are_refused(evidence, said):
     [
         (lambda: EvidenceConfig(grid=5), "grid must be 3 or 4, not 5"),
         (lambda: EvidenceConfig(p_yes=1.0), "p_yes must be at least 0 and below 1"),
-        (lambda: EvidenceConfig(focus=1.0), "focus must be at least 0 and below 1"),
+        (lambda: EvidenceConfig(single_window=1.0), "single_window must be at least 0 and below 1"),
         (lambda: EvidenceConfig(top=-1), "top must be 0 or more"),
         (lambda: EvidenceConfig(shortlist=0), "shortlist must be 1 or more"),
         (

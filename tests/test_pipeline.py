@@ -7,12 +7,12 @@ import torch
 from helpers.tiny import design, picture
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor
-from reasonedit.codebook import augmented
-from reasonedit.codebook.paraphrase import by_rules
+from reasonedit.codebook import augment
+from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.design import Design, WritingConfig
 from reasonedit.edits import WHOLE, Hit
-from reasonedit.embedding import CELLS, EmbeddingConfig
-from reasonedit.evidence import EvidenceConfig, question_of
+from reasonedit.embedding import QUERY_REGIONS, EmbeddingConfig
+from reasonedit.evidence import EvidenceConfig, crop, question_of
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.retrieval import Retrieval, RetrievalConfig, verified
 from reasonedit.vlm import Generation
@@ -39,18 +39,16 @@ def edit(number=0, **changes):
 )
 def test_an_edit_writes_what_the_design_says(tiny_vlm, entries, keys, expected):
     made = replace(design(keys=keys, entries=entries), evidence=EvidenceConfig(p_yes=0.9999))  # it finds nothing itself
-    assert [e.fact.entry for e in EditingPipeline(tiny_vlm, made).write(edit()).entries] == expected
+    assert [e.fact.kind for e in EditingPipeline(tiny_vlm, made).write(edit()).entries] == expected
 
 
 def test_keys_are_the_embeddings_of_their_parts(tiny_vlm):
-    pipeline = EditingPipeline(
-        tiny_vlm, replace(design(keys="grounded", patches="region", questions=True, entries="all"))
-    )
+    pipeline = EditingPipeline(tiny_vlm, design(keys="grounded", question_keys=True, entries="all"))
     written = pipeline.write(edit(evidence=[[BOX], [BOX]]))
     embedder = pipeline.embedder
     vision = embedder.see([picture(0)])
     texts = {t: embedder.texts([t])[0] for t in ("What is number 0?", "It is red.", "Red things stop.")}
-    region = embedder.regions(vision, [[BOX]])[0][0]
+    region = embedder.regions(embedder.see([crop(picture(0), BOX)]), [[WHOLE]])[0][0]
     whole = embedder.regions(vision, [[WHOLE]])[0][0]
     halves = [(whole, "What is number 0?"), (region, "It is red."), (region, "What is number 0?")]
     halves += [(region, "Red things stop."), (region, "What is number 0?")]
@@ -65,8 +63,8 @@ def test_a_radius_is_the_distance_of_an_augmented_copy(tiny_vlm):
     made = edit()
     written = pipeline.write(made)
     rng = random.Random(f"5-{made.id}-0")
-    copy, _ = augmented(made.image, rng)
-    said = [by_rules(t, rng) for t in (made.question, *made.reasoning)]
+    copy = augment(made.image, rng)
+    said = [paraphrase(t, rng) for t in (made.question, *made.reasoning)]
     other = pipeline.embedder.embed(pipeline.embedder.see([copy]).select([0] * 3), said)
     expected = [float((e.key - o).norm()) for e, o in zip(written.entries, other, strict=True)]
     assert [e.radius for e in written.entries] == pytest.approx(expected, rel=1e-4)
@@ -79,10 +77,10 @@ def test_a_radius_is_the_distance_of_an_augmented_copy(tiny_vlm):
 
 def test_queries_by_region_hold_the_whole_and_nine_parts(tiny_vlm):
     base = design()
-    pipeline = EditingPipeline(tiny_vlm, replace(base, retrieval=replace(base.retrieval, regions=True)))
+    pipeline = EditingPipeline(tiny_vlm, replace(base, retrieval=replace(base.retrieval, query_regions=True)))
     vision = pipeline.embedder.see([picture(0), picture(1)])
     queries = pipeline.queries(vision, ["a", "b"])
-    assert queries.shape[:2] == (2, len(CELLS) + 1)
+    assert queries.shape[:2] == (2, len(QUERY_REGIONS) + 1)
     whole = EditingPipeline(tiny_vlm, base).queries(vision, ["a", "b"])
     torch.testing.assert_close(queries[:, -1:], whole)
 
@@ -185,11 +183,11 @@ def test_verified_facts_are_those_that_the_image_shows(tiny_vlm, monkeypatch):
     found = pipeline.retrieve(pipeline.embedder.see([picture(0)]), ["What is number 0?"])[0]
     assert "It is red." in found.facts
     assert "Red things stop." not in found.facts
-    assert any(h.entry == "answer" for h in found.hits)  # never asked about
+    assert any(h.kind == "answer" for h in found.hits)  # never asked about
     assert "A person showed it." in found.facts  # nor this: the VLM may not be able to tell
     pipeline.use(replace(pipeline.design.retrieval, k=1, candidates=9))
     few = pipeline.retrieve(pipeline.embedder.see([picture(0)]), ["What is number 0?"])[0]
-    assert sum(h.entry != "answer" for h in few.hits) == 1
+    assert sum(h.kind != "answer" for h in few.hits) == 1
     assert len(few.hits) + len(few.left_out) == len(found.hits) + len(found.left_out)
     assert [h.fact for h in found.left_out] == ["Red things stop."]
 
@@ -197,8 +195,16 @@ def test_verified_facts_are_those_that_the_image_shows(tiny_vlm, monkeypatch):
 def test_a_saved_design_comes_back_whole(tiny_vlm, tiny_folder, tmp_path):
     made = Design(
         EmbeddingConfig("image_features", 0.7, "hash", transform="whitened"),
-        writing=WritingConfig(keys="grounded", patches="region", questions=True, merge=True),
-        retrieval=RetrievalConfig(k=7, count="facts", regions=True, each=True, percentile=90.0, sight=2.0, answers=1),
+        writing=WritingConfig(keys="grounded", question_keys=True, merge=True),
+        retrieval=RetrievalConfig(
+            k=7,
+            k_counts="facts",
+            query_regions=True,
+            gate_per_fact=True,
+            percentile=90.0,
+            visual_match=2.0,
+            k_answers=1,
+        ),
     )
     editor = ReasonEditor(tiny_vlm, made)
     for i in range(4):
@@ -212,7 +218,7 @@ def test_a_saved_design_comes_back_whole(tiny_vlm, tiny_folder, tmp_path):
     assert torch.equal(editor.pipeline.embedder.statistics.projection, again.pipeline.embedder.statistics.projection)
 
 
-@pytest.mark.parametrize("wrong", [{"entries": "some"}, {"keys": "none"}, {"patches": "cut"}, {"samples": 0}])
+@pytest.mark.parametrize("wrong", [{"entries": "some"}, {"keys": "none"}, {"keys": "patches"}])
 def test_writing_is_checked(wrong):
     with pytest.raises(ReasonEditError, match=next(iter(wrong))):
         WritingConfig(**wrong)

@@ -24,7 +24,7 @@ from reasonedit.retrieval import (
     with_facts,
 )
 from reasonedit.retrieval.chain import content_words
-from reasonedit.retrieval.sight import Sight
+from reasonedit.retrieval.visual_match import VisualMatch
 
 
 def points(count: int, seed: int = 0, width: int = 12) -> torch.Tensor:
@@ -93,7 +93,7 @@ def test_facts_come_nearest_first_distinct_and_behind_the_gate():
     near, far = retriever.retrieve(torch.stack([keys[0] + 0.001, keys[0] + 100]))
     assert near.facts[:2] == ["The answer to 'question 0' is answer 0.", "sentence 2."]
     assert [h.edit_id for h in near.hits[:2]] == ["e0", "e2"]
-    assert [h.entry for h in near.hits[:2]] == ["answer", "image"]
+    assert [h.kind for h in near.hits[:2]] == ["answer", "image"]
     assert [h.distance for h in near.hits] == sorted(h.distance for h in near.hits)
     assert len(near.hits) == 3
     assert far.hits == []
@@ -136,11 +136,14 @@ def test_facts_stand_before_the_question():
         (lambda: PercentileGate(101), "at most 100, not 101"),
         (lambda: RetrievalConfig(k=0), "k must be 1 or more"),
         (lambda: RetrievalConfig(percentile=0), "percentile must be above 0"),
-        (lambda: RetrievalConfig(count="words"), "count must be keys or facts"),
-        (lambda: RetrievalConfig(answers=-1), "answers must be 0 or more"),
+        (lambda: RetrievalConfig(k_counts="words"), "k_counts must be keys or facts"),
+        (lambda: RetrievalConfig(k_answers=-1), "k_answers must be 0 or more"),
         (lambda: RetrievalConfig(verify=1.0), "verify must be at least 0 and below 1"),
-        (lambda: RetrievalConfig(verify=0.5, doubt=1.0), "doubt must be 0 or more, and goes with sight and verify"),
-        (lambda: RetrievalConfig(verify=0.5, sight=1.0, doubt=-1.0), "doubt must be 0 or more"),
+        (
+            lambda: RetrievalConfig(verify=0.5, visual_margin=1.0),
+            "visual_margin must be 0 or more, and goes with visual_match and verify",
+        ),
+        (lambda: RetrievalConfig(verify=0.5, visual_match=1.0, visual_margin=-1.0), "visual_margin must be 0 or more"),
     ],
 )
 def test_arguments_out_of_range_are_refused(make, said):
@@ -210,13 +213,13 @@ def test_counting_facts_reads_on_until_there_are_enough():
     memory, keys = EditMemory(), points(400)
     for i, pair in enumerate(keys.split(2)):
         write(memory, i, pair, f"sentence {i % 7}.")  # 200 keys, seven sentences
-    config = RetrievalConfig(k=7, count="facts", percentile=100, answers=2)
+    config = RetrievalConfig(k=7, k_counts="facts", percentile=100, k_answers=2)
     found = FactRetriever(memory, config).retrieve(points(5, seed=9))
     for r in found:
         assert len({f for f in r.facts if f.startswith("sentence")}) == 7
-        assert sum(h.entry == "answer" for h in r.hits) == 2
-    none = FactRetriever(memory, RetrievalConfig(k=3, percentile=100, answers=0)).retrieve(points(1))[0]
-    assert all(h.entry != "answer" for h in none.hits)
+        assert sum(h.kind == "answer" for h in r.hits) == 2
+    none = FactRetriever(memory, RetrievalConfig(k=3, percentile=100, k_answers=0)).retrieve(points(1))[0]
+    assert all(h.kind != "answer" for h in none.hits)
 
 
 def test_each_fact_must_pass_the_gate_where_asked():
@@ -224,7 +227,7 @@ def test_each_fact_must_pass_the_gate_where_asked():
     keys[:, 0] = torch.tensor([0.0, 1, 2, 10, 20, 30])
     memory = memory_of(keys)
     query = torch.zeros(1, 12)
-    some = FactRetriever(memory, RetrievalConfig(k=6, percentile=40, each=True)).retrieve(query)[0]
+    some = FactRetriever(memory, RetrievalConfig(k=6, percentile=40, gate_per_fact=True)).retrieve(query)[0]
     assert 0 < len(some.hits) < 6
     assert all(h.distance <= some.threshold for h in some.hits)
     assert len(FactRetriever(memory, RetrievalConfig(k=6, percentile=40)).retrieve(query)[0].hits) == 6
@@ -244,12 +247,12 @@ def score_of(key: torch.Tensor, query: torch.Tensor, cohort: torch.Tensor) -> fl
 
 def test_sight_is_scored_against_the_unrelated_pictures_near_either_side():
     memory, keys, cohort = EditMemory(), points(8), points(50, seed=2, width=5)
-    sight, query = Sight(cohort), points(4, seed=3)
+    visual_match, query = VisualMatch(cohort), points(4, seed=3)
     for i, pair in enumerate(keys.split(2)):  # as they come
         write(memory, i, pair, f"sentence {i}.", "patch")
-        sight.update(memory)
+        visual_match.update(memory)
     rows = torch.tensor([7, 0, 5])  # a patch, an answer, a patch
-    found = sight.score(memory, query, rows)
+    found = visual_match.score(memory, query, rows)
     every = [[score_of(keys[row, :5], q[:5], cohort) for q in query] for row in rows.tolist()]
     expected = [max(every[0]), every[1][-1], max(every[2])]  # an image is compared with the whole, which comes last
     assert found.tolist() == pytest.approx(expected, rel=1e-4)
@@ -262,12 +265,14 @@ def test_a_key_with_a_picture_needs_sight_of_it_and_a_text_does_not():
     write(memory, 1, keys[2:], "Known.", "text")
     near, far = torch.zeros(1, 4), torch.full((1, 4), 18.0)
     level = score_of(keys[1, :2], near[0, :2], cohort)
-    for sight, seen in ((level - 0.1, True), (level + 0.1, False)):
-        config = RetrievalConfig(k=4, percentile=100, sight=sight)
+    for visual_match, seen in ((level - 0.1, True), (level + 0.1, False)):
+        config = RetrievalConfig(k=4, percentile=100, visual_match=visual_match)
         assert ("Seen." in FactRetriever(memory, config, cohort).retrieve(near)[0].facts) is seen
-    facts = FactRetriever(memory, RetrievalConfig(k=9, percentile=100, sight=0.0, answers=2), cohort)
-    assert [h.entry for h in facts.retrieve(torch.cat([near, far]))[1].hits] in ([], ["text"])
-    assert "Seen." in FactRetriever(memory, RetrievalConfig(k=4, percentile=100, sight=9.0)).retrieve(near)[0].facts
+    facts = FactRetriever(memory, RetrievalConfig(k=9, percentile=100, visual_match=0.0, k_answers=2), cohort)
+    assert [h.kind for h in facts.retrieve(torch.cat([near, far]))[1].hits] in ([], ["text"])
+    assert (
+        "Seen." in FactRetriever(memory, RetrievalConfig(k=4, percentile=100, visual_match=9.0)).retrieve(near)[0].facts
+    )
 
 
 def test_k_counts_keys_in_sight_where_it_counts_keys():
@@ -278,7 +283,7 @@ def test_k_counts_keys_in_sight_where_it_counts_keys():
     query = torch.zeros(1, 4)
     said = {}
     for count in ("keys", "facts"):
-        config = RetrievalConfig(k=2, count=count, percentile=100, sight=0.0, answers=0)
+        config = RetrievalConfig(k=2, k_counts=count, percentile=100, visual_match=0.0, k_answers=0)
         said[count] = FactRetriever(memory, config, cohort).retrieve(query)[0].facts
     assert said == {"keys": ["The same."], "facts": ["The same.", "Other 2."]}
 
@@ -293,11 +298,13 @@ def test_a_patch_in_doubt_may_fall_short_of_sight_and_what_was_guessed_may_not()
     query = torch.zeros(1, 4)
     far, near = (score_of(keys[i, :2], query[0, :2], cohort) for i in (1, 5))
     assert far < near
-    config = RetrievalConfig(k=4, percentile=100, sight=near + 0.1, verify=0.5, doubt=near - far + 0.2, answers=0)
+    config = RetrievalConfig(
+        k=4, percentile=100, visual_match=near + 0.1, verify=0.5, visual_margin=near - far + 0.2, k_answers=0
+    )
     (hit,) = FactRetriever(memory, config, cohort).retrieve(query)[0].hits
     assert hit.fact == "Affirmed."
     assert hit.edit_id == "e0"  # the nearest key
-    assert hit.sight == pytest.approx(near, rel=1e-4)  # under whichever key it is seen best
+    assert hit.visual_match == pytest.approx(near, rel=1e-4)  # under whichever key it is seen best
 
 
 def test_only_what_falls_short_of_sight_is_asked_about():
@@ -328,14 +335,14 @@ def test_only_what_falls_short_of_sight_is_asked_about():
         Hit("It is a guess.", 0.4, "given", "a", 3.0),
         Hit("It is known.", 0.5, "text", "a"),
     ]
-    config = RetrievalConfig(k=3, sight=2.0, verify=0.5, doubt=1.0)
+    config = RetrievalConfig(k=3, visual_match=2.0, verify=0.5, visual_margin=1.0)
     asked = Asked()
     (kept,) = verified(asked, Images(), [Retrieval(hits, 0.1, 1.0)], config)
     assert asked.questions == [["Does the image show it is red?", "Does the image show it is blue?"]]
     assert kept.hits == [hits[0], hits[1], hits[3]]
     assert kept.left_out == [hits[4], hits[2]]
     asked.questions.clear()
-    verified(asked, Images(), [Retrieval(hits, 0.1, 1.0)], RetrievalConfig(k=3, sight=2.0, verify=0.5))
+    verified(asked, Images(), [Retrieval(hits, 0.1, 1.0)], RetrievalConfig(k=3, visual_match=2.0, verify=0.5))
     assert len(asked.questions[0]) == 3  # without a doubt all patches
 
 
@@ -414,7 +421,7 @@ def test_a_retriever_changes_over_to_the_approximate_search(monkeypatch):
     monkeypatch.setattr("reasonedit.retrieval.retrieve.EXACT_UP_TO", 300)
     keys = clustered(800)
     memory = EditMemory()
-    retriever = FactRetriever(memory, RetrievalConfig(k=5, count="facts", percentile=60))
+    retriever = FactRetriever(memory, RetrievalConfig(k=5, k_counts="facts", percentile=60))
     plain = []
     for start in range(0, 800, 100):
         edit = Edit(picture(0), "What?", "a", ["It is."], id=f"e{start}")

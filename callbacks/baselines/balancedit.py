@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from reasonedit.codebook import augmented
-from reasonedit.codebook.paraphrase import RULES, paraphraser
+from reasonedit.codebook import augment
+from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.edits import Edit
 
 from .finetune import tuned
@@ -69,9 +69,9 @@ class BalancEdit(LayerEditor):
         assert self.vlm is not None  # set-up ran
         vlm, (layer,) = self.vlm, self.layers
         rng = random.Random(f"{self.seed}-{edit.id}")
-        positive, _ = augmented(edit.image, rng)
+        positive = augment(edit.image, rng)
         blank = Image.new("RGB", edit.image.size, "white")
-        questions = [edit.question, paraphraser(RULES)(edit.question, rng), edit.question]
+        questions = [edit.question, paraphrase(edit.question, rng), edit.question]
         with learning():
             prompts = [vlm.prompt(q, edit.choices) for q in questions]
             vision = ordinary(vlm.see([edit.image, positive, blank]))

@@ -11,6 +11,7 @@ from torch import Tensor
 from reasonedit.edits import Edit, Hit
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.errors import ReasonEditError
+from reasonedit.kinds import KeyKind
 from reasonedit.retrieval import Retrieval, fitting
 from reasonedit.vlm import generation_of
 
@@ -109,7 +110,7 @@ class IKE(Editor):
         return [Retrieval([self._hit(i, 0.0)] if i in self._stored else [], 0.0, torch.inf) for i in edit_ids]
 
     def _hit(self, edit_id: str, distance: float) -> Hit:
-        return Hit(self._stored[edit_id], distance, "answer", edit_id)
+        return Hit(self._stored[edit_id], distance, KeyKind.ANSWER, edit_id)
 
     def _embedded(self, texts: list[str]) -> Tensor:
         assert self._encoder is not None  # set-up ran

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from reasonedit.codebook.paraphrase import RULES
 from reasonedit.embedding import EmbeddingConfig
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import EvidenceConfig
+from reasonedit.former_names import current_design
 from reasonedit.regular import content
 from reasonedit.retrieval import RetrievalConfig
 from reasonedit.strictjson import strict_json
@@ -21,7 +21,6 @@ MOST_DESIGN = 1 << 20
 
 WRITTEN = ("all", "answer", "reasoning")
 KEYS = ("both", "image", "patch", "grounded")
-PATCHES = ("crop", "region")
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,9 @@ class WritingConfig:
         entries: ``"all"``, the ``"answer"`` entry alone, or the ``"reasoning"`` alone.
         keys: A sentence is keyed by the whole ``"image"``, by each ``"patch"`` of its evidence, by ``"both"``; or
             ``"grounded"``: by its patches, and one that has none by its text alone.
-        patches: A patch is embedded as a ``"crop"`` that passes the vision part by itself, or as a ``"region"`` of the
-            image's own pass.
-        questions: Whether each sentence is also written under the edit's question in place of its own text.
+        question_keys: Whether each sentence is also written under the edit's question in place of its own text.
         merge: Whether a key merges into one that it nearly coincides with; radii are only measured for that.
-        samples: Augmented copies per key; its radius is the median distance to them.
-        seed: Seed of the augmentation.
-        paraphraser: ``"rules"``, or a text-generation model by hub id or folder.
+        seed: Seed of the augmented copies by which radii are measured.
 
     Raises:
         ReasonEditError: A value is out of range.
@@ -46,19 +41,14 @@ class WritingConfig:
 
     entries: str = "all"
     keys: str = "both"
-    patches: str = "crop"
-    questions: bool = False
+    question_keys: bool = False
     merge: bool = True
-    samples: int = 1
     seed: int = 0
-    paraphraser: str = RULES
 
     def __post_init__(self) -> None:
-        for name, known in (("entries", WRITTEN), ("keys", KEYS), ("patches", PATCHES)):
+        for name, known in (("entries", WRITTEN), ("keys", KEYS)):
             if getattr(self, name) not in known:
                 raise ReasonEditError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
-        if self.samples < 1:
-            raise ReasonEditError(f"samples must be 1 or more, not {self.samples}.")
 
 
 @dataclass(frozen=True)
@@ -77,12 +67,12 @@ class Design:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Design:
-        """A design from nested dicts; what is left out is the paper's.
+        """A design from nested dicts, by the names of today or of earlier versions; what is left out is the paper's.
 
         Raises:
             ReasonEditError: A name is unknown or a value out of range.
         """
-        made: Design = _made(cls, values, "design")
+        made: Design = _made(cls, current_design(values), "design")
         return made
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,7 +103,7 @@ class Design:
         if not isinstance(given, dict):
             raise ReasonEditError(f"The 'design' in '{path}' is no JSON object.")
         merged = (base or cls()).to_dict()
-        for name, part in given.items():
+        for name, part in current_design(given).items():
             merged[name] = {**merged.get(name, {}), **part} if isinstance(part, dict) else part
         return cls.from_dict(merged)
 
@@ -145,19 +135,19 @@ def _typed(value: Any, hint: Any, name: str, where: str) -> None:
 
 PAPER = Design()
 GROUNDED = Design(
-    EmbeddingConfig(text_weight=1.4, transform="discriminant", reference="world", cells="crops"),
-    EvidenceConfig(focus=0.002),
-    WritingConfig(entries="all", keys="grounded", questions=True),
+    EmbeddingConfig(text_weight=1.4, transform="discriminant", reference="world", region_source="crops"),
+    EvidenceConfig(single_window=0.002),
+    WritingConfig(entries="all", keys="grounded", question_keys=True),
     RetrievalConfig(
         k=5,
-        count="facts",
+        k_counts="facts",
         percentile=10.0,
-        each=True,
-        regions=True,
-        sight=2.5,
-        answers=1,
+        gate_per_fact=True,
+        query_regions=True,
+        visual_match=2.5,
+        k_answers=1,
         verify=0.5,
-        doubt=1.2,
+        visual_margin=1.2,
         chain=True,
     ),
 )

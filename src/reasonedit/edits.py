@@ -12,6 +12,7 @@ from PIL import Image
 from reasonedit.arrays import MOST_PIXELS
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import ImageSource, load_image
+from reasonedit.kinds import KeyKind
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of the upright image's width and height, from 0 to 1."""
@@ -338,17 +339,20 @@ class Hit:
     Attributes:
         fact: The sentence.
         distance: Distance of its key from the query, in units of the embedding.
-        entry: The kind of key under which it was found: ``"answer"``, ``"image"``, ``"patch"``, ``"given"`` or
-            ``"text"``; see :class:`~reasonedit.codebook.Fact`.
+        kind: The kind of key under which it was found; its name is taken as well.
         edit_id: The edit it comes from.
-        sight: How near the picture of its key came to the query's, where that counts (see ``RetrievalConfig.sight``).
+        visual_match: How near the picture of its key came to the query's, where that counts (see
+            ``RetrievalConfig.visual_match``).
     """
 
     fact: str
     distance: float
-    entry: str
+    kind: KeyKind
     edit_id: str
-    sight: float | None = None
+    visual_match: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", KeyKind(self.kind))
 
 
 @dataclass

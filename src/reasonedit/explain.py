@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reasonedit.codebook import StoredEdit
 from reasonedit.edits import Answer
+from reasonedit.kinds import KeyKind
 from reasonedit.retrieval import Retrieval
 from reasonedit.retrieval.retrieve import Near
 
@@ -26,19 +27,19 @@ class Considered:
     Attributes:
         distance: Its distance from the query.
         radius: How far it reaches (see section 3 of the method); keys within each other's reach merge.
-        entry: What it is made of; see :class:`~reasonedit.codebook.Fact`.
+        kind: What it is made of.
         facts: Its sentences.
         edit: The edit that made it; ``edit.image`` names its picture.
-        sight: How near its picture comes to the query's, where that counts.
+        visual_match: How near its picture comes to the query's, where that counts.
         fate: ``"used"``, or why not.
     """
 
     distance: float
     radius: float
-    entry: str
+    kind: KeyKind
     facts: list[str]
     edit: StoredEdit
-    sight: float | None
+    visual_match: float | None
     fate: str
 
 
@@ -58,7 +59,7 @@ class Explanation:
 
 
 def explained(
-    answer: Answer, near: Sequence[NearKey], steps: Sequence[tuple[str, Retrieval]], *, each: bool
+    answer: Answer, near: Sequence[NearKey], steps: Sequence[tuple[str, Retrieval]], *, gate_per_fact: bool
 ) -> Explanation:
     """Say what became of the keys near a query.
 
@@ -67,7 +68,7 @@ def explained(
         near: The keys, the nearest first, each with the edit that made it and its radius.
         steps: What was left of the facts after each step, and why that step leaves facts out; the last one is what the
             answer used.
-        each: Whether every fact had to pass the gate.
+        gate_per_fact: Whether every fact had to pass the gate.
     """
     last = steps[-1][1]
     opened = last.nearest <= last.threshold
@@ -78,9 +79,9 @@ def explained(
         fate = left[0] if left else USED
         if fate != USED and not opened:
             fate = "the gate is closed"
-        elif fate != USED and each and not key.in_gate:
+        elif fate != USED and gate_per_fact and not key.within_gate:
             fate = "beyond the gate"
-        elif fate != USED and not key.in_sight:
-            fate = "its picture is not in sight"
-        considered.append(Considered(key.distance, radius, key.facts[0].entry, facts, edit, key.sight, fate))
+        elif fate != USED and not key.matches_visually:
+            fate = "its picture does not match"
+        considered.append(Considered(key.distance, radius, key.facts[0].kind, facts, edit, key.visual_match, fate))
     return Explanation(answer, considered, opened)

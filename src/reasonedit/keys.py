@@ -5,20 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from reasonedit.codebook import Entry, Fact, augmented
-from reasonedit.codebook.paraphrase import paraphraser
-from reasonedit.codebook.radius import placed
+from reasonedit.codebook import Entry, Fact, augment
+from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.design import WritingConfig
 from reasonedit.edits import WHOLE, Box, Edit
 from reasonedit.embedding import DualEmbedder
 from reasonedit.evidence import GUESSED, Evidence, crop
-from reasonedit.vlm import Vision
+from reasonedit.kinds import KeyKind
+from reasonedit.vlm import Seen, Vision
 
 Picture = Image.Image | Box
 """What is embedded as a picture of its own: an image, or a window that is cut out of the edit's image."""
@@ -30,13 +29,11 @@ class PlannedKey:
 
     Attributes:
         picture: The number of its picture; ``None`` for a key of text alone.
-        box: The part of that picture.
         text: What the sentence half is made of.
         fact: What is fetched by the key.
     """
 
     picture: int | None
-    box: Box
     text: str
     fact: Fact
 
@@ -52,119 +49,118 @@ class KeyBuilder:
     def __init__(self, embedder: DualEmbedder, writing: WritingConfig) -> None:
         self.embedder = embedder
         self.writing = writing
-        self._paraphrase = paraphraser(writing.paraphraser)
 
     def build(
-        self, edit: Edit, vision: Vision, evidence: Sequence[Evidence], windows: Mapping[Box, Vision]
+        self,
+        edit: Edit,
+        evidence: Sequence[Evidence],
+        image: Seen | None = None,
+        windows: Mapping[Box, Seen] | None = None,
     ) -> list[Entry]:
         """Make the keys of an edit.
 
         Args:
             edit: The edit.
-            vision: Its image, from the embedder's ``see``.
             evidence: What was found for each sentence.
-            windows: Windows that were seen already, while evidence was sought.
+            image: Its image, where the vision part saw it already.
+            windows: Windows of it, where they were seen already.
 
         Returns:
             For each key what is written: the key (D,), its radius in units of the embedding, and its fact.
         """
         pictures, planned = self.plan(edit, evidence)
-        keys = self._embed(self._see(vision, pictures, windows), planned)
-        radii = self._radii(edit, pictures, planned, keys) if self.writing.merge else [0.0] * len(planned)
+        keys = self._embed(self._see_pictures(pictures, planned, image, windows or {}), planned)
+        radii = self._measure_radii(edit, pictures, planned, keys) if self.writing.merge else [0.0] * len(planned)
         return [Entry(key, radius, plan.fact) for key, radius, plan in zip(keys, radii, planned, strict=True)]
 
     def plan(self, edit: Edit, evidence: Sequence[Evidence]) -> tuple[list[Picture], list[PlannedKey]]:
-        """Say which pictures are embedded (the image first, then windows and crops), and which keys they make."""
+        """Say which pictures keys are made of (the image first, then windows and crops), and which keys there are."""
         pictures: list[Picture] = [edit.image]
         planned: list[PlannedKey] = []
         if self.writing.entries != "reasoning":
-            planned.append(PlannedKey(0, WHOLE, edit.question, Fact(edit.answer_fact, "answer", edit.id)))
+            planned.append(PlannedKey(0, edit.question, Fact(edit.answer_fact, KeyKind.ANSWER, edit.id)))
         if self.writing.entries == "answer":
             return pictures, planned
         for sentence, given, found in zip(edit.reasoning, edit.evidence, evidence, strict=True):
-            texts = [sentence, edit.question] if self.writing.questions else [sentence]
+            texts = [sentence, edit.question] if self.writing.question_keys else [sentence]
             planned += [
-                PlannedKey(picture, box, text, Fact(sentence, kind, edit.id))
-                for picture, box, kind in self._places(list(given or ()), found, pictures)
+                PlannedKey(picture, text, Fact(sentence, kind, edit.id))
+                for picture, kind in self._plan_sentence(list(given or ()), found, pictures)
                 for text in texts
             ]
         return pictures, planned
 
-    def _places(
+    def _plan_sentence(
         self, given: Sequence[Picture], found: Evidence, pictures: list[Picture]
-    ) -> list[tuple[int | None, Box, str]]:
-        """Where a sentence's keys are taken from, and of which kind they are; new pictures are added to the list."""
+    ) -> list[tuple[int | None, KeyKind]]:
+        """The pictures under which a sentence is written, with the kinds of their keys; new pictures join the list."""
         regions = list(given or found.boxes) if self.writing.keys != "image" else []
-        places: list[tuple[int | None, Box, str]] = []
+        keys: list[tuple[int | None, KeyKind]] = []
         if self.writing.keys in ("image", "both"):
-            places.append((0, WHOLE, "image"))
+            keys.append((0, KeyKind.IMAGE))
         elif self.writing.keys == "grounded" and not regions:
-            places.append((None, WHOLE, "text"))
+            keys.append((None, KeyKind.TEXT))
         # What the VLM affirmed here it can verify elsewhere; what a person showed it, or it guessed, it cannot.
-        kind = "given" if given or is_guess(found) else "patch"
+        kind = KeyKind.GIVEN if given or is_guess(found) else KeyKind.PATCH
         for region in regions:
-            if self.writing.patches == "region" and not isinstance(region, Image.Image):
-                places.append((0, region, kind))
+            if region not in pictures:
+                pictures.append(region)
+            keys.append((pictures.index(region), kind))
+        return keys
+
+    def _see_pictures(
+        self,
+        pictures: Sequence[Picture],
+        planned: Sequence[PlannedKey],
+        image: Seen | None,
+        windows: Mapping[Box, Seen],
+    ) -> dict[int, Vision]:
+        """Run the vision part once for each picture that a key is made of and that was not seen yet."""
+        seen: dict[int, Vision] = {}
+        unseen: list[int] = []
+        for number in self._read_pictures(planned):
+            picture = pictures[number]
+            known = image if number == 0 else windows.get(picture) if isinstance(picture, tuple) else None
+            if known is None:
+                unseen.append(number)
             else:
-                if region not in pictures:
-                    pictures.append(region)
-                places.append((pictures.index(region), WHOLE, kind))
-        return places
-
-    def _see(self, vision: Vision, pictures: Sequence[Picture], windows: Mapping[Box, Vision]) -> list[Vision]:
-        """Run the vision part once per picture; windows were seen when evidence was sought."""
-        image = pictures[0]
-        assert isinstance(image, Image.Image)
-        seen: list[Vision | None] = [vision, *(windows.get(p) if isinstance(p, tuple) else None for p in pictures[1:])]
-        unseen = [number for number, one in enumerate(seen) if one is None]
+                seen[number] = Vision([known])
         if unseen:
-            together = self.embedder.see([_cut(image, pictures[number]) for number in unseen])
-            for row, number in enumerate(unseen):
-                seen[number] = together.select([row])
-        return [one for one in seen if one is not None]
+            together = self.embedder.see([_cut_out(pictures, number) for number in unseen])
+            seen.update({number: together.select([row]) for row, number in enumerate(unseen)})
+        return seen
 
-    def _embed(self, seen: Sequence[Vision], planned: Sequence[PlannedKey]) -> list[Tensor]:
-        """Embed planned keys: the vision half of each picture's part, then the sentence half."""
+    def _read_pictures(self, planned: Sequence[PlannedKey]) -> list[int]:
+        """The numbers of the pictures that keys are made of."""
+        if self.embedder.reads_language:  # which reads a text with an image only
+            return sorted({plan.picture or 0 for plan in planned})
+        return sorted({plan.picture for plan in planned if plan.picture is not None})
+
+    def _embed(self, seen: Mapping[int, Vision], planned: Sequence[PlannedKey]) -> list[Tensor]:
+        """Embed planned keys: the vision half of each one's picture, then the sentence half."""
         if not planned:
             return []
         if self.embedder.reads_language:
             return [self.embedder.embed(seen[plan.picture or 0], [plan.text])[0] for plan in planned]
         texts = list(dict.fromkeys(plan.text for plan in planned))
         sentence_halves = dict(zip(texts, self.embedder.texts(texts), strict=True))
-        vision_halves: dict[tuple[int, Box], Tensor] = {}
-        for number, vision in enumerate(seen):
-            boxes = list(dict.fromkeys(plan.box for plan in planned if plan.picture == number))
-            for box, half in zip(boxes, self.embedder.regions(vision, [boxes])[0], strict=True):
-                vision_halves[number, box] = half
-        nothing = torch.zeros(self.embedder.width)
-        return [
-            torch.cat(
-                [nothing if plan.picture is None else vision_halves[plan.picture, plan.box], sentence_halves[plan.text]]
-            )
-            for plan in planned
-        ]
+        vision_halves: dict[int | None, Tensor] = {None: torch.zeros(self.embedder.width)}
+        for number, vision in seen.items():
+            vision_halves[number] = self.embedder.regions(vision, [[WHOLE]])[0][0]
+        return [torch.cat([vision_halves[plan.picture], sentence_halves[plan.text]]) for plan in planned]
 
-    def _radii(
+    def _measure_radii(
         self, edit: Edit, pictures: Sequence[Picture], planned: Sequence[PlannedKey], keys: Sequence[Tensor]
     ) -> list[float]:
-        """The distance of each key from that of an augmented copy; the median where there are several copies."""
-        image = pictures[0]
-        assert isinstance(image, Image.Image)
-        distances: list[list[float]] = [[] for _ in planned]
-        for sample in range(self.writing.samples):
-            rng = random.Random(f"{self.writing.seed}-{edit.id}-{sample}")
-            copies = [augmented(_cut(image, picture), rng) for picture in pictures]
-            paraphrases = {text: self._paraphrase(text, rng) for text in dict.fromkeys(plan.text for plan in planned)}
-            moved = []
-            for plan in planned:
-                inside = copies[plan.picture][1] if plan.picture is not None else WHOLE
-                box = plan.box if plan.box == WHOLE else placed(plan.box, inside)
-                moved.append(replace(plan, box=box, text=paraphrases[plan.text]))
-            together = self.embedder.see([copy for copy, _ in copies])
-            seen = [together.select([row]) for row in range(len(copies))]
-            for row, (old, new) in enumerate(zip(keys, self._embed(seen, moved), strict=True)):
-                distances[row].append(float((old - new).norm()))
-        return [median(of_one) for of_one in distances]
+        """The distance of each key from that of an augmented copy of its picture and a paraphrase of its text."""
+        rng = random.Random(f"{self.writing.seed}-{edit.id}-0")
+        copies = [augment(_cut_out(pictures, number), rng) for number in range(len(pictures))]
+        paraphrases = {text: paraphrase(text, rng) for text in dict.fromkeys(plan.text for plan in planned)}
+        numbers = self._read_pictures(planned)
+        together = self.embedder.see([copies[number] for number in numbers])
+        seen = {number: together.select([row]) for row, number in enumerate(numbers)}
+        changed = self._embed(seen, [replace(plan, text=paraphrases[plan.text]) for plan in planned])
+        return [float((key - copy).norm()) for key, copy in zip(keys, changed, strict=True)]
 
 
 def is_guess(evidence: Evidence) -> bool:
@@ -172,5 +168,8 @@ def is_guess(evidence: Evidence) -> bool:
     return any(window.why == GUESSED for window in evidence.windows)
 
 
-def _cut(image: Image.Image, picture: Picture) -> Image.Image:
+def _cut_out(pictures: Sequence[Picture], number: int) -> Image.Image:
+    """A picture by its number; windows are cut out of the first."""
+    image, picture = pictures[0], pictures[number]
+    assert isinstance(image, Image.Image)
     return picture if isinstance(picture, Image.Image) else crop(image, picture)

@@ -7,18 +7,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit, check_fingerprint
 from reasonedit.design import Design
 from reasonedit.edits import WHOLE, Answer, Box, Edit, Query
-from reasonedit.embedding import CELLS, NO_LAYER, DualEmbedder, SentenceEncoder, Statistics, statistics_of, tensors_of
+from reasonedit.embedding import (
+    NO_LAYER,
+    QUERY_REGIONS,
+    DualEmbedder,
+    SentenceEncoder,
+    Statistics,
+    statistics_of,
+    tensors_of,
+)
 from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceFinder, WindowScore
 from reasonedit.explain import CONSIDERED, Explanation, NearKey, explained
 from reasonedit.keys import KeyBuilder, is_guess
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
 from reasonedit.threads import Guard
-from reasonedit.vlm import VLM, Generation, Reply, Vision
+from reasonedit.vlm import VLM, Generation, Reply, Seen, Vision
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ class EditingPipeline:
 
         Args:
             edit: The edit.
-            vision: Its image, from the embedder's ``see``, where it was seen already.
+            vision: Its image, where :meth:`see` or the embedder's ``see`` saw it already.
 
         Raises:
             ReasonEditError: An edit of this id is there already, or its keys do not fit the codebook's.
@@ -117,9 +126,9 @@ class EditingPipeline:
         """
         with self._drafting:  # one edit at a time: queries find their way between its passes
             self.memory.check_new(edit.id)  # before the costly part
-            vision = vision if vision is not None else self.embedder.see([edit.image])
-            found, crops = self._evidence(edit)
-            return self._embedded(edit, vision, found, crops), found
+            image = vision.images[0] if vision is not None else None
+            found, windows = self._find_evidence(edit, image.regions if image is not None else {})
+            return self._make_draft(edit, found, image, windows), found
 
     def embed_anew(self, edit: Edit, kept: StoredEdit) -> Draft:
         """What an edit writes whose evidence was found before, by another VLM: nothing is sought.
@@ -133,24 +142,30 @@ class EditingPipeline:
             boxes = kept.found[i] if i < len(kept.found) else []
             why = GUESSED if i < len(kept.guessed) and kept.guessed[i] else LIKELIEST
             found.append(Evidence(sentence, [WindowScore(box, kept=True, why=why) for box in boxes]))
-        return self._embedded(edit, self.embedder.see([edit.image]), found, {})
+        return self._make_draft(edit, found)
 
-    def _embedded(self, edit: Edit, vision: Vision, found: Sequence[Evidence], windows: Mapping[Box, Vision]) -> Draft:
-        entries = self.keys.build(edit, vision, found, windows)
+    def _make_draft(
+        self,
+        edit: Edit,
+        found: Sequence[Evidence],
+        image: Seen | None = None,
+        windows: Mapping[Box, Seen] | None = None,
+    ) -> Draft:
+        entries = self.keys.build(edit, found, image, windows)
         return Draft.of(edit, entries, [e.boxes for e in found], [is_guess(e) for e in found])
 
-    def _evidence(self, edit: Edit) -> tuple[list[Evidence], dict[Box, Vision]]:
+    def _find_evidence(self, edit: Edit, known: Mapping[Box, Seen]) -> tuple[list[Evidence], dict[Box, Seen]]:
         """What is found for the sentences that came without evidence, and the windows as they were seen."""
         writing = self.design.writing
         found = [Evidence(s) for s in edit.reasoning]
         if writing.entries == "answer" or writing.keys == "image":
             return found, {}
         open_ones = [i for i, given in enumerate(edit.evidence) if not given]
-        layers = self.embedder.layers if writing.patches == "crop" else []
-        evidence, crops = self.finder.find_seen(edit.image, [edit.reasoning[i] for i in open_ones], layers)
+        sentences = [edit.reasoning[i] for i in open_ones]
+        evidence, windows = self.finder.find_seen(edit.image, sentences, self.embedder.layers, known)
         for i, e in zip(open_ones, evidence, strict=True):
             found[i] = e
-        return found, crops
+        return found, windows
 
     # ---- queries
 
@@ -160,7 +175,7 @@ class EditingPipeline:
         with self.memory.guard:
             retriever, retrieval = self._retriever, self.design.retrieval
             if retriever is None or retriever.memory is not self.memory or retriever.config != retrieval:
-                sees = retrieval.sight is not None and self.embedder.width > 0
+                sees = retrieval.visual_match is not None and self.embedder.width > 0
                 cohort = self.embedder.statistics.cohort if sees else None
                 retriever = self._retriever = FactRetriever(self.memory, retrieval, cohort)
             return retriever
@@ -170,11 +185,19 @@ class EditingPipeline:
         with self.memory.guard:
             self.design = replace(self.design, retrieval=retrieval)
 
+    def see(self, images: Sequence[Image.Image]) -> Vision:
+        """Run the vision part on the images of questions, as far as fetching facts and answering need it."""
+        return self.embedder.see(images, regions=self.design.retrieval.query_regions)
+
+    def has(self, vision: object) -> bool:
+        """Whether a vision pass kept what :meth:`see` keeps."""
+        return self.embedder.has(vision, regions=self.design.retrieval.query_regions)
+
     def queries(self, vision: Vision, questions: Sequence[str]) -> Tensor:
         """Embed questions: (B, 1, D), or (B, 10, D) where the image's regions count too."""
-        if not self.design.retrieval.regions:
+        if not self.design.retrieval.query_regions:
             return self.embedder.embed(vision, questions)[:, None]
-        boxes = [*CELLS, WHOLE]
+        boxes = [*QUERY_REGIONS, WHOLE]
         halves = torch.stack(self.embedder.regions(vision, [boxes] * len(questions)))  # (B, 10, Dv)
         texts = self.embedder.texts(questions)[:, None].expand(-1, len(boxes), -1)
         return torch.cat([halves, texts], dim=2)
@@ -183,7 +206,7 @@ class EditingPipeline:
         """Fetch facts for questions about images.
 
         Args:
-            vision: The images, from the embedder's ``see``.
+            vision: The images, from :meth:`see`.
             questions: One per image.
         """
         keys = self.queries(vision, questions) if self.memory.edits else None
@@ -208,7 +231,7 @@ class EditingPipeline:
         """What is left of the nearest facts after each step, and why that step leaves facts out.
 
         Args:
-            vision: The images, from the embedder's ``see``.
+            vision: The images, from :meth:`see`.
             questions: One per image.
             found: Their nearest facts, of :meth:`found`.
         """
@@ -251,7 +274,7 @@ class EditingPipeline:
         """
         self.memory.refresh()
         questions, choices = [q.question for q in queries], [q.choices for q in queries]
-        vision = self.embedder.see([q.image for q in queries])
+        vision = self.see([q.image for q in queries])
         texts, found = self.prompts(vision, questions, self.retrieve(vision, questions), choices, generation)
         replies = self.vlm.reply(vision, texts, choices, generation)
         return [answered(*one) for one in zip(replies, found, texts, strict=True)]
@@ -262,7 +285,7 @@ class EditingPipeline:
         Args and errors as for :meth:`answer`.
         """
         self.memory.refresh()
-        vision = self.embedder.see([query.image])
+        vision = self.see([query.image])
         questions, choices = [query.question], [query.choices]
         keys = self.queries(vision, questions) if self.memory.edits else None
         with self.memory.guard:  # what was fetched and what is said of it are of one moment
@@ -272,7 +295,7 @@ class EditingPipeline:
         texts, kept = self.prompts(vision, questions, [steps[-1][1]], choices, generation)
         steps.append(("no room in the prompt", kept[0]))
         answer = answered(self.vlm.reply(vision, texts, choices, generation)[0], kept[0], texts[0])
-        return explained(answer, near, steps, each=self.design.retrieval.each)
+        return explained(answer, near, steps, gate_per_fact=self.design.retrieval.gate_per_fact)
 
     def _near(self, keys: Tensor | None) -> list[NearKey]:
         """The keys near the first query, each with its edit and radius; none where nothing was edited yet."""

@@ -4,7 +4,7 @@ from .disk.files import DamagedError
 from .disk.store import Store
 from .fingerprint import KEYS_MADE, check_fingerprint
 from .memory import EditMemory
-from .radius import augmented, merges, overlap
+from .radius import augment, merges, overlap
 from .records import Draft, Entry, Fact, StoredEdit, as_edit, row_of
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "Store",
     "StoredEdit",
     "as_edit",
-    "augmented",
+    "augment",
     "check_fingerprint",
     "merges",
     "overlap",

@@ -11,18 +11,16 @@ import torch
 from torch import Tensor
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.kinds import KINDS, KeyKind
 from reasonedit.threads import Guard, guarded
 
 from .contradictions import answers, contradict
 from .events import Event
 from .merging import Column, Merging
-from .records import ENTRIES, Draft, Entry, Fact, StoredEdit
+from .records import Draft, Entry, Fact, StoredEdit
 from .table import KeyTable, KeyView
 
 T = TypeVar("T")
-
-_KINDS = {entry: number for number, entry in enumerate(ENTRIES)}
-_ANSWER = _KINDS["answer"]
 
 
 @dataclass
@@ -105,7 +103,7 @@ class Contents:
 
     @property
     def kinds(self) -> np.ndarray[Any, Any]:
-        """What each number is made of, as its place in ``ENTRIES``: (M,) uint8."""
+        """What each number is made of, as :attr:`KeyKind.number`: (M,) uint8."""
         return self._merging.kinds.values
 
     @property
@@ -133,7 +131,7 @@ class Contents:
             text = self._texts[n]
             if text not in found:
                 owner = self._order[int(self._owner.values[n])].edit.id
-                found[text] = Fact(text, ENTRIES[int(self.kinds[n])], owner)
+                found[text] = Fact(text, KINDS[self.kinds[n]], owner)
         return list(found.values())
 
     @property
@@ -180,7 +178,7 @@ class Contents:
         slot = self._slots[self.find(edit_id).id]
         kinds, radii = self.kinds, self._merging.radii.values
         return [
-            Entry(self._table[n].clone(), float(radii[n]), Fact(self._texts[n], ENTRIES[int(kinds[n])], slot.edit.id))
+            Entry(self._table[n].clone(), float(radii[n]), Fact(self._texts[n], KINDS[kinds[n]], slot.edit.id))
             for n in slot.numbers
         ]
 
@@ -214,7 +212,7 @@ class Contents:
         found: dict[str, None] = {}
         for entry in answers(draft) if len(self._table) else ():
             key = entry.key.detach().to("cpu", torch.float32)
-            rows = self._merging.nearby(key, entry.radius, _ANSWER)
+            rows = self._merging.nearby(key, entry.radius, KeyKind.ANSWER.number)
             for number, distance in zip(rows.tolist(), (self._table[rows] - key).norm(dim=1).tolist(), strict=True):
                 if distance <= min(entry.radius, float(self._merging.radii.values[number])):
                     edit = self._order[int(self._owner.values[number])].edit
@@ -232,7 +230,7 @@ class Contents:
             self._slots[event.edit.id] = slot
             self._order.append(slot)
             self._texts += [text for text, _ in event.facts]
-        kinds = np.array([_KINDS[entry] for event in events for _, entry in event.facts], np.uint8)
+        kinds = np.array([KeyKind(kind).number for event in events for _, kind in event.facts], np.uint8)
         self._owner.extend(np.repeat(np.arange(first, len(self._order)), [len(event.facts) for event in events]))
         self._merging.extend(kinds, radii)
 

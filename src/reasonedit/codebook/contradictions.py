@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from reasonedit.kinds import KeyKind
 from reasonedit.metrics.functional import matches
 
 from .records import Draft, Entry, StoredEdit
@@ -14,7 +15,7 @@ _LONG = 500
 
 def answers(draft: Draft) -> list[Entry]:
     """What an edit writes of its answer: only these are compared."""
-    return [entry for entry in draft.entries if entry.fact.entry == "answer"]
+    return [entry for entry in draft.entries if entry.fact.kind is KeyKind.ANSWER]
 
 
 def among(draft: Draft, others: Iterable[Draft]) -> list[str]:

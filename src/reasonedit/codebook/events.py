@@ -9,7 +9,9 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
-from .records import ENTRIES, StoredEdit
+from reasonedit.kinds import KINDS
+
+from .records import StoredEdit
 
 OPS = ("edit", "undo", "restore", "erase")
 PICTURE = re.compile(r"[0-9a-f]{64}")
@@ -98,8 +100,8 @@ class Event:
         for name in edit.pictures:  # names become paths
             if not PICTURE.fullmatch(name):
                 raise ValueError(f"'{name[:80]}' is no name of a picture")
-        facts = [(text, entry) for text, entry in values["facts"]]
-        if not all(isinstance(text, str) and entry in ENTRIES for text, entry in facts):
+        facts = [(text, kind) for text, kind in values["facts"]]
+        if not all(isinstance(text, str) and kind in KINDS for text, kind in facts):
             raise ValueError("a fact is of an unknown kind")
         if not isinstance(values["first"], int) or values["first"] < 0:
             raise ValueError("the number of the first key is none")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.former_names import current_fingerprint
 
 KEYS_MADE = "keys_made"
 """Name, in a fingerprint, of the way in which keys are made from all the rest of it."""
@@ -25,6 +26,7 @@ def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], fol
             f"The codebook in '{folder}' is of an earlier version, which did not note all that its keys depend on: "
             "'reasonedit codebook migrate' embeds its edits anew, into another folder."
         )
+    stored, current = current_fingerprint(stored), current_fingerprint(current)
     differing = [k for k in {**stored, **current} if stored.get(k) != current.get(k)]
     if differing:
         details = ", ".join(_difference(k, stored.get(k), current.get(k)) for k in sorted(differing))

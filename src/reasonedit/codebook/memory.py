@@ -150,7 +150,7 @@ class EditMemory(Contents):
             radii = [np.array([e.radius for e in d.entries], np.float32) for d in told]
             events, first = [], len(self._table)
             for draft in told:
-                facts = [(e.fact.text, e.fact.entry) for e in draft.entries]
+                facts = [(e.fact.text, e.fact.kind.value) for e in draft.entries]
                 events.append(Event.of_edit(draft.edit, facts, first))
                 first += len(facts)
             self._stale = True  # whatever cuts this short: what is on the disk counts
@@ -316,7 +316,7 @@ class EditMemory(Contents):
             events, written = list[Event](), list[Written]()
             for event in self.events:
                 made = entries.get(event.edit_id, ()) if event.lost_facts else ()
-                facts = [(entry.fact.text, entry.fact.entry) for entry in made]
+                facts = [(entry.fact.text, entry.fact.kind.value) for entry in made]
                 events.append(replace(event, facts=facts, lost_facts=[]) if made else event)
                 if made:
                     keys = torch.stack([entry.key.detach().to("cpu", torch.float32) for entry in made])

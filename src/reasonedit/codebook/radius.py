@@ -7,8 +7,6 @@ import random
 
 from PIL import Image, ImageEnhance
 
-from reasonedit.edits import Box
-
 _FILLED = 0.9
 _ROTATION = 10.0
 _JITTER, _HUE = 0.1, 0.05
@@ -48,14 +46,14 @@ def merges(a: float, b: float, d: float) -> bool:
     return (d < _NEAR * a and d < _NEAR * b) or overlap(a, b, d) > _OVERLAP
 
 
-def augmented(image: Image.Image, rng: random.Random) -> tuple[Image.Image, Box]:
+def augment(image: Image.Image, rng: random.Random) -> Image.Image:
     """A copy with a mosaic border, rotated and colour jittered.
 
     The image fills 90 % of the copy's area, at a random place; it is rotated by up to 10 degrees; brightness, contrast
     and saturation change by up to 0.1, the hue by up to 0.05 of its circle.
 
     Returns:
-        The copy, as large as the image, and where in it the image lies.
+        The copy, as large as the image.
     """
     copy = image
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
@@ -70,12 +68,4 @@ def augmented(image: Image.Image, rng: random.Random) -> tuple[Image.Image, Box]
     inner = inner.rotate(rng.uniform(-_ROTATION, _ROTATION), Image.Resampling.BILINEAR)
     x, y = rng.randint(0, image.width - size[0]), rng.randint(0, image.height - size[1])
     border.paste(inner, (x, y), inner)
-    box = (x / image.width, y / image.height, (x + size[0]) / image.width, (y + size[1]) / image.height)
-    return border, box
-
-
-def placed(box: Box, inside: Box) -> Box:
-    """Where a box of an image lies in a copy that shows the image at ``inside``."""
-    left, top, right, bottom = inside
-    width, height = right - left, bottom - top
-    return left + box[0] * width, top + box[1] * height, left + box[2] * width, top + box[3] * height
+    return border

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from reasonedit.edits import Box, Edit
 from reasonedit.errors import ReasonEditError
-
-ENTRIES = ("answer", "image", "patch", "given", "text")
-"""What a key may be made of; see :class:`Fact`."""
+from reasonedit.kinds import KeyKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +23,16 @@ class Fact:
 
     Attributes:
         text: The sentence.
-        entry: What the key is made of: the image and the question (``"answer"``), the whole image and a text
-            (``"image"``), a region that the VLM affirmed and a text (``"patch"``), a region that a person gave or the
-            VLM only guessed and a text (``"given"``), or a text alone (``"text"``).
+        kind: What the key is made of; its name is taken as well.
         edit_id: The edit it comes from.
     """
 
     text: str
-    entry: str
+    kind: KeyKind
     edit_id: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", KeyKind(self.kind))
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def packed(drafts: Sequence[Draft], told: Sequence[dict[str, Any]]) -> bytes:
             if name not in pictures:
                 tensors[f"picture.{len(pictures)}"] = torch.from_numpy(np.array(picture))
                 pictures.append(name)
-        facts = [(e.fact.text, e.fact.entry, e.radius) for e in draft.entries]
+        facts = [(e.fact.text, e.fact.kind, e.radius) for e in draft.entries]
         seen = [pictures.index(name) for name in draft.pictures]
         content.append({"edit": asdict(draft.edit), "facts": facts, "pictures": seen, "told": mine})
     text = json.dumps({"drafts": content, "pictures": pictures}).encode()
@@ -54,8 +54,8 @@ def unpacked(data: bytes, *, pictures: bool = True) -> list[tuple[Draft, dict[st
         edit = StoredEdit.from_dict(mine["edit"])
         keys = tensors.get(f"keys.{i}", ())
         entries = [
-            Entry(key, radius, Fact(text, entry, edit.id))
-            for key, (text, entry, radius) in zip(keys, mine["facts"], strict=True)
+            Entry(key, radius, Fact(text, kind, edit.id))
+            for key, (text, kind, radius) in zip(keys, mine["facts"], strict=True)
         ]
         seen = {
             content["pictures"][n]: Image.fromarray(tensors[f"picture.{n}"].numpy())

@@ -75,14 +75,16 @@ def _explain(told: Explanation, how: Generation) -> None:
     nearest = f"the nearest key is at {told.answer.nearest:.3f}, the gate at {told.answer.threshold:.3f}"
     _console.print(f"gate {gate}: {nearest}" if told.keys else "the codebook is empty")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("distance", "radius", "sight"):
+    for name in ("distance", "radius", "match"):
         table.add_column(name, justify="right")
     for name in ("key", "fact", "edit", "picture", "fate"):
         table.add_column(name, overflow="fold" if name in ("fact", "fate") else "ellipsis")
     for key in told.keys:
-        sight = "" if key.sight is None else f"{key.sight:.1f}"
+        visual_match = "" if key.visual_match is None else f"{key.visual_match:.1f}"
         style = "bold" if key.fate == USED else "dim"
-        texts = [key.entry, " / ".join(key.facts), key.edit.id[:12], key.edit.image[:8], key.fate]
-        table.add_row(f"{key.distance:.3f}", f"{key.radius:.3f}", sight, *map(escape, map(plain, texts)), style=style)
+        texts = [key.kind, " / ".join(key.facts), key.edit.id[:12], key.edit.image[:8], key.fate]
+        table.add_row(
+            f"{key.distance:.3f}", f"{key.radius:.3f}", visual_match, *map(escape, map(plain, texts)), style=style
+        )
     if told.keys:
         _console.print(table)

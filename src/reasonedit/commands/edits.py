@@ -136,7 +136,7 @@ def _show(memory: EditMemory, edit: StoredEdit, image: Path | None) -> None:
         places = ["a picture" if isinstance(r, str) else " ".join(f"{x:.2f}" for x in r) for r in given or found]
         say("because" if i == 0 else "", f"{sentence}  ({how + ': ' + '; '.join(places) if places else 'nowhere'})")
     entries = memory.written(edit.id)
-    kinds = {kind: sum(e.fact.entry == kind for e in entries) for kind in dict.fromkeys(e.fact.entry for e in entries)}
+    kinds = {kind: sum(e.fact.kind is kind for e in entries) for kind in dict.fromkeys(e.fact.kind for e in entries)}
     say("keys", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none")
     if edit.contradicts:
         say("against", ", ".join(f"{o} ({memory.find(o).answer})" for o in edit.contradicts))

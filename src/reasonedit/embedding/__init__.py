@@ -4,12 +4,12 @@ from .dual import NO_LAYER, DualEmbedder, EmbeddingConfig
 from .kept import statistics_of, tensors_of
 from .reference import reference_images
 from .sentence import EMBEDDED, SentenceEncoder
-from .vision import CELLS, Statistics, pool
+from .vision import QUERY_REGIONS, Statistics, pool
 
 __all__ = [
-    "CELLS",
     "EMBEDDED",
     "NO_LAYER",
+    "QUERY_REGIONS",
     "DualEmbedder",
     "EmbeddingConfig",
     "SentenceEncoder",

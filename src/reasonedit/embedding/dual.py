@@ -21,10 +21,10 @@ from reasonedit.vlm.vision import Seen, flat
 
 from .kept import kept
 from .reference import NAMED, reference_images, reference_things
-from .vision import CELLS, POOLINGS, PROJECTED, TRANSFORMS, Gathered, Statistics, pool
+from .vision import POOLINGS, QUERY_REGIONS, TRANSFORMS, Gathered, Statistics, pool
 
 NO_LAYER = "none"
-SEEN_AS = ("pooled", "crops")
+REGION_SOURCES = ("pooled", "crops")
 KEYS_MADE = 2
 """Counts the ways in which keys were ever made from what they depend on: another way makes other keys."""
 _AT_ONCE = 32
@@ -41,13 +41,13 @@ class EmbeddingConfig:
         text_weight: w, the weight of the sentence half. 0 leaves the vision half alone.
         encoder: Sentence encoder: ``"embedded"``, a folder or a hub id.
         pooling: ``"mean"`` over tokens, or the ``"last"`` token.
-        transform: Of the pooled tokens: ``"raw"``; ``"centred"`` on those of unrelated pictures, to unit length; or
-            ``"whitened"``: in the 64 principal directions of their tokens, each to unit variance, then to unit length;
-            or ``"discriminant"``: in the 64 directions that best tell one thing from another, then to unit length.
+        transform: Of the pooled tokens: ``"raw"``; ``"whitened"``: in the 64 principal directions of the tokens of
+            unrelated pictures, each to unit variance, then to unit length; or ``"discriminant"``: in the 64 directions
+            that best tell one thing from another, then to unit length.
         reference: The unrelated pictures: ``"patterns"``, ``"world"`` or a folder of images; for ``"discriminant"`` one
             with a folder per thing in it.
-        cells: The nine cells of an image are ``"pooled"`` from the tokens of its one vision pass, or pass the vision
-            part by themselves, as ``"crops"``: nine more passes, in which small things are large.
+        region_source: The nine query regions of an image are ``"pooled"`` from the tokens of its one vision pass, or
+            pass the vision part by themselves, as ``"crops"``: nine more passes, in which small things are large.
 
     Raises:
         ReasonEditError: A value is out of range.
@@ -59,12 +59,12 @@ class EmbeddingConfig:
     pooling: str = "mean"
     transform: str = "raw"
     reference: str = "patterns"
-    cells: str = "pooled"
+    region_source: str = "pooled"
 
     def __post_init__(self) -> None:
         if not self.text_weight >= 0:
             raise ReasonEditError(f"text_weight must be 0 or more, not {self.text_weight}.")
-        for name, known in (("pooling", POOLINGS), ("transform", TRANSFORMS), ("cells", SEEN_AS)):
+        for name, known in (("pooling", POOLINGS), ("transform", TRANSFORMS), ("region_source", REGION_SOURCES)):
             if getattr(self, name) not in known:
                 raise ReasonEditError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
         if self.layer == NO_LAYER and self.text_weight == 0:
@@ -148,20 +148,20 @@ class DualEmbedder:
             return self._take()
         parts = self.vlm.key_parts(c.layer) if c.layer != NO_LAYER else {}
         told = [*(f"{k} {v}" for k, v in parts.items()), str(self.vlm.model.dtype), str(self.vlm.device)]
-        return kept([*told, c.layer, c.pooling, c.transform, c.reference, c.cells], self._take)
+        return kept([*told, c.layer, c.pooling, c.transform, c.reference, c.region_source], self._take)
 
     def _take(self) -> Statistics:
         images, gathered = reference_images(self._reference), Gathered()
 
         def gather(part: list[int]) -> None:
-            vision = self.see([images[i] for i in part])
+            vision = self.see([images[i] for i in part], regions=True)
             if self.reads_language:
                 read = self.vlm.language_states(vision, ["Describe this image."] * len(vision), self.layer)
             else:
                 read = vision.layer(self.layer)
             for tokens, seen in zip(read, vision.images, strict=True):
-                cells = torch.stack([self._part(seen, box) for box in CELLS]) if seen.parts else None
-                gathered.add(flat(tokens)[-1:] if self.config.pooling == "last" else tokens, cells)
+                halves = torch.stack([self._crop_half(seen, box) for box in QUERY_REGIONS]) if seen.regions else None
+                gathered.add(flat(tokens)[-1:] if self.config.pooling == "last" else tokens, halves)
 
         in_parts(range(len(images)), _AT_ONCE, gather)
         if self.config.transform != "discriminant":
@@ -176,24 +176,36 @@ class DualEmbedder:
         in_parts(range(len(pictures)), _AT_ONCE, look)
         return Statistics.of(gathered, self.config.transform, (torch.stack(pooled), torch.tensor(things)))
 
-    def see(self, images: Sequence[Image.Image]) -> Vision:
-        """Run the vision part once, keeping the layer that is read here; where cells are crops, on them as well."""
+    def see(self, images: Sequence[Image.Image], *, regions: bool = False) -> Vision:
+        """Run the vision part, keeping the layer that is read here.
+
+        Args:
+            images: The images, each of which passes once.
+            regions: Whether the query regions are going to be read: where they are crops, each of them passes as well.
+        """
         vision = self.vlm.see(images, self.layers)
-        if self.config.cells == "crops" and self.layers:
-            crops = [crop(shrunk(image), box) for image in images for box in CELLS]
-            parts: list[dict[str, Tensor]] = []
-            in_parts(
-                range(len(crops)),
-                _AT_ONCE,
-                lambda part: parts.extend(s.layers for s in self.vlm.see([crops[i] for i in part], self.layers).images),
-            )
-            for i, seen in enumerate(vision.images):
-                seen.parts = dict(zip(CELLS, parts[i * len(CELLS) : (i + 1) * len(CELLS)], strict=True))
+        if regions and self._crops_regions:
+            crops = [crop(shrunk(image), box) for image in images for box in QUERY_REGIONS]
+            seen: list[Seen] = []
+
+            def look(part: list[int]) -> None:
+                seen.extend(self.vlm.see([crops[i] for i in part], self.layers).images)
+
+            in_parts(range(len(crops)), _AT_ONCE, look)
+            of_image = iter(seen)
+            for image in vision.images:
+                image.regions = {box: next(of_image) for box in QUERY_REGIONS}
         return vision
 
-    def has(self, vision: object) -> bool:
-        """Whether a vision pass kept what is read here."""
-        return isinstance(vision, Vision) and all(n in seen.layers for seen in vision.images for n in self.layers)
+    def has(self, vision: object, *, regions: bool = False) -> bool:
+        """Whether a vision pass kept what is read here; arguments as for :meth:`see`."""
+        if not isinstance(vision, Vision) or not all(n in seen.layers for seen in vision.images for n in self.layers):
+            return False
+        return not (regions and self._crops_regions) or all(seen.regions for seen in vision.images)
+
+    @property
+    def _crops_regions(self) -> bool:
+        return self.config.region_source == "crops" and bool(self.layers)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Sentence halves: (texts, width of the encoder), w included."""
@@ -224,8 +236,8 @@ class DualEmbedder:
             else:
                 pooled = pool(read, mine, seen.view) if mine else flat(read)[:0]
                 for i, box in enumerate(mine):
-                    if box in seen.parts:
-                        pooled[i] = self._part(seen, box)
+                    if box in seen.regions:
+                        pooled[i] = self._crop_half(seen, box)
             halves = self.statistics.apply(pooled, self.config.transform)
             found.append(finite(halves, f"The activations of the layer '{self.layer}'"))
         return found
@@ -255,11 +267,11 @@ class DualEmbedder:
         """Width of the vision half."""
         if self.layer == NO_LAYER:
             return 0
-        projected = self.config.transform in PROJECTED
-        return self.statistics.projection.shape[1] if projected else len(self.statistics.mean)
+        raw = self.config.transform == "raw"
+        return len(self.statistics.mean) if raw else self.statistics.projection.shape[1]
 
-    def _part(self, seen: Seen, box: Box) -> Tensor:
-        return self._pooled(seen.parts[box][self.layer])
+    def _crop_half(self, seen: Seen, box: Box) -> Tensor:
+        return self._pooled(seen.regions[box].layers[self.layer])
 
     def _pooled(self, tokens: Tensor) -> Tensor:
         tokens = flat(tokens.float().cpu())

@@ -13,12 +13,10 @@ from reasonedit.edits import WHOLE, Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm.vision import flat
 
-TRANSFORMS = ("raw", "centred", "whitened", "discriminant")
-PROJECTED = ("whitened", "discriminant")
-"""Transforms whose vectors are as wide as there are directions."""
+TRANSFORMS = ("raw", "whitened", "discriminant")
 POOLINGS = ("mean", "last")
-CELLS: tuple[Box, ...] = tuple((c / 3, r / 3, (c + 1) / 3, (r + 1) / 3) for r in range(3) for c in range(3))
-"""The nine regions of a query, pooled from the tokens of its one vision pass."""
+QUERY_REGIONS: tuple[Box, ...] = tuple((c / 3, r / 3, (c + 1) / 3, (r + 1) / 3) for r in range(3) for c in range(3))
+"""The nine regions of a query, on a grid of 3 x 3."""
 
 _DIRECTIONS = 64
 SHRINKAGE = 0.1
@@ -49,7 +47,7 @@ class Gathered:
         """
         read = tokens.float().cpu()
         self.wholes.append(pool(read, [WHOLE]))
-        self.cells.append(pool(read, CELLS if read.dim() == 3 else [WHOLE]) if cells is None else cells)
+        self.cells.append(pool(read, QUERY_REGIONS if read.dim() == 3 else [WHOLE]) if cells is None else cells)
         rows = flat(read).double()
         if not self.count:  # the moments are taken about the first picture's mean, so that little cancels
             self._shift = rows.mean(0)
@@ -110,8 +108,7 @@ class Statistics:
         """Transform pooled tokens (N, D); those of unrelated pictures then lie at distance 1 of each other."""
         if transform == "raw":
             return pooled / self.scale
-        centred = pooled - self.mean
-        return normalize(centred @ self.projection if transform in PROJECTED else centred, dim=-1) / self.scale
+        return normalize((pooled - self.mean) @ self.projection, dim=-1) / self.scale
 
 
 def _principal(gathered: Gathered) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from reasonedit.edits import Box
 from reasonedit.errors import ReasonEditError
-from reasonedit.vlm import VLM, Vision
+from reasonedit.vlm import VLM, Seen, Vision
 from reasonedit.vlm.memory import in_parts
 
 from .windows import GRIDS, area, crop, shrunk, windows_of
@@ -29,8 +29,9 @@ class EvidenceConfig:
     Attributes:
         grid: Windows are cut out on a grid of 3 x 3 or 4 x 4.
         p_yes: A window counts if the VLM affirms the sentence with more than this probability.
-        focus: Of all windows the one smallest is kept that the VLM finds likeliest, if it affirms with more than this
-            probability, in place of the two routes of section 2 (ours; see :func:`focus`). Not done when not given.
+        single_window: Of the smallest windows the one is kept that the VLM finds likeliest, if it affirms with more
+            than this probability, in place of the two routes of section 2 (ours; see :func:`keep_single_window`). The
+            two routes are taken when it is not given.
         top: Number of windows of any size that are kept by their likelihood.
         shortlist: Only so many windows per sentence are verified, those that an open_clip model ranks first; all when
             not given.
@@ -39,7 +40,7 @@ class EvidenceConfig:
 
     grid: int = 3
     p_yes: float = 0.5
-    focus: float | None = None
+    single_window: float | None = None
     top: int = 1
     shortlist: int | None = None
     clip: str = "ViT-B-32:laion2b_s34b_b79k"
@@ -49,8 +50,8 @@ class EvidenceConfig:
             raise ReasonEditError(f"grid must be {' or '.join(map(str, GRIDS))}, not {self.grid}.")
         if not 0 <= self.p_yes < 1:
             raise ReasonEditError(f"p_yes must be at least 0 and below 1, not {self.p_yes}.")
-        if self.focus is not None and not 0 <= self.focus < 1:
-            raise ReasonEditError(f"focus must be at least 0 and below 1, not {self.focus}.")
+        if self.single_window is not None and not 0 <= self.single_window < 1:
+            raise ReasonEditError(f"single_window must be at least 0 and below 1, not {self.single_window}.")
         if self.top < 0:
             raise ReasonEditError(f"top must be 0 or more, not {self.top}.")
         if self.shortlist is not None and self.shortlist < 1:
@@ -140,7 +141,9 @@ def smallest(windows: Sequence[WindowScore]) -> list[WindowScore]:
     return [w for w in asked if area(w.box) == least]
 
 
-def focus(windows: Sequence[WindowScore], least: float, certainty: Mapping[Box, float] | None = None) -> None:
+def keep_single_window(
+    windows: Sequence[WindowScore], least: float, certainty: Mapping[Box, float] | None = None
+) -> None:
     """Decide, in place, which one of the smallest windows is kept: a key of it alone tells what the sentence is about.
 
     A window of several cells, as the best of any size often is, shows the neighbours too, and looks like other pictures
@@ -193,14 +196,19 @@ class EvidenceFinder:
         return self.find_seen(image, sentences)[0]
 
     def find_seen(
-        self, image: Image.Image, sentences: Sequence[str], layers: Sequence[str] = ()
-    ) -> tuple[list[Evidence], dict[Box, Vision]]:
+        self,
+        image: Image.Image,
+        sentences: Sequence[str],
+        layers: Sequence[str] = (),
+        known: Mapping[Box, Seen] | None = None,
+    ) -> tuple[list[Evidence], dict[Box, Seen]]:
         """As :meth:`find`, with the windows that are kept as the vision part saw them.
 
         Args:
             image: The upright RGB image.
             sentences: The sentences.
             layers: Layers whose input is kept.
+            known: Windows that the vision part saw already, keeping these layers: they do not pass again.
 
         Returns:
             The evidence, and for each window that is kept its pass.
@@ -218,13 +226,17 @@ class EvidenceFinder:
             for window in mine:
                 asked[window].append(sentence)
         needed = [i for i, a in enumerate(asked) if a]
-        seen: dict[Box, Vision] = {}
+        seen: dict[Box, Seen] = {}
 
         def score(part: list[int]) -> None:
-            vision = self.vlm.see([crops[i] for i in part], layers)
+            seen.update({boxes[i]: known[boxes[i]] for i in part if known is not None and boxes[i] in known})
+            unseen = [i for i in part if boxes[i] not in seen]
+            if unseen:
+                passed = self.vlm.see([crops[i] for i in unseen], layers).images
+                seen.update({boxes[i]: window for i, window in zip(unseen, passed, strict=True)})
+            vision = Vision([seen[boxes[i]] for i in part])
             self._score(vision, part, [asked[i] for i in part], found)
-            seen.update({boxes[i]: vision.select([row]) for row, i in enumerate(part)})
-            self._window = self._window or _largest([vision])
+            self._window = self._window or _largest(vision.images)
 
         # What a window takes is known when one was seen; then it is about what the last search's windows took.
         if needed and self._window is None:
@@ -233,13 +245,13 @@ class EvidenceFinder:
         if needed and self._window is not None:
             in_parts(needed, self.vlm.images_at_once(*self._window, sum(len(s) for s in sentences) // 2), score)
         self._window = _largest(seen.values()) or self._window
-        self._choose(found, crops)
+        self._choose(found, seen)
         kept = {box for evidence in found for box in evidence.boxes}
-        return found, {box: vision for box, vision in seen.items() if box in kept}
+        return found, {box: window for box, window in seen.items() if box in kept}
 
-    def _choose(self, found: Sequence[Evidence], crops: Sequence[Image.Image]) -> None:
+    def _choose(self, found: Sequence[Evidence], seen: Mapping[Box, Seen]) -> None:
         """Keep what is evidence for each sentence."""
-        least = self.config.focus
+        least = self.config.single_window
         if least is None:
             for evidence in found:
                 choose(evidence.windows, self.config.top)
@@ -248,13 +260,13 @@ class EvidenceFinder:
         rated = {w.box for e in denied for w in smallest(e.windows)}
         certainty: dict[Box, float] = {}
         if denied and max((w.p_yes or 0.0 for e in denied for w in smallest(e.windows)), default=0.0) > least:
-            boxes = {w.box: crops[i] for i, w in enumerate(found[0].windows) if w.box in rated}
+            boxes = [w.box for w in found[0].windows if w.box in rated]
             asked = self.vlm.next_token_probabilities(
-                self.vlm.see([*boxes.values()]), [self.vlm.prompt(NAME)] * len(boxes)
+                Vision([seen[box] for box in boxes]), [self.vlm.prompt(NAME)] * len(boxes)
             )
             certainty = dict(zip(boxes, asked.amax(1).tolist(), strict=True))
         for evidence in found:
-            focus(evidence.windows, least, certainty if evidence in denied else None)
+            keep_single_window(evidence.windows, least, certainty if evidence in denied else None)
 
     def _score(
         self, vision: Vision, rows: Sequence[int], asked: Sequence[Sequence[int]], found: Sequence[Evidence]
@@ -271,7 +283,7 @@ class EvidenceFinder:
                 if value > self.config.p_yes:
                     affirmed[-1].append(sentence)
         left = [i for i, mine in enumerate(affirmed) if mine]
-        if not left or self.config.focus is not None:
+        if not left or self.config.single_window is not None:
             return
         sentences = [[found[s].sentence for s in affirmed[i]] for i in left]
         prefix.narrow(left)
@@ -280,7 +292,7 @@ class EvidenceFinder:
                 found[sentence].windows[rows[i]].nll = nll
 
 
-def _largest(visions: Iterable[Vision]) -> tuple[int, int] | None:
-    """The most tokens, and the most pixel numbers, that an image took."""
-    images = [seen for vision in visions for seen in vision.images]
+def _largest(windows: Iterable[Seen]) -> tuple[int, int] | None:
+    """The most tokens, and the most pixel numbers, that a window took."""
+    images = list(windows)
     return (max(s.size for s in images), max(s.pixels for s in images)) if images else None

@@ -195,7 +195,7 @@ def papers(part: str, **changes: Any) -> Design:
 
 def _alone(base: Design, **changes: Any) -> Design:
     """A design whose keys have one half only: what needs both is off."""
-    retrieval = replace(base.retrieval, regions=False, sight=None, doubt=None)
+    retrieval = replace(base.retrieval, query_regions=False, visual_match=None, visual_margin=None)
     writing = replace(base.writing, keys="image" if base.writing.keys == "grounded" else base.writing.keys)
     return replace(base, embedding=replace(base.embedding, **changes), retrieval=retrieval, writing=writing)
 
@@ -233,26 +233,30 @@ EXPERIMENTS: dict[str, Experiment] = {
                 _design(OURS, "ours", _same),
                 _design("raw", "ours, raw activations", embedding(transform="raw")),
                 _design("whitened", "ours, whitened features", embedding(transform="whitened", layer="image_features")),
-                _design("pooled", "ours, regions pooled from one pass", embedding(cells="pooled")),
-                _design("routes", "ours, evidence by the paper's two routes", seeking(focus=None)),
-                _design("whole", "ours, the query's whole image only", retrieving(regions=False)),
-                _design("unverified", "ours, without verification", retrieving(verify=None, doubt=None)),
-                _design("verified", "ours, all patches verified", retrieving(doubt=None)),
+                _design("pooled", "ours, regions pooled from one pass", embedding(region_source="pooled")),
+                _design("routes", "ours, evidence by the paper's two routes", seeking(single_window=None)),
+                _design("whole", "ours, the query's whole image only", retrieving(query_regions=False)),
+                _design("unverified", "ours, without verification", retrieving(verify=None, visual_margin=None)),
+                _design("verified", "ours, all patches verified", retrieving(visual_margin=None)),
                 _design("unchained", "ours, without chains", retrieving(chain=False)),
-                _design("unsighted", "ours, without sight", retrieving(sight=None, doubt=None)),
-                _design("one-gate", "ours, one gate for all facts", retrieving(each=False)),
+                _design(
+                    "unsighted", "ours, without the visual match", retrieving(visual_match=None, visual_margin=None)
+                ),
+                _design("one-gate", "ours, one gate for all facts", retrieving(gate_per_fact=False)),
                 _design("both", "ours, every sentence by image and patch", writing(keys="both")),
-                _design("untold", "ours, no keys under the question", writing(questions=False)),
+                _design("untold", "ours, no keys under the question", writing(question_keys=False)),
                 _design(PAPERS, "the paper's", PAPER),
                 _design(
                     "paper-discriminant",
                     "the paper's, discriminant features",
                     papers("embedding", transform="discriminant", reference="world"),
                 ),
-                _design("paper-facts", "the paper's, K counts facts", papers("retrieval", count="facts")),
-                _design("paper-regions", "the paper's, regions of the query", papers("retrieval", regions=True)),
-                _design("paper-verified", "the paper's, verification", papers("retrieval", verify=0.5, count="facts")),
-                _design("paper-chained", "the paper's, chains", papers("retrieval", chain=True, count="facts")),
+                _design("paper-facts", "the paper's, K counts facts", papers("retrieval", k_counts="facts")),
+                _design("paper-regions", "the paper's, regions of the query", papers("retrieval", query_regions=True)),
+                _design(
+                    "paper-verified", "the paper's, verification", papers("retrieval", verify=0.5, k_counts="facts")
+                ),
+                _design("paper-chained", "the paper's, chains", papers("retrieval", chain=True, k_counts="facts")),
             ),
         ),
         Experiment(

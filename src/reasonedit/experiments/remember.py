@@ -6,7 +6,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,7 @@ from reasonedit.edits import Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence, EvidenceFinder, WindowScore
 from reasonedit.threads import Guard
-from reasonedit.vlm import Vision
+from reasonedit.vlm import Seen
 
 from .described import DataFiles
 
@@ -62,8 +62,12 @@ class RememberedEvidence(EvidenceFinder):
             base.execute("create table if not exists found (asked text primary key, evidence text, seconds real)")
 
     def find_seen(
-        self, image: Image.Image, sentences: Sequence[str], layers: Sequence[str] = ()
-    ) -> tuple[list[Evidence], dict[Box, Vision]]:
+        self,
+        image: Image.Image,
+        sentences: Sequence[str],
+        layers: Sequence[str] = (),
+        known: Mapping[Box, Seen] | None = None,
+    ) -> tuple[list[Evidence], dict[Box, Seen]]:
         """As :meth:`EvidenceFinder.find_seen`; windows of what is remembered are not there as they were seen."""
         digest = hashlib.sha256(json.dumps([list(sentences), image.mode, image.size]).encode())
         digest.update(image.tobytes())
@@ -75,7 +79,7 @@ class RememberedEvidence(EvidenceFinder):
                 self.spared += float(row[1])
             return [_evidence(e) for e in json.loads(row[0])], {}
         start = time.perf_counter()
-        found, seen = self._finder.find_seen(image, sentences, layers)
+        found, seen = self._finder.find_seen(image, sentences, layers, known)
         taken = time.perf_counter() - start
         content = json.dumps([asdict(e) for e in found])
         with self._base() as base:

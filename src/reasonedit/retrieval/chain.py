@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from .retrieve import Retrieval
+from reasonedit.kinds import KeyKind
 
-_SEEN = ("image", "patch", "given")
+from .retrieve import Retrieval
 
 
 def chained(found: Sequence[Retrieval], questions: Sequence[str]) -> list[Retrieval]:
@@ -32,12 +32,12 @@ def chained(found: Sequence[Retrieval], questions: Sequence[str]) -> list[Retrie
 
 
 def _linked(r: Retrieval, question: str) -> Retrieval:
-    seen = [hit for hit in r.hits if hit.entry in _SEEN]
+    seen = [hit for hit in r.hits if hit.kind.shows_fact]
     spoken = content_words(question).union(*(content_words(hit.fact) for hit in seen))
     edits = {hit.edit_id for hit in seen}
-    linked = {hit.fact for hit in r.hits if hit.entry == "text" and content_words(hit.fact) & spoken}
+    linked = {hit.fact for hit in r.hits if hit.kind is KeyKind.TEXT and content_words(hit.fact) & spoken}
     held = [
-        hit.edit_id in edits if hit.entry == "answer" else hit.entry != "text" or not linked or hit.fact in linked
+        hit.edit_id in edits if hit.kind is KeyKind.ANSWER else hit.kind.picture or not linked or hit.fact in linked
         for hit in r.hits
     ]
     if all(held):

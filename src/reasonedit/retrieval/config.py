@@ -18,20 +18,20 @@ class RetrievalConfig:
 
     Attributes:
         k: K, how many are fetched.
-        count: What K counts: the nearest ``"keys"``, or distinct ``"facts"``.
+        k_counts: What K counts: the nearest ``"keys"``, or distinct ``"facts"``.
         percentile: p of the rejection gate.
-        each: Whether every fact must pass the gate, or only the nearest key for all of them.
+        gate_per_fact: Whether every fact must pass the gate, or only the nearest key for all of them.
         hubness: Whether distances are divided by how near a key is to others (see :mod:`.hubs`).
-        regions: Whether the query is also embedded by its nine regions, pooled from its one vision pass; of all of them
-            the nearest counts.
-        sight: How near the picture of an image or patch key must come to the query's for its facts to count at all: so
-            many standard deviations nearer than unrelated pictures come to either (see :mod:`.sight`); no bound when
-            not given.
-        answers: Answer entries are fetched apart, so many of them; when not given they compete for the same K.
+        query_regions: Whether the query is also embedded by its nine regions; of all of them the nearest counts.
+        visual_match: How near the picture of a key must come to the query's for its facts to count at all: a z-score,
+            so many standard deviations nearer than unrelated pictures come to either (see :mod:`.visual_match`); no
+            bound when not given.
+        k_answers: Answer entries are fetched apart, so many of them; when not given they compete for the same K.
         verify: The VLM is asked whether the query's image shows a fact that it had found evidence for at the time of
             the edit; the fact is left out unless it affirms with more than this probability. Not asked when not given.
-        doubt: Where there are ``sight`` and ``verify``: only facts are asked about that fall short of sight, by no more
-            than this; those in sight count without. All are asked about when not given.
+        visual_margin: Where there are ``visual_match`` and ``verify``: the VLM is only asked about facts that fall
+            short of the match, by no more than this; those that reach it count without. It is asked about all when not
+            given.
         chain: Whether facts found by their text alone, and answers, count only behind facts that the picture bears out;
             see :mod:`.chain`.
         candidates: Where it is asked, so many facts are fetched before and K of what is left are kept.
@@ -41,29 +41,31 @@ class RetrievalConfig:
     """
 
     k: int = DEFAULT_K
-    count: str = "keys"
+    k_counts: str = "keys"
     percentile: float = DEFAULT_PERCENTILE
-    each: bool = False
+    gate_per_fact: bool = False
     hubness: bool = False
-    regions: bool = False
-    sight: float | None = None
-    answers: int | None = None
+    query_regions: bool = False
+    visual_match: float | None = None
+    k_answers: int | None = None
     verify: float | None = None
-    doubt: float | None = None
+    visual_margin: float | None = None
     chain: bool = False
     candidates: int = 16
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ReasonEditError(f"k must be 1 or more, not {self.k}.")
-        if self.count not in COUNTS:
-            raise ReasonEditError(f"count must be {' or '.join(COUNTS)}, not '{self.count}'.")
+        if self.k_counts not in COUNTS:
+            raise ReasonEditError(f"k_counts must be {' or '.join(COUNTS)}, not '{self.k_counts}'.")
         if not 0 < self.percentile <= 100:
             raise ReasonEditError(f"percentile must be above 0 and at most 100, not {self.percentile}.")
-        if self.answers is not None and self.answers < 0:
-            raise ReasonEditError(f"answers must be 0 or more, not {self.answers}.")
-        if self.doubt is not None and (self.doubt < 0 or self.sight is None or self.verify is None):
-            raise ReasonEditError("doubt must be 0 or more, and goes with sight and verify only.")
+        if self.k_answers is not None and self.k_answers < 0:
+            raise ReasonEditError(f"k_answers must be 0 or more, not {self.k_answers}.")
+        if self.visual_margin is not None and (
+            self.visual_margin < 0 or self.visual_match is None or self.verify is None
+        ):
+            raise ReasonEditError("visual_margin must be 0 or more, and goes with visual_match and verify only.")
         if self.candidates < 1:
             raise ReasonEditError(f"candidates must be 1 or more, not {self.candidates}.")
         if self.verify is not None and not 0 <= self.verify < 1:

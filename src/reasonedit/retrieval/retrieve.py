@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from reasonedit.codebook import EditMemory, Fact
-from reasonedit.codebook.records import ENTRIES
 from reasonedit.edits import Hit
+from reasonedit.kinds import KINDS, KeyKind
 
 from .approximate import EXACT_UP_TO, ApproximateIndex
 from .config import RetrievalConfig
 from .gate import PercentileGate
 from .hubs import HubScale
 from .index import ExactIndex, KeyIndex
-from .sight import Sight
+from .visual_match import VisualMatch
 
 _FIRST, _DEEPEST = 64, 4096
 
@@ -55,17 +55,17 @@ class Near:
         number: Its number.
         distance: Its distance.
         facts: Its facts.
-        sight: How near its picture comes to the query's, where that counts.
-        in_gate: Whether it is near enough for the gate.
-        in_sight: Whether its picture is near enough.
+        visual_match: How near its picture comes to the query's, where that counts.
+        within_gate: Whether it is near enough for the gate.
+        matches_visually: Whether its picture is near enough.
     """
 
     number: int
     distance: float
     facts: list[Fact]
-    sight: float | None
-    in_gate: bool
-    in_sight: bool
+    visual_match: float | None
+    within_gate: bool
+    matches_visually: bool
 
 
 class FactRetriever:
@@ -74,19 +74,18 @@ class FactRetriever:
     Args:
         memory: Where the facts are.
         config: How they are fetched.
-        cohort: Vision halves of unrelated pictures, needed for ``config.sight``; without them all is in sight.
+        cohort: Vision halves of unrelated pictures, needed for ``config.visual_match``; without them every key matches.
     """
 
     def __init__(self, memory: EditMemory, config: RetrievalConfig | None = None, cohort: Tensor | None = None) -> None:
         self.config = config or RetrievalConfig()
         self.memory = memory
-        self.sight = Sight(cohort) if self.config.sight is not None and cohort is not None else None
+        self.visual_match = VisualMatch(cohort) if self.config.visual_match is not None and cohort is not None else None
         self.gate = PercentileGate(self.config.percentile)
         self.hubs = HubScale() if self.config.hubness else None
         self._removals = memory.removals
-        self._sorts = [_Sort(("answer",)), _Sort(("image", "patch", "given", "text"))]
-        if self.config.answers is None:
-            self._sorts = [_Sort(("answer", "image", "patch", "given", "text"))]
+        answers, reasoning = (KeyKind.ANSWER,), tuple(kind for kind in KINDS if kind is not KeyKind.ANSWER)
+        self._sorts = [_Sort(KINDS)] if self.config.k_answers is None else [_Sort(answers), _Sort(reasoning)]
 
     def retrieve(self, queries: Tensor) -> list[Retrieval]:
         """Fetch facts.
@@ -107,10 +106,10 @@ class FactRetriever:
         threshold = self.gate.threshold(len(self.memory.edits), sigma)
         fetched = []
         for sort in self._sorts:
-            answers = sort.entries == ("answer",)
+            answers = sort.kinds == (KeyKind.ANSWER,)
             k = self.config.k if self.config.verify is None else max(self.config.k, self.config.candidates)
-            if answers and self.config.answers is not None:
-                k = self.config.answers
+            if answers and self.config.k_answers is not None:
+                k = self.config.k_answers
             fetched.append(self._fetch(queries, sort, k, threshold, sigma))
         found = []
         for parts in zip(*fetched, strict=True):
@@ -142,12 +141,14 @@ class FactRetriever:
             if not len(sort.index.numbers):
                 continue
             near, numbers = self._search(query[None], sort, count, sigma)[0]
-            seen = self.sight.score(self.memory, query, numbers).tolist() if self.sight is not None else []
+            seen = (
+                self.visual_match.score(self.memory, query, numbers).tolist() if self.visual_match is not None else []
+            )
             for i, (number, distance) in enumerate(zip(numbers.tolist()[:count], near.tolist(), strict=False)):
                 facts = self.memory.facts(number)
-                sight = seen[i] if seen and facts[0].entry != "text" else None
-                in_sight = sight is None or sight >= self._least_sight(facts[0].entry)
-                found.append(Near(number, distance, facts, sight, distance <= threshold, in_sight))
+                visual_match = seen[i] if seen and facts[0].kind.picture else None
+                matches_visually = visual_match is None or visual_match >= self._least_match(facts[0].kind)
+                found.append(Near(number, distance, facts, visual_match, distance <= threshold, matches_visually))
         return sorted(found, key=lambda near: near.distance)
 
     def _take_in(self) -> Tensor | None:
@@ -158,8 +159,8 @@ class FactRetriever:
             self.gate = PercentileGate(self.config.percentile)
             self.hubs = HubScale() if self.config.hubness else None
         self.gate.update(keys)
-        if self.sight is not None:
-            self.sight.update(memory)
+        if self.visual_match is not None:
+            self.visual_match.update(memory)
         for sort in self._sorts:
             sort.update(memory)
         if self.hubs is None:
@@ -177,14 +178,14 @@ class FactRetriever:
         if k == 0:
             return [(float(near[0]), []) for near, _ in self._search(queries, sort, 1, sigma)]
         # Only counting facts, or leaving keys out, may take more than K keys.
-        more = self.config.count == "facts" or self.sight is not None or sigma is not None
+        more = self.config.k_counts == "facts" or self.visual_match is not None or sigma is not None
         depth = min(total, max(k, _FIRST) if more else k)
         while True:
             results, enough = [], True
             for query, (near, rows) in zip(queries, self._search(queries, sort, depth, sigma), strict=True):
                 hits, complete = self._hits(query, near, rows, k, threshold)
                 # What is farther than the gate lets through is not needed.
-                enough &= complete or (self.config.each and len(near) > 0 and float(near[-1]) > threshold)
+                enough &= complete or (self.config.gate_per_fact and len(near) > 0 and float(near[-1]) > threshold)
                 results.append((float(near[0]), hits))
             if enough or not more or depth >= min(total, _DEEPEST):
                 return results
@@ -213,42 +214,42 @@ class FactRetriever:
     def _hits(self, query: Tensor, near: Tensor, rows: Tensor, k: int, threshold: float) -> tuple[list[Hit], bool]:
         """The hits of one query, and whether K were found."""
         config, hits = self.config, dict[str, Hit]()
-        seen = self.sight.score(self.memory, query, rows) if self.sight is not None else None
+        seen = self.visual_match.score(self.memory, query, rows) if self.visual_match is not None else None
         keys = 0
         for i, (row, distance) in enumerate(zip(rows.tolist(), near.tolist(), strict=True)):
-            if config.each and distance > threshold:
+            if config.gate_per_fact and distance > threshold:
                 break
-            if (keys if config.count == "keys" else len(hits)) >= k:
+            if (keys if config.k_counts == "keys" else len(hits)) >= k:
                 return list(hits.values()), True
             facts: list[Fact] = self.memory.facts(row)
-            near_sight = float(seen[i]) if seen is not None and facts[0].entry != "text" else None
-            if near_sight is not None and near_sight < self._least_sight(facts[0].entry):
+            match = float(seen[i]) if seen is not None and facts[0].kind.picture else None
+            if match is not None and match < self._least_match(facts[0].kind):
                 continue
             keys += 1
             for fact in facts:
                 hit = hits.get(fact.text)
                 if hit is None:
-                    hits[fact.text] = Hit(fact.text, distance, fact.entry, fact.edit_id, near_sight)
-                elif hit.sight is not None and near_sight is not None and near_sight > hit.sight:
-                    hits[fact.text] = replace(hit, sight=near_sight)
+                    hits[fact.text] = Hit(fact.text, distance, fact.kind, fact.edit_id, match)
+                elif hit.visual_match is not None and match is not None and match > hit.visual_match:
+                    hits[fact.text] = replace(hit, visual_match=match)
         kept = list(hits.values())
-        if config.count == "facts":
+        if config.k_counts == "facts":
             kept = kept[:k]
-        return kept, (keys if config.count == "keys" else len(hits)) >= k
+        return kept, (keys if config.k_counts == "keys" else len(hits)) >= k
 
-    def _least_sight(self, entry: str) -> float:
-        """What the sight of a key must come to; a patch that the VLM can be asked about may fall short by the doubt."""
-        least = self.config.sight or 0.0
-        return least - (self.config.doubt or 0.0) if entry == "patch" else least
+    def _least_match(self, kind: KeyKind) -> float:
+        """The least visual match of a key that counts; what the VLM can be asked about may fall short by the margin."""
+        least = self.config.visual_match or 0.0
+        return least - (self.config.visual_margin or 0.0) if kind.verifiable else least
 
 
 class _Sort:
-    """The keys of some sorts of entries, with an index of their own."""
+    """The keys of some kinds, with an index of their own."""
 
-    def __init__(self, entries: tuple[str, ...]) -> None:
-        self.entries = entries
+    def __init__(self, kinds: tuple[KeyKind, ...]) -> None:
+        self.kinds = kinds
         self.index: KeyIndex = ExactIndex()
-        self._kinds = [ENTRIES.index(entry) for entry in entries]
+        self._numbers = [kind.number for kind in kinds]
         self._last, self._removals = -1, 0
 
     def update(self, memory: EditMemory) -> None:
@@ -270,7 +271,7 @@ class _Sort:
         self._last = int(numbers[-1]) if len(numbers) else -1
 
     def _mine(self, memory: EditMemory, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return numbers[np.isin(memory.kinds[numbers], self._kinds)]
+        return numbers[np.isin(memory.kinds[numbers], self._numbers)]
 
 
 def with_facts(facts: Sequence[str], question: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from reasonedit.edits import Hit
 from reasonedit.evidence import question_of
+from reasonedit.kinds import KeyKind
 from reasonedit.vlm import VLM, Vision
 
 from .config import RetrievalConfig
@@ -31,7 +32,7 @@ def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], config: Retri
     denied: list[set[str]] = [set() for _ in found]
     for i, (seen, r) in enumerate(zip(vision.images, found, strict=True)):
         for hit in r.hits:
-            if hit.entry == "patch" and _in_doubt(hit, config):
+            if hit.kind.verifiable and _needs_asking(hit, config):
                 if vlm.has_room(seen, vlm.prompt(question_of(hit.fact))):
                     asked[i].append(hit)
                 else:
@@ -47,12 +48,16 @@ def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], config: Retri
         dropped: list[Hit] = []
         facts = 0
         for hit in r.hits:
-            facts += hit.fact not in out and hit.entry != "answer"
-            (dropped if hit.fact in out or (hit.entry != "answer" and facts > config.k) else hits).append(hit)
+            facts += hit.fact not in out and hit.kind is not KeyKind.ANSWER
+            (dropped if hit.fact in out or (hit.kind is not KeyKind.ANSWER and facts > config.k) else hits).append(hit)
         kept.append(replace(r, hits=hits, left_out=[*r.left_out, *dropped[::-1]]))
     return kept
 
 
-def _in_doubt(hit: Hit, config: RetrievalConfig) -> bool:
-    clear = config.doubt is not None and hit.sight is not None and hit.sight >= (config.sight or 0.0)
+def _needs_asking(hit: Hit, config: RetrievalConfig) -> bool:
+    clear = (
+        config.visual_margin is not None
+        and hit.visual_match is not None
+        and hit.visual_match >= (config.visual_match or 0.0)
+    )
     return not clear

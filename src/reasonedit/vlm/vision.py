@@ -29,7 +29,7 @@ class Seen:
         pixels: How many numbers the vision part got of it.
         view: The part of the image that a grid shows, where the image processor cuts something off.
         extras: What else the family needs of it.
-        parts: For boxes of the image that passed the vision part by themselves too, the layers of that pass.
+        regions: Boxes of the image that passed the vision part by themselves too, as it saw them.
     """
 
     features: Tensor
@@ -39,7 +39,7 @@ class Seen:
     pixels: int = 0
     view: Box = WHOLE
     extras: dict[str, Any] = field(default_factory=dict)
-    parts: dict[Box, dict[str, Tensor]] = field(default_factory=dict)
+    regions: dict[Box, Seen] = field(default_factory=dict)
 
 
 @dataclass

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from reasonedit.codebook import EditMemory
-from reasonedit.codebook.records import ENTRIES
+from reasonedit.kinds import KINDS
 
 _NEAREST = 0.2
 """Share of the cohort that a picture is compared with: those nearest to it."""
-_PATCHES = [ENTRIES.index("patch"), ENTRIES.index("given")]
+_REGIONS = [kind.number for kind in KINDS if kind.picture == "region"]
 _AT_ONCE = 65536
 
 
-class Sight:
+class VisualMatch:
     """How near a key's picture comes to a query's, beside how near unrelated pictures come to either.
 
     Some pictures are near to many. So a distance counts in standard deviations from the mean distance of the key, and
@@ -55,7 +55,7 @@ class Sight:
         from_keys = (keys[:, :1] - distances) / keys[:, 1:]
         from_query = (regions[:, 0] - distances) / regions[:, 1]
         scores = (from_keys + from_query) / 2
-        patch = torch.from_numpy(np.isin(memory.kinds[numbers.numpy()], _PATCHES))
+        patch = torch.from_numpy(np.isin(memory.kinds[numbers.numpy()], _REGIONS))
         return torch.where(patch, scores.amax(1), scores[:, -1])
 
     def _level(self, keys: Tensor) -> Tensor:

@@ -1,0 +1,57 @@
+"""What settings were called in earlier versions: codebooks and designs that were saved then are read as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reasonedit.errors import ReasonEditError
+
+_RENAMED = {
+    "embedding": {"cells": "region_source"},
+    "evidence": {"focus": "single_window"},
+    "writing": {"questions": "question_keys"},
+    "retrieval": {
+        "answers": "k_answers",
+        "count": "k_counts",
+        "doubt": "visual_margin",
+        "each": "gate_per_fact",
+        "regions": "query_regions",
+        "sight": "visual_match",
+    },
+}
+"""For each part of a design the former names of its settings, with what they are called now."""
+
+_REMOVED: dict[str, dict[str, Any]] = {"writing": {"patches": "crop", "samples": 1, "paraphraser": "rules"}}
+"""Settings that are gone, with the only value that they can have had where a codebook still works as it did."""
+
+
+def current_design(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a design by their names of today.
+
+    Args:
+        values: A design as nested dicts; parts that are no dict stay as they are.
+
+    Raises:
+        ReasonEditError: It has a setting that is gone, with a value under which keys were made in another way.
+    """
+    return {
+        part: _current(part, settings) if part in _RENAMED and isinstance(settings, Mapping) else settings
+        for part, settings in values.items()
+    }
+
+
+def current_fingerprint(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a codebook's keys depend on, by the names of today."""
+    renamed = _RENAMED["embedding"]
+    return {renamed.get(name, name): value for name, value in values.items()}
+
+
+def _current(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    removed = _REMOVED.get(part, {})
+    for name, only in removed.items():
+        if settings.get(name, only) != only:
+            raise ReasonEditError(
+                f"The design sets '{name}' to {settings[name]!r}, which this version no longer has: leave it out."
+            )
+    return {_RENAMED[part].get(name, name): value for name, value in settings.items() if name not in removed}
