@@ -222,9 +222,9 @@ def test_a_wrong_config_is_one_clear_sentence(old, new, said, tmp_path, capsys):
 
 
 def test_ctrl_c_saves_what_was_edited_and_says_where(tmp_path):
-    from reasonedit.config import content_of
+    from reasonedit.config import read_config
 
-    content = content_of("configs/demo.yaml")
+    content = read_config("configs/demo.yaml")
     content["trainer"]["callbacks"].append({"class_path": "helpers.waiting.Holds"})
     config, held = tmp_path / "held.yaml", tmp_path / "held"
     config.write_text(json.dumps(content))

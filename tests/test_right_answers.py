@@ -21,7 +21,7 @@ from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Ret
 from reasonedit.cli import main
 from reasonedit.codebook import Draft, EditMemory, Entry, Fact, Store, as_edit
 from reasonedit.codebook.wire import packed, unpacked
-from reasonedit.commands.run import contained, results, table_of
+from reasonedit.commands.results_table import collect_results, describe_contained, results_table
 from reasonedit.data import AOKVQA, EditFile
 from reasonedit.data.built import Built, built_probes, set_file
 from reasonedit.data.exported import export, read
@@ -279,8 +279,8 @@ def test_a_stream_compares_with_all_of_them(tiny_vlm, tmp_path):
     assert {"edit/rel", "edit/rel_exact_match", "edit/loc"} <= set(logged.split(","))
     assert pq.read_schema(tmp_path / "p.parquet").metadata[b"comparison"].decode() == COMPARISON
     # What a run prints.
-    assert "1 of the edited one contain" in contained(made, stream)
-    table = results(made, stream)
+    assert "1 of the edited one contain" in describe_contained(made, stream)
+    table = collect_results(made, stream)
     assert table["reasonedit"]["comparison"] == COMPARISON
     assert (table["reasonedit"]["rel"], table["reasonedit"]["rel_exact_match"]) == (0.3333, 0)
     assert table["unedited"]["loc_exact_match"] == 1
@@ -338,7 +338,7 @@ def test_targets_of_any_kind_are_read(tmp_path):
 def test_a_table_names_its_comparison_and_shows_exact_match():
     def shown(**tables):
         console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-        console.print(table_of(tables))
+        console.print(results_table(tables))
         return console.export_text()
 
     times = {"seconds_per_edit": None, "ms_per_query": 1.0}

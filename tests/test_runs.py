@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,17 +13,17 @@ from helpers.families import FAMILIES
 from reasonedit import ReasonEditError
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.config import packaged_configs
+from reasonedit.config import Config
 from reasonedit.experiments import EXPERIMENTS
 from reasonedit.runs import going_on
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
 PAPER = {
-    "llava-1.5-7b": "llava",
-    "instructblip-vicuna-7b": "instructblip",
-    "qwen3-vl-4b": "qwen3_vl",
-    "qwen3-vl-8b": "qwen3_vl",
+    "llava-hf/llava-1.5-7b-hf": "llava",
+    "Salesforce/instructblip-vicuna-7b": "instructblip",
+    "Qwen/Qwen3-VL-4B-Instruct": "qwen3_vl",
+    "Qwen/Qwen3-VL-8B-Instruct": "qwen3_vl",
 }
 
 
@@ -68,7 +69,7 @@ def test_the_configs_of_the_paper_run(model, data, models, tmp_path):
         "--trainer.accelerator": "cpu",
     }
     given = [word for pair in options.items() for word in pair]
-    assert main(["run", "--config", f"configs/{model}-{data}.yaml", "--out", str(tmp_path / "run"), *given]) == 0
+    assert main(["run", "--config", f"configs/{data}.yaml", "--out", str(tmp_path / "run"), *given]) == 0
     check(tmp_path / "run", 2)
 
 
@@ -106,23 +107,27 @@ def test_every_schema_runs_with_every_family_of_the_paper(family, schema, models
     check(tmp_path / "run", 3)
 
 
-def test_every_vlm_and_data_set_of_the_paper_has_its_config():
-    there = {p.stem for p in packaged_configs().glob("*.yaml")}
-    assert {f"{model}-{data}" for model in PAPER for data in ("aokvqa", "fvqa")} <= there
+@pytest.mark.parametrize("data", ["aokvqa", "fvqa"])
+def test_every_vlm_and_data_set_of_the_paper_is_a_config_and_an_option(data):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    assert f"`configs/{data}.yaml`" in readme
+    for model in PAPER:
+        assert f"`{model}`" in readme
+        config = Config.read([f"configs/{data}.yaml"], ["--model.init_args.model", model]).resolve("model", "data")
+        assert config["model"]["init_args"]["model"] == model
+        assert config["model"]["init_args"]["dtype"] == "bfloat16"
+        assert config["model"]["init_args"]["max_new_tokens"] == 16
+        assert config["data"]["init_args"]["source"]["init_args"]["subset"] == data.upper()
 
 
 def test_a_selection_is_made_from_a_config(models, tmp_path, capsys):
     datasets.rationale_vqa(tmp_path / "data", "AOKVQA")
-    config = (packaged_configs() / "qwen3-vl-4b-aokvqa.yaml").read_text()
-    for old, new in {
-        "Qwen/Qwen3-VL-4B-Instruct": models("qwen3_vl"),
-        "data/coco": str(tmp_path / "data" / "coco"),
-        "JJoy333/RationaleVQA": str(tmp_path / "data"),
-    }.items():
-        config = config.replace(old, new)
-    (tmp_path / "c.yaml").write_text(config)
+    (tmp_path / "model.yaml").write_text(json.dumps({"model": {"init_args": {"model": models("qwen3_vl")}}}))
+    call = ["--config", "configs/aokvqa.yaml", "--config", str(tmp_path / "model.yaml")]
+    call += ["--data.init_args.source.init_args.images", str(tmp_path / "data" / "coco")]
+    call += [f"--data.init_args.source.init_args.root={tmp_path / 'data'}"]
     small = ["--layer-sample", "4", "--weight-sample", "4", "--runs", "2"]
-    assert main(["select", "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "s"), *small]) == 0
+    assert main(["select", *call, "--out", str(tmp_path / "s"), *small]) == 0
     chosen = json.loads((tmp_path / "s" / "selection.json").read_text())
     assert chosen["design"]["embedding"]["layer"].startswith(("model.visual", "image_features"))
     assert len(chosen["layers"]) == 5
@@ -135,14 +140,14 @@ def test_a_slow_machine_does_not_widen_the_table(slow):
 
     from rich.console import Console
 
-    from reasonedit.commands.run import table_of
+    from reasonedit.commands.results_table import results_table
     from reasonedit.groups import LABELS
     from reasonedit.runs import row
 
     shares = dict.fromkeys(LABELS, (0.5, 100))
     made = row(shares, dict.fromkeys(LABELS, 0.5), seconds_per_edit=1.2345 * slow, ms_per_query=149.0 * slow)
     out = io.StringIO()
-    Console(file=out, width=80).print(table_of({"unedited": made, "reasonedit": made}))
+    Console(file=out, width=80).print(results_table({"unedited": made, "reasonedit": made}))
     assert "…" not in out.getvalue()
     assert "ReasonEdit" in out.getvalue()
     times = {1: ["1.234", "149.0"], 100: ["123.5", "14900"]}

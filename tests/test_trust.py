@@ -11,7 +11,7 @@ from helpers.tiny import design, picture
 
 from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.cli import main
-from reasonedit.config import content_of, made_of, refuse_code
+from reasonedit.config import instantiate_parts, read_config, refuse_code
 from reasonedit.design import Design
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.vlm import load_vlm
@@ -115,14 +115,14 @@ def test_a_config_asks_for_code_in_vain_without_the_flag(kwargs, sent, trap, tmp
     config = tmp_path / "run.yaml"
     config.write_text((MODEL + DATA).replace("SENT", str(sent)).replace("KWARGS", kwargs))
     with pytest.raises(ReasonEditError, match=r"The config sets '\w+', which runs code .* by --trust-remote-code"):
-        content_of(str(config))
+        read_config(str(config))
     for command in (["run", "--out", tmp_path / "out"], ["select"], ["build-probes", "--out", tmp_path / "out"],
                     ["experiment", "main"], ["train-mend", "--out", tmp_path / "mend.safetensors"]):  # fmt: skip
         more = ["--dry-run"] if command[0] == "build-probes" else []
         assert main([*map(str, command), "--config", str(config), *more]) == 1
         assert FLAG in capsys.readouterr().err
     assert not trap.exists()
-    assert content_of(str(config), trusted=True)["model"]["class_path"] == "reasonedit.VLMModule"
+    assert read_config(str(config), trusted=True)["model"]["class_path"] == "reasonedit.VLMModule"
 
 
 def test_with_the_flag_it_is_run(sent, trap, tmp_path, capsys):
@@ -191,7 +191,7 @@ def test_a_config_without_bounds_is_refused_at_once(text, why, tmp_path, capsys)
     config = tmp_path / "run.yaml"
     config.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ReasonEditError, match=why):
-        content_of(str(config))
+        read_config(str(config))
     assert main(["run", "--config", str(config), "--out", str(tmp_path / "out")]) == 1
     told = capsys.readouterr().err
     assert str(config) in told
@@ -201,8 +201,8 @@ def test_a_config_without_bounds_is_refused_at_once(text, why, tmp_path, capsys)
 def test_aliases_and_merges_of_a_usual_size_are_read(tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text("x: &x {a: 1}\ny: {<<: *x, b: [*x, *x]}\n")
-    assert content_of(str(config)) == {"x": {"a": 1}, "y": {"a": 1, "b": [{"a": 1}, {"a": 1}]}}
-    assert made_of({}) == {}
+    assert read_config(str(config)) == {"x": {"a": 1}, "y": {"a": 1, "b": [{"a": 1}, {"a": 1}]}}
+    assert instantiate_parts({}) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,33 +1,135 @@
-"""Config files: where they are, and what is made of them."""
+"""Config files: where they are, how several are merged, and what is made of them.
+
+Of several files the later wins, value by value, and the command line wins over all of them. It is jsonargparse that
+merges, for ``reasonedit run`` and for every other command alike.
+"""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import re
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
 
-import reasonedit.callbacks as cb
 from reasonedit.boundedyaml import bounded_yaml
+from reasonedit.config_errors import explain_refusal, group_options
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
 from reasonedit.module import VLMModule
 from reasonedit.regular import content
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
-
+    from jsonargparse import ArgumentParser, Namespace
 
 MOST_CONFIG = 1 << 20
 """Bytes of a config file; those that come with the package have two thousand."""
 
+REFUSALS = (argparse.ArgumentError, ValueError, TypeError, KeyError)
+"""What jsonargparse raises where it cannot use a config."""
+
 _CODE = ("trust_remote_code", "allow_all_kernels")
 """Arguments of transformers by which a model brings code that is run."""
+_PARTS = {"model": L.LightningModule, "data": L.LightningDataModule}
+_OTHERS = ("seed_everything", "trainer", "optimizer", "lr_scheduler")
+"""What a config of ``reasonedit run`` may also have."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Config files that were read and checked, and what the command line sets over them.
+
+    Attributes:
+        paths: The files; a later one wins over those before it.
+        contents: What each of them says.
+        overrides: Options in LightningCLI's form, such as ``--data.init_args.batch_size 4``; they win over all files.
+        trusted: Whether all this may ask for code that comes with a model; see :func:`refuse_code`.
+    """
+
+    paths: tuple[Path, ...]
+    contents: tuple[Mapping[str, Any], ...]
+    overrides: tuple[str, ...] = ()
+    trusted: bool = False
+
+    @classmethod
+    def read(cls, names: Sequence[str], overrides: Sequence[str] = (), *, trusted: bool = False) -> Config:
+        """Read files, each as :func:`read_config` does; the other arguments are the attributes.
+
+        Raises:
+            ReasonEditError: A file is missing or cannot be used.
+        """
+        contents = tuple(read_config(name, trusted=trusted) for name in names)
+        config = cls(tuple(map(config_path, names)), contents, tuple(overrides), trusted)
+        config._check_class_paths()
+        return config
+
+    def arguments(self, *parts: str) -> list[str]:
+        """The files and the overrides, as arguments of a parser that has ``--config``.
+
+        Args:
+            parts: Only the overrides of these parts; all when not given.
+        """
+        files = [word for path in self.paths for word in ("--config", str(path))]
+        options = group_options(self.overrides)
+        wanted = [words for name, words in options if not parts or name.split(".")[0] in parts]
+        return [*files, *(word for words in wanted for word in words)]
+
+    def resolve(self, *parts: str) -> dict[str, Any]:
+        """The named parts (``model``, ``data``) as they will be used: merged, with all arguments, the default ones too.
+
+        Raises:
+            ReasonEditError: They cannot be used.
+        """
+        _, parsed = self._parse(*parts)
+        merged = json.loads(json.dumps(parsed.as_dict(), default=str))
+        return {name: merged[name] for name in parts}
+
+    def instantiate(self, *parts: str) -> dict[str, Any]:
+        """The objects of the named parts; nothing else is made.
+
+        Raises:
+            ReasonEditError: They cannot be used.
+        """
+        parser, parsed = self._parse(*parts)
+        try:
+            objects = parser.instantiate_classes(parsed)
+        except REFUSALS as error:
+            raise self.explain(error) from error
+        return {name: objects[name] for name in parts}
+
+    def explain(self, error: BaseException) -> ReasonEditError:
+        """What a user is told where an error shows that the files or the overrides cannot be used."""
+        return explain_refusal(error, list(zip(self.paths, self.contents, strict=True)), self.overrides)
+
+    def _parse(self, *parts: str) -> tuple[ArgumentParser, Namespace]:
+        parser = _parser(*parts)
+        parser.add_argument("--config", action="config")
+        for name in (*_PARTS, *_OTHERS):
+            if name not in parts:
+                parser.add_argument(f"--{name}", type=Any)
+        try:
+            parsed = parser.parse_args(self.arguments(*parts))
+        except REFUSALS as error:
+            raise self.explain(error) from error
+        refuse_code(parsed, trusted=self.trusted)  # the files that a file names are known only here
+        return parser, parsed
+
+    def _check_class_paths(self) -> None:
+        """Refuse a file that sets arguments of a class before any file has named the class."""
+        named: set[str] = set()
+        for path, values in zip(self.paths, self.contents, strict=True):
+            for name in _PARTS:
+                part = values.get(name)
+                if isinstance(part, Mapping) and part and "class_path" not in part and name not in named:
+                    raise ReasonEditError(
+                        f"The config '{path}' has '{name}' without a class_path: add it, or name a config that has it "
+                        "before this one."
+                    )
+                named |= {name} if part else set()
 
 
 def packaged_configs() -> Path:
@@ -52,41 +154,44 @@ def config_path(name: str) -> Path:
     raise ReasonEditError(f"There is no config file '{name}'. The packaged ones are: {known}.")
 
 
-def content_of(config: str, *, trusted: bool = False) -> dict[str, Any]:
-    """What a config file says.
+def read_config(name: str, *, trusted: bool = False) -> dict[str, Any]:
+    """What one config file says.
 
     Args:
-        config: The file; see :func:`config_path`.
+        name: The file; see :func:`config_path`.
         trusted: Whether it may ask for code that comes with a model; see :func:`refuse_code`.
 
     Raises:
-        ReasonEditError: There is none, it is no YAML or without bounds, or it asks for such code.
+        ReasonEditError: There is none, it is no YAML or too large, or it asks for such code.
     """
-    path = config_path(config)
+    path = config_path(name)
     try:
-        said = bounded_yaml(content(path, MOST_CONFIG, f"The config '{path}'").decode()) or {}
+        values = bounded_yaml(content(path, MOST_CONFIG, f"The config '{path}'").decode()) or {}
     except ReasonEditError:
         raise
     except UnicodeDecodeError as error:
         raise ReasonEditError(f"The config '{path}' is not UTF-8: save it as UTF-8.") from error
     except (OSError, ValueError) as error:
-        raise refused(path, error) from error
-    if not isinstance(said, dict):
+        raise explain_refusal(error, [(path, {})]) from error
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ReasonEditError(f"The config '{path}' is no mapping of 'model', 'data' and so on.")
-    other = next((said[name] for name in ("model", "data") if isinstance(said.get(name), str)), "")
-    if Path(other).is_file():  # which would be read unseen
-        raise ReasonEditError(f"The config '{path}' names another file, '{other}', in its place: write it out.")
-    refuse_code(said, trusted=trusted)
-    return said
+    other = next((values[part] for part in _PARTS if isinstance(values.get(part), str)), "")
+    if Path(other).is_file():  # jsonargparse would read it without the checks above
+        raise ReasonEditError(
+            f"The config '{path}' names another file, '{other}', in its place: name that file with a --config of its "
+            "own, or write out what it says."
+        )
+    refuse_code(values, trusted=trusted)
+    return values
 
 
-def refuse_code(said: Any, *, trusted: bool) -> None:
+def refuse_code(values: Any, *, trusted: bool) -> None:
     """Refuse a config that asks for code which comes with a model, unless whoever gave the command trusts it.
 
     Raises:
-        ReasonEditError: It does.
+        ReasonEditError: It asks for code.
     """
-    name = None if trusted else _asks_for_code(said)
+    name = None if trusted else _asks_for_code(values)
     if name is not None:
         raise ReasonEditError(
             f"The config sets '{name}', which runs code that comes with a model: read that code, and then say so on "
@@ -94,124 +199,65 @@ def refuse_code(said: Any, *, trusted: bool) -> None:
         )
 
 
-def _asks_for_code(said: Any) -> str | None:
-    said = said.as_dict() if hasattr(said, "as_dict") else said
-    if isinstance(said, Mapping):
-        asked = next((name for name in _CODE if said.get(name) not in (None, False)), None)
-        return asked or next(filter(None, map(_asks_for_code, said.values())), None)
-    return next(filter(None, map(_asks_for_code, said)), None) if isinstance(said, (list, tuple)) else None
+def _asks_for_code(values: Any) -> str | None:
+    values = values.as_dict() if hasattr(values, "as_dict") else values
+    if isinstance(values, Mapping):
+        asked = next((name for name in _CODE if values.get(name) not in (None, False)), None)
+        return asked or next(filter(None, map(_asks_for_code, values.values())), None)
+    return next(filter(None, map(_asks_for_code, values)), None) if isinstance(values, (list, tuple)) else None
 
 
-def made_of(content: Mapping[str, Any], *names: str, path: str | Path = "") -> dict[str, Any]:
-    """The named parts of a config (``model``, ``data``), made without the rest of it.
-
-    Args:
-        content: What the config says.
-        names: The parts.
-        path: Where it was read, for messages.
+def instantiate_parts(values: Mapping[str, Any], *parts: str) -> dict[str, Any]:
+    """The objects of the named parts (``model``, ``data``) of what a config says.
 
     Raises:
-        ReasonEditError: It cannot be used.
+        ReasonEditError: They cannot be used.
     """
-    parser = _parser(*names)
+    parser = _parser(*parts)
     try:
-        made = parser.instantiate_classes(parser.parse_object(_given(content, *names)))
-    except (argparse.ArgumentError, ValueError, TypeError, KeyError) as error:
-        raise refused(Path(path), error) from error
-    return {name: made[name] for name in names}
+        objects = parser.instantiate_classes(parser.parse_object(_select(values, *parts)))
+    except REFUSALS as error:
+        raise explain_refusal(error) from error
+    return {name: objects[name] for name in parts}
 
 
-def resolved(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The named parts of a config as it will be used: whole class paths, and all arguments, those by default too.
+def resolve_parts(values: Mapping[str, Any], *parts: str) -> dict[str, Any]:
+    """The named parts of what a config says, with all arguments, the default ones too.
 
     Raises:
-        ReasonEditError: It cannot be used.
+        ReasonEditError: They cannot be used.
     """
     try:
-        return dict(_parser(*names).parse_object(_given(content, *names)).as_dict())
-    except (argparse.ArgumentError, ValueError, TypeError, KeyError) as error:
-        raise refused(Path(), error) from error
+        return dict(_parser(*parts).parse_object(_select(values, *parts)).as_dict())
+    except REFUSALS as error:
+        raise explain_refusal(error) from error
 
 
-def _parser(*names: str) -> ArgumentParser:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    kinds = {"model": L.LightningModule, "data": L.LightningDataModule}
-    for name in names:
-        parser.add_subclass_arguments(kinds[name], name, required=True)
-    return parser
-
-
-def _given(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: content[name] for name in names if name in content}
-
-
-def parts_of(config: str, *names: str, trusted: bool = False) -> dict[str, Any]:
-    """The named parts of a config file; see :func:`content_of` and :func:`made_of`."""
-    return made_of(content_of(config, trusted=trusted), *names, path=config_path(config))
-
-
-def module_and_stream(config: str, *, trusted: bool = False) -> tuple[VLMModule, EditStream]:
-    """The model of a config, on the GPU where there is one, and its stream; arguments as for :func:`content_of`.
+def load_module_and_stream(config: Config) -> tuple[VLMModule, EditStream]:
+    """The model of a config, on the GPU where there is one, and its stream.
 
     Raises:
-        ReasonEditError: The file cannot be used, or it has no VLM or no stream.
+        ReasonEditError: The config cannot be used, or it has no VLM or no stream.
     """
-    parts = parts_of(config, "model", "data", trusted=trusted)
-    module, stream = parts["model"], parts["data"]
+    objects = config.instantiate("model", "data")
+    module, stream = objects["model"], objects["data"]
     if not isinstance(module, VLMModule) or not isinstance(stream, EditStream):
         raise ReasonEditError(
-            f"The config '{config}' must have a VLMModule as its model and an EditStream as its data."
+            f"The config '{config.paths[-1]}' must have a VLMModule as its model and an EditStream as its data."
         )
     if torch.cuda.is_available() and module.vlm.movable:
         module.to("cuda")
     return module, stream
 
 
-def refused(path: Path, error: BaseException) -> ReasonEditError:
-    """What a user is told of a config that cannot be used: our own message, where one of our classes refused it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ReasonEditError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return ReasonEditError(_explain(path, str(error)))
+def _parser(*parts: str) -> ArgumentParser:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    for name in parts:
+        parser.add_subclass_arguments(_PARTS[name], name, required=True)
+    return parser
 
 
-def _explain(path: Path, message: str) -> str:
-    """One sentence from jsonargparse's message; for a misspelt key, the nearest one that exists."""
-    unknown = re.search(r"[Oo]ption '([\w.]+)'|[Kk]ey '([\w.]+)' is not", message)
-    if unknown is not None:
-        name, known = unknown.group(1) or unknown.group(2), _known_keys()
-        wrong = next((part for part in name.split(".") if part not in known), name)
-        near = [] if wrong in known else difflib.get_close_matches(wrong, known, n=1)  # known, but not there
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"The config '{path}' has a key '{wrong}' that nothing expects.{hint}"
-    # Of nested messages the innermost says most.
-    reasons = re.findall(r'Parser key "([\w.]+)":\s+((?:Expected|Invalid|Problem)[^\n]*)', message)
-    reasons += re.findall(r"Problem with given class_path ('[\w.]+'):\s+([^\n]*)", message)
-    reasons = [(what, why) for what, why in reasons if not why.startswith(("Parser key", "Problem"))]
-    if reasons:
-        what, why = reasons[-1]
-        return f"The config '{path}' cannot be used: {what}: {why}"
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return f"The config '{path}' cannot be used: {' '.join(lines[:2])}"
-
-
-def _known_keys() -> list[str]:
-    import inspect
-
-    from reasonedit.data import AOKVQA, FVQA, EditFile, Pool, RationaleVQA
-    from reasonedit.data.world.benchmark import EmbeddedWorld
-    from reasonedit.design import Design, WritingConfig
-    from reasonedit.embedding import EmbeddingConfig
-    from reasonedit.evidence import EvidenceConfig
-    from reasonedit.module import VLMModule
-    from reasonedit.retrieval import RetrievalConfig
-
-    parts: list[Any] = [L.Trainer, VLMModule, EditStream, EmbeddedWorld, Pool, EditFile, AOKVQA, FVQA, RationaleVQA]
-    parts += [Design, EmbeddingConfig, EvidenceConfig, WritingConfig, RetrievalConfig]
-    parts += [getattr(cb, name) for name in cb.__all__ if name != "beside"]
-    keys = {key for part in parts for key in inspect.signature(part).parameters}
-    return sorted(keys | {"model", "data", "trainer", "seed_everything", "class_path", "init_args"})
+def _select(values: Mapping[str, Any], *parts: str) -> dict[str, Any]:
+    return {name: values[name] for name in parts if name in values}

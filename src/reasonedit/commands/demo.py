@@ -9,14 +9,15 @@ from typing import Any
 
 import reasonedit.callbacks as cb
 from reasonedit.cards import Corrected, draw_story
-from reasonedit.config import packaged_configs
+from reasonedit.config import Config, packaged_configs
 from reasonedit.data.source import Probe
 from reasonedit.data.stream import EditStream
-from reasonedit.edits import Edit
 from reasonedit.metrics import matches
+from reasonedit.types import Edit
 
-from .run import Run, run_config, table_of
+from .results_table import results_table
 from .screen import Screen
+from .stream_run import Run, begin_run
 
 _console = Screen(highlight=False, soft_wrap=True)
 
@@ -37,13 +38,10 @@ def main(argv: Sequence[str]) -> int:
     )
     source = "--data.init_args.source.init_args"
     seed = str(arguments.seed)
-    run = run_config(
-        str(packaged_configs() / "demo.yaml"),
-        arguments.out,
-        ["--seed_everything", seed, f"{source}.seed", seed, f"{source}.edits", str(arguments.edits)],
-    )
+    overrides = ["--seed_everything", seed, f"{source}.seed", seed, f"{source}.edits", str(arguments.edits)]
+    run = begin_run(Config.read([str(packaged_configs() / "demo.yaml")], overrides), arguments.out)
     next_question = _story(run)
-    _console.print(table_of(run.table), soft_wrap=False)
+    _console.print(results_table(run.results), soft_wrap=False)
     if run.contained:
         _console.print(run.contained, markup=False)
     folder = run.folder

@@ -10,7 +10,6 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from reasonedit.config import content_of
 from reasonedit.experiments import EXPERIMENTS, Lab
 from reasonedit.experiments.cells import Cell
 from reasonedit.experiments.plans import with_editors
@@ -19,14 +18,44 @@ from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
 from reasonedit.runs import abandon, going_on
 
+from .configs import add_config, parse_with_overrides, read_configs
 from .screen import Screen
-from .trust import add_trust
 
+_CONFIG = "configs/experiment.yaml"
 _console = Screen()
 
 
 def main(argv: Sequence[str]) -> int:
     """Run what of an experiment is not there yet, and print its table."""
+    arguments, overrides = parse_with_overrides(_parser(), argv)
+    experiment = with_editors(EXPERIMENTS[arguments.name], arguments.editor)
+    if arguments.list:
+        for row in experiment.rows:
+            _console.print(f"{row.name:<16} {row.title}", markup=False, highlight=False)
+        return 0
+    arguments.config = arguments.config or [_CONFIG]
+    config = read_configs(arguments, overrides).resolve("model", "data")
+    seeds = arguments.seeds or ([experiment.seeds[0]] if arguments.quick else list(experiment.seeds))
+    edits = arguments.edits or (20 if arguments.quick else experiment.edits)
+    cells = experiment.cells(seeds, arguments.rows)
+    folder = arguments.out / (experiment.name if not arguments.quick else f"quick/{experiment.name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with going_on(folder, "experiment"):
+            _run(cells, Lab(config, edits), folder)
+    finally:
+        abandon(folder)  # where nothing came of it
+    wanted = {(cell.row, cell.seed) for cell in cells}
+    rows = table_of(experiment, cells_in(folder), lambda about: (about["row"], about["seed"]) in wanted)
+    write_summary(folder / "summary.parquet", rows)
+    _console.print(_table(rows))
+    for sentence in (*rows.left_out, *rows.notes):
+        _console.print(sentence, markup=False, highlight=False)
+    _console.print(f"Written to {folder}. A page to look at: reasonedit report {arguments.out}", markup=False)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="reasonedit experiment",
         description="Compare editors on several seeds. What is there already is not run again: an interrupted "
@@ -35,11 +64,7 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=list(EXPERIMENTS), metavar="NAME", help="one of those below")
-    parser.add_argument(
-        "--config",
-        default="configs/experiment.yaml",
-        help="YAML file with the model and its stream, as for reasonedit run (default: %(default)s)",
-    )
+    add_config(parser, f"YAML file with the model and its stream, as for reasonedit run (default: {_CONFIG})")
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="seeds of the stream")
     parser.add_argument("--edits", type=int, default=None, help="number of edits for each seed")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="these rows only; --list shows them")
@@ -53,41 +78,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one seed, 20 edits")
     parser.add_argument("--list", action="store_true", help="say what the experiment compares, and stop")
     parser.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: %(default)s)")
-    add_trust(parser, config=True)
-    arguments = parser.parse_args(argv)
-    experiment = with_editors(EXPERIMENTS[arguments.name], arguments.editor)
-    if arguments.list:
-        for row in experiment.rows:
-            _console.print(f"{row.name:<16} {row.title}", markup=False, highlight=False)
-        return 0
-    seeds = arguments.seeds or ([experiment.seeds[0]] if arguments.quick else list(experiment.seeds))
-    edits = arguments.edits or (20 if arguments.quick else experiment.edits)
-    cells = experiment.cells(seeds, arguments.rows)
-    lab = Lab(content_of(arguments.config, trusted=arguments.trust_remote_code), edits)
-    folder = arguments.out / (experiment.name if not arguments.quick else f"quick/{experiment.name}")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with going_on(folder, "experiment"):
-            _run(cells, lab, folder)
-    finally:
-        abandon(folder)  # where nothing came of it
-    asked = {(cell.row, cell.seed) for cell in cells}
-    rows = table_of(experiment, cells_in(folder), lambda about: (about["row"], about["seed"]) in asked)
-    write_summary(folder / "summary.parquet", rows)
-    _console.print(_table(rows))
-    for sentence in (*rows.left_out, *rows.notes):
-        _console.print(sentence, markup=False, highlight=False)
-    _console.print(f"Written to {folder}. A page to look at: reasonedit report {arguments.out}", markup=False)
-    return 0
+    return parser
 
 
 def _run(cells: Sequence[Cell], lab: Lab, folder: Path) -> None:
     for i, cell in enumerate(cells, 1):
         started = time.perf_counter()
         with _console.status(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}"):
-            ran = lab.run(cell, folder)
-        taken = f"{time.perf_counter() - started:.0f} s" if ran else "there already"
-        _console.print(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}: {taken}", highlight=False)
+            is_new = lab.run(cell, folder)
+        time_taken = f"{time.perf_counter() - started:.0f} s" if is_new else "there already"
+        _console.print(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}: {time_taken}", highlight=False)
 
 
 def _table(rows: Sequence[TableRow]) -> Table:
@@ -107,15 +107,15 @@ def _table(rows: Sequence[TableRow]) -> Table:
     for row in rows:
         cells = []
         for group in names:
-            e = row.metrics.get(group)
-            cells.append("–" if e is None else f"{e.mean:.2f}\n[dim]{e.low:.2f}–{e.high:.2f}[/dim]")
+            share = row.metrics.get(group)
+            cells.append("–" if share is None else f"{share.mean:.2f}\n[dim]{share.low:.2f}–{share.high:.2f}[/dim]")
         cost = row.costs
-        cells += [_shown(cost.get("seconds_per_edit"), 2), _shown(cost.get("ms_per_query"), 0)]
+        cells += [_format(cost.get("seconds_per_edit"), 2), _format(cost.get("ms_per_query"), 0)]
         edits, keys = cost.get("edits"), cost.get("keys")
-        cells.append(_shown(keys / edits if edits and keys is not None else None, 1))
+        cells.append(_format(keys / edits if edits and keys is not None else None, 1))
         table.add_row(row.title, *cells)
     return table
 
 
-def _shown(value: float | None, digits: int) -> str:
+def _format(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"

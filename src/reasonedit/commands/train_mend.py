@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from reasonedit.config import module_and_stream
+from reasonedit.config import load_module_and_stream
 from reasonedit.errors import ReasonEditError
 
+from .configs import add_config, parse_with_overrides, read_configs
 from .screen import Screen
-from .trust import add_trust
 
 _console = Screen(stderr=True)
 
@@ -24,19 +24,18 @@ def main(argv: Sequence[str]) -> int:
         description="Train the network that makes MEND's gradients, on the samples of a config's stream. Use another "
         "split or seed than the one that is edited later.",
     )
-    parser.add_argument("--config", required=True, help="YAML file, as for reasonedit run")
+    add_config(parser, "YAML file, as for reasonedit run", required=True)
     parser.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
     parser.add_argument("--steps", type=int, default=600, help="steps of Adam (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the samples (default: 0)")
-    add_trust(parser, config=True)
-    arguments = parser.parse_args(argv)
+    arguments, overrides = parse_with_overrides(parser, argv)
     if arguments.steps < 1:
         raise ReasonEditError(f"--steps must be 1 or more, not {arguments.steps}.")
     from reasonedit.callbacks.baselines import MEND
     from reasonedit.callbacks.baselines.mend_training import train
 
     with _console.status("loading the VLM"):
-        module, stream = module_and_stream(arguments.config, trusted=arguments.trust_remote_code)
+        module, stream = load_module_and_stream(read_configs(arguments, overrides))
     mend = MEND.untrained(module.vlm)
     with Progress(console=_console) as bar:
         task = bar.add_task("training", total=arguments.steps)

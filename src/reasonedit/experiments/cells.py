@@ -119,9 +119,9 @@ class Lab:
     @cached_property
     def module(self) -> VLMModule:
         """The module with the VLM, on the GPU where there is one."""
-        from reasonedit.config import made_of
+        from reasonedit.config import instantiate_parts
 
-        module = made_of(self.config, "model")["model"]
+        module = instantiate_parts(self.config, "model")["model"]
         if not isinstance(module, VLMModule):
             raise ReasonEditError(f"The config's model must be a VLMModule, not {type(module).__name__}.")
         if torch.cuda.is_available() and module.vlm.movable:
@@ -139,9 +139,9 @@ class Lab:
         Raises:
             ReasonEditError: The source takes no seed, or the config cannot be used.
         """
-        from reasonedit.config import made_of
+        from reasonedit.config import instantiate_parts
 
-        stream = made_of({"data": self.source_config(cell)}, "data")["data"]
+        stream = instantiate_parts({"data": self.source_config(cell)}, "data")["data"]
         if not isinstance(stream, EditStream):
             raise ReasonEditError(f"The config's data must be an EditStream, not {type(stream).__name__}.")
         if cell.noise is not None:
@@ -225,9 +225,9 @@ class Lab:
 
     @staticmethod
     def _named(data: Mapping[str, Any]) -> list[tuple[type, dict[str, Any]]]:
-        from reasonedit.config import resolved
+        from reasonedit.config import resolve_parts
 
-        return list(classes_of(resolved({"data": data}, "data")))
+        return list(classes_of(resolve_parts({"data": data}, "data")))
 
     def code(
         self, cell: Cell, named: Sequence[type], callbacks: Sequence[L.Callback], design: Mapping[str, Any]

@@ -1,0 +1,63 @@
+"""The two plots of ``reasonedit select``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reasonedit.embedding.select import Selection
+
+
+def plot_selection(selection: Selection, folder: Path) -> None:
+    """Draw ``layers.png``, Q by layer with the choice marked, and ``weights.png``, vision against language over w."""
+    figure, axes = _figure()
+    _draw_layers(axes, selection)
+    figure.savefig(folder / "layers.png", dpi=150)
+    figure, axes = _figure()
+    _draw_weights(axes, selection)
+    figure.savefig(folder / "weights.png", dpi=150)
+
+
+def _figure() -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def _draw_layers(axes: Any, selection: Selection) -> None:
+    names = list(dict.fromkeys(score.layer for score in selection.layers))
+    labels = [name.rsplit(".", 1)[-1].replace("_", "\n") for name in names]
+    for transform in dict.fromkeys(score.transform for score in selection.layers):
+        scores = [score for score in selection.layers if score.transform == transform]
+        places = [names.index(score.layer) for score in scores]
+        means, deviations = [score.mean for score in scores], [score.std for score in scores]
+        axes.errorbar(places, means, deviations, marker="o", capsize=3, label=transform)
+    best = max(selection.layers, key=lambda score: score.mean)
+    star = {"marker": "*", "markersize": 20, "color": "black", "zorder": 5, "linestyle": "none", "label": "chosen"}
+    axes.plot(names.index(best.layer), best.mean, **star)
+    axes.set_xticks(range(len(names)), labels, rotation=0 if len(names) < 9 else 60, fontsize=9)
+    axes.set(
+        xlabel="vision-side layer",
+        ylabel="bimodal modularity Q",
+        title="Which layer keeps a pair and its copies together",
+    )
+    axes.legend(frameon=False)
+
+
+def _draw_weights(axes: Any, selection: Selection) -> None:
+    weights = [score.weight for score in selection.weights]
+    for name, label in (("vision", "vision Q"), ("language", "language Q"), ("balance", "balance (harmonic mean)")):
+        means = [getattr(score, name) for score in selection.weights]
+        deviations = [getattr(score, f"{name}_std") for score in selection.weights]
+        axes.errorbar(weights, means, deviations, marker="o", markersize=4, capsize=2, label=label)
+    weight = selection.embedding.text_weight
+    axes.axvline(weight, color="black", linestyle=":", label=f"w = {weight:g}")
+    axes.set_xscale("log")
+    axes.set(xlabel="w, weight of the sentence half", ylabel="modularity Q", title="Vision against language")
+    axes.legend(frameon=False)

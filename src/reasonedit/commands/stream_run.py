@@ -1,0 +1,187 @@
+"""A run of an edit stream: begun from configs, or gone on with, in a results folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningCLI
+
+import reasonedit.callbacks as cb
+from reasonedit.codebook import Store
+from reasonedit.config import Config
+from reasonedit.errors import ReasonEditError
+from reasonedit.ranks import end_started
+from reasonedit.resume import begin, check, made_with
+from reasonedit.runs import abandon, going_on, new_folder, versions, write_json
+
+from .results_table import collect_results, describe_contained
+from .run_parser import parse_run, save_merged_config
+from .run_signals import FOLDER, describe_stop, is_first_rank, watch_as_rank, watch_trainer
+from .screen import Screen
+
+_console = Screen()
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where it wrote.
+        results: The rows of its table; see :func:`~reasonedit.runs.row`.
+        contained: What is to be said of wrong answers that contain a right one.
+        trainer: Its trainer.
+        data: Its data.
+    """
+
+    folder: Path
+    results: dict[str, dict[str, Any]]
+    contained: str
+    trainer: L.Trainer
+    data: L.LightningDataModule | None
+
+
+def begin_run(config: Config, out: Path | None) -> Run:
+    """Run the stream that configs describe.
+
+    Args:
+        config: The configs.
+        out: The results folder; a new one beside it is made when it exists.
+
+    Raises:
+        ReasonEditError: A config cannot be used; anything the run itself raises.
+    """
+    # Lightning starts the other ranks by running the same command again: they share the first one's folder.
+    shared = os.environ.get(FOLDER)
+    watch_as_rank()
+    folder = Path(shared) if shared else _make_folder(out, config.paths)
+    with going_on(folder) if is_first_rank() else nullcontext():
+        try:
+            with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
+                cli = parse_run(config, folder)
+            if shared is None:
+                _refuse_old_codebook(cli.trainer)
+        except BaseException:
+            if is_first_rank():
+                abandon(folder)
+            raise
+        return _predict(cli, folder)
+
+
+def resume_run(folder: Path, overrides: Sequence[str] = (), *, trusted: bool = False) -> Run:
+    """Go on with a run that was cut short: nothing is asked or edited twice.
+
+    Args:
+        folder: Its results folder.
+        overrides: Further options in LightningCLI's form.
+        trusted: Whether the config may ask for code that comes with a model.
+
+    Raises:
+        ReasonEditError: There is no such run, or it is finished; anything the run itself raises.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ReasonEditError(f"There is no run to go on with in '{folder}': it would hold a file config.yaml.")
+    folder = folder.resolve()
+    watch_as_rank()
+    with going_on(folder) if is_first_rank() else nullcontext():
+        if (folder / "metrics.json").exists():
+            raise ReasonEditError(f"The run in '{folder}' is finished: its table is in '{folder / 'metrics.json'}'.")
+        with _console.status("loading the VLM"):
+            cli = parse_run(Config.read([str(path)], overrides, trusted=trusted), folder)
+        return _predict(cli, folder, resume=True)
+
+
+def _make_folder(out: Path | None, configs: Sequence[Path]) -> Path:
+    """The results folder; where torchrun or SLURM started the ranks, all must know it beforehand."""
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+    launched = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS") or 1) > 1
+    if not launched:
+        return new_folder(out or Path("runs") / "+".join(path.stem for path in configs))
+    if out is None:
+        raise ReasonEditError("Under torchrun or SLURM all ranks must know the results folder: name it with --out.")
+    if rank == "0" and (out / "config.yaml").exists():
+        raise ReasonEditError(f"There is a run in '{out}' already: name another folder, or go on with it by --resume.")
+    out.mkdir(parents=True, exist_ok=True)
+    return out.resolve()
+
+
+def _refuse_old_codebook(trainer: L.Trainer) -> None:
+    codebook = cb.beside(trainer, cb.Codebook)
+    if codebook is not None and codebook.path is not None and Store.there(codebook.path):
+        raise ReasonEditError(
+            f"There is a codebook in '{codebook.path}' already, and a run begins its own: name another folder."
+        )
+
+
+def _predict(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
+    os.environ[FOLDER] = str(folder)
+    trainer = cli.trainer
+    try:
+        watch_trainer(trainer, folder)
+        with ExitStack() as stack:
+            codebook = _prepare_codebook(trainer, folder, stack, resume=resume)
+            _prepare_log(cli, folder, codebook, resume=resume)
+            try:
+                return _ask(cli, folder)
+            except SystemExit as stop:  # of a signal, or of Lightning after one
+                end_started(trainer)
+                raise KeyboardInterrupt(describe_stop(trainer, folder)) from stop
+    finally:
+        os.environ.pop(FOLDER)
+
+
+def _prepare_codebook(trainer: L.Trainer, folder: Path, stack: ExitStack, *, resume: bool) -> cb.Codebook | None:
+    codebook = cb.beside(trainer, cb.Codebook)
+    if codebook is None:
+        return None
+    codebook.quiet = True  # said at the end
+    codebook.path = codebook.path or folder / "codebook"
+    if resume and Store.there(codebook.path):
+        store = Store.open(codebook.path)
+        if trainer.is_global_zero:
+            stack.enter_context(store.writing())  # what is looked at now holds until the run is over
+        codebook.go_on(store)
+    return codebook
+
+
+def _prepare_log(cli: LightningCLI, folder: Path, codebook: cb.Codebook | None, *, resume: bool) -> None:
+    """Have the run log its answers; note what it was made with, or see that it goes on with the same."""
+    log = cb.RunLog(folder / "log" / "answers", resume)
+    cli.trainer.callbacks.insert(0, log)  # type: ignore[attr-defined]
+    if not cli.trainer.is_global_zero:
+        return
+    made = made_with(cli, folder)
+    log.run = check(folder, made) if resume else begin(folder, made)
+    if resume:
+        log.read(codebook)
+    else:
+        write_json(folder / "versions.json", {**versions(), "seed": cli.config.get("seed_everything")})
+        save_merged_config(cli, folder)
+
+
+def _ask(cli: LightningCLI, folder: Path) -> Run:
+    trainer, data = cli.trainer, cli.datamodule
+    metrics = cb.beside(trainer, cb.EditingMetrics)
+    if metrics is not None:
+        metrics.quiet = True  # said below the table
+    try:
+        trainer.predict(cli.model, datamodule=data, return_predictions=False)
+    except MisconfigurationException as error:
+        raise ReasonEditError(f"The trainer cannot be set up so: {error}") from error
+    results = collect_results(trainer, data)
+    if results and trainer.is_global_zero:
+        write_json(folder / "metrics.json", results)
+    if trainer.is_global_zero:
+        shutil.rmtree(folder / "log", ignore_errors=True)  # all of it is in the predictions
+        for part in folder.glob("predictions.[0-9]*.parquet"):  # of ranks that were interrupted
+            part.unlink(missing_ok=True)
+    return Run(folder, results, describe_contained(trainer, data), trainer, data)
