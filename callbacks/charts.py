@@ -11,10 +11,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from reasonedit.cards import draw_evidence, draw_retrieval
-from reasonedit.edits import Query
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS, LOCALITIES, ProbeGroup
 from reasonedit.metrics import matches
+from reasonedit.types import Query
 
 from .base import RunCallback
 from .batch import answers_of, in_steps

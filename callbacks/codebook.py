@@ -16,7 +16,6 @@ from reasonedit.codebook import Draft, EditMemory, Store, check_fingerprint
 from reasonedit.codebook.hub import fetched, pushed
 from reasonedit.codebook.wire import packed, unpacked
 from reasonedit.design import Design
-from reasonedit.edits import Edit
 from reasonedit.embedding import Statistics, statistics_of
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence
@@ -24,6 +23,7 @@ from reasonedit.pipeline import EditingPipeline
 from reasonedit.ranks import Pulse, end_together, exchange, let_go, refuse_parts, requeued
 from reasonedit.shown import plain
 from reasonedit.signals import Watch, heeded
+from reasonedit.types import Edit
 from reasonedit.vlm import VLM
 
 from .batch import column, pictures

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import lightning as L
 
-from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
+from reasonedit.types import Edit
 from reasonedit.vlm import VLM
 
 from .base import RunCallback

@@ -11,10 +11,10 @@ from typing import IO, Any
 
 import lightning as L
 
-from reasonedit.edits import Hit
 from reasonedit.errors import ReasonEditError
 from reasonedit.ranks import exchange
 from reasonedit.retrieval import Retrieval
+from reasonedit.types import Hit
 
 from .base import RunCallback
 from .batch import answers_of, in_steps

@@ -26,9 +26,10 @@ from scale import scale
 from reasonedit.codebook import EditMemory, Entry, Fact
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.design import PAPER, Design
-from reasonedit.edits import Edit, Query
-from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder, crop, question_of, windows_of
+from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder, crop, windows_of
 from reasonedit.pipeline import EditingPipeline
+from reasonedit.prompts import verification_question
+from reasonedit.types import Edit, Query
 from reasonedit.vlm import VLM, load_vlm
 
 
@@ -228,7 +229,7 @@ def floor(vlm: VLM, edit: Edit) -> None:
     inputs = vlm.inputs(vision, [vlm.prompt("")] * len(vision))
     vlm.states(**inputs)
     # Each sentence once as a question and once as a description, without mask, cache or scores.
-    texts = [t for s in edit.reasoning for t in (question_of(s), s)]
+    texts = [t for s in edit.reasoning for t in (verification_question(s), s)]
     ids = [vlm.tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts]
     row = torch.tensor([i for part in ids for i in part], device=vlm.device)
     vlm.states(input_ids=row[None].expand(len(vision), -1))
@@ -341,13 +342,13 @@ def synthetic(number: int) -> Edit:
 
 
 def select(args: argparse.Namespace) -> None:
-    from reasonedit.commands.select import _augment, _of_world
+    from reasonedit.commands.select import _augment, _pairs_of_world
     from reasonedit.embedding import EmbeddingConfig, SentenceEncoder
     from reasonedit.embedding.select import select as choose
 
     vlm = load_vlm(args.model, place=True)
     print(machine(vlm))
-    pairs, encoder = _of_world(40), SentenceEncoder.from_pretrained()
+    pairs, encoder = _pairs_of_world(40), SentenceEncoder.from_pretrained()
     for transforms in (["raw"], ["raw", "whitened"]):
         config = EmbeddingConfig(reference="world")
         found = choose(vlm, pairs, _augment, config=config, encoder=encoder, transforms=transforms)

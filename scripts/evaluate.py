@@ -25,12 +25,12 @@ from reasonedit.data.source import Probe
 from reasonedit.data.stream import EditStream
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.design import PAPER, Design
-from reasonedit.edits import Edit
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.groups import LABELS, LOCALITIES
 from reasonedit.metrics import matches
 from reasonedit.pipeline import EditingPipeline
-from reasonedit.retrieval import with_facts
+from reasonedit.prompts import with_facts
+from reasonedit.types import Edit
 from reasonedit.vlm import VLM, load_vlm
 
 BATCH = 16

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from reasonedit.evidence import Evidence, EvidenceConfig, WindowScore, choose, crop, question_of, shrunk, windows_of
+from reasonedit.evidence import Evidence, EvidenceConfig, WindowScore, choose, crop, shrunk, windows_of
+from reasonedit.prompts import verification_question
 from reasonedit.vlm import VLM
 
 WORDS = ("yes", "no")
@@ -26,7 +27,7 @@ def logits(vlm: VLM, image: Image.Image, text: str) -> tuple[torch.Tensor, torch
 
 def p_yes(vlm: VLM, image: Image.Image, sentence: str) -> float:
     """P(yes) / (P(yes) + P(no)) from the whole next-token distribution."""
-    probabilities = logits(vlm, image, vlm.prompt(question_of(sentence)))[0][-1].softmax(-1)
+    probabilities = logits(vlm, image, vlm.prompt(verification_question(sentence)))[0][-1].softmax(-1)
     found = []
     for word in WORDS:
         variants = [lead + cased for lead in ("", " ") for cased in (word, word.capitalize(), word.upper())]

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from reasonedit.boxes import WHOLE
 from reasonedit.codebook import Draft, EditMemory, Entry, Fact, Store
 from reasonedit.codebook.events import Event
 from reasonedit.data.world.benchmark import EmbeddedWorld
-from reasonedit.edits import WHOLE, Edit
 from reasonedit.embedding import QUERY_REGIONS
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.retrieval import EXACT_UP_TO, ExactIndex, FactRetriever, RetrievalConfig
+from reasonedit.types import Edit
 from reasonedit.vlm import load_vlm
 
 _PER_EDIT = 1000

@@ -16,7 +16,7 @@ from reasonedit.data.built import Built, set_file
 from reasonedit.data.editfile import EditFile
 from reasonedit.data.fvqa import FVQA
 from reasonedit.data.rationale_vqa import RationaleVQA
-from reasonedit.edits import Query
+from reasonedit.types import Query
 from reasonedit.vlm import Generation, Reply
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")

@@ -21,8 +21,8 @@ from reasonedit.batches import pictures
 from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever
 from reasonedit.data.layout import Step, StreamItem
 from reasonedit.data.stream import collate
-from reasonedit.edits import Query
 from reasonedit.images import load_image
+from reasonedit.types import Query
 from reasonedit.vlm import as_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")

@@ -8,8 +8,8 @@ from helpers.tiny import picture
 from PIL import Image
 
 from reasonedit import Edit, Query, ReasonEditError
-from reasonedit.edits import split_reasoning
 from reasonedit.images import load_image
+from reasonedit.validation import split_reasoning
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:

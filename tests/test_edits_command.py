@@ -350,7 +350,7 @@ def test_of_an_imported_file_the_pictures_of_one_edit_are_held(tmp_path, monkeyp
         return sum(one() is not None and one().size == (300, 300) for one in loaded)
 
     monkeypatch.setattr("reasonedit.data.exported.load_image", load_image)
-    monkeypatch.setattr("reasonedit.edits.load_image", load_image)
+    monkeypatch.setattr("reasonedit.types.load_image", load_image)
     file = corrections(tmp_path / "many", 8)
     rows = list(read(file))
     assert loaded
@@ -414,7 +414,7 @@ def test_no_row_is_written_where_a_later_one_has_a_damaged_picture(book, tmp_pat
 
 
 def test_evidence_of_an_edit_is_bounded_as_a_picture_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("reasonedit.edits.MOST_PIXELS", 2 * 300 * 300)
+    monkeypatch.setattr("reasonedit.validation.MOST_PIXELS", 2 * 300 * 300)
     file = corrections(tmp_path / "many", 1)
     row = json.loads(file.read_text())
     for count, fits in ((2, True), (3, False)):

@@ -8,7 +8,7 @@ import torch
 from helpers.tiny import HashEncoder, picture
 
 from reasonedit import EmbeddingConfig, ReasonEditError
-from reasonedit.edits import WHOLE
+from reasonedit.boxes import WHOLE
 from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, SentenceEncoder, Statistics, pool, reference_images
 from reasonedit.embedding.dual import NO_LAYER
 from reasonedit.embedding.reference import reference_things
@@ -73,9 +73,7 @@ def test_bad_arguments_are_refused(tiny_vlm):
         EmbeddingConfig(text_weight=-1)
     with pytest.raises(ReasonEditError, match="There is no sentence encoder 'no/such'"):
         SentenceEncoder.from_pretrained("no/such")
-    with pytest.raises(
-        ReasonEditError, match="transform must be one of raw, whitened, discriminant, not 'white'"
-    ):
+    with pytest.raises(ReasonEditError, match="transform must be one of raw, whitened, discriminant, not 'white'"):
         EmbeddingConfig(transform="white")
     with pytest.raises(ReasonEditError, match="nothing is left to embed"):
         EmbeddingConfig(layer=NO_LAYER, text_weight=0)

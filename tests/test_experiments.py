@@ -25,8 +25,8 @@ from helpers.toy import SeededToys, ToySource
 from reasonedit import Edit, ReasonEditError, cli
 from reasonedit.callbacks import Editor
 from reasonedit.callbacks.baselines import Unedited
+from reasonedit.data.world.design import GROUNDED
 from reasonedit.dependencies import code_of
-from reasonedit.design import GROUNDED
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
 from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, summarise
 from reasonedit.experiments.described import said_of
@@ -362,7 +362,7 @@ def test_evidence_is_sought_once(lab, tmp_path, monkeypatch):
     original = RememberedEvidence.__mro__[1].find_seen
     monkeypatch.setattr(
         "reasonedit.evidence.EvidenceFinder.find_seen",
-        lambda self, image, sentences, layers=(): sought.append(1) or original(self, image, sentences, layers),
+        lambda self, image, sentences, *rest: sought.append(1) or original(self, image, sentences, *rest),
     )
     folders = [tmp_path / name / "main" for name in ("a", "b")]
     for folder in folders:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from reasonedit import ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
-from reasonedit.retrieval import with_facts
+from reasonedit.prompts import with_facts
 from reasonedit.vlm import IMAGE_FEATURES, Generation, as_vlm, load_vlm
 
 QUESTIONS = ["What is it?", "Which of the many objects in this picture is the largest one?", "Why is it?"]

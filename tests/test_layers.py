@@ -9,10 +9,30 @@ import reasonedit
 
 ROOT = Path(reasonedit.__file__).parent
 CORE = (
-    *("codebook", "design", "editor", "edits", "embedding", "evidence", "explain", "groups", "images", "keys"),
-    *("metrics", "pipeline", "retrieval", "vlm"),
+    *(
+        "boxes",
+        "codebook",
+        "design",
+        "editor",
+        "embedding",
+        "evidence",
+        "explain",
+        "groups",
+        "images",
+        "keys",
+        "kinds",
+        "matching",
+    ),
+    *("metrics", "pipeline", "prompts", "registry", "retrieval", "types", "validation", "vlm"),
 )
-FOREIGN = ("lightning", "reasonedit.callbacks", "reasonedit.commands", "reasonedit.experiments", "reasonedit.report")
+FOREIGN = (
+    "lightning",
+    "reasonedit.data.world",
+    "reasonedit.callbacks",
+    "reasonedit.commands",
+    "reasonedit.experiments",
+    "reasonedit.report",
+)
 
 
 def imported(path: Path) -> set[str]:

@@ -7,14 +7,16 @@ import torch
 from helpers.tiny import design, picture
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor
+from reasonedit.boxes import WHOLE
 from reasonedit.codebook import augment
 from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.design import Design, WritingConfig
-from reasonedit.edits import WHOLE, Hit
 from reasonedit.embedding import QUERY_REGIONS, EmbeddingConfig
-from reasonedit.evidence import EvidenceConfig, crop, question_of
+from reasonedit.evidence import EvidenceConfig, crop
 from reasonedit.pipeline import EditingPipeline
+from reasonedit.prompts import verification_question
 from reasonedit.retrieval import Retrieval, RetrievalConfig, verified
+from reasonedit.types import Hit
 from reasonedit.vlm import Generation
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -156,7 +158,7 @@ def test_a_fact_that_is_too_long_to_be_verified_is_left_out(tiny_vlm, monkeypatc
     found = [Retrieval([Hit(fact, 0.1, "patch", "e") for fact in facts], 0.1, 1.0)]
     vision, config = tiny_vlm.see([picture(0)]), RetrievalConfig(k=50, verify=0.0)
     assert verified(tiny_vlm, vision, found, config)[0].facts == facts
-    room = tiny_vlm.length(tiny_vlm.prompt(question_of(facts[0]))) + 16 + 1
+    room = tiny_vlm.length(tiny_vlm.prompt(verification_question(facts[0]))) + 16 + 1
     monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: room))
     (kept,) = verified(tiny_vlm, vision, found, config)
     assert (kept.facts, [hit.fact for hit in kept.left_out]) == (facts[:1], facts[1:])

@@ -29,7 +29,7 @@ from reasonedit.data.probes import (
 )
 from reasonedit.data.probes.checks import Rejected, check_paraphrase, json_object, named, one_line
 from reasonedit.data.world.base_lm import _GGUF, wheel_folder
-from reasonedit.evidence.find import question_of
+from reasonedit.prompts import verification_question
 from reasonedit.vlm import Reply
 
 
@@ -233,7 +233,7 @@ def test_a_description_that_was_cut_off_is_noted(tiny_vlm, edits, tmp_path, monk
 
 def test_error_inducing_facts_are_those_the_model_does_not_hold(tiny_vlm, edits, tmp_path, monkeypatch):
     edit = edits[0]
-    held = {question_of("It is a kettle."): 0.9, question_of("A kettle stores tea."): 0.2}
+    held = {verification_question("It is a kettle."): 0.9, verification_question("A kettle stores tea."): 0.2}
     monkeypatch.setattr(
         type(tiny_vlm), "p_yes", lambda self, vision, asked: [np_tensor([held[q] for q in mine]) for mine in asked]
     )
@@ -244,7 +244,7 @@ def test_error_inducing_facts_are_those_the_model_does_not_hold(tiny_vlm, edits,
         assert line.made_by["held"] == [0.9, 0.2]
         assert line.made_by["fact"] == "A kettle stores tea."
         assert line.probe["question"] == edit.question
-    held[question_of("A kettle stores tea.")] = 0.8
+    held[verification_question("A kettle stores tea.")] = 0.8
     before = len(writer.prompts)
     report = build(CoEProbes(tiny_vlm, writer, painter, Budget()), [edit], tmp_path, 1)
     assert report.reasons == {"the model holds every fact of the reasoning": 1}

@@ -10,7 +10,6 @@ from helpers.tiny import picture
 from reasonedit import Edit, ReasonEditError
 from reasonedit.codebook import EditMemory, Entry, Fact
 from reasonedit.codebook.table import KeyTable
-from reasonedit.edits import Hit
 from reasonedit.retrieval import (
     ApproximateIndex,
     ExactIndex,
@@ -25,6 +24,7 @@ from reasonedit.retrieval import (
 )
 from reasonedit.retrieval.chain import content_words
 from reasonedit.retrieval.visual_match import VisualMatch
+from reasonedit.types import Hit
 
 
 def points(count: int, seed: int = 0, width: int = 12) -> torch.Tensor:

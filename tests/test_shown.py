@@ -14,9 +14,9 @@ from helpers.tiny import design, picture
 from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.cli import COMMANDS, main
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.edits import Edit
 from reasonedit.report.charts import Line, bars, lines, scatter
 from reasonedit.shown import plain
+from reasonedit.types import Edit
 
 ARABIC = "مرحبا"
 FORGED = "reasonedit: all is well"

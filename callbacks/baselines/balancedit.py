@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reasonedit.codebook import augment
 from reasonedit.codebook.paraphrase import paraphrase
-from reasonedit.edits import Edit
+from reasonedit.types import Edit
 
 from .finetune import tuned
 from .layer import LayerEditor

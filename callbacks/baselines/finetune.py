@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from reasonedit.edits import Edit
+from reasonedit.types import Edit
 
 from .layer import LayerEditor, Weights
 from .lesson import Lesson, learning

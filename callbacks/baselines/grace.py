@@ -11,8 +11,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
+from reasonedit.types import Edit
 
 from .layer import LayerEditor
 from .lesson import Lesson, learning

@@ -8,11 +8,11 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from reasonedit.edits import Edit, Hit
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.kinds import KeyKind
 from reasonedit.retrieval import Retrieval, fitting
+from reasonedit.types import Edit, Hit
 from reasonedit.vlm import generation_of
 
 from ..batch import choices_of, column, pictures

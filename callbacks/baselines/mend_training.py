@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from reasonedit.data.source import EditSource, Probe
-from reasonedit.edits import Edit
 from reasonedit.groups import LOCALITIES
+from reasonedit.types import Edit
 
 from .lesson import Lesson, learning
 from .mend import MEND, GradientNetwork

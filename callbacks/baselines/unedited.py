@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from reasonedit.edits import Edit
+from reasonedit.types import Edit
 
 from ..editor import Editor
 

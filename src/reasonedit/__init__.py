@@ -9,22 +9,22 @@ if TYPE_CHECKING:
     from .data.stream import EditStream
     from .design import Design
     from .editor import ReasonEditor
-    from .edits import Answer, Edit, Hit, Query
     from .embedding import EmbeddingConfig
     from .errors import ReasonEditError
     from .module import VLMModule
+    from .types import Answer, Edit, Hit, Query
 
     __version__: str
 
 # Imported when first used: torch and Lightning take seconds, and not every use needs them.
 _HOMES = {
-    "Answer": "edits",
+    "Answer": "types",
     "Design": "design",
-    "Edit": "edits",
+    "Edit": "types",
     "EditStream": "data.stream",
     "EmbeddingConfig": "embedding",
-    "Hit": "edits",
-    "Query": "edits",
+    "Hit": "types",
+    "Query": "types",
     "ReasonEditError": "errors",
     "ReasonEditor": "editor",
     "VLMModule": "module",

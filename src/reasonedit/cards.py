@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from reasonedit.edits import Box, Edit, Hit, Query
+from reasonedit.boxes import Box
+from reasonedit.types import Edit, Hit, Query
 
 _FACTS = 8  # shown
 _PICTURE, _GAP, _COLUMN, _LINE = 384, 40, 470, 34

@@ -17,8 +17,6 @@ from typing import Any
 from reasonedit.errors import ReasonEditError
 
 OURS = "reasonedit"
-APART = "reasonedit.data.world"
-"""A package that the rest of ours loads by name only: it counts where it is named."""
 
 _LIBRARY = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
@@ -89,7 +87,7 @@ def code_of(roots: Iterable[ModuleType | type], known: dict[str, str] | None = N
                 continue
         if module not in found:
             found[module] = known.setdefault(module, parsed.checksum)
-            wanted += [(i.module, i.name) for i in parsed.imports if not i.typing and not _by_name_only(module, i)]
+            wanted += [(i.module, i.name) for i in parsed.imports if not i.typing]
             for file in parsed.files:
                 label = f"{module}:{file}"
                 found[label] = known.setdefault(label, _sum((path.parent / file).read_bytes()))
@@ -112,13 +110,6 @@ def _all_of(module: ModuleType) -> list[str]:
     folder = Path(module.__file__).parent
     below = (p.stem for p in sorted(folder.glob("*.py")) if p.stem != "__init__")
     return [module.__name__, *(f"{module.__name__}.{name}" for name in below)]
-
-
-def _by_name_only(module: str, imported: _Import) -> bool:
-    """Whether code of ours, outside of the package that stands apart, imports it."""
-    outside = module.partition(".")[0] == OURS and not f"{module}.".startswith(f"{APART}.")
-    whole = f"{imported.module}.{imported.name}." if imported.name else f"{imported.module}."
-    return outside and whole.startswith(f"{APART}.")
 
 
 def _counts(module: str) -> bool:

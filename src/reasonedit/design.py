@@ -12,6 +12,7 @@ from reasonedit.embedding import EmbeddingConfig
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import EvidenceConfig
 from reasonedit.former_names import current_design
+from reasonedit.registry import lookup
 from reasonedit.regular import content
 from reasonedit.retrieval import RetrievalConfig
 from reasonedit.strictjson import strict_json
@@ -62,8 +63,9 @@ class Design:
 
     @classmethod
     def default(cls, model: str) -> Design:
-        """What a VLM gets that nothing else is said for: the embedded one what won on it, any other the paper's."""
-        return GROUNDED if model == "embedded" else cls()
+        """What a VLM gets that nothing else is said for: what was registered with it, or the paper's."""
+        design: Design | None = lookup("designs", model)
+        return design if design is not None else cls()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Design:
@@ -134,21 +136,3 @@ def _typed(value: Any, hint: Any, name: str, where: str) -> None:
 
 
 PAPER = Design()
-GROUNDED = Design(
-    EmbeddingConfig(text_weight=1.4, transform="discriminant", reference="world", region_source="crops"),
-    EvidenceConfig(single_window=0.002),
-    WritingConfig(entries="all", keys="grounded", question_keys=True),
-    RetrievalConfig(
-        k=5,
-        k_counts="facts",
-        percentile=10.0,
-        gate_per_fact=True,
-        query_regions=True,
-        visual_match=2.5,
-        k_answers=1,
-        verify=0.5,
-        visual_margin=1.2,
-        chain=True,
-    ),
-)
-"""Ours, as it won on the development seeds of the embedded world."""

@@ -6,15 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reasonedit.boxes import Region
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.erase import Erasing, erase_from
 from reasonedit.codebook.hub import fetched, pushed
 from reasonedit.design import Design
-from reasonedit.edits import Answer, Edit, Query, Region
 from reasonedit.explain import Explanation
 from reasonedit.images import ImageSource
 from reasonedit.pipeline import EditingPipeline, Written
 from reasonedit.threads import Gathering
+from reasonedit.types import Answer, Edit, Query
 from reasonedit.vlm import VLM, Generation, load_vlm
 
 

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""What goes wrong, by what a caller can do about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reasonedit.shown import plain
 
 
 class ReasonEditError(ValueError):
-    """Something in the input cannot be used. The message names the thing and says what to do.
+    """Something cannot be done. The message names the thing and says what to do.
 
     Args:
         message: One line; what it quotes of texts and names is shown by :func:`~reasonedit.shown.plain`.
@@ -19,13 +19,37 @@ class ReasonEditError(ValueError):
         super().__init__(plain(message))
 
 
+class InputError(ReasonEditError):
+    """What was given cannot be used: an edit, a question, a picture, a setting, a file. Give another one."""
+
+
+class NotFoundError(ReasonEditError):
+    """There is no edit, codebook, model or file of that name."""
+
+
+class ConflictError(ReasonEditError):
+    """What is there already does not go with what was asked for: an edit of the same id, a codebook in the folder."""
+
+
+class MismatchError(ConflictError):
+    """What was saved was made with another model or other settings than those it is used with."""
+
+
+class UnavailableError(ReasonEditError):
+    """It cannot be had or done here or now: a package, a disk, a network. The same call may work later or elsewhere."""
+
+
+class LockedError(UnavailableError):
+    """Somebody else is writing. Try again once they are done."""
+
+
 def needed(module: str, extra: str) -> Any:
     """A module that only some need.
 
     Raises:
-        ReasonEditError: It is not installed; says how it is.
+        UnavailableError: It is not installed; says how it is.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ReasonEditError(f"'{module}' is not installed: pip install 'reasonedit[{extra}]'.") from error
+        raise UnavailableError(f"'{module}' is not installed: pip install 'reasonedit[{extra}]'.") from error

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reasonedit.codebook import StoredEdit
-from reasonedit.edits import Answer
 from reasonedit.kinds import KeyKind
 from reasonedit.retrieval import Retrieval
 from reasonedit.retrieval.retrieve import Near
+from reasonedit.types import Answer
 
 CONSIDERED = 16
 """How many of the nearest keys are looked at, of each sort."""

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from reasonedit.boxes import WHOLE, Box
 from reasonedit.codebook import Entry, Fact, augment
 from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.design import WritingConfig
-from reasonedit.edits import WHOLE, Box, Edit
 from reasonedit.embedding import DualEmbedder
 from reasonedit.evidence import GUESSED, Evidence, crop
 from reasonedit.kinds import KeyKind
+from reasonedit.types import Edit
 from reasonedit.vlm import Seen, Vision
 
 Picture = Image.Image | Box

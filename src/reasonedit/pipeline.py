@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from reasonedit.boxes import WHOLE, Box
 from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit, check_fingerprint
 from reasonedit.design import Design
-from reasonedit.edits import WHOLE, Answer, Box, Edit, Query
 from reasonedit.embedding import (
     NO_LAYER,
     QUERY_REGIONS,
@@ -27,6 +27,7 @@ from reasonedit.explain import CONSIDERED, Explanation, NearKey, explained
 from reasonedit.keys import KeyBuilder, is_guess
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
 from reasonedit.threads import Guard
+from reasonedit.types import Answer, Edit, Query
 from reasonedit.vlm import VLM, Generation, Reply, Seen, Vision
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from reasonedit.codebook.disk.lock import login
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS
-from reasonedit.metrics.functional import COMPARISON
+from reasonedit.matching import COMPARISON
 
 _RUNNING = (".running.lock", ".running.json")
 _PACKAGES = [

@@ -21,9 +21,9 @@ import torch
 from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.codebook import EditMemory, Entry, Store
 from reasonedit.codebook.records import Draft
-from reasonedit.edits import Edit
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.migrate import migrated
+from reasonedit.types import Edit
 from reasonedit.vlm import VLM, load_vlm
 
 from .tiny import HashEncoder, design, save_tiny_llava

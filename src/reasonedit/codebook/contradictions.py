@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reasonedit.kinds import KeyKind
-from reasonedit.metrics.functional import matches
+from reasonedit.matching import matches
 
 from .records import Draft, Entry, StoredEdit
 

@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reasonedit.edits import checked_name
 from reasonedit.errors import ReasonEditError
 from reasonedit.traces import Gone, clean_run, copies_of, forget_evidence, holds, is_run, remove, replies_kept
+from reasonedit.validation import check_name
 
 from .disk.files import content, created, to_disk
 from .disk.journal import parsed
@@ -113,7 +113,7 @@ def erase_from(memory: EditMemory, ids: Sequence[str], author: str = "") -> Eras
             erased of the codebook, and the same call does the rest. Or somebody has been reading it all the time: then
             they are erased, but files that held them are there until this is called again.
     """
-    author, store = checked_name(author or "", "author"), _store_of(memory)
+    author, store = check_name(author or "", "author"), _store_of(memory)
     with store.writing():
         memory.refresh()
         edits, before = _told(memory, store.folder, ids)

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from reasonedit.edits import Edit, checked_name
 from reasonedit.errors import ReasonEditError
 from reasonedit.threads import Guard, guarded
+from reasonedit.types import Edit
+from reasonedit.validation import check_name
 
 from .contents import Contents
 from .contradictions import among
@@ -184,7 +185,7 @@ class EditMemory(Contents):
         return self._turn("restore", edit_id, author)
 
     def _turn(self, op: str, edit_id: str, author: str) -> StoredEdit:
-        author = checked_name(author or "", "author")
+        author = check_name(author or "", "author")
         with self.changing():
             return self._turned(op, edit_id, author)
 

@@ -12,9 +12,10 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from reasonedit.edits import Box, Edit
+from reasonedit.boxes import Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.kinds import KeyKind
+from reasonedit.types import Edit
 
 
 @dataclass(frozen=True, slots=True)

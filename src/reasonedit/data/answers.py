@@ -12,8 +12,8 @@ from dataclasses import asdict
 import torch
 
 from reasonedit.cache import cache_folder, code_version
-from reasonedit.edits import Query
 from reasonedit.errors import ReasonEditError
+from reasonedit.types import Query
 from reasonedit.vlm import VLM, Generation, Reply
 
 

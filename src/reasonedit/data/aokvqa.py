@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reasonedit.edits import split_reasoning
 from reasonedit.errors import ReasonEditError
-from reasonedit.metrics.functional import AGREED, matches, most_said
+from reasonedit.matching import AGREED, matches, most_said
+from reasonedit.validation import split_reasoning
 
 from .pool import FilePool, Sample, chosen, text_of
 from .rows import Row

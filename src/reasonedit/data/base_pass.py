@@ -12,11 +12,11 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LOCALITIES
 from reasonedit.metrics import EditAccuracy, editing_metrics, matches
 from reasonedit.ranks import exchange
+from reasonedit.types import Edit, Query
 from reasonedit.vlm import Reply
 from reasonedit.vlm.generation import cut_off
 

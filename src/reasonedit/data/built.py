@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import GENERALITIES
 from reasonedit.images import inside, load_image
+from reasonedit.types import Edit, Query
 
 from .rows import read_rows
 from .source import Probe

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from reasonedit.edits import Box
+from reasonedit.boxes import Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import as_spelt
 

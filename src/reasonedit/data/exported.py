@@ -13,9 +13,10 @@ from pathlib import Path
 from PIL import Image
 
 from reasonedit.codebook import EditMemory, row_of
-from reasonedit.edits import Edit, check_together
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import file_name, image_bytes, load_image
+from reasonedit.types import Edit
+from reasonedit.validation import check_together
 
 from .editfile import COLUMNS, EditFile
 from .pool import BLANK

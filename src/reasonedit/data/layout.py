@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from reasonedit.edits import Edit, Query
+from reasonedit.types import Edit, Query
 
 from .source import Probe
 

@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from reasonedit.edits import Box, Edit, Query
+from reasonedit.boxes import Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import LONGEST_SHOWN
+from reasonedit.types import Edit, Query
 
 from .built import built_probes
 from .rows import Row, read_rows

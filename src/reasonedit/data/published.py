@@ -13,10 +13,10 @@ from typing import Any
 
 from PIL import Image
 
-from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS
 from reasonedit.images import load_image
+from reasonedit.types import Edit, Query
 
 from .choices import right_choice
 from .pool import text_of, written

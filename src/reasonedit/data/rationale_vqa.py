@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from reasonedit.edits import Edit, split_reasoning
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import as_spelt, inside
 from reasonedit.metrics import contains
+from reasonedit.types import Edit
+from reasonedit.validation import split_reasoning
 
 from .choices import right_choice
 from .pictures import picture_in

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from reasonedit.edits import Edit, Query
+from reasonedit.types import Edit, Query
 
 
 @dataclass

@@ -8,18 +8,29 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from reasonedit.edits import Edit
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import NotFoundError, ReasonEditError
 from reasonedit.ranks import launched_elsewhere
+from reasonedit.registry import lookup, names
+from reasonedit.types import Edit
 from reasonedit.vlm import VLM, Generation, generation_of
 
 from .answers import Answers
 from .base_pass import BasePass, SharedAnswers, ask_unedited, find_wrong
 from .layout import Step, StreamItem, lay_out, share_out
 from .source import EditSource
-from .world.benchmark import EmbeddedWorld
 
-DATASETS = {"world": EmbeddedWorld}
+
+def _offered(name: str) -> EditSource:
+    """The data set that is offered under a name.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    make = lookup("datasets", name)
+    if make is None:
+        raise NotFoundError(f"There is no data set '{name}': use {', '.join(names('datasets'))}.")
+    source: EditSource = make()
+    return source
 
 
 class _Steps(Dataset[Step]):
@@ -44,7 +55,8 @@ class EditStream(L.LightningDataModule):
     before its own, and no others, however many ranks there are.
 
     Args:
-        source: ``"world"`` (the embedded world), or any :class:`~reasonedit.data.source.EditSource`.
+        source: A name that a package offers (``"world"``: the embedded world), or any
+            :class:`~reasonedit.data.source.EditSource`.
         batch_size: Questions per batch; a batch never mixes edits with probes.
         interleave: Probe after every so many edits, or after the numbers of edits that are listed; and after all edits,
             in any case.
@@ -68,9 +80,7 @@ class EditStream(L.LightningDataModule):
     ) -> None:
         super().__init__()
         if isinstance(source, str):
-            if source not in DATASETS:
-                raise ReasonEditError(f"There is no data set '{source}': use {', '.join(DATASETS)}.")
-            source = DATASETS[source]()
+            source = _offered(source)
         stops = interleave if isinstance(interleave, list) else [interleave]
         for name, values in (
             ("batch_size", [batch_size]),

@@ -1,9 +1,9 @@
 """Embeddings of images and texts."""
 
 from .dual import NO_LAYER, DualEmbedder, EmbeddingConfig
-from .kept import statistics_of, tensors_of
 from .reference import reference_images
 from .sentence import EMBEDDED, SentenceEncoder
+from .statistics_cache import statistics_of, tensors_of
 from .vision import QUERY_REGIONS, Statistics, pool
 
 __all__ = [

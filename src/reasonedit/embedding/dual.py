@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reasonedit.edits import WHOLE, Box
+from reasonedit.boxes import WHOLE, Box
 from reasonedit.embedding.sentence import EMBEDDED, SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence.windows import crop, shrunk
@@ -19,8 +19,8 @@ from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.memory import in_parts
 from reasonedit.vlm.vision import Seen, flat
 
-from .kept import kept
-from .reference import NAMED, reference_images, reference_things
+from .reference import is_named, reference_images, reference_things
+from .statistics_cache import load_or_take
 from .vision import POOLINGS, QUERY_REGIONS, TRANSFORMS, Gathered, Statistics, pool
 
 NO_LAYER = "none"
@@ -107,10 +107,8 @@ class DualEmbedder:
         self.encoder = encoder or SentenceEncoder.from_pretrained(config.encoder)
         self.config = EmbeddingConfig(**{**asdict(config), "layer": self.layer, "encoder": self.encoder.name})
         self._statistics = statistics
-        named = config.reference in NAMED
-        self._reference = (
-            config.reference if named else os.path.abspath(config.reference)
-        )  # taken later, maybe elsewhere
+        # A folder is read later, maybe from another working folder.
+        self._reference = config.reference if is_named(config.reference) else os.path.abspath(config.reference)
 
     @property
     def fingerprint(self) -> dict[str, object]:
@@ -144,11 +142,13 @@ class DualEmbedder:
 
     def _find(self) -> Statistics:
         c = self.config
-        if c.reference not in NAMED:  # a folder may change
+        if not is_named(c.reference):  # a folder may change
             return self._take()
         parts = self.vlm.key_parts(c.layer) if c.layer != NO_LAYER else {}
         told = [*(f"{k} {v}" for k, v in parts.items()), str(self.vlm.model.dtype), str(self.vlm.device)]
-        return kept([*told, c.layer, c.pooling, c.transform, c.reference, c.region_source], self._take)
+        return load_or_take(
+            [*told, c.layer, c.pooling, c.transform, c.reference, c.region_source], c.reference, self._take
+        )
 
     def _take(self) -> Statistics:
         images, gathered = reference_images(self._reference), Gathered()

@@ -9,9 +9,9 @@ from PIL import Image
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import load_image
+from reasonedit.registry import lookup
 
-NAMED = ("patterns", "world")
-"""References that are the same on every machine."""
+PATTERNS = "patterns"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _MOST = 500
 
@@ -20,20 +20,21 @@ def reference_images(source: str) -> list[Image.Image]:
     """Unrelated pictures from which statistics are taken.
 
     Args:
-        source: ``"patterns"`` (128 fixed colourful patterns, the same on every machine), ``"world"`` (150 scenes of the
-            embedded world), or a folder of images, of which (and of its folders) 500 at even steps are used.
+        source: ``"patterns"`` (128 fixed colourful patterns, the same on every machine), a name that a package offers
+            (``"world"``: 150 scenes of the embedded world; see :mod:`reasonedit.registry`), or a folder of images, of
+            which (and of its folders) 500 at even steps are used.
 
     Raises:
         ReasonEditError: The folder holds fewer than two images, or one that cannot be read.
     """
-    if source == "patterns":
+    if source == PATTERNS:
         rng = np.random.default_rng(0)
         coarse = (Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)) for _ in range(128))
         return [image.resize((96, 96), Image.Resampling.BICUBIC) for image in coarse]
-    if source == "world":
-        from reasonedit.data.world.scenes import unrelated_scenes
-
-        return [scene.render() for scene in unrelated_scenes(150)]
+    offered = lookup("references", source)
+    if offered is not None:
+        images: list[Image.Image] = offered.reference_images()
+        return images
     paths = _pictures(Path(source))
     if len(paths) < 2:
         raise ReasonEditError(
@@ -46,8 +47,8 @@ def reference_things(source: str) -> tuple[list[Image.Image], list[int]]:
     """Pictures of things, each thing several times: what tells things apart is learnt from them in closed form.
 
     Args:
-        source: ``"world"`` (5,520 pictures of 1,236 things, no novel kind of the embedded world among them), or a
-            folder with one folder of pictures per thing.
+        source: A name that a package offers (``"world"``: 5,520 pictures of 1,236 things, no novel kind of the embedded
+            world among them), or a folder with one folder of pictures per thing.
 
     Returns:
         The pictures, and the number of the thing that each shows.
@@ -55,10 +56,10 @@ def reference_things(source: str) -> tuple[list[Image.Image], list[int]]:
     Raises:
         ReasonEditError: There are no two things with two pictures each.
     """
-    if source == "world":
-        from reasonedit.data.world.scenes import unrelated_things
-
-        return unrelated_things()
+    offered = lookup("references", source)
+    if offered is not None and hasattr(offered, "reference_things"):
+        things: tuple[list[Image.Image], list[int]] = offered.reference_things()
+        return things
     folders = [f for f in sorted(Path(source).glob("*")) if f.is_dir() and len(_pictures(f)) > 1]
     if len(folders) < 2:
         raise ReasonEditError(
@@ -68,6 +69,11 @@ def reference_things(source: str) -> tuple[list[Image.Image], list[int]]:
     return [load_image(p) for f in folders for p in _pictures(f)], [
         i for i, f in enumerate(folders) for _ in _pictures(f)
     ]
+
+
+def is_named(source: str) -> bool:
+    """Whether a source of unrelated pictures is the same on every machine, and no folder."""
+    return source == PATTERNS or lookup("references", source) is not None
 
 
 def _pictures(folder: Path) -> list[Path]:

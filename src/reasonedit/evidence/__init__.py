@@ -9,7 +9,6 @@ from .find import (
     Shortlist,
     WindowScore,
     choose,
-    question_of,
 )
 from .windows import area, crop, shrunk, windows_of
 
@@ -24,7 +23,6 @@ __all__ = [
     "area",
     "choose",
     "crop",
-    "question_of",
     "shrunk",
     "windows_of",
 ]

@@ -8,15 +8,14 @@ from typing import Protocol
 
 from PIL import Image
 
-from reasonedit.edits import Box
+from reasonedit.boxes import Box
 from reasonedit.errors import ReasonEditError
+from reasonedit.prompts import DESCRIBE, NAME, verification_question
 from reasonedit.vlm import VLM, Seen, Vision
 from reasonedit.vlm.memory import in_parts
 
 from .windows import GRIDS, area, crop, shrunk, windows_of
 
-DESCRIBE = "Describe this image."
-NAME = "What is the object in the image?"
 UNLISTED, UNVERIFIED, OUTSCORED = "not on the shortlist", "not affirmed", "outscored"
 SMALLEST, BEST = "best of the smallest", "best of all"
 LIKELIEST, GUESSED = "likeliest of the smallest", "likeliest of what has no name"
@@ -97,15 +96,6 @@ class Shortlist(Protocol):
     def rank(self, crops: Sequence[Image.Image], sentences: Sequence[str]) -> list[list[int]]:
         """For each sentence the indices of the windows, the most promising first."""
         ...
-
-
-def question_of(sentence: str) -> str:
-    """The question that verifies a sentence.
-
-    >>> question_of("A kettle is used for boiling.")
-    'Does the image show a kettle is used for boiling?'
-    """
-    return f"Does the image show {sentence.strip().lower().rstrip('.!')}?"
 
 
 def choose(windows: Sequence[WindowScore], top: int = 1) -> None:
@@ -273,7 +263,9 @@ class EvidenceFinder:
     ) -> None:
         """Verify, and score what is affirmed, for a batch of windows."""
         prefix = self.vlm.read(vision)
-        probabilities = self.vlm.p_yes(prefix, [[question_of(found[s].sentence) for s in mine] for mine in asked])
+        probabilities = self.vlm.p_yes(
+            prefix, [[verification_question(found[s].sentence) for s in mine] for mine in asked]
+        )
         affirmed: list[list[int]] = []
         for row, mine, p in zip(rows, asked, probabilities, strict=True):
             affirmed.append([])

@@ -6,7 +6,7 @@ import math
 
 from PIL import Image
 
-from reasonedit.edits import Box
+from reasonedit.boxes import Box
 from reasonedit.errors import ReasonEditError
 
 LARGEST_SIDE = 512

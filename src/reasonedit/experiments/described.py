@@ -16,7 +16,7 @@ import reasonedit.callbacks as cb
 from reasonedit.cache import cache_folder
 from reasonedit.data.base_pass import BasePass
 from reasonedit.design import Design
-from reasonedit.edits import Edit, Query
+from reasonedit.types import Edit, Query
 
 _BY_CONTENT = 256 * 1024 * 1024
 _NAMES = ("title", "seconds")  # what an editor is called, and what it has measured

@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import islice
 
 from reasonedit.data.source import EditSource, Probe
-from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
 from reasonedit.metrics import matches
+from reasonedit.types import Edit
 
 KINDS = ("replaced", "mixed", "wrong", "missing")
 _LENDERS = 50  # samples whose sentences and answers are put in the place of others'

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from reasonedit.boxes import Box
 from reasonedit.cache import cache_folder
 from reasonedit.dependencies import code_of, versions_of
-from reasonedit.edits import Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence import Evidence, EvidenceFinder, WindowScore
 from reasonedit.threads import Guard

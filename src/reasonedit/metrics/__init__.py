@@ -1,6 +1,9 @@
 """The metrics of the field, as torchmetrics classes over one base."""
 
-from .accuracy import (
+from reasonedit.matching import COMPARISON, accuracy, contains, exact_match, matches, most_said
+from reasonedit.wording import normalise
+
+from .edit_accuracy import (
     METRICS,
     CoEGenerality,
     EditAccuracy,
@@ -12,8 +15,6 @@ from .accuracy import (
     TextGenerality,
     editing_metrics,
 )
-from .functional import COMPARISON, accuracy, contains, exact_match, matches, most_said
-from .wording import normalise
 
 __all__ = [
     "COMPARISON",

@@ -7,7 +7,7 @@ from .fit import fitting
 from .gate import PercentileGate
 from .hubs import HubScale
 from .index import ExactIndex
-from .retrieve import FactRetriever, Retrieval, with_facts
+from .retrieve import FactRetriever, Retrieval
 from .verify import verified
 
 __all__ = [
@@ -24,5 +24,4 @@ __all__ = [
     "chained",
     "fitting",
     "verified",
-    "with_facts",
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reasonedit.prompts import with_facts
 from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.generation import thought_through
 
-from .retrieve import Retrieval, with_facts
+from .retrieve import Retrieval
 
 
 def fitting(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 
 from reasonedit.codebook import EditMemory, Fact
-from reasonedit.edits import Hit
 from reasonedit.kinds import KINDS, KeyKind
+from reasonedit.types import Hit
 
 from .approximate import EXACT_UP_TO, ApproximateIndex
 from .config import RetrievalConfig
@@ -272,12 +271,3 @@ class _Sort:
 
     def _mine(self, memory: EditMemory, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return numbers[np.isin(memory.kinds[numbers], self._numbers)]
-
-
-def with_facts(facts: Sequence[str], question: str) -> str:
-    """The facts, nearest first, before the question, joined by spaces (section 5 of the method).
-
-    >>> with_facts(["A kettle is used for sailing."], "What is the red object used for?")
-    'A kettle is used for sailing. What is the red object used for?'
-    """
-    return " ".join([*facts, question])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reasonedit.edits import Hit
-from reasonedit.evidence import question_of
 from reasonedit.kinds import KeyKind
+from reasonedit.prompts import verification_question
+from reasonedit.types import Hit
 from reasonedit.vlm import VLM, Vision
 
 from .config import RetrievalConfig
@@ -33,13 +33,13 @@ def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], config: Retri
     for i, (seen, r) in enumerate(zip(vision.images, found, strict=True)):
         for hit in r.hits:
             if hit.kind.verifiable and _needs_asking(hit, config):
-                if vlm.has_room(seen, vlm.prompt(question_of(hit.fact))):
+                if vlm.has_room(seen, vlm.prompt(verification_question(hit.fact))):
                     asked[i].append(hit)
                 else:
                     denied[i].add(hit.fact)
     rows = [i for i, hits in enumerate(asked) if hits]
     if rows:
-        questions = [[question_of(hit.fact) for hit in asked[i]] for i in rows]
+        questions = [[verification_question(hit.fact) for hit in asked[i]] for i in rows]
         for i, p in zip(rows, vlm.p_yes(vision.select(rows), questions), strict=True):
             denied[i] |= {hit.fact for hit, value in zip(asked[i], p.tolist(), strict=True) if value <= threshold}
     kept = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.registry import lookup
 from reasonedit.shown import plain
 from reasonedit.weights import files_of
 
@@ -38,10 +39,6 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-EMBEDDED = "embedded"
-"""Name of the embedded VLM, which is assembled in the user's cache when it is first asked for."""
-
-
 _OF_THE_HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
 
 
@@ -49,7 +46,8 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
     """Load a VLM by the family its config names, frozen and in eval mode.
 
     Args:
-        model: A hub id, a local folder, the folder of a PEFT adapter, or ``"embedded"`` for the embedded VLM.
+        model: A hub id, a local folder, the folder of a PEFT adapter, or a name that a package offers (``"embedded"``:
+            the embedded VLM, which is assembled in the user's cache when it is first asked for).
         dtype: ``"auto"`` (what the machine computes fastest in, of bfloat16 and float32) or the name of a torch type.
         place: Whether to move the model to the GPU, if there is one; Lightning does that for its modules itself.
         **kwargs: Passed on to ``from_pretrained``: ``device_map``, ``attn_implementation``, ``quantization_config`` (an
@@ -68,12 +66,8 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
         raise ReasonEditError(f"'{dtype}' is not a torch type: use auto, bfloat16, float16 or float32.")
     if "device" in kwargs:
         raise ReasonEditError("There is no argument 'device': use device_map, such as device_map='cuda'.")
-    if model == EMBEDDED:
-        from reasonedit.data.world.embedded import assembled
-
-        path = str(assembled())
-    else:
-        path = model
+    folder_of = lookup("models", model)
+    path = str(folder_of()) if folder_of is not None else model
     kwargs["trust_remote_code"] = bool(kwargs.get("trust_remote_code"))  # else transformers asks on the terminal
     hub = {k: v for k, v in kwargs.items() if k in _OF_THE_HUB}
     check_files(path, model)
@@ -117,7 +111,7 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
         _refuse_code(source, error)
         raise ReasonEditError(f"The model '{model}' cannot be loaded: {first_line(error)}") from error
     # A codebook names its model: from whatever folder it is opened.
-    vlm = as_vlm(loaded, processor, os.path.abspath(model) if model != EMBEDDED and Path(model).is_dir() else model)
+    vlm = as_vlm(loaded, processor, os.path.abspath(model) if folder_of is None and Path(model).is_dir() else model)
     commit = getattr(config, "_commit_hash", None)
     vlm.files = files_of(source, commit) + (files_of(path) if adapter is not None else "")
     if place and "device_map" not in kwargs and vlm.movable and torch.cuda.is_available():

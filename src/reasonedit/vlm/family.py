@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reasonedit.edits import WHOLE, Box
+from reasonedit.boxes import WHOLE, Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.finite import finite
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch import Tensor, nn
 
-from reasonedit.edits import WHOLE, Box
+from reasonedit.boxes import WHOLE, Box
 
 from .family import Family
 from .vision import squared

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from reasonedit.edits import WHOLE, Box
+from reasonedit.boxes import WHOLE, Box
 
 from .llava import LlavaVLM, without_cls
 from .vision import squared

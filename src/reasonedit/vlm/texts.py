@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from reasonedit.errors import ReasonEditError
+from reasonedit.prompts import with_choices
 from reasonedit.threads import guarded
 
 from .frozen import FrozenModel
 from .generation import thought_through
 from .vision import Seen
-
-PROMPT_OF_CHOICES = "{question} Choices: {choices}."
 
 _CONTEXT = 24  # characters of a prompt that can bear on how what follows is split
 
@@ -67,8 +66,7 @@ class TextSide(FrozenModel):
         """The prompt for a question about one image (with the facts before it, if any)."""
         text = self.clean(text)
         if choices:
-            listed = ", ".join(self.clean(c) for c in choices)
-            text = PROMPT_OF_CHOICES.format(question=text, choices=listed)
+            text = with_choices(text, [self.clean(choice) for choice in choices])
         return self.wording(text)
 
     # ---- tokens

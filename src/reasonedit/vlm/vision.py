@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from reasonedit.edits import WHOLE, Box
+from reasonedit.boxes import WHOLE, Box
 
 IMAGE_FEATURES = "image_features"
 """The name of what leaves the vision part: the image's tokens as the language model gets them."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
+from reasonedit.types import Edit
 
 from ..disk.files import unwritable
 from ..disk.store import Store

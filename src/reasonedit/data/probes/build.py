@@ -13,8 +13,8 @@ from typing import Any
 from PIL import Image
 
 from reasonedit.data.built import Built, read_set, set_file
-from reasonedit.edits import Edit
 from reasonedit.errors import ReasonEditError
+from reasonedit.types import Edit
 
 from .checks import Rejected
 from .painter import Painter

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from reasonedit.edits import Edit
-from reasonedit.evidence.find import question_of
+from reasonedit.prompts import verification_question
+from reasonedit.types import Edit
 from reasonedit.vlm import VLM
 
 from .build import Budget, Builder, Draft
@@ -43,7 +43,9 @@ class CoEProbes(Builder):
 
     def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> Draft:
         """See :meth:`Builder.make`."""
-        held = self._vlm.p_yes(self._vlm.see([edit.image]), [[question_of(s) for s in edit.reasoning]])[0].tolist()
+        held = self._vlm.p_yes(self._vlm.see([edit.image]), [[verification_question(s) for s in edit.reasoning]])[
+            0
+        ].tolist()
         made_by |= {"vlm": self._vlm.name, "held": [round(p, 4) for p in held]}
         facts = [s for s, p in zip(edit.reasoning, held, strict=True) if p <= _HELD]
         if not facts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reasonedit.edits import Edit
+from reasonedit.types import Edit
 from reasonedit.vlm import VLM, Generation
 
 from .build import Budget, Builder, Draft

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reasonedit.edits import Edit
+from reasonedit.types import Edit
 
 from .build import Builder, Draft
 from .checks import Rejected, check_question, check_shared, json_object, words

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from reasonedit.data.source import Probe
-from reasonedit.edits import Edit, Query
 from reasonedit.errors import ReasonEditError
+from reasonedit.types import Edit, Query
 
 from .facts import OLD, RELATIONS, SECOND_STEP, FactTable, new_table
 from .icons import COLOURS, ICONS, KNOWN_KINDS, NOVEL_KINDS

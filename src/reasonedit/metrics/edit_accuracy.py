@@ -1,0 +1,152 @@
+"""One accuracy per group of probes (section 6 of the method; arXiv 2602.02408)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from reasonedit.groups import ProbeGroup
+from reasonedit.matching import accuracy, contains, exact_match
+
+
+class EditAccuracy(Metric):
+    """How right the answers are, on average, of the samples that belong to one group of probes.
+
+    A batch may mix groups: each metric takes its own samples and leaves the others. States are sums, so that ranks with
+    different numbers of samples, or none, sync.
+
+    Without a sample the result is NaN, alone as in :func:`editing_metrics`, where not every group need have samples in
+    every batch or run: the keys are the same on all ranks and in all batches, as ``log_dict`` needs them, and whoever
+    averages over batches is told by a NaN, not misled by a 0.
+
+    Args:
+        group: Name of a :class:`~reasonedit.groups.ProbeGroup`; that of the class when not given.
+        **kwargs: Those of ``torchmetrics.Metric``.
+
+    Attributes:
+        right: Sum of the answers' :func:`~reasonedit.metrics.accuracy`.
+        exact: How many answers are an :func:`~reasonedit.metrics.exact_match`.
+        contained: How many answers that are not right contain a right one (:func:`~reasonedit.metrics.contains`).
+        total: Number of samples.
+
+    Raises:
+        ValueError: On ``update``, when the lengths differ.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    group: str = ""
+    right: Tensor
+    exact: Tensor
+    contained: Tensor
+    total: Tensor
+
+    def __init__(self, group: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.group = type(self).group if group is None else group
+        self.add_state("right", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("exact", "contained", "total"):
+            self.add_state(name, torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, answers: Sequence[str], targets: Sequence[str | Sequence[str]], groups: Sequence[str]) -> None:
+        """Count.
+
+        Args:
+            answers: What the model said, one per sample.
+            targets: What is right, one per sample: a text, or a list of right answers.
+            groups: The group each sample belongs to.
+        """
+        if not len(answers) == len(targets) == len(groups):
+            raise ValueError(
+                f"{len(answers)} answers, {len(targets)} targets and {len(groups)} groups: not as many of each"
+            )
+        mine = [(a, t) for a, t, g in zip(answers, targets, groups, strict=True) if g == self.group]
+        shares = [accuracy(a, t) for a, t in mine]
+        self.right += sum(shares)
+        self.exact += sum(exact_match(a, t) for a, t in mine)
+        self.contained += sum(share < 1 and contains(a, t) for share, (a, t) in zip(shares, mine, strict=True))
+        self.total += len(mine)
+
+    def compute(self) -> Tensor:
+        """The mean accuracy, a scalar in 0..1; NaN where there is no sample."""
+        return (self.right / self.total).float()
+
+    def exact_match(self) -> Tensor:
+        """The share of exact matches, a scalar in 0..1; NaN where there is no sample. All ranks must ask for it."""
+        if self._is_synced:
+            return self.exact / self.total
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            return self.exact / self.total
+
+
+class Reliability(EditAccuracy):
+    """Rel: the edits themselves.
+
+    >>> metric = Reliability()
+    >>> metric.update(["kettle", "cup"], ["kettle", "key"], ["rel", "rel"])
+    >>> metric.compute()
+    tensor(0.5000)
+    """
+
+    group = ProbeGroup.RELIABILITY
+
+
+class TextGenerality(EditAccuracy):
+    """T-Gen: paraphrased questions about the same images."""
+
+    group = ProbeGroup.TEXT_GENERALITY
+
+
+class ImageGenerality(EditAccuracy):
+    """I-Gen: the same questions about regenerated images."""
+
+    group = ProbeGroup.IMAGE_GENERALITY
+
+
+class RationaleGenerality(EditAccuracy):
+    """R-Gen: new images and questions that need the same reasoning."""
+
+    group = ProbeGroup.RATIONALE_GENERALITY
+
+
+class CoEGenerality(EditAccuracy):
+    """CoE-Gen: the error-inducing facts in new visual contexts, the same question."""
+
+    group = ProbeGroup.COE_GENERALITY
+
+
+class Locality(EditAccuracy):
+    """Loc: unrelated samples that the unedited model got right."""
+
+    group = ProbeGroup.LOCALITY
+
+
+class HardLocality(EditAccuracy):
+    """Hard Loc: the most similar questions whose answers must not change."""
+
+    group = ProbeGroup.HARD_LOCALITY
+
+
+METRICS: tuple[type[EditAccuracy], ...] = (
+    Reliability,
+    TextGenerality,
+    ImageGenerality,
+    RationaleGenerality,
+    CoEGenerality,
+    Locality,
+    HardLocality,
+)
+
+
+def editing_metrics() -> MetricCollection:
+    """All metrics, by the name of their group; a group without samples is NaN, see :class:`EditAccuracy`."""
+    named = {metric.group: metric for metric in METRICS}
+    return MetricCollection(
+        {group.value: named.get(group, EditAccuracy)(group.value) for group in ProbeGroup}, compute_groups=False
+    )

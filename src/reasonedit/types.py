@@ -1,0 +1,192 @@
+"""The nouns that everything else speaks in: a query, an edit, a hit and an answer."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from reasonedit.boxes import Region
+from reasonedit.errors import ReasonEditError
+from reasonedit.images import ImageSource, load_image
+from reasonedit.kinds import KeyKind
+from reasonedit.validation import check_answers, check_choices, check_name, check_regions, check_text, split_reasoning
+
+
+@dataclass
+class Query:
+    """A question about an image.
+
+    Attributes:
+        image: Upright RGB image; a path, bytes or any PIL image is accepted and converted.
+        question: The question.
+        choices: The choices of a multiple-choice question.
+        id: Name of the query, made up when not given.
+
+    Raises:
+        ReasonEditError: The image cannot be read, the question is empty, or fewer than two choices are given.
+    """
+
+    image: Image.Image
+    question: str
+    choices: list[str] | None = None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        self.question = check_text(self.question, "question")
+        self.choices = check_choices(self.choices)
+        self.image = load_image(self.image)
+
+    @classmethod
+    def of(cls, image: ImageSource, question: str, choices: Sequence[str] | None = None) -> Query:
+        """A query from any source of an image."""
+        return cls(image, question, choices)  # type: ignore[arg-type]  # converted on the way in
+
+
+@dataclass
+class Edit:
+    """A correction: the right answer to a question about an image, and why it is right.
+
+    Attributes:
+        image: As in :class:`Query`.
+        question: The question.
+        answer: The right answer; one of the choices where there are any.
+        reasoning: Why, one fact per sentence; text is split into sentences.
+        choices: The choices of a multiple-choice question.
+        id: Name of the edit, made up when not given.
+        evidence: For each sentence the regions of the image it speaks of: boxes (left, top, right, bottom, as shares of
+            the upright image) or crops, several if need be. A sentence with none, or ``None``, has its evidence found.
+        author: Who made it.
+        time: When it was made (ISO 8601); when it is stored, if not given.
+        answers: All right answers, where there are several; ``answer`` is the one that is written, and must be right by
+            them. Of ten or more three that agree are right; see :func:`reasonedit.metrics.accuracy`.
+
+    Raises:
+        ReasonEditError: Anything of it is unusable, or the answer is not among the choices or not among the answers.
+    """
+
+    image: Image.Image
+    question: str
+    answer: str
+    reasoning: list[str]
+    choices: list[str] | None = None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    evidence: Sequence[Sequence[Region] | None] = ()
+    author: str = ""
+    time: str = ""
+    answers: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.id = check_name(self.id, "id")
+        if not self.id.strip():
+            raise ReasonEditError("The id of the edit is empty: leave it out, or write one.")
+        self.author, self.time = check_name(self.author, "author"), check_name(self.time, "time")
+        self.question = check_text(self.question, "question")
+        self.answer = check_text(self.answer, "answer")
+        self.reasoning = split_reasoning(self.reasoning)
+        self.choices = check_choices(self.choices)
+        if self.choices is not None and self.answer.lower() not in [c.lower() for c in self.choices]:
+            raise ReasonEditError(f"The answer '{self.answer}' is not among the choices {self.choices}.")
+        self.answers = check_answers(self.answers, self.answer)
+        self.image = load_image(self.image)
+        given: object = self.evidence
+        if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+            raise ReasonEditError(
+                f"The evidence must be a list with the regions of each sentence, not {type(self.evidence).__name__}."
+            )
+        if self.evidence and len(self.evidence) != len(self.reasoning):
+            raise ReasonEditError(
+                f"The evidence is for {len(self.evidence)} sentences but the reasoning has {len(self.reasoning)}: give "
+                "one list of regions per sentence, None where there is none."
+            )
+        regions: list[list[Region]] = []
+        for given in self.evidence or [None] * len(self.reasoning):
+            regions.append(check_regions(given, [region for others in regions for region in others]))
+        self.evidence = regions
+
+    @classmethod
+    def of(
+        cls,
+        image: ImageSource,
+        question: str,
+        answer: str,
+        reasoning: str | Sequence[str],
+        choices: Sequence[str] | None = None,
+        evidence: Sequence[Sequence[Region] | None] = (),
+        author: str = "",
+        answers: Sequence[str] = (),
+    ) -> Edit:
+        """An edit from any source of an image and from reasoning as text or as sentences."""
+        return cls(
+            image,  # type: ignore[arg-type]  # converted on the way in, as those below
+            question,
+            answer,
+            reasoning,  # type: ignore[arg-type]
+            choices,  # type: ignore[arg-type]
+            evidence=evidence,
+            author=author,
+            answers=answers,  # type: ignore[arg-type]
+        )
+
+    @property
+    def targets(self) -> list[str]:
+        """What an answer is compared with: ``answers``, or ``answer`` alone."""
+        return self.answers or [self.answer]
+
+    @property
+    def answer_fact(self) -> str:
+        """The sentence that the answer entry stores (section 3 of the method)."""
+        return f"The answer to '{self.question}' is {self.answer}."
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A fact that was retrieved for a query.
+
+    Attributes:
+        fact: The sentence.
+        distance: Distance of its key from the query, in units of the embedding.
+        kind: The kind of key under which it was found; its name is taken as well.
+        edit_id: The edit it comes from.
+        visual_match: How near the picture of its key came to the query's, where that counts (see
+            ``RetrievalConfig.visual_match``).
+    """
+
+    fact: str
+    distance: float
+    kind: KeyKind
+    edit_id: str
+    visual_match: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", KeyKind(self.kind))
+
+
+@dataclass
+class Answer:
+    """An answer with what led to it.
+
+    Attributes:
+        text: The answer.
+        hits: The facts put before the question, nearest first; empty when the gate was closed.
+        prompt: The text the VLM was asked, facts included.
+        nearest: Distance of the nearest key (infinite for an empty codebook).
+        threshold: The largest distance at which the gate is open.
+        left_out: Facts that were found but left out, the farthest first, because the prompt would be too long.
+        thought: What a reasoning VLM wrote before its answer.
+        finish_reason: ``"stop"``, or ``"length"`` where ``max_new_tokens`` cut the answer off.
+    """
+
+    text: str
+    hits: list[Hit]
+    prompt: str
+    nearest: float
+    threshold: float
+    left_out: list[Hit] = field(default_factory=list)
+    thought: str = ""
+    finish_reason: str = "stop"
+
+    def __str__(self) -> str:
+        return self.text
