@@ -7,11 +7,10 @@ import pytest
 
 import reasonedit.callbacks as cb
 from reasonedit import ReasonEditError
-from reasonedit.cache import code_version
 from reasonedit.callbacks import baselines
 from reasonedit.data import EditFile
 from reasonedit.data.world.benchmark import EmbeddedWorld
-from reasonedit.dependencies import checksum_of, code_of
+from reasonedit.dependencies import checksum_of, code_of, code_version
 
 
 def modules(*roots):
@@ -102,7 +101,8 @@ def test_code_in_no_file_is_refused():
 def test_a_cache_hangs_on_the_code_that_it_names():
     import reasonedit.embedding
     import reasonedit.evidence
+    import reasonedit.vlm
 
-    versions = {code_version(), code_version(reasonedit.evidence), code_version(reasonedit.embedding)}
+    versions = {code_version(reasonedit.vlm), code_version(reasonedit.evidence), code_version(reasonedit.embedding)}
     assert len(versions) == 3
     assert all("torch" in v and "transformers" in v for v in versions)

@@ -222,3 +222,20 @@ def versions_of(packages: Sequence[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def code_version(*roots: ModuleType | type) -> str:
+    """A name for the code that something was made by, and for the libraries under it.
+
+    Args:
+        roots: As for :func:`code_of`.
+
+    Returns:
+        A checksum of the code, and the versions of torch and transformers.
+
+    Raises:
+        InputError: A class is defined in no file.
+    """
+    code = code_of(roots)
+    digest = hashlib.sha256(repr(sorted(code.items())).encode()).hexdigest()[:16]
+    return ", ".join([digest, *(f"{n} {v}" for n, v in versions_of(("torch", "transformers")).items())])

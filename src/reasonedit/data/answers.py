@@ -11,7 +11,9 @@ from dataclasses import asdict
 
 import torch
 
-from reasonedit.cache import cache_folder, code_version
+import reasonedit.vlm
+from reasonedit.cache import cache_folder
+from reasonedit.dependencies import code_version
 from reasonedit.errors import ReasonEditError
 from reasonedit.types import Query
 from reasonedit.vlm import VLM, Generation, Reply
@@ -37,7 +39,7 @@ class Answers:
         self.generation = Generation(generation) if isinstance(generation, int) else generation or Generation()
         device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
         how = json.dumps(self.generation.to_dict(), sort_keys=True, default=str)
-        told = [vlm.identity, device, how, code_version()]
+        told = [vlm.identity, device, how, code_version(reasonedit.vlm)]
         name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:24]
         path = cache_folder() / "answers" / f"{name}.sqlite"
         try:

@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import reasonedit.vlm
 from reasonedit.boxes import WHOLE, Box
+from reasonedit.dependencies import code_version
 from reasonedit.embedding.sentence import EMBEDDED, SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.evidence.windows import crop, shrunk
 from reasonedit.finite import finite
+from reasonedit.registry import lookup
 from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.memory import in_parts
 from reasonedit.vlm.vision import Seen, flat
@@ -145,10 +148,11 @@ class DualEmbedder:
         if not is_named(c.reference):  # a folder may change
             return self._take()
         parts = self.vlm.key_parts(c.layer) if c.layer != NO_LAYER else {}
-        told = [*(f"{k} {v}" for k, v in parts.items()), str(self.vlm.model.dtype), str(self.vlm.device)]
-        return load_or_take(
-            [*told, c.layer, c.pooling, c.transform, c.reference, c.region_source], c.reference, self._take
-        )
+        offered = lookup("references", c.reference)  # the code that makes the pictures counts as well
+        code = code_version(reasonedit.vlm, DualEmbedder, *([offered] if offered is not None else []))
+        models = [*(f"{k} {v}" for k, v in parts.items()), str(self.vlm.model.dtype), str(self.vlm.device)]
+        settings = [c.layer, c.pooling, c.transform, c.reference, c.region_source]
+        return load_or_take([*models, *settings, code], self._take)
 
     def _take(self) -> Statistics:
         images, gathered = reference_images(self._reference), Gathered()

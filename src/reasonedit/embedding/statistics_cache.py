@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from reasonedit.cache import cache_folder, code_version
+from reasonedit.cache import cache_folder
 from reasonedit.errors import ReasonEditError
-from reasonedit.registry import lookup
 
 from .vision import Statistics
 
@@ -46,22 +45,17 @@ def statistics_of(tensors: Mapping[str, Tensor]) -> Statistics | None:
     return Statistics(tensors["mean"], tensors["projection"], float(tensors["scale"]), tensors["cohort"])
 
 
-def load_or_take(made_by: Sequence[str], reference: str, take: Callable[[], Statistics]) -> Statistics:
+def load_or_take(made_by: Sequence[str], take: Callable[[], Statistics]) -> Statistics:
     """Statistics from the cache, or taken now and put there.
 
     Args:
-        made_by: All that they depend on beside the code.
-        reference: The name of the unrelated pictures: the code that makes them counts as well.
+        made_by: All that they depend on, the code included.
         take: Takes them.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
-    import reasonedit.embedding
-
-    offered = lookup("references", reference)
-    code = code_version(reasonedit.embedding, *([offered] if offered is not None else []))
-    name = hashlib.sha256("\n".join([*made_by, code]).encode()).hexdigest()[:24]
+    name = hashlib.sha256("\n".join(made_by).encode()).hexdigest()[:24]
     path = cache_folder() / "statistics" / f"{name}.safetensors"
     try:
         stored = statistics_of(load_file(path))
