@@ -147,7 +147,7 @@ def test_edits_that_lost_their_keys_keep_their_place_and_are_embedded_anew(tmp_p
         return Draft.of(edit, made(int(edit.id[1:]))[1])
 
     told = []
-    assert repair(tmp_path / "book", embed=embedded, done=lambda done, of: told.append((done, of)))[1] is None
+    assert repair(tmp_path / "book", embed=lambda _: embedded, done=lambda done, of: told.append((done, of)))[1] is None
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     the_same(opened(tmp_path / "book"), memory)
     assert opened(tmp_path / "book").keyless == []
@@ -170,7 +170,7 @@ def test_what_is_lost_of_which_edit_is_written_down(tmp_path, damaged):
     ]
     there = opened(tmp_path / "book")
     assert there.find("e00001").reasoning == ["It is round.", "It is red."]
-    repair(tmp_path / "book", embed=lambda edit, _: Draft.of(edit, made(int(edit.id[1:]))[1]))
+    repair(tmp_path / "book", embed=lambda _: lambda edit, _: Draft.of(edit, made(int(edit.id[1:]))[1]))
     assert opened(tmp_path / "book").keyless == ["e00001"]
     rows = [json.loads(line) for line in (tmp_path / "book" / LOST).read_text().splitlines()]
     assert [row["id"] for row in rows] == ["e00001"]  # the others have their keys again

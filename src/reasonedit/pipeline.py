@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -331,6 +331,20 @@ class EditingPipeline:
         sees = self.embedder.layer != NO_LAYER
         statistics = tensors_of(self.embedder.statistics) if sees else {}
         return Store.create(folder, self.embedder.fingerprint, config, statistics, merge=self.memory.merge)
+
+
+def open_embed(vlm: VLM) -> Callable[[EditMemory], Callable[[Edit, StoredEdit], Draft]]:
+    """What embeds the edits of a codebook anew, for :func:`reasonedit.codebook.repair.repair`.
+
+    Args:
+        vlm: The VLM that the codebook was made with; another one raises a ``ReasonEditError`` when it is called.
+    """
+
+    def open_pipeline(memory: EditMemory) -> Callable[[Edit, StoredEdit], Draft]:
+        assert memory.store is not None
+        return EditingPipeline.open(memory.store, vlm, memory).embed_anew
+
+    return open_pipeline
 
 
 def answered(reply: Reply, found: Retrieval, prompt: str) -> Answer:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,11 +24,8 @@ from .rescue.copies import clear_parts, copy_aside
 from .rescue.findings import Found, FoundEdit
 from .rescue.history import REPAIR
 from .rescue.lost import LOST, seen_only, write_lost
-from .rescue.reembed import Embed, embed_anew
+from .rescue.reembed import OpenEmbed, embed_anew
 from .rescue.verify import verify
-
-if TYPE_CHECKING:
-    from reasonedit.vlm import VLM
 
 __all__ = ["LOST", "Found", "LossError", "repair", "verify"]
 
@@ -55,7 +51,7 @@ def repair(
     folder: str | os.PathLike[str],
     *,
     accept_loss: bool = False,
-    embed: VLM | Embed | None = None,
+    embed: OpenEmbed | None = None,
     done: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[Found, Path | None]:
     """Make a damaged codebook whole again from what can be read of it, in its place and in one step.
@@ -68,8 +64,8 @@ def repair(
     Args:
         folder: The codebook.
         accept_loss: Whether to write what is left where that is less than is known to have been there.
-        embed: Embeds edits anew that have lost their keys: the VLM that the codebook was made with, or what does it
-            instead. Without it they are left for later.
+        embed: Given the repaired codebook, what embeds one of its edits anew: edits that have lost their keys get new
+            ones. :func:`reasonedit.pipeline.open_embed` makes it from a VLM. Without it they are left for later.
         done: Told after each edit how many are embedded anew, and of how many.
 
     Returns:
@@ -78,8 +74,8 @@ def repair(
     Raises:
         LossError: Something would be missing; nothing was changed.
         UnreadableError: A file must not be read; nothing was changed.
-        ReasonEditError: Nothing says what the codebook was made with, somebody else writes it, there is no room, or the
-            VLM is not the one that it was made with.
+        ReasonEditError: Nothing says what the codebook was made with, somebody else writes it, there is no room, or as
+            ``embed`` raises.
     """
     there = Path(folder).resolve()
     verify(there)  # whether there is one at all, before anything is made there

@@ -98,6 +98,7 @@ def _embed(given: argparse.Namespace) -> int:
 def _embedded(given: argparse.Namespace) -> None:
     from rich.progress import Progress
 
+    from reasonedit.pipeline import open_embed
     from reasonedit.vlm import load_vlm
 
     model = given.model or Store.open(given.codebook).manifest.config.get("model", "")
@@ -106,7 +107,7 @@ def _embedded(given: argparse.Namespace) -> None:
     with Progress(console=Screen(stderr=True)) as bar:
         task = bar.add_task("embedding edits", total=None)
         told: Callable[[int, int], None] = lambda done, of: bar.update(task, completed=done, total=of)  # noqa: E731
-        embed_anew(given.codebook, vlm, told)
+        embed_anew(given.codebook, open_embed(vlm), told)
 
 
 def _report(folder: Path, found: Found) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.types import Edit
@@ -15,36 +14,36 @@ from ..memory import EditMemory
 from ..records import Draft, Entry, StoredEdit, as_edit
 from .lost import strike
 
-if TYPE_CHECKING:
-    from reasonedit.vlm import VLM
-
 Embed = Callable[[Edit, StoredEdit], Draft]
 """Embeds an edit anew: what it writes, from the edit with its pictures and from what was kept of it."""
+
+OpenEmbed = Callable[[EditMemory], Embed]
+"""Given a codebook, what embeds its edits; :func:`reasonedit.pipeline.open_embed` makes one from a VLM."""
 
 _AT_ONCE = 256
 """So many edits are embedded before they are written: what somebody who is cut short has to do again at most."""
 
 
-def embed_anew(folder: Path, embed: VLM | Embed, done: Callable[[int, int], None] = lambda _done, _all: None) -> int:
+def embed_anew(folder: Path, embed: OpenEmbed, done: Callable[[int, int], None] = lambda _done, _all: None) -> int:
     """Embed the edits of a codebook that have lost their keys: each has its place, its history and its state again.
 
     Those whose picture is lost too stay as they are.
 
     Args:
         folder: The codebook.
-        embed: The VLM that it was made with, or what embeds edits instead.
+        embed: Given the opened codebook, what embeds one of its edits.
         done: Told after each edit how many are embedded, and of how many.
 
     Returns:
         How many edits have keys again.
 
     Raises:
-        ReasonEditError: The VLM is not the one that the codebook was made with, or the folder cannot be written; edits
-            that were embedded before are kept, up to the last few hundred.
+        ReasonEditError: The folder cannot be written, or as ``embed`` raises; edits that were embedded before are kept,
+            up to the last few hundred.
     """
     memory = EditMemory._read(Store.open(folder))  # which warns of nothing
     names = embeddable(memory)
-    make = embed if callable(embed) else _by(embed, memory)
+    make = embed(memory)
     entries: dict[str, list[Entry]] = {}
     for number, name in enumerate(names, 1):
         kept = memory.find(name)
@@ -86,11 +85,3 @@ def _seen(memory: EditMemory, name: str) -> bool:
     except ReasonEditError:
         return False
     return bool(kept.image)
-
-
-def _by(vlm: VLM, memory: EditMemory) -> Embed:
-    """What embeds as the codebook's edits were embedded."""
-    from reasonedit.pipeline import EditingPipeline
-
-    assert memory.store is not None
-    return EditingPipeline.open(memory.store, vlm, memory).embed_anew
