@@ -351,7 +351,7 @@ def test_who_is_not_known_says_so_in_one_line(tmp_path, caplog):
     folder = str(FAMILIES["unknown"](tmp_path))
     with caplog.at_level(logging.WARNING):
         load_vlm(folder)
-    (line,) = [r.message for r in caplog.records if r.name == "reasonedit.vlm"]
+    (line,) = [r.message for r in caplog.records if r.name == "reasonedit.vlm.wrap"]
     assert line.startswith(f"No family serves '{folder}' (model type 'vipllava')")
     assert "each text runs alone" in line
 

@@ -19,7 +19,7 @@ from reasonedit.data.answers import Answers
 from reasonedit.embedding import DualEmbedder, EmbeddingConfig, SentenceEncoder
 from reasonedit.vlm import Generation, as_vlm, load_vlm
 from reasonedit.vlm.llava import _TEMPLATE
-from reasonedit.weights import files_of, weight_sums
+from reasonedit.weights import files_digest, weight_sums
 
 EVERY_FAMILY = sorted(set(FAMILIES) - {"unknown"})
 
@@ -299,8 +299,8 @@ def test_checksums_are_taken_once_for_the_same_files(folder, tmp_path, monkeypat
         path.write_text("{")
     assert load_vlm(str(copy), dtype="float32").identity == first
     assert len(taken) == 3
-    assert files_of("nowhere/at-all") == ""
-    assert files_of("somebody/model", "c0ffee") != files_of("somebody/model", "decaf")
+    assert files_digest("nowhere/at-all") == ""
+    assert files_digest("somebody/model", "c0ffee") != files_digest("somebody/model", "decaf")
 
 
 @pytest.mark.parametrize("past_autograd", [False, True])

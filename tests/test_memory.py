@@ -9,8 +9,8 @@ from helpers.tiny import picture
 
 from reasonedit import ReasonEditError
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
-from reasonedit.vlm import memory
-from reasonedit.vlm.memory import in_parts
+from reasonedit.vlm import device_memory
+from reasonedit.vlm.device_memory import run_in_parts
 from reasonedit.vlm.prefix import ImagePrefix
 
 SENTENCES = ["The thing is red.", "It flies.", "It is old.", "It swims."]
@@ -19,9 +19,9 @@ SENTENCES = ["The thing is red.", "It flies.", "It is old.", "It swims."]
 def test_an_allocation_that_fails_is_known_as_such():
     with pytest.raises(RuntimeError) as failed:
         torch.empty(2**50)
-    assert memory.ran_out(failed.value)
-    assert memory.ran_out(torch.OutOfMemoryError("CUDA out of memory."))
-    assert not memory.ran_out(RuntimeError("shapes do not match"))
+    assert device_memory.is_out_of_memory(failed.value)
+    assert device_memory.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert not device_memory.is_out_of_memory(RuntimeError("shapes do not match"))
 
 
 def test_where_memory_runs_out_parts_are_halved():
@@ -33,7 +33,7 @@ def test_where_memory_runs_out_parts_are_halved():
             raise torch.OutOfMemoryError("CUDA out of memory.")
         done.extend(part)
 
-    in_parts(range(10), 10, run)
+    run_in_parts(range(10), 10, run)
     assert done == list(range(10))
     assert tried == [10, 5, 2, 2, 2, 2, 2]
 
@@ -43,13 +43,13 @@ def test_a_single_row_that_is_too_much_and_other_errors_are_raised():
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with pytest.raises(ReasonEditError, match="Memory ran out for a single image"):
-        in_parts(range(4), 2, full)
+        run_in_parts(range(4), 2, full)
 
     def broken(part):
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        in_parts(range(4), 2, broken)
+        run_in_parts(range(4), 2, broken)
 
 
 def test_evidence_goes_on_when_memory_runs_out(tiny_vlm, monkeypatch):

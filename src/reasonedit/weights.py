@@ -83,7 +83,7 @@ def weight_sums(model: nn.Module, files: str = "") -> WeightSums:
     return sums
 
 
-def files_of(source: str | os.PathLike[str], commit: str | None = None) -> str:
+def files_digest(source: str | os.PathLike[str], commit: str | None = None) -> str:
     """What tells whether the files of a model are still the same: their names, sizes and times, or the hub's commit."""
     folder = Path(source)
     if folder.is_dir():

@@ -19,7 +19,7 @@ from reasonedit.evidence.windows import crop, shrunk
 from reasonedit.finite import finite
 from reasonedit.registry import lookup
 from reasonedit.vlm import VLM, Vision
-from reasonedit.vlm.memory import in_parts
+from reasonedit.vlm.device_memory import run_in_parts
 from reasonedit.vlm.vision import Seen, flat
 
 from .reference import is_named, reference_images, reference_things
@@ -167,7 +167,7 @@ class DualEmbedder:
                 halves = torch.stack([self._crop_half(seen, box) for box in QUERY_REGIONS]) if seen.regions else None
                 gathered.add(flat(tokens)[-1:] if self.config.pooling == "last" else tokens, halves)
 
-        in_parts(range(len(images)), _AT_ONCE, gather)
+        run_in_parts(range(len(images)), _AT_ONCE, gather)
         if self.config.transform != "discriminant":
             return Statistics.of(gathered, self.config.transform)
         pictures, things = reference_things(self._reference)
@@ -177,7 +177,7 @@ class DualEmbedder:
             vision = self.vlm.see([pictures[i] for i in part], self.layers)
             pooled.extend(self._pooled(tokens) for tokens in vision.layer(self.layer))
 
-        in_parts(range(len(pictures)), _AT_ONCE, look)
+        run_in_parts(range(len(pictures)), _AT_ONCE, look)
         return Statistics.of(gathered, self.config.transform, (torch.stack(pooled), torch.tensor(things)))
 
     def see(self, images: Sequence[Image.Image], *, regions: bool = False) -> Vision:
@@ -195,7 +195,7 @@ class DualEmbedder:
             def look(part: list[int]) -> None:
                 seen.extend(self.vlm.see([crops[i] for i in part], self.layers).images)
 
-            in_parts(range(len(crops)), _AT_ONCE, look)
+            run_in_parts(range(len(crops)), _AT_ONCE, look)
             of_image = iter(seen)
             for image in vision.images:
                 image.regions = {box: next(of_image) for box in QUERY_REGIONS}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.vlm import VLM
-from reasonedit.vlm.memory import in_parts
+from reasonedit.vlm.device_memory import run_in_parts
 from reasonedit.vlm.vision import flat
 
 from .dual import DualEmbedder, EmbeddingConfig
@@ -174,7 +174,7 @@ def _gathered(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], po
             for tokens in vision.layer(layer):
                 found[layer].add(_as(tokens, pooling))
 
-    in_parts(range(len(images)), _AT_ONCE, gather)
+    run_in_parts(range(len(images)), _AT_ONCE, gather)
     return found
 
 
@@ -187,7 +187,7 @@ def _pooled(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pool
         for layer in layers:
             kept[layer] += [flat(_as(tokens, pooling)).float().mean(0).cpu() for tokens in vision.layer(layer)]
 
-    in_parts(range(len(images)), _AT_ONCE, pool_part)
+    run_in_parts(range(len(images)), _AT_ONCE, pool_part)
     return {layer: torch.stack(rows) for layer, rows in kept.items()}
 
 

@@ -16,7 +16,7 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.finite import finite
 from reasonedit.shown import plain
 from reasonedit.threads import guard_of
-from reasonedit.weights import digest_of, files_of, weight_sums
+from reasonedit.weights import digest_of, files_digest, weight_sums
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -93,7 +93,7 @@ class SentenceEncoder:
             [type(m).__name__, m.get_config_dict() if hasattr(m, "get_config_dict") else {}]
             for m in self.model.children()
         ]
-        sums = weight_sums(self.model, files_of(self._folder))
+        sums = weight_sums(self.model, files_digest(self._folder))
         told = [modules, self._longest, self.model.prompts, self.model.default_prompt_name]
         with self.guard:
             return digest_of([sums.of(sums.rounded), tokenizer_digest(self.model.tokenizer), *told])

@@ -12,7 +12,7 @@ from reasonedit.boxes import Box
 from reasonedit.errors import ReasonEditError
 from reasonedit.prompts import DESCRIBE, NAME, verification_question
 from reasonedit.vlm import VLM, Seen, Vision
-from reasonedit.vlm.memory import in_parts
+from reasonedit.vlm.device_memory import run_in_parts
 
 from .windows import GRIDS, area, crop, shrunk, windows_of
 
@@ -230,10 +230,10 @@ class EvidenceFinder:
 
         # What a window takes is known when one was seen; then it is about what the last search's windows took.
         if needed and self._window is None:
-            in_parts(needed[:1], 1, score)
+            run_in_parts(needed[:1], 1, score)
             needed = needed[1:]
         if needed and self._window is not None:
-            in_parts(needed, self.vlm.images_at_once(*self._window, sum(len(s) for s in sentences) // 2), score)
+            run_in_parts(needed, self.vlm.images_at_once(*self._window, sum(len(s) for s in sentences) // 2), score)
         self._window = _largest(seen.values()) or self._window
         self._choose(found, seen)
         kept = {box for evidence in found for box in evidence.boxes}

@@ -89,7 +89,7 @@ class Adapter:
     has_processor: bool
     hub: dict[str, Any]
 
-    def put_on(self, model: Any) -> None:
+    def apply_to(self, model: Any) -> None:
         """Put it on its model.
 
         Raises:
@@ -112,7 +112,7 @@ _PROMPTS = (
 )
 
 
-def adapter_of(name: str, hub: dict[str, Any]) -> Adapter | None:
+def find_adapter(name: str, hub: dict[str, Any]) -> Adapter | None:
     """The adapter in a folder or on the hub, where there is one and no whole model.
 
     Raises:
@@ -139,7 +139,7 @@ def adapter_of(name: str, hub: dict[str, Any]) -> Adapter | None:
     return Adapter(name, str(base), processor, {k: v for k, v in hub.items() if k != "trust_remote_code"})
 
 
-def unwrapped(model: Any) -> Any:
+def unwrap_adapter(model: Any) -> Any:
     """The model of transformers in what PEFT wraps around it; adapters such as LoRA stay in it.
 
     Raises:

@@ -18,7 +18,7 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.threads import guard_of, guarded
 from reasonedit.weights import weight_sums
 
-from .memory import free_bytes
+from .device_memory import free_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -62,7 +62,7 @@ class FrozenModel(ABC):
         prompted: Where the tokens of the prompts are in the inputs that were made last, (rows, columns): what a hook
             inside the language model needs to find a question's tokens. Of a pass that is longer the other columns are
             what follows the prompts; one that is shorter goes on after them.
-        files: What tells the files of its weights from others; see :func:`~reasonedit.weights.files_of`.
+        files_digest: What tells its weight files from others; see :func:`~reasonedit.weights.files_digest`.
     """
 
     projector: str
@@ -70,7 +70,7 @@ class FrozenModel(ABC):
     apart: ClassVar[int] = 16
     fill: ClassVar[dict[str, int]] = {}
     prompted: Tensor | None = None
-    files: str = ""
+    files_digest: str = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -176,7 +176,7 @@ class FrozenModel(ABC):
 
         The checksum is that of all weights in bfloat16, so that float32 and bfloat16 agree.
         """
-        sums = weight_sums(self.model, self.files)
+        sums = weight_sums(self.model, self.files_digest)
         return {"architecture": type(self.model).__name__, "weights": sums.of(sums.rounded)}
 
     def images_at_once(self, tokens: int, pixels: int, characters: int) -> int:

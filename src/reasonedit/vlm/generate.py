@@ -11,8 +11,8 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.finite import finite
 
 from .checkpoint import first_line
+from .device_memory import is_out_of_memory
 from .generation import Generation, Reply, parted
-from .memory import ran_out
 
 if TYPE_CHECKING:
     from .base import VLM
@@ -70,7 +70,7 @@ def generated(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generati
         processors = LogitsProcessorList([_finite_logits])
         made = model.generate(**inputs, generation_config=own, logits_processor=processors, **words)
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, ImportError, RuntimeError) as error:
-        if isinstance(error, ReasonEditError) or ran_out(error) or not generation.generate_kwargs:
+        if isinstance(error, ReasonEditError) or is_out_of_memory(error) or not generation.generate_kwargs:
             raise
         given = ", ".join(f"{name}={value!r}" for name, value in generation.generate_kwargs.items())
         raise ReasonEditError(

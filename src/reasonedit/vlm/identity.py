@@ -115,7 +115,7 @@ def key_parts(vlm: VLM, layer: str) -> dict[str, str]:
         vlm: The VLM.
         layer: One of its vision or language layers.
     """
-    sums = weight_sums(vlm.model, vlm.files)
+    sums = weight_sums(vlm.model, vlm.files_digest)
     sees, reads = vlm.vision_layers, vlm.language_layers
     roots = vision_roots(vlm)
     behind = [] if layer in reads else sees[sees.index(layer) :]
@@ -148,7 +148,7 @@ def identity_of(vlm: VLM) -> str:
     return digest_of(
         [
             type(vlm.model).__name__,
-            weight_sums(vlm.model, vlm.files).all,
+            weight_sums(vlm.model, vlm.files_digest).all,
             adapters_of(vlm.model),
             settings_of(config),
             str(getattr(config, "_attn_implementation", "")),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reasonedit.finite import finite
 
-from .memory import in_parts
+from .device_memory import run_in_parts
 
 if TYPE_CHECKING:
     from .base import VLM
@@ -253,7 +253,7 @@ class ImagePrefix:
                 s[first : first + max(1, len(ids))].clone() for s, (_, _, ids) in zip(states, part, strict=True)
             )
 
-        in_parts(range(len(flat)), vlm.apart, run)
+        run_in_parts(range(len(flat)), vlm.apart, run)
         return torch.cat(found)
 
 

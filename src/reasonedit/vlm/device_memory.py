@@ -30,14 +30,14 @@ def free_bytes(device: torch.device) -> int:
     return min(free, max(limit - used, 0))
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _SAID)
 
 
-def in_parts(rows: Sequence[int], size: int, run: Callable[[list[int]], None]) -> None:
+def run_in_parts(rows: Sequence[int], size: int, run: Callable[[list[int]], None]) -> None:
     """Run on parts of some rows, one after the other; where memory runs out, halve the parts and go on.
 
     Args:
@@ -54,7 +54,7 @@ def in_parts(rows: Sequence[int], size: int, run: Callable[[list[int]], None]) -
         try:
             run(part)
         except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
             if len(part) == 1:
                 raise ReasonEditError(
