@@ -10,7 +10,7 @@ import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
-from reasonedit.cards import draw_evidence, draw_retrieval
+from reasonedit.drawings import draw_evidence, draw_retrieval
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS, LOCALITIES, ProbeGroup
 from reasonedit.metrics import matches

@@ -13,8 +13,8 @@ from typing import Any
 import lightning as L
 
 from reasonedit.codebook import Draft, EditMemory, Store, check_fingerprint
-from reasonedit.codebook.hub import fetched, pushed
-from reasonedit.codebook.wire import packed, unpacked
+from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
+from reasonedit.codebook.draft_messages import pack_drafts, unpack_drafts
 from reasonedit.design import Design
 from reasonedit.embedding import Statistics, statistics_of
 from reasonedit.errors import ReasonEditError
@@ -101,14 +101,14 @@ class Codebook(Editor):
         Raises:
             ReasonEditError: It cannot be fetched, is no codebook, or is damaged.
         """
-        path = fetched(repo_id, revision)
+        path = fetch_from_hub(repo_id, revision)
         callback = cls(path, image_key=image_key)
         callback.go_on(Store.open(path, read_only=True))
         return callback
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, message: str = "Codebook") -> str:
-        """Upload the codebook's folder; see :func:`reasonedit.codebook.hub.pushed`."""
-        return pushed(self.memory.store, repo_id, private=private, message=message)
+        """Upload the codebook's folder; see :func:`reasonedit.codebook.hub.push_to_hub`."""
+        return push_to_hub(self.memory.store, repo_id, private=private, message=message)
 
     def go_on(self, store: Store) -> None:
         """Take over what a folder holds.
@@ -243,8 +243,8 @@ class Codebook(Editor):
             told.append({"place": place, "seconds": time.perf_counter() - start})
         together = list(zip(drafts, told, strict=True))
         if trainer.world_size > 1:
-            said = exchange(trainer, packed(drafts, told))
-            together = [one for data in said for one in unpacked(data, pictures=trainer.is_global_zero)]
+            said = exchange(trainer, pack_drafts(drafts, told))
+            together = [one for data in said for one in unpack_drafts(data, pictures=trainer.is_global_zero)]
             together.sort(key=lambda one: one[1]["place"])
         start = time.perf_counter()
         if together and trainer.is_global_zero:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from reasonedit import Edit, ReasonEditError
 from reasonedit.codebook import EditMemory, Entry, Fact, augment, check_fingerprint, overlap
-from reasonedit.codebook.near import Neighbourhood
+from reasonedit.codebook.neighbours import NeighbourSearch
 
 
 def edit(number: int = 0, **changes) -> Edit:
@@ -107,7 +107,7 @@ def test_without_merging_near_keys_stay_apart():
 
 def test_a_neighbourhood_misses_nothing():
     rows = torch.randn(500, 40, generator=torch.Generator().manual_seed(0))
-    near = Neighbourhood()
+    near = NeighbourSearch()
     for size in (1, 3, 200, 500):
         near.update(rows[:size])
         for query in (rows[0], rows[0] + 0.1, torch.zeros(40)):

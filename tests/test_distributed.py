@@ -21,7 +21,7 @@ from reasonedit import Edit, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.callbacks import Codebook
 from reasonedit.callbacks.baselines import IKE
 from reasonedit.codebook import Draft, EditMemory, Store
-from reasonedit.codebook.wire import packed, unpacked
+from reasonedit.codebook.draft_messages import pack_drafts, unpack_drafts
 from reasonedit.ranks import refuse_parts
 
 TOLERANCE = 1e-5
@@ -276,7 +276,7 @@ def test_a_model_that_is_spread_out_takes_one_process(tiny_vlm, monkeypatch):
 def test_edits_as_bytes_are_the_same_edits():
     drafts = [Draft.of(*made(number)) for number in range(4)]
     drafts.append(Draft.of(made(9)[0], []))
-    found = unpacked(packed(drafts, [{"place": i} for i in range(5)]))
+    found = unpack_drafts(pack_drafts(drafts, [{"place": i} for i in range(5)]))
     assert [told for _, told in found] == [{"place": i} for i in range(5)]
     for (one, _), other in zip(found, drafts, strict=True):
         assert one.edit == other.edit
@@ -284,8 +284,8 @@ def test_edits_as_bytes_are_the_same_edits():
             (e.radius, e.fact, e.key.tolist()) for e in other.entries
         ]
         assert {n: p.tobytes() for n, p in one.pictures.items()} == {n: p.tobytes() for n, p in other.pictures.items()}
-    assert unpacked(packed([], [])) == []
-    assert unpacked(packed(drafts[:1], [{}]), pictures=False)[0][0].pictures == {}
+    assert unpack_drafts(pack_drafts([], [])) == []
+    assert unpack_drafts(pack_drafts(drafts[:1], [{}]), pictures=False)[0][0].pictures == {}
 
 
 _LAUNCH = (

@@ -195,7 +195,7 @@ def test_another_model_is_refused_and_the_edits_move_to_it(book, tmp_path, capsy
     # Its keys are those of the new VLM for the evidence of then.
     answer = editor.explain(picture(0), "What is number 0?")
     assert answer.keys[0].distance == pytest.approx(0, abs=1e-4)
-    assert {e.fact.kind for e in editor.memory.written(last.id)} == {e.fact.kind for e in before.written(last.id)}
+    assert {e.fact.kind for e in editor.memory.entries_of(last.id)} == {e.fact.kind for e in before.entries_of(last.id)}
     the_same(opened(book), before)  # the old one is as it was
     # Cut short it goes on; into itself, or into another's codebook, it does not go.
     assert "holds 2 edits" in said(capsys, *call)

@@ -54,7 +54,7 @@ def everything(folder: Path) -> None:
     assert store is not None
     store.statistics()
     for edit in [*memory.edits.values(), *memory.undone.values()]:
-        memory.written(edit.id)
+        memory.entries_of(edit.id)
         for name in edit.pictures:
             memory.picture(name)
     assert len(memory.keys) == len(memory.entries) == len(memory.radii)

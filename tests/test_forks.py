@@ -17,7 +17,7 @@ from reasonedit import ReasonEditError
 from reasonedit.codebook import EditMemory
 from reasonedit.codebook.disk.lock import WriterLock
 from reasonedit.codebook.repair import verify
-from reasonedit.codebook.table import KeyTable
+from reasonedit.codebook.key_table import KeyTable
 from reasonedit.threads import Gathering, Guard, guard_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
@@ -29,7 +29,7 @@ def whole(folder: Path, ids: list[str]) -> None:
     memory = opened(folder)
     assert sorted(memory.edits) == ids
     for number, name in enumerate(ids):
-        assert torch.equal(memory.written(name)[0].key, made(number)[1][0].key)
+        assert torch.equal(memory.entries_of(name)[0].key, made(number)[1][0].key)
 
 
 def names(count: int) -> list[str]:

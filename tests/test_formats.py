@@ -14,7 +14,7 @@ from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store, as_edit
 from reasonedit.codebook.repair import verify
 from reasonedit.design import Design
-from reasonedit.migrate import migrated
+from reasonedit.migrate import migrate_codebook
 
 DATA = Path(__file__).parent / "data"
 FOUR = ("codebook-format-4-early", "codebook-format-4")
@@ -131,7 +131,7 @@ def test_format_3_says_what_it_needs(former, tmp_path, capsys):
 @pytest.mark.parametrize("folder", FOUR, indirect=True)
 def test_format_4_is_migrated_with_its_pictures(folder, tmp_path, tiny_vlm, hash_encoder):
     old = EditMemory.open(Store.open(folder))
-    new = migrated(old, tiny_vlm, tmp_path / "new", Design.from_dict(old.store.manifest.config["design"]))
+    new = migrate_codebook(old, tiny_vlm, tmp_path / "new", Design.from_dict(old.store.manifest.config["design"]))
     assert (list(new.edits), list(new.undone)) == (["kettle", "anchor"], ["harp"])
     for name in ("kettle", "anchor", "harp"):
         one, other = new.find(name), old.find(name)

@@ -7,7 +7,7 @@ from helpers.tiny import design, picture
 
 from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.migrate import migrated
+from reasonedit.migrate import migrate_codebook
 from reasonedit.pipeline import EditingPipeline
 
 
@@ -48,14 +48,14 @@ def test_cut_short_it_is_not_there_and_goes_on(old, tiny_vlm, tmp_path, monkeypa
         with monkeypatch.context() as patch:
             cut_short(patch, after)
             with pytest.raises(KeyboardInterrupt):
-                migrated(old, tiny_vlm, tmp_path / "new", other)
+                migrate_codebook(old, tiny_vlm, tmp_path / "new", other)
         assert not (tmp_path / "new").exists()
     with monkeypatch.context() as patch:
         patch.setattr(EditMemory, "rewrite", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            migrated(old, tiny_vlm, tmp_path / "new", other)
+            migrate_codebook(old, tiny_vlm, tmp_path / "new", other)
     assert not (tmp_path / "new").exists()
-    new = migrated(old, tiny_vlm, tmp_path / "new", other, lambda *done: told.append(done))
+    new = migrate_codebook(old, tiny_vlm, tmp_path / "new", other, lambda *done: told.append(done))
     assert told == []  # all were embedded before
     assert happened(new) == happened(old)
     assert (list(new.edits), list(new.undone)) == (list(old.edits), list(old.undone))
@@ -67,17 +67,17 @@ def test_cut_short_it_is_not_there_and_goes_on(old, tiny_vlm, tmp_path, monkeypa
 
 def test_the_same_again_has_nothing_to_do_and_anything_else_is_refused(old, tiny_vlm, tmp_path):
     made = design(k=2, keys="both")
-    new = migrated(old, tiny_vlm, tmp_path / "new", made)
-    assert happened(migrated(old, tiny_vlm, tmp_path / "new", made)) == happened(new)
+    new = migrate_codebook(old, tiny_vlm, tmp_path / "new", made)
+    assert happened(migrate_codebook(old, tiny_vlm, tmp_path / "new", made)) == happened(new)
     with pytest.raises(ReasonEditError, match="is the codebook itself"):
-        migrated(old, tiny_vlm, tmp_path / "old", made)
+        migrate_codebook(old, tiny_vlm, tmp_path / "old", made)
     old.restore(next(iter(old.undone)))
     with pytest.raises(ReasonEditError, match=r"a codebook in .* already, of an earlier time"):
-        migrated(old, tiny_vlm, tmp_path / "new", made)
+        migrate_codebook(old, tiny_vlm, tmp_path / "new", made)
     new.undo(next(iter(new.edits)))
     with pytest.raises(ReasonEditError, match="holds what was migrated of another codebook"):
-        migrated(old, tiny_vlm, tmp_path / "new", made)
+        migrate_codebook(old, tiny_vlm, tmp_path / "new", made)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(ReasonEditError, match="is not empty"):
-        migrated(old, tiny_vlm, tmp_path / "full", made)
+        migrate_codebook(old, tiny_vlm, tmp_path / "full", made)

@@ -114,7 +114,7 @@ def test_a_flip_in_a_large_file_costs_the_keys_of_one_edit(tmp_path):
     memory.settle(join=True)
     (path,) = (tmp_path / "book" / "keys").iterdir()
     assert path.stat().st_size > 11 << 20
-    before = {name: memory.written(name) for name in [*memory.edits, *memory.undone]}
+    before = {name: memory.entries_of(name) for name in [*memory.edits, *memory.undone]}
     path.write_bytes(flip(path.stat().st_size - 3000)(path.read_bytes()))  # among the radii
     path.write_bytes(flip(5 << 20)(path.read_bytes()))
     assert len(verify(tmp_path / "book").keyless) == 2
@@ -123,7 +123,7 @@ def test_a_flip_in_a_large_file_costs_the_keys_of_one_edit(tmp_path):
     assert list(there.undone) == ["e00004"]
     assert list(there.edits) == list(memory.edits)
     for name in set(before) - set(there.keyless):
-        assert all(torch.equal(a.key, b.key) for a, b in zip(there.written(name), before[name], strict=True))
+        assert all(torch.equal(a.key, b.key) for a, b in zip(there.entries_of(name), before[name], strict=True))
 
 
 def test_edits_that_lost_their_keys_keep_their_place_and_are_embedded_anew(tmp_path, damaged):

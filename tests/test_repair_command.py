@@ -51,7 +51,7 @@ def zeroed(folder):
 
 
 def test_edits_without_keys_are_embedded_anew_by_the_codebooks_own_vlm(book, editor, capsys):
-    before = {name: editor.memory.written(name) for name in [*editor.memory.edits, *editor.memory.undone]}
+    before = {name: editor.memory.entries_of(name) for name in [*editor.memory.edits, *editor.memory.undone]}
     events = editor.memory.events
     zeroed(book)
     code, told = call(capsys, "codebook", "verify", book)
@@ -66,7 +66,7 @@ def test_edits_without_keys_are_embedded_anew_by_the_codebooks_own_vlm(book, edi
     ]
     assert list(there.undone) == list(editor.memory.undone)
     for name, entries in before.items():
-        for old, new in zip(entries, there.written(name), strict=True):
+        for old, new in zip(entries, there.entries_of(name), strict=True):
             assert old.fact == new.fact
             assert torch.allclose(old.key, new.key, atol=1e-5)
             assert old.radius == pytest.approx(new.radius, abs=1e-4)

@@ -166,7 +166,7 @@ def test_an_edit_that_was_undone_or_restored_meanwhile_is_refused(cut, op):
 def test_an_edit_of_somebody_else_is_refused(cut):
     memory = EditMemory.open(Store.open(cut / "book"))
     theirs = Edit(picture(9), "What is it?", "a boat", ["It is round."], id="theirs")
-    memory.write(theirs, [replace(entry, key=entry.key + 1) for entry in memory.written("toy-0")])
+    memory.write(theirs, [replace(entry, key=entry.key + 1) for entry in memory.entries_of("toy-0")])
     with pytest.raises(ReasonEditError, match="somebody else wrote there: the run cannot go on as it would have"):
         read_again(cut)
 

@@ -9,7 +9,7 @@ from helpers.tiny import picture
 
 from reasonedit import Edit, ReasonEditError
 from reasonedit.codebook import EditMemory, Entry, Fact
-from reasonedit.codebook.table import KeyTable
+from reasonedit.codebook.key_table import KeyTable
 from reasonedit.retrieval import (
     ApproximateIndex,
     ExactIndex,

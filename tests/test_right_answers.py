@@ -20,7 +20,7 @@ from reasonedit import Edit, EditStream, Query, ReasonEditError, ReasonEditor, V
 from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever
 from reasonedit.cli import main
 from reasonedit.codebook import Draft, EditMemory, Entry, Fact, Store, as_edit
-from reasonedit.codebook.wire import packed, unpacked
+from reasonedit.codebook.draft_messages import pack_drafts, unpack_drafts
 from reasonedit.commands.results_table import collect_results, describe_contained, results_table
 from reasonedit.data import AOKVQA, EditFile
 from reasonedit.data.built import Built, built_probes, set_file
@@ -84,7 +84,7 @@ def test_a_codebook_keeps_them(tmp_path):
     # An edit with one answer is kept as before there were several.
     assert (tmp_path / "book" / "journal.jsonl").read_text().count('"answers"') == 1
     # And what ranks tell each other has them, too.
-    assert unpacked(packed([draft(an_edit())], [{}]))[0][0].edit.answers == PEOPLE
+    assert unpack_drafts(pack_drafts([draft(an_edit())], [{}]))[0][0].edit.answers == PEOPLE
 
 
 def test_edits_contradict_when_neither_is_right_by_the_other():

@@ -61,7 +61,7 @@ def test_what_is_written_is_there_again(tmp_path):
     assert again.evidence[0][0].tobytes() == edit.evidence[0][0].tobytes()
     assert loaded.find("e00003").time.startswith("20")
     # And what it wrote, before it merged.
-    for old, new in zip(made(3)[1], loaded.written("e00003"), strict=True):
+    for old, new in zip(made(3)[1], loaded.entries_of("e00003"), strict=True):
         assert torch.equal(old.key, new.key)
         assert (old.radius, old.fact) == (new.radius, new.fact)
     # It goes on where it was.
@@ -140,7 +140,7 @@ def kill_again_and_again(writers, folder: Path, times: int) -> None:
         assert wrote == [f"e{n:05d}" for n in range(len(wrote))]
         if wrote:
             last = memory.find(wrote[-1])
-            for old, kept in zip(made(len(wrote) - 1)[1], memory.written(last.id), strict=True):
+            for old, kept in zip(made(len(wrote) - 1)[1], memory.entries_of(last.id), strict=True):
                 assert torch.equal(old.key, kept.key)
             assert all(memory.picture(name) for name in last.pictures)
     assert len(wrote) >= times  # it came to write
@@ -716,7 +716,7 @@ def test_an_edit_without_keys_stays_in_its_place_and_does_not_answer(tmp_path, c
     assert there.keyless == ["e00001"]
     assert list(there.undone) == ["e00001"]
     assert there.events[1].lost_facts == facts
-    assert not there.written("e00001")
+    assert not there.entries_of("e00001")
     there.restore("e00001")
     assert list(there.edits) == ["e00000", "e00001", "e00002"]
     there.copy_to(Store.create(tmp_path / "copy", {}, {}, {}))

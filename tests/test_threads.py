@@ -121,7 +121,7 @@ def test_any_mixture_is_some_order_one_after_the_other(vlm, hash_encoder):
             place = at
     assert [e.edit_id for e in again.memory.events] == [e.edit_id for e in editor.memory.events]
     for name in editor.edits:  # each edit has its own picture's keys
-        mine, alone = editor.memory.written(name), again.memory.written(name)
+        mine, alone = editor.memory.entries_of(name), again.memory.entries_of(name)
         for one, other in zip(mine, alone, strict=True):
             torch.testing.assert_close(one.key, other.key)
             assert one.fact == other.fact

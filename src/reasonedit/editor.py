@@ -9,7 +9,7 @@ from typing import Any
 from reasonedit.boxes import Region
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.erase import Erasing, erase_from
-from reasonedit.codebook.hub import fetched, pushed
+from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.design import Design
 from reasonedit.explain import Explanation
 from reasonedit.images import ImageSource
@@ -239,8 +239,8 @@ class ReasonEditor:
         self.pipeline.save(folder)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, message: str = "Codebook") -> str:
-        """Upload the codebook's folder; see :func:`reasonedit.codebook.hub.pushed`."""
-        return pushed(self.memory.store, repo_id, private=private, message=message)
+        """Upload the codebook's folder; see :func:`reasonedit.codebook.hub.push_to_hub`."""
+        return push_to_hub(self.memory.store, repo_id, private=private, message=message)
 
     @classmethod
     def load(
@@ -290,7 +290,7 @@ class ReasonEditor:
         Raises:
             ReasonEditError: It cannot be fetched; or as for :meth:`load`.
         """
-        return cls._on(Store.open(fetched(repo_id, revision), read_only=True), vlm, dtype, generation, kwargs)
+        return cls._on(Store.open(fetch_from_hub(repo_id, revision), read_only=True), vlm, dtype, generation, kwargs)
 
     @classmethod
     def _on(

@@ -16,7 +16,7 @@ from reasonedit.pipeline import EditingPipeline
 from reasonedit.vlm import VLM
 
 
-def migrated(
+def migrate_codebook(
     memory: EditMemory,
     vlm: VLM,
     folder: str | os.PathLike[str],

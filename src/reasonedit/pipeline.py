@@ -116,7 +116,7 @@ class EditingPipeline:
         draft, found = self.draft(edit, vision)
         with self.memory.changing():
             kept = self.memory.add([draft])[0]
-            new = self.memory.made(kept.id)  # what others wrote into the folder meanwhile is none of it
+            new = self.memory.key_count(kept.id)  # what others wrote into the folder meanwhile is none of it
         return Written(new, draft.entries, found, kept)
 
     def draft(self, edit: Edit, vision: Vision | None = None) -> tuple[Draft, list[Evidence]]:

@@ -22,7 +22,7 @@ from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.codebook import EditMemory, Entry, Store
 from reasonedit.codebook.records import Draft
 from reasonedit.embedding import SentenceEncoder
-from reasonedit.migrate import migrated
+from reasonedit.migrate import migrate_codebook
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM, load_vlm
 
@@ -250,7 +250,7 @@ def _embedded(root: Path) -> None:
 
 
 def _migrate(root: Path) -> Iterator[None]:
-    migrated(opened(root / "book"), _models()[0], root / "copy", design(k=2, keys="both"))
+    migrate_codebook(opened(root / "book"), _models()[0], root / "copy", design(k=2, keys="both"))
     yield
 
 

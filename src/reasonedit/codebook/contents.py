@@ -18,7 +18,7 @@ from .contradictions import answers, contradict
 from .events import Event
 from .merging import Column, Merging
 from .records import Draft, Entry, Fact, StoredEdit
-from .table import KeyTable, KeyView
+from .key_table import KeyTable, KeyView
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class Contents:
         return self._slots[near[0]].edit
 
     @guarded
-    def written(self, edit_id: str) -> list[Entry]:
+    def entries_of(self, edit_id: str) -> list[Entry]:
         """What an edit wrote, as it wrote it.
 
         Raises:
@@ -183,7 +183,7 @@ class Contents:
         ]
 
     @guarded
-    def made(self, edit_id: str) -> int:
+    def key_count(self, edit_id: str) -> int:
         """How many of the keys an edit made; what else it wrote is part of others.
 
         Raises:

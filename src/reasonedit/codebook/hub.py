@@ -32,7 +32,7 @@ editor.ask("photo.jpg", "What is it?")
 """
 
 
-def pushed(store: Store | None, repo_id: str, *, private: bool, message: str) -> str:
+def push_to_hub(store: Store | None, repo_id: str, *, private: bool, message: str) -> str:
     """Upload a codebook's folder to the Hugging Face Hub, pictures of the edits included, and nothing else in it.
 
     Args:
@@ -73,7 +73,7 @@ def pushed(store: Store | None, repo_id: str, *, private: bool, message: str) ->
     return str(where)
 
 
-def fetched(repo_id: str, revision: str | None = None) -> Path:
+def fetch_from_hub(repo_id: str, revision: str | None = None) -> Path:
     """The folder of a codebook from the Hub, in the Hub's cache.
 
     Raises:

@@ -123,7 +123,7 @@ class EditMemory(Contents):
         """
         with self.changing():
             self.add([Draft.of(edit, entries)])
-            return self.made(edit.id)
+            return self.key_count(edit.id)
 
     def add(self, drafts: Sequence[Draft]) -> list[StoredEdit]:
         """Add edits, all of them or none. Where there is a folder, they are on the disk when this returns.

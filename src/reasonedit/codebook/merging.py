@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .near import Neighbourhood
+from .neighbours import NeighbourSearch
 from .radius import REACH, merges
-from .table import KeyTable
+from .key_table import KeyTable
 
 
 class Column:
@@ -63,7 +63,7 @@ class Merging:
         self.kinds, self.radii, self.reach = Column(np.uint8), Column(np.float32), Column(np.float32)
         self.founder, self.is_key, self.counts = Column(np.int64), Column(np.bool_), Column(np.bool_)
         self.members: dict[int, list[int]] = {}
-        self._near = Neighbourhood()
+        self._near = NeighbourSearch()
         self._digests: dict[bytes, int] | None = {}
 
     def extend(self, kinds: np.ndarray[Any, Any], radii: np.ndarray[Any, Any]) -> None:

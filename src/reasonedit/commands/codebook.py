@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.disk.lock import FILES
-from reasonedit.codebook.hub import fetched, pushed
+from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.codebook.rescue.copies import clear_parts
 
 from .migrate import backup_codebook, migrate_codebook
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     if given.action == "repair":
         return repair_codebook(given)
     if given.action == "pull":
-        store = Store.open(fetched(given.repo, given.revision), read_only=True)
+        store = Store.open(fetch_from_hub(given.repo, given.revision), read_only=True)
         memory, manifest = EditMemory.open(store), store.manifest
         memory.copy_to(
             Store.create(given.codebook, manifest.fingerprint, manifest.config, store.statistics(), manifest.merge)
@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     store = Store.open(given.codebook)
     if given.action == "push":
-        _console.print(pushed(store, given.repo, private=not given.public, message="Codebook"), markup=False)
+        _console.print(push_to_hub(store, given.repo, private=not given.public, message="Codebook"), markup=False)
         return 0
     memory = EditMemory.open(store)
     before = _size(given.codebook)

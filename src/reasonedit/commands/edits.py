@@ -135,7 +135,7 @@ def _show(memory: EditMemory, edit: StoredEdit, image: Path | None) -> None:
         how = "given" if given else "guessed" if i < len(edit.guessed) and edit.guessed[i] else "found"
         places = ["a picture" if isinstance(r, str) else " ".join(f"{x:.2f}" for x in r) for r in given or found]
         say("because" if i == 0 else "", f"{sentence}  ({how + ': ' + '; '.join(places) if places else 'nowhere'})")
-    entries = memory.written(edit.id)
+    entries = memory.entries_of(edit.id)
     kinds = {kind: sum(e.fact.kind is kind for e in entries) for kind in dict.fromkeys(e.fact.kind for e in entries)}
     say("keys", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none")
     if edit.contradicts:
@@ -145,7 +145,7 @@ def _show(memory: EditMemory, edit: StoredEdit, image: Path | None) -> None:
         who = f" by {event.author}" if event.author else ""
         say("history" if event.op == "edit" else "", f"{done} {event.time}{who}, version {event.version}")
     if image is not None:
-        from reasonedit.cards import draw_evidence
+        from reasonedit.drawings import draw_evidence
         from reasonedit.codebook import as_edit
 
         whole = as_edit(edit, {name: memory.picture(name) for name in edit.pictures})

@@ -33,7 +33,7 @@ def backup_codebook(given: argparse.Namespace) -> int:
 def migrate_codebook(given: argparse.Namespace) -> int:
     """Embed edits anew, for another VLM; those of an earlier format for any."""
     from reasonedit.design import Design
-    from reasonedit.migrate import migrated
+    from reasonedit.migrate import migrate_codebook
     from reasonedit.vlm import load_vlm
 
     memory, told = _read(given.codebook, given.pictures)
@@ -42,7 +42,7 @@ def migrate_codebook(given: argparse.Namespace) -> int:
         vlm = load_vlm(given.to, dtype=given.dtype, place=True, trust_remote_code=given.trust_remote_code)
     with Progress(console=Screen(stderr=True)) as bar:
         task = bar.add_task("embedding edits", total=None)
-        new = migrated(memory, vlm, given.out, design, lambda done, of: bar.update(task, completed=done, total=of))
+        new = migrate_codebook(memory, vlm, given.out, design, lambda done, of: bar.update(task, completed=done, total=of))
     _console.print(
         f"{given.out} holds {len(new.edits)} edits for {given.to}; {given.codebook} is as it was", markup=False
     )

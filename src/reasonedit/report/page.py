@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from reasonedit.cards import COLOURS
+from reasonedit.drawings import COLOURS
 from reasonedit.errors import ReasonEditError
 from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.gallery import CAUSES

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reasonedit.codebook.table import KeyView
+from reasonedit.codebook.key_table import KeyView
 from reasonedit.errors import ReasonEditError
 
 SAMPLE = 2**17

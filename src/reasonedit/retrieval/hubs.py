@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reasonedit.codebook.table import KeyView
+from reasonedit.codebook.key_table import KeyView
 
 NEIGHBOURS = 30
 _ROWS = 4096  # keys compared at once

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reasonedit.codebook.table import KeyTable
+from reasonedit.codebook.key_table import KeyTable
 from reasonedit.errors import ReasonEditError
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .table import KeyTable
+from .key_table import KeyTable
 
 _PROJECTED = 16
 _AT_ONCE = 65536
 
 
-class Neighbourhood:
+class NeighbourSearch:
     """Finds all keys within a distance.
 
     Projecting onto orthonormal directions never makes a distance larger: keys that are too far apart in 16 random

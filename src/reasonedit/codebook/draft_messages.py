@@ -18,7 +18,7 @@ from .records import Draft, Entry, Fact, StoredEdit
 _TOLD = "json"
 
 
-def packed(drafts: Sequence[Draft], told: Sequence[dict[str, Any]]) -> bytes:
+def pack_drafts(drafts: Sequence[Draft], told: Sequence[dict[str, Any]]) -> bytes:
     """Drafts, and something to be told of each.
 
     Args:
@@ -40,8 +40,8 @@ def packed(drafts: Sequence[Draft], told: Sequence[dict[str, Any]]) -> bytes:
     return save({**tensors, _TOLD: torch.frombuffer(bytearray(text), dtype=torch.uint8)})
 
 
-def unpacked(data: bytes, *, pictures: bool = True) -> list[tuple[Draft, dict[str, Any]]]:
-    """What :func:`packed` was given.
+def unpack_drafts(data: bytes, *, pictures: bool = True) -> list[tuple[Draft, dict[str, Any]]]:
+    """What :func:`pack_drafts` was given.
 
     Args:
         data: What it made.
