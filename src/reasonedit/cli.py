@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import ReasonEditError, check_runs
 from reasonedit.shown import plain
 from reasonedit.signals import Interrupted, heeded
 
@@ -32,6 +32,9 @@ COMMANDS: dict[str, str] = {
     "data": "check a data set before it is used",
     "world": "the embedded world: show it, test the VLM's abilities, fetch its language model",
 }
+
+_OF_RUNS = ("demo", "run", "experiment", "report", "train-mend", "select", "build-probes")
+"""Commands that need the extra 'runs'."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         atexit.register(_leave, interrupted)  # called last: what registers itself later is called before
     with heeded() as watch:
         try:
+            if name in _OF_RUNS:
+                check_runs()
             return int(importlib.import_module(f"reasonedit.commands.{name.replace('-', '_')}").main(arguments[1:]))
         except ReasonEditError as error:
             return _fail(str(error))

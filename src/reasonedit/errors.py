@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from reasonedit.shown import plain
@@ -43,6 +44,21 @@ class LockedError(UnavailableError):
     """Somebody else is writing. Try again once they are done."""
 
 
+RUNS = ("jsonargparse", "matplotlib", "pyarrow", "tensorboard")
+"""What runs and experiments take beside what editing and asking do; the extra is named 'runs'."""
+
+
+def check_runs() -> None:
+    """See that runs have all they take, before they begin: some of it is used only at the end.
+
+    Raises:
+        UnavailableError: Some of it is not installed; says how it is.
+    """
+    for module in RUNS:
+        if importlib.util.find_spec(module) is None:
+            raise _not_installed(module, "runs")
+
+
 def needed(module: str, extra: str) -> Any:
     """A module that only some need.
 
@@ -52,4 +68,8 @@ def needed(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UnavailableError(f"'{module}' is not installed: pip install 'reasonedit[{extra}]'.") from error
+        raise _not_installed(module, extra) from error
+
+
+def _not_installed(module: str, extra: str) -> UnavailableError:
+    return UnavailableError(f"'{module.partition('.')[0]}' is not installed: pip install 'reasonedit[{extra}]'.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import ReasonEditError, needed
 from reasonedit.regular import content, opened
 from reasonedit.strictjson import strict_json
 
@@ -148,8 +148,7 @@ def _listed(content: Any, path: Path, named: bool) -> Iterator[Row]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    import pyarrow.parquet as pq
-
+    pq = needed("pyarrow.parquet", "runs")
     number = 0
     with opened(path, f"The data file '{path}'") as binary, pq.ParquetFile(binary) as file:
         twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
@@ -173,8 +172,7 @@ def _batches(file: Any) -> Iterator[Any]:
 
 def _plain(batch: Any) -> Iterator[dict[str, Any] | str]:
     """The rows of a batch; one by one where Python cannot hold all of them, such as the year 300,000."""
-    import pyarrow as pa
-
+    pa = needed("pyarrow", "runs")
     odd = (ValueError, OverflowError, NotImplementedError, pa.ArrowException)
     try:
         yield from batch.to_pylist()
