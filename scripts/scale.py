@@ -104,17 +104,17 @@ def one_size(folder: Path, size: int, queries: torch.Tensor, rows: torch.Tensor,
     before, started = anonymous(), time.perf_counter()
     retriever.retrieve(queries[:1])
     built, index_holds = time.perf_counter() - started, anonymous() - before
-    sort = retriever._sorts[0]
+    group = retriever._groups[0]
     exact = ExactIndex()
     exact.add(memory.keys)
     best = torch.cat([exact.search(part, 5)[0] for part in rows.split(64)])
-    found = torch.cat([sort.index.search(part, 5)[0] for part in rows.split(64)])
+    found = torch.cat([group.index.search(part, 5)[0] for part in rows.split(64)])
     recall = float((found <= best[:, -1:] * (1 + 1e-5)).float().mean())
-    print(f"\n{size:,} keys ({type(sort.index).__name__}, {size * rows.shape[1] * 4 / 2**30:.2f} GiB on disk)")
+    print(f"\n{size:,} keys ({type(group.index).__name__}, {size * rows.shape[1] * 4 / 2**30:.2f} GiB on disk)")
     print(f"  open {opened:.2f} s, {held:.2f} GiB; index and gate {built:.2f} s, {index_holds:.2f} GiB")
     print(f"  recall@5 against exact: {recall:.4f}   (aim >= 0.95)")
     for batch in (1, 64):
-        mine, theirs = (timed(lambda i=i, b=batch: i.search(rows[:b], 5), repeats) for i in (sort.index, exact))
+        mine, theirs = (timed(lambda i=i, b=batch: i.search(rows[:b], 5), repeats) for i in (group.index, exact))
         print(f"  batch {batch:2d}: {mine:8.2f} ms, exact {theirs:8.2f} ms = {theirs / mine:6.1f} x")
     print(
         f"  one question with ten regions, gate and facts: {timed(lambda: retriever.retrieve(queries[:1]), repeats):.2f} ms"

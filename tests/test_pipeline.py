@@ -15,7 +15,7 @@ from reasonedit.embedding import QUERY_REGIONS, EmbeddingConfig
 from reasonedit.evidence import EvidenceConfig, crop
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.prompts import verification_question
-from reasonedit.retrieval import Retrieval, RetrievalConfig, verified
+from reasonedit.retrieval import Retrieval, RetrievalConfig, verify_facts
 from reasonedit.types import Hit
 from reasonedit.vlm import Generation
 
@@ -157,10 +157,10 @@ def test_a_fact_that_is_too_long_to_be_verified_is_left_out(tiny_vlm, monkeypatc
     facts = ["It is red.", f"It is {'so ' * 40}red."]
     found = [Retrieval([Hit(fact, 0.1, "patch", "e") for fact in facts], 0.1, 1.0)]
     vision, config = tiny_vlm.see([picture(0)]), RetrievalConfig(k=50, verify=0.0)
-    assert verified(tiny_vlm, vision, found, config)[0].facts == facts
+    assert verify_facts(tiny_vlm, vision, found, config)[0].facts == facts
     room = tiny_vlm.length(tiny_vlm.prompt(verification_question(facts[0]))) + 16 + 1
     monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: room))
-    (kept,) = verified(tiny_vlm, vision, found, config)
+    (kept,) = verify_facts(tiny_vlm, vision, found, config)
     assert (kept.facts, [hit.fact for hit in kept.left_out]) == (facts[:1], facts[1:])
 
 

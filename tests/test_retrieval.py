@@ -10,6 +10,7 @@ from helpers.tiny import picture
 from reasonedit import Edit, ReasonEditError
 from reasonedit.codebook import EditMemory, Entry, Fact
 from reasonedit.codebook.key_table import KeyTable
+from reasonedit.prompts import with_facts
 from reasonedit.retrieval import (
     ApproximateIndex,
     ExactIndex,
@@ -18,9 +19,8 @@ from reasonedit.retrieval import (
     PercentileGate,
     Retrieval,
     RetrievalConfig,
-    chained,
-    verified,
-    with_facts,
+    link_facts,
+    verify_facts,
 )
 from reasonedit.retrieval.chain import content_words
 from reasonedit.retrieval.visual_match import VisualMatch
@@ -337,12 +337,12 @@ def test_only_what_falls_short_of_sight_is_asked_about():
     ]
     config = RetrievalConfig(k=3, visual_match=2.0, verify=0.5, visual_margin=1.0)
     asked = Asked()
-    (kept,) = verified(asked, Images(), [Retrieval(hits, 0.1, 1.0)], config)
+    (kept,) = verify_facts(asked, Images(), [Retrieval(hits, 0.1, 1.0)], config)
     assert asked.questions == [["Does the image show it is red?", "Does the image show it is blue?"]]
     assert kept.hits == [hits[0], hits[1], hits[3]]
     assert kept.left_out == [hits[4], hits[2]]
     asked.questions.clear()
-    verified(asked, Images(), [Retrieval(hits, 0.1, 1.0)], RetrievalConfig(k=3, visual_match=2.0, verify=0.5))
+    verify_facts(asked, Images(), [Retrieval(hits, 0.1, 1.0)], RetrievalConfig(k=3, visual_match=2.0, verify=0.5))
     assert len(asked.questions[0]) == 3  # without a doubt all patches
 
 
@@ -356,13 +356,13 @@ def test_what_hangs_in_the_air_goes_where_something_is_linked():
     ]
     found = [Retrieval(hits, 0.1, 1.0), Retrieval(hits[:1] + hits[4:], 0.1, 1.0), Retrieval([], 9.0, 1.0)]
     asked = "In which part of the country is the red object?"
-    linked, loose, none = chained(found, [asked] * 3)
+    linked, loose, none = link_facts(found, [asked] * 3)
     assert [h.fact for h in linked.hits] == [hits[1].fact, hits[2].fact, hits[3].fact]
     assert [h.fact for h in linked.left_out] == [hits[4].fact, hits[0].fact]  # the farthest first
     assert [h.fact for h in loose.hits] == [hits[0].fact]  # nothing is linked: it stays, the answer does not
     assert none == found[2]
     # The question may speak of it too; function words link nothing.
-    spoken = chained(
+    spoken = link_facts(
         [Retrieval(hits[:1] + hits[2:3], 0.1, 1.0)], ["Where in the country lies the garden of the king?"]
     )[0]
     assert hits[0] in spoken.hits
@@ -418,7 +418,7 @@ def test_keys_come_and_go_among_very_many():
 
 
 def test_a_retriever_changes_over_to_the_approximate_search(monkeypatch):
-    monkeypatch.setattr("reasonedit.retrieval.retrieve.EXACT_UP_TO", 300)
+    monkeypatch.setattr("reasonedit.retrieval.indexed_keys.EXACT_UP_TO", 300)
     keys = clustered(800)
     memory = EditMemory()
     retriever = FactRetriever(memory, RetrievalConfig(k=5, k_counts="facts", percentile=60))
@@ -429,7 +429,7 @@ def test_a_retriever_changes_over_to_the_approximate_search(monkeypatch):
         memory.write(edit, [Entry(k, 0.0, f) for k, f in zip(keys[start : start + 100], facts, strict=True)])
         found = retriever.retrieve(keys[start : start + 3])
         assert [r.facts[0] for r in found] == [f"fact {start + i}" for i in range(3)]
-        plain.append(type(retriever._sorts[0].index).__name__)
+        plain.append(type(retriever._groups[0].index).__name__)
     assert plain == ["ExactIndex"] * 3 + ["ApproximateIndex"] * 5
     memory.undo("e0")
     assert "fact 0" not in retriever.retrieve(keys[:1])[0].facts

@@ -11,7 +11,7 @@ from torch import Tensor
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.errors import ReasonEditError
 from reasonedit.kinds import KeyKind
-from reasonedit.retrieval import Retrieval, fitting
+from reasonedit.retrieval import Retrieval, fit_prompts
 from reasonedit.types import Edit, Hit
 from reasonedit.vlm import generation_of
 
@@ -94,7 +94,7 @@ class IKE(Editor):
         vlm = vlm_for(pl_module, None)
         vision = batch.get("vision") or vlm.see(pictures(batch, "images", self, len(questions)))
         longest = generation_of(pl_module).max_new_tokens
-        texts, kept = fitting(vlm, vision, questions, found, choices, longest)
+        texts, kept = fit_prompts(vlm, vision, questions, found, choices, longest)
         batch[self.prompt_key], batch["retrieved"], batch["vision"] = texts, kept, vision
 
     def _found(self, questions: list[str]) -> list[Retrieval]:

@@ -1,4 +1,4 @@
-"""Why an answer came about: the keys that were considered, and what became of their facts."""
+"""Why an answer came about: the keys near the query, and what became of their facts."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from dataclasses import dataclass
 
 from reasonedit.codebook import StoredEdit
 from reasonedit.kinds import KeyKind
-from reasonedit.retrieval import Retrieval
-from reasonedit.retrieval.retrieve import Near
+from reasonedit.retrieval import NearKey, Retrieval
 from reasonedit.types import Answer
 
 CONSIDERED = 16
-"""How many of the nearest keys are looked at, of each sort."""
+"""How many of the nearest keys are explained, of answers where they are fetched apart, and of the others."""
 
 USED = "used"
 
-NearKey = tuple[Near, StoredEdit, float]
+Candidate = tuple[NearKey, StoredEdit, float]
 """A key near a query, the edit that made it, and its radius."""
 
 
 @dataclass(frozen=True)
-class Considered:
-    """A key that came near a query.
+class ConsideredKey:
+    """A key near a query, and what became of its facts.
 
     Attributes:
         distance: Its distance from the query.
@@ -30,7 +29,7 @@ class Considered:
         kind: What it is made of.
         facts: Its sentences.
         edit: The edit that made it; ``edit.image`` names its picture.
-        visual_match: How near its picture comes to the query's, where that counts.
+        visual_match: How near its picture comes to the query's; ``None`` where that does not count.
         fate: ``"used"``, or why not.
     """
 
@@ -54,34 +53,34 @@ class Explanation:
     """
 
     answer: Answer
-    keys: list[Considered]
+    keys: list[ConsideredKey]
     open: bool
 
 
-def explained(
-    answer: Answer, near: Sequence[NearKey], steps: Sequence[tuple[str, Retrieval]], *, gate_per_fact: bool
+def explain_answer(
+    answer: Answer, near: Sequence[Candidate], steps: Sequence[tuple[str, Retrieval]], *, gate_per_fact: bool
 ) -> Explanation:
     """Say what became of the keys near a query.
 
     Args:
         answer: The answer.
         near: The keys, the nearest first, each with the edit that made it and its radius.
-        steps: What was left of the facts after each step, and why that step leaves facts out; the last one is what the
-            answer used.
+        steps: The facts that were left after each step, with the reason for which that step leaves facts out; after the
+            last step they are those that the answer used.
         gate_per_fact: Whether every fact had to pass the gate.
     """
     last = steps[-1][1]
-    opened = last.nearest <= last.threshold
-    considered = []
+    is_open = last.nearest <= last.threshold
+    keys = []
     for key, edit, radius in near:
         facts = [fact.text for fact in key.facts]
-        left = [why for why, rest in steps if not set(facts) & set(rest.facts)]
-        fate = left[0] if left else USED
-        if fate != USED and not opened:
+        reasons = [why for why, retrieval in steps if not set(facts) & set(retrieval.facts)]
+        fate = reasons[0] if reasons else USED
+        if fate != USED and not is_open:
             fate = "the gate is closed"
         elif fate != USED and gate_per_fact and not key.within_gate:
             fate = "beyond the gate"
         elif fate != USED and not key.matches_visually:
             fate = "its picture does not match"
-        considered.append(Considered(key.distance, radius, key.facts[0].kind, facts, edit, key.visual_match, fate))
-    return Explanation(answer, considered, opened)
+        keys.append(ConsideredKey(key.distance, radius, key.facts[0].kind, facts, edit, key.visual_match, fate))
+    return Explanation(answer, keys, is_open)

@@ -22,10 +22,10 @@ from reasonedit.embedding import (
     statistics_of,
     tensors_of,
 )
-from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceFinder, WindowScore
-from reasonedit.explain import CONSIDERED, Explanation, NearKey, explained
+from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceConfig, EvidenceFinder, WindowScore
+from reasonedit.explain import CONSIDERED, Candidate, Explanation, explain_answer
 from reasonedit.keys import KeyBuilder, is_guess
-from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, chained, fitting, verified
+from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, fit_prompts, link_facts, verify_facts
 from reasonedit.threads import Guard
 from reasonedit.types import Answer, Edit, Query
 from reasonedit.vlm import VLM, Generation, Reply, Seen, Vision
@@ -62,6 +62,7 @@ class EditingPipeline:
         memory: The codebook so far.
         encoder: The sentence encoder, loaded by name when not given.
         statistics: Those of the embedding, when they are known already.
+        finder: What makes the evidence finder, such as one that keeps what it found.
     """
 
     def __init__(
@@ -71,33 +72,41 @@ class EditingPipeline:
         memory: EditMemory | None = None,
         encoder: SentenceEncoder | None = None,
         statistics: Statistics | None = None,
+        finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
     ) -> None:
         self.vlm = vlm
         self.design = self.own = design or Design.default(vlm.name)
         self.embedder = DualEmbedder(vlm, self.design.embedding, encoder, statistics)
         self.memory = memory if memory is not None else EditMemory(self.design.writing.merge)
         self.memory.merge = self.design.writing.merge
-        self.finder = EvidenceFinder(vlm, self.design.evidence)
+        self.finder = finder(vlm, self.design.evidence)
         self.keys = KeyBuilder(self.embedder, self.design.writing)
         self._retriever: FactRetriever | None = None
         self._drafting = Guard()
         self._saving = Guard()
 
     @classmethod
-    def open(cls, store: Store, vlm: VLM, memory: EditMemory | None = None) -> EditingPipeline:
+    def open(
+        cls,
+        store: Store,
+        vlm: VLM,
+        memory: EditMemory | None = None,
+        finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
+    ) -> EditingPipeline:
         """Go on with the codebook in a folder.
 
         Args:
             store: The folder.
             vlm: The VLM that the codebook was made with.
             memory: What the folder holds, where it was read already.
+            finder: As above.
 
         Raises:
             ReasonEditError: The folder is damaged, or its keys were made with another VLM or in another way.
         """
         memory = memory if memory is not None else EditMemory.open(store)
         design, statistics = Design.from_dict(store.manifest.design), statistics_of(store.statistics())
-        pipeline = cls(vlm, design, memory, statistics=statistics)
+        pipeline = cls(vlm, design, memory, statistics=statistics, finder=finder)
         check_fingerprint(store.manifest.fingerprint, pipeline.embedder.fingerprint, store.folder)
         return pipeline
 
@@ -239,10 +248,10 @@ class EditingPipeline:
         yield "not among the K nearest", found
         config = self.design.retrieval
         if config.verify is not None and any(r.hits for r in found):
-            found = verified(self.vlm, vision, found, config)
+            found = verify_facts(self.vlm, vision, found, config)
             yield "the VLM does not see it in the picture, or K others were nearer", found
         if config.chain and any(r.hits for r in found):
-            found = chained(found, questions)
+            found = link_facts(found, questions)
             yield "nothing that the picture shows leads to it", found
 
     def prompts(
@@ -258,7 +267,7 @@ class EditingPipeline:
         Returns:
             The texts to ask, and what was retrieved, with what was left out.
         """
-        return fitting(self.vlm, vision, questions, found, choices, (generation or Generation()).max_new_tokens)
+        return fit_prompts(self.vlm, vision, questions, found, choices, (generation or Generation()).max_new_tokens)
 
     # ---- answers
 
@@ -296,9 +305,9 @@ class EditingPipeline:
         texts, kept = self.prompts(vision, questions, [steps[-1][1]], choices, generation)
         steps.append(("no room in the prompt", kept[0]))
         answer = answered(self.vlm.reply(vision, texts, choices, generation)[0], kept[0], texts[0])
-        return explained(answer, near, steps, gate_per_fact=self.design.retrieval.gate_per_fact)
+        return explain_answer(answer, near, steps, gate_per_fact=self.design.retrieval.gate_per_fact)
 
-    def _near(self, keys: Tensor | None) -> list[NearKey]:
+    def _near(self, keys: Tensor | None) -> list[Candidate]:
         """The keys near the first query, each with its edit and radius; none where nothing was edited yet."""
         if keys is None:
             return []

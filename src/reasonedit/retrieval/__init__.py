@@ -1,14 +1,15 @@
 """From a query's embedding to the facts put before its question."""
 
 from .approximate import EXACT_UP_TO, ApproximateIndex
-from .chain import chained
+from .chain import link_facts
 from .config import DEFAULT_K, DEFAULT_PERCENTILE, RetrievalConfig
-from .fit import fitting
 from .gate import PercentileGate
 from .hubs import HubScale
 from .index import ExactIndex
-from .retrieve import FactRetriever, Retrieval
-from .verify import verified
+from .prompting import fit_prompts
+from .results import NearKey, Retrieval
+from .retrieve import FactRetriever
+from .verify import verify_facts
 
 __all__ = [
     "DEFAULT_K",
@@ -18,10 +19,11 @@ __all__ = [
     "ExactIndex",
     "FactRetriever",
     "HubScale",
+    "NearKey",
     "PercentileGate",
     "Retrieval",
     "RetrievalConfig",
-    "chained",
-    "fitting",
-    "verified",
+    "fit_prompts",
+    "link_facts",
+    "verify_facts",
 ]

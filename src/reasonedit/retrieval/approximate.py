@@ -1,4 +1,4 @@
-"""Nearest keys among very many, nearly all of them."""
+"""The search for the nearest keys among very many, nearly exact."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from reasonedit.codebook.key_table import KeyTable
 from .index import faiss
 
 EXACT_UP_TO = 32_768
-"""Keys up to which the exact search is used: there a question with its ten regions takes some 10 ms on one core, little
-beside the VLM's own time; from there on the cost of exactness grows with every key (``scripts/bench scale``)."""
+"""Keys up to which the exact search is used. With so many a question with its ten regions takes some 10 ms on one core,
+little beside the VLM's own time; the exact search takes longer with every further key (``scripts/bench scale``)."""
 
 _CELLS, _PROBED, _PER_CELL = 2.0, 16, 64
+"""Cells per square root of the number of keys; fewest cells that are searched; keys per cell to train them on."""
+
 _AT_ONCE = 65_536
 
 
 class ApproximateIndex:
     """Search in the cells nearest to the query (FAISS, inverted file), then exactly among what was found there.
 
-    The index keeps a byte per number of a key; exact distances are computed from the keys themselves, which may lie in
-    a file. What it finds it finds with exact distances; it may miss some. The cells are made anew whenever there are
-    four times as many keys.
+    The index holds one byte per dimension of a key. Distances are computed from the keys themselves, which may lie in a
+    file: so they are exact, but some of the nearest keys may be missed. The cells are made anew whenever there are four
+    times as many keys.
 
     Args:
         table: All keys that were ever written.
@@ -36,7 +38,7 @@ class ApproximateIndex:
         self._table = table
         self._index: Any = None
         self._numbers = np.empty(0, np.int64)
-        self._made_for = 0
+        self._built_for = 0
 
     @property
     def numbers(self) -> np.ndarray[Any, Any]:
@@ -46,13 +48,13 @@ class ApproximateIndex:
     def add(self, keys: Tensor, numbers: np.ndarray[Any, Any]) -> None:
         """Add keys (n, D) with their numbers (n,)."""
         self._numbers = np.concatenate([self._numbers, numbers])
-        if len(self._numbers) > 4 * self._made_for:
-            self._make()
+        if len(self._numbers) > 4 * self._built_for:
+            self._build()
         else:
             self._index.add_with_ids(np.ascontiguousarray(keys.numpy()), numbers)
 
     def change(self, table: KeyTable, numbers: np.ndarray[Any, Any]) -> None:
-        """Have these keys of a table from now on, by their rising numbers, and no others."""
+        """Hold these keys of a table from now on and no others; their numbers rise."""
         self._table = table
         gone, new = np.setdiff1d(self._numbers, numbers), np.setdiff1d(numbers, self._numbers)
         if len(gone):
@@ -62,7 +64,8 @@ class ApproximateIndex:
             part = new[start : start + _AT_ONCE]
             self.add(table[torch.from_numpy(part)], part)
 
-    def _make(self) -> None:
+    def _build(self) -> None:
+        """Make the cells and fill them with all keys."""
         module, count = faiss(), len(self._numbers)
         cells = max(1, round(_CELLS * math.sqrt(count)))
         width = self._table.width or 0
@@ -75,7 +78,7 @@ class ApproximateIndex:
         for start in range(0, count, _AT_ONCE):
             part = self._numbers[start : start + _AT_ONCE]
             self._index.add_with_ids(np.ascontiguousarray(self._table[torch.from_numpy(part)].numpy()), part)
-        self._made_for = count
+        self._built_for = count
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Nearly the ``min(k, N)`` nearest keys of each query.
@@ -85,17 +88,16 @@ class ApproximateIndex:
             k: How many.
 
         Returns:
-            Exact distances (B, k), rising, and the numbers of the keys (B, k). Where fewer are found, the distance of
-            those that are missing is infinite.
+            Exact distances (B, k), rising, and the numbers of the keys (B, k). Where fewer keys are found, the others
+            have an infinite distance.
         """
         k = min(k, len(self._numbers))
         if k == 0:
             return torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
-        wanted = min(len(self._numbers), k + max(16, k // 4))  # a byte per number is not quite exact
-        in_cell = max(1.0, len(self._numbers) / self._index.nlist)
-        self._index.nprobe = min(self._index.nlist, max(_PROBED, math.ceil(4 * wanted / in_cell)))
-        _, found = self._index.search(np.ascontiguousarray(queries.numpy()), wanted)
-        numbers = torch.from_numpy(found)
+        wanted = min(len(self._numbers), k + max(16, k // 4))  # the order by the bytes is not quite the exact one
+        per_cell = max(1.0, len(self._numbers) / self._index.nlist)
+        self._index.nprobe = min(self._index.nlist, max(_PROBED, math.ceil(4 * wanted / per_cell)))
+        numbers = torch.from_numpy(self._index.search(np.ascontiguousarray(queries.numpy()), wanted)[1])
         keys = self._table[numbers.clamp(min=0).flatten()].view(*numbers.shape, -1)
         distances = (keys - queries[:, None]).norm(dim=-1).masked_fill(numbers < 0, torch.inf)
         order = distances.argsort(dim=1, stable=True)[:, :k]

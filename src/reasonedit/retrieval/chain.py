@@ -1,4 +1,4 @@
-"""Chains: facts that no picture shows, and answers, count behind what the query's own picture shows (ours)."""
+"""Chains: answers, and facts that no picture shows, count only behind what the query's own picture shows (ours)."""
 
 from __future__ import annotations
 
@@ -9,47 +9,46 @@ from functools import lru_cache
 
 from reasonedit.kinds import KeyKind
 
-from .retrieve import Retrieval
+from .results import Retrieval
 
 
-def chained(found: Sequence[Retrieval], questions: Sequence[str]) -> list[Retrieval]:
-    """Leave out what hangs in the air.
+def link_facts(retrievals: Sequence[Retrieval], questions: Sequence[str]) -> list[Retrieval]:
+    """Leave out the facts that nothing in the picture leads to.
 
-    Among facts that were found by their text alone ("The garden lies in the east.") those that speak of the same thing
-    as the question, or as a fact that the picture bears out, are the ones that are meant: that share a word with them
-    which is no function word. Where there are such, the others go. Where there is none, the step that leads to one may
-    be among what the VLM knows by itself, and all stay. An answer stays if a fact of the same edit that the picture
-    bears out does.
+    Some facts were found by their text alone ("The garden lies in the east."). Those of them that share a content word
+    with the question, or with a fact that the picture shows, are linked. Where any fact is linked, the others go. Where
+    none is, all stay: the VLM itself may know the step that leads to one. An answer stays if the picture shows a fact
+    of the same edit.
 
     Args:
-        found: What was retrieved for each query; facts that the picture does not bear out are gone already.
+        retrievals: The facts of each query; those that the picture does not show are gone already.
         questions: The queries' questions.
 
     Returns:
-        The same, with what was left out at the end of ``left_out``.
+        The same, with the facts that were left out at the end of ``left_out``.
     """
-    return [_linked(r, question) for r, question in zip(found, questions, strict=True)]
+    return [_link(retrieval, question) for retrieval, question in zip(retrievals, questions, strict=True)]
 
 
-def _linked(r: Retrieval, question: str) -> Retrieval:
-    seen = [hit for hit in r.hits if hit.kind.shows_fact]
-    spoken = content_words(question).union(*(content_words(hit.fact) for hit in seen))
-    edits = {hit.edit_id for hit in seen}
-    linked = {hit.fact for hit in r.hits if hit.kind is KeyKind.TEXT and content_words(hit.fact) & spoken}
-    held = [
+def _link(retrieval: Retrieval, question: str) -> Retrieval:
+    shown = [hit for hit in retrieval.hits if hit.kind.shows_fact]
+    words = content_words(question).union(*(content_words(hit.fact) for hit in shown))
+    edits = {hit.edit_id for hit in shown}
+    linked = {hit.fact for hit in retrieval.hits if hit.kind is KeyKind.TEXT and content_words(hit.fact) & words}
+    stays = [
         hit.edit_id in edits if hit.kind is KeyKind.ANSWER else hit.kind.picture or not linked or hit.fact in linked
-        for hit in r.hits
+        for hit in retrieval.hits
     ]
-    if all(held):
-        return r
-    hits = [hit for hit, holds in zip(r.hits, held, strict=True) if holds]
-    out = [hit for hit, holds in zip(r.hits, held, strict=True) if not holds]
-    return replace(r, hits=hits, left_out=[*r.left_out, *out[::-1]])
+    if all(stays):
+        return retrieval
+    hits = [hit for hit, stay in zip(retrieval.hits, stays, strict=True) if stay]
+    dropped = [hit for hit, stay in zip(retrieval.hits, stays, strict=True) if not stay]
+    return replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *dropped[::-1]])
 
 
 @lru_cache(maxsize=65536)
 def content_words(text: str) -> frozenset[str]:
-    """The words of a text that say something, in lower case.
+    """The words of a text that are no function words, in lower case.
 
     >>> sorted(content_words("The garden lies in the east."))
     ['east', 'garden', 'lies']

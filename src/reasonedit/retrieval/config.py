@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 DEFAULT_K = 5
 DEFAULT_PERCENTILE = 10.0
@@ -22,22 +22,21 @@ class RetrievalConfig:
         percentile: p of the rejection gate.
         gate_per_fact: Whether every fact must pass the gate, or only the nearest key for all of them.
         hubness: Whether distances are divided by how near a key is to others (see :mod:`.hubs`).
-        query_regions: Whether the query is also embedded by its nine regions; of all of them the nearest counts.
+        query_regions: Whether the query is also embedded by the nine regions of its image; the nearest of all counts.
         visual_match: How near the picture of a key must come to the query's for its facts to count at all: a z-score,
-            so many standard deviations nearer than unrelated pictures come to either (see :mod:`.visual_match`); no
-            bound when not given.
-        k_answers: Answer entries are fetched apart, so many of them; when not given they compete for the same K.
-        verify: The VLM is asked whether the query's image shows a fact that it had found evidence for at the time of
-            the edit; the fact is left out unless it affirms with more than this probability. Not asked when not given.
-        visual_margin: Where there are ``visual_match`` and ``verify``: the VLM is only asked about facts that fall
-            short of the match, by no more than this; those that reach it count without. It is asked about all when not
-            given.
-        chain: Whether facts found by their text alone, and answers, count only behind facts that the picture bears out;
+            in standard deviations by which it is nearer than unrelated pictures (see :mod:`.visual_match`). No bound
+            when not given.
+        k_answers: How many answers are fetched, apart from the other facts; when not given they compete for the same K.
+        verify: The VLM is asked whether the query's image shows a fact that it affirmed of the edit's own image. The
+            fact is left out unless the VLM affirms it with more than this probability. Not asked when not given.
+        visual_margin: Goes with ``visual_match`` and ``verify``. Facts that reach the visual match count without being
+            verified; those that fall short of it by no more than this are verified. All are verified when not given.
+        chain: Whether answers, and facts found by their text alone, count only behind facts that the picture shows;
             see :mod:`.chain`.
-        candidates: Where it is asked, so many facts are fetched before and K of what is left are kept.
+        candidates: How many facts are fetched where they are verified; the nearest K of those that stay are kept.
 
     Raises:
-        ReasonEditError: A value is out of range.
+        InputError: A value is out of range.
     """
 
     k: int = DEFAULT_K
@@ -55,18 +54,18 @@ class RetrievalConfig:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise ReasonEditError(f"k must be 1 or more, not {self.k}.")
+            raise InputError(f"k must be 1 or more, not {self.k}.")
         if self.k_counts not in COUNTS:
-            raise ReasonEditError(f"k_counts must be {' or '.join(COUNTS)}, not '{self.k_counts}'.")
+            raise InputError(f"k_counts must be {' or '.join(COUNTS)}, not '{self.k_counts}'.")
         if not 0 < self.percentile <= 100:
-            raise ReasonEditError(f"percentile must be above 0 and at most 100, not {self.percentile}.")
+            raise InputError(f"percentile must be above 0 and at most 100, not {self.percentile}.")
         if self.k_answers is not None and self.k_answers < 0:
-            raise ReasonEditError(f"k_answers must be 0 or more, not {self.k_answers}.")
+            raise InputError(f"k_answers must be 0 or more, not {self.k_answers}.")
         if self.visual_margin is not None and (
             self.visual_margin < 0 or self.visual_match is None or self.verify is None
         ):
-            raise ReasonEditError("visual_margin must be 0 or more, and goes with visual_match and verify only.")
+            raise InputError("visual_margin must be 0 or more, and goes with visual_match and verify only.")
         if self.candidates < 1:
-            raise ReasonEditError(f"candidates must be 1 or more, not {self.candidates}.")
+            raise InputError(f"candidates must be 1 or more, not {self.candidates}.")
         if self.verify is not None and not 0 <= self.verify < 1:
-            raise ReasonEditError(f"verify must be at least 0 and below 1, not {self.verify}.")
+            raise InputError(f"verify must be at least 0 and below 1, not {self.verify}.")

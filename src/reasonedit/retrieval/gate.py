@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from reasonedit.codebook.key_table import KeyView
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 SAMPLE = 2**17
 """Pairs of keys that the percentile is taken from: all of them up to 512 keys, from there on a uniform sample.
 
-The share of all pairs below the threshold then differs from p by less than 0.6 percentage points, but for one case in
+The share of all pairs below the threshold then differs from p by less than 0.6 percentage points, except in one case of
 10,000 (the bound of Dvoretzky, Kiefer, Wolfowitz and Massart: 2 exp(-2 n e^2) with n = 2**17 and e = 0.006).
 """
 
@@ -26,21 +26,22 @@ class PercentileGate:
     """Opens for queries nearer to a key than a percentile of the distances between keys.
 
     With few edits the percentile means little: it is raised to 100 / (number of edits) where that is larger, and the
-    gate is open while there is a single edit. Pairs are sampled as they come (reservoir sampling), with a fixed seed:
-    the work for a new key falls as there are more. Whenever there are an eighth more keys the sample is drawn anew, so
-    that taking in many keys at once need not go through all of them; it depends on the keys and their order alone.
+    gate is open while there is a single edit. Pairs are sampled as keys come (reservoir sampling), with a fixed seed,
+    so the more keys there are, the less work is each new one. The sample is drawn anew whenever the keys have grown by
+    an eighth: of many keys that come at once only the last need be gone through. It depends on the keys and their order
+    alone.
 
     Args:
         percentile: p, above 0 and up to 100.
-        sample: Number of pairs kept.
+        sample: Number of pairs in the sample.
 
     Raises:
-        ReasonEditError: ``percentile`` is out of range.
+        InputError: ``percentile`` is out of range.
     """
 
     def __init__(self, percentile: float = 10.0, sample: int = SAMPLE) -> None:
         if not 0 < percentile <= 100:
-            raise ReasonEditError(f"percentile must be above 0 and at most 100, not {percentile}.")
+            raise InputError(f"percentile must be above 0 and at most 100, not {percentile}.")
         self.percentile = percentile
         self._sample = sample
         self._seen = 0
@@ -62,7 +63,7 @@ class PercentileGate:
         self._seen = total
 
     def _last_draw(self, total: int) -> int:
-        """The largest number of rows below ``total`` at which the sample is drawn anew; 0 where all pairs are kept."""
+        """The largest number of rows below ``total`` at which the sample is drawn anew; 0 where all pairs are in it."""
         first = 2 * math.isqrt(self._sample)
         if total <= first:
             return 0
@@ -70,12 +71,12 @@ class PercentileGate:
         return next(rows for s in range(steps, -1, -1) if (rows := int(first * _GROWTH**s)) < total)
 
     def _draw(self, keys: Tensor | KeyView, rows: int) -> None:
-        """A sample of the pairs of the first rows, each as likely as any other."""
+        """Draw the sample anew from the pairs of the first rows, each as likely as any other."""
         rng = np.random.default_rng((rows, self._sample, 1))
-        one = rng.integers(0, rows, self._sample)
-        other = rng.integers(0, rows - 1, self._sample)
-        other += other >= one
-        self._pairs = np.stack([one, other], axis=1)
+        first = rng.integers(0, rows, self._sample)
+        second = rng.integers(0, rows - 1, self._sample)
+        second += second >= first
+        self._pairs = np.stack([first, second], axis=1)
         self._distances = np.empty(self._sample, np.float32)
         self._filled = self._sample
         for start in range(0, self._sample, _AT_ONCE):
@@ -84,7 +85,7 @@ class PercentileGate:
             self._distances[start : start + _AT_ONCE] = gaps.norm(dim=1).numpy()
 
     def _take(self, keys: Tensor | KeyView, row: int) -> None:
-        """The pairs of one key with all earlier ones: all while there is room, then each with its chance."""
+        """Add the pairs of one key with all earlier ones: all while there is room, then each with its chance."""
         if self._filled + row > len(self._distances):
             size = min(self._sample, max(1024, 2 * (self._filled + row)))
             self._distances = np.resize(self._distances, size)
@@ -93,7 +94,7 @@ class PercentileGate:
         slots, others = np.arange(self._filled, self._filled + room), np.arange(room)
         self._filled += room
         if room < row:
-            # Pair number t replaces one of the sample with chance sample / t; within one key's pairs t hardly changes.
+            # Pair number t enters the sample with probability sample / t; among the pairs of one key t hardly changes.
             rng = np.random.default_rng((row, self._sample))
             number = (row * row + room) / 2
             drawn = rng.integers(room, row, rng.binomial(row - room, min(1.0, self._sample / number)))
@@ -101,7 +102,7 @@ class PercentileGate:
             others = np.concatenate([others, drawn])
         if len(slots):
             distances = (keys[torch.from_numpy(others)] - keys[row]).norm(dim=1).numpy()
-            self._distances[slots] = distances  # of two for one slot the later one stays, here and below
+            self._distances[slots] = distances  # where two pairs get one slot the later stays, here and below
             self._pairs[slots] = np.stack([np.full(len(others), row), others], axis=1)
 
     def threshold(self, edits: int, sigma: Tensor | None = None) -> float:
@@ -109,7 +110,7 @@ class PercentileGate:
 
         Args:
             edits: Number of edits the keys come from.
-            sigma: For each key what distances to it are divided by, where they are corrected for hubs (N,).
+            sigma: What distances to each key are divided by, (N,), where they are corrected for hubs.
 
         Returns:
             A distance; infinite for a single edit or a single key, 0 for none.

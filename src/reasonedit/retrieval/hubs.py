@@ -8,20 +8,24 @@ from torch import Tensor
 from reasonedit.codebook.key_table import KeyView
 
 NEIGHBOURS = 30
-_ROWS = 4096  # keys compared at once
+"""Other keys that sigma looks at."""
+
+_ROWS = 4096
+"""Keys that are compared at once."""
 
 
 class HubScale:
     """Sigma of each key: the median distance to its 30 nearest other keys, kept up to date as keys come.
 
-    A new key is compared with all keys once; only keys that are nearer to it than their 30th neighbour change.
+    A new key is compared with all keys once. Sigma changes only for keys that it is nearer to than their 30th
+    neighbour.
     """
 
     def __init__(self) -> None:
         self._nearest = torch.empty(0, NEIGHBOURS)
         self._seen = 0
 
-    @torch.inference_mode(False)  # what is kept is changed later, in that mode or not
+    @torch.inference_mode(False)  # the tensor is changed in place later, in that mode or not
     def update(self, keys: Tensor | KeyView) -> None:
         """Take in the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""
         total = len(keys)
@@ -42,7 +46,7 @@ class HubScale:
             if len(changed):
                 both = torch.cat([self._nearest[index[changed]], distances[changed]], dim=1)
                 self._nearest[index[changed]] = both.topk(NEIGHBOURS, largest=False).values
-        # Rows of new keys know the new ones so far; the earlier ones come now.
+        # New keys were compared with new ones only so far; now with the earlier ones.
         if self._seen:
             for start in range(self._seen, total, _ROWS):
                 part = slice(start, min(start + _ROWS, total))

@@ -1,4 +1,4 @@
-"""Nearest keys, exactly."""
+"""The search for the nearest keys, exactly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reasonedit.codebook.key_table import KeyTable
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import UnavailableError
 
 
 class KeyIndex(Protocol):
@@ -25,7 +25,7 @@ class KeyIndex(Protocol):
         ...
 
     def change(self, table: KeyTable, numbers: np.ndarray[Any, Any]) -> None:
-        """Have these keys of a table from now on, by their rising numbers, and no others."""
+        """Hold these keys of a table from now on and no others; their numbers rise."""
         ...
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -34,16 +34,16 @@ class KeyIndex(Protocol):
 
 
 def faiss() -> Any:
-    """The module.
+    """The FAISS module.
 
     Raises:
-        ReasonEditError: It is not installed.
+        UnavailableError: It is not installed.
     """
     try:
         import faiss as module
     except ImportError as error:
-        raise ReasonEditError(
-            "The search for nearest keys takes FAISS: pip install 'reasonedit[cpu]' or '[gpu]'."
+        raise UnavailableError(
+            "The search for nearest keys needs FAISS: pip install 'reasonedit[cpu]' or '[gpu]'."
         ) from error
     return module
 
@@ -72,16 +72,16 @@ class ExactIndex:
             numbers = np.arange(len(self), len(self) + len(keys))
         self._index.add(np.ascontiguousarray(keys.numpy()))
         self._numbers = np.concatenate([self._numbers, numbers])
-        self._look()
+        self._view_keys()
 
     def change(self, table: KeyTable, numbers: np.ndarray[Any, Any]) -> None:
-        """Begin anew: of keys that are as near as each other, the one that came first comes first."""
+        """Begin anew with these keys of a table: of keys at the same distance the earlier one comes first."""
         self._index, self._numbers = None, np.empty(0, np.int64)
         if len(numbers):
             self.add(table[torch.from_numpy(numbers)], numbers)
 
-    def _look(self) -> None:
-        # A view of what the index holds: nothing is kept twice.
+    def _view_keys(self) -> None:
+        """Look at the keys inside the index, so that they are in memory once."""
         flat = faiss().rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
         self._keys = torch.from_numpy(flat).view(self._index.ntotal, self._index.d)
 
@@ -99,10 +99,9 @@ class ExactIndex:
         k = min(k, len(self))
         if k == 0:
             return torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
-        # Below this product of batch and width FAISS would use a plain loop, slower from some ten queries on.
+        # FAISS uses a plain loop below this product of batch and width: that is slower from some ten queries on.
         faiss().cvar.distance_compute_blas_threshold = 8 * queries.shape[1]
-        _, found = self._index.search(np.ascontiguousarray(queries.numpy()), k)
-        rows = torch.from_numpy(found)
+        rows = torch.from_numpy(self._index.search(np.ascontiguousarray(queries.numpy()), k)[1])
         distances = (self._keys[rows] - queries[:, None]).norm(dim=-1)  # (B, k)
         order = distances.argsort(dim=1, stable=True)
         return distances.gather(1, order), torch.from_numpy(self._numbers)[rows.gather(1, order)]

@@ -1,4 +1,4 @@
-"""What was fetched on its way into a prompt."""
+"""Retrieved facts on their way into a prompt."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from reasonedit.prompts import with_facts
 from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.generation import thought_through
 
-from .retrieve import Retrieval
+from .results import Retrieval
 
 
-def fitting(
+def fit_prompts(
     vlm: VLM,
     vision: Vision,
     questions: Sequence[str],
-    found: Sequence[Retrieval],
+    retrievals: Sequence[Retrieval],
     choices: Sequence[Sequence[str] | None] | None,
     max_new_tokens: int,
 ) -> tuple[list[str], list[Retrieval]]:
@@ -26,29 +26,32 @@ def fitting(
         vlm: The VLM.
         vision: One image per question.
         questions: The questions.
-        found: What was retrieved for each.
+        retrievals: The facts of each.
         choices: Their choices: they take room in the prompt.
         max_new_tokens: Tokens that are kept free for an open answer; for a choice, as many as the longest takes.
 
     Returns:
-        The texts to ask, and what was retrieved, with what was left out.
+        The texts to ask, and the facts that are in them, the others in ``left_out``.
     """
-    texts, kept = [], []
+    texts, fitted = [], []
     choices = choices if choices is not None else [None] * len(questions)
-    for seen, question, retrieval, options in zip(vision.images, questions, found, choices, strict=True):
-        # The facts are data: whoever reads the prompt next must not find the tokenizer's own marks in them.
+    for image, question, retrieval, options in zip(vision.images, questions, retrievals, choices, strict=True):
         hits = list(retrieval.hits)
+        # Facts are data: a tokenizer's special tokens in them must not reach the prompt.
         facts = [vlm.clean(hit.fact) for hit in hits]
-        longest = max_new_tokens
+        answer_length = max_new_tokens
         if hits and options:
+            # A thought that the prompt begins is closed before the choice, which takes room too.
             bare = thought_through(vlm.prompt(question, options))
-            longest = max(len(vlm.continuation(bare, option)) for option in options) + vlm.length(bare)
-            longest -= vlm.length(vlm.prompt(question, options))  # a thought that the prompt begins is ended first
-        room = vlm.context - seen.size - longest
+            answer_length = max(len(vlm.continuation(bare, option)) for option in options) + vlm.length(bare)
+            answer_length -= vlm.length(vlm.prompt(question, options))
+        room = vlm.context - image.size - answer_length
         while hits and vlm.length(vlm.prompt(with_facts(facts, question), options)) > room:
             hits.pop()
             facts.pop()
         texts.append(with_facts(facts, question))
-        out = retrieval.hits[len(hits) :]
-        kept.append(replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *out[::-1]]) if out else retrieval)
-    return texts, kept
+        dropped = retrieval.hits[len(hits) :]
+        if dropped:
+            retrieval = replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *dropped[::-1]])  # noqa: PLW2901
+        fitted.append(retrieval)
+    return texts, fitted

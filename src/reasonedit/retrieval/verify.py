@@ -11,29 +11,32 @@ from reasonedit.types import Hit
 from reasonedit.vlm import VLM, Vision
 
 from .config import RetrievalConfig
-from .retrieve import Retrieval
+from .results import Retrieval
 
 
-def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], config: RetrievalConfig) -> list[Retrieval]:
+def verify_facts(vlm: VLM, vision: Vision, retrievals: Sequence[Retrieval], config: RetrievalConfig) -> list[Retrieval]:
     """Leave out the facts that the VLM does not affirm of the query's image, and keep the nearest K of the others.
 
-    Only facts found under a patch key are asked about: for them the VLM had found evidence in the edit's own image, so
-    it can tell. The image prefix runs once for all questions about an image. A fact that is longer than the VLM reads
-    with this image is none that it affirms.
+    Only facts of patch keys are verified: the VLM affirmed them of the edit's own image, so it can tell. The image
+    prefix runs once for all questions about an image. A fact that is too long to be asked about with this image counts
+    as denied.
 
     Args:
         vlm: The VLM.
         vision: The queries' images.
-        found: What was retrieved for each.
+        retrievals: The facts of each query.
         config: A fact stays if ``p_yes`` is above ``config.verify``; ``config.k`` facts are kept beside answers.
+
+    Returns:
+        The same, with the facts that were left out at the end of ``left_out``.
     """
     threshold = config.verify or 0.0
-    asked: list[list[Hit]] = [[] for _ in found]
-    denied: list[set[str]] = [set() for _ in found]
-    for i, (seen, r) in enumerate(zip(vision.images, found, strict=True)):
-        for hit in r.hits:
-            if hit.kind.verifiable and _needs_asking(hit, config):
-                if vlm.has_room(seen, vlm.prompt(verification_question(hit.fact))):
+    asked: list[list[Hit]] = [[] for _ in retrievals]
+    denied: list[set[str]] = [set() for _ in retrievals]
+    for i, (image, retrieval) in enumerate(zip(vision.images, retrievals, strict=True)):
+        for hit in retrieval.hits:
+            if hit.kind.verifiable and not _matches_clearly(hit, config):
+                if vlm.has_room(image, vlm.prompt(verification_question(hit.fact))):
                     asked[i].append(hit)
                 else:
                     denied[i].add(hit.fact)
@@ -42,22 +45,23 @@ def verified(vlm: VLM, vision: Vision, found: Sequence[Retrieval], config: Retri
         questions = [[verification_question(hit.fact) for hit in asked[i]] for i in rows]
         for i, p in zip(rows, vlm.p_yes(vision.select(rows), questions), strict=True):
             denied[i] |= {hit.fact for hit, value in zip(asked[i], p.tolist(), strict=True) if value <= threshold}
-    kept = []
-    for r, out in zip(found, denied, strict=True):
-        hits: list[Hit] = []
-        dropped: list[Hit] = []
-        facts = 0
-        for hit in r.hits:
-            facts += hit.fact not in out and hit.kind is not KeyKind.ANSWER
-            (dropped if hit.fact in out or (hit.kind is not KeyKind.ANSWER and facts > config.k) else hits).append(hit)
-        kept.append(replace(r, hits=hits, left_out=[*r.left_out, *dropped[::-1]]))
-    return kept
+    return [_leave_out(retrieval, facts, config.k) for retrieval, facts in zip(retrievals, denied, strict=True)]
 
 
-def _needs_asking(hit: Hit, config: RetrievalConfig) -> bool:
-    clear = (
-        config.visual_margin is not None
-        and hit.visual_match is not None
-        and hit.visual_match >= (config.visual_match or 0.0)
-    )
-    return not clear
+def _leave_out(retrieval: Retrieval, denied: set[str], k: int) -> Retrieval:
+    """A retrieval without the denied facts and without what is beyond the nearest K; answers do not count for K."""
+    hits: list[Hit] = []
+    dropped: list[Hit] = []
+    count = 0
+    for hit in retrieval.hits:
+        is_answer = hit.kind is KeyKind.ANSWER
+        count += hit.fact not in denied and not is_answer
+        (dropped if hit.fact in denied or (not is_answer and count > k) else hits).append(hit)
+    return replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *dropped[::-1]])
+
+
+def _matches_clearly(hit: Hit, config: RetrievalConfig) -> bool:
+    """Whether the picture of a fact matches so well that the VLM need not be asked."""
+    if config.visual_margin is None or hit.visual_match is None:
+        return False
+    return hit.visual_match >= (config.visual_match or 0.0)

@@ -1,4 +1,4 @@
-"""Whether the picture under a key is in the query's picture (ours)."""
+"""Whether the query's image shows the picture of a key (ours)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from reasonedit.codebook import EditMemory
 from reasonedit.kinds import KINDS
 
 _NEAREST = 0.2
-"""Share of the cohort that a picture is compared with: those nearest to it."""
+"""Share of the cohort that a picture is compared with: the pictures nearest to it."""
+
 _REGIONS = [kind.number for kind in KINDS if kind.picture == "region"]
 _AT_ONCE = 65536
 
 
 class VisualMatch:
-    """How near a key's picture comes to a query's, beside how near unrelated pictures come to either.
+    """How near a key's picture comes to a query's, compared with how near unrelated pictures come to either.
 
-    Some pictures are near to many. So a distance counts in standard deviations from the mean distance of the key, and
-    of the query, to the unrelated pictures that are nearest to it: the adaptive symmetric score normalisation of
-    speaker verification (Matejka et al., Interspeech 2017, doi 10.21437/Interspeech.2017-803).
+    Some pictures are near to many others. So a distance is counted from the mean distance to the nearest unrelated
+    pictures, in their standard deviations, once for the key and once for the query, and the two are averaged: the
+    adaptive symmetric score normalisation of speaker verification (Matejka et al., Interspeech 2017, doi
+    10.21437/Interspeech.2017-803).
 
     Args:
         cohort: Vision halves of regions of unrelated pictures, (C, Dv).
@@ -38,16 +40,16 @@ class VisualMatch:
             self._levels = torch.cat([self._levels, new])
 
     def score(self, memory: EditMemory, query: Tensor, numbers: Tensor) -> Tensor:
-        """Score keys for one query: a patch by the nearest region of its picture, an image by the whole.
+        """Score keys for one query: the key of a region by the query's nearest region, that of an image by the whole.
 
         Args:
-            memory: The memory that was taken in last.
+            memory: The memory, as at the last :meth:`update`.
             query: The query's keys, (R, D), that of the whole image last.
             numbers: Numbers of keys, (N,).
 
         Returns:
-            (N,): by how many standard deviations the picture is nearer than the unrelated ones, on average of both
-            sides. The larger the nearer.
+            (N,) scores: by how many standard deviations the picture is nearer than unrelated ones, the average of key
+            and query.
         """
         width = self.cohort.shape[1]
         distances = torch.cdist(memory.table[numbers][:, :width], query[:, :width])  # (N, R)
@@ -55,8 +57,8 @@ class VisualMatch:
         from_keys = (keys[:, :1] - distances) / keys[:, 1:]
         from_query = (regions[:, 0] - distances) / regions[:, 1]
         scores = (from_keys + from_query) / 2
-        patch = torch.from_numpy(np.isin(memory.kinds[numbers.numpy()], _REGIONS))
-        return torch.where(patch, scores.amax(1), scores[:, -1])
+        shows_region = torch.from_numpy(np.isin(memory.kinds[numbers.numpy()], _REGIONS))
+        return torch.where(shows_region, scores.amax(1), scores[:, -1])
 
     def _level(self, keys: Tensor) -> Tensor:
         """Mean and standard deviation of the distances to the nearest of the cohort, (N, 2)."""

@@ -1,0 +1,52 @@
+"""What a retrieval gives: the facts for a query, and the keys near it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reasonedit.codebook import Fact
+from reasonedit.types import Hit
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The facts for one query.
+
+    Attributes:
+        hits: Distinct facts, nearest first; empty when the gate is closed.
+        nearest: Distance of the nearest key (infinite where there is none).
+        threshold: Largest distance at which the gate is open.
+        left_out: Facts that were fetched and left out again, the farthest first: the image does not show them, or the
+            prompt was full.
+    """
+
+    hits: list[Hit]
+    nearest: float
+    threshold: float
+    left_out: list[Hit] = field(default_factory=list)
+
+    @property
+    def facts(self) -> list[str]:
+        """The sentences alone."""
+        return [hit.fact for hit in self.hits]
+
+
+@dataclass(frozen=True)
+class NearKey:
+    """A key near a query.
+
+    Attributes:
+        number: The key's number in the codebook.
+        distance: Its distance from the query.
+        facts: Its facts.
+        visual_match: How near its picture comes to the query's; ``None`` where that does not count.
+        within_gate: Whether it is near enough for the gate.
+        matches_visually: Whether its picture is near enough.
+    """
+
+    number: int
+    distance: float
+    facts: list[Fact]
+    visual_match: float | None
+    within_gate: bool
+    matches_visually: bool
