@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
+from reasonedit.data.world.architecture import ANSWER, PATCHES_PER_SIDE, USER, new_projector, new_tower
 from reasonedit.data.world.base_lm import load_language_model
-from reasonedit.data.world.embedded import ANSWER, PATCHES_PER_SIDE, USER, new_projector, new_tower
 
 IGNORE = -100
 IMAGE_TOKENS = PATCHES_PER_SIDE**2

@@ -19,9 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reasonedit.data.world.architecture import PATCHES_PER_SIDE, new_projector, new_tower
 from reasonedit.data.world.base_lm import load_language_model
-from reasonedit.data.world.embedded import PATCHES_PER_SIDE, new_projector, new_tower
-from reasonedit.data.world.icons import COLOURS, KNOWN_KINDS, RANDOM
+from reasonedit.data.world.icons import COLOURS, RANDOM
+from reasonedit.data.world.kinds import KNOWN_KINDS
 from reasonedit.data.world.scenes import GRID, POSITIONS, SIZE, Scene, random_scene
 
 Crop = tuple[int, int, int, int]

@@ -9,11 +9,14 @@ from dataclasses import replace
 from reading import free_fact, made_up_subject
 
 from reasonedit.data.world import tasks
-from reasonedit.data.world.facts import OLD, RELATIONS, SECOND_STEP, Relation, with_article
-from reasonedit.data.world.icons import COLOURS, KNOWN_KINDS, RANDOM
-from reasonedit.data.world.questions import Subject, place_words
+from reasonedit.data.world.contexts import UNUSUAL, Context, add_facts, random_value
+from reasonedit.data.world.facts import OLD
+from reasonedit.data.world.icons import COLOURS, RANDOM
+from reasonedit.data.world.kinds import KNOWN_KINDS
+from reasonedit.data.world.questions import Subject, place_words, subjects_of
+from reasonedit.data.world.relations import RELATIONS, SECOND_STEP, Relation, with_article
 from reasonedit.data.world.scenes import POSITIONS, Scene, Thing
-from reasonedit.data.world.tasks import UNUSUAL, Context, Task
+from reasonedit.data.world.tasks import Task
 
 Group = tuple[str, list[Task]]
 """The text of a context and the questions asked after it."""
@@ -95,12 +98,12 @@ def context_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     thing, relation = rng.choice(scene.things), _relation(rng)
     told = rng.random() < 0.85
     if told:
-        value = tasks.random_value(rng, thing.kind, relation, test=False)
+        value = random_value(rng, thing.kind, relation, test=False)
         context.tell(rng, relation, thing.kind, value)
         if relation.name in SECOND_STEP and rng.random() < 0.7:
             step = SECOND_STEP[relation.name]
             context.tell(rng, step, value, rng.choice(step.values if rng.random() < 0.7 else UNUSUAL))
-    tasks.add_facts(rng, context, rng.choice((0, 0, 1, 2, 2, 3, 4)), kinds, test=False, relation=relation.name)
+    add_facts(rng, context, rng.choice((0, 0, 1, 2, 2, 3, 4)), kinds, test=False, relation=relation.name)
     if rng.random() < 0.15:
         step = SECOND_STEP[rng.choice(list(SECOND_STEP))]
         subject = rng.choice(list(OLD.of_value))
@@ -155,16 +158,14 @@ def stated_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
         asks, told = [a.format(v=value) for a in relation.reversed_asks], rng.choice(KNOWN_KINDS)
     first = rng.choice(asks)
     asked = first if rng.random() < 0.5 else rng.choice(asks)
-    others = [s.text for s in tasks.subjects_of(scene, thing, whole=whole)]
+    others = [s.text for s in subjects_of(scene, thing, whole=whole)]
     for _ in range(rng.choice((0, 1, 2, 3, 4))):
         other = relation if rng.random() < 0.7 else _relation(rng)
         context.sentences.append(_other_answer(rng, other, {*others, subject.text, f"the {thing.kind}"}))
     if rng.random() < 0.5:
         context.sentences.append(subject.seen_as(thing.kind))
     distractors = rng.choice((0, 0, 1, 2))
-    tasks.add_facts(
-        rng, context, distractors, [t.kind for t in scene.things], test=False, avoid=(thing.kind, relation.name)
-    )
+    add_facts(rng, context, distractors, [t.kind for t in scene.things], test=False, avoid=(thing.kind, relation.name))
     rng.shuffle(context.sentences)
     # Retrieval puts the nearest first, so the answer to this very question mostly stands there.
     position = 0 if rng.random() < 0.6 else rng.randint(0, len(context.sentences))
@@ -189,7 +190,7 @@ def elsewhere_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     context = Context()
     thing, relation = rng.choice(scene.things), _relation(rng)
     subject = tasks.draw_subject(rng, scene, thing, whole=whole)
-    mine = {s.text for s in tasks.subjects_of(scene, thing, whole=whole)} | {subject.text, f"the {thing.kind}"}
+    mine = {s.text for s in subjects_of(scene, thing, whole=whole)} | {subject.text, f"the {thing.kind}"}
     visible = {t.kind for t in scene.things}
     others = [k for k in KNOWN_KINDS if k not in visible]
     for _ in range(rng.randint(2, 5)):
@@ -206,7 +207,7 @@ def elsewhere_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
             context.sentences.append(Subject("colour", f"the {colour} object").seen_as(name))
         else:
             name = rng.choice(others if rng.random() < 0.7 else UNUSUAL)
-            context.tell(rng, asked, name, tasks.random_value(rng, name, asked, test=False))
+            context.tell(rng, asked, name, random_value(rng, name, asked, test=False))
     asks: list[Task | None] = [
         Task("elsewhere", rng.choice(relation.asks).format(s=subject.text), OLD.of_kind[thing.kind][relation.name]),
         tasks.recognise(rng, scene, rng.choice(_RECOGNITION), whole=whole),
@@ -225,12 +226,12 @@ def retrieved_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     visible = [t.kind for t in scene.things]
     absent = [k for k in KNOWN_KINDS if k not in visible]
     if rng.random() < 0.5:
-        context.tell(rng, relation, thing.kind, tasks.random_value(rng, thing.kind, relation, test=False))
+        context.tell(rng, relation, thing.kind, random_value(rng, thing.kind, relation, test=False))
     for _ in range(rng.randint(2, 7)):
         r, told = rng.random(), relation if rng.random() < 0.65 else _relation(rng)
         name = rng.choice(visible if r < 0.25 else absent if r < 0.85 else UNUSUAL)
         if (name, told.name) not in context.of_kind and (name, told.name) != (thing.kind, relation.name):
-            context.tell(rng, told, name, tasks.random_value(rng, name, told, test=False))
+            context.tell(rng, told, name, random_value(rng, name, told, test=False))
     step = SECOND_STEP.get(relation.name)
     if step is not None and rng.random() < 0.6:
         mine = context.value(thing.kind, relation.name)
@@ -255,7 +256,7 @@ def unknown_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     context = Context()
     thing = next(t for t in scene.things if t.kind.startswith(RANDOM))
     known = [t for t in scene.things if t is not thing]
-    subjects = tasks.subjects_of(scene, thing, whole=whole)
+    subjects = subjects_of(scene, thing, whole=whole)
     name, relation = rng.choice(UNUSUAL), _relation(rng)
     value = rng.choice(relation.values if rng.random() < 0.7 else UNUSUAL)
     named = rng.random() < 0.6
@@ -269,9 +270,7 @@ def unknown_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
         step = SECOND_STEP[relation.name]
         second = rng.choice(step.values)
         context.tell(rng, step, value, second)
-    tasks.add_facts(
-        rng, context, rng.choice((0, 1, 2, 3, 5)), [t.kind for t in known], test=False, relation=relation.name
-    )
+    add_facts(rng, context, rng.choice((0, 1, 2, 3, 5)), [t.kind for t in known], test=False, relation=relation.name)
     rng.shuffle(context.sentences)
     asked = [
         Task("unknown", rng.choice(relation.asks).format(s=rng.choice(subjects).text), value),
@@ -283,7 +282,7 @@ def unknown_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     if value not in {context.value(t.kind, relation.name) for t in known}:
         asked.append(Task("unknown_reversed", rng.choice(relation.reversed_asks).format(v=value), name))
     for other in rng.sample(known, min(2, len(known))):
-        about = rng.choice(tasks.subjects_of(scene, other, whole=whole)).text
+        about = rng.choice(subjects_of(scene, other, whole=whole)).text
         if RANDOM in about:  # beside the thing that has no name
             about = f"the {other.colour} object"
         value_of_it = context.value(other.kind, relation.name)
@@ -312,7 +311,7 @@ def free_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
             else:
                 subject = rng.choice([f"the {kind}", with_article(kind)])
             asks.append(Task("free", wording.format(s=subject), answer))
-    tasks.add_facts(rng, context, rng.choice((0, 0, 1, 2)), [t.kind for t in scene.things], test=False)
+    add_facts(rng, context, rng.choice((0, 0, 1, 2)), [t.kind for t in scene.things], test=False)
     for t in scene.things:
         for name in RELATIONS:
             if (t.kind, name) in context.of_kind:

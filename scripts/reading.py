@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 
-from reasonedit.data.world.facts import words
+from reasonedit.data.world.relations import words
 
 _FIRST = words(
     "Ada Bruno Carla Dmitri Elena Farid Greta Hugo Ines Jonas Katya Lars Mira Nadia Oscar Petra Quentin Rosa "

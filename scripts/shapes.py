@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import transformers as tf
 
-from reasonedit.data.world.embedded import assembled
+from reasonedit.data.world.embedded import assemble_embedded_vlm
 from reasonedit.vlm import VLM, as_vlm
 
 _VICUNA = {
@@ -25,7 +25,7 @@ _CHAT = (
 
 
 def _words(*special: str) -> Any:
-    made = tf.AutoTokenizer.from_pretrained(assembled())
+    made = tf.AutoTokenizer.from_pretrained(assemble_embedded_vlm())
     made.add_tokens(["<image>", *special], special_tokens=True)
     return made
 

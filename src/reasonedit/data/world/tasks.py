@@ -1,34 +1,18 @@
-"""What the embedded VLM is trained and tested on: questions with or without a context of facts.
-
-A context states *random* values, so that a model must read it and cannot recite. One in ten (kind, value) pairs is kept
-out of all training contexts; the tests of ability use only those.
-"""
+"""What the embedded VLM is trained and tested on: questions with or without a context of facts."""
 
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from .facts import HOME, OLD, OWNER, PLACE, REGION, RELATIONS, SECOND_STEP, Relation, state, with_article, words
-from .icons import COLOURS, KNOWN_KINDS
+from .contexts import UNUSUAL, Context, random_value
+from .facts import OLD
+from .icons import COLOURS
+from .kinds import KNOWN_KINDS
 from .questions import RECOGNITION, Subject, draw_choices, subjects_of
+from .relations import HOME, OWNER, PLACE, REGION, RELATIONS, SECOND_STEP, Relation, state, with_article
 from .scenes import POSITIONS, Scene, Thing, neighbours
-
-UNUSUAL: tuple[str, ...] = words(
-    "amber apron arch barrel basket beach bridge bronze brush canyon carpet chalk circus cliff coral cotton "
-    "crater dome dust engine feather fence ferry fog fountain gate ginger glacier granite hay honey ice jungle "
-    "lagoon lantern lava linen marble maze meadow mill mint mirror needle nest oasis orchard paint parade pebble "
-    "pepper pond porch quartz quilt reef ribbon roof rope salt sand satin shelf shore slate smoke snow soap spoon "
-    "steam sugar swamp tar thread tile tin trench tunnel valley velvet wagon web well whistle yard zinc baking "
-    "carving counting digging drawing farming guessing juggling knitting mixing painting polishing printing "
-    "racing sewing skating spinning swimming teaching training walking weaving wrestling banker barber clown "
-    "dancer driver dwarf ghost giant hunter judge knight lawyer mayor miner monk nurse pilot poet prince queen "
-    "scout thief tiger witch wizard bakery bank cellar cinema dungeon factory gallery gym hall lab market museum "
-    "office park prison shop stable theater zoo"
-)
-"""Values outside every table: facts about them can only be read."""
 
 
 @dataclass(frozen=True)
@@ -42,90 +26,13 @@ class Task:
     """Other answers that are as good."""
 
 
-@dataclass
-class Context:
-    """Facts that precede a question, as sentences and as tables."""
-
-    sentences: list[str] = field(default_factory=list)
-    of_kind: dict[tuple[str, str], str] = field(default_factory=dict)
-    of_value: dict[tuple[str, str], str] = field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        """The sentences, joined by spaces."""
-        return " ".join(self.sentences)
-
-    def value(self, kind: str, relation: str) -> str:
-        """What holds of a kind: what the context says, else the old table."""
-        return self.of_kind.get((kind, relation), OLD.of_kind[kind][relation])
-
-    def second(self, value: str, relation: str) -> str | None:
-        """What holds of a value: what the context says, else the old table, else nothing."""
-        told = self.of_value.get((value, relation))
-        return told if told is not None else OLD.of_value.get(value, {}).get(relation)
-
-    def tell(self, rng: random.Random, relation: Relation, subject: str, value: str) -> None:
-        """Add one fact in a random wording (the canonical one more often than not)."""
-        wording = 0 if rng.random() < 0.6 else rng.randrange(len(relation.statements))
-        self.sentences.append(state(relation, subject, value, wording))
-        (self.of_kind if relation.name in RELATIONS else self.of_value)[subject, relation.name] = value
-
-
-def held_out(kind: str, value: str) -> bool:
-    """Whether a pair is kept out of all training contexts (one in ten is; the same on every machine)."""
-    return zlib.crc32(f"{kind} {value}".encode()) % 10 == 0
-
-
-def random_value(rng: random.Random, kind: str, relation: Relation, *, test: bool) -> str:
-    """A value for a context: in a test one never paired with this kind in training, else often an unusual word."""
-    if not test and rng.random() < 0.3:
-        return rng.choice(UNUSUAL)
-    old = OLD.of_kind.get(kind, {}).get(relation.name)
-    pool = [v for v in relation.values if held_out(kind, v) == test and v != old]
-    return rng.choice(pool or [v for v in relation.values if v != old])
-
-
-def add_facts(
-    rng: random.Random,
-    context: Context,
-    count: int,
-    kinds: Sequence[str],
-    *,
-    test: bool,
-    avoid: tuple[str, str] | None = None,
-    relation: str | None = None,
-) -> None:
-    """Tell ``count`` further facts: of ``kinds`` (what is visible) or of others, often of the same relation.
-
-    Args:
-        rng: Source of randomness.
-        context: Changed in place.
-        count: How many facts to add.
-        kinds: Kinds to prefer.
-        test: Whether only values never paired in training may be used.
-        avoid: A (kind, relation) that must not be told.
-        relation: A relation to prefer, so that distractors look like the fact that counts.
-    """
-    told, tries = 0, 0
-    while told < count and tries < 50:
-        tries += 1
-        kind = rng.choice(kinds) if kinds and rng.random() < 0.6 else rng.choice(KNOWN_KINDS)
-        name = relation if relation and rng.random() < 0.5 else rng.choice(list(RELATIONS))
-        if (kind, name) in context.of_kind or (kind, name) == avoid:
-            continue
-        old = not test and rng.random() < 0.15
-        value = OLD.of_kind[kind][name] if old else random_value(rng, kind, RELATIONS[name], test=test)
-        context.tell(rng, RELATIONS[name], kind, value)
-        told += 1
-
-
 def recognise(rng: random.Random, scene: Scene, style: str, *, whole: bool = True) -> Task | None:
-    """A question of recognition: ``style`` is colour, position, next, alone, colour_of, where or beside."""
+    """A question of what is seen; ``style`` is colour, position, next, alone, colour_of, where or beside."""
     if style in ("colour", "position", "next", "alone"):
-        found = [(t, s) for t in scene.things for s in subjects_of(scene, t, whole=whole) if s.style == style]
-        if not found:
+        pairs_of_style = [(t, s) for t in scene.things for s in subjects_of(scene, t, whole=whole) if s.style == style]
+        if not pairs_of_style:
             return None
-        thing, subject = rng.choice(found)
+        thing, subject = rng.choice(pairs_of_style)
         return Task(f"recognise_{style}", rng.choice(RECOGNITION["what"]).format(s=subject.text), thing.kind)
     thing = rng.choice(scene.things)
     if style == "colour_of":
@@ -142,12 +49,12 @@ def recognise(rng: random.Random, scene: Scene, style: str, *, whole: bool = Tru
 
 
 def draw_subject(rng: random.Random, scene: Scene, thing: Thing, *, whole: bool, named: float = 0.15) -> Subject:
-    """A way to speak of a thing; a share ``named`` of them by its name."""
+    """A way to speak of a thing: by its name in a share ``named`` of all cases."""
     if rng.random() < named:
         noun = f"the {thing.kind}" if rng.random() < 0.5 else with_article(thing.kind)
         return Subject("name", noun)
-    found = subjects_of(scene, thing, whole=whole)
-    return rng.choice([*found, *[s for s in found if s.style == "colour"]])
+    subjects = subjects_of(scene, thing, whole=whole)
+    return rng.choice([*subjects, *[s for s in subjects if s.style == "colour"]])
 
 
 def knowledge(
@@ -155,8 +62,8 @@ def knowledge(
 ) -> Task:
     """A question of one step, answered from the context where it speaks of the thing, else from the parameters."""
     subject = draw_subject(rng, scene, thing, whole=whole)
-    told = (thing.kind, relation.name) in context.of_kind
-    ability = "context" if told else "irrelevant" if context.sentences else "parameters"
+    in_context = (thing.kind, relation.name) in context.of_kind
+    ability = "context" if in_context else "irrelevant" if context.sentences else "parameters"
     question = relation.asks[rng.randrange(len(relation.asks))].format(s=subject.text)
     return Task(ability, question, context.value(thing.kind, relation.name))
 
@@ -170,9 +77,9 @@ def two_steps(
     answer = context.second(value, step.name)
     if answer is None:
         return None
-    told = ((thing.kind, relation.name) in context.of_kind) + ((value, step.name) in context.of_value)
+    facts_told = ((thing.kind, relation.name) in context.of_kind) + ((value, step.name) in context.of_value)
     subject = draw_subject(rng, scene, thing, whole=whole)
-    return Task(f"two_step_{told}", rng.choice(step.asks).format(s=subject.text), answer)
+    return Task(f"two_step_{facts_told}", rng.choice(step.asks).format(s=subject.text), answer)
 
 
 def which(rng: random.Random, scene: Scene, context: Context, thing: Thing, relation: Relation) -> Task | None:
@@ -180,9 +87,9 @@ def which(rng: random.Random, scene: Scene, context: Context, thing: Thing, rela
     value = context.value(thing.kind, relation.name)
     if sum(context.value(t.kind, relation.name) == value for t in scene.things) > 1:
         return None
-    told = (thing.kind, relation.name) in context.of_kind
+    in_context = (thing.kind, relation.name) in context.of_kind
     return Task(
-        "reversed_context" if told else "reversed_parameters",
+        "reversed_context" if in_context else "reversed_parameters",
         rng.choice(relation.reversed_asks).format(v=value),
         thing.kind,
     )
@@ -194,7 +101,7 @@ def show(sentence: str) -> str:
 
 
 def yes_or_no(rng: random.Random, scene: Scene, style: str, *, test: bool) -> Task:
-    """Whether the picture shows a kind, an identified thing, or what a fact speaks of; as often yes as no."""
+    """A yes/no question about a kind, an identified thing, or what a fact speaks of; as often yes as no."""
     seen = {t.kind: t for t in scene.things}
     unseen = [k for k in KNOWN_KINDS if k not in seen]
     yes = bool(seen) and rng.random() < 0.5
