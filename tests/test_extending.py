@@ -38,7 +38,7 @@ def test_the_family_serves_its_models_as_a_full_forward_pass_does(tmp_path):
     try:
         vlm = load_vlm(folder, dtype="float32")
         assert type(vlm) is family
-        assert vlm.packs
+        assert vlm.can_share_prefix
         images, questions = [picture(i) for i in range(3)], ["What is it?", "Is it a boat that sails?", "Why?"]
         ours, theirs = vlm.see(images, vlm.vision_layers), plain.see(images)
         assert ours.layer("image_features")[0].shape == (4, 4, 48)

@@ -154,7 +154,7 @@ def test_a_prefix_serves_any_number_of_texts(vlm, images):
 
 
 def test_the_vision_part_runs_once(vlm, images):
-    if vlm.apart == 1:
+    if vlm.texts_at_once == 1:
         pytest.skip("nothing is shared where no family serves")
     calls = []
     first = vlm.model.get_submodule(vlm.vision_layers[0])
@@ -169,7 +169,7 @@ def test_the_vision_part_runs_once(vlm, images):
 
 
 def test_layers_are_in_raster_order(vlm):
-    if vlm.apart == 1:
+    if vlm.texts_at_once == 1:
         pytest.skip("images have no regions where no family serves")
     image = picture(3, 128).resize((192, 128), 0)
     changed = image.copy()
@@ -264,7 +264,7 @@ def test_no_stored_text_becomes_more_than_text(vlm, parts, pick):
     told = []
     for text in (with_facts(facts, "What is it?"), "What is it?", f"It is {dirty} round. What is it?"):
         prompt = vlm.prompt(text)
-        ids = [i for i in vlm.ids([prompt])[0] if i in marks]
+        ids = [i for i in vlm.token_ids([prompt])[0] if i in marks]
         turns = [w.lower() for w in re.findall(r"(\w+)\s*[:\uff1a]", prompt) if w.lower() in begins_turn]
         told.append((ids, turns, prompt.count(vlm.image_token)))
     assert told[0] == told[1] == told[2]
@@ -334,14 +334,14 @@ def test_generation_is_greedy_and_ends_whatever_the_checkpoint_says(vlm, images)
             config.update(return_dict_in_generate=True, num_return_sequences=2, stop_strings=["###"])
             config.update(guidance_scale=2.0, prompt_lookup_num_tokens=3, cache_implementation="static")
             config.update(forced_eos_token_id=5, min_length=9)
-        vlm.__dict__.pop("ends", None)
+        vlm.__dict__.pop("end_token_ids", None)
         again = vlm.generate(vision.select([0]), [vlm.prompt(QUESTIONS[0])], Generation(8))[0]
         length = first.tolist().index(int(first[2])) + 1
         assert again.tolist()[:length] == first.tolist()[:length]
         assert len(again) == length or 7 in again.tolist()
     finally:
         vlm.tokenizer.eos_token = end
-        vlm.__dict__.pop("ends", None)
+        vlm.__dict__.pop("end_token_ids", None)
         for config, old in zip(configs, before, strict=True):
             config.update(**old.to_dict())
     assert vlm.answer(vision, QUESTIONS, max_new_tokens=8) == plain

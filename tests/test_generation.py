@@ -17,8 +17,8 @@ from reasonedit import Query, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.callbacks import PredictionWriter
 from reasonedit.evidence import EvidenceFinder
 from reasonedit.vlm import Generation, Reply, generation_of, load_vlm
-from reasonedit.vlm.generation import parted, thought_through
-from reasonedit.vlm.prefix import followed
+from reasonedit.vlm.generation import close_thought, split_thought
+from reasonedit.vlm.prefix import append_continuations
 
 CHOICES = [
     ["a cat", "a very old wooden boat", "it"],
@@ -37,7 +37,7 @@ def logarithm_of(vlm, vision, prompt, text):
     """Log-probability of a text after a prompt, by a pass for each of its tokens."""
     total, ids = 0.0, vlm.continuation(prompt, text)
     for end in range(len(ids)):
-        inputs, first = followed(vlm, vision, [prompt], [ids[:end]])
+        inputs, first = append_continuations(vlm, vision, [prompt], [ids[:end]])
         logits = vlm.head(vlm.run(inputs).last_hidden_state[:, first + end]).float()
         total += float(logits.log_softmax(-1)[0, ids[end]])
     return total
@@ -140,12 +140,12 @@ def test_one_place_says_how_long_an_answer_is(tiny_folder, tiny_vlm, hash_encode
     ],
 )
 def test_a_thought_is_no_part_of_the_answer(said, prompt, thought, answer):
-    assert parted(said, prompt) == (thought, answer)
+    assert split_thought(said, prompt) == (thought, answer)
 
 
 def test_a_choice_is_scored_behind_the_thought_that_a_prompt_begins():
-    assert thought_through("What?") == "What?"
-    assert thought_through("What? <think>\n") == "What? <think>\n\n</think>\n\n"
+    assert close_thought("What?") == "What?"
+    assert close_thought("What? <think>\n") == "What? <think>\n\n</think>\n\n"
 
 
 def says(monkeypatch, vlm, text):

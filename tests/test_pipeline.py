@@ -95,18 +95,18 @@ def test_a_prompt_that_is_too_long_loses_the_farthest_facts_first(tiny_vlm, monk
     full = editor.ask(picture(3), question)
     assert len(full.hits) > 6
     assert full.left_out == []
-    length = tiny_vlm.length(tiny_vlm.prompt(full.prompt)) + 16 + 16  # image tokens, and room for the answer
-    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: length - 1))
+    length = tiny_vlm.count_tokens(tiny_vlm.prompt(full.prompt)) + 16 + 16  # image tokens, and room for the answer
+    monkeypatch.setattr(type(tiny_vlm), "context_length", property(lambda self: length - 1))
     short = editor.ask(picture(3), question)
     assert 0 < len(short.hits) < len(full.hits)
     assert short.hits == full.hits[: len(short.hits)]
     assert short.left_out == full.hits[len(short.hits) :][::-1]
     assert short.prompt == " ".join([*[h.fact for h in short.hits], question])
     assert max(h.distance for h in short.hits) <= min(h.distance for h in short.left_out)
-    bare = tiny_vlm.length(tiny_vlm.prompt(question)) + 16
-    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: bare + 1))
+    bare = tiny_vlm.count_tokens(tiny_vlm.prompt(question)) + 16
+    monkeypatch.setattr(type(tiny_vlm), "context_length", property(lambda self: bare + 1))
     assert editor.ask(picture(3), question).hits == []
-    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: bare))
+    monkeypatch.setattr(type(tiny_vlm), "context_length", property(lambda self: bare))
     with pytest.raises(ReasonEditError, match=f"image is {bare} tokens long, of which .* reads {bare}: shorten"):
         editor.ask(picture(3), question)
 
@@ -119,14 +119,14 @@ def test_choices_take_the_room_that_they_need(tiny_vlm, monkeypatch):
     question, choices = "What is number 3?", ["a cat", " ".join(["a boat"] * 20)]
     prompt = tiny_vlm.prompt(question, choices)
     full = editor.ask(picture(3), question, choices)
-    least = tiny_vlm.length(prompt) + 16 + len(tiny_vlm.continuation(prompt, choices[1]))
+    least = tiny_vlm.count_tokens(prompt) + 16 + len(tiny_vlm.continuation(prompt, choices[1]))
     fact = len(full.hits[0].fact) + 1
     for context, facts in ((least + fact, 1), (least + fact - 1, 0), (least, 0)):
-        monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self, context=context: context))
+        monkeypatch.setattr(type(tiny_vlm), "context_length", property(lambda self, context=context: context))
         answer = editor.ask(picture(3), question, choices)
         assert len(answer.hits) == facts
         assert len(answer.left_out) == len(full.hits) - facts
-    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: least - 1))
+    monkeypatch.setattr(type(tiny_vlm), "context_length", property(lambda self: least - 1))
     with pytest.raises(ReasonEditError, match=r"tokens long and what is to follow it \d+, of which .*: shorten it"):
         editor.ask(picture(3), question, choices)
 
@@ -134,8 +134,8 @@ def test_choices_take_the_room_that_they_need(tiny_vlm, monkeypatch):
 def test_an_answer_ends_where_the_context_does(tiny_vlm, monkeypatch):
     vision, questions = tiny_vlm.see([picture(0), picture(1)]), ["What is it, please?", "What?"]
     full = tiny_vlm.reply(vision, questions)
-    room = tiny_vlm.length(tiny_vlm.prompt(questions[0])) + 16 + 3
-    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: room))
+    room = tiny_vlm.count_tokens(tiny_vlm.prompt(questions[0])) + 16 + 3
+    monkeypatch.setattr(type(tiny_vlm), "context_length", property(lambda self: room))
     long, short = tiny_vlm.reply(vision, questions)
     assert (long, short) == (tiny_vlm.reply(vision.select([0]), questions[:1], None, Generation(3))[0], full[1])
     assert long.finish_reason == "length"
@@ -158,8 +158,8 @@ def test_a_fact_that_is_too_long_to_be_verified_is_left_out(tiny_vlm, monkeypatc
     found = [Retrieval([Hit(fact, 0.1, "patch", "e") for fact in facts], 0.1, 1.0)]
     vision, config = tiny_vlm.see([picture(0)]), RetrievalConfig(k=50, verify=0.0)
     assert verify_facts(tiny_vlm, vision, found, config)[0].facts == facts
-    room = tiny_vlm.length(tiny_vlm.prompt(verification_question(facts[0]))) + 16 + 1
-    monkeypatch.setattr(type(tiny_vlm), "context", property(lambda self: room))
+    room = tiny_vlm.count_tokens(tiny_vlm.prompt(verification_question(facts[0]))) + 16 + 1
+    monkeypatch.setattr(type(tiny_vlm), "context_length", property(lambda self: room))
     (kept,) = verify_facts(tiny_vlm, vision, found, config)
     assert (kept.facts, [hit.fact for hit in kept.left_out]) == (facts[:1], facts[1:])
 

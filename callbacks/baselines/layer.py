@@ -138,7 +138,7 @@ class LayerEditor(Editor):
         return hook
 
     def passing(self, name: str, entering: Tensor, leaving: Tensor) -> Tensor | None:
-        """What leaves a layer in place of what would have, or ``None`` where that stays; see :attr:`VLM.prompted`.
+        """What leaves a layer in place of what would have, or ``None`` where that stays; see :attr:`VLM.prompt_mask`.
 
         Args:
             name: The layer.
@@ -150,7 +150,7 @@ class LayerEditor(Editor):
     def prompted(self, entering: Tensor) -> Tensor | None:
         """Where the prompts' tokens are in a pass, or ``None`` in one that goes on after them."""
         assert self.vlm is not None  # set-up ran
-        mask = self.vlm.prompted
+        mask = self.vlm.prompt_mask
         return mask if mask is not None and entering.shape[1] >= mask.shape[1] else None
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from reasonedit.vlm import VLM, Vision
-from reasonedit.vlm.prefix import followed
+from reasonedit.vlm.prefix import append_continuations
 
 
 @contextmanager
@@ -73,10 +73,10 @@ class Lesson:
         self.entering: dict[str, Tensor] = {}
         self.leaving: dict[str, Tensor] = {}
         with torch.no_grad():
-            inputs, self.first = followed(vlm, ordinary(vision), prompts, [ids[:-1] for ids in self._ids])
+            inputs, self.first = append_continuations(vlm, ordinary(vision), prompts, [ids[:-1] for ids in self._ids])
             self._inputs = {**inputs, "use_cache": False}
-            assert vlm.prompted is not None
-            self.prompted = vlm.prompted
+            assert vlm.prompt_mask is not None
+            self.prompted = vlm.prompt_mask
             handles = [vlm.model.get_submodule(b).register_forward_hook(self._keep(b)) for b in below]
             handles += [vlm.model.get_submodule(name).register_forward_hook(self._record(name)) for name in layers]
             try:
@@ -99,14 +99,14 @@ class Lesson:
 
     def losses(self) -> Tensor:
         """Mean negative log-likelihood per token of each answer as the model is now: (rows,)."""
-        self.vlm.prompted = self.prompted
+        self.vlm.prompt_mask = self.prompted
         with self._below_ran():
             states = self.vlm.run(self._inputs).last_hidden_state
         return torch.stack([self._loss(row, mine) for row, mine in enumerate(states)])
 
     def logits(self) -> Tensor:
         """Float32 logits of the tokens of all answers, one answer after the other: (tokens, vocabulary)."""
-        self.vlm.prompted = self.prompted
+        self.vlm.prompt_mask = self.prompted
         with self._below_ran():
             states = self.vlm.run(self._inputs).last_hidden_state
         rows = [s[self.first : self.first + len(ids)] for s, ids in zip(states, self._ids, strict=True)]

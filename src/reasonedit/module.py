@@ -12,7 +12,7 @@ from reasonedit.batches import answered_already, choices_of, pictures, questions
 from reasonedit.errors import ReasonEditError
 from reasonedit.ranks import refuse_parts, refuse_spawning
 from reasonedit.vlm import VLM, Generation, Vision, load_vlm
-from reasonedit.vlm.generation import cut_off
+from reasonedit.vlm.generation import cut_off_message
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -115,7 +115,7 @@ class VLMModule(L.LightningModule):
     def on_predict_end(self) -> None:
         """Say how many answers were cut off."""
         if self._cut:
-            _log.warning("%s", cut_off(self._cut, self._answered, self.generation))
+            _log.warning("%s", cut_off_message(self._cut, self._answered, self.generation))
 
     on_validation_start = on_test_start = on_predict_start
     on_validation_end = on_test_end = on_predict_end

@@ -11,11 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from reasonedit.editor import ReasonEditor
-from reasonedit.edits import Answer, Query
 from reasonedit.explain import USED, Explanation
 from reasonedit.shown import plain
+from reasonedit.types import Answer, Query
 from reasonedit.vlm import Generation
-from reasonedit.vlm.generation import cut_off
+from reasonedit.vlm.generation import cut_off_message
 
 from .generation import add_generation, generation_from
 from .screen import Screen
@@ -66,7 +66,7 @@ def _say(answer: Answer, how: Generation) -> None:
     if answer.thought:
         _console.print(f"(thought: {answer.thought})", markup=False, style="dim")
     if answer.finish_reason == "length":
-        _console.print(f"({cut_off(1, 1, how)})", markup=False)
+        _console.print(f"({cut_off_message(1, 1, how)})", markup=False)
 
 
 def _explain(told: Explanation, how: Generation) -> None:

@@ -18,7 +18,7 @@ from reasonedit.metrics import EditAccuracy, editing_metrics, matches
 from reasonedit.ranks import exchange
 from reasonedit.types import Edit, Query
 from reasonedit.vlm import Reply
-from reasonedit.vlm.generation import cut_off
+from reasonedit.vlm.generation import cut_off_message
 
 from .answers import Answers
 from .layout import chunks, spread
@@ -80,7 +80,7 @@ def ask_unedited(
         replies, times = _replies_to(probes, answers, batch_size, bar)
     cut = sum(reply.finish_reason == "length" for reply in replies)
     if cut and answers.rank == 0:
-        _log.warning("The unedited model: %s", cut_off(cut, len(replies), answers.generation))
+        _log.warning("The unedited model: %s", cut_off_message(cut, len(replies), answers.generation))
     kept = [i for i, p in enumerate(probes) if p.group not in LOCALITIES or matches(replies[i].text, p.targets)]
     base = BasePass(edits, [probes[i] for i in kept], [replies[i].text for i in kept])
     base.ms_per_query = sum(times) / max(1, len(times))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reasonedit.prompts import with_facts
 from reasonedit.vlm import VLM, Vision
-from reasonedit.vlm.generation import thought_through
+from reasonedit.vlm.generation import close_thought
 
 from .results import Retrieval
 
@@ -42,11 +42,11 @@ def fit_prompts(
         answer_length = max_new_tokens
         if hits and options:
             # A thought that the prompt begins is closed before the choice, which takes room too.
-            bare = thought_through(vlm.prompt(question, options))
-            answer_length = max(len(vlm.continuation(bare, option)) for option in options) + vlm.length(bare)
-            answer_length -= vlm.length(vlm.prompt(question, options))
-        room = vlm.context - image.size - answer_length
-        while hits and vlm.length(vlm.prompt(with_facts(facts, question), options)) > room:
+            bare = close_thought(vlm.prompt(question, options))
+            answer_length = max(len(vlm.continuation(bare, option)) for option in options) + vlm.count_tokens(bare)
+            answer_length -= vlm.count_tokens(vlm.prompt(question, options))
+        room = vlm.context_length - image.size - answer_length
+        while hits and vlm.count_tokens(vlm.prompt(with_facts(facts, question), options)) > room:
             hits.pop()
             facts.pop()
         texts.append(with_facts(facts, question))

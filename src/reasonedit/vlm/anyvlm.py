@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from reasonedit.errors import ReasonEditError
 
 from .base import VLM
+from .generate import run_generate
 from .generation import Generation
 from .vision import Seen, Vision, flat
 
@@ -25,7 +26,7 @@ class AnyVLM(VLM):
     """
 
     shares_prefix = False
-    apart = 1
+    texts_at_once = 1
 
     def __init__(self, model: Any, processor: Any, name: str) -> None:
         super().__init__(model, processor, name)
@@ -44,12 +45,12 @@ class AnyVLM(VLM):
     @property
     def vision_layers(self) -> list[str]:
         """The blocks of the vision part."""
-        return self._listed(self.tower) if self.tower else []
+        return self._block_names(self.tower) if self.tower else []
 
     @property
     def language_layers(self) -> list[str]:
         """The blocks of the language model."""
-        return self._listed(self.blocks) if self.blocks else []
+        return self._block_names(self.blocks) if self.blocks else []
 
     @property
     def image_token(self) -> str:
@@ -57,11 +58,11 @@ class AnyVLM(VLM):
         token = getattr(self.processor, "image_token", None) or getattr(self.tokenizer, "image_token", None)
         return str(getattr(token, "content", token) if token is not None else "<image>")
 
-    def wording(self, text: str) -> str:
+    def format_prompt(self, text: str) -> str:
         """The chat template's, or the placeholder and the text where there is none."""
         if self.processor.chat_template is None:
             return f"{self.image_token}\n{text}"
-        return super().wording(text)
+        return super().format_prompt(text)
 
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
@@ -71,7 +72,7 @@ class AnyVLM(VLM):
         seen = []
         for image in images:
             inputs = self._processed(image, self.prompt(""))
-            with self.kept(layers) as kept:
+            with self.record_inputs(layers) as kept:
                 if layers:
                     self.run(inputs)
             read = {name: flat(states) for name, states in kept.items()}
@@ -95,7 +96,7 @@ class AnyVLM(VLM):
         """
         (seen,), (prompt,) = vision.images, prompts
         inputs = self._processed(seen.extras["image"], prompt)
-        self.prompted = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
+        self.prompt_mask = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
         return inputs
 
     def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:
@@ -103,7 +104,7 @@ class AnyVLM(VLM):
         made = []
         for i, prompt in enumerate(prompts):
             inputs = self.inputs(vision.select([i]), [prompt])
-            tokens = self.generated(self.model, inputs, generation)[0]
+            tokens = run_generate(self, self.model, inputs, generation)[0]
             length = inputs["input_ids"].shape[1]
             # Some models return the prompt with what they made, some do not.
             repeated = tokens[:length].equal(inputs["input_ids"][0])
@@ -146,7 +147,7 @@ class AnyVLM(VLM):
                 f"prompt: {error}"
             ) from error
         made.pop("labels", None)
-        return {k: self._moved(v) for k, v in made.items() if isinstance(v, Tensor)}
+        return {k: self._to_device(v) for k, v in made.items() if isinstance(v, Tensor)}
 
 
 def _numbers(inputs: dict[str, Any]) -> int:

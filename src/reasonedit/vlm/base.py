@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from reasonedit.finite import finite
 from reasonedit.threads import guarded
 
-from .generate import generated, reply_of
-from .generation import Generation, Reply, thought_through
+from .generate import decode_reply, run_generate
+from .generation import Generation, Reply, close_thought
 from .identity import identity_of, key_parts
 from .prefix import ImagePrefix
 from .texts import TextSide
@@ -135,14 +135,14 @@ class VLM(TextSide):
             for i, tokens in zip(opened, made, strict=True):
                 seen, prompt, how = vision.images[i], prompts[i], generation
                 if not self.has_room(seen, prompt, how.max_new_tokens):  # what it said behind its context means nothing
-                    how = how.but(self.context - seen.size - self.length(prompt))
-                replies[i] = reply_of(self, tokens[: how.max_new_tokens], prompt, how)
+                    how = how.but(self.context_length - seen.size - self.count_tokens(prompt))
+                replies[i] = decode_reply(self, tokens[: how.max_new_tokens], prompt, how)
         if closed:
             offered = [list(choices[i] or ()) for i in closed]
             asked = [prompts[i] for i in closed]
             means = self.log_likelihood(vision.select(closed), asked, offered)
             for i, options, mean in zip(closed, offered, means, strict=True):
-                prompt = thought_through(prompts[i])
+                prompt = close_thought(prompts[i])
                 score = mean * torch.tensor([len(self.continuation(prompt, o)) for o in options])
                 if generation.choice_rule == "acc_norm":
                     score = score / torch.tensor([len(o.strip()) for o in options])
@@ -153,12 +153,8 @@ class VLM(TextSide):
     def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:
         """The tokens that the model continues each prompt with."""
         inputs = self.inputs(vision, prompts)
-        made = self.generated(self.model, inputs, generation)
+        made = run_generate(self, self.model, inputs, generation)
         return list(made[:, inputs["input_ids"].shape[1] :])
-
-    def generated(self, model: Any, inputs: dict[str, Any], generation: Generation) -> Tensor:
-        """What ``generate`` of a model makes of inputs; see :func:`~reasonedit.vlm.generate.generated`."""
-        return generated(self, model, inputs, generation)
 
     # ---- scores
 
@@ -181,7 +177,7 @@ class VLM(TextSide):
         Returns:
             For each prompt a float32 tensor with one value per text.
         """
-        ended = [thought_through(prompt) for prompt in prompts]
+        ended = [close_thought(prompt) for prompt in prompts]
         texts = [
             [(prompt, self.continuation(prompt, text)) for text in mine]
             for prompt, mine in zip(ended, continuations, strict=True)
@@ -204,7 +200,7 @@ class VLM(TextSide):
         """
         for seen, prompt in zip(vision.images, prompts, strict=True):
             self.check_room(seen, prompt)
-        states = self.run(self.inputs(vision, [thought_through(p) for p in prompts])).last_hidden_state
+        states = self.run(self.inputs(vision, [close_thought(p) for p in prompts])).last_hidden_state
         return finite(self.head(states[:, -1]).float(), "The logits of the next token").softmax(-1).cpu()
 
     def p_yes(self, images: Vision | ImagePrefix, questions: Sequence[Sequence[str]]) -> list[Tensor]:
@@ -220,7 +216,7 @@ class VLM(TextSide):
             For each image float32 (questions,).
         """
         yes, no = self._yes_no
-        prompts = [[thought_through(self.prompt(q)) for q in mine] for mine in questions]
+        prompts = [[close_thought(self.prompt(q)) for q in mine] for mine in questions]
         found = self.read(images).next_logits(prompts, [*yes, *no])
         # The sums over the whole vocabulary cancel.
         return [(x[:, : len(yes)].logsumexp(1) - x[:, len(yes) :].logsumexp(1)).sigmoid() for x in found]
@@ -263,4 +259,4 @@ class VLM(TextSide):
             pass
         finally:
             handle.remove()
-        return self.unpadded(kept[0], inputs)
+        return self.strip_padding(kept[0], inputs)

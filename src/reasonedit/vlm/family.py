@@ -89,7 +89,7 @@ class Family(VLM):
 
         return BaseModelOutputWithPooling(pooler_output=[s.features for s in vision.images])  # type: ignore[arg-type]
 
-    def marks(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
+    def extra_inputs(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
         """What else the model is given, beside the token ids (B, L)."""
         return {}
 
@@ -98,12 +98,12 @@ class Family(VLM):
     @property
     def vision_layers(self) -> list[str]:
         """Names of the vision-side layers whose input can be read: blocks, projector, :data:`IMAGE_FEATURES`."""
-        return [*self._listed(self.tower), self.projector, IMAGE_FEATURES]
+        return [*self._block_names(self.tower), self.projector, IMAGE_FEATURES]
 
     @property
     def language_layers(self) -> list[str]:
         """Names of the layers that read image and text: the blocks of the language model."""
-        return self._listed(self.blocks)
+        return self._block_names(self.blocks)
 
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
@@ -119,9 +119,9 @@ class Family(VLM):
         for name in layers:
             self.check_layer(name)
         pixels = self.pixels(images)
-        given = {k: self._moved(pixels[k]) for k in self.pixel_keys if k in pixels}
-        with self.kept([name for name in layers if name != IMAGE_FEATURES]) as kept:
-            output = self.seen(given)
+        given = {k: self._to_device(pixels[k]) for k in self.pixel_keys if k in pixels}
+        with self.record_inputs([name for name in layers if name != IMAGE_FEATURES]) as kept:
+            output = self.run_vision(given)
         features = self.features(output, pixels)
         read = {name: self.raster(name, states, pixels, len(images)) for name, states in kept.items()}
         numbers = given["pixel_values"].numel() // max(1, len(images))
@@ -153,25 +153,27 @@ class Family(VLM):
             reason = str(error).strip().rstrip(".")
             raise ReasonEditError(f"The model '{self.name}' takes no image of {sizes} pixels: {reason}.") from error
 
-    def seen(self, pixels: dict[str, Tensor]) -> Any:
+    def run_vision(self, pixels: dict[str, Tensor]) -> Any:
         """Run the vision part on what the image processor returned."""
         return self.model.get_image_features(**pixels, return_dict=True)
 
     def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
         """Left-padded inputs of the model for one image and one prompt each, with the vision part already run."""
         seen = vision.images
-        rows = self.ids([p.replace(self.image_token, s.placeholder, 1) for p, s in zip(prompts, seen, strict=True)])
+        rows = self.token_ids(
+            [p.replace(self.image_token, s.placeholder, 1) for p, s in zip(prompts, seen, strict=True)]
+        )
         width = max(len(row) for row in rows)
-        ids = torch.full((len(rows), width), self.pad)
+        ids = torch.full((len(rows), width), self.pad_token_id)
         mask = torch.zeros_like(ids)
         for i, row in enumerate(rows):
             ids[i, width - len(row) :] = torch.tensor(row)
             mask[i, width - len(row) :] = 1
         ids, mask = ids.to(self.device), mask.to(self.device)
-        self.prompted = mask.bool()
+        self.prompt_mask = mask.bool()
         return {
             "input_ids": ids,
             "attention_mask": mask,
-            **self.marks(ids, vision),
+            **self.extra_inputs(ids, vision),
             "mm_encoder_outputs": {"image": self.encoder_outputs(vision)},
         }

@@ -31,13 +31,13 @@ _GUARDED = (
     "see",
     "inputs",
     "positions",
-    "wording",
+    "format_prompt",
     "language_states",
-    "ids",
-    "after_image",
+    "token_ids",
+    "token_ids_after_image",
     "generate",
     "next_token_probabilities",
-    "length",
+    "count_tokens",
     "run",
     "states",
     "head",
@@ -57,9 +57,9 @@ class FrozenModel(ABC):
     Attributes:
         projector: The vision-side layer that is read unless another is named.
         shares_prefix: Whether what the language model makes of an image does not depend on the text that follows it.
-        apart: How many texts run at once where each runs with its image from the beginning.
-        fill: For each input that has a value per token, that of a token after the prompt, where it is not 0.
-        prompted: Where the tokens of the prompts are in the inputs that were made last, (rows, columns): what a hook
+        texts_at_once: How many texts run at once where each runs with its image from the beginning.
+        fill_values: For each input that has a value per token, that of a token after the prompt, where it is not 0.
+        prompt_mask: Where the tokens of the prompts are in the inputs that were made last, (rows, columns): what a hook
             inside the language model needs to find a question's tokens. Of a pass that is longer the other columns are
             what follows the prompts; one that is shorter goes on after them.
         files_digest: What tells its weight files from others; see :func:`~reasonedit.weights.files_digest`.
@@ -67,9 +67,9 @@ class FrozenModel(ABC):
 
     projector: str
     shares_prefix: bool = True
-    apart: ClassVar[int] = 16
-    fill: ClassVar[dict[str, int]] = {}
-    prompted: Tensor | None = None
+    texts_at_once: ClassVar[int] = 16
+    fill_values: ClassVar[dict[str, int]] = {}
+    prompt_mask: Tensor | None = None
     files_digest: str = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -127,7 +127,7 @@ class FrozenModel(ABC):
             )
 
     @contextmanager
-    def kept(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    def record_inputs(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         """Keep what enters layers while the model runs in this thread."""
         kept: dict[str, Tensor] = {}
         thread = threading.get_ident()  # somebody else may run the bare model meanwhile
@@ -145,12 +145,12 @@ class FrozenModel(ABC):
                 hooks.callback(module.register_forward_pre_hook(keep(name), with_kwargs=True).remove)
             yield kept
 
-    def unpadded(self, states: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
+    def strip_padding(self, states: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
         """The real tokens of each row of a language-side layer's input (B, L, D)."""
         masks = inputs["attention_mask"].bool().to(states.device)
         return [row[mask] for row, mask in zip(states, masks, strict=True)]
 
-    def _listed(self, blocks: str) -> list[str]:
+    def _block_names(self, blocks: str) -> list[str]:
         return [f"{blocks}.{i}" for i in range(len(self.model.get_submodule(blocks)))]
 
     # ---- where it is, and what it was made of
@@ -197,7 +197,7 @@ class FrozenModel(ABC):
         image = number * (tokens * held + _PER_PIXEL * pixels)
         return max(1, min(_MOST_ROWS, int(_SHARE_OF_MEMORY * free_bytes(self.device) / image)))
 
-    def _moved(self, tensor: Tensor) -> Tensor:
+    def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.model.dtype if tensor.is_floating_point() else None)
 
     # ---- what its configs say
@@ -214,13 +214,13 @@ class FrozenModel(ABC):
         return int(config.image_token_id if hasattr(config, "image_token_id") else config.image_token_index)
 
     @property
-    def pad(self) -> int:
+    def pad_token_id(self) -> int:
         """Token that fills what is not there."""
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.tokenizer.eos_token_id)
 
     @cached_property
-    def ends(self) -> list[int]:
+    def end_token_ids(self) -> list[int]:
         """Tokens that end an answer, by the generation config and by the tokenizer: either may be out of date.
 
         Raises:
@@ -237,17 +237,17 @@ class FrozenModel(ABC):
         return sorted({end for end in ends if end is not None and end >= 0})  # some write -1 for none
 
     @property
-    def vocabulary(self) -> int:
+    def vocabulary_size(self) -> int:
         """Number of logits."""
         return int(self.model.config.get_text_config().vocab_size)
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """Number of tokens that the language model can read."""
         return int(self.model.config.get_text_config().max_position_embeddings)
 
     @property
-    def packs(self) -> bool:
+    def can_share_prefix(self) -> bool:
         """Whether texts can share one image prefix: the family allows it and the attention takes any mask."""
         config = self.model.config.get_text_config()
         # Where layers slide and others do not, they get a mask each; a model that slides throughout takes one only.

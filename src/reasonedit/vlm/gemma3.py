@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .family import Family
-from .vision import Vision, squared
+from .vision import Vision, as_square
 
 
 class Gemma3VLM(Family):
@@ -26,11 +26,11 @@ class Gemma3VLM(Family):
 
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
         """Patches are in raster order."""
-        return [squared(tokens) for tokens in states]
+        return [as_square(tokens) for tokens in states]
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
         """All of them."""
-        return squared(features)
+        return as_square(features)
 
     def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
         """Line breaks and tokens around the image."""
@@ -42,6 +42,6 @@ class Gemma3VLM(Family):
         output.pooler_output = torch.stack(list(output.pooler_output))
         return output
 
-    def marks(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
+    def extra_inputs(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
         """Which tokens are images: they see each other."""
         return {"token_type_ids": (ids == self.image_token_id).int()}

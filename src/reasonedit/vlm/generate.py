@@ -12,7 +12,7 @@ from reasonedit.finite import finite
 
 from .checkpoint import first_line
 from .device_memory import is_out_of_memory
-from .generation import Generation, Reply, parted
+from .generation import Generation, Reply, split_thought
 
 if TYPE_CHECKING:
     from .base import VLM
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NO_TEXT = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")
 
 
-def no_text(vlm: VLM) -> dict[str, Any]:
+def non_text_tokens(vlm: VLM) -> dict[str, Any]:
     """What of a checkpoint's generation config stays: tokens that are no text, such as placeholders of images.
 
     Raises:
@@ -36,11 +36,13 @@ def no_text(vlm: VLM) -> dict[str, Any]:
                 "generation_config.json."
             )
     if "bad_words_ids" in kept:  # what the model has no token for it cannot say
-        kept["bad_words_ids"] = [r for r in kept["bad_words_ids"] if all(0 <= t < vlm.vocabulary for t in r)] or None
+        kept["bad_words_ids"] = [
+            r for r in kept["bad_words_ids"] if all(0 <= t < vlm.vocabulary_size for t in r)
+        ] or None
     return kept
 
 
-def generated(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generation) -> Tensor:
+def run_generate(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generation) -> Tensor:
     """What transformers' ``generate`` makes of inputs.
 
     Nothing of the checkpoint's own way to generate is left but the tokens that are no text: a repetition penalty, as
@@ -57,9 +59,9 @@ def generated(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generati
     """
     from transformers import GenerationConfig, LogitsProcessorList
 
-    told = {"do_sample": False, "num_beams": 1, **no_text(vlm), **generation.generate_kwargs}
+    told = {"do_sample": False, "num_beams": 1, **non_text_tokens(vlm), **generation.generate_kwargs}
     own = GenerationConfig(  # type: ignore[no-untyped-call]
-        max_new_tokens=generation.max_new_tokens, pad_token_id=vlm.pad, eos_token_id=vlm.ends, **told
+        max_new_tokens=generation.max_new_tokens, pad_token_id=vlm.pad_token_id, eos_token_id=vlm.end_token_ids, **told
     )
     words = {"tokenizer": vlm.tokenizer} if "stop_strings" in told else {}
     # What a config does not set, generate takes from the model's, or from that of a model in it: they say no more.
@@ -82,17 +84,17 @@ def generated(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generati
     return torch.as_tensor(made)
 
 
-def reply_of(vlm: VLM, tokens: Tensor, prompt: str, generation: Generation) -> Reply:
+def decode_reply(vlm: VLM, tokens: Tensor, prompt: str, generation: Generation) -> Reply:
     """The answer in the tokens that were made, and the thought before it."""
     made = tokens.tolist()
-    ended = any(token in vlm.ends for token in made)
-    while made and made[-1] == vlm.pad:
+    ended = any(token in vlm.end_token_ids for token in made)
+    while made and made[-1] == vlm.pad_token_id:
         made.pop()
     reason = "stop" if ended or len(made) < generation.max_new_tokens else "length"
-    while made and made[-1] in vlm.ends:  # behind the marks of an answer they would hide these
+    while made and made[-1] in vlm.end_token_ids:  # behind the marks of an answer they would hide these
         made.pop()
     said = vlm.tokenizer.decode(made, skip_special_tokens=False)
-    thought, answer = parted(said, prompt)
+    thought, answer = split_thought(said, prompt)
     if answer == said.strip():  # no thought, no marks: only what is special among the tokens is no text
         answer = vlm.tokenizer.decode(made, skip_special_tokens=True)
     return Reply(vlm.special.sub("", answer).strip(), vlm.special.sub("", thought).strip(), reason)

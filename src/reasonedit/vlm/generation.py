@@ -81,7 +81,7 @@ class Generation:
         return {**asdict(self), "generate_kwargs": dict(self.generate_kwargs)}
 
 
-def cut_off(cut: int, asked: int, generation: Generation) -> str:
+def cut_off_message(cut: int, asked: int, generation: Generation) -> str:
     """What is said of answers that were cut off."""
     if asked == 1:
         return f"The answer was cut off after {generation.max_new_tokens} tokens: raise max_new_tokens to read on."
@@ -128,7 +128,7 @@ class Reply:
     finish_reason: str = "stop"
 
 
-def parted(said: str, prompt: str) -> tuple[str, str]:
+def split_thought(said: str, prompt: str) -> tuple[str, str]:
     """The thought and the answer in what a VLM generated.
 
     Args:
@@ -160,7 +160,7 @@ def parted(said: str, prompt: str) -> tuple[str, str]:
     return thought.strip(), (wrapped[1] if wrapped else answer).strip()
 
 
-def thought_through(prompt: str) -> str:
+def close_thought(prompt: str) -> str:
     """A prompt behind which the answer comes at once: a thought that it begins is ended."""
     for opens, closes in _THOUGHTS:
         if prompt.rstrip().endswith(opens):

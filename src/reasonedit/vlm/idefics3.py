@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from .family import Family
-from .vision import squared
+from .vision import as_square
 
 
 class Idefics3VLM(Family):
@@ -29,12 +29,12 @@ class Idefics3VLM(Family):
         last, found = -1, []
         for rows, columns in zip(_flat(pixels["rows"]), _flat(pixels["cols"]), strict=True):
             last += rows * columns + 1
-            found.append(squared(states[last]))
+            found.append(as_square(states[last]))
         return found
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
         """The features of the last tile."""
-        return squared(features[-self.processor.image_seq_len :])
+        return as_square(features[-self.processor.image_seq_len :])
 
     def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
         """Tiles are told apart by tokens of their own."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from reasonedit.weights import WeightSums, digest_of, weight_sums
 
-from .generate import no_text
+from .generate import non_text_tokens
 from .vision import IMAGE_FEATURES
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def settings_of(config: Any) -> dict[str, Any]:
     return dict(kept(told))
 
 
-def of_images(config: Any) -> dict[str, Any]:
+def vision_settings_of(config: Any) -> dict[str, Any]:
     """What a model's config says of its vision part."""
     told = settings_of(config)
     parts = {k: v for k, v in told.items() if isinstance(v, dict) and k != "text_config"}
@@ -123,7 +123,7 @@ def key_parts(vlm: VLM, layer: str) -> dict[str, str]:
     parts = {
         "architecture": type(vlm.model).__name__,
         "vision_weights": digest_of([sums.of(weights_before(sums, roots, behind)), _of(adapters, roots, behind)]),
-        "vision_config": digest_of(of_images(vlm.model.config)),
+        "vision_config": digest_of(vision_settings_of(vlm.model.config)),
         "image_processor": digest_of(_image_settings(vlm)),
     }
     if layer not in reads:
@@ -135,14 +135,14 @@ def key_parts(vlm: VLM, layer: str) -> dict[str, str]:
         **parts,
         "language_model": digest_of(told),
         "tokenizer": _tokenizer_of(vlm),
-        "prompt": digest_of(vlm.worded),
+        "prompt": digest_of(vlm.question_template),
     }
 
 
 def identity_of(vlm: VLM) -> str:
     """A checksum of all that a VLM's answers depend on beside the question."""
     with vlm.guard:  # while the model generates it has that answer's own config
-        ends = [vlm.ends, vlm.pad, no_text(vlm)]
+        ends = [vlm.end_token_ids, vlm.pad_token_id, non_text_tokens(vlm)]
     config = vlm.model.config
     processor = settings_of(vlm.processor) if hasattr(vlm.processor, "to_dict") else {}
     return digest_of(
@@ -155,7 +155,7 @@ def identity_of(vlm: VLM) -> str:
             _image_settings(vlm),
             processor,
             _tokenizer_of(vlm),
-            [vlm.worded, str(vlm.processor.chat_template or "")],
+            [vlm.question_template, str(vlm.processor.chat_template or "")],
             ends,
         ]
     )

@@ -14,9 +14,10 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
 
 from .family import Family
+from .generate import run_generate
 from .generation import Generation
 from .llava import without_cls
-from .vision import IMAGE_FEATURES, Vision, squared
+from .vision import IMAGE_FEATURES, Vision, as_square
 
 _log = logging.getLogger(__name__)
 
@@ -55,14 +56,14 @@ class InstructBlipVLM(Family):
     @property
     def vision_layers(self) -> list[str]:
         """The blocks of the tower, and what leaves it."""
-        return [*self._listed(self.tower), IMAGE_FEATURES]
+        return [*self._block_names(self.tower), IMAGE_FEATURES]
 
     @property
     def language_layers(self) -> list[str]:
         """The layers of the Q-Former (its queries are read), its projection, the blocks of the language model."""
-        return [*self._listed("qformer.encoder.layer"), "language_projection", *self._listed(self.blocks)]
+        return [*self._block_names("qformer.encoder.layer"), "language_projection", *self._block_names(self.blocks)]
 
-    def seen(self, pixels: dict[str, Tensor]) -> Any:
+    def run_vision(self, pixels: dict[str, Tensor]) -> Any:
         """The tower alone."""
         return self.model.vision_model(**pixels, return_dict=True)
 
@@ -72,22 +73,22 @@ class InstructBlipVLM(Family):
 
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
         """Patches are in raster order; a CLS token comes before them."""
-        return [squared(tokens) for tokens in without_cls(states)]
+        return [as_square(tokens) for tokens in without_cls(states)]
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
         """All but the CLS token."""
-        return squared(without_cls(features[None])[0])
+        return as_square(without_cls(features[None])[0])
 
     def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
         """One token per query."""
         return self.image_token * self.queries
 
-    def wording(self, text: str) -> str:
+    def format_prompt(self, text: str) -> str:
         """InstructBLIP has no chat: a question is put as those it was tuned on, anything else as it is."""
-        worded = f"Question: {text} Short answer:" if "?" in text else text
-        return f"{self.image_token}{worded}"
+        framed = f"Question: {text} Short answer:" if "?" in text else text
+        return f"{self.image_token}{framed}"
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The queries come first, before the BOS token, as its processor puts them."""
         found = self.tokenizer([t.replace(self.image_token, "") for t in texts])["input_ids"]
         counts = [t.count(self.image_token) for t in texts]
@@ -127,16 +128,16 @@ class InstructBlipVLM(Family):
         inputs = self.inputs(vision, prompts)
         embedded = self._embedded(inputs["input_ids"], inputs["mm_encoder_outputs"])
         given = {"inputs_embeds": embedded, "attention_mask": inputs["attention_mask"]}
-        return list(self.generated(self.model.language_model, given, generation))
+        return list(run_generate(self, self.model.language_model, given, generation))
 
     def states(self, **inputs: Any) -> Any:
         """The language model without its head."""
         embedded = self._embedded(inputs.pop("input_ids"), inputs.pop("mm_encoder_outputs"))
         return self.model.language_model.base_model(inputs_embeds=embedded, **inputs)
 
-    def unpadded(self, states: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
+    def strip_padding(self, states: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
         """Of the Q-Former, which runs while the inputs are made, the queries."""
-        return super().unpadded(states, inputs) if inputs else list(states[:, : self.queries])
+        return super().strip_padding(states, inputs) if inputs else list(states[:, : self.queries])
 
     def _say_cut(self, texts: Sequence[str], longest: int) -> None:
         """Say once that the Q-Former does not read all of a text."""

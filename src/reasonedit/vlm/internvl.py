@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .family import Family
 from .llava import without_cls
-from .vision import Vision, flat, squared
+from .vision import Vision, as_square, flat
 
 
 class InternVLVLM(Family):
@@ -28,11 +28,11 @@ class InternVLVLM(Family):
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
         """Of each image the last tile."""
         parts = states.split(_counts(pixels))  # type: ignore[no-untyped-call]
-        return [squared(without_cls(part[-1:])[0]) for part in parts]
+        return [as_square(without_cls(part[-1:])[0]) for part in parts]
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
         """The features of the last tile."""
-        return squared(features[-self.processor.image_seq_length :])
+        return as_square(features[-self.processor.image_seq_length :])
 
     def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
         """A token before the image and one after it."""

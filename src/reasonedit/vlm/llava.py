@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reasonedit.boxes import WHOLE, Box
 
 from .family import Family
-from .vision import squared
+from .vision import as_square
 
 _TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() }}: {% for part in message['content'] %}"
@@ -47,11 +47,11 @@ class LlavaVLM(Family):
 
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
         """Patches are in raster order; a CLS token comes before them."""
-        return [squared(tokens) for tokens in without_cls(states)]
+        return [as_square(tokens) for tokens in without_cls(states)]
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
         """All of them."""
-        return squared(features)
+        return as_square(features)
 
     def view(self, image: Image.Image) -> Box:
         """CLIP's processor scales the shorter side to size and cuts the longer one at both ends."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from reasonedit.boxes import WHOLE, Box
 
 from .llava import LlavaVLM, without_cls
-from .vision import squared
+from .vision import as_square
 
 
 class LlavaNextVLM(LlavaVLM):
@@ -23,14 +23,14 @@ class LlavaNextVLM(LlavaVLM):
         """Of each image the first tile."""
         first, found = 0, []
         for size in pixels["image_sizes"]:
-            found.append(squared(without_cls(states[first : first + 1])[0]))
+            found.append(as_square(without_cls(states[first : first + 1])[0]))
             first += self._tiles(size)
         return found
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
         """The features of the first tile."""
         config = self.model.config.vision_config
-        return squared(features[: (config.image_size // config.patch_size) ** 2])
+        return as_square(features[: (config.image_size // config.patch_size) ** 2])
 
     def view(self, image: Image.Image) -> Box:
         """All of it: the first tile is squeezed, not cut."""

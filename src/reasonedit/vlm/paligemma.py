@@ -17,23 +17,23 @@ class PaliGemmaVLM(Gemma3VLM):
     model_types = ("paligemma",)
     nested = False
     shares_prefix = False
-    fill = {"token_type_ids": 1}  # noqa: RUF012 - what follows the prompt sees backwards only
+    fill_values = {"token_type_ids": 1}  # noqa: RUF012 - what follows the prompt sees backwards only
 
     def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
         """One token each."""
         return self.image_token * len(features)
 
-    def marks(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
+    def extra_inputs(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
         """All of a prompt sees all of it."""
         return {"token_type_ids": torch.zeros_like(ids)}
 
-    def wording(self, text: str) -> str:
+    def format_prompt(self, text: str) -> str:
         """PaliGemma has no chat: the image, a BOS token, the text and a line break, as its processor puts them.
 
         A question is put as the mixed checkpoints were tuned on them.
         """
-        worded = f"answer en {text}" if "?" in text else text
-        return f"{self.image_token}{self.tokenizer.bos_token}{worded}\n"
+        framed = f"answer en {text}" if "?" in text else text
+        return f"{self.image_token}{self.tokenizer.bos_token}{framed}\n"
 
     def head(self, states: Tensor) -> Tensor:
         """Logits, capped where the config says so (PaliGemma 2)."""

@@ -80,7 +80,7 @@ class ImagePrefix:
         self.vision = vision
         self._cache: Any = None
         self._mask = self._positions = self._next = torch.empty(0)
-        if len(vision) and vlm.packs:
+        if len(vision) and vlm.can_share_prefix:
             with vlm.guard:
                 self._read()
 
@@ -158,7 +158,7 @@ class ImagePrefix:
         return list(means.split([len(mine) for mine in texts]))  # type: ignore[no-untyped-call]
 
     def _parts(self, rows: Tensor) -> Sequence[Tensor]:
-        size = max(1, _LOGITS_AT_ONCE // self.vlm.vocabulary)
+        size = max(1, _LOGITS_AT_ONCE // self.vlm.vocabulary_size)
         return list(rows.split(size)) if len(rows) else []  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
@@ -189,7 +189,7 @@ class ImagePrefix:
         tries: dict[tuple[tuple[int, ...], ...], Trie] = {}  # images with the same texts share one
         rows, nodes, mine = [], [], []
         place = self.vision.images[0].placeholder  # all end alike
-        after = {prompt: vlm.after_image(prompt, place) for texts_of in texts for prompt, _ in texts_of}
+        after = {prompt: vlm.token_ids_after_image(prompt, place) for texts_of in texts for prompt, _ in texts_of}
         for row, texts_of in enumerate(texts):
             # The last of the scored tokens predicts nothing that is asked for: it need not run.
             sequences = tuple((*after[prompt], *ids[:-1]) for prompt, ids in texts_of)
@@ -202,7 +202,7 @@ class ImagePrefix:
                 nodes += kept
                 rows += [row] * len(kept)
         width = max(len(t.ids) for t in mine)
-        tokens = torch.full((len(mine), width), vlm.pad, dtype=torch.long)
+        tokens = torch.full((len(mine), width), vlm.pad_token_id, dtype=torch.long)
         positions = torch.zeros(len(mine), width, dtype=torch.long)
         sees = torch.eye(width, dtype=torch.bool).repeat(len(mine), 1, 1)
         for row, trie in enumerate(mine):
@@ -246,18 +246,18 @@ class ImagePrefix:
             part = [flat[i] for i in indices]
             vision = self.vision.select([row for row, _, _ in part])
             # The last of the scored tokens predicts nothing that is asked for: it need not run.
-            inputs, first = followed(vlm, vision, [p for _, p, _ in part], [ids[:-1] for _, _, ids in part])
+            inputs, first = append_continuations(vlm, vision, [p for _, p, _ in part], [ids[:-1] for _, _, ids in part])
             states = vlm.run(inputs).last_hidden_state
             # Copies: a view would hold the states of all tokens.
             found.extend(
                 s[first : first + max(1, len(ids))].clone() for s, (_, _, ids) in zip(states, part, strict=True)
             )
 
-        run_in_parts(range(len(flat)), vlm.apart, run)
+        run_in_parts(range(len(flat)), vlm.texts_at_once, run)
         return torch.cat(found)
 
 
-def followed(
+def append_continuations(
     vlm: VLM, vision: Vision, prompts: Sequence[str], ids: Sequence[Sequence[int]]
 ) -> tuple[dict[str, Any], int]:
     """Inputs of the model for prompts with tokens after them, each with its image from the beginning.
@@ -268,7 +268,7 @@ def followed(
     inputs = vlm.inputs(vision, prompts)
     first = inputs["input_ids"].shape[1] - 1
     longest = max(len(mine) for mine in ids)
-    more = torch.full((len(ids), longest), vlm.pad)
+    more = torch.full((len(ids), longest), vlm.pad_token_id)
     real = torch.zeros_like(more)
     for row, mine in enumerate(ids):
         more[row, : len(mine)] = torch.tensor(mine, dtype=torch.long)
@@ -279,7 +279,7 @@ def followed(
         if value.dim() > 2:  # what each token may see of an image: as the prompt's last one
             new = value[:, -1:].expand(-1, longest, *value.shape[2:])
         elif new is None:
-            new = torch.full_like(more, vlm.fill.get(key, 0))
+            new = torch.full_like(more, vlm.fill_values.get(key, 0))
         inputs[key] = torch.cat([value, new.to(value)], dim=1)
     return inputs, first
 

@@ -52,7 +52,7 @@ class Qwen3VLM(Family):
         output.deepstack_features = [list(layer) for layer in zip(*deep, strict=True)]
         return output
 
-    def marks(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
+    def extra_inputs(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
         """Which tokens are images, and of what size."""
         grids = torch.stack([seen.extras["grid"] for seen in vision.images])
         return {"mm_token_type_ids": (ids == self.image_token_id).int(), "image_grid_thw": grids.to(ids.device)}

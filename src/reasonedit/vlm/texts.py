@@ -11,7 +11,7 @@ from reasonedit.prompts import with_choices
 from reasonedit.threads import guarded
 
 from .frozen import FrozenModel
-from .generation import thought_through
+from .generation import close_thought
 from .vision import Seen
 
 _CONTEXT = 24  # characters of a prompt that can bear on how what follows is split
@@ -23,7 +23,7 @@ class TextSide(FrozenModel):
     # ---- prompts
 
     @guarded
-    def wording(self, text: str) -> str:
+    def format_prompt(self, text: str) -> str:
         """The prompt for a text about one image: the chat template's.
 
         Raises:
@@ -39,10 +39,10 @@ class TextSide(FrozenModel):
             ) from error
 
     @property
-    def worded(self) -> str:
+    def question_template(self) -> str:
         """A question as it is put; empty where the model brings no chat template."""
         try:
-            return self.wording("?")
+            return self.format_prompt("?")
         except ReasonEditError:  # it has no prompts at all: whoever asks it is told so
             return ""
 
@@ -58,7 +58,7 @@ class TextSide(FrozenModel):
 
     @cached_property
     def _turns(self) -> re.Pattern[str]:
-        frame = self.special.sub("", self.worded)
+        frame = self.special.sub("", self.question_template)
         words = sorted(set(re.findall(r"(\w+)\s*[:\uff1a]", frame)))
         return re.compile(rf"(?i)\b({'|'.join(words)})\s*[:\uff1a]" if words else r"(?!)()")
 
@@ -67,23 +67,23 @@ class TextSide(FrozenModel):
         text = self.clean(text)
         if choices:
             text = with_choices(text, [self.clean(choice) for choice in choices])
-        return self.wording(text)
+        return self.format_prompt(text)
 
     # ---- tokens
 
     @guarded
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts whose placeholders are what they stand for already."""
         # A tokenizer that begins with a BOS token gets it, unless the template wrote it already.
         begun = bool(self.tokenizer.bos_token) and self.tokenizer.bos_token in texts[0]
         return list(self.tokenizer(list(texts), add_special_tokens=not begun)["input_ids"])
 
     @guarded
-    def after_image(self, prompt: str, placeholder: str) -> tuple[int, ...]:
+    def token_ids_after_image(self, prompt: str, placeholder: str) -> tuple[int, ...]:
         """Token ids of what follows the image's last token in a prompt."""
         word = self._image_word
         short = re.sub(f"(?:{re.escape(word)})+", lambda _: word, placeholder)
-        ids = self.ids([prompt.replace(self.image_token, short, 1)])[0]
+        ids = self.token_ids([prompt.replace(self.image_token, short, 1)])[0]
         return tuple(ids[len(ids) - ids[::-1].index(self.image_token_id) :])
 
     @cached_property
@@ -91,7 +91,7 @@ class TextSide(FrozenModel):
         return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
 
     @guarded
-    def length(self, prompt: str) -> int:
+    def count_tokens(self, prompt: str) -> int:
         """Number of tokens of a prompt, its image counted as one."""
         return len(self.tokenizer(prompt)["input_ids"])
 
@@ -118,7 +118,7 @@ class TextSide(FrozenModel):
 
     @cached_property
     def _yes_no(self) -> tuple[list[int], list[int]]:
-        prompt = thought_through(self.prompt("Is it?"))
+        prompt = close_thought(self.prompt("Is it?"))
         return self._first_tokens(prompt, "yes"), self._first_tokens(prompt, "no")
 
     def _first_tokens(self, prompt: str, word: str) -> list[int]:
@@ -138,9 +138,9 @@ class TextSide(FrozenModel):
             prompt: The text.
             more: Number of tokens that are to come after it.
         """
-        if 4 * len(prompt) + seen.size + more <= self.context:  # no token is shorter than a byte
+        if 4 * len(prompt) + seen.size + more <= self.context_length:  # no token is shorter than a byte
             return True
-        return self.length(prompt) + seen.size + more <= self.context
+        return self.count_tokens(prompt) + seen.size + more <= self.context_length
 
     def check_room(self, seen: Seen, prompt: str, more: int = 1) -> None:
         """Refuse a text that :meth:`has_room` says is too long; arguments as there.
@@ -149,9 +149,9 @@ class TextSide(FrozenModel):
             ReasonEditError: It is.
         """
         if not self.has_room(seen, prompt, more):
-            length = self.length(prompt) + seen.size
+            length = self.count_tokens(prompt) + seen.size
             after = f" and what is to follow it {more}" if more > 1 else ""
             raise ReasonEditError(
                 f"The question or sentence with its image is {length} tokens long{after}, of which '{self.name}' reads "
-                f"{self.context}: shorten it, or its choices."
+                f"{self.context_length}: shorten it, or its choices."
             )

@@ -60,7 +60,7 @@ class Vision:
         return Vision([self.images[i] for i in indices])
 
 
-def squared(tokens: Tensor) -> Tensor:
+def as_square(tokens: Tensor) -> Tensor:
     """Tokens (N, D) in raster order as a square (side, side, D); as they are where they make none."""
     side = math.isqrt(len(tokens))
     return tokens.view(side, side, -1) if side * side == len(tokens) else tokens
