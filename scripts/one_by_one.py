@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from reasonedit.evidence import Evidence, EvidenceConfig, WindowScore, choose, crop, shrunk, windows_of
+from reasonedit.evidence import Evidence, EvidenceConfig, WindowScore, choose_windows, crop, shrink, windows_of
 from reasonedit.prompts import verification_question
 from reasonedit.vlm import VLM
 
@@ -48,7 +48,7 @@ def nll(vlm: VLM, image: Image.Image, sentence: str) -> float:
 
 def find(vlm: VLM, image: Image.Image, sentences: list[str], config: EvidenceConfig) -> list[Evidence]:
     """Evidence of sentences, one forward pass at a time."""
-    image = shrunk(image)
+    image = shrink(image)
     found = []
     for sentence in sentences:
         evidence = Evidence(sentence)
@@ -59,6 +59,6 @@ def find(vlm: VLM, image: Image.Image, sentences: list[str], config: EvidenceCon
             if score.p_yes is not None and score.p_yes > config.p_yes:
                 score.nll = described
             evidence.windows.append(score)
-        choose(evidence.windows, config.top)
+        choose_windows(evidence.windows, config.top)
         found.append(evidence)
     return found

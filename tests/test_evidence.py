@@ -7,18 +7,18 @@ from helpers.tiny import design, picture
 from PIL import Image
 
 from reasonedit import Edit, ReasonEditError
-from reasonedit.evidence import EvidenceConfig, EvidenceFinder, WindowScore, area, choose, crop, windows_of
-from reasonedit.evidence.find import (
+from reasonedit.evidence import EvidenceConfig, EvidenceFinder, WindowScore, area, choose_windows, crop, windows_of
+from reasonedit.evidence.choice import (
     BEST,
     GUESSED,
     LIKELIEST,
-    NAME,
     OUTSCORED,
     SMALLEST,
     UNLISTED,
     UNVERIFIED,
     keep_single_window,
 )
+from reasonedit.prompts import NAME
 
 SENTENCES = ["The red object is a kettle.", "A kettle is used for boiling.", "It flies."]
 
@@ -54,15 +54,15 @@ def test_two_routes_with_ties():
     large = [(0.0, 0.0, 0.6, 0.6), (0.0, 0.3, 0.6, 0.9)]
     windows = [*map(window, small, [1.004, 0.996, 1.3]), *map(window, large, [0.5, 0.7])]
     windows.append(WindowScore((0.5, 0.5, 0.8, 0.8), 0.2, None, why=UNVERIFIED))
-    choose(windows, top=1)
+    choose_windows(windows, top=1)
     assert [w.kept for w in windows] == [True, True, False, True, False, False]
     assert [w.why for w in windows] == [SMALLEST, SMALLEST, OUTSCORED, BEST, OUTSCORED, UNVERIFIED]
-    choose(windows, top=3)
+    choose_windows(windows, top=3)
     assert [w.kept for w in windows] == [True, True, False, True, True, False]
-    choose(windows, top=0)
+    choose_windows(windows, top=0)
     assert [w.kept for w in windows] == [True, True, False, False, False, False]
     # Where only larger windows were affirmed, the smallest of these count.
-    choose(windows[3:], top=1)
+    choose_windows(windows[3:], top=1)
     assert windows[3].why == f"{SMALLEST} and {BEST}"
 
 
@@ -135,7 +135,7 @@ def test_nothing_affirmed_gives_no_patch_and_says_why(tiny_vlm):
     assert all(w.p_yes is not None and w.nll is None for w in found.windows)
 
 
-def test_a_focus_is_the_likeliest_of_the_smallest(tiny_vlm):
+def test_the_single_window_is_the_likeliest_of_the_smallest(tiny_vlm):
     found = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.0, single_window=0.0)).find(picture(1, 48), SENTENCES)
     for evidence in found:
         best = max(evidence.windows[:9], key=lambda w: w.p_yes)
@@ -155,15 +155,15 @@ def test_a_thing_without_a_name_is_where_the_vlm_can_name_least(tiny_vlm):
     asked = tiny_vlm.next_token_probabilities(
         tiny_vlm.see([crop(image, b) for b in boxes]), [tiny_vlm.prompt(NAME)] * 9
     )
-    doubt = 1 - asked.amax(1)
+    uncertainty = 1 - asked.amax(1)
     for evidence in found:
-        by_doubt = [w.p_yes * float(d) for w, d in zip(evidence.windows, doubt, strict=False)]
-        best = evidence.windows[by_doubt.index(max(by_doubt))]
+        weighted = [w.p_yes * float(u) for w, u in zip(evidence.windows, uncertainty, strict=False)]
+        best = evidence.windows[weighted.index(max(weighted))]
         assert [w for w in evidence.windows if w.kept] == [best]
         assert best.why == GUESSED
 
 
-def test_doubt_moves_the_focus():
+def test_where_the_vlm_can_name_what_it_sees_moves_the_single_window():
     windows = [WindowScore(box, p) for box, p in zip(windows_of((48, 48))[:3], (0.02, 0.01, 0.001), strict=True)]
     boxes = [w.box for w in windows]
     keep_single_window(windows, 0.005, {boxes[0]: 0.99, boxes[1]: 0.2, boxes[2]: 0.0})
@@ -211,18 +211,18 @@ def test_open_clip_ranks_windows(tmp_path):
     long = "It is a very old and somewhat rusty thing that lies on a table. " * 12
     ends = [long + "It is a kettle.", long + "Nobody has ever seen a boat like that."]
     assert torch.equal(*shortlist.tokenizer(ends))
-    assert all(len(shortlist._parts(end)) > 1 for end in ends)
-    assert " ".join(shortlist._parts(ends[0])) == ends[0]
+    assert all(len(shortlist._split(end)) > 1 for end in ends)
+    assert " ".join(shortlist._split(ends[0])) == ends[0]
     unbroken = "這是一個水壺。" * 40  # no spaces between its words
-    parts = shortlist._parts(unbroken)
+    parts = shortlist._split(unbroken)
     assert "".join(parts) == unbroken
-    assert all(shortlist._parts(part) == [part] for part in parts)
+    assert all(shortlist._split(part) == [part] for part in parts)
     assert len(parts) > 1
     heard = []
     encode = shortlist.model.encode_text
     shortlist.model.encode_text = lambda ids, normalize: heard.append(len(ids)) or encode(ids, normalize=normalize)
     ranks = shortlist.rank(crops, [ends[0], SENTENCES[1]])
-    assert heard == [len(shortlist._parts(ends[0])) + 1]
+    assert heard == [len(shortlist._split(ends[0])) + 1]
     assert ranks[1] == ranked[1]
     with pytest.raises(ReasonEditError, match="names no weights"):
         ClipShortlist.from_pretrained("ViT-B-32")
@@ -234,10 +234,10 @@ def test_the_users_own_evidence_takes_precedence(tiny_vlm, hash_encoder, monkeyp
     from reasonedit.pipeline import EditingPipeline
 
     asked = []
-    original = EvidenceFinder.find_seen
+    original = EvidenceFinder.find_with_windows
     monkeypatch.setattr(
         EvidenceFinder,
-        "find_seen",
+        "find_with_windows",
         lambda self, image, s, *rest: (asked.append(s), original(self, image, s, *rest))[1],
     )
     pipeline = EditingPipeline(tiny_vlm, design(keys="patch"))

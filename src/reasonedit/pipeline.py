@@ -172,7 +172,7 @@ class EditingPipeline:
             return found, {}
         open_ones = [i for i, given in enumerate(edit.evidence) if not given]
         sentences = [edit.reasoning[i] for i in open_ones]
-        evidence, windows = self.finder.find_seen(edit.image, sentences, self.embedder.layers, known)
+        evidence, windows = self.finder.find_with_windows(edit.image, sentences, self.embedder.layers, known)
         for i, e in zip(open_ones, evidence, strict=True):
             found[i] = e
         return found, windows

@@ -15,7 +15,7 @@ from reasonedit.boxes import WHOLE, Box
 from reasonedit.dependencies import code_version
 from reasonedit.embedding.sentence import EMBEDDED, SentenceEncoder
 from reasonedit.errors import ReasonEditError
-from reasonedit.evidence.windows import crop, shrunk
+from reasonedit.evidence.windows import crop, shrink
 from reasonedit.finite import finite
 from reasonedit.registry import lookup
 from reasonedit.vlm import VLM, Vision
@@ -189,7 +189,7 @@ class DualEmbedder:
         """
         vision = self.vlm.see(images, self.layers)
         if regions and self._crops_regions:
-            crops = [crop(shrunk(image), box) for image in images for box in QUERY_REGIONS]
+            crops = [crop(shrink(image), box) for image in images for box in QUERY_REGIONS]
             seen: list[Seen] = []
 
             def look(part: list[int]) -> None:

@@ -1,16 +1,10 @@
 """Visual evidence: the image regions that the sentences of a reasoning speak of."""
 
-from .find import (
-    GUESSED,
-    LIKELIEST,
-    Evidence,
-    EvidenceConfig,
-    EvidenceFinder,
-    Shortlist,
-    WindowScore,
-    choose,
-)
-from .windows import area, crop, shrunk, windows_of
+from .choice import GUESSED, LIKELIEST, Evidence, WindowScore, choose_windows
+from .config import EvidenceConfig
+from .find import EvidenceFinder
+from .shortlist import Shortlist
+from .windows import area, crop, shrink, windows_of
 
 __all__ = [
     "GUESSED",
@@ -21,8 +15,8 @@ __all__ = [
     "Shortlist",
     "WindowScore",
     "area",
-    "choose",
+    "choose_windows",
     "crop",
-    "shrunk",
+    "shrink",
     "windows_of",
 ]

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, UnavailableError
+
+
+class Shortlist(Protocol):
+    """Ranks windows for sentences, cheaply."""
+
+    def rank(self, crops: Sequence[Image.Image], sentences: Sequence[str]) -> list[list[int]]:
+        """For each sentence the indices of the windows, the most promising first."""
+        ...
 
 
 class ClipShortlist:
@@ -35,19 +43,20 @@ class ClipShortlist:
             device: Where it runs.
 
         Raises:
-            ReasonEditError: It cannot be had.
+            InputError: The name has no weights.
+            UnavailableError: The model cannot be loaded.
         """
         import open_clip
 
         architecture, _, weights = name.partition(":")
         if not weights:
-            raise ReasonEditError(f"The open_clip model '{name}' names no weights: write ARCHITECTURE:WEIGHTS.")
+            raise InputError(f"The open_clip model '{name}' names no weights: write ARCHITECTURE:WEIGHTS.")
         try:
-            known = weights if not Path(weights).suffix else str(Path(weights).expanduser())
-            model, _, transform = open_clip.create_model_and_transforms(architecture, pretrained=known, device=device)
+            source = weights if not Path(weights).suffix else str(Path(weights).expanduser())
+            model, _, transform = open_clip.create_model_and_transforms(architecture, pretrained=source, device=device)
             return cls(model, transform, open_clip.get_tokenizer(architecture))
         except (RuntimeError, OSError, ValueError) as error:
-            raise ReasonEditError(
+            raise UnavailableError(
                 f"The open_clip model '{name}' cannot be had ({error}): name an architecture and weights that "
                 "open_clip lists, or a file of weights."
             ) from error
@@ -60,20 +69,21 @@ class ClipShortlist:
         """
         device = next(self.model.parameters()).device
         images = self.model.encode_image(torch.stack([self.transform(c) for c in crops]).to(device), normalize=True)
-        parts = [self._parts(sentence) for sentence in sentences]
-        read = self.tokenizer([part for mine in parts for part in mine]).to(device)
-        encoded = self.model.encode_text(read, normalize=True).split([len(mine) for mine in parts])
-        texts = torch.stack([mine.mean(0) for mine in encoded])
+        parts = [self._split(sentence) for sentence in sentences]
+        ids = self.tokenizer([part for of_sentence in parts for part in of_sentence]).to(device)
+        encoded = self.model.encode_text(ids, normalize=True).split([len(of_sentence) for of_sentence in parts])
+        texts = torch.stack([rows.mean(0) for rows in encoded])
         order = (texts @ images.T).argsort(dim=1, descending=True, stable=True)
         return [[int(i) for i in row] for row in order]
 
-    def _parts(self, sentence: str) -> list[str]:
-        """A sentence in parts that the tokenizer does not cut off: where it is filled to its end, it may have been."""
+    def _split(self, sentence: str) -> list[str]:
+        """Split a sentence into parts that the tokenizer does not cut off."""
+        # A row of ids without padding at its end may be cut off.
         filled = int(self.tokenizer([sentence])[0, -1]) != int(self.tokenizer([""])[0, -1])
         if not filled or len(sentence) < 2:
             return [sentence]
-        words, between = sentence.split(), " "
+        words, separator = sentence.split(), " "
         if len(words) < 2:  # some languages put no spaces between their words
-            words, between = list(sentence), ""
+            words, separator = list(sentence), ""
         half = len(words) // 2
-        return self._parts(between.join(words[:half])) + self._parts(between.join(words[half:]))
+        return self._split(separator.join(words[:half])) + self._split(separator.join(words[half:]))

@@ -7,44 +7,55 @@ import math
 from PIL import Image
 
 from reasonedit.boxes import Box
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 LARGEST_SIDE = 512
-"""Larger images are shrunk before windows are cut out."""
+"""Pixels: larger images are shrunk before windows are cut out."""
 
 _SHAPES: dict[int, tuple[tuple[int, int], ...]] = {
     3: ((1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)),
     4: ((1, 1), (1, 2), (2, 1), (2, 2)),
 }
+"""For each grid the shapes of windows, rows and columns of cells."""
+
 GRIDS = tuple(_SHAPES)
+
+
+def check_grid(grid: int) -> None:
+    """Refuse a grid that has no windows.
+
+    Raises:
+        InputError: It is none of :data:`GRIDS`.
+    """
+    if grid not in GRIDS:
+        raise InputError(f"grid must be {' or '.join(map(str, GRIDS))}, not {grid}.")
 
 
 def windows_of(size: tuple[int, int], grid: int = 3) -> list[Box]:
     """Candidate windows on a grid (section 2 of the method; arXiv 2602.02408), the smallest first, in raster order.
 
-    On a landscape image those wider than high (in cells) are left out, on a portrait image those higher than wide.
+    On a landscape image windows with more columns than rows are left out, on a portrait image those with more rows.
 
     Args:
         size: Width and height of the image in pixels.
         grid: 3 (up to 29 windows) or 4 (up to 49).
 
     Raises:
-        ReasonEditError: The grid is neither.
+        InputError: The grid is neither.
 
     >>> len(windows_of((96, 96))), len(windows_of((640, 480))), len(windows_of((96, 96), grid=4))
     (29, 21, 49)
     """
-    if grid not in _SHAPES:
-        raise ReasonEditError(f"grid must be {' or '.join(map(str, GRIDS))}, not {grid}.")
+    check_grid(grid)
     width, height = size
-    found = []
+    boxes = []
     for rows, columns in sorted(_SHAPES[grid], key=math.prod):
         if (width > height and columns > rows) or (height > width and rows > columns):
             continue
         for row in range(grid - rows + 1):
             for column in range(grid - columns + 1):
-                found.append((column / grid, row / grid, (column + columns) / grid, (row + rows) / grid))
-    return found
+                boxes.append((column / grid, row / grid, (column + columns) / grid, (row + rows) / grid))
+    return boxes
 
 
 def area(box: Box) -> float:
@@ -53,8 +64,8 @@ def area(box: Box) -> float:
     return round((right - left) * (bottom - top), 9)
 
 
-def shrunk(image: Image.Image) -> Image.Image:
-    """The image with no side above :data:`LARGEST_SIDE`."""
+def shrink(image: Image.Image) -> Image.Image:
+    """Bring an image down to sides of at most :data:`LARGEST_SIDE` pixels; a smaller one stays as it is."""
     longest = max(image.size)
     if longest <= LARGEST_SIDE:
         return image
@@ -63,7 +74,7 @@ def shrunk(image: Image.Image) -> Image.Image:
 
 
 def crop(image: Image.Image, box: Box) -> Image.Image:
-    """What of an image a box shows: at least one pixel."""
+    """Cut a box out of an image: at least one pixel."""
     left, top, right, bottom = (round(x * side) for x, side in zip(box, (image.width, image.height) * 2, strict=True))
     left, top = min(left, image.width - 1), min(top, image.height - 1)
     return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
