@@ -89,15 +89,15 @@ def test_a_damaged_codebook_is_not_copied_as_if_it_were_whole(tmp_path, name):
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     book(tmp_path / "book")
-    created, left = module.created, [3]
+    write_atomically, left = module.write_atomically, [3]
 
     def full(path):
         left[0] -= 1
         if left[0] < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return created(path)
+        return write_atomically(path)
 
-    monkeypatch.setattr(module, "created", full)
+    monkeypatch.setattr(module, "write_atomically", full)
     with pytest.raises(ReasonEditError, match=r"cannot be written to '.*kept' \(No space left on device\)"):
         backup(tmp_path / "book", tmp_path / "kept")
     assert [p.name for p in tmp_path.iterdir()] == ["book"]

@@ -17,7 +17,7 @@ from test_store import book, opened
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, EditMemory, Store
-from reasonedit.codebook.disk.files import Sums
+from reasonedit.codebook.disk.checksums import Checksums
 from reasonedit.codebook.disk.filesystem import locks_of_one_machine
 from reasonedit.codebook.disk.lock import WriterLock
 from reasonedit.codebook.disk.tensors import digest_of, finite, write
@@ -207,7 +207,7 @@ def test_statistics_that_were_exchanged_are_refused(folder):
     values = manifest_of(folder)
     other = save({"mean": torch.arange(4.0) + 1})
     (folder / "statistics.safetensors").write_bytes(other)
-    sums = Sums.of(folder / "statistics.safetensors", "statistics.safetensors")
+    sums = Checksums.of_file(folder / "statistics.safetensors", "statistics.safetensors")
     told = {"file": sums.file, "bytes": sums.bytes, "blocks": list(sums.blocks)}
     write_manifest(folder, {**values, "statistics": told})
     with pytest.raises(DamagedError, match="another statistics"):

@@ -14,7 +14,7 @@ from helpers.writer import book, made, opened
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, Store
-from reasonedit.codebook.disk.files import UnreadableError
+from reasonedit.codebook.disk.errors import UnreadableError
 from reasonedit.codebook.repair import repair, verify
 
 ONE, OTHER, GROUP = 2001, 2002, 3000

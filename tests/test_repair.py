@@ -16,7 +16,7 @@ from test_store import book, content, opened, the_same
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, Draft, EditMemory, Store
-from reasonedit.codebook.disk.files import UnreadableError
+from reasonedit.codebook.disk.errors import UnreadableError
 from reasonedit.codebook.repair import LOST, repair, verify
 
 

@@ -21,7 +21,7 @@ from helpers.waiting import wait_until
 from helpers.writer import book, made, open_or_create, opened
 from PIL import Image
 
-import reasonedit.codebook.disk.files as files
+import reasonedit.codebook.disk.checksums as checksums
 import reasonedit.codebook.disk.snapshot as snapshot
 import reasonedit.codebook.disk.tensors as tensors
 from reasonedit import ReasonEditError
@@ -277,12 +277,12 @@ def test_the_offset_is_where_the_damage_is(tmp_path):
     memory.write(edit, [Entry(key, 0.0, made(0)[1][0].fact) for key in keys])
     (path,) = (tmp_path / "keys").iterdir()
     data = bytearray(path.read_bytes())
-    at = 2 * files.BLOCK + 17
+    at = 2 * checksums.BLOCK + 17
     data[at] ^= 4
     path.write_bytes(data)
     with pytest.raises(DamagedError) as told:
         opened(tmp_path)
-    assert told.value.offset == 2 * files.BLOCK
+    assert told.value.offset == 2 * checksums.BLOCK
     journal = tmp_path / "journal.jsonl"
     path.write_bytes(bytes(data[:at]) + bytes([data[at] ^ 4]) + bytes(data[at + 1 :]))
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -411,11 +411,11 @@ def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
         with pytest.raises(DamagedError, match="is no name of a picture"):
             opened(target)
     manifest = json.loads((tmp_path / "book" / "codebook.json").read_text())
-    from reasonedit.codebook.disk.files import Sums
+    from reasonedit.codebook.disk.checksums import Checksums
 
     for name in ("../x", "/etc/passwd"):
         with pytest.raises((TypeError, ValueError)):
-            Sums.from_dict({**manifest["statistics"], "file": name})
+            Checksums.from_dict({**manifest["statistics"], "file": name})
 
 
 @pytest.mark.parametrize("big", [False, True])
@@ -519,7 +519,7 @@ def test_what_killed_runs_left_is_found_and_removed_and_nothing_of_others(tmp_pa
 def test_an_interrupt_after_the_disk_and_before_the_memory_loses_nothing(tmp_path, monkeypatch):
     memory = book(tmp_path, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(memory, "_happen", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(memory, "_apply", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             memory.write(*made(2))
     assert list(opened(tmp_path).edits) == ["e00000", "e00001", "e00002"]
@@ -527,7 +527,7 @@ def test_an_interrupt_after_the_disk_and_before_the_memory_loses_nothing(tmp_pat
     the_same(opened(tmp_path), memory)
     assert len(memory.edits) == 4
     with monkeypatch.context() as patch:
-        patch.setattr(memory, "_happen", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(memory, "_apply", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             memory.undo("e00001")
     memory.refresh()

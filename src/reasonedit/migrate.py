@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reasonedit.codebook import EditMemory, Store, as_edit, check_fingerprint
-from reasonedit.codebook.disk.files import to_disk, unwritable
+from reasonedit.codebook.disk.errors import write_error
+from reasonedit.codebook.disk.files import sync
 from reasonedit.codebook.disk.lock import FILES
 from reasonedit.codebook.events import Event
 from reasonedit.design import Design
@@ -69,9 +70,9 @@ def migrate_codebook(
                 target.rmdir()
             part.rename(target)
             (target / FILES[1]).unlink(missing_ok=True)
-            to_disk(target.parent)
+            sync(target.parent)
         except OSError as error:
-            raise unwritable(target, error) from error
+            raise write_error(target, error) from error
     return EditMemory.open(Store.open(target))
 
 

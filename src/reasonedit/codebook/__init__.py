@@ -1,6 +1,6 @@
 """The memory of edits."""
 
-from .disk.files import DamagedError
+from .disk.errors import DamagedError
 from .disk.store import Store
 from .fingerprint import KEYS_MADE, check_fingerprint
 from .memory import EditMemory

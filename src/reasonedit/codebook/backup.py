@@ -10,7 +10,9 @@ from pathlib import Path
 
 from reasonedit.errors import ReasonEditError
 
-from .disk.files import DamagedError, Sums, created, to_disk, to_read
+from .disk.checksums import Checksums
+from .disk.errors import DamagedError
+from .disk.files import open_to_read, sync, write_atomically
 from .disk.journal import Journal, Mark
 from .disk.layout import KEYS, PICTURES
 from .disk.lock import FILES, WriterLock
@@ -72,7 +74,7 @@ def backup(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> Backu
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
-        to_disk(target.parent)
+        sync(target.parent)
     except OSError as error:
         raise ReasonEditError(
             f"The backup cannot be written to '{target}' ({error.strerror or error}): free some space or name "
@@ -136,7 +138,7 @@ def _copy(source: Path, part: Path, manifest: Manifest) -> None:
 def _copy_file(source: Path, target: Path, most: int | None = None) -> None:
     """Copy a file, or so many bytes of it."""
     left = most
-    with to_read(source) as old, created(target) as new:
+    with open_to_read(source) as old, write_atomically(target) as new:
         while left != 0 and (some := old.read(_CHUNK if left is None else min(left, _CHUNK))):
             new.write(some)
             left = left if left is None else left - len(some)
@@ -158,7 +160,7 @@ def _files(manifest: Manifest, journal: Journal) -> Iterator[str]:
             continue
         try:
             event = Event.from_dict(line.values)
-            own = Sums.from_dict(line.values["keys"]).file if event.facts and event.first >= joined else None
+            own = Checksums.from_dict(line.values["keys"]).file if event.facts and event.first >= joined else None
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedError(journal.path, line.start, f"the record makes no sense ({error})") from error
         if own is not None:

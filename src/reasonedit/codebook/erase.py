@@ -15,7 +15,7 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.traces import Gone, clean_run, copies_of, forget_evidence, holds, is_run, remove, replies_kept
 from reasonedit.validation import check_name
 
-from .disk.files import content, created, to_disk
+from .disk.files import read_content, sync, write_atomically
 from .disk.journal import parsed
 from .disk.layout import PICTURES, named
 from .disk.lock import FILES
@@ -183,7 +183,7 @@ def _told(memory: EditMemory, folder: Path, ids: Sequence[str]) -> tuple[list[St
 def _lost(folder: Path) -> list[StoredEdit]:
     """What a repair that could not keep edits wrote down of them."""
     try:
-        lines = content(folder / LOST, _MOST).splitlines()
+        lines = read_content(folder / LOST, _MOST).splitlines()
     except ReasonEditError:
         return []
     found = []
@@ -199,7 +199,7 @@ def _lost(folder: Path) -> list[StoredEdit]:
 
 def _noted(folder: Path) -> set[str]:
     try:
-        return {name for name in json.loads(content(folder / _NOTE, _MOST)) if isinstance(name, str)}
+        return {name for name in json.loads(read_content(folder / _NOTE, _MOST)) if isinstance(name, str)}
     except (ReasonEditError, ValueError, TypeError, RecursionError):
         return set()
 
@@ -208,7 +208,7 @@ def _note(folder: Path, ids: Collection[str]) -> None:
     if not ids:
         _forget(folder)
         return
-    with created(folder / _NOTE) as file:
+    with write_atomically(folder / _NOTE) as file:
         file.write(json.dumps(sorted(ids)).encode())
 
 
@@ -273,7 +273,7 @@ def _clean_around(folder: Path, gone: Gone) -> list[str]:
     done = []
     for path in _copies(folder, gone):
         shutil.rmtree(path)
-        to_disk(path.parent)
+        sync(path.parent)
         done.append(f"'{path}', as a whole")
     if _clean_lost(folder, gone):
         done.append(f"'{folder / LOST}'")
@@ -317,7 +317,7 @@ def _clean_lost(folder: Path, gone: Gone) -> bool:
     if kept == before:
         return False
     if kept:
-        with created(path) as file:
+        with write_atomically(path) as file:
             file.write(b"".join(kept))
     else:
         remove(path)

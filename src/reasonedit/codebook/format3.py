@@ -18,7 +18,8 @@ from PIL import Image
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import load_image
 
-from .disk.files import UnreadableError, content
+from .disk.errors import UnreadableError
+from .disk.files import read_content
 from .disk.manifest import MANIFEST
 from .memory import EditMemory
 from .records import Draft, StoredEdit, picture_name
@@ -119,7 +120,7 @@ class _Pictured(EditMemory):
 
 
 def _content(folder: Path) -> dict[str, Any]:
-    values = json.loads(content(folder / MANIFEST, _MOST))
+    values = json.loads(read_content(folder / MANIFEST, _MOST))
     if not isinstance(values, dict):
         raise TypeError("it is no JSON object")
     return values

@@ -12,7 +12,7 @@ import torch
 
 from reasonedit.errors import ReasonEditError
 
-from .disk.files import unwritable
+from .disk.errors import write_error
 from .disk.journal import Mark
 from .disk.manifest import MANIFEST, Manifest
 from .disk.store import Store
@@ -87,7 +87,7 @@ def repair(
     if embed is not None:
         embed_anew(there, embed, done)
     if kept is not None:
-        EditMemory._read(Store.open(there)).settle()
+        EditMemory.read(Store.open(there)).settle()
     return found, kept
 
 
@@ -107,7 +107,7 @@ def _repaired(store: Store, found: Found, *, accept_loss: bool) -> Path:
         kept = copy_aside(there)
         write_lost(there, found)
     except OSError as error:
-        raise unwritable(there, error, "repaired") from error
+        raise write_error(there, error, "repaired") from error
     events = recovered(found)
     store.rewrite(events, _written(events, found), statistics=found.statistics or None)
     return kept

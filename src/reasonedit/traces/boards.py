@@ -6,7 +6,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from reasonedit.codebook.disk.files import created
+from reasonedit.codebook.disk.files import write_atomically
+from reasonedit.errors import needed
 
 from .gone import Gone, remove
 
@@ -28,7 +29,9 @@ def without_pictures(path: Path, gone: Gone) -> bool:
 
     Raises:
         OSError: It cannot be written.
+        UnavailableError: TensorBoard is not installed.
     """
+    needed("tensorboard", "runs")  # not in the 'try': a file that cannot be read here is not a damaged one
     data = path.read_bytes()
     try:
         kept = [record for record, content in _records(data) if not _shows(content, gone)]
@@ -37,7 +40,7 @@ def without_pictures(path: Path, gone: Gone) -> bool:
         return True
     if sum(map(len, kept)) == len(data):
         return False
-    with created(path) as file:
+    with write_atomically(path) as file:
         file.write(b"".join(kept))
     return True
 

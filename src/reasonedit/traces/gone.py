@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from reasonedit.codebook.disk.files import to_disk
+from reasonedit.codebook.disk.files import sync
 
 ERASED = "(erased)"
 """Stands where a text stood that was erased."""
@@ -104,7 +104,7 @@ def remove(path: Path) -> None:
         OSError: It cannot be removed.
     """
     path.unlink(missing_ok=True)
-    to_disk(path.parent)
+    sync(path.parent)
 
 
 def _escaped(text: str, *, ascii_only: bool = True) -> str:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reasonedit.codebook.disk.files import created
+from reasonedit.codebook.disk.files import write_atomically
+from reasonedit.errors import needed
 
 from .boards import without_pictures
 from .gone import Gone, remove
@@ -64,15 +65,13 @@ def _clean_log(path: Path, gone: Gone) -> bool:
 def _replaced(path: Path, before: bytes, after: bytes) -> bool:
     if before == after:
         return False
-    with created(path) as file:
+    with write_atomically(path) as file:
         file.write(after)
     return True
 
 
 def _clean_predictions(path: Path, gone: Gone) -> bool:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = needed("pyarrow", "runs"), needed("pyarrow.parquet", "runs")
     try:
         if not set(pq.read_schema(path).names) >= _OURS:
             return False
@@ -85,7 +84,7 @@ def _clean_predictions(path: Path, gone: Gone) -> bool:
     if clean == rows:
         return False
     kept = [row for row in clean if row is not None]
-    with created(path) as file:
+    with write_atomically(path) as file:
         pq.write_table(pa.Table.from_pylist(kept, table.schema), file)
     return True
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from reasonedit.errors import ReasonEditError
 
-from .files import DamagedError, whole
+from .errors import DamagedError
+from .files import stage
 from .journal import Journal
 from .layout import JOURNAL, journals
 from .manifest import MANIFEST
@@ -27,7 +28,7 @@ def note(folder: Path, name: str, records: int) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    with whole(folder / NOTE) as part:
+    with stage(folder / NOTE) as part:
         part.write_text(json.dumps({"id": name, "records": records}), encoding="utf-8")
 
 

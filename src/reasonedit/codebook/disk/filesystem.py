@@ -9,7 +9,9 @@ from pathlib import Path
 
 from reasonedit.errors import ReasonEditError
 
-from .files import KEYS, PICTURES, linked, new
+from .errors import link_error
+from .files import create
+from .layout import KEYS, PICTURES
 from .lockfile import LockFile
 
 _LOCAL_LOCKS = {"nfs": ("local_lock=flock", "local_lock=all", "nolock"), "nfs4": ("local_lock=flock", "local_lock=all"),
@@ -34,7 +36,7 @@ def check(folder: Path, lock: LockFile) -> None:
     """
     for name in (KEYS, PICTURES):
         if (folder / name).is_symlink():
-            raise linked(folder / name)
+            raise link_error(folder / name)
     there = os.stat(folder)
     if (there.st_dev, there.st_ino) in _probed:
         return
@@ -59,7 +61,7 @@ def _replaces(folder: Path) -> None:
     old, part = (folder / f".probe-{i}.{os.getpid()}.part" for i in range(2))
     try:
         for path, content in ((old, b"old"), (part, b"new")):
-            with new(path) as file:
+            with create(path) as file:
                 file.write(content)
         part.replace(old)
         if old.read_bytes() != b"new" or part.exists():

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .files import DamagedError, to_disk, to_read, to_write, unread
+from .errors import DamagedError, read_error
+from .files import open_to_read, open_to_write, sync
 
 _LONGEST = 64 << 20
 """Bytes of a record: far more than the largest edit takes."""
@@ -56,7 +57,7 @@ class Journal:
         """
         written, end = _lines(records, mark)
         new = not self.path.exists()
-        handle = to_write(self.path)
+        handle = open_to_write(self.path)
         try:
             os.ftruncate(handle, mark.bytes)
             os.lseek(handle, 0, os.SEEK_END)
@@ -67,7 +68,7 @@ class Journal:
         finally:
             os.close(handle)
         if new:
-            to_disk(self.path.parent)
+            sync(self.path.parent)
         return end
 
     @staticmethod
@@ -134,11 +135,11 @@ class Journal:
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
-        with to_read(self.path) as file:
+        with open_to_read(self.path) as file:
             try:
                 yield file
             except OSError as error:
-                raise unread(self.path, error) from error
+                raise read_error(self.path, error) from error
 
 
 def _lines(records: Sequence[Mapping[str, Any]], mark: Mark) -> tuple[bytes, Mark]:

@@ -18,7 +18,8 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.threads import Guard
 
 from . import filesystem
-from .files import content, new, unwritable
+from .errors import write_error
+from .files import create, read_content
 from .lockfile import LockFile
 
 _LOCK, _WRITER = ".lock", ".writer.json"
@@ -114,7 +115,7 @@ class WriterLock:
                 self._file.let_go()
                 raise
         except OSError as error:
-            raise unwritable(self._folder, error, "locked for writing") from error
+            raise write_error(self._folder, error, "locked for writing") from error
 
     def _sign(self) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -122,7 +123,7 @@ class WriterLock:
         owner["command"] = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
         path = self._folder / _WRITER
         try:
-            with new(path) as file:
+            with create(path) as file:
                 file.write(json.dumps(owner).encode())
         except OSError:  # a full disk: the lock holds without a name
             with contextlib.suppress(OSError):
@@ -136,7 +137,7 @@ class WriterLock:
     def owner(self) -> str:
         """Who holds it, in words."""
         try:
-            told = json.loads(content(self._folder / _WRITER, _MOST))
+            told = json.loads(read_content(self._folder / _WRITER, _MOST))
             who = f"{told['user']}@{told['host']}" if told["user"] else told["host"]
             return f"{who} ('{told['command']}', process {told['pid']}, since {told['since']})"
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

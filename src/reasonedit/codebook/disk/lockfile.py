@@ -11,7 +11,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import to_write
+from .files import open_to_write
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -44,7 +44,7 @@ class LockFile:
         """
         if self._file is not None:
             return _taken(self._file)
-        handle = to_write(self.path)
+        handle = open_to_write(self.path)
         try:
             if locked(handle) and self._is_there(handle):
                 self._handle, handle = handle, -1
@@ -64,7 +64,7 @@ class LockFile:
         """Whether it keeps others out, while it is held: a second opening of the file must not get it."""
         if self._handle is None:
             return True
-        handle = to_write(self.path)
+        handle = open_to_write(self.path)
         try:
             return not locked(handle)
         finally:

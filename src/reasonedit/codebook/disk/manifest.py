@@ -13,7 +13,9 @@ from typing import Any
 from reasonedit.errors import ReasonEditError
 from reasonedit.strictjson import strict_json
 
-from .files import DamagedError, Sums, content, created, is_there, whole_number
+from .checksums import Checksums, parse_count
+from .errors import DamagedError
+from .files import is_there, read_content, write_atomically
 from .journal import Mark
 from .layout import JOURNAL, named
 
@@ -32,7 +34,7 @@ class Sealed:
 
     first: int
     count: int
-    sums: Sums
+    sums: Checksums
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Settled:
 
     records: int
     merge: bool
-    sums: Sums
+    sums: Checksums
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Manifest:
     journal: Mark = field(default_factory=Mark)
     numbers: int = 0
     sealed: tuple[Sealed, ...] = ()
-    statistics: Sums | None = None
+    statistics: Checksums | None = None
     settled: Settled | None = None
     generation: int = 0
     journal_file: str = JOURNAL
@@ -85,7 +87,7 @@ class Manifest:
             OSError: It cannot be written.
         """
         values = {"format": FORMAT, **asdict(self)}
-        with created(folder / MANIFEST) as file:
+        with write_atomically(folder / MANIFEST) as file:
             text = json.dumps({**values, "sum": _sum(values)}, ensure_ascii=False, indent=1)
             file.write(f"{text}\n".encode())
 
@@ -100,7 +102,7 @@ class Manifest:
         path = folder / MANIFEST
         if not is_there(path):
             raise ReasonEditError(f"There is no codebook in '{folder}': it would hold a file {MANIFEST}.")
-        raw = content(path, _MOST)
+        raw = read_content(path, _MOST)
         try:
             values = strict_json(raw.decode())
             json.dumps(values, ensure_ascii=False).encode()  # half a character could never be written again
@@ -120,7 +122,7 @@ class Manifest:
     @classmethod
     def _of(cls, values: Mapping[str, Any]) -> Manifest:
         settled, journal = values["settled"], values.get("journal_file", JOURNAL)
-        generation = whole_number(values.get("generation", 0), "the generation")
+        generation = parse_count(values.get("generation", 0), "the generation")
         told = named(journal)
         if told is None or (told.kind, told.generation) != ("journal", generation):
             raise ValueError(f"'{journal[:80]}' is not the journal of the generation {generation}")
@@ -131,9 +133,9 @@ class Manifest:
             _of_type(dict, values, "config"),
             _of_type(bool, values, "merge"),
             _mark(values["journal"]),
-            whole_number(values["numbers"], "the number of keys"),
+            parse_count(values["numbers"], "the number of keys"),
             tuple(_sealed(part) for part in values["sealed"]),
-            None if values["statistics"] is None else Sums.from_dict(values["statistics"]),
+            None if values["statistics"] is None else Checksums.from_dict(values["statistics"]),
             None if settled is None else _settled(settled),
             generation,
             journal,
@@ -190,19 +192,19 @@ def _mark(values: Any) -> Mark:
     mark = Mark(**values)
     if not isinstance(mark.sum, str) or not _SUM.fullmatch(mark.sum):
         raise ValueError("the journal's sum is none")
-    whole_number(mark.bytes, "the journal's size")
-    whole_number(mark.records, "the number of the journal's records")
+    parse_count(mark.bytes, "the journal's size")
+    parse_count(mark.records, "the number of the journal's records")
     return mark
 
 
 def _sealed(values: Any) -> Sealed:
-    first, count = (whole_number(values[name], "a number of keys") for name in ("first", "count"))
-    return Sealed(first, count, Sums.from_dict(values["sums"]))
+    first, count = (parse_count(values[name], "a number of keys") for name in ("first", "count"))
+    return Sealed(first, count, Checksums.from_dict(values["sums"]))
 
 
 def _settled(values: Any) -> Settled:
-    records = whole_number(values["records"], "the number of events")
-    return Settled(records, _of_type(bool, values, "merge"), Sums.from_dict(values["sums"]))
+    records = parse_count(values["records"], "the number of events")
+    return Settled(records, _of_type(bool, values, "merge"), Checksums.from_dict(values["sums"]))
 
 
 def _place(error: BaseException) -> int:
@@ -223,5 +225,5 @@ def _foreign(folder: Path, told: object) -> str:
     )
 
 
-def _sum(content: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+def _sum(values: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(values).encode(), digest_size=8).hexdigest()

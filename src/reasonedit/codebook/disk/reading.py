@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..events import Event
 from . import writing
-from .files import DamagedError, Sums
+from .checksums import Checksums
+from .errors import DamagedError
 from .journal import Journal, Line, Mark
 from .manifest import Manifest, Sealed
 from .tensors import are_founders, loaded_founders, loaded_keys
@@ -145,9 +146,9 @@ def _event(journal: Journal, line: Line) -> Event:
         raise DamagedError(journal.path, line.start, f"the record makes no sense ({error})") from error
 
 
-def _sums(journal: Journal, line: Line) -> Sums:
+def _sums(journal: Journal, line: Line) -> Checksums:
     try:
-        return Sums.from_dict(line.values["keys"])
+        return Checksums.from_dict(line.values["keys"])
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(journal.path, line.start, "the record does not say where its keys are") from error
 

@@ -32,7 +32,8 @@ from reasonedit.errors import ReasonEditError
 
 from ..events import Event
 from . import begun, snapshot, tidying, writing
-from .files import DamagedError, created, is_there, unwritable
+from .errors import DamagedError, write_error
+from .files import is_there, write_atomically
 from .journal import Journal
 from .layout import KEYS, PICTURES, journal_name, journals, statistics_name
 from .lock import WriterLock
@@ -279,7 +280,7 @@ class Store:
                 if settled is not None and len(settled[0]):
                     manifest = writing.settled(self.folder, manifest, len(events), *settled)
                 records = [writing.head(manifest), *content.records]
-                with created(self.folder / manifest.journal_file) as file:
+                with write_atomically(self.folder / manifest.journal_file) as file:
                     mark = Journal.begin(file, records)
                 self._commit(replace(manifest, journal=mark))
         except BaseException:
@@ -380,4 +381,4 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise unwritable(self.folder, error) from error
+            raise write_error(self.folder, error) from error

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import torch
 from torch import Tensor
 
-from .files import DamagedError, to_read
+from .errors import DamagedError
+from .files import open_to_read
 
 if TYPE_CHECKING:
     from .manifest import Sealed
@@ -67,7 +68,7 @@ def loaded(path: Path, *names: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load
 
-    with to_read(path) as read:  # what opens it next asks nothing of it
+    with open_to_read(path) as read:  # what opens it next asks nothing of it
         data = read.read() if os.fstat(read.fileno()).st_size <= MAPPED else None
     try:
         if data is not None:

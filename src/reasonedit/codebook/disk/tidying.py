@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..events import PICTURE
 from .begun import NOTE
-from .files import to_disk
+from .files import sync
 from .layout import KEYS, PICTURES, Named, named
 from .manifest import Manifest
 
@@ -63,4 +63,4 @@ def remove(paths: Collection[Path]) -> None:
             path.unlink()
     for folder in {path.parent for path in paths}:
         with contextlib.suppress(OSError):
-            to_disk(folder)
+            sync(folder)

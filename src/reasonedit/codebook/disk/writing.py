@@ -18,7 +18,9 @@ from reasonedit.images import load_image
 
 from ..events import Event
 from ..records import picture_name
-from .files import DamagedError, Sums, created, to_disk, to_read
+from .checksums import Checksums
+from .errors import DamagedError
+from .files import open_to_read, sync, write_atomically
 from .layout import PICTURES, keys_name, settled_name
 from .manifest import Manifest, Sealed, Settled
 from .tensors import loaded_keys, write
@@ -53,21 +55,21 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        to_disk(folder.parent)
+        sync(folder.parent)
 
 
-def tensors(folder: Path, name: str, content: Mapping[str, Tensor]) -> Sums:
+def tensors(folder: Path, name: str, content: Mapping[str, Tensor]) -> Checksums:
     """Tensors into a file.
 
     Raises:
         OSError: They cannot be written.
     """
-    with created(folder / name) as file:
+    with write_atomically(folder / name) as file:
         write(file, content)
-    return Sums.of(folder / name, name)
+    return Checksums.of_file(folder / name, name)
 
 
-def keys(folder: Path, name: str, mine: Tensor, radii: np.ndarray[Any, Any]) -> Sums:
+def keys(folder: Path, name: str, mine: Tensor, radii: np.ndarray[Any, Any]) -> Checksums:
     """Keys and their radii into a file; errors as for :func:`tensors`."""
     return tensors(folder, name, {"keys": mine, "radii": torch.from_numpy(radii.copy())})
 
@@ -82,7 +84,7 @@ def pictures(folder: Path, wanted: Mapping[str, Image.Image]) -> None:
         try:
             read_picture(folder, name)
         except DamagedError:
-            with created(folder / PICTURES / f"{name}.png") as file:
+            with write_atomically(folder / PICTURES / f"{name}.png") as file:
                 picture.save(file, "PNG", compress_level=3)
 
 
@@ -94,7 +96,7 @@ def read_picture(folder: Path, name: str) -> Image.Image:
         UnreadableError: It must not be read.
     """
     path = folder / PICTURES / f"{name}.png"
-    with to_read(path):  # what may not be read is not damaged
+    with open_to_read(path):  # what may not be read is not damaged
         pass
     try:
         image = load_image(path)
@@ -169,10 +171,10 @@ def _one(folder: Path, event: Event, written: Written, content: Content) -> tupl
     return mine, radii
 
 
-def _sums_alone(name: str, mine: Tensor, radii: np.ndarray[Any, Any]) -> Sums:
+def _sums_alone(name: str, mine: Tensor, radii: np.ndarray[Any, Any]) -> Checksums:
     file = io.BytesIO()
     write(file, {"keys": mine, "radii": torch.from_numpy(radii.copy())})
-    return Sums.of_content(name, file.getvalue())
+    return Checksums.of_content(name, file.getvalue())
 
 
 def joined(folder: Path, manifest: Manifest, loose: Sequence[Sealed], *, everything: bool) -> Manifest:

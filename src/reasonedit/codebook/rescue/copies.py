@@ -8,7 +8,7 @@ import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..disk.files import to_disk
+from ..disk.files import sync
 from ..disk.layout import KEYS, PICTURES
 from ..disk.lock import FILES
 
@@ -36,7 +36,7 @@ def copy_aside(folder: Path) -> Path:
     try:
         _copy(folder, part)
         part.rename(target)
-        to_disk(folder.parent)
+        sync(folder.parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -63,9 +63,9 @@ def _copy(folder: Path, target: Path) -> None:
             _copy(Path(entry.path), into)
         elif entry.is_file() and not (folder.name in (KEYS, PICTURES) and _linked(entry.path, into)):
             shutil.copy2(entry.path, into)
-            to_disk(into)
+            sync(into)
     shutil.copystat(folder, target)
-    to_disk(target)
+    sync(target)
 
 
 def _linked(path: str, target: Path) -> bool:

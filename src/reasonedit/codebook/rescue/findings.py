@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..disk.files import DamagedError
+from ..disk.errors import DamagedError
 from ..disk.manifest import Manifest
 from ..events import Event
 from ..records import StoredEdit

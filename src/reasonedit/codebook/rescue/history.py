@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..disk.files import Sums
+from ..disk.checksums import Checksums
 from ..disk.journal import Mark
 from ..events import Event
 from ..records import StoredEdit
@@ -60,7 +60,7 @@ class Trace:
     doubt: str = ""
     guess: dict[str, str] = field(default_factory=dict)
     changed: StoredEdit | None = None
-    sums: Sums | None = None
+    sums: Checksums | None = None
 
 
 @dataclass
@@ -207,7 +207,7 @@ class _Tracing:
             self._note(piece, state, piece.problem, "create")
             return
         event = Event.from_dict(values)
-        sums = Sums.from_dict(values["keys"]) if values.get("keys") else None
+        sums = Checksums.from_dict(values["keys"]) if values.get("keys") else None
         if event.edit is not None and event.edit_id in self.found.edits:
             raise ValueError(f"there is an edit '{event.edit_id}' before it")
         self._note(piece, state, piece.problem, event.op, event.edit_id)

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from ..disk import tensors
-from ..disk.files import BLOCK, DamagedError, Sums, content, to_read
+from ..disk.checksums import BLOCK, Checksums
+from ..disk.errors import DamagedError
+from ..disk.files import open_to_read, read_content
 
 Rows = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 """Keys (n, D) and their radii (n,), both float32; parts of a file, not to be changed."""
@@ -47,7 +49,7 @@ class KeyFile:
     _width: int
 
     @classmethod
-    def read(cls, folder: Path, sums: Sums, first: int, count: int) -> KeyFile:
+    def read(cls, folder: Path, sums: Checksums, first: int, count: int) -> KeyFile:
         """Read a file of which the sums are known.
 
         Raises:
@@ -84,7 +86,7 @@ class KeyFile:
             data, start, width = _headed(data, count, len(data))
         return cls(path, first, count, None, data, [], start, width)
 
-    def rows(self, first: int, count: int, own: Sums | None) -> Rows | None:
+    def rows(self, first: int, count: int, own: Checksums | None) -> Rows | None:
         """The keys of an edit, where it is certain that they are what it wrote.
 
         Args:
@@ -110,7 +112,7 @@ class KeyFile:
         return len(blocks) == (start + size - 1) // BLOCK - start // BLOCK + 1 and all(blocks)
 
 
-def _damage(folder: Path, sums: Sums) -> DamagedError | None:
+def _damage(folder: Path, sums: Checksums) -> DamagedError | None:
     try:
         sums.check(folder)
     except DamagedError as damage:
@@ -119,9 +121,9 @@ def _damage(folder: Path, sums: Sums) -> DamagedError | None:
 
 
 def _read(path: Path) -> memoryview:
-    with to_read(path) as file:
+    with open_to_read(path) as file:
         if os.fstat(file.fileno()).st_size <= _MAPPED:
-            return memoryview(content(path, _MAPPED))
+            return memoryview(read_content(path, _MAPPED))
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
@@ -164,7 +166,7 @@ def _header(count: int, size: int) -> tuple[bytes, int]:
     return b"", 0
 
 
-def _fits(rows: Rows, own: Sums) -> bool:
+def _fits(rows: Rows, own: Checksums) -> bool:
     """Whether keys are those that a file of their own held: it is written again, in memory."""
     data = alone(*rows)
     return len(data) == own.bytes and tuple(zlib.crc32(block) for block in _blocks(memoryview(data))) == own.blocks
@@ -177,6 +179,6 @@ def alone(keys: np.ndarray[Any, Any], radii: np.ndarray[Any, Any]) -> bytes:
     return file.getvalue()
 
 
-def first_proven(files: Iterable[KeyFile], first: int, count: int, own: Sums | None) -> Rows | None:
+def first_proven(files: Iterable[KeyFile], first: int, count: int, own: Checksums | None) -> Rows | None:
     """The keys of an edit from the first file in which they are certain."""
     return next((rows for rows in (file.rows(first, count, own) for file in files) if rows is not None), None)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..disk.files import to_disk, whole
+from ..disk.files import stage, sync
 from ..disk.layout import PICTURES
 from ..records import StoredEdit, row_of
 from .findings import Found, FoundEdit
@@ -47,7 +47,7 @@ def write_lost(folder: Path, found: Found) -> int:
     path = folder / LOST
     before = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     kept = [line for line in before if _id_of(line) not in rows]
-    with whole(path) as part:
+    with stage(path) as part:
         lines = [*kept, *(json.dumps(row, ensure_ascii=False) for row in rows.values())]
         part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return len(rows)
@@ -71,7 +71,7 @@ def strike(folder: Path, ids: Collection[str]) -> None:
     if not kept:
         path.unlink()
     elif kept != lines:
-        with whole(path) as part:
+        with stage(path) as part:
             part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
@@ -115,8 +115,8 @@ def _rescued(folder: Path, name: str, found: Found) -> bool:
     (folder / LOST_PICTURES).mkdir(exist_ok=True)
     target = folder / LOST_PICTURES / f"{name}.png"
     shutil.copyfile(folder / PICTURES / target.name, target)
-    to_disk(target)
-    to_disk(target.parent)
+    sync(target)
+    sync(target.parent)
     return True
 
 

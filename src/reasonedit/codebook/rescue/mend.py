@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..disk.files import DamagedError, content
+from ..disk.errors import DamagedError
+from ..disk.files import read_content
 from ..disk.manifest import READ, Manifest, _sum
 from .salvage import unmarked
 
@@ -28,7 +29,7 @@ def mend(path: Path) -> Manifest | None:
         UnreadableError: It must not be read.
     """
     try:
-        data, _ = unmarked(content(path, 1 << 26))
+        data, _ = unmarked(read_content(path, 1 << 26))
     except DamagedError:
         return None
     return next((made for made in map(_proven, _tries(data)) if made is not None), None)

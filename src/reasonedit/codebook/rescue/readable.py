@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..disk.files import Sums
+from ..disk.checksums import Checksums
 from ..events import Event
 from ..records import StoredEdit
 
@@ -30,9 +30,9 @@ def made_with(values: Mapping[str, Any]) -> dict[str, Any]:
     if not fits or not all(isinstance(told[n], dict) for n in ("fingerprint", "config")):
         raise TypeError("what the codebook was made with is not what it should be")
     sums = values.get("statistics")
-    told["statistics"] = Sums.from_dict(sums) if sums is not None else None
+    told["statistics"] = Checksums.from_dict(sums) if sums is not None else None
     told["statistics_digest"] = str(values.get("statistics_digest", ""))
-    told["keys"] = {s.file: s for s in map(Sums.from_dict, values.get("keys", ()))}
+    told["keys"] = {s.file: s for s in map(Checksums.from_dict, values.get("keys", ()))}
     return told
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from reasonedit.errors import ReasonEditError
 from reasonedit.types import Edit
 
-from ..disk.files import unwritable
+from ..disk.errors import write_error
 from ..disk.store import Store
 from ..memory import EditMemory
 from ..records import Draft, Entry, StoredEdit, as_edit
@@ -41,7 +41,7 @@ def embed_anew(folder: Path, embed: OpenEmbed, done: Callable[[int, int], None] 
         ReasonEditError: The folder cannot be written, or as ``embed`` raises; edits that were embedded before are kept,
             up to the last few hundred.
     """
-    memory = EditMemory._read(Store.open(folder))  # which warns of nothing
+    memory = EditMemory.read(Store.open(folder))  # which warns of nothing
     names = embeddable(memory)
     make = embed(memory)
     entries: dict[str, list[Entry]] = {}
@@ -57,7 +57,7 @@ def embed_anew(folder: Path, embed: OpenEmbed, done: Callable[[int, int], None] 
         try:
             strike(folder, names)
         except OSError as error:
-            raise unwritable(folder, error) from error
+            raise write_error(folder, error) from error
     return len(names)
 
 
@@ -67,7 +67,7 @@ def without_keys(folder: Path) -> tuple[list[str], list[str]]:
     Raises:
         ReasonEditError: The folder holds no codebook, or it is damaged.
     """
-    memory = EditMemory._read(Store.open(folder))
+    memory = EditMemory.read(Store.open(folder))
     return memory.keyless, embeddable(memory)
 
 

@@ -13,7 +13,9 @@ from typing import Any
 from reasonedit.errors import ReasonEditError
 
 from ..disk import snapshot, writing
-from ..disk.files import DamagedError, Sums, content, is_there
+from ..disk.checksums import Checksums
+from ..disk.errors import DamagedError
+from ..disk.files import is_there, read_content
 from ..disk.layout import JOURNAL, KEYS, named
 from ..disk.manifest import MANIFEST, Manifest
 from ..disk.store import Store
@@ -115,7 +117,7 @@ class _Reading:
         """The records up to the last one that was acknowledged."""
         mark = self.manifest.journal if self.manifest else None
         try:
-            read = salvaged(content(journal, _JOURNAL_MOST), mark.sum if mark else "")
+            read = salvaged(read_content(journal, _JOURNAL_MOST), mark.sum if mark else "")
         except DamagedError as damage:
             self.found.damages.append(damage)
             return []
@@ -211,7 +213,7 @@ class _Reading:
             except DamagedError as damage:
                 self.found.damages.append(damage)
 
-    def _checked(self, sums: Sums) -> Path | None:
+    def _checked(self, sums: Checksums) -> Path | None:
         try:
             return sums.check(self.there)
         except DamagedError as damage:
@@ -249,7 +251,7 @@ class _Reading:
             return
         try:  # whatever the parts look like: what counts is whether it opens
             store = Store.open(self.there)
-            EditMemory._read(store)  # which warns of nothing
+            EditMemory.read(store)  # which warns of nothing
         except DamagedError as damage:
             self.found.damages.append(damage)
             return
