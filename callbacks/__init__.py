@@ -4,10 +4,10 @@ Each works without the others and in front of any LightningModule whose batches 
 they look for.
 """
 
-from .beside import beside
 from .charts import TensorBoardCharts
 from .codebook import Codebook
 from .editor import Editor
+from .lookup import find_callback
 from .metrics import EditingMetrics
 from .progress import StreamProgress
 from .retriever import Retriever
@@ -25,5 +25,5 @@ __all__ = [
     "RunLog",
     "StreamProgress",
     "TensorBoardCharts",
-    "beside",
+    "find_callback",
 ]

@@ -18,8 +18,8 @@ from reasonedit.types import Query
 
 from .base import RunCallback
 from .batch import answers_of, in_steps
-from .beside import beside
 from .codebook import Codebook
+from .lookup import find_callback
 from .metrics import EditingMetrics
 
 _CORRECTED = [group.value for group in ProbeGroup if not group.kept]
@@ -82,7 +82,7 @@ class TensorBoardCharts(RunCallback):
         loggers = self._loggers(trainer)
         if not isinstance(batch, dict) or not loggers:
             return
-        codebook = beside(trainer, Codebook)
+        codebook = find_callback(trainer, Codebook)
         for edit in batch.get("edits") or []:
             evidence = codebook.evidence.get(edit.id) if codebook is not None and edit is not None else None
             if edit is None or evidence is None or edit.id in self._drawn or len(self._drawn) >= self.pictures:
@@ -105,7 +105,7 @@ class TensorBoardCharts(RunCallback):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the row of hyperparameters with the final metrics."""
-        metrics = beside(trainer, EditingMetrics)
+        metrics = find_callback(trainer, EditingMetrics)
         if metrics is None or not metrics.results:
             return
         for logger in self._loggers(trainer):

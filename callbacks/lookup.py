@@ -9,7 +9,7 @@ import lightning as L
 T = TypeVar("T", bound=L.Callback)
 
 
-def beside(trainer: L.Trainer, kind: type[T]) -> T | None:
+def find_callback(trainer: L.Trainer, kind: type[T]) -> T | None:
     """The first callback of a kind in the same trainer, if any."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     return next((c for c in callbacks if isinstance(c, kind)), None)

@@ -12,8 +12,8 @@ from reasonedit.ranks import together
 
 from .base import Evaluates
 from .batch import column, in_steps, of_length
-from .beside import beside
 from .editor import Editor
+from .lookup import find_callback
 from .targets import targets_of, text_of
 
 _logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class EditingMetrics(Evaluates):
 
     @staticmethod
     def _number_of_edits(trainer: L.Trainer, seen: int) -> int:
-        editor = beside(trainer, Editor)  # type: ignore[type-abstract]
+        editor = find_callback(trainer, Editor)  # type: ignore[type-abstract]
         return seen if editor is None else editor.edits
 
     def _count(self, trainer: L.Trainer, answers: list[str], batch: dict[str, Any]) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import lightning as L
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.codebook import Store
+from reasonedit.errors import InputError
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.retrieval import RetrievalConfig
 from reasonedit.vlm import Vision, generation_of
 
 from .base import RunCallback
 from .batch import answered_already, choices_of, pictures, questions
-from .beside import beside
 from .codebook import Codebook
+from .held_pipeline import HeldPipeline
+from .lookup import find_callback
 
 
 class Retriever(RunCallback):
@@ -58,9 +61,8 @@ class Retriever(RunCallback):
         self.image_key = image_key
         self.prompt_key = prompt_key
         self.choice_key = choice_key
-        self._given_source = Codebook.load(codebook) if codebook is not None else None
-        self._source: Codebook | None = None  # of this run
-        self._pipeline: EditingPipeline | None = None
+        self._own = HeldPipeline.of_folder(Store.open(codebook)) if codebook is not None else None
+        self._pipeline: EditingPipeline | None = None  # of this run
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the codebook.
@@ -71,19 +73,34 @@ class Retriever(RunCallback):
         """
         super().setup(trainer, pl_module, stage)
         if sum(isinstance(c, Retriever) for c in trainer.callbacks) > 1:  # type: ignore[attr-defined]
-            raise ReasonEditError(
+            raise InputError(
                 "Two Retrievers in one trainer would each put their facts before what the other made of the questions: "
                 "merge the codebooks ('reasonedit edits import'), or run one after the other."
             )
-        source, other = self._given_source, beside(trainer, Codebook)
-        if source is None or (other is not None and source.same(other)):  # then it is that one that changes
-            source = other
-        if source is None:
-            raise ReasonEditError("Retriever has no codebook: give it a folder, or put a Codebook callback beside it.")
-        source.setup(trainer, pl_module, stage)
-        self._source, self._pipeline = source, source.pipeline
+        codebook = find_callback(trainer, Codebook)
+        if self._own is None and codebook is None:
+            raise InputError("Retriever has no codebook: give it a folder, or put a Codebook callback beside it.")
+        self._pipeline = None
+        if self._own is not None and not self._is_of(codebook):
+            self._pipeline = self._own.attach(trainer, pl_module, partial(self.say_once, trainer))
+
+    def _is_of(self, codebook: Codebook | None) -> bool:
+        """Whether the given folder is that of a callback, which changes it."""
+        assert self._own is not None
+        store = self._own.memory.store
+        return codebook is not None and store is not None and codebook.is_in(store.folder)
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the pipeline of the codebook beside it, which is set up by now; fetch facts as the arguments say."""
+        self._follows = self._pipeline is not None and trainer.world_size == 1
+        if self._pipeline is None:
+            codebook = find_callback(trainer, Codebook)
+            assert codebook is not None  # so it was at set-up
+            self._pipeline = codebook.pipeline
         assert self._pipeline is not None
         self._pipeline.use(replace(self.retrieval or self._pipeline.own.retrieval, **self._given))
+
+    on_validation_start = on_test_start = on_predict_start
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -94,10 +111,10 @@ class Retriever(RunCallback):
             ReasonEditError: The batch is no dict, or what it holds under one of the keys cannot be used.
         """
         pipeline = self._pipeline
-        assert pipeline is not None  # set-up ran
+        assert pipeline is not None  # the run has begun
         asked = questions(batch, self.prompt_key, self)
-        if self._source is not None and self._source is self._given_source and trainer.world_size == 1:
-            self._source.memory.refresh()  # others may write it; ranks would not see that at the same time
+        if self._follows:
+            pipeline.memory.refresh()  # others may write it; ranks would not see that at the same time
         choices = choices_of(batch, self.choice_key, self, len(asked))
         if not asked or answered_already(batch) is not None or not pipeline.memory.edits:
             return

@@ -18,10 +18,10 @@ from reasonedit.types import Hit
 
 from .base import RunCallback
 from .batch import answers_of, in_steps
-from .beside import beside
 from .codebook import Codebook
 from .editor import Editor
 from .learnt import check
+from .lookup import find_callback
 from .retriever import Retriever
 
 _BESIDE = ("thoughts", "finish_reasons")
@@ -87,7 +87,7 @@ class RunLog(RunCallback):
         mine = self.path.with_name(f"{self.path.name}.{trainer.global_rank}.jsonl")
         self.run = exchange(trainer, self.run.encode())[0].decode()
         if self.resume:
-            self.read(beside(trainer, Codebook))
+            self.read(find_callback(trainer, Codebook))
         if not self.run:
             self.run = exchange(trainer, uuid.uuid4().hex.encode())[0].decode()
         try:
@@ -113,7 +113,7 @@ class RunLog(RunCallback):
                 trainer, "RunLog keeps nothing of batches that are not those of an EditStream: they are asked anew."
             )
             return
-        editor = beside(trainer, Editor)  # type: ignore[type-abstract]
+        editor = find_callback(trainer, Editor)  # type: ignore[type-abstract]
         self._questions, self._before = list(batch["prompts"]), editor.edits if editor is not None else 0
         self._state = editor.state if isinstance(editor, Codebook) else ("", 0, 0)
         rows = [self._known.get(place) for place in batch["positions"]]

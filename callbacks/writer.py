@@ -17,8 +17,8 @@ from reasonedit.retrieval import Retrieval
 
 from .base import Evaluates
 from .batch import in_steps, is_list, of_length
-from .beside import beside
 from .editor import Editor
+from .lookup import find_callback
 from .targets import targets_of, text_of, texts_of
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class PredictionWriter(Evaluates):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Count the edits."""
-        editor = beside(trainer, Editor)  # type: ignore[type-abstract]
+        editor = find_callback(trainer, Editor)  # type: ignore[type-abstract]
         self._edits = editor.edits if editor is not None else None
         if in_steps(batch):
             self._edits = batch.get("edits_before", self._edits)

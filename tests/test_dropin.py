@@ -77,7 +77,7 @@ def test_somebody_elses_module_is_edited_and_asked(family, share, tmp_path):
     edits = [
         Edit.of(picture(i, 64), QUESTIONS[i], f"thing {i}", [f"Number {i} is round."]) for i in range(len(QUESTIONS))
     ]
-    codebook = Codebook(tmp_path / "book", design(k=1, keys="image"), model, image_key="photos")
+    codebook = Codebook(tmp_path / "book", design(k=1, keys="image"), model)
     assert predict(module, loader(edits), codebook) == plain  # nothing is retrieved while nothing is asked for
     assert len(codebook.memory.edits) == 2
     assert (codebook.pipeline.vlm.model is module.net) == share
@@ -353,7 +353,7 @@ def test_right_answers_in_somebodys_batch_are_not_taken_for_predictions(tiny_vlm
 def test_edits_of_the_wrong_shape_are_refused_in_one_sentence(edits, said, tiny_vlm):
     data = DataLoader([{"photos": [PHOTO], "ask": ["What?"], "edits": edits}], batch_size=None, collate_fn=dict)
     with pytest.raises(ReasonEditError, match=said):
-        predict(Asks(tiny_vlm), data, Codebook(design=design(), image_key="photos"))
+        predict(Asks(tiny_vlm), data, Codebook(design=design()))
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_the_retriever_works_before_somebody_elses_module(tiny_vlm, tiny_folder,
     editor.save(tmp_path / "book")
     theirs, loader = TheirCaptioner(), their_loader()
     made = trainer(
-        Codebook.load(tmp_path / "book", image_key="photos"),
+        Codebook.load(tmp_path / "book"),
         Retriever(k=2, percentile=5, image_key="photos", prompt_key="texts"),
         PredictionWriter(tmp_path / "theirs.parquet", prompt_key="texts"),
     )

@@ -76,7 +76,7 @@ def _story(run: Run) -> str:
     data = run.data
     assert isinstance(data, EditStream)
     assert data.base is not None
-    writer = cb.beside(run.trainer, cb.PredictionWriter)
+    writer = cb.find_callback(run.trainer, cb.PredictionWriter)
     assert writer is not None
     after = {r["id"]: r for r in writer.rows if r["phase"] == "probe"}
     before = {p.query.id: a for p, a in zip(data.base.probes, data.base.answers, strict=True)}

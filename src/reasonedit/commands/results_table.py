@@ -19,8 +19,8 @@ _NAMES = {"unedited": "unedited", "reasonedit": "ReasonEdit"}
 
 def collect_results(trainer: L.Trainer, data: L.LightningDataModule | None) -> dict[str, dict[str, Any]]:
     """The results of a finished run: the unedited model's row, where it was asked, and the edited one's."""
-    metrics, editor = cb.beside(trainer, cb.EditingMetrics), cb.beside(trainer, cb.Editor)  # type: ignore[type-abstract]
-    timer = cb.beside(trainer, cb.QueryTimer)
+    metrics, editor = cb.find_callback(trainer, cb.EditingMetrics), cb.find_callback(trainer, cb.Editor)  # type: ignore[type-abstract]
+    timer = cb.find_callback(trainer, cb.QueryTimer)
     results: dict[str, dict[str, Any]] = {}
     if isinstance(data, EditStream) and data.base is not None:
         base = data.base
@@ -61,7 +61,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
 
 def describe_contained(trainer: L.Trainer, data: L.LightningDataModule | None) -> str:
     """One sentence on answers that count as wrong although they contain a right one; empty where there are none."""
-    metrics = cb.beside(trainer, cb.EditingMetrics)
+    metrics = cb.find_callback(trainer, cb.EditingMetrics)
     counts = {
         "the unedited model": data.base.contained if isinstance(data, EditStream) and data.base is not None else 0,
         "the edited one": metrics.contained if metrics is not None else 0,

@@ -50,7 +50,7 @@ def watch_trainer(trainer: L.Trainer, folder: Path) -> None:
 
 def describe_stop(trainer: L.Trainer, folder: Path) -> str:
     """What a user is told of a run that was interrupted: what is saved, and the command that goes on."""
-    codebook = cb.beside(trainer, cb.Codebook)
+    codebook = cb.find_callback(trainer, cb.Codebook)
     command = f"'reasonedit run --resume {folder}' goes on."
     if codebook is None:
         return f"Interrupted. {command}"

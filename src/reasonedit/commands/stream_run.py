@@ -115,7 +115,7 @@ def _make_folder(out: Path | None, configs: Sequence[Path]) -> Path:
 
 
 def _refuse_old_codebook(trainer: L.Trainer) -> None:
-    codebook = cb.beside(trainer, cb.Codebook)
+    codebook = cb.find_callback(trainer, cb.Codebook)
     if codebook is not None and codebook.path is not None and Store.there(codebook.path):
         raise ReasonEditError(
             f"There is a codebook in '{codebook.path}' already, and a run begins its own: name another folder."
@@ -140,7 +140,7 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
 
 
 def _prepare_codebook(trainer: L.Trainer, folder: Path, stack: ExitStack, *, resume: bool) -> cb.Codebook | None:
-    codebook = cb.beside(trainer, cb.Codebook)
+    codebook = cb.find_callback(trainer, cb.Codebook)
     if codebook is None:
         return None
     codebook.quiet = True  # said at the end
@@ -170,7 +170,7 @@ def _prepare_log(cli: LightningCLI, folder: Path, codebook: cb.Codebook | None, 
 
 def _ask(cli: LightningCLI, folder: Path) -> Run:
     trainer, data = cli.trainer, cli.datamodule
-    metrics = cb.beside(trainer, cb.EditingMetrics)
+    metrics = cb.find_callback(trainer, cb.EditingMetrics)
     if metrics is not None:
         metrics.quiet = True  # said below the table
     try:

@@ -1,0 +1,122 @@
+"""The pipeline that a callback holds: opened once a run says which VLM there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from reasonedit.codebook import EditMemory, Store, check_fingerprint
+from reasonedit.design import Design
+from reasonedit.errors import UnavailableError
+from reasonedit.evidence import EvidenceConfig, EvidenceFinder
+from reasonedit.pipeline import EditingPipeline
+from reasonedit.ranks import refuse_parts
+from reasonedit.vlm import VLM
+
+from .model import beside_another, own_vlm, vlm_for
+
+
+class HeldPipeline:
+    """A codebook that waits for its VLM, and the pipeline that works on it from then on.
+
+    Args:
+        design: How a new codebook is embedded, written and fetched from; or a JSON file of it. When not given, what its
+            VLM gets by default.
+        model: The VLM to load where the LightningModule has none of its own.
+        finder: What makes the evidence finder.
+
+    Attributes:
+        memory: The codebook.
+        pipeline: What writes and fetches; ``None`` until a run has said which VLM there is.
+    """
+
+    def __init__(
+        self,
+        design: Design | str | None = None,
+        model: str | None = None,
+        finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
+    ) -> None:
+        self.design = os.path.abspath(design) if isinstance(design, str) else design
+        self.model = model
+        self.finder = finder
+        self.memory = EditMemory()
+        self.pipeline: EditingPipeline | None = None
+        self._store: Store | None = None
+        self._fingerprint: dict[str, Any] | None = None
+        self._loaded: VLM | None = None  # beside a module that has none
+
+    @classmethod
+    def of_folder(cls, store: Store) -> HeldPipeline:
+        """That of a codebook in a folder.
+
+        Raises:
+            ReasonEditError: It is damaged.
+        """
+        held = cls()
+        held.read(store)
+        return held
+
+    def read(self, store: Store) -> None:
+        """Take over what a folder holds, its design and the name of its VLM included.
+
+        Raises:
+            ReasonEditError: It is damaged.
+        """
+        self.memory = EditMemory.open(store)
+        self.design, self.model = Design.from_dict(store.manifest.design), store.manifest.model
+        self._store, self._fingerprint = store, store.manifest.fingerprint
+        self.pipeline = None
+
+    def attach(self, trainer: L.Trainer, pl_module: L.LightningModule, note: Callable[[str], None]) -> EditingPipeline:
+        """Work with the VLM of this run.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module that answers.
+            note: Told what a user should know of it.
+
+        Raises:
+            ReasonEditError: There is no VLM, or the keys in the codebook were made with another one.
+        """
+        vlm = vlm_for(pl_module, self.model, self._loaded)
+        if vlm is own_vlm(pl_module):
+            refuse_parts(trainer, vlm.name)
+        else:
+            self._loaded = vlm
+            sentence = beside_another(pl_module, vlm)
+            if sentence:
+                note(sentence)
+        pipeline = self.pipeline
+        if pipeline is None or pipeline.vlm is not vlm:
+            pipeline = self._open(vlm)
+        fingerprint = pipeline.embedder.fingerprint
+        if self._fingerprint is not None and (self._store is not None or self.memory.events):
+            check_fingerprint(
+                self._fingerprint, fingerprint, self._store.folder if self._store is not None else "memory"
+            )
+        self.pipeline, self._fingerprint = pipeline, fingerprint
+        return pipeline
+
+    def _open(self, vlm: VLM) -> EditingPipeline:
+        if self._store is not None:
+            return EditingPipeline.open(self._store, vlm, self.memory, finder=self.finder)
+        design = self.design
+        if isinstance(design, str):
+            design = Design.load(design, Design.default(vlm.name))
+        return EditingPipeline(vlm, design, self.memory, finder=self.finder)
+
+    def save(self, folder: Path) -> None:
+        """Keep the codebook in a folder from now on.
+
+        Raises:
+            ReasonEditError: There is another codebook, the folder cannot be written, or no run has said yet which VLM
+                there is.
+        """
+        if self.pipeline is None:
+            raise UnavailableError("The codebook cannot be saved before it met its VLM: run it in a trainer first.")
+        self.pipeline.save(folder)
+        self._store = self.memory.store
