@@ -1,4 +1,4 @@
-"""What is in a codebook: keys, radii, facts and edits (section 3 of the method; arXiv 2602.02408)."""
+"""What is in a codebook, to be read: keys, radii, facts and edits (section 3 of the method; arXiv 2602.02408)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import ConflictError, InputError, NotFoundError
 from reasonedit.kinds import KINDS, KeyKind
 from reasonedit.threads import Guard, guarded
 
-from .contradictions import answers, contradict
+from .contradictions import answer_entries, contradict
 from .events import Event
+from .key_table import KeyTable, KeyView
 from .merging import Column, Merging
 from .records import Draft, Entry, Fact, StoredEdit
-from .key_table import KeyTable, KeyView
 
 T = TypeVar("T")
 
@@ -29,27 +29,27 @@ class Slot:
 
     Attributes:
         edit: The edit.
-        numbers: Those of what it wrote.
-        alive: Whether it counts, or is undone.
+        numbers: The numbers of its entries.
+        counts: Whether it counts; else it is undone.
         keyless: Whether its keys are lost.
     """
 
     edit: StoredEdit
     numbers: range
-    alive: bool = False
+    counts: bool = False
     keyless: bool = False
 
 
 class Contents:
-    """Keys, radii, facts and edits, in the order in which they came, to be read; events make it.
+    """Keys, radii, facts and edits, in the order in which they came. Events build it.
 
     Args:
         merge: Whether a new key merges into an old one that it nearly coincides with.
-        guard: Held by whoever reads it: a lock that a thread may take again. Each reading is of one moment; who needs
-            several of the same moment holds it meanwhile.
+        guard: The lock that each method holds; a thread may take it again. Whoever reads several things that have to
+            fit together holds it meanwhile.
 
     Attributes:
-        removals: Grows whenever anything else than new edits changed; whoever keeps something by number looks here.
+        removals: Grows with every change other than a new edit. Whoever keeps something by number compares it.
         events: What happened, in order.
     """
 
@@ -81,29 +81,29 @@ class Contents:
     @property
     @guarded
     def numbers(self) -> Tensor:
-        """The numbers of the keys, rising: (N,) int64. A key keeps its number; no other ever gets it."""
+        """The numbers of the keys, ascending: (N,) int64. A key keeps its number, and no other key ever gets it."""
         return self._cache("numbers", lambda: torch.from_numpy(np.flatnonzero(self._merging.is_key.values)))
 
     @property
     @guarded
     def view(self) -> KeyView:
-        """The keys, to be read in parts."""
+        """The keys, (N, D); they are read in parts."""
         return self._cache("view", lambda: KeyView(self._table, self.numbers))
 
     @property
     @guarded
     def keys(self) -> Tensor:
-        """All keys: (N, D) float32 on the CPU; must not be changed."""
+        """All keys: (N, D) float32 on the CPU. They must not be changed."""
         return self._cache("keys", lambda: self.view[:])
 
     @property
     def table(self) -> KeyTable:
-        """Everything that was ever written, by number; keys are among it."""
+        """All entries that were ever written, by number: (M, D). The keys are among them."""
         return self._table
 
     @property
     def kinds(self) -> np.ndarray[Any, Any]:
-        """What each number is made of, as :attr:`KeyKind.number`: (M,) uint8."""
+        """The kind of each entry, as :attr:`KeyKind.number`: (M,) uint8."""
         return self._merging.kinds.values
 
     @property
@@ -120,60 +120,64 @@ class Contents:
     @property
     @guarded
     def entries(self) -> list[list[Fact]]:
-        """For each key its facts."""
+        """The facts of each key."""
         return self._cache("entries", lambda: [self.facts(number) for number in self.numbers.tolist()])
 
     @guarded
     def facts(self, number: int) -> list[Fact]:
-        """The distinct facts under one key, that of the edit that made it first."""
-        found: dict[str, Fact] = {}
+        """The distinct facts under one key; the fact of the edit that made the key comes first."""
+        facts: dict[str, Fact] = {}
         for n in (number, *self._merging.members.get(number, ())):
             text = self._texts[n]
-            if text not in found:
+            if text not in facts:
                 owner = self._order[int(self._owner.values[n])].edit.id
-                found[text] = Fact(text, KINDS[self.kinds[n]], owner)
-        return list(found.values())
+                facts[text] = Fact(text, KINDS[self.kinds[n]], owner)
+        return list(facts.values())
 
     @property
     @guarded
     def edits(self) -> dict[str, StoredEdit]:
         """The edits that count, by id, in the order in which they came."""
-        return self._cache("edits", lambda: {s.edit.id: s.edit for s in self._order if s.alive})
+        return self._cache("edits", lambda: {s.edit.id: s.edit for s in self._order if s.counts})
 
     @property
     @guarded
     def undone(self) -> dict[str, StoredEdit]:
-        """The edits that were undone."""
-        return self._cache("undone", lambda: {s.edit.id: s.edit for s in self._order if not s.alive})
+        """The edits that are undone, by id."""
+        return self._cache("undone", lambda: {s.edit.id: s.edit for s in self._order if not s.counts})
 
     @property
     @guarded
     def keyless(self) -> list[str]:
-        """Ids of the edits whose keys are lost, undone ones too: they do not answer until they are embedded anew."""
+        """Ids of the edits whose keys are lost, undone ones too. They do not answer until they are embedded anew."""
         return [s.edit.id for s in self._order if s.keyless]
 
     @guarded
     def find(self, edit_id: str) -> StoredEdit:
-        """An edit, whether it counts or not; the first characters of its id will do where they tell it from others.
+        """An edit, undone or not.
+
+        Args:
+            edit_id: Its id, or the beginning of it where no other id begins so.
 
         Raises:
-            ReasonEditError: There is none, or there are several.
+            NotFoundError: There is none.
+            InputError: There are several.
         """
         if edit_id in self._slots:
             return self._slots[edit_id].edit
         near = [name for name in self._slots if edit_id and name.startswith(edit_id)]
         if len(near) > 1:
-            raise ReasonEditError(f"Several edits begin with '{edit_id}': {', '.join(near[:5])}. Write more of the id.")
+            raise InputError(f"Several edits begin with '{edit_id}': {', '.join(near[:5])}. Write more of the id.")
         if not near:
-            raise ReasonEditError(f"There is no edit '{edit_id}' in the codebook: 'reasonedit edits list' shows them.")
+            raise NotFoundError(f"There is no edit '{edit_id}' in the codebook: 'reasonedit edits list' shows them.")
         return self._slots[near[0]].edit
 
     @guarded
     def entries_of(self, edit_id: str) -> list[Entry]:
-        """What an edit wrote, as it wrote it.
+        """What an edit wrote, as it was before anything merged.
 
         Raises:
-            ReasonEditError: There is no such edit.
+            ReasonEditError: As for :meth:`find`.
         """
         slot = self._slots[self.find(edit_id).id]
         kinds, radii = self.kinds, self._merging.radii.values
@@ -184,10 +188,10 @@ class Contents:
 
     @guarded
     def key_count(self, edit_id: str) -> int:
-        """How many of the keys an edit made; what else it wrote is part of others.
+        """How many keys an edit made. Its other entries merged into keys that were there.
 
         Raises:
-            ReasonEditError: There is no such edit.
+            ReasonEditError: As for :meth:`find`.
         """
         numbers = self._slots[self.find(edit_id).id].numbers
         return int(self._merging.is_key.values[numbers.start : numbers.stop].sum())
@@ -197,31 +201,31 @@ class Contents:
         """Refuse an id that is taken.
 
         Raises:
-            ReasonEditError: It is.
+            ConflictError: It is taken.
         """
         if edit_id in self._slots:
-            undone = not self._slots[edit_id].alive
-            what = "restore that one, or give the new one another id" if undone else "give the new one another id"
-            there = "an undone edit" if undone else "an edit"
-            raise ReasonEditError(f"There is {there} '{edit_id}' in the codebook already: {what}.")
+            undone = not self._slots[edit_id].counts
+            advice = "restore that one, or give the new one another id" if undone else "give the new one another id"
+            what = "an undone edit" if undone else "an edit"
+            raise ConflictError(f"There is {what} '{edit_id}' in the codebook already: {advice}.")
 
-    # ---- how it comes about
+    # ---- what builds it
 
-    def _contradicted(self, draft: Draft) -> list[str]:
-        """Edits that answer otherwise what is, as far as their keys reach, the same question about the same picture."""
-        found: dict[str, None] = {}
-        for entry in answers(draft) if len(self._table) else ():
+    def _find_contradicted(self, draft: Draft) -> list[str]:
+        """Ids of the edits that answer the same question about the same picture differently, as far as keys reach."""
+        ids: dict[str, None] = {}
+        for entry in answer_entries(draft) if len(self._table) else ():
             key = entry.key.detach().to("cpu", torch.float32)
             rows = self._merging.nearby(key, entry.radius, KeyKind.ANSWER.number)
             for number, distance in zip(rows.tolist(), (self._table[rows] - key).norm(dim=1).tolist(), strict=True):
                 if distance <= min(entry.radius, float(self._merging.radii.values[number])):
                     edit = self._order[int(self._owner.values[number])].edit
                     if contradict(draft.edit, edit):
-                        found[edit.id] = None
-        return list(found)
+                        ids[edit.id] = None
+        return list(ids)
 
-    def _describe(self, events: Sequence[Event], radii: np.ndarray[Any, Any]) -> None:
-        """Give what edits write its numbers; their keys are in the table already."""
+    def _add_slots(self, events: Sequence[Event], radii: np.ndarray[Any, Any]) -> None:
+        """Number the entries of edits whose keys are in the table already; the edits do not count yet."""
         first = len(self._order)
         for event in events:
             assert event.edit is not None
@@ -234,21 +238,22 @@ class Contents:
         self._owner.extend(np.repeat(np.arange(first, len(self._order)), [len(event.facts) for event in events]))
         self._merging.extend(kinds, radii)
 
-    def _happen(self, event: Event) -> None:
+    def _apply(self, event: Event) -> None:
+        """Let an event change what counts."""
         self.events.append(event)
         self._cached.clear()
-        if event.op == "erase":  # nothing of what was erased is here
+        if event.op == "erase":  # what was erased is not here
             return
         slot = self._slots[event.edit_id]
-        slot.alive = event.op != "undo"
+        slot.counts = event.op != "undo"
         if event.op == "edit":
-            self._merging.take(slot.numbers)
+            self._merging.add(slot.numbers)
         else:
             self.removals += 1
-            self._merging.turn(slot.numbers, slot.alive)
+            self._merging.set_counts(slot.numbers, slot.counts)
 
     def _cache(self, name: str, make: Callable[[], T]) -> T:
         if name not in self._cached:
             self._cached[name] = make()
-        found: T = self._cached[name]
-        return found
+        value: T = self._cached[name]
+        return value

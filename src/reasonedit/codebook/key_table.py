@@ -1,4 +1,4 @@
-"""Keys that only ever grow in number, in memory or in files that are mapped into it."""
+"""The keys of all entries by number, in memory or in mapped files. They are only ever appended to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 class KeyTable:
     """All keys that were ever written, (M, D) float32, numbered in the order in which they came.
 
-    What was read from files stays there (they are mapped, not copied); what comes later is kept in memory.
+    Keys that were read from files stay there (the files are mapped, not copied). Later keys are kept in memory.
     """
 
     def __init__(self) -> None:
@@ -29,21 +29,21 @@ class KeyTable:
 
     @property
     def width(self) -> int | None:
-        """D, once there is a key."""
+        """D; ``None`` while there is no key."""
         if self._mapped:
             return int(self._mapped[0].shape[1])
         return int(self._buffer.shape[1]) if self._used else None
 
     def map(self, keys: Tensor) -> None:
-        """Take keys that lie in a file; only before any is appended."""
+        """Add keys that lie in a file, before any is appended."""
         assert not self._used
         if len(keys):
             self._mapped.append(keys)
             self._starts = np.append(self._starts, self._starts[-1] + len(keys))
 
-    @torch.inference_mode(False)  # what is kept is changed later, in that mode or not
+    @torch.inference_mode(False)  # the buffer is changed later, also outside of that mode
     def append(self, keys: Tensor) -> None:
-        """Take a copy of keys (n, D)."""
+        """Add a copy of keys (n, D)."""
         needed = self._used + len(keys)
         if needed > len(self._buffer):
             grown = torch.empty(max(64, 2 * needed), keys.shape[1])
@@ -54,7 +54,7 @@ class KeyTable:
         self._used = needed
 
     def __getitem__(self, wanted: Tensor | slice | int) -> Tensor:
-        """Keys by their numbers: a copy, or for a range within one file, and for a single number, a view."""
+        """Keys by number: a view for a single number or a range within one file, else a copy."""
         if isinstance(wanted, int):
             return self[wanted : wanted + 1][0]
         if isinstance(wanted, slice):
@@ -70,18 +70,18 @@ class KeyTable:
             return self._buffer[wanted]
         numbers = wanted.numpy()
         chunks = np.searchsorted(self._starts, numbers, side="right") - 1
-        found = torch.empty(len(numbers), self.width or 0)
+        keys = torch.empty(len(numbers), self.width or 0)
         for chunk in np.unique(chunks):
-            mine = torch.from_numpy(np.flatnonzero(chunks == chunk))
-            found[mine] = self._chunk(int(chunk))[wanted[mine] - int(self._starts[chunk])]
-        return found
+            rows = torch.from_numpy(np.flatnonzero(chunks == chunk))
+            keys[rows] = self._chunk(int(chunk))[wanted[rows] - int(self._starts[chunk])]
+        return keys
 
     def _chunk(self, number: int) -> Tensor:
         return self._mapped[number] if number < len(self._mapped) else self._buffer[: self._used]
 
 
 class KeyView:
-    """Some keys of a table, in their order, numbered anew from 0."""
+    """Some keys of a table in their order, indexed from 0."""
 
     def __init__(self, table: KeyTable, numbers: Tensor) -> None:
         self._table = table

@@ -1,4 +1,4 @@
-"""Which of all that was written are keys, and which merged into one (section 3 of the method; arXiv 2602.02408)."""
+"""Which entries are keys, and which merged into one (section 3 of the method; arXiv 2602.02408)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .key_table import KeyTable
 from .neighbours import NeighbourSearch
 from .radius import REACH, merges
-from .key_table import KeyTable
 
 
 class Column:
-    """A growing column of numbers."""
+    """An array of numbers that grows."""
 
     def __init__(self, dtype: Any) -> None:
         self._buffer = np.empty(0, dtype)
@@ -24,11 +24,11 @@ class Column:
 
     @property
     def values(self) -> np.ndarray[Any, Any]:
-        """What is in it: a view, to be changed in place."""
+        """Its numbers: a view, which may be changed in place."""
         return self._buffer[: self._used]
 
     def extend(self, values: np.ndarray[Any, Any]) -> None:
-        """Put values behind it."""
+        """Append values."""
         needed = self._used + len(values)
         if needed > len(self._buffer):
             grown = np.empty(max(64, 2 * needed), self._buffer.dtype)
@@ -39,22 +39,22 @@ class Column:
 
 
 class Merging:
-    """Takes numbers in, one after the other: each becomes a key, or part of one that it nearly coincides with.
+    """Numbered entries, each of which becomes a key or merges into a key that it nearly coincides with.
 
-    What comes of it depends only on the numbers that count and on their order, also where some are taken out again.
+    The result depends only on the entries that count and on their order, also after some were taken out again.
 
     Args:
-        merge: Whether near keys merge; else only those that are the same.
+        merge: Whether near entries merge; else only equal ones do.
 
     Attributes:
-        table: The keys by number.
-        kinds: What each is made of: (M,) uint8; only those of one kind merge.
-        radii: The radius of each by itself: (M,) float32.
-        reach: The radius of each with what merged into it: (M,) float32.
-        founder: For each the key that it is part of: (M,) int64.
-        is_key: Whether it is a key: (M,) bool.
-        counts: Whether it counts: (M,) bool.
-        members: For each key into which others merged their numbers.
+        table: The entries' keys by number: (M, D).
+        kinds: The kind of each entry: (M,) uint8. Only entries of one kind merge.
+        radii: The radius of each entry by itself: (M,) float32.
+        reach: The radius of each entry with those that merged into it: (M,) float32.
+        founder: The key that each entry is part of: (M,) int64.
+        is_key: Whether an entry is a key: (M,) bool.
+        counts: Whether an entry counts: (M,) bool.
+        members: The entries that merged into a key, by key.
     """
 
     def __init__(self, merge: bool) -> None:
@@ -63,11 +63,11 @@ class Merging:
         self.kinds, self.radii, self.reach = Column(np.uint8), Column(np.float32), Column(np.float32)
         self.founder, self.is_key, self.counts = Column(np.int64), Column(np.bool_), Column(np.bool_)
         self.members: dict[int, list[int]] = {}
-        self._near = NeighbourSearch()
+        self._search = NeighbourSearch()
         self._digests: dict[bytes, int] | None = {}
 
     def extend(self, kinds: np.ndarray[Any, Any], radii: np.ndarray[Any, Any]) -> None:
-        """Describe numbers whose keys are in the table already; they do not count yet."""
+        """Describe the next entries, whose keys are in the table already. They do not count yet."""
         self.kinds.extend(kinds)
         self.radii.extend(radii)
         self.reach.extend(radii)
@@ -75,15 +75,15 @@ class Merging:
         self.is_key.extend(np.zeros(len(kinds), np.bool_))
         self.counts.extend(np.zeros(len(kinds), np.bool_))
 
-    def take(self, numbers: range) -> None:
-        """Let numbers count that come behind all that do."""
+    def add(self, numbers: range) -> None:
+        """Let entries count that come after all that do."""
         self._prepare()
         self.counts.values[numbers.start : numbers.stop] = True
         for number in numbers:
             self._place(number)
 
-    def turn(self, numbers: range, counts: bool) -> None:
-        """Let numbers count that did not, in their own place, or the other way round."""
+    def set_counts(self, numbers: range, counts: bool) -> None:
+        """Let entries count that did not, in their own place, or no longer count."""
         self._prepare()
         self.counts.values[numbers.start : numbers.stop] = counts
         region = self._region(numbers)
@@ -101,15 +101,15 @@ class Merging:
 
     @property
     def settled(self) -> np.ndarray[Any, Any]:
-        """For each number the key that it is part of, -1 where it does not count: (M,) int64."""
+        """The key that each entry is part of, -1 for an entry that does not count: (M,) int64."""
         return np.where(self.counts.values, self.founder.values, -1)
 
     def settle(self, founders: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> None:
-        """Take over what merged where from an earlier time.
+        """Take over an earlier result for the first n entries.
 
         Args:
-            founders: That of the first numbers.
-            counts: Whether each of these counts.
+            founders: Their :attr:`settled`: (n,) int64.
+            counts: Whether each of them counts: (n,) bool.
         """
         count = len(founders)
         self.founder.values[:count], self.counts.values[:count] = founders, counts
@@ -121,25 +121,25 @@ class Merging:
         self._digests = None
 
     def nearby(self, key: Tensor, distance: float, kind: int) -> Tensor:
-        """Numbers of one kind that count and may lie within a distance of a key, all that do among them."""
+        """Entries of one kind that count and may lie within a distance of a key; none that does is left out."""
         self._prepare()
-        rows = self._near.within(key, distance).numpy()
+        rows = self._search.within(key, distance).numpy()
         return torch.from_numpy(rows[(self.kinds.values[rows] == kind) & self.counts.values[rows]])
 
     def _prepare(self) -> None:
-        """What is only needed to write is made when it is first needed."""
+        """Build what only writing needs, when it is first needed."""
         if len(self.table):
-            self._near.update(self.table)
+            self._search.update(self.table)
         if self._digests is None:
             self._digests = {self._digest(n): n for n in np.flatnonzero(self.is_key.values).tolist()}
 
     def _place(self, number: int) -> None:
-        """Make a number a key, or part of one."""
+        """Make an entry a key, or part of one."""
         assert self._digests is not None
         name = self._digest(number)
         key, distance = self._digests.get(name), 0.0
         if key is None and self.merge:
-            key, distance = self._mergeable(number)
+            key, distance = self._find_key(number)
         if key is not None:
             self._join(number, key, distance)
             return
@@ -153,8 +153,8 @@ class Merging:
         reach = self.reach.values
         reach[key] = max(float(reach[key]), distance + float(self.radii.values[number]))
 
-    def _mergeable(self, number: int) -> tuple[int | None, float]:
-        """The nearest key of the same kind that a number merges into, and its distance."""
+    def _find_key(self, number: int) -> tuple[int | None, float]:
+        """The nearest key that an entry merges into, and its distance."""
         radius = float(self.radii.values[number])
         if radius <= 0:
             return None, 0.0
@@ -171,10 +171,10 @@ class Merging:
         return None, 0.0
 
     def _region(self, numbers: Sequence[int]) -> set[int]:
-        """All numbers on whose merging the given ones can have any bearing: those near them, near these, and so on.
+        """All entries whose merging the given ones can affect: those near them, those near these, and so on.
 
-        A number is only ever compared with keys within REACH of its own radius, and keys lie where numbers lie. So what
-        is not linked to the given numbers by steps of that length never meets them, nor anything that did.
+        An entry is only compared with keys within REACH times its radius, and each key is an entry. So an entry that no
+        steps of that length link to the given ones is never compared with them, nor with anything that was.
         """
         region, frontier = set(numbers), list(numbers)
         radii = self.radii.values

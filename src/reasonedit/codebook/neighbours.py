@@ -1,4 +1,4 @@
-"""Keys within a small distance, exactly and without reading all of every key."""
+"""Search for keys within a small distance: exact, without reading all of every key."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _AT_ONCE = 65536
 class NeighbourSearch:
     """Finds all keys within a distance.
 
-    Projecting onto orthonormal directions never makes a distance larger: keys that are too far apart in 16 random
-    directions are so in all. What is left is compared in full by the caller.
+    A projection onto orthonormal directions makes no distance larger. So keys that are too far apart in 16 random
+    directions are too far apart. The caller compares the others in full.
     """
 
     def __init__(self) -> None:
@@ -23,9 +23,9 @@ class NeighbourSearch:
         self._projected = torch.empty(0, 0)
         self._count = 0
 
-    @torch.inference_mode(False)  # what is kept is changed later, in that mode or not
+    @torch.inference_mode(False)  # the buffer is changed later, also outside of that mode
     def update(self, keys: Tensor | KeyTable) -> None:
-        """Take in the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""
+        """Add the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""
         if self._count == len(keys):
             return
         if self._count == 0:
@@ -43,8 +43,8 @@ class NeighbourSearch:
         self._count = len(keys)
 
     def within(self, key: Tensor, distance: float) -> Tensor:
-        """Rows that may lie within ``distance`` of ``key``, all that do among them."""
+        """Rows that may lie within ``distance`` of ``key``; none that does is left out."""
         gaps = (self._projected[: self._count] - key @ self._basis).square().sum(1)
-        # Rounding, the coarser the longer the key, must not lose a key on the border.
+        # Rounding, which grows with the key's length, must not lose a key on the border.
         slack = 1e-6 + 1e-5 * float(key.norm())
         return (gaps <= (distance * (1 + 1e-4) + slack) ** 2).nonzero()[:, 0]
