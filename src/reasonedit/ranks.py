@@ -29,6 +29,7 @@ BEAT, PATIENCE = 1.0, 40.0
 """Seconds: between two signs of life, and after which a rank that gives none counts as gone."""
 
 _GRACE = 5.0
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows SIGTERM ends a process at once
 _LOCAL = "127.0.0.1"
 _ELSEWHERE = (
     "This trainer forks or spawns its processes (ddp_notebook, ddp_fork, ddp_spawn), and their codebook, metrics and "
@@ -151,7 +152,7 @@ def end_together(trainer: L.Trainer, watch: Watch | None) -> None:
 
         connector._sigterm_notifier_fn = note
     if watch is not None:
-        watch.last.append(lambda: _to_started(trainer, signal.SIGKILL))
+        watch.last.append(lambda: _to_started(trainer, _KILL))
         if isinstance(_environment(trainer), LightningEnvironment):
             # Lightning's observer kills this process where one that it started fails, before it says what was saved.
             watch.code = 0 if trainer.local_rank else None
@@ -325,7 +326,7 @@ class Pulse:
         if not self._stop.wait(_GRACE):  # it may have noticed by itself
             _log.error(_gone(rank, reason))
             if self._trainer is not None:
-                _to_started(self._trainer, signal.SIGKILL)  # one that is stopped would stay for ever
+                _to_started(self._trainer, _KILL)  # one that is stopped would stay for ever
             os._exit(1)
 
 

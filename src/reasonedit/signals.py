@@ -132,10 +132,11 @@ def heeded() -> Iterator[Watch | None]:
     already, or ignores, is left to him.
 
     Yields:
-        What listens; that which listens already where there is one, and ``None`` where signals are somebody else's or
-        this is not the main thread, which alone can handle them.
+        What listens; that which listens already where there is one, and ``None`` where signals are somebody else's,
+        this is not the main thread, which alone can handle them, or the system has none that a thread can wait for
+        (Windows).
     """
-    ours = Watch.active is None and threading.current_thread() is threading.main_thread()
+    ours = Watch.active is None and threading.current_thread() is threading.main_thread() and _CAN_LISTEN
     numbers = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) in _NOBODYS]
     if not ours or signal.SIGTERM not in numbers or _wakes_somebody():
         yield Watch.active
@@ -149,6 +150,7 @@ def heeded() -> Iterator[Watch | None]:
         watch._close()
 
 
+_CAN_LISTEN = hasattr(signal, "pthread_kill")
 _NOBODYS = (signal.SIG_DFL, signal.default_int_handler)
 
 

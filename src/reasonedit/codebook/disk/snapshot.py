@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +15,10 @@ from pathlib import Path
 
 from .layout import KEYS
 
-if sys.platform != "win32":  # where files that are open are not removed
+try:
     import fcntl
+except ImportError:  # Windows, where files that are open are not removed
+    fcntl = None  # type: ignore[assignment]
 
 _PATIENCE, _PAUSE = 1.0, 0.005
 
@@ -59,7 +60,7 @@ def _locked(folder: Path, *, exclusively: bool, patience: float) -> Iterator[boo
 
 
 def _lock(handle: int, exclusively: bool, patience: float) -> bool:
-    if sys.platform == "win32":
+    if fcntl is None:
         return True
     end = time.monotonic() + patience
     while True:
@@ -76,7 +77,7 @@ def _lock(handle: int, exclusively: bool, patience: float) -> bool:
 
 
 def _let_go(handle: int) -> None:
-    if sys.platform != "win32":
+    if fcntl is not None:
         with contextlib.suppress(OSError):  # a child that was forked meanwhile has the same opening of the folder
             fcntl.flock(handle, fcntl.LOCK_UN)
     os.close(handle)
