@@ -12,11 +12,11 @@ from helpers.cells import cell, save
 
 from reasonedit import ReasonEditError
 from reasonedit.experiments import EXPERIMENTS, summarise
-from reasonedit.experiments.agreement import agreeing, same
-from reasonedit.experiments.boards import LEFT_OUT, keep_apart, mark
+from reasonedit.experiments.agreement import is_same, select_agreeing
 from reasonedit.experiments.bootstrap import Estimate
-from reasonedit.experiments.plans import OURS, PAPERS
+from reasonedit.experiments.editors import OURS, PAPER_ROW
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
+from reasonedit.experiments.tensorboard_runs import LEFT_OUT, set_others_aside, write_record
 from reasonedit.report import write_page
 from reasonedit.report.findings import NO, OPEN, YES, findings
 
@@ -93,13 +93,13 @@ def test_a_row_agrees_with_itself_and_shares_code_with_others():
 def test_what_a_cell_is_called_and_where_its_model_lies_does_not_matter():
     one = cell(OURS, 0, made=OLD)[0]
     again = cell(OURS, 0, made=NEW, title="Another name", x=3.0, model={"name": "elsewhere"})[0]
-    assert same(one, again)
+    assert is_same(one, again)
     table = table_of(MAIN, [cell(OURS, 0, title="An old title"), cell("ike", 0, model={"name": "elsewhere"})])
     assert len(table.cells) == 2
     assert [row.title for row in table] == ["IKE", "ReasonEdit"]  # the plan's
     for change in OTHERS.values():
         if "asked" not in change:
-            assert not same(
+            assert not is_same(
                 one, cell(OURS, 0, **{"wanted": 40, **change, **({"wanted": 20} if "wanted" in change else {})})[0]
             )
 
@@ -150,7 +150,7 @@ def test_what_was_just_asked_for_is_shown_though_others_are_newer():
     cells = [cell(OURS, 0, made=OLD), cell("ike", 0, made=NEW, wanted=20)]
     assert shown(table_of(MAIN, cells)) == {("ike", 0)}
     assert shown(table_of(MAIN, cells, lambda about: about["row"] == OURS)) == {(OURS, 0)}
-    agreed = agreeing(cells, lambda about: about["row"] == OURS)
+    agreed = select_agreeing(cells, lambda about: about["row"] == OURS)
     assert agreed.left_out == ["1 result of ike (seed 0) left out: 20 edits instead of 40."]
 
 
@@ -279,7 +279,7 @@ def test_no_claim_is_made_of_what_is_no_number(broken):
     for ours in (1.0, 0.0):
         table = everybody(ours=ours)
         for row in table:
-            if row.name in ("ike", PAPERS):
+            if row.name in ("ike", PAPER_ROW):
                 row.differences = {g: replace(d, **broken) for g, d in row.differences.items()}
         assert {f.verdict for f in findings({"main": table})} == {OPEN}
 
@@ -368,11 +368,11 @@ def test_the_page_says_what_it_leaves_out_and_shows_no_stale_gallery(tmp_path):
 def test_tensorboard_holds_runs_that_agree(tmp_path):
     boards = tmp_path / "tensorboard"
     for row, wanted in (("a", 40), ("b", 20), ("c", 40)):
-        mark(boards / f"{row}-0", cell(row, 0, wanted=wanted)[0])
+        write_record(boards / f"{row}-0", cell(row, 0, wanted=wanted)[0])
     (boards / "unmarked-0").mkdir()
-    keep_apart(boards, cell("a", 1)[0])
+    set_others_aside(boards, cell("a", 1)[0])
     assert {p.name for p in boards.iterdir()} == {"a-0", "c-0"}
     assert {p.name for p in (tmp_path / LEFT_OUT).iterdir()} == {"b-0", "unmarked-0"}
-    keep_apart(boards, cell("b", 1, wanted=20)[0])
+    set_others_aside(boards, cell("b", 1, wanted=20)[0])
     assert {p.name for p in boards.iterdir()} == {"b-0"}
-    keep_apart(tmp_path / "none" / "tensorboard", cell("a", 0)[0])  # nothing there yet
+    set_others_aside(tmp_path / "none" / "tensorboard", cell("a", 0)[0])  # nothing there yet

@@ -28,12 +28,14 @@ from reasonedit.callbacks.baselines import Unedited
 from reasonedit.data.world.design import GROUNDED
 from reasonedit.dependencies import code_of
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
-from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, summarise
-from reasonedit.experiments.described import said_of
+from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, run_cell, summarise
+from reasonedit.experiments.editors import OURS, editing
+from reasonedit.experiments.evidence_cache import CachedEvidenceFinder
+from reasonedit.experiments.experiment import Row, with_editors
 from reasonedit.experiments.gallery import IGNORED, NOTHING, SWAYED, WRONG, cause_of
+from reasonedit.experiments.mend_network import network_path
 from reasonedit.experiments.noise import NoisyReasoning
-from reasonedit.experiments.plans import OURS, Row, editing, with_editors
-from reasonedit.experiments.remember import RememberedEvidence
+from reasonedit.experiments.provenance import describe_callback
 from reasonedit.experiments.tables import cells_in, table_of, write_summary
 from reasonedit.report import write_page
 from reasonedit.report.charts import Line, bars, lines, scatter
@@ -161,7 +163,7 @@ def experiment():
 
 
 def run_all(lab, folder, plan, seeds=(0, 1)):
-    return [lab.run(cell, folder) for cell in plan.cells(seeds)]
+    return [run_cell(lab, cell, folder) for cell in plan.cells(seeds)]
 
 
 def test_an_experiment_is_run_once_and_goes_on_where_it_stopped(lab, tmp_path):
@@ -214,7 +216,7 @@ def test_changed_code_runs_again_what_depends_on_it(lab, tmp_path, monkeypatch):
     # What all depend on.
     real = code_of
     monkeypatch.setattr(
-        "reasonedit.experiments.cells.code_of",
+        "reasonedit.experiments.lab.code_of",
         lambda roots, known=None: {**real(roots, known), "reasonedit.vlm.base": "other"},
     )
     assert run_all(again(lab), folder, plan, (0,)) == [True] * 3
@@ -242,7 +244,7 @@ def test_whatever_figures_depend_on_runs_again(lab, tmp_path, monkeypatch):
     assert changed(Lab(config, 2))
     monkeypatch.setattr("helpers.tiny.HashEncoder.name", "another")
     assert changed(Lab(config, 2))
-    monkeypatch.setattr("reasonedit.experiments.cells.versions_of", lambda names: {"torch": "another"})
+    monkeypatch.setattr("reasonedit.experiments.lab.versions_of", lambda names: {"torch": "another"})
     assert changed(Lab(config, 2))
     # What it is called is nothing that figures depend on.
     renamed = replace(plan, rows=(replace(plan.rows[0], title="Another name", x=3.0),))
@@ -317,7 +319,7 @@ def test_what_stops_early_leaves_no_cell(lab, tmp_path):
 
 def test_a_network_of_mend_belongs_to_all_that_it_was_trained_with(lab, monkeypatch):
     def network(config=lab.config, steps=600):
-        return Lab(config, 3, steps).mend_network
+        return network_path(Lab(config, 3, steps))
 
     first = network()
     assert first == network()
@@ -325,13 +327,13 @@ def test_a_network_of_mend_belongs_to_all_that_it_was_trained_with(lab, monkeypa
     longer["data"]["init_args"]["batch_size"] = 5
     assert len({first, network(steps=601), network(longer)}) == 3
     with monkeypatch.context() as patch:
-        patch.setattr("reasonedit.experiments.cells.code_of", lambda roots, known=None: {"mend_training": "other"})
+        patch.setattr("reasonedit.experiments.lab.code_of", lambda roots, known=None: {"mend_training": "other"})
         assert network() != first
-    model = lab.model
+    model = lab.model_record
     for name in ("identity", "device"):
         other = Lab(lab.config, 3)
-        other.__dict__["model"] = {**model, name: model[name][:16] + " and more"}
-        assert other.mend_network != first
+        other.__dict__["model_record"] = {**model, name: model[name][:16] + " and more"}
+        assert network_path(other) != first
 
 
 def test_a_cell_holds_what_made_it_and_what_came_of_it(lab, tmp_path):
@@ -356,12 +358,12 @@ def test_a_cell_holds_what_made_it_and_what_came_of_it(lab, tmp_path):
 
 
 def test_evidence_is_sought_once(lab, tmp_path, monkeypatch):
-    monkeypatch.setattr("reasonedit.experiments.remember.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("reasonedit.experiments.evidence_cache.cache_folder", lambda: tmp_path / "cache")
     plan = experiment()
     sought = []
-    original = RememberedEvidence.__mro__[1].find_seen
+    original = CachedEvidenceFinder.__mro__[1].find_with_windows
     monkeypatch.setattr(
-        "reasonedit.evidence.EvidenceFinder.find_seen",
+        "reasonedit.evidence.EvidenceFinder.find_with_windows",
         lambda self, image, sentences, *rest: sought.append(1) or original(self, image, sentences, *rest),
     )
     folders = [tmp_path / name / "main" for name in ("a", "b")]
@@ -375,16 +377,16 @@ def test_evidence_is_sought_once(lab, tmp_path, monkeypatch):
 
 
 def test_what_was_not_sought_again_counts_as_if_it_had_been(tiny_vlm, tmp_path, monkeypatch):
-    monkeypatch.setattr("reasonedit.experiments.remember.cache_folder", lambda: tmp_path)
-    first, second = RememberedEvidence(EvidenceFinder(tiny_vlm)), RememberedEvidence(EvidenceFinder(tiny_vlm))
+    monkeypatch.setattr("reasonedit.experiments.evidence_cache.cache_folder", lambda: tmp_path)
+    first, second = CachedEvidenceFinder(tiny_vlm), CachedEvidenceFinder(tiny_vlm)
     found = first.find(picture(1), ["It is round."])
-    assert first.spared == 0
+    assert first.seconds_saved == 0
     assert second.find(picture(1), ["It is round."]) == found
-    assert second.spared > 0
+    assert second.seconds_saved > 0
 
 
 def test_remembered_evidence_hangs_on_all_that_finds_it(tiny_vlm, tmp_path, monkeypatch):
-    monkeypatch.setattr("reasonedit.experiments.remember.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("reasonedit.experiments.evidence_cache.cache_folder", lambda: tmp_path)
     asked = []
 
     class Ranks:
@@ -395,31 +397,31 @@ def test_remembered_evidence_hangs_on_all_that_finds_it(tiny_vlm, tmp_path, monk
     def files():
         return len(list((tmp_path / "evidence").glob("*.sqlite")))
 
-    RememberedEvidence(EvidenceFinder(tiny_vlm))
-    RememberedEvidence(EvidenceFinder(tiny_vlm))
+    CachedEvidenceFinder(tiny_vlm)
+    CachedEvidenceFinder(tiny_vlm)
     assert files() == 1
-    RememberedEvidence(EvidenceFinder(tiny_vlm, EvidenceConfig(top=2)))
+    CachedEvidenceFinder(tiny_vlm, EvidenceConfig(top=2))
     assert files() == 2
     # What ranks the windows is used, and counts.
-    ranking = RememberedEvidence(EvidenceFinder(tiny_vlm, EvidenceConfig(shortlist=3), Ranks()))
+    ranking = CachedEvidenceFinder(tiny_vlm, EvidenceConfig(shortlist=3), Ranks())
     ranking.find(picture(1), ["It is round."])
     assert asked == [1]
     assert files() == 3
-    monkeypatch.setattr("reasonedit.experiments.remember.code_of", lambda roots: {"evidence": "other"})
-    RememberedEvidence(EvidenceFinder(tiny_vlm))
+    monkeypatch.setattr("reasonedit.experiments.evidence_cache.code_of", lambda roots: {"evidence": "other"})
+    CachedEvidenceFinder(tiny_vlm)
     assert files() == 4
     (tmp_path / "evidence" / "broken").write_text("no database" * 100)
-    broken = RememberedEvidence(EvidenceFinder(tiny_vlm))
+    broken = CachedEvidenceFinder(tiny_vlm)
     broken._path = tmp_path / "evidence" / "broken"
     with pytest.raises(ReasonEditError, match=r"cannot be used .*: delete this file"):
         broken.find(picture(1), ["It is round."])
 
 
 def test_threads_remember_at_the_same_time(tiny_vlm, tmp_path, monkeypatch):
-    monkeypatch.setattr("reasonedit.experiments.remember.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("reasonedit.experiments.evidence_cache.cache_folder", lambda: tmp_path)
     alone = EvidenceFinder(tiny_vlm)
     wanted = [alone.find(picture(i % 3), ["It is round."]) for i in range(12)]
-    shared = [RememberedEvidence(EvidenceFinder(tiny_vlm)) for _ in range(2)]
+    shared = [CachedEvidenceFinder(tiny_vlm) for _ in range(2)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda i: shared[i % 2].find(picture(i % 3), ["It is round."]), range(12)))
     for one, other in zip(found, wanted, strict=True):
@@ -431,8 +433,8 @@ def test_processes_remember_at_the_same_time(tmp_path, tiny_folder):
     code = (
         "import sys; from helpers.tiny import picture; from reasonedit.vlm import load_vlm\n"
         "from reasonedit.evidence import EvidenceFinder\n"
-        "from reasonedit.experiments.remember import RememberedEvidence\n"
-        "finder = RememberedEvidence(EvidenceFinder(load_vlm(sys.argv[1], dtype='float32')))\n"
+        "from reasonedit.experiments.evidence_cache import CachedEvidenceFinder\n"
+        "finder = CachedEvidenceFinder(load_vlm(sys.argv[1], dtype='float32'))\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "for i in range(4): finder.find(picture(i), ['It is round.'])\n"
         "print('done', finder._path)\n"
@@ -488,7 +490,8 @@ def test_failures_have_a_cause(group, right, facts, of, cause):
     assert cause_of(row) == cause
 
 
-def test_every_plan_names_its_rows_once():
+def test_every_plan_names_its_rows_once(monkeypatch, tmp_path):
+    monkeypatch.setattr("reasonedit.experiments.mend_network.network_path", lambda _: tmp_path / "mend.safetensors")
     for plan in EXPERIMENTS.values():
         names = [row.name for row in plan.rows]
         assert len(set(names)) == len(names)
@@ -496,11 +499,10 @@ def test_every_plan_names_its_rows_once():
         assert len(plan.cells([0, 1])) == 2 * len(names)
         made = SimpleNamespace(  # what the plans ask of a lab
             design=GROUNDED,
-            mend_network="mend.safetensors",
             module=SimpleNamespace(vlm=SimpleNamespace(language_layers=["blocks.0", "blocks.1"])),
         )
         said = [
-            (said_of(next(c for c in row.make(made) if isinstance(c, Editor)), GROUNDED), row.noise)
+            (describe_callback(next(c for c in row.make(made) if isinstance(c, Editor)), GROUNDED), row.noise)
             for row in plan.rows
         ]
         assert all(a != b for a, b in itertools.combinations(said, 2)), f"two rows of {plan.name} are the same"

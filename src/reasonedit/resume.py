@@ -15,7 +15,8 @@ from lightning.pytorch.cli import LightningCLI
 import reasonedit.callbacks as cb
 from reasonedit.dependencies import code_of, versions_of
 from reasonedit.errors import ReasonEditError
-from reasonedit.experiments.described import DataFiles, classes_of
+from reasonedit.experiments.data_files import DataFiles
+from reasonedit.experiments.provenance import classes_in
 from reasonedit.runs import write_json
 from reasonedit.vlm import VLM
 
@@ -64,7 +65,7 @@ def made_with(cli: LightningCLI, folder: Path) -> dict[str, Any]:
     settings |= {"seed_everything": config.get("seed_everything"), "callbacks": list(callbacks)}
     vlm = getattr(cli.model, "vlm", None)
     named = [config.get("data"), callbacks]
-    roots: list[ModuleType | type] = [cb.RunLog, type(cli.model), *(kind for kind, _ in classes_of(named))]
+    roots: list[ModuleType | type] = [cb.RunLog, type(cli.model), *(kind for kind, _ in classes_in(named))]
     roots += [type(vlm)] if isinstance(vlm, VLM) else []
     return {
         "format": _FORMAT,
@@ -147,7 +148,7 @@ def _callbacks(given: Any) -> dict[str, Any]:
     """The callbacks that count, each by its name."""
     found: dict[str, Any] = {}
     for one in given if isinstance(given, list) else [given] if given else []:
-        ((kind, arguments), *_) = classes_of(one)
+        ((kind, arguments), *_) = classes_in(one)
         if issubclass(kind, _SHOWS):
             continue
         kept = {name: value for name, value in arguments.items() if name != "path" or not issubclass(kind, _WRITES)}

@@ -10,9 +10,8 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from reasonedit.experiments import EXPERIMENTS, Lab
-from reasonedit.experiments.cells import Cell
-from reasonedit.experiments.plans import with_editors
+from reasonedit.experiments import EXPERIMENTS, Cell, Lab, run_cell
+from reasonedit.experiments.experiment import with_editors
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
@@ -85,7 +84,7 @@ def _run(cells: Sequence[Cell], lab: Lab, folder: Path) -> None:
     for i, cell in enumerate(cells, 1):
         started = time.perf_counter()
         with _console.status(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}"):
-            is_new = lab.run(cell, folder)
+            is_new = run_cell(lab, cell, folder)
         time_taken = f"{time.perf_counter() - started:.0f} s" if is_new else "there already"
         _console.print(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}: {time_taken}", highlight=False)
 

@@ -5,7 +5,11 @@ there already is not run again.
 """
 
 from .bootstrap import Estimate, summarise
-from .cells import Cell, Lab, read_cell
-from .plans import EXPERIMENTS, Experiment
+from .cell_file import read_cell
+from .cells import Cell
+from .experiment import Experiment
+from .lab import Lab
+from .plans import EXPERIMENTS
+from .running import run_cell
 
-__all__ = ["EXPERIMENTS", "Cell", "Estimate", "Experiment", "Lab", "read_cell", "summarise"]
+__all__ = ["EXPERIMENTS", "Cell", "Estimate", "Experiment", "Lab", "read_cell", "run_cell", "summarise"]

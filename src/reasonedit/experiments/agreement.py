@@ -8,19 +8,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import ConflictError
 
-About = Mapping[str, Any]
-CellRows = tuple[About, Sequence[Mapping[str, Any]]]
+Record = Mapping[str, Any]
+"""What a cell says of itself."""
+CellRows = tuple[Record, Sequence[Mapping[str, Any]]]
+"""What a cell says of itself, and its predictions."""
 
 RECORDED = ("data", "files", "model", "editor", "beside", "stream", "encoders", "libraries", "code")
 """What a cell must say of itself, so that it can be told from others."""
 
 _Key = tuple[str, str]
+Facts = Mapping[_Key, Any]
 
 
 @dataclass
-class Agreeing:
+class Agreement:
     """Cells that agree with each other.
 
     Attributes:
@@ -32,57 +35,57 @@ class Agreeing:
     left_out: list[str] = field(default_factory=list)
 
 
-def same(one: About, other: About) -> bool:
-    """Whether two cells were made of the same: then one need not be run where the other is there."""
-    return _told(one) == _told(other)
+def is_same(one: Record, other: Record) -> bool:
+    """Whether two cells are made of the same: then one need not be run where the other is there."""
+    return _identity(one) == _identity(other)
 
 
-def _told(about: About) -> str:
-    kept = {key: about.get(key) for key in (*RECORDED, "row", "seed", "varies", "noise")}
-    if isinstance(kept["model"], Mapping):  # the same model may lie somewhere else
-        kept["model"] = {k: v for k, v in kept["model"].items() if k != "name"}
-    return json.dumps(kept, sort_keys=True)
+def _identity(record: Record) -> str:
+    values = {name: record.get(name) for name in (*RECORDED, "row", "seed", "varies", "noise")}
+    if isinstance(values["model"], Mapping):  # the same model may lie somewhere else
+        values["model"] = {name: value for name, value in values["model"].items() if name != "name"}
+    return json.dumps(values, sort_keys=True)
 
 
-def facts_of(about: About) -> dict[_Key, Any]:
+def facts_of(record: Record) -> dict[_Key, Any]:
     """All that cells of one table must agree on: what they have in common must have the same value.
 
     Args:
-        about: What a cell says of itself.
+        record: What a cell says of itself.
 
     Returns:
         Values by kind and name. Of code each module is a fact of its own, so that editors that share a part of it agree
         on that part; what belongs to a row or a seed bears its name.
     """
-    data = json.loads(json.dumps(about["data"]))
+    data = json.loads(json.dumps(record["data"]))
     options = data.get("init_args") or {}
     source = (options.get("source") or {}).get("init_args") or {}
     edits = source.pop("edits", None)
-    source.pop(about.get("varies", "seed"), None)
-    for name in about["stream"]:
+    source.pop(record.get("varies", "seed"), None)
+    for name in record["stream"]:
         options.pop(name, None)
-    row, seed = about["row"], str(about["seed"])
+    row, seed = record["row"], str(record["seed"])
     facts: dict[_Key, Any] = {("edits", ""): edits, ("data", ""): data}
-    facts |= {("files", name): value for name, value in about["files"].items()}
-    for name, value in about["model"].items():
+    facts |= {("files", name): value for name, value in record["files"].items()}
+    for name, value in record["model"].items():
         parts = value if isinstance(value, Mapping) else {name: value}
         facts |= {("model", part): inner for part, inner in parts.items() if name != "name"}
-    facts |= {("encoders", name): value for name, value in about["encoders"].items()}
-    facts |= {("libraries", name): value for name, value in about["libraries"].items()}
-    facts |= {("code", name): value for name, value in about["code"].items()}
-    facts["row", row] = [about["editor"], about["beside"], about.get("noise"), dict(about["stream"])]
-    if about.get("asked") is not None:
-        facts["asked", seed] = about["asked"]
-        facts["copy", about["asked"]] = seed
+    facts |= {("encoders", name): value for name, value in record["encoders"].items()}
+    facts |= {("libraries", name): value for name, value in record["libraries"].items()}
+    facts |= {("code", name): value for name, value in record["code"].items()}
+    facts["row", row] = [record["editor"], record["beside"], record.get("noise"), dict(record["stream"])]
+    if record.get("asked") is not None:
+        facts["asked", seed] = record["asked"]
+        facts["copy", record["asked"]] = seed
     return facts
 
 
-def contradiction(facts: Mapping[_Key, Any], others: Mapping[_Key, Any]) -> _Key | None:
+def contradiction(facts: Facts, others: Facts) -> _Key | None:
     """The first fact that is another one in the other set; ``None`` where both can stand together."""
     return next((key for key, value in facts.items() if key in others and others[key] != value), None)
 
 
-def agreeing(cells: Iterable[CellRows], first: Callable[[About], bool] = lambda _: False) -> Agreeing:
+def select_agreeing(cells: Iterable[CellRows], first: Callable[[Record], bool] = lambda _: False) -> Agreement:
     """The newest cells that agree with each other.
 
     The newest cell is taken, and of the others, from new to old, each that agrees with all that were taken.
@@ -92,81 +95,93 @@ def agreeing(cells: Iterable[CellRows], first: Callable[[About], bool] = lambda 
         first: Those that are taken before all others, whatever their age.
 
     Raises:
-        ReasonEditError: It cannot be told which are the newest, or what any of them was made of.
+        ConflictError: It cannot be told which are the newest, or what any of them was made of.
     """
-    known: list[CellRows] = []
-    unknown: list[About] = []
-    for about, rows in cells:
-        if about.get("made") and all(isinstance(about.get(key), Mapping) for key in RECORDED if key != "beside"):
-            known.append((about, rows))
-        else:
-            unknown.append(about)
-    if unknown and not known:
-        raise ReasonEditError(
-            f"{_listed(unknown)} do not say what code, data and model they were made with, so that nobody can tell "
-            "whether they belong together: run the experiment again."
-        )
+    known, unknown = _split_known(cells)
     known.sort(key=lambda cell: (bool(first(cell[0])), str(cell[0]["made"])), reverse=True)
     taken: list[CellRows] = []
     agreed: dict[_Key, Any] = {}
-    since: dict[_Key, tuple[bool, str]] = {}
-    others: dict[str, list[About]] = {}
-    for number, (about, rows) in enumerate(known):
-        facts, age = facts_of(about), (bool(first(about)), str(about["made"]))
-        facts["cell", f"{about['row']} {about['seed']}"] = number  # one of each row and seed
-        against = contradiction(facts, agreed)
-        if against is None:
-            taken.append((about, rows))
+    ages: dict[_Key, tuple[bool, str]] = {}
+    others: dict[str, list[Record]] = {}
+    for number, (record, rows) in enumerate(known):
+        facts, age = facts_of(record), (bool(first(record)), str(record["made"]))
+        facts["cell", f"{record['row']} {record['seed']}"] = number  # one of each row and seed
+        differing = contradiction(facts, agreed)
+        if differing is None:
+            taken.append((record, rows))
             for key, value in facts.items():
                 agreed.setdefault(key, value)
-                since.setdefault(key, age)
-        elif since[against] == age and against[0] not in ("cell", "copy"):
-            raise ReasonEditError(
-                f"Of the results of '{about['row']}', seed {about['seed']}, and others, which were made at the same "
-                f"time ({age[1]}), nobody can tell which count: they are of {_why(against, facts, agreed)}; delete "
-                "those that do not belong here."
+                ages.setdefault(key, age)
+        elif ages[differing] == age and differing[0] not in ("cell", "copy"):
+            raise ConflictError(
+                f"Of the results of '{record['row']}', seed {record['seed']}, and others, which were made at the same "
+                f"time ({age[1]}), nobody can tell which count: they are of {_reason(differing, facts, agreed)}; "
+                "delete those that do not belong here."
             )
         else:
-            others.setdefault(_why(against, facts, agreed), []).append(about)
-    left_out = [f"{_listed(mine)} left out: {why}." for why, mine in others.items()]
+            others.setdefault(_reason(differing, facts, agreed), []).append(record)
+    left_out = [f"{_name_cells(records)} left out: {reason}." for reason, records in others.items()]
     if unknown:
-        left_out.append(f"{_listed(unknown)} left out: they do not say what code, data and model they were made with.")
-    return Agreeing(taken, left_out)
+        left_out.append(
+            f"{_name_cells(unknown)} left out: they do not say what code, data and model they were made with."
+        )
+    return Agreement(taken, left_out)
 
 
-def _listed(abouts: Sequence[About]) -> str:
+def _split_known(cells: Iterable[CellRows]) -> tuple[list[CellRows], list[Record]]:
+    """The cells that say what they were made of, and what the others say.
+
+    Raises:
+        ConflictError: None says it.
+    """
+    known: list[CellRows] = []
+    unknown: list[Record] = []
+    for record, rows in cells:
+        if record.get("made") and all(isinstance(record.get(key), Mapping) for key in RECORDED if key != "beside"):
+            known.append((record, rows))
+        else:
+            unknown.append(record)
+    if unknown and not known:
+        raise ConflictError(
+            f"{_name_cells(unknown)} do not say what code, data and model they were made with, so that nobody can tell "
+            "whether they belong together: run the experiment again."
+        )
+    return known, unknown
+
+
+def _name_cells(records: Sequence[Record]) -> str:
     """So many cells, with their rows and seeds."""
     by_row: dict[str, list[Any]] = {}
-    for about in abouts:
-        by_row.setdefault(str(about["row"]), []).append(about["seed"])
+    for record in records:
+        by_row.setdefault(str(record["row"]), []).append(record["seed"])
     rows = [f"{row} (seed{'s' if len(s) > 1 else ''} {', '.join(map(str, sorted(s)))})" for row, s in by_row.items()]
-    return f"{len(abouts)} result{'s' if len(abouts) > 1 else ''} of {', '.join(rows)}"
+    return f"{len(records)} result{'s' if len(records) > 1 else ''} of {', '.join(rows)}"
 
 
-def _why(key: _Key, theirs: Mapping[_Key, Any], ours: Mapping[_Key, Any]) -> str:
+def _reason(key: _Key, facts: Facts, agreed: Facts) -> str:
     """In what a cell differs from those that are shown, in words."""
     kind, name = key
     if kind == "code":
-        changed = [n for k, n in theirs if k == "code" and ours.get((k, n), theirs[k, n]) != theirs[k, n]]
+        changed = [n for k, n in facts if k == "code" and agreed.get((k, n), facts[k, n]) != facts[k, n]]
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         return f"other code ({changed[0]}{more})"
     return {
-        "edits": f"{theirs[key]} edits instead of {ours[key]}",
+        "edits": f"{facts[key]} edits instead of {agreed[key]}",
         "data": "another data set, or other settings of it",
         "files": f"another content of '{name}'",
         "model": f"another model ({name})" if name == "identity" else f"another {name} of the model",
         "encoders": f"another sentence encoder '{name}'",
-        "libraries": f"{name} {theirs[key]} instead of {ours[key]}",
+        "libraries": f"{name} {facts[key]} instead of {agreed[key]}",
         "row": "other settings of the same editor",
         "asked": "other questions with the same seed",
-        "copy": f"the very questions of seed {ours[key]} once more",
+        "copy": f"the very questions of seed {agreed[key]} once more",
         "cell": "another result of the same row and seed is there",
     }[kind]
 
 
-def seeds_missing(cells: Sequence[CellRows]) -> list[str]:
+def compare_seeds(cells: Sequence[CellRows]) -> list[str]:
     """One sentence, where some rows were run on fewer seeds than others."""
-    seeds = Counter(str(about["row"]) for about, _ in cells)
+    seeds = Counter(str(record["row"]) for record, _ in cells)
     most = max(seeds.values(), default=0)
     fewer = [f"{row} ({count})" for row, count in seeds.items() if count < most]
     return [f"Fewer than {most} seeds were run of {', '.join(fewer)}."] if fewer else []

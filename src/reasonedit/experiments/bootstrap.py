@@ -36,7 +36,7 @@ class Estimate:
     edits: int = 0
 
 
-def draws(edits: Sequence[int], resamples: int = RESAMPLES, seed: int = 0) -> list[NDArray[np.int64]]:
+def draw_resamples(edits: Sequence[int], resamples: int = RESAMPLES, seed: int = 0) -> list[NDArray[np.int64]]:
     """How often each resample holds each edit: seeds are drawn with replacement, and within a seed its edits.
 
     All probes of an edit stay together, as their answers hang on the same facts.
@@ -56,9 +56,9 @@ def draws(edits: Sequence[int], resamples: int = RESAMPLES, seed: int = 0) -> li
 
 
 @lru_cache(maxsize=8)
-def _drawn(edits: tuple[int, ...]) -> list[NDArray[np.float64]]:
+def _cached_resamples(edits: tuple[int, ...]) -> list[NDArray[np.float64]]:
     """The same draws for all rows and metrics, as numbers that multiply fast."""
-    return [counts.astype(np.float64) for counts in draws(edits)]
+    return [counts.astype(np.float64) for counts in draw_resamples(edits)]
 
 
 def summarise(rows: Mapping[str, Samples], reference: str | None = None) -> dict[str, tuple[Estimate, Estimate | None]]:
@@ -74,23 +74,24 @@ def summarise(rows: Mapping[str, Samples], reference: str | None = None) -> dict
     Returns:
         For each row its share, and the difference (row - reference) with its interval; ``None`` for the reference.
     """
-    made: dict[str, tuple[Estimate, Estimate | None]] = {}
-    against = rows.get(reference) if reference is not None else None
+    estimates: dict[str, tuple[Estimate, Estimate | None]] = {}
+    other = rows.get(reference) if reference is not None else None
     for name, samples in rows.items():
-        own = _estimate([samples])
-        made[name] = (own, difference(samples, against) if against is not None and name != reference else None)
-    return made
+        compared = difference(samples, other) if other is not None and name != reference else None
+        estimates[name] = (_estimate([samples]), compared)
+    return estimates
 
 
 def difference(one: Samples, other: Samples) -> Estimate:
-    """How much larger the first share is, on the seeds and edits that both have, paired; nothing is known of none."""
-    return _estimate([_shared(one, other), _shared(other, one)])
+    """How much larger the first share is, paired, on the seeds and edits that both have; NaN where there are none."""
+    return _estimate([_restrict(one, other), _restrict(other, one)])
 
 
-def _shared(mine: Samples, other: Samples) -> Samples:
+def _restrict(samples: Samples, other: Samples) -> Samples:
+    """Those of seeds and edits that were asked about in the other, too."""
     return {
-        s: {e: mine[s][e] for e in mine[s] if e in other[s] and mine[s][e][1] and other[s][e][1]}
-        for s in mine
+        s: {e: samples[s][e] for e in samples[s] if e in other[s] and samples[s][e][1] and other[s][e][1]}
+        for s in samples
         if s in other
     }
 
@@ -108,17 +109,17 @@ def _estimate(parts: Sequence[Samples]) -> Estimate:
     ]
 
     def values(counts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-        found = []
+        shares = []
         for table in tables:
             sums = sum((c @ t for c, t in zip(counts, table, strict=True)), np.zeros((len(counts[0]), 2)))
             with np.errstate(invalid="ignore", divide="ignore"):
-                found.append(sums[:, 0] / sums[:, 1])
-        return found[0] - found[1] if len(found) == 2 else found[0]
+                shares.append(sums[:, 0] / sums[:, 1])
+        return shares[0] - shares[1] if len(shares) == 2 else shares[0]
 
     once = [np.ones((1, len(e))) for e in edits]
     # A resample of which nothing can be said makes an interval of which nothing can be said: it is not left out.
-    low, high = np.percentile(values(_drawn(tuple(len(e) for e in edits))), [2.5, 97.5])
+    low, high = np.percentile(values(_cached_resamples(tuple(len(e) for e in edits))), [2.5, 97.5])
     each = [[c if i == j else np.zeros_like(c) for j, c in enumerate(once)] for i in range(len(seeds))]
     mean, samples = float(values(once)[0]), int(sum(t[:, 1].sum() for t in tables[0]))
-    shares = tuple(float(values(c)[0]) for c in each)
-    return Estimate(mean, float(low), float(high), samples, shares, sum(map(len, edits)))
+    by_seed = tuple(float(values(counts)[0]) for counts in each)
+    return Estimate(mean, float(low), float(high), samples, by_seed, sum(map(len, edits)))

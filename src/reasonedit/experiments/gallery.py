@@ -16,6 +16,7 @@ from reasonedit.callbacks import Codebook, Editor
 from reasonedit.data.stream import EditStream
 from reasonedit.groups import GENERALITIES, LOCALITIES
 from reasonedit.metrics import matches
+from reasonedit.types import Edit
 
 NOTHING, WRONG, IGNORED, SWAYED = "nothing retrieved", "wrong fact retrieved", "right fact ignored", "swayed by a fact"
 CAUSES = {
@@ -24,12 +25,18 @@ CAUSES = {
     IGNORED: "A fact of the edit stood before the question, and the VLM did not make use of it.",
     SWAYED: "An unrelated question that was answered rightly before: a fact of another thing was taken for an answer.",
 }
-_SHOWN = {"edits": 6, "put right": 6, "failures of a cause": 4}
+_EDITS, _PUT_RIGHT, _FAILURES = 6, 6, 4  # how many are shown, of failures for each cause
 _WIDEST = 512
 _FARTHEST = ("r_gen", "coe_gen", "i_gen", "t_gen")
+_COLUMNS = (
+    *("id", "edit", "group", "choices", "before", "answer", "target", "right", "facts", "distances"),
+    *("fact_edits", "left_out", "nearest", "threshold"),
+)
+
+Row = Mapping[str, Any]
 
 
-def cause_of(row: Mapping[str, Any]) -> str | None:
+def cause_of(row: Row) -> str | None:
     """Why a probe was answered wrongly; ``None`` where it was not.
 
     Args:
@@ -44,9 +51,7 @@ def cause_of(row: Mapping[str, Any]) -> str | None:
     return IGNORED if row["edit"] in row["fact_edits"] else WRONG
 
 
-def write_gallery(
-    path: Path, stream: EditStream, editor: Editor, rows: Sequence[Mapping[str, Any]], *, made: str = ""
-) -> None:
+def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence[Row], *, made: str = "") -> None:
     """Write some edits and queries of a finished run, with their pictures.
 
     Args:
@@ -57,61 +62,25 @@ def write_gallery(
         made: When the cell was made that they are of: no other shows them.
     """
     assert stream.base is not None
-    images = {p.query.id: (p.query.image, p.query.question) for p in stream.base.probes}
-    last = max((r["edits"] for r in rows), default=0)
-    probes = [r for r in rows if r["phase"] == "probe" and r["edits"] == last]
-    first = {r["edit"]: r["answer"] for r in reversed(rows) if r["phase"] == "edit"}
-    after = {r["edit"]: r["answer"] for r in probes if r["group"] == "rel"}
-    found = editor.evidence if isinstance(editor, Codebook) else {}
-    edits = []
-    for edit in [e for e in stream.base.edits if e.id in after][: _SHOWN["edits"]]:
-        marked = [[list(r) for r in given or () if isinstance(r, tuple)] for given in edit.evidence]
-        sought = [e.boxes for e in found.get(edit.id, [])] or [[] for _ in marked]
-        sentences = [
-            {"text": s, "boxes": [list(b) for b in (given or boxes)]}
-            for s, given, boxes in zip(edit.reasoning, marked, sought, strict=True)
-        ]
-        edits.append(
-            {
-                "id": edit.id,
-                "image": as_data(edit.image),
-                "question": edit.question,
-                "answer": edit.answer,
-                "sentences": sentences,
-                "before": first.get(edit.id),
-                "after": after[edit.id],
-                "right": matches(after[edit.id], edit.targets),
-            }
-        )
+    queries = {p.query.id: (p.query.image, p.query.question) for p in stream.base.probes}
+    last = max((row["edits"] for row in rows), default=0)
+    probes = [row for row in rows if row["phase"] == "probe" and row["edits"] == last]
 
-    def shown(row: Mapping[str, Any]) -> dict[str, Any]:
-        image, question = images[row["id"]]
-        kept = ("id", "edit", "group", "choices", "before", "answer", "target", "right", "facts", "distances")
-        more = ("fact_edits", "left_out", "nearest", "threshold")
-        return {"image": as_data(image), "question": question, **{k: row[k] for k in (*kept, *more)}}
+    def show(row: Row) -> dict[str, Any]:
+        image, question = queries[row["id"]]
+        return {"image": to_data_uri(image), "question": question, **{name: row[name] for name in _COLUMNS}}
 
-    def generality(row: Mapping[str, Any]) -> bool:
-        return row["group"] in GENERALITIES and row["edit"] in row["fact_edits"]
-
-    put_right = [r for r in probes if r["right"] and generality(r) and not matches(r["before"], r["targets"])]
-    # Those that share least with the edit come first, and one of each edit.
-    put_right.sort(key=lambda r: _FARTHEST.index(r["group"]) if r["group"] in _FARTHEST else len(_FARTHEST))
-    unique = list({r["edit"]: r for r in reversed(put_right)}.values())[::-1]
-    failures: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in probes:
-        if (cause := cause_of(row)) is not None:
-            failures[cause].append(row)
     content = {
         "made": made,
-        "edits": edits,
-        "put_right": [shown(r) for r in unique[: _SHOWN["put right"]]],
+        "edits": _edits(stream.base.edits, editor, rows, probes),
+        "put_right": [show(row) for row in _put_right(probes)],
         "failures": {
             cause: {
-                "count": len(mine),
-                "by_group": {g: sum(r["group"] == g for r in mine) for g in sorted({r["group"] for r in mine})},
-                "shown": [shown(r) for r in _spread(mine, _SHOWN["failures of a cause"])],
+                "count": len(failures),
+                "by_group": {g: sum(r["group"] == g for r in failures) for g in sorted({r["group"] for r in failures})},
+                "shown": [show(row) for row in _spread(failures, _FAILURES)],
             }
-            for cause, mine in failures.items()
+            for cause, failures in _by_cause(probes).items()
         },
         "probes": len(probes),
     }
@@ -120,13 +89,64 @@ def write_gallery(
     part.replace(path)
 
 
-def _spread(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+def _edits(edits: Sequence[Edit], editor: Editor, rows: Sequence[Row], probes: Sequence[Row]) -> list[dict[str, Any]]:
+    """Some edits with their evidence, and what was answered before and after all edits."""
+    before = {row["edit"]: row["answer"] for row in reversed(rows) if row["phase"] == "edit"}
+    after = {row["edit"]: row["answer"] for row in probes if row["group"] == "rel"}
+    evidence = editor.evidence if isinstance(editor, Codebook) else {}
+    shown = []
+    for edit in [e for e in edits if e.id in after][:_EDITS]:
+        marked = [[list(r) for r in given or () if isinstance(r, tuple)] for given in edit.evidence]
+        found = [e.boxes for e in evidence.get(edit.id, [])] or [[] for _ in marked]
+        sentences = [
+            {"text": sentence, "boxes": [list(box) for box in (given or boxes)]}
+            for sentence, given, boxes in zip(edit.reasoning, marked, found, strict=True)
+        ]
+        shown.append(
+            {
+                "id": edit.id,
+                "image": to_data_uri(edit.image),
+                "question": edit.question,
+                "answer": edit.answer,
+                "sentences": sentences,
+                "before": before.get(edit.id),
+                "after": after[edit.id],
+                "right": matches(after[edit.id], edit.targets),
+            }
+        )
+    return shown
+
+
+def _put_right(probes: Sequence[Row]) -> list[Row]:
+    """Queries that an edit put right by a fact of its own: one of each edit, that which shares least with it."""
+    rows = [
+        row
+        for row in probes
+        if row["right"]
+        and row["group"] in GENERALITIES
+        and row["edit"] in row["fact_edits"]
+        and not matches(row["before"], row["targets"])
+    ]
+    rows.sort(key=lambda row: _FARTHEST.index(row["group"]) if row["group"] in _FARTHEST else len(_FARTHEST))
+    one_of_each_edit = list({row["edit"]: row for row in reversed(rows)}.values())[::-1]
+    return one_of_each_edit[:_PUT_RIGHT]
+
+
+def _by_cause(probes: Sequence[Row]) -> dict[str, list[Row]]:
+    failures: dict[str, list[Row]] = defaultdict(list)
+    for row in probes:
+        if (cause := cause_of(row)) is not None:
+            failures[cause].append(row)
+    return failures
+
+
+def _spread(rows: Sequence[Row], count: int) -> list[Row]:
     if len(rows) <= count:
         return list(rows)
     return [rows[i * len(rows) // count] for i in range(count)]
 
 
-def as_data(image: Image.Image) -> str:
+def to_data_uri(image: Image.Image) -> str:
     """A picture as a data URI, no larger than it is looked at."""
     small = image.copy()
     small.thumbnail((_WIDEST, _WIDEST))

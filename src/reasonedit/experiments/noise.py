@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from reasonedit.boxes import Region
 from reasonedit.data.source import EditSource, Probe
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.metrics import matches
 from reasonedit.types import Edit
 
 KINDS = ("replaced", "mixed", "wrong", "missing")
 _LENDERS = 50  # samples whose sentences and answers are put in the place of others'
+_Sentence = tuple[str, Sequence[Region] | None]  # with its evidence
 
 
 class NoisyReasoning:
@@ -28,14 +30,14 @@ class NoisyReasoning:
         seed: Seed of what is spoilt.
 
     Raises:
-        ReasonEditError: ``kind`` or ``share`` is out of range.
+        InputError: ``kind`` or ``share`` is out of range.
     """
 
     def __init__(self, source: EditSource, kind: str, share: float, seed: int = 0) -> None:
         if kind not in KINDS:
-            raise ReasonEditError(f"kind must be one of {', '.join(KINDS)}, not '{kind}'.")
+            raise InputError(f"kind must be one of {', '.join(KINDS)}, not '{kind}'.")
         if not 0 <= share <= 1:
-            raise ReasonEditError(f"share must be between 0 and 1, not {share}.")
+            raise InputError(f"share must be between 0 and 1, not {share}.")
         self.source, self.kind, self.share, self.seed = source, kind, share, seed
         self.edits = source.edits
 
@@ -45,30 +47,33 @@ class NoisyReasoning:
         for edit in self.source.candidates():
             rng = random.Random(f"noise-{self.kind}-{self.seed}-{edit.id}")
             others = [e for e in lenders if e.id != edit.id and not matches(e.answer, edit.targets)] or [edit]
-            kept = [(s, e) for s, e in zip(edit.reasoning, edit.evidence, strict=True)]
-            spoilt = self._spoilt(rng, edit, kept, others)
+            sentences = list(zip(edit.reasoning, edit.evidence, strict=True))
+            spoilt = self._spoil(rng, edit, sentences, others)
             yield replace(edit, reasoning=[s for s, _ in spoilt], evidence=[e for _, e in spoilt])
 
-    def _spoilt(self, rng: random.Random, edit: Edit, kept: list, others: Sequence[Edit]) -> list:  # type: ignore[type-arg]
-        def lent() -> str:
-            return rng.choice(rng.choice(others).reasoning)
+    def _spoil(
+        self, rng: random.Random, edit: Edit, sentences: list[_Sentence], others: Sequence[Edit]
+    ) -> list[_Sentence]:
+        def lend() -> _Sentence:
+            return rng.choice(rng.choice(others).reasoning), []
 
         if self.kind == "replaced":
-            return [(lent(), []) if rng.random() < self.share else pair for pair in kept]
+            return [lend() if rng.random() < self.share else own for own in sentences]
         if self.kind == "mixed":
-            return [p for pair in kept for p in ([pair, (lent(), [])] if rng.random() < self.share else [pair])]
+            return [s for own in sentences for s in ([own, lend()] if rng.random() < self.share else [own])]
         if rng.random() >= self.share:
-            return kept
+            return sentences
         if self.kind == "missing":
-            if len(kept) == 1:
-                return kept  # an edit without any reasoning is refused
-            gone = rng.randrange(len(kept))
-            return [pair for i, pair in enumerate(kept) if i != gone]
+            if len(sentences) == 1:
+                return sentences  # an edit without any reasoning is refused
+            missing = rng.randrange(len(sentences))
+            return [own for i, own in enumerate(sentences) if i != missing]
         other = rng.choice(others)
-        naming = [i for i, (s, _) in enumerate(kept) if edit.answer in s]
-        where = naming[-1] if naming else len(kept) - 1
-        false = kept[where][0].replace(edit.answer, other.answer) if naming else other.reasoning[-1]
-        return [(false, e) if i == where else (s, e) for i, (s, e) in enumerate(kept)]
+        naming = [i for i, (text, _) in enumerate(sentences) if edit.answer in text]
+        place = naming[-1] if naming else len(sentences) - 1
+        text, evidence = sentences[place]
+        wrong = text.replace(edit.answer, other.answer) if naming else other.reasoning[-1]
+        return [*sentences[:place], (wrong, evidence), *sentences[place + 1 :]]
 
     def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
         """The source's own."""

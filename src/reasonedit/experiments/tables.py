@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import NotFoundError
 from reasonedit.groups import GENERALITIES, LABELS
 
-from .agreement import About, CellRows, agreeing, seeds_missing
+from .agreement import CellRows, Record, compare_seeds, select_agreeing
 from .bootstrap import Estimate, Samples, summarise
-from .cellfile import read_cell
-from .plans import Experiment
+from .cell_file import read_cell
+from .experiment import Experiment
 
 _log = logging.getLogger(__name__)
 
-_COUNTS = ("edits", "keys", "seconds_per_edit", "ms_per_query", "ms_per_query_unedited")
+_COSTS = ("edits", "keys", "seconds_per_edit", "ms_per_query", "ms_per_query_unedited")
 
 
 @dataclass
@@ -64,13 +64,13 @@ class Table(list[TableRow]):
     Attributes:
         cells: What the cells that it shows say of themselves.
         left_out: One sentence for each kind of cell that was there and does not agree with these.
-        notes: What else is to be said of it.
+        notes: What else a reader of the table should know.
     """
 
     def __init__(
         self,
         rows: Iterable[TableRow] = (),
-        cells: Sequence[About] = (),
+        cells: Sequence[Record] = (),
         left_out: Sequence[str] = (),
         notes: Sequence[str] = (),
     ) -> None:
@@ -82,21 +82,22 @@ def cells_in(folder: Path) -> list[CellRows]:
     """All cells of an experiment's folder, whether or not they agree with each other: see :func:`table_of`.
 
     Raises:
-        ReasonEditError: There are none, or a file is no cell.
+        NotFoundError: There are none.
+        InputError: A file is no cell.
     """
     paths = sorted((folder / "cells").glob("*.parquet"))
     if not paths:
-        raise ReasonEditError(f"There are no results in '{folder}': run reasonedit experiment first.")
+        raise NotFoundError(f"There are no results in '{folder}': run reasonedit experiment first.")
     return [read_cell(path) for path in paths]
 
 
 def table_of(
-    experiment: Experiment, cells: Iterable[CellRows], first: Callable[[About], bool] = lambda _: False
+    experiment: Experiment, cells: Iterable[CellRows], first: Callable[[Record], bool] = lambda _: False
 ) -> Table:
     """The table of an experiment, in the order of its plan.
 
     It shows the newest cells that agree on data, number of edits, model, libraries and code; what does not agree with
-    them is left out, and said.
+    them is left out, and named.
 
     Args:
         experiment: The experiment.
@@ -104,129 +105,133 @@ def table_of(
         first: Which cells are shown whatever is newer.
 
     Raises:
-        ReasonEditError: It cannot be told which cells belong together.
+        ConflictError: It cannot be told which cells belong together.
     """
-    agreed = agreeing(cells, first)
-    for sentence in agreed.left_out:
+    agreement = select_agreeing(cells, first)
+    for sentence in agreement.left_out:
         _log.info("%s: %s", experiment.title, sentence)
     by_row: dict[str, list[CellRows]] = defaultdict(list)
-    for about, rows in agreed.cells:
-        by_row[about["row"]].append((about, rows))
-    planned = {row.name: row for row in experiment.rows}
-    order = [name for name in planned if name in by_row]
-    order += sorted(set(by_row) - set(order))
-    made: dict[str, TableRow] = {}
-    for name in order:
-        abouts = [about for about, _ in by_row[name]]
-        title, x, line = abouts[0]["title"], abouts[0]["x"], abouts[0]["settings"].get("line", "")
-        if name in planned:  # a new title makes no new cell
-            title, x, line = planned[name].title, planned[name].x, planned[name].line
-        made[name] = TableRow(name, title, x, line, sorted(a["seed"] for a in abouts))
-        for key in _COUNTS:
-            known = [a.get(key) for a in abouts]
-            finite = [float(v) for v in known if v is not None and math.isfinite(v)]
-            if len(finite) == len(known):
-                made[name].costs[key] = sum(finite) / len(finite)
-    reference = experiment.reference if experiment.reference in made else None
+    for record, predictions in agreement.cells:
+        by_row[record["row"]].append((record, predictions))
+    names = [row.name for row in experiment.rows if row.name in by_row]
+    names += sorted(set(by_row) - set(names))
+    rows = {name: _row(experiment, name, [record for record, _ in by_row[name]]) for name in names}
+    reference = experiment.reference if experiment.reference in rows else None
     for group in ("now", *LABELS):
-        samples = {name: _samples(by_row[name], group) for name in order}
-        samples = {name: mine for name, mine in samples.items() if mine}
+        samples = {name: _samples(by_row[name], group) for name in names}
+        samples = {name: of_row for name, of_row in samples.items() if of_row}
         for name, (share, difference) in summarise(samples, reference).items():
-            made[name].samples[group] = samples[name]
-            made[name].metrics[group] = share
-            made[name].exact[group] = _exact(by_row[name], group)
+            rows[name].samples[group] = samples[name]
+            rows[name].metrics[group] = share
+            rows[name].exact[group] = _exact_share(by_row[name], group)
             if difference is not None and difference.edits:
-                made[name].differences[group] = difference
-    for name in order:
-        means = [made[name].metrics[g].mean for g in GENERALITIES if g in made[name].metrics]
+                rows[name].differences[group] = difference
+    for name, row in rows.items():
+        means = [row.metrics[g].mean for g in GENERALITIES if g in row.metrics]
         if means:
             mean = len(means) / sum(1 / m for m in means) if all(means) else 0.0
-            made[name].metrics["harmonic"] = Estimate(mean, math.nan, math.nan, 0)
-        made[name].earlier = _earlier(by_row[name])
-        made[name].history = {
+            row.metrics["harmonic"] = Estimate(mean, math.nan, math.nan, 0)
+        row.earlier = _earlier(by_row[name])
+        row.history = {
             stop: {group: summarise({"": samples})[""][0] for group, samples in groups.items()}
-            for stop, groups in made[name].earlier.items()
+            for stop, groups in row.earlier.items()
         }
-    return Table(made.values(), [about for about, _ in agreed.cells], agreed.left_out, seeds_missing(agreed.cells))
+    records = [record for record, _ in agreement.cells]
+    return Table(rows.values(), records, agreement.left_out, compare_seeds(agreement.cells))
+
+
+def _row(experiment: Experiment, name: str, records: Sequence[Record]) -> TableRow:
+    """A row without its shares."""
+    title, x, line = records[0]["title"], records[0]["x"], records[0]["settings"].get("line", "")
+    planned = next((row for row in experiment.rows if row.name == name), None)
+    if planned is not None:  # a new title makes no new cell
+        title, x, line = planned.title, planned.x, planned.line
+    row = TableRow(name, title, x, line, sorted(record["seed"] for record in records))
+    for key in _COSTS:
+        values = [record.get(key) for record in records]
+        finite = [float(v) for v in values if v is not None and math.isfinite(v)]
+        if len(finite) == len(values):
+            row.costs[key] = sum(finite) / len(finite)
+    return row
 
 
 def _samples(
     cells: Sequence[CellRows],
     group: str,
     after: int | None = None,
-    share: Callable[[Mapping[str, Any]], float] | None = None,
+    score: Callable[[Mapping[str, Any]], float] | None = None,
 ) -> Samples:
     """Right answers and probes by seed and edit, after the last edit or after so many."""
-    share = share or _share
-    found: dict[int, dict[str, tuple[float, int]]] = {}
-    for about, rows in cells:
-        stop = after if after is not None else max((r["edits"] for r in rows), default=0)
-        mine: dict[str, tuple[float, int]] = {}
-        for r in rows:
-            asked = r["phase"] == "check" if group == "now" else r["group"] == group and r["edits"] == stop
+    score = score or _accuracy
+    samples: dict[int, dict[str, tuple[float, int]]] = {}
+    for record, rows in cells:
+        stop = after if after is not None else max((row["edits"] for row in rows), default=0)
+        counts: dict[str, tuple[float, int]] = {}
+        for row in rows:
+            asked = row["phase"] == "check" if group == "now" else row["group"] == group and row["edits"] == stop
             if asked:
-                right, total = mine.get(r["edit"], (0.0, 0))
-                mine[r["edit"]] = (right + share(r), total + 1)
-        if mine:
-            found[about["seed"]] = mine
-    return found
+                right, total = counts.get(row["edit"], (0.0, 0))
+                counts[row["edit"]] = (right + score(row), total + 1)
+        if counts:
+            samples[record["seed"]] = counts
+    return samples
 
 
-def _share(row: Mapping[str, Any]) -> float:
+def _accuracy(row: Mapping[str, Any]) -> float:
     """How right an answer is: a part of it counts where several people gave the right answers."""
     accuracy = row.get("accuracy")
     return float(bool(row["right"]) if accuracy is None else accuracy)
 
 
-def _exact(cells: Sequence[CellRows], group: str) -> float:
-    def share(row: Mapping[str, Any]) -> float:
+def _exact_share(cells: Sequence[CellRows], group: str) -> float:
+    def score(row: Mapping[str, Any]) -> float:
         return math.nan if row.get("exact_match") is None else float(row["exact_match"])
 
-    counts = [c for mine in _samples(cells, group, share=share).values() for c in mine.values()]
+    counts = [c for of_seed in _samples(cells, group, score=score).values() for c in of_seed.values()]
     return sum(right for right, _ in counts) / sum(total for _, total in counts)
 
 
 def _earlier(cells: Sequence[CellRows]) -> dict[int, dict[str, Samples]]:
-    stops = {r["edits"] for _, rows in cells for r in rows if r["phase"] == "probe"}
-    found = {stop: {group: _samples(cells, group, stop) for group in LABELS} for stop in sorted(stops)}
-    return {stop: {g: samples for g, samples in groups.items() if samples} for stop, groups in found.items()}
+    stops = {row["edits"] for _, rows in cells for row in rows if row["phase"] == "probe"}
+    by_stop = {stop: {group: _samples(cells, group, stop) for group in LABELS} for stop in sorted(stops)}
+    return {stop: {g: samples for g, samples in groups.items() if samples} for stop, groups in by_stop.items()}
 
 
 def write_summary(path: Path, rows: Sequence[TableRow]) -> None:
-    """The table as Parquet: one row per editor and metric, with interval, and difference from the reference."""
+    """Write the table as Parquet: one row per editor and metric, with interval, and difference from the reference."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found = []
+    lines = []
     for row in rows:
         for group, share in row.metrics.items():
             d = row.differences.get(group)
-            found.append(
+            lines.append(
                 {
                     "row": row.name,
                     "title": row.title,
                     "x": row.x,
                     "line": row.line,
                     "metric": group,
-                    "mean": _known(share.mean),
-                    "low": _known(share.low),
-                    "high": _known(share.high),
+                    "mean": _finite(share.mean),
+                    "low": _finite(share.low),
+                    "high": _finite(share.high),
                     "exact_match": row.exact.get(group),
                     "samples": share.samples,
                     "edits_asked": share.edits,
                     "seeds": list(share.seeds),
-                    "difference": _known(d.mean) if d is not None else None,
-                    "difference_low": _known(d.low) if d is not None else None,
-                    "difference_high": _known(d.high) if d is not None else None,
+                    "difference": _finite(d.mean) if d is not None else None,
+                    "difference_low": _finite(d.low) if d is not None else None,
+                    "difference_high": _finite(d.high) if d is not None else None,
                     "difference_edits": d.edits if d is not None else None,
                     "difference_seeds": len(d.seeds) if d is not None else None,
-                    **{key: row.costs.get(key) for key in _COUNTS},
+                    **{key: row.costs.get(key) for key in _COSTS},
                 }
             )
     part = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.Table.from_pylist(found), part)
+    pq.write_table(pa.Table.from_pylist(lines), part)
     part.replace(path)
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from reasonedit.experiments.bootstrap import Estimate, Samples, difference
-from reasonedit.experiments.plans import EXPERIMENTS, ORACLES, OURS, PAPERS
+from reasonedit.experiments.editors import ORACLES, OURS, PAPER_ROW
+from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.tables import TableRow
 from reasonedit.groups import LABELS
 
@@ -52,9 +53,9 @@ def findings(tables: Mapping[str, Sequence[TableRow]]) -> list[Finding]:
         for group in ("rel", "loc"):
             claim = f"{LABELS[group]} is not below that of the best editor (by {MARGIN:g} or more)"
             made += _against_all(main, group, claim, -MARGIN, left_out=("none",))
-        if PAPERS in main:
+        if PAPER_ROW in main:
             made += _against(
-                main, PAPERS, "Our design does better than the paper's", ("r_gen", "coe_gen", "loc", "hard_loc")
+                main, PAPER_ROW, "Our design does better than the paper's", ("r_gen", "coe_gen", "loc", "hard_loc")
             )
     if "embedding" in rows and OURS in rows["embedding"]:
         table = rows["embedding"]
@@ -130,10 +131,8 @@ def _against_all(
     main: Mapping[str, TableRow], group: str, claim: str, least: float, left_out: Sequence[str]
 ) -> list[Finding]:
     """Ours is ahead of every other editor by more than ``least``, which is below 0 where no loss is claimed."""
-    wanted = [
-        row for row in EXPERIMENTS["main"].rows if row.name not in (OURS, PAPERS, *ORACLES) and row.name not in left_out
-    ]
-    others = [r for n, r in main.items() if n not in (OURS, PAPERS, *ORACLES) and n not in left_out]
+    wanted = [row for row in EXPERIMENTS["main"].rows if row.name not in (OURS, PAPER_ROW, *ORACLES, *left_out)]
+    others = [r for n, r in main.items() if n not in (OURS, PAPER_ROW, *ORACLES, *left_out)]
     ahead = {r.title: _turned(r.differences[group]) for r in others if group in r.differences}
     if not ahead or group not in main[OURS].metrics:
         return []

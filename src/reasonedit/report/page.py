@@ -13,8 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from reasonedit.drawings import COLOURS
 from reasonedit.errors import ReasonEditError
 from reasonedit.experiments.bootstrap import Estimate
+from reasonedit.experiments.editors import ORACLES, OURS
+from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.gallery import CAUSES
-from reasonedit.experiments.plans import EXPERIMENTS, ORACLES, OURS, Experiment
+from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.tables import Table, TableRow, cells_in, table_of
 from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES, ProbeGroup
 from reasonedit.metrics import COMPARISON

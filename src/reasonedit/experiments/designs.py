@@ -1,0 +1,61 @@
+"""Designs that experiments compare: the model's own or the paper's, with something changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import lightning as L
+
+from reasonedit.design import PAPER, Design
+
+from .cells import MakeCallbacks
+from .editors import editing
+from .lab import Lab
+
+Change = Callable[[Design], Design]
+
+
+def keep(design: Design) -> Design:
+    """A design as it is."""
+    return design
+
+
+def change(part: str, **changes: Any) -> Change:
+    """What changes one part of the model's design."""
+    return lambda design: replace(design, **{part: replace(getattr(design, part), **changes)})
+
+
+def change_paper(part: str, **changes: Any) -> Design:
+    """The paper's design with one part changed."""
+    return replace(PAPER, **{part: replace(getattr(PAPER, part), **changes)})
+
+
+def one_half(base: Design, **changes: Any) -> Design:
+    """A design whose keys have one half only, without what needs both.
+
+    Args:
+        base: The design.
+        **changes: What of its embedding is changed, so that one half is left.
+    """
+    retrieval = replace(base.retrieval, query_regions=False, visual_match=None, visual_margin=None)
+    writing = replace(base.writing, keys="image" if base.writing.keys == "grounded" else base.writing.keys)
+    return replace(base, embedding=replace(base.embedding, **changes), retrieval=retrieval, writing=writing)
+
+
+def language_layer(base: Change) -> MakeCallbacks:
+    """Codebook and retriever whose keys are what enters the middle block of the language model.
+
+    Image and text have gone into it together.
+
+    Args:
+        base: Makes the design of the model's own.
+    """
+
+    def make(lab: Lab) -> list[L.Callback]:
+        names = lab.module.vlm.language_layers
+        layer = names[len(names) // 2]
+        return editing(one_half(base(lab.design), layer=layer, transform="raw", text_weight=0.0))(lab)
+
+    return make

@@ -1,0 +1,199 @@
+"""Where cells are run: the VLM with its data, and what the figures of a cell depend on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import lightning as L
+import torch
+
+import reasonedit.callbacks as cb
+from reasonedit.data.stream import EditStream
+from reasonedit.dependencies import checksum_of, code_of, versions_of
+from reasonedit.design import Design
+from reasonedit.embedding import SentenceEncoder
+from reasonedit.errors import InputError
+from reasonedit.module import VLMModule
+from reasonedit.registry import lookup
+
+from .cells import LIBRARIES, Cell
+from .data_files import DataFiles
+from .evidence_cache import CachedEvidenceFinder
+from .noise import NoisyReasoning
+from .provenance import classes_in, describe_callback, encoders_in, to_plain
+
+_RUNS_CELLS = (Path(__file__), Path(__file__).with_name("running.py"))
+"""Of these files each counts by itself, not with all that it imports."""
+
+
+class Lab:
+    """Where cells are run: the VLM is loaded once, edits and unedited answers are found once for each seed.
+
+    Args:
+        config: Content of a config file with ``model`` and ``data``, as for ``reasonedit run``.
+        edits: Number of edits in place of the config's.
+        mend_steps: Steps in which MEND's network is trained, where no trained one is there.
+    """
+
+    def __init__(self, config: Mapping[str, Any], edits: int | None = None, mend_steps: int = 600) -> None:
+        self.config = config
+        self.edits = edits
+        self.mend_steps = mend_steps
+        self._code: dict[str, str] = {}  # as it was when this process loaded it, or soon after
+        self._encoders: dict[str, str] = {}
+        self._files = DataFiles()
+
+    # ---- the model and its data
+
+    @cached_property
+    def module(self) -> VLMModule:
+        """The module with the VLM, on the GPU where there is one."""
+        from reasonedit.config import instantiate_parts
+
+        module = instantiate_parts(self.config, "model")["model"]
+        if not isinstance(module, VLMModule):
+            raise InputError(f"The config's model must be a VLMModule, not {type(module).__name__}.")
+        if torch.cuda.is_available() and module.vlm.movable:
+            module.to("cuda")
+        return module
+
+    @property
+    def design(self) -> Design:
+        """The design that the VLM gets by default."""
+        return Design.default(self.module.vlm.name)
+
+    def stream(self, cell: Cell) -> EditStream:
+        """The stream of a cell.
+
+        Raises:
+            InputError: The source takes no seed, or the config cannot be used.
+        """
+        from reasonedit.config import instantiate_parts
+
+        stream = instantiate_parts({"data": self.data_config(cell)}, "data")["data"]
+        if not isinstance(stream, EditStream):
+            raise InputError(f"The config's data must be an EditStream, not {type(stream).__name__}.")
+        if cell.noise is not None:
+            stream.source = NoisyReasoning(stream.source, *cell.noise, cell.seed)
+        return stream
+
+    def data_config(self, cell: Cell) -> dict[str, Any]:
+        """The config of a cell's stream.
+
+        Raises:
+            InputError: The config does not name its source by class path.
+        """
+        data = json.loads(json.dumps(self.config.get("data") or {}))
+        options = data.setdefault("init_args", {})
+        source = options.get("source")
+        if not isinstance(source, dict) or "class_path" not in source:
+            raise InputError("An experiment's config must name its source by class_path, so that it can be seeded.")
+        source.setdefault("init_args", {})[cell.varies] = cell.seed
+        if self.edits is not None:
+            source["init_args"]["edits"] = self.edits
+        options.update({"check": True, **cell.stream})
+        return dict(data)
+
+    # ---- what figures depend on
+
+    @cached_property
+    def model_record(self) -> dict[str, Any]:
+        """What the answers of the model depend on, beside the code."""
+        module, vlm = self.module, self.module.vlm
+        device = str(vlm.device.type)
+        if vlm.device.type == "cuda":
+            device = torch.cuda.get_device_name(vlm.device)
+        names = vars(module).keys() - vars(L.LightningModule()).keys() - {"vlm", "model"}
+        options = {name: to_plain(vars(module)[name]) for name in sorted(names) if name[0] != "_"}
+        return {"name": vlm.name, "identity": vlm.identity, "device": device, **options}
+
+    def data_record(self, cell: Cell) -> tuple[dict[str, Any], list[type], list[dict[str, Any]]]:
+        """The config of a cell's stream, the classes that it names, and their arguments."""
+        from reasonedit.config import resolve_parts
+
+        data = self.data_config(cell)
+        named = list(classes_in(resolve_parts({"data": data}, "data")))
+        return data, [kind for kind, _ in named], [arguments for _, arguments in named]
+
+    def checksums(self, *arguments: Any) -> dict[str, str]:
+        """Checksums of the files that arguments name; each is read once."""
+        return self._files.of(*arguments)
+
+    def code(self, roots: Iterable[ModuleType | type]) -> dict[str, str]:
+        """Checksums of the code that classes or modules depend on, by module; each is taken once."""
+        return code_of(roots, self._code)
+
+    def encoder(self, name: str) -> str:
+        """The identity of a sentence encoder."""
+        if name not in self._encoders:
+            encoder = SentenceEncoder.from_pretrained(name)
+            self._encoders[name] = str(getattr(encoder, "identity", encoder.name))
+        return self._encoders[name]
+
+    def record(self, cell: Cell, editor: cb.Editor, beside: Sequence[L.Callback] = ()) -> dict[str, Any]:
+        """What makes a cell what it is: one that is there is run again where this has changed.
+
+        That is its data with the content of its files, the number of edits, the model, the design and other settings
+        of its callbacks, the sentence encoders, and the code and libraries that its figures depend on; not what it is
+        called.
+
+        Args:
+            cell: The cell.
+            editor: Its editor, before it runs.
+            beside: The callbacks that come with it.
+
+        Raises:
+            ReasonEditError: The config cannot be used, an encoder is not there, or an editor is in no file.
+        """
+        data, classes, arguments = self.data_record(cell)
+        callbacks = [describe_callback(callback, self.design) for callback in (editor, *beside)]
+        design = callbacks[0].get("design", {})
+        reference = design.get("embedding", {}).get("reference")
+        files = [reference, design.get("evidence", {}).get("clip")]
+        record = {
+            "row": cell.row,
+            "title": cell.title,
+            "seed": cell.seed,
+            "varies": cell.varies,
+            "x": cell.x,
+            "settings": dict(cell.settings),
+            "noise": list(cell.noise) if cell.noise is not None else None,
+            "editor": callbacks[0],
+            "beside": callbacks[1:],
+            "stream": dict(cell.stream),
+            "data": data,
+            "files": self.checksums(*arguments, files),
+            "model": self.model_record,
+            "encoders": {name: self.encoder(name) for name in sorted(encoders_in(*callbacks, *arguments))},
+            "libraries": versions_of(LIBRARIES),
+            "code": self._code_of_cell(cell, [*classes, type(editor), *map(type, beside)], reference),
+        }
+        return dict(json.loads(json.dumps(record)))  # as it comes back from a file
+
+    def _code_of_cell(self, cell: Cell, classes: Sequence[type], reference: str | None) -> dict[str, str]:
+        """Checksums of all code that the figures of a cell depend on, by module; what only shows them does not count.
+
+        Args:
+            cell: The cell.
+            classes: The classes of its data and callbacks.
+            reference: The reference pictures of a codebook's design.
+        """
+        roots: list[ModuleType | type] = [EditStream, cb.EditingMetrics, cb.QueryTimer, cb.PredictionWriter]
+        roots += [type(self.module), type(self.module.vlm), *classes]
+        if any(issubclass(kind, cb.Codebook) for kind in classes):
+            roots.append(CachedEvidenceFinder)
+        pictures = lookup("references", reference) if reference is not None else None
+        if pictures is not None:
+            roots.append(pictures)
+        if cell.noise is not None:
+            roots.append(NoisyReasoning)
+        checksums = self.code(roots)
+        for path in _RUNS_CELLS:
+            name = f"{__package__}.{path.stem}"
+            checksums[name] = self._code.setdefault(name, checksum_of(path))
+        return checksums

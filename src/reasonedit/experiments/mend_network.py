@@ -1,0 +1,80 @@
+"""MEND for experiments: its network is trained once for a model, and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lightning as L
+
+from reasonedit.cache import cache_folder
+from reasonedit.callbacks.baselines import MEND, mend_training
+from reasonedit.dependencies import versions_of
+
+from .cells import LIBRARIES, Cell
+
+if TYPE_CHECKING:
+    from .lab import Lab
+
+TRAINING_SEED, TRAINING_EDITS = 1000, 300
+"""What MEND is trained on: a seed that is far from those of development and reporting."""
+_CELL = Cell("mend", "MEND", TRAINING_SEED, lambda _lab: [])
+_log = logging.getLogger(__name__)
+
+
+class TrainedMEND(MEND):
+    """MEND, whose network is trained before its first run with a model.
+
+    Args:
+        lab: Where the model and its data are.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(network_path(lab))
+        self._lab = lab
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Train the network where there is none; see :meth:`MEND.setup`."""
+        if self.network is None and not self._path.exists():
+            train_network(self._lab, self._path)
+        super().setup(trainer, pl_module, stage)
+
+
+def network_path(lab: Lab) -> Path:
+    """Where the network is kept: for this model, steps, training data, code and libraries."""
+    data, classes, arguments = lab.data_record(_CELL)
+    made_by = {
+        "model": {name: value for name, value in lab.model_record.items() if name != "name"},
+        "steps": lab.mend_steps,
+        "edits": TRAINING_EDITS,
+        "data": data,
+        "files": lab.checksums(arguments),
+        "code": lab.code([mend_training, MEND, type(lab.module.vlm), *classes]),
+        "libraries": versions_of(LIBRARIES),
+    }
+    content = json.dumps(made_by, sort_keys=True, default=str)
+    return cache_folder() / "mend" / f"{hashlib.sha256(content.encode()).hexdigest()}.safetensors"
+
+
+def train_network(lab: Lab, path: Path) -> None:
+    """Train the network, on a seed of the source that no experiment uses.
+
+    Args:
+        lab: Where the model and its data are.
+        path: The file to write.
+    """
+    vlm = lab.module.vlm
+    stream = lab.stream(_CELL)
+    stream.source.edits = TRAINING_EDITS
+    _log.warning("MEND's network is trained, once: %d steps, some minutes.", lab.mend_steps)
+    mend = MEND.untrained(vlm)
+    for _ in mend_training.train(mend, stream.source, steps=lab.mend_steps):
+        pass
+    assert mend.network is not None
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    mend.network.save(part, vlm.fingerprint)  # it comes to its place when it is whole
+    part.replace(path)

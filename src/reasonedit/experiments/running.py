@@ -1,0 +1,167 @@
+"""Runs a cell, unless its result is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import reasonedit.callbacks as cb
+from reasonedit.data.stream import EditStream
+from reasonedit.errors import UnavailableError
+from reasonedit.runs import versions
+
+from .agreement import is_same
+from .cell_file import read_record, write_cell
+from .cells import Cell
+from .data_files import DataFiles
+from .evidence_cache import CachedEvidenceFinder
+from .gallery import write_gallery
+from .lab import Lab
+from .provenance import questions_checksum
+from .tensorboard_runs import set_others_aside, write_record
+
+
+class _Writer(cb.PredictionWriter):
+    """Leaves nothing of a run that does not come to its end: a part of a cell is no cell."""
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Write nothing."""
+
+
+def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
+    """Run a cell, unless its result is there.
+
+    Args:
+        lab: Where it is run.
+        cell: The cell.
+        folder: The folder of the experiment.
+
+    Returns:
+        Whether it was run.
+
+    Raises:
+        ReasonEditError: A part of it cannot be used.
+        KeyboardInterrupt: It was interrupted.
+    """
+    path = folder / "cells" / f"{cell.row}-{cell.seed}.parquet"
+    callbacks = cell.make(lab)
+    editor = next(c for c in callbacks if isinstance(c, cb.Editor))
+    record = lab.record(cell, editor, [c for c in callbacks if c is not editor])
+    set_others_aside(folder / "tensorboard", record)
+    if path.exists() and is_same(read_record(path), record):
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = lab.stream(cell)
+    timer, metrics = cb.QueryTimer(), cb.EditingMetrics()
+    part = path.with_name(f".{path.name}.{os.getpid()}.rows")
+    writer = _Writer(part)
+    charts = cb.TensorBoardCharts(_hyperparameters(record))
+    logger = _logger(folder, cell, record)
+    try:
+        _predict(lab, stream, [timer, *callbacks, metrics, charts, writer], logger)
+        _check_complete(cell, stream, writer.rows, record)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        logger.finalize("failed")
+        shutil.rmtree(logger.log_dir, ignore_errors=True)
+        raise
+    assert stream.base is not None
+    made = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+    measured = {
+        "edits": editor.edits,
+        "keys": editor.keys,
+        "seconds_per_edit": _seconds(editor) / len(editor.seconds) if editor.seconds else None,
+        "ms_per_query": timer.ms_per_query,
+        "ms_per_query_unedited": stream.base.ms_per_query,
+        "metrics": {group: share for group, (share, _) in metrics.results.items()},
+        "versions": versions(),
+        "asked": questions_checksum(stream.base),
+        "answers": len(writer.rows),
+        "made": made,
+    }
+    write_cell(path, part, {**record, **measured})
+    if cell.gallery:
+        write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows, made=made)
+    logger.finalize("success")
+    return True
+
+
+def _predict(lab: Lab, stream: EditStream, callbacks: list[L.Callback], logger: TensorBoardLogger) -> None:
+    """Run the stream.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted.
+    """
+    trainer = L.Trainer(
+        accelerator="auto",
+        devices=1,
+        logger=logger,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=logger.save_dir,
+    )
+    try:
+        trainer.predict(lab.module, datamodule=stream, return_predictions=False)
+    except SystemExit as stop:  # Lightning ends the process after Ctrl-C
+        raise KeyboardInterrupt("Interrupted: the same command goes on.") from stop
+
+
+def _logger(folder: Path, cell: Cell, record: Mapping[str, Any]) -> TensorBoardLogger:
+    """TensorBoard's logger of a cell, whose folder holds nothing but what the cell is."""
+    logger = TensorBoardLogger(folder / "tensorboard", name="", version=f"{cell.row}-{cell.seed}")
+    run = Path(logger.log_dir)
+    if run.exists():  # of a cell that was killed, or that is made anew
+        shutil.rmtree(run)
+    write_record(run, record)
+    return logger
+
+
+def _seconds(editor: cb.Editor) -> float:
+    """What all edits take, as if their evidence had been sought for each."""
+    seconds = sum(editor.seconds.values())
+    if isinstance(editor, cb.Codebook) and editor.pipeline is not None:
+        finder = editor.pipeline.finder
+        seconds += finder.seconds_saved if isinstance(finder, CachedEvidenceFinder) else 0.0
+    return seconds
+
+
+def _check_complete(cell: Cell, stream: EditStream, rows: Sequence[Any], record: Mapping[str, Any]) -> None:
+    """Refuse a part of a cell, and one whose data changed while it ran.
+
+    Raises:
+        UnavailableError: It is one of these.
+    """
+    asked = sum(map(len, stream.layout()))
+    if len(rows) != asked:
+        raise UnavailableError(
+            f"{cell.title}, seed {cell.seed}, stopped after {len(rows)} of {asked} questions, and nothing of it is "
+            "kept: run the same command again."
+        )
+    before, now = record["files"], DataFiles().of(list(record["files"]))
+    changed = next((name for name in before if now.get(name) != before[name]), None)
+    if changed is not None:
+        raise UnavailableError(
+            f"'{changed}' changed while {cell.title}, seed {cell.seed}, ran on it: nothing of it is kept; run the "
+            "same command again."
+        )
+
+
+def _hyperparameters(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What TensorBoard's table of hyperparameters can hold of a cell."""
+    source = record["data"]["init_args"]["source"]
+    return {
+        "editor": record["title"],
+        "seed": record["seed"],
+        "x": record["x"] if record["x"] is not None else "",
+        "edits": source["init_args"].get("edits", ""),
+        "model": record["model"]["name"],
+    }
