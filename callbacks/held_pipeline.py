@@ -17,7 +17,7 @@ from reasonedit.pipeline import EditingPipeline
 from reasonedit.ranks import refuse_parts
 from reasonedit.vlm import VLM
 
-from .model import beside_another, own_vlm, vlm_for
+from .model import own_vlm, second_model_note, vlm_for
 
 
 class HeldPipeline:
@@ -87,8 +87,8 @@ class HeldPipeline:
             refuse_parts(trainer, vlm.name)
         else:
             self._loaded = vlm
-            sentence = beside_another(pl_module, vlm)
-            if sentence:
+            sentence = second_model_note(pl_module, vlm)
+            if sentence is not None:
                 note(sentence)
         pipeline = self.pipeline
         if pipeline is None or pipeline.vlm is not vlm:

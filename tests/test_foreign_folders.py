@@ -20,7 +20,7 @@ from reasonedit.codebook import DamagedError, EditMemory, Store
 from reasonedit.codebook.disk.checksums import Checksums
 from reasonedit.codebook.disk.filesystem import locks_of_one_machine
 from reasonedit.codebook.disk.lock import WriterLock
-from reasonedit.codebook.disk.tensors import digest_of, finite, write
+from reasonedit.codebook.disk.tensors import all_finite, digest_of, write_tensors
 from reasonedit.codebook.repair import repair, verify
 from reasonedit.design import Design
 
@@ -238,18 +238,18 @@ def test_tensors_are_written_as_safetensors_writes_them(tmp_path):
         "n": torch.arange(3),
     }
     with (tmp_path / "a").open("wb") as file:
-        write(file, tensors)
+        write_tensors(file, tensors)
     assert (tmp_path / "a").read_bytes() == save(tensors)
 
 
 def test_what_is_not_finite_is_found_wherever_it_is():
     numbers = torch.zeros(3, 1 << 21)
-    assert finite(numbers)
-    assert finite(torch.full((4,), 3e38))
+    assert all_finite(numbers)
+    assert all_finite(torch.full((4,), 3e38))
     for number in (float("nan"), float("inf"), float("-inf")):
         numbers[2, -5] = number
-        assert not finite(numbers)
-        assert not finite(torch.tensor([number]).half())
+        assert not all_finite(numbers)
+        assert not all_finite(torch.tensor([number]).half())
 
 
 # ---- links and what is no file
@@ -268,7 +268,7 @@ def victim(tmp_path) -> Path:
 def change_everything(folder: Path) -> list[str]:
     """Everything that writes into a folder; what it is refused with."""
 
-    def write():
+    def write_tensors():
         opened(folder).write(*made(7))
 
     def save_there():
@@ -277,7 +277,7 @@ def change_everything(folder: Path) -> list[str]:
         memory.copy_to(Store.create(folder, {}, {}, {"mean": torch.arange(4.0)}))
 
     told = []
-    for change in (lambda: opened(folder).undo("e00000"), write, lambda: opened(folder).settle(join=True),
+    for change in (lambda: opened(folder).undo("e00000"), write_tensors, lambda: opened(folder).settle(join=True),
                    lambda: repair(folder, accept_loss=True), save_there):  # fmt: skip
         try:
             change()
@@ -407,11 +407,11 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
 
 def test_a_lock_whose_file_was_exchanged_is_taken_anew(tmp_path):
     lock, other = WriterLock(tmp_path), WriterLock(tmp_path, patience=0)
-    with lock.held_by_us():
+    with lock.hold():
         (tmp_path / ".lock").unlink()  # somebody tidied up
-        with other.held_by_us():  # and the next one has a file of its own
+        with other.hold():  # and the next one has a file of its own
             third = WriterLock(tmp_path, patience=0)
-            with pytest.raises(ReasonEditError, match="is being written by"), third.held_by_us():
+            with pytest.raises(ReasonEditError, match="is being written by"), third.hold():
                 pass
 
 

@@ -16,8 +16,8 @@ from helpers.writer import book, made, opened
 from reasonedit import ReasonEditError
 from reasonedit.codebook import EditMemory
 from reasonedit.codebook.disk.lock import WriterLock
-from reasonedit.codebook.repair import verify
 from reasonedit.codebook.key_table import KeyTable
+from reasonedit.codebook.repair import verify
 from reasonedit.threads import Gathering, Guard, guard_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
@@ -62,14 +62,14 @@ def test_a_child_does_not_hold_what_its_parent_holds(tmp_path):
 
     def child():
         assert not lock.held
-        with lock.held_by_us():
+        with lock.hold():
             return "taken"
 
-    with lock.held_by_us():
+    with lock.hold():
         assert f"process {os.getpid()}" in forked(child).said()
         assert lock.held
         # And that the child ends does not let go of it.
-        with pytest.raises(ReasonEditError, match="is being written by"), WriterLock(tmp_path, 0).held_by_us():
+        with pytest.raises(ReasonEditError, match="is being written by"), WriterLock(tmp_path, 0).hold():
             pass
         assert (tmp_path / ".writer.json").exists()
     assert forked(child).said() == "taken"
@@ -78,17 +78,17 @@ def test_a_child_does_not_hold_what_its_parent_holds(tmp_path):
 def test_a_child_that_leaves_the_block_lets_go_of_nothing(tmp_path):
     lock, other = WriterLock(tmp_path), WriterLock(tmp_path, patience=0)
     reading, writing = os.pipe()
-    with lock.held_by_us():
+    with lock.hold():
         child = os.fork()
         if child:
             assert os.waitpid(child, 0)[1] == 0
-            with pytest.raises(ReasonEditError, match="is being written by"), other.held_by_us():
+            with pytest.raises(ReasonEditError, match="is being written by"), other.hold():
                 pass
     if not child:
         os._exit(int(lock.held))
     os.close(reading)
     os.close(writing)
-    with other.held_by_us():
+    with other.hold():
         pass
 
 
@@ -97,7 +97,7 @@ def test_a_child_that_lives_on_keeps_nobody_out(tmp_path):
     reading, writing = os.pipe()
 
     def parent():
-        with WriterLock(tmp_path).held_by_us():
+        with WriterLock(tmp_path).hold():
             child = os.fork()
             if not child:
                 signal.alarm(600)
@@ -111,7 +111,7 @@ def test_a_child_that_lives_on_keeps_nobody_out(tmp_path):
     child = int(os.read(heard, 20))
     os.waitpid(killed.process, 0)
     try:
-        with WriterLock(tmp_path, patience=0).held_by_us():
+        with WriterLock(tmp_path, patience=0).hold():
             os.kill(child, 0)
     finally:
         os.write(writing, b".")

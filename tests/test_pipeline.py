@@ -49,9 +49,9 @@ def test_keys_are_the_embeddings_of_their_parts(tiny_vlm):
     written = pipeline.write(edit(evidence=[[BOX], [BOX]]))
     embedder = pipeline.embedder
     vision = embedder.see([picture(0)])
-    texts = {t: embedder.texts([t])[0] for t in ("What is number 0?", "It is red.", "Red things stop.")}
-    region = embedder.regions(embedder.see([crop(picture(0), BOX)]), [[WHOLE]])[0][0]
-    whole = embedder.regions(vision, [[WHOLE]])[0][0]
+    texts = {t: embedder.embed_texts([t])[0] for t in ("What is number 0?", "It is red.", "Red things stop.")}
+    region = embedder.embed_regions(embedder.see([crop(picture(0), BOX)]), [[WHOLE]])[0][0]
+    whole = embedder.embed_regions(vision, [[WHOLE]])[0][0]
     halves = [(whole, "What is number 0?"), (region, "It is red."), (region, "What is number 0?")]
     halves += [(region, "Red things stop."), (region, "What is number 0?")]
     for entry, (seen, text) in zip(written.entries, halves, strict=True):

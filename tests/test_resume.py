@@ -57,7 +57,7 @@ class Stop(L.Callback):
 def run(tiny_vlm, folder: Path, stop: Stop | None = None, resume: bool = False, source=None):
     module = Asked(tiny_vlm, max_new_tokens=2)
     book, metrics = Codebook(folder / "book", DESIGN), EditingMetrics()
-    if resume and Store.there(folder / "book"):
+    if resume and Store.exists(folder / "book"):
         book.go_on(Store.open(folder / "book"))
     parts = [RunLog(folder / "answers", resume), book, Retriever(k=3, percentile=60), metrics]
     parts.append(PredictionWriter(folder / "p.parquet"))
@@ -130,7 +130,7 @@ def cut(cut_short, tmp_path):
 
 def read_again(folder: Path, name: str = "") -> None:
     book = Codebook(folder / "book")
-    if Store.there(folder / "book"):
+    if Store.exists(folder / "book"):
         book.go_on(Store.open(folder / "book"))
     RunLog(folder / "answers", resume=True, run=name).read(book)
 

@@ -9,7 +9,7 @@ from test_store import book, content, opened, the_same
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook.repair import LossError, repair, verify
-from reasonedit.codebook.rescue.salvage import salvaged
+from reasonedit.codebook.rescue.salvage import salvage_journal
 
 
 @pytest.fixture(scope="module")
@@ -105,29 +105,29 @@ def bits(data, rng, count):
 def test_a_flipped_bit_is_found_and_flipped_back(folder):
     """Anywhere: in a text, in a sum, between two records, at the end of the last."""
     data = (folder / "journal.jsonl").read_bytes()
-    whole = [p.values for p in salvaged(data).pieces]
+    whole = [p.values for p in salvage_journal(data).pieces]
     for damaged in flipped(data, bits(data, random.Random(3), 60)):
-        assert [p.values for p in salvaged(damaged).pieces] == whole
+        assert [p.values for p in salvage_journal(damaged).pieces] == whole
 
 
 @pytest.mark.slow
 def test_every_flipped_bit_is_flipped_back(folder):
     data = (folder / "journal.jsonl").read_bytes()
-    whole = [p.values for p in salvaged(data).pieces]
+    whole = [p.values for p in salvage_journal(data).pieces]
     for damaged in flipped(data, [(at, bit) for at in range(len(data)) for bit in range(8)]):
-        assert [p.values for p in salvaged(damaged).pieces] == whole
+        assert [p.values for p in salvage_journal(damaged).pieces] == whole
 
 
 def test_an_exchanged_byte_is_found(folder):
     data = (folder / "journal.jsonl").read_bytes()
-    whole = [p.values for p in salvaged(data).pieces]
+    whole = [p.values for p in salvage_journal(data).pieces]
     rng = random.Random(5)
     turns = data.index(b'{"op": "undo"')
     for at in [*(rng.randrange(turns, len(data)) for _ in range(6)), turns, turns - 1, len(data) - 1]:
         for byte in (b"\n", b"\r", b"z"):
             if data[at : at + 1] != byte:
                 damaged = data[:at] + byte + data[at + 1 :]
-                assert [p.values for p in salvaged(damaged).pieces] == whole
+                assert [p.values for p in salvage_journal(damaged).pieces] == whole
 
 
 @pytest.mark.slow

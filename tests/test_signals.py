@@ -237,7 +237,7 @@ def test_ranks_that_are_stopped_together_go_on_together(tmp_path, tiny_folder):
 def begun(folder, edits=1):
     """Whether so many edits are on the disk."""
     book = folder / "run" / "codebook"
-    return Store.there(book) and len(EditMemory.open(Store.open(book)).edits) >= edits
+    return Store.exists(book) and len(EditMemory.open(Store.open(book)).edits) >= edits
 
 
 def saved(folder, said):

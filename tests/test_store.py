@@ -207,14 +207,14 @@ def test_a_disk_that_fails_at_any_write_loses_nothing(tmp_path, monkeypatch, cod
 
 def test_a_full_disk_at_the_beginning_leaves_no_codebook(tmp_path, monkeypatch):
     failed = 0
-    while not Store.there(tmp_path):
+    while not Store.exists(tmp_path):
         with monkeypatch.context() as patch:
             full = Full(patch, failed)
             try:
                 EditMemory().copy_to(Store.create(tmp_path, {}, {}, {"mean": torch.zeros(2)}))
             except ReasonEditError:
                 assert full.left < 0
-                assert not Store.there(tmp_path)
+                assert not Store.exists(tmp_path)
         failed += 1
     assert failed > 8
     book(tmp_path, 1)
@@ -307,7 +307,7 @@ def test_one_writes_at_a_time_and_says_who(tmp_path):
     lock = WriterLock(tmp_path, patience=0.1)
     code = (
         "import sys; from pathlib import Path; from reasonedit.codebook.disk.lock import WriterLock\n"
-        f"with WriterLock(Path({str(tmp_path)!r})).held_by_us(): print('held', flush=True); sys.stdin.read()"
+        f"with WriterLock(Path({str(tmp_path)!r})).hold(): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -315,12 +315,12 @@ def test_one_writes_at_a_time_and_says_who(tmp_path):
         assert other.stdout.readline() == "held\n"
         with (
             pytest.raises(ReasonEditError, match=rf"being written by .*process {other.pid}, since 20"),
-            lock.held_by_us(),
+            lock.hold(),
         ):
             pass
         assert list(opened(tmp_path).edits)  # reading is possible
         other.kill()  # the lock goes with its process
-    with lock.held_by_us():
+    with lock.hold():
         pass
 
 
@@ -567,7 +567,7 @@ def test_what_others_put_into_the_folder_stays(tmp_path):
 
 def test_half_a_copy_is_none_and_not_in_the_way(tmp_path, monkeypatch):
     memory, failed = book(tmp_path / "one", 3), 0
-    while not Store.there(tmp_path / "two"):
+    while not Store.exists(tmp_path / "two"):
         with monkeypatch.context() as patch:
             Full(patch, failed)
             told = ""
@@ -575,7 +575,7 @@ def test_half_a_copy_is_none_and_not_in_the_way(tmp_path, monkeypatch):
                 memory.copy_to(Store.create(tmp_path / "two", {}, {}, {}))
             except ReasonEditError as error:
                 told = str(error)
-            assert Store.there(tmp_path / "two") == (not told)
+            assert Store.exists(tmp_path / "two") == (not told)
         if told:
             failed += 1
             assert memory.store.folder == tmp_path / "one"
@@ -625,7 +625,7 @@ def test_a_copy_that_is_killed_is_not_there_and_may_be_made_again(tmp_path):
         memory.copy_to(Store.create(tmp_path / "two", {}, {}, {}))
 
     def look():
-        states.append(Store.there(tmp_path / "two"))
+        states.append(Store.exists(tmp_path / "two"))
         if states[-1]:
             the_same(opened(tmp_path / "two"), memory)
             shutil.rmtree(tmp_path / "two")

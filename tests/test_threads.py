@@ -191,7 +191,7 @@ def test_whoever_asks_does_not_wait_for_another_writer(vlm, hash_encoder, tmp_pa
     for call in calls.values():
         waits.clear()
         with ThreadPoolExecutor(1) as pool:
-            with WriterLock(tmp_path / "book").held_by_us():  # another opening of the file, as another process has
+            with WriterLock(tmp_path / "book").hold():  # another opening of the file, as another process has
                 changing = pool.submit(call)
                 assert waits.wait(CEILING)
                 assert editor.ask(*question(0)).text

@@ -9,7 +9,7 @@ from pathlib import Path
 from reasonedit.codebook import EditMemory, Store, as_edit, check_fingerprint
 from reasonedit.codebook.disk.errors import write_error
 from reasonedit.codebook.disk.files import sync
-from reasonedit.codebook.disk.lock import FILES
+from reasonedit.codebook.disk.lock import LOCK_FILES
 from reasonedit.codebook.events import Event
 from reasonedit.design import Design
 from reasonedit.errors import ReasonEditError
@@ -46,14 +46,14 @@ def migrate_codebook(
     if memory.store is not None and target.exists() and os.path.samefile(target, memory.store.folder):
         raise ReasonEditError(f"'{folder}' is the codebook itself: name a new folder, so that nothing is lost.")
     pipeline, part = EditingPipeline(vlm, design), target.with_name(f".{target.name}.migrating")
-    if Store.there(target):
+    if Store.exists(target):
         there = _begun(target, pipeline, memory)
         if len(_told(there)) == len(_told(memory)):
             return there
         raise ReasonEditError(f"There is a codebook in '{target}' already, of an earlier time: name another folder.")
     if target.exists() and any(target.iterdir()):
         raise ReasonEditError(f"'{target}' is not empty: name a new folder.")
-    if Store.there(part):
+    if Store.exists(part):
         pipeline.memory = _begun(part, pipeline, memory)
     else:
         pipeline.memory.copy_to(pipeline.begin_store(part))
@@ -69,7 +69,7 @@ def migrate_codebook(
             if target.exists():
                 target.rmdir()
             part.rename(target)
-            (target / FILES[1]).unlink(missing_ok=True)
+            (target / LOCK_FILES[1]).unlink(missing_ok=True)
             sync(target.parent)
         except OSError as error:
             raise write_error(target, error) from error

@@ -208,8 +208,8 @@ class EditingPipeline:
         if not self.design.retrieval.query_regions:
             return self.embedder.embed(vision, questions)[:, None]
         boxes = [*QUERY_REGIONS, WHOLE]
-        halves = torch.stack(self.embedder.regions(vision, [boxes] * len(questions)))  # (B, 10, Dv)
-        texts = self.embedder.texts(questions)[:, None].expand(-1, len(boxes), -1)
+        halves = torch.stack(self.embedder.embed_regions(vision, [boxes] * len(questions)))  # (B, 10, Dv)
+        texts = self.embedder.embed_texts(questions)[:, None].expand(-1, len(boxes), -1)
         return torch.cat([halves, texts], dim=2)
 
     def retrieve(self, vision: Vision, questions: Sequence[str]) -> list[Retrieval]:
@@ -326,7 +326,7 @@ class EditingPipeline:
         """
         with self._saving:  # not the memory's guard: whoever asks meanwhile waits for no other writer
             store = self.memory.store
-            if store is None or not Store.there(folder) or not os.path.samefile(folder, store.folder):
+            if store is None or not Store.exists(folder) or not os.path.samefile(folder, store.folder):
                 self.memory.copy_to(self.begin_store(folder))
             self.memory.settle()
 

@@ -67,7 +67,7 @@ def look(root: Path) -> dict[str, Seen]:
 
 
 def _look(folder: Path) -> Seen:
-    if not Store.there(folder):
+    if not Store.exists(folder):
         return Seen(NONE, NONE)
     try:
         memory = opened(folder)
@@ -96,7 +96,7 @@ def opened(folder: Path) -> EditMemory:
 def compact(root: Path) -> None:
     """What the command does."""
     for name in ("book", "copy"):
-        if Store.there(root / name):
+        if Store.exists(root / name):
             memory = opened(root / name)
             assert memory.store is not None
             memory.settle(join=True)
@@ -143,7 +143,7 @@ def _known(memory: EditMemory) -> set[str]:
 
 
 def _begin(root: Path) -> Iterator[None]:
-    if not Store.there(root / "book"):
+    if not Store.exists(root / "book"):
         EditMemory().copy_to(begin(root / "book"))
     yield
     yield from _edit(0)(root)
@@ -197,7 +197,7 @@ def _join(root: Path) -> Iterator[None]:
 
 
 def _save(root: Path) -> Iterator[None]:
-    if not Store.there(root / "copy"):
+    if not Store.exists(root / "copy"):
         opened(root / "book").copy_to(begin(root / "copy"))
     yield
 
@@ -205,7 +205,7 @@ def _save(root: Path) -> Iterator[None]:
 def _backup(root: Path) -> Iterator[None]:
     from reasonedit.codebook.backup import backup
 
-    if not Store.there(root / "copy"):
+    if not Store.exists(root / "copy"):
         backup(root / "book", root / "copy")
     yield
 

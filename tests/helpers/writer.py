@@ -24,7 +24,7 @@ def made(number: int) -> tuple[Edit, list[Entry]]:
 
 
 def open_or_create(folder: Path) -> EditMemory:
-    if Store.there(folder):
+    if Store.exists(folder):
         return EditMemory.open(Store.open(folder))
     memory = EditMemory()
     memory.copy_to(Store.create(folder, {"vlm": "v"}, {"model": "m"}, {"mean": torch.arange(4.0)}))

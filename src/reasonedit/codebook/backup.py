@@ -15,7 +15,7 @@ from .disk.errors import DamagedError
 from .disk.files import open_to_read, sync, write_atomically
 from .disk.journal import Journal, Mark
 from .disk.layout import KEYS, PICTURES
-from .disk.lock import FILES, WriterLock
+from .disk.lock import LOCK_FILES, WriterLock
 from .disk.manifest import Manifest
 from .disk.snapshot import reading
 from .disk.store import Store
@@ -26,7 +26,7 @@ from .rescue.lost import LOST, LOST_PICTURES
 
 _TRIES = 5
 _CHUNK = 1 << 20
-_WRITER = FILES[1]
+_WRITER = LOCK_FILES[1]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def backup(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> Backu
     part = target.with_name(f".{target.name}.part")
     try:
         part.mkdir(parents=True, exist_ok=True)
-        with WriterLock(part, patience=0).held_by_us():  # so what lies there is of one that was killed
+        with WriterLock(part, patience=0).hold():  # so what lies there is of one that was killed
             try:
                 _copied(source, part)
                 made = _checked(source, part, target)
@@ -116,7 +116,7 @@ def _copied(source: Path, part: Path) -> None:
 def _clear(part: Path) -> None:
     """Remove all of a folder but its lock."""
     for path in part.iterdir():
-        if path.name in FILES:
+        if path.name in LOCK_FILES:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -16,9 +16,9 @@ from reasonedit.traces import Gone, clean_run, copies_of, forget_evidence, holds
 from reasonedit.validation import check_name
 
 from .disk.files import read_content, sync, write_atomically
-from .disk.journal import parsed
-from .disk.layout import PICTURES, named
-from .disk.lock import FILES
+from .disk.journal import parse_line
+from .disk.layout import PICTURES, parse_name
+from .disk.lock import LOCK_FILES
 from .disk.manifest import MANIFEST
 from .disk.store import Store
 from .events import Event
@@ -299,7 +299,7 @@ def _may_hold(copy: Path, gone: Gone) -> bool:
     journals = sorted(copy.glob("journal*.jsonl"))
     if not journals and not (copy / MANIFEST).exists() and not (copy / PICTURES).exists():
         return False  # nothing of a codebook
-    lines = [parsed(raw)[0] for path in journals for raw in path.read_bytes().split(b"\n") if raw]
+    lines = [parse_line(raw)[0] for path in journals for raw in path.read_bytes().split(b"\n") if raw]
     ids = [values.get("id") or (values.get("edit") or {}).get("id") for values in lines if values is not None]
     return not lines or None in lines or not gone.ids.isdisjoint(ids)
 
@@ -342,9 +342,9 @@ def _elsewhere(store: Store) -> list[str]:
 
 def _foreign(folder: Path, gone: Gone) -> list[str]:
     """Files that others put into the folder, or into that of its run, and that hold any of it."""
-    own = {MANIFEST, LOST, _NOTE, *FILES}
+    own = {MANIFEST, LOST, _NOTE, *LOCK_FILES}
     files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in own]
-    files = [path for path in files if named(path.relative_to(folder).as_posix()) is None]
+    files = [path for path in files if parse_name(path.relative_to(folder).as_posix()) is None]
     if is_run(folder.parent):
         files += [path for path in folder.parent.rglob("*") if path.is_file() and folder not in path.parents]
     told = []

@@ -16,14 +16,14 @@ from .disk.errors import write_error
 from .disk.journal import Mark
 from .disk.manifest import MANIFEST, Manifest
 from .disk.store import Store
-from .disk.writing import Written
+from .disk.writing import EditArrays
 from .events import Event
 from .memory import EditMemory
 from .records import StoredEdit
 from .rescue.copies import clear_parts, copy_aside
 from .rescue.findings import Found, FoundEdit
 from .rescue.history import REPAIR
-from .rescue.lost import LOST, seen_only, write_lost
+from .rescue.lost import LOST, without_lost_pictures, write_lost
 from .rescue.reembed import OpenEmbed, embed_anew
 from .rescue.verify import verify
 
@@ -130,11 +130,11 @@ def recovered(found: Found) -> list[Event]:
 
 def _left(event: Event, edit: StoredEdit, found: FoundEdit) -> Event:
     """An edit with what is left of it."""
-    seen = replace(event, edit=seen_only(edit, set(found.pictures)))
+    seen = replace(event, edit=without_lost_pictures(edit, set(found.pictures)))
     return seen if found.keys else seen.without_keys()
 
 
-def _written(events: Sequence[Event], found: Found) -> Iterator[Written]:
+def _written(events: Sequence[Event], found: Found) -> Iterator[EditArrays]:
     for event in events:
         if event.edit is not None:
             keys, radii = found.keys[event.edit_id] if event.facts else (np.empty((0, 0), np.float32),) * 2

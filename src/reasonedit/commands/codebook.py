@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.codebook.disk.lock import FILES
+from reasonedit.codebook.disk.lock import LOCK_FILES
 from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.codebook.rescue.copies import clear_parts
 
@@ -102,5 +102,5 @@ def main(argv: Sequence[str]) -> int:
 
 def _size(folder: Path) -> tuple[int, int]:
     """How many files there are, hidden ones too, and their bytes."""
-    files = [p for p in folder.rglob("*") if p.is_file() and p.name not in FILES]
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name not in LOCK_FILES]
     return len(files), sum(p.stat().st_size for p in files)

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reasonedit.boxes import Region, check_box
 from reasonedit.codebook import Store
 from reasonedit.codebook.disk.lock import login
 from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
-from reasonedit.edits import Edit, Region, check_box, split_reasoning
 from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
+from reasonedit.types import Edit
+from reasonedit.validation import split_reasoning
 from reasonedit.vlm import load_vlm
 
 from .generation import add_generation, generation_from
@@ -61,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     sentences = split_reasoning(given.reasoning)
     evidence = _evidence(given.box, len(sentences))
     edit = Edit.of(given.image, given.question, given.answer, sentences, given.choices, evidence, given.author)
-    there = Store.there(given.codebook)
+    there = Store.exists(given.codebook)
     options: dict[str, Any] = {"dtype": given.dtype, "trust_remote_code": given.trust_remote_code}
     if there and given.model is not None:
         raise ReasonEditError(f"The codebook '{given.codebook}' has its model already: leave --model out.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from reasonedit.codebook import Store
 from reasonedit.codebook.repair import LOST, Found, LossError, repair, verify
 from reasonedit.codebook.rescue.findings import FoundEdit
-from reasonedit.codebook.rescue.reembed import embed_anew, without_keys
+from reasonedit.codebook.rescue.reembed import edits_without_keys, embed_anew
 from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
 
@@ -78,13 +78,13 @@ def repair_codebook(given: argparse.Namespace) -> int:
 def _embed(given: argparse.Namespace) -> int:
     """Embed edits anew that have lost their keys, where there are any."""
     folder: Path = given.codebook
-    before, able = without_keys(folder)
+    before, able = edits_without_keys(folder)
     if able and not given.no_embed:
         try:
             _embedded(given)
         except ReasonEditError as error:
             _say(f"edits without keys were not embedded anew: {error}")
-    left, able = without_keys(folder)
+    left, able = edits_without_keys(folder)
     if len(left) < len(before):
         _say(f"embedded anew: {_edits(len(before) - len(left))}")
     if not left:

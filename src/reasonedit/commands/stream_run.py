@@ -116,7 +116,7 @@ def _make_folder(out: Path | None, configs: Sequence[Path]) -> Path:
 
 def _refuse_old_codebook(trainer: L.Trainer) -> None:
     codebook = cb.find_callback(trainer, cb.Codebook)
-    if codebook is not None and codebook.path is not None and Store.there(codebook.path):
+    if codebook is not None and codebook.path is not None and Store.exists(codebook.path):
         raise ReasonEditError(
             f"There is a codebook in '{codebook.path}' already, and a run begins its own: name another folder."
         )
@@ -145,7 +145,7 @@ def _prepare_codebook(trainer: L.Trainer, folder: Path, stack: ExitStack, *, res
         return None
     codebook.quiet = True  # said at the end
     codebook.path = codebook.path or folder / "codebook"
-    if resume and Store.there(codebook.path):
+    if resume and Store.exists(codebook.path):
         store = Store.open(codebook.path)
         if trainer.is_global_zero:
             stack.enter_context(store.writing())  # what is looked at now holds until the run is over

@@ -17,7 +17,7 @@ from .manifest import MANIFEST
 NOTE = ".begun.json"
 
 
-def note(folder: Path, name: str, records: int) -> None:
+def write_note(folder: Path, name: str, records: int) -> None:
     """Say that a codebook is being begun.
 
     Args:
@@ -32,7 +32,7 @@ def note(folder: Path, name: str, records: int) -> None:
         part.write_text(json.dumps({"id": name, "records": records}), encoding="utf-8")
 
 
-def forget(folder: Path) -> None:
+def remove_note(folder: Path) -> None:
     """Say so no more: the codebook is there."""
     with contextlib.suppress(OSError):
         (folder / NOTE).unlink(missing_ok=True)

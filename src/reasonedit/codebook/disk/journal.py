@@ -110,12 +110,12 @@ class Journal:
             raise DamagedError(self.path, mark.bytes, f"{mark.records} records lie there instead of {until.records}")
 
     def _line(self, raw: bytes, mark: Mark) -> Line:
-        values, problem = parsed(raw[:-1])
+        values, problem = parse_line(raw[:-1])
         if values is None or not raw.endswith(b"\n"):
             raise DamagedError(self.path, mark.bytes, problem or "the record does not end where it should")
         if values.get("after") != mark.sum:
             raise DamagedError(self.path, mark.bytes, "a record before this one is missing or changed")
-        return Line(values, mark.bytes, Mark(mark.bytes + len(raw), mark.records + 1, sum_of(raw[:-1])))
+        return Line(values, mark.bytes, Mark(mark.bytes + len(raw), mark.records + 1, stated_sum(raw[:-1])))
 
     def lines(self) -> int:
         """How many lines there are, whatever they hold."""
@@ -130,7 +130,7 @@ class Journal:
         with self._opened() as file:
             for raw in iter(lambda: file.readline(_LONGEST), b""):
                 if raw != b"\n":
-                    yield start, *parsed(raw.removesuffix(b"\n"))
+                    yield start, *parse_line(raw.removesuffix(b"\n"))
                 start += len(raw)
 
     @contextmanager
@@ -153,10 +153,10 @@ def _lines(records: Sequence[Mapping[str, Any]], mark: Mark) -> tuple[bytes, Mar
     return b"".join(lines), mark
 
 
-def parsed(raw: bytes) -> tuple[dict[str, Any] | None, str]:
+def parse_line(raw: bytes) -> tuple[dict[str, Any] | None, str]:
     """A record from its line, or none and what is wrong with it."""
     found = _END.search(raw)
-    if found is None or _sum(raw[: found.start()] + b"}") != sum_of(raw):
+    if found is None or _sum(raw[: found.start()] + b"}") != stated_sum(raw):
         return None, "the record is not what was written"
     try:
         values = json.loads(raw)
@@ -167,7 +167,7 @@ def parsed(raw: bytes) -> tuple[dict[str, Any] | None, str]:
     return (values, "") if isinstance(values, dict) else (None, "the record is no JSON object")
 
 
-def sum_of(raw: bytes) -> str:
+def stated_sum(raw: bytes) -> str:
     """The sum that a line states."""
     found = _END.search(raw)
     return found.group(1).decode() if found else ""

@@ -19,7 +19,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True)
-class Named:
+class FileName:
     """What the name of a file says.
 
     Attributes:
@@ -33,19 +33,19 @@ class Named:
     first: int = 0
 
 
-def named(name: str) -> Named | None:
+def parse_name(name: str) -> FileName | None:
     """What a name, from the codebook's folder on, says; none where it is not one that is given here."""
     for kind, pattern in _NAMES.items():
         found = pattern.fullmatch(name)
         if found is not None:
             told = found.groupdict()
-            return Named(kind, int(told["generation"] or 0), int(told.get("first") or 0))
+            return FileName(kind, int(told["generation"] or 0), int(told.get("first") or 0))
     return None
 
 
 def journals(folder: Path) -> list[tuple[Path, int]]:
     """The journals in a codebook's folder, and their generations, the latest last."""
-    told = [(path, named(path.name)) for path in folder.glob("journal*.jsonl")]
+    told = [(path, parse_name(path.name)) for path in folder.glob("journal*.jsonl")]
     return sorted(((path, mine.generation) for path, mine in told if mine is not None), key=lambda found: found[1])
 
 

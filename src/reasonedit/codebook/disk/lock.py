@@ -23,7 +23,7 @@ from .files import create, read_content
 from .lockfile import LockFile
 
 _LOCK, _WRITER = ".lock", ".writer.json"
-FILES = (_LOCK, _WRITER)
+LOCK_FILES = (_LOCK, _WRITER)
 _PAUSE = 0.05
 _MOST = 1 << 16
 
@@ -77,7 +77,7 @@ class WriterLock:
             )
 
     @contextmanager
-    def held_by_us(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         """Hold it, also within itself.
 
         Raises:

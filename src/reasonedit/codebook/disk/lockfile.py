@@ -46,7 +46,7 @@ class LockFile:
             return _taken(self._file)
         handle = open_to_write(self.path)
         try:
-            if locked(handle) and self._is_there(handle):
+            if lock_handle(handle) and self._is_there(handle):
                 self._handle, handle = handle, -1
         finally:
             if handle >= 0:
@@ -66,7 +66,7 @@ class LockFile:
             return True
         handle = open_to_write(self.path)
         try:
-            return not locked(handle)
+            return not lock_handle(handle)
         finally:
             os.close(handle)
 
@@ -88,7 +88,7 @@ class LockFile:
             self._handle = None
 
 
-def locked(handle: int) -> bool:
+def lock_handle(handle: int) -> bool:
     """Lock an open file where nobody else has; whether that is so."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,10 +17,10 @@ from .checksums import Checksums, parse_count
 from .errors import DamagedError
 from .files import is_there, read_content, write_atomically
 from .journal import Mark
-from .layout import JOURNAL, named
+from .layout import JOURNAL, parse_name
 
 FORMAT = 5
-READ = (4, FORMAT)
+READABLE_FORMATS = (4, FORMAT)
 """The formats that are read as they are; they are written as the last of them."""
 MANIFEST = "codebook.json"
 _MOST = 16 << 20
@@ -29,7 +29,7 @@ _SUM = re.compile(r"(?:[0-9a-f]{16})?")
 
 
 @dataclass(frozen=True)
-class Sealed:
+class KeyRange:
     """A file with the keys and radii of a range of numbers."""
 
     first: int
@@ -38,7 +38,7 @@ class Sealed:
 
 
 @dataclass(frozen=True)
-class Settled:
+class SavedMerges:
     """Where what merged when the journal had so many records."""
 
     records: int
@@ -73,9 +73,9 @@ class Manifest:
     merge: bool
     journal: Mark = field(default_factory=Mark)
     numbers: int = 0
-    sealed: tuple[Sealed, ...] = ()
+    sealed: tuple[KeyRange, ...] = ()
     statistics: Checksums | None = None
-    settled: Settled | None = None
+    settled: SavedMerges | None = None
     generation: int = 0
     journal_file: str = JOURNAL
     statistics_digest: str = ""
@@ -88,7 +88,7 @@ class Manifest:
         """
         values = {"format": FORMAT, **asdict(self)}
         with write_atomically(folder / MANIFEST) as file:
-            text = json.dumps({**values, "sum": _sum(values)}, ensure_ascii=False, indent=1)
+            text = json.dumps({**values, "sum": sum_of_values(values)}, ensure_ascii=False, indent=1)
             file.write(f"{text}\n".encode())
 
     @classmethod
@@ -110,20 +110,20 @@ class Manifest:
             raise DamagedError(path, _place(error), f"it is no JSON ({error})") from error
         if not isinstance(values, dict) or "format" not in values:
             raise DamagedError(path, 0, "it is not what a codebook has there")
-        if values["format"] not in READ:
+        if values["format"] not in READABLE_FORMATS:
             raise ReasonEditError(_foreign(folder, values["format"]))
-        if values.pop("sum", "") != _sum(values):
+        if values.pop("sum", "") != sum_of_values(values):
             raise DamagedError(path, 0, "its content is not what was written")
         try:
-            return cls._of(values)
+            return cls.from_dict(values)
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedError(path, 0, f"a field is not what it should be ({error})") from error
 
     @classmethod
-    def _of(cls, values: Mapping[str, Any]) -> Manifest:
+    def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
         settled, journal = values["settled"], values.get("journal_file", JOURNAL)
         generation = parse_count(values.get("generation", 0), "the generation")
-        told = named(journal)
+        told = parse_name(journal)
         if told is None or (told.kind, told.generation) != ("journal", generation):
             raise ValueError(f"'{journal[:80]}' is not the journal of the generation {generation}")
         made = cls(
@@ -197,14 +197,14 @@ def _mark(values: Any) -> Mark:
     return mark
 
 
-def _sealed(values: Any) -> Sealed:
+def _sealed(values: Any) -> KeyRange:
     first, count = (parse_count(values[name], "a number of keys") for name in ("first", "count"))
-    return Sealed(first, count, Checksums.from_dict(values["sums"]))
+    return KeyRange(first, count, Checksums.from_dict(values["sums"]))
 
 
-def _settled(values: Any) -> Settled:
+def _settled(values: Any) -> SavedMerges:
     records = parse_count(values["records"], "the number of events")
-    return Settled(records, _of_type(bool, values, "merge"), Checksums.from_dict(values["sums"]))
+    return SavedMerges(records, _of_type(bool, values, "merge"), Checksums.from_dict(values["sums"]))
 
 
 def _place(error: BaseException) -> int:
@@ -225,5 +225,5 @@ def _foreign(folder: Path, told: object) -> str:
     )
 
 
-def _sum(values: Mapping[str, Any]) -> str:
+def sum_of_values(values: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(values).encode(), digest_size=8).hexdigest()

@@ -17,8 +17,8 @@ from . import writing
 from .checksums import Checksums
 from .errors import DamagedError
 from .journal import Journal, Line, Mark
-from .manifest import Manifest, Sealed
-from .tensors import are_founders, loaded_founders, loaded_keys
+from .manifest import KeyRange, Manifest
+from .tensors import are_founders, load_founders, load_keys
 
 
 @dataclass
@@ -45,7 +45,7 @@ class News:
 
 
 @dataclass(frozen=True)
-class Known:
+class ReadSoFar:
     """How far a folder was read.
 
     Attributes:
@@ -55,13 +55,13 @@ class Known:
     """
 
     mark: Mark = field(default_factory=Mark)
-    loose: tuple[Sealed, ...] = ()
+    loose: tuple[KeyRange, ...] = ()
     pictures: frozenset[str] = frozenset()
 
 
-def read(
-    folder: Path, manifest: Manifest, known: Known, numbers: int, ids: frozenset[str], width: int | None
-) -> tuple[News, Known]:
+def read_news(
+    folder: Path, manifest: Manifest, known: ReadSoFar, numbers: int, ids: frozenset[str], width: int | None
+) -> tuple[News, ReadSoFar]:
     """What a manifest says beyond what is known.
 
     Args:
@@ -87,12 +87,12 @@ def read(
     _keys(folder, [*manifest.sealed, *loose], len(manifest.sealed), numbers, width, news)
     if not known.mark.records and manifest.settled is not None:
         _settled(folder, manifest, news)
-    return news, Known(manifest.journal, tuple(loose), known.pictures | pictures)
+    return news, ReadSoFar(manifest.journal, tuple(loose), known.pictures | pictures)
 
 
 def _happened(
-    journal: Journal, manifest: Manifest, known: Known, numbers: int, ids: frozenset[str], news: News
-) -> tuple[list[Sealed], set[str]]:
+    journal: Journal, manifest: Manifest, known: ReadSoFar, numbers: int, ids: frozenset[str], news: News
+) -> tuple[list[KeyRange], set[str]]:
     """Read the events; the files of keys that are not joined, and the pictures of the edits among the events."""
     sealed, there, pictures = sum(s.count for s in manifest.sealed), set(ids), set[str]()
     loose = [part for part in known.loose if part.first >= sealed]
@@ -115,7 +115,7 @@ def _happened(
         numbers += len(event.facts)
         pictures.update(event.edit.pictures)
         if event.facts and event.first >= sealed:
-            loose.append(Sealed(event.first, len(event.facts), _sums(journal, line)))
+            loose.append(KeyRange(event.first, len(event.facts), _sums(journal, line)))
     if numbers != manifest.numbers:
         raise DamagedError(journal.path, 0, f"its edits have {numbers} keys, the manifest {manifest.numbers}")
     return loose, pictures
@@ -126,7 +126,7 @@ def _check_head(journal: Journal, line: Line, manifest: Manifest) -> None:
 
     In format 4 the journal does not say what the statistics are.
     """
-    told, made = line.values, writing.head(manifest)
+    told, made = line.values, writing.head_record(manifest)
     names = ("id", "fingerprint", "statistics", "statistics_digest")
     differing = [name for name in names if name in told and not _same(told[name], made[name])]
     if line.start or differing:
@@ -153,13 +153,13 @@ def _sums(journal: Journal, line: Line) -> Checksums:
         raise DamagedError(journal.path, line.start, "the record does not say where its keys are") from error
 
 
-def _keys(folder: Path, parts: Sequence[Sealed], joined: int, numbers: int, width: int | None, news: News) -> None:
+def _keys(folder: Path, parts: Sequence[KeyRange], joined: int, numbers: int, width: int | None, news: News) -> None:
     """Keys and radii from a number on; the first so many files are joined ones."""
     radii: list[np.ndarray[Any, Any]] = []
     for i, part in enumerate(parts):
         if part.first + part.count <= numbers:
             continue
-        keys, mine = loaded_keys(folder, part, width)
+        keys, mine = load_keys(folder, part, width)
         width = int(keys.shape[1])
         skip = max(0, numbers - part.first)
         news.keys.append((keys[skip:], i < joined and not skip))
@@ -172,7 +172,7 @@ def _settled(folder: Path, manifest: Manifest, news: News) -> None:
     settled = manifest.settled
     assert settled is not None
     path = settled.sums.check(folder)
-    founders = loaded_founders(path, manifest.numbers)
+    founders = load_founders(path, manifest.numbers)
     if not _can_be(founders, news.events[: settled.records]):
         raise DamagedError(path, 0, "it is of another codebook")
     news.founders = founders.numpy()

@@ -38,9 +38,9 @@ from .journal import Journal
 from .layout import KEYS, PICTURES, journal_name, journals, statistics_name
 from .lock import WriterLock
 from .manifest import MANIFEST, Manifest
-from .reading import Known, News, read
-from .tensors import digest_of, loaded_statistics
-from .writing import Written
+from .reading import News, ReadSoFar, read_news
+from .tensors import digest_of, load_statistics
+from .writing import EditArrays
 
 _LOOSE = 64
 """More files of single edits than this are joined when the folder is put in order."""
@@ -62,12 +62,12 @@ class Store:
         self.manifest = manifest
         self.read_only = read_only
         self._lock = WriterLock(self.folder)
-        self._known = Known()
+        self._known = ReadSoFar()
         self._stamp: object = None
         self._statistics: Mapping[str, Tensor] | None = None  # of a codebook that is not in the folder yet
 
     @staticmethod
-    def there(folder: str | os.PathLike[str]) -> bool:
+    def exists(folder: str | os.PathLike[str]) -> bool:
         """Whether a folder holds a codebook."""
         return is_there(Path(folder) / MANIFEST)
 
@@ -102,7 +102,7 @@ class Store:
         return store
 
     def _refuse_another(self) -> None:
-        if self.there(self.folder):
+        if self.exists(self.folder):
             raise ReasonEditError(
                 f"There is a codebook in '{self.folder}' already: load that one, or name another folder."
             )
@@ -153,7 +153,7 @@ class Store:
                 if self._known.mark.records and manifest.generation != self.manifest.generation:
                     return News(anew=True)
                 try:
-                    news, known = read(self.folder, manifest, self._known, numbers, ids, width)
+                    news, known = read_news(self.folder, manifest, self._known, numbers, ids, width)
                 except DamagedError:  # where the file system has no locks, files may go while they are read
                     if self._seen() == stamp or tries == _TRIES - 1:
                         raise
@@ -162,7 +162,7 @@ class Store:
                     return news
         raise AssertionError("unreachable")
 
-    def be_where(self, other: Store) -> None:
+    def adopt_state(self, other: Store) -> None:
         """Have read what another reader of the same folder has read."""
         self.manifest, self._stamp, self._known = other.manifest, other._stamp, other._known
 
@@ -174,7 +174,7 @@ class Store:
             UnreadableError: It must not be read.
         """
         sums, digest = self.manifest.statistics, self.manifest.statistics_digest
-        return {} if sums is None else loaded_statistics(sums.check(self.folder), digest)
+        return {} if sums is None else load_statistics(sums.check(self.folder), digest)
 
     def picture(self, name: str) -> Image.Image:
         """A picture by its name.
@@ -198,10 +198,10 @@ class Store:
                 f"The codebook in '{self.folder}' is a copy from the Hub and is not changed: save it into a "
                 "folder first."
             )
-        with self._lock.held_by_us():
+        with self._lock.hold():
             yield
 
-    def append(self, events: Sequence[Event], written: Iterable[Written] = ()) -> None:
+    def append(self, events: Sequence[Event], written: Iterable[EditArrays] = ()) -> None:
         """Write events, all of them or none; when this returns they are on the disk.
 
         Args:
@@ -221,15 +221,15 @@ class Store:
             for path, generation in journals(self.folder):
                 if generation > self.manifest.generation:
                     path.unlink()
-            content = writing.each(self.folder, self.manifest, events, written)
+            content = writing.write_edits(self.folder, self.manifest, events, written)
             mark = Journal(self.folder / self.manifest.journal_file).append(content.records, self.manifest.journal)
             self._commit(replace(self.manifest, journal=mark, numbers=content.numbers))
-        self._known = Known(mark, (*self._known.loose, *content.loose), self._known.pictures | content.pictures)
+        self._known = ReadSoFar(mark, (*self._known.loose, *content.loose), self._known.pictures | content.pictures)
 
     def rewrite(
         self,
         events: Sequence[Event],
-        written: Iterable[Written] = (),
+        written: Iterable[EditArrays] = (),
         *,
         statistics: Mapping[str, Tensor] | None = None,
         settled: tuple[np.ndarray[Any, Any], bool] | None = None,
@@ -272,14 +272,14 @@ class Store:
         try:
             with self._writes():
                 if fresh:
-                    begun.note(self.folder, manifest.id, 1 + len(events))
+                    begun.write_note(self.folder, manifest.id, 1 + len(events))
                 if statistics:
-                    sums = writing.tensors(self.folder, statistics_name(generation), statistics)
+                    sums = writing.write_file(self.folder, statistics_name(generation), statistics)
                     manifest = replace(manifest, statistics=sums, statistics_digest=digest_of(statistics))
-                manifest, content = writing.together(self.folder, manifest, events, written)
+                manifest, content = writing.write_all(self.folder, manifest, events, written)
                 if settled is not None and len(settled[0]):
-                    manifest = writing.settled(self.folder, manifest, len(events), *settled)
-                records = [writing.head(manifest), *content.records]
+                    manifest = writing.write_merges(self.folder, manifest, len(events), *settled)
+                records = [writing.head_record(manifest), *content.records]
                 with write_atomically(self.folder / manifest.journal_file) as file:
                     mark = Journal.begin(file, records)
                 self._commit(replace(manifest, journal=mark))
@@ -287,10 +287,10 @@ class Store:
             if fresh:  # there is one or there is none
                 tidying.remove([self.folder / MANIFEST])
             if self._seen() == stamp:
-                tidying.remove([path for path, told in tidying.own(self.folder) if told.generation == generation])
-                begun.forget(self.folder)
+                tidying.remove([path for path, told in tidying.own_files(self.folder) if told.generation == generation])
+                begun.remove_note(self.folder)
             raise
-        self._known, self._statistics = Known(mark, (), frozenset(content.pictures)), None
+        self._known, self._statistics = ReadSoFar(mark, (), frozenset(content.pictures)), None
         self.tidy()
 
     def settle(self, founders: np.ndarray[Any, Any], *, merge: bool, join: bool = False) -> None:
@@ -309,9 +309,9 @@ class Store:
         happened = before.journal.records - 1  # the first one made the codebook
         with self._writes():
             if (before.settled is None or before.settled.records < happened) and len(founders):
-                manifest = writing.settled(self.folder, manifest, happened, founders, merge)
+                manifest = writing.write_merges(self.folder, manifest, happened, founders, merge)
             if join or len(self._known.loose) > _LOOSE:
-                manifest = writing.joined(self.folder, manifest, self._known.loose, everything=join)
+                manifest = writing.join_keys(self.folder, manifest, self._known.loose, everything=join)
             if manifest != before:
                 self._commit(manifest)
         if manifest.sealed != before.sealed:
@@ -332,7 +332,7 @@ class Store:
         if self._lock.held:
             return self._dead()
         try:
-            with WriterLock(self.folder, patience=0).held_by_us():
+            with WriterLock(self.folder, patience=0).hold():
                 return [] if self.changed() else self._dead()
         except ReasonEditError:
             return []
@@ -359,7 +359,7 @@ class Store:
 
     def _next(self) -> int:
         """A generation of which there is no file yet, whoever was cut short."""
-        return 1 + max([self.manifest.generation, *(told.generation for _, told in tidying.own(self.folder))])
+        return 1 + max([self.manifest.generation, *(told.generation for _, told in tidying.own_files(self.folder))])
 
     def _commit(self, manifest: Manifest) -> None:
         manifest.write(self.folder)

@@ -16,7 +16,7 @@ from .errors import DamagedError
 from .files import open_to_read
 
 if TYPE_CHECKING:
-    from .manifest import Sealed
+    from .manifest import KeyRange
 
 _NAMES = {
     torch.float64: "F64", torch.int64: "I64", torch.float32: "F32", torch.int32: "I32", torch.float16: "F16",
@@ -28,7 +28,7 @@ _AT_ONCE = 1 << 22
 """Numbers that are looked at together: they stay in the processor's cache."""
 
 
-def write(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
     """Write what safetensors reads.
 
     Its own writing goes through a file that only its owner may read and that stays where the process is killed, and
@@ -54,7 +54,7 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor]) -> None:
             file.write(_bytes_of(tensor))
 
 
-def loaded(path: Path, *names: str) -> dict[str, Tensor]:
+def load_tensors(path: Path, *names: str) -> dict[str, Tensor]:
     """The tensors of a file; a large one is mapped into memory.
 
     Args:
@@ -84,7 +84,7 @@ def loaded(path: Path, *names: str) -> dict[str, Tensor]:
     return found
 
 
-def loaded_keys(folder: Path, part: Sealed, width: int | None = None) -> tuple[Tensor, Tensor]:
+def load_keys(folder: Path, part: KeyRange, width: int | None = None) -> tuple[Tensor, Tensor]:
     """The keys and radii in a file, once it is certain that they are what was written and can be used.
 
     Args:
@@ -100,7 +100,7 @@ def loaded_keys(folder: Path, part: Sealed, width: int | None = None) -> tuple[T
         UnreadableError: The file must not be read.
     """
     path = part.sums.check(folder)
-    tensors = loaded(path, "keys", "radii")
+    tensors = load_tensors(path, "keys", "radii")
     keys, radii = tensors["keys"], tensors["radii"]
     if not (keys.dtype == radii.dtype == torch.float32):
         raise DamagedError(path, 0, "its keys or radii are not in float32")
@@ -108,14 +108,14 @@ def loaded_keys(folder: Path, part: Sealed, width: int | None = None) -> tuple[T
         raise DamagedError(path, 0, f"it does not hold {part.count} keys")
     if width is not None and keys.shape[1] != width:
         raise DamagedError(path, 0, f"its keys have {keys.shape[1]} numbers, others {width}")
-    if not finite(keys):
+    if not all_finite(keys):
         raise DamagedError(path, 0, "a key is not finite")
-    if not finite(radii) or bool((radii < 0).any()):
+    if not all_finite(radii) or bool((radii < 0).any()):
         raise DamagedError(path, 0, "a radius is not finite, or negative")
     return keys, radii
 
 
-def loaded_founders(path: Path, most: int) -> Tensor:
+def load_founders(path: Path, most: int) -> Tensor:
     """What merged where, from a file: (numbers,) int64, each the number of the key that it is part of, or -1.
 
     Args:
@@ -126,7 +126,7 @@ def loaded_founders(path: Path, most: int) -> Tensor:
         DamagedError: It does not hold that.
         UnreadableError: The file must not be read.
     """
-    founders = loaded(path, "founders")["founders"]
+    founders = load_tensors(path, "founders")["founders"]
     if founders.dtype != torch.int64 or founders.ndim != 1 or len(founders) > most:
         raise DamagedError(path, 0, "it is of another codebook")
     if bool(((founders < -1) | (founders >= len(founders))).any()):
@@ -134,7 +134,7 @@ def loaded_founders(path: Path, most: int) -> Tensor:
     return founders
 
 
-def loaded_statistics(path: Path, digest: str) -> dict[str, Tensor]:
+def load_statistics(path: Path, digest: str) -> dict[str, Tensor]:
     """What the embedding needs, from a file.
 
     Args:
@@ -145,10 +145,10 @@ def loaded_statistics(path: Path, digest: str) -> dict[str, Tensor]:
         DamagedError: It is another one, or a number in it is not finite.
         UnreadableError: The file must not be read.
     """
-    found = loaded(path)
+    found = load_tensors(path)
     if digest and digest_of(found) != digest:
         raise DamagedError(path, 0, "it is not what the codebook was made with")
-    if not all(finite(tensor) for tensor in found.values()):
+    if not all(all_finite(tensor) for tensor in found.values()):
         raise DamagedError(path, 0, "a number in it is not finite")
     return found
 
@@ -164,7 +164,7 @@ def are_founders(founders: Tensor, counts: Tensor) -> bool:
     return bool((parts >= 0).all() and (founders[parts] == parts).all() and counts[parts].all())
 
 
-def finite(numbers: Tensor) -> bool:
+def all_finite(numbers: Tensor) -> bool:
     """Whether none is infinite or no number at all; several times as fast as asking each by itself."""
     if not numbers.is_floating_point():
         return True

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..events import PICTURE
 from .begun import NOTE
 from .files import sync
-from .layout import KEYS, PICTURES, Named, named
+from .layout import KEYS, PICTURES, FileName, parse_name
 from .manifest import Manifest
 
 _PART = re.compile(
@@ -47,13 +47,13 @@ def _dead(name: str, kept: Collection[str], pictures: Collection[str]) -> bool:
     last = name.rpartition("/")[2]
     if name.startswith(f"{PICTURES}/") and last.endswith(".png") and PICTURE.fullmatch(last[:-4]):
         return last[:-4] not in pictures
-    return name == NOTE or _PART.fullmatch(last) is not None or (named(name) is not None and name not in kept)
+    return name == NOTE or _PART.fullmatch(last) is not None or (parse_name(name) is not None and name not in kept)
 
 
-def own(folder: Path) -> list[tuple[Path, Named]]:
+def own_files(folder: Path) -> list[tuple[Path, FileName]]:
     """Files with a name of our own, pictures not among them, and what it says."""
     names = [path.relative_to(folder).as_posix() for part in (folder, folder / KEYS) for path in part.glob("*")]
-    return [(folder / name, told) for name in names if (told := named(name)) is not None]
+    return [(folder / name, told) for name in names if (told := parse_name(name)) is not None]
 
 
 def remove(paths: Collection[Path]) -> None:

@@ -22,10 +22,10 @@ from .checksums import Checksums
 from .errors import DamagedError
 from .files import open_to_read, sync, write_atomically
 from .layout import PICTURES, keys_name, settled_name
-from .manifest import Manifest, Sealed, Settled
-from .tensors import loaded_keys, write
+from .manifest import KeyRange, Manifest, SavedMerges
+from .tensors import load_keys, write_tensors
 
-Written = tuple[Tensor, np.ndarray[Any, Any], Mapping[str, Image.Image]]
+EditArrays = tuple[Tensor, np.ndarray[Any, Any], Mapping[str, Image.Image]]
 """What an edit writes: keys (n, D), their radii (n,), and its pictures by name."""
 
 
@@ -41,7 +41,7 @@ class Content:
     """
 
     records: list[dict[str, Any]]
-    loose: list[Sealed]
+    loose: list[KeyRange]
     pictures: set[str]
     numbers: int
 
@@ -58,23 +58,23 @@ def make_folder(folder: Path) -> None:
         sync(folder.parent)
 
 
-def tensors(folder: Path, name: str, content: Mapping[str, Tensor]) -> Checksums:
+def write_file(folder: Path, name: str, content: Mapping[str, Tensor]) -> Checksums:
     """Tensors into a file.
 
     Raises:
         OSError: They cannot be written.
     """
     with write_atomically(folder / name) as file:
-        write(file, content)
+        write_tensors(file, content)
     return Checksums.of_file(folder / name, name)
 
 
-def keys(folder: Path, name: str, mine: Tensor, radii: np.ndarray[Any, Any]) -> Checksums:
-    """Keys and their radii into a file; errors as for :func:`tensors`."""
-    return tensors(folder, name, {"keys": mine, "radii": torch.from_numpy(radii.copy())})
+def write_keys(folder: Path, name: str, mine: Tensor, radii: np.ndarray[Any, Any]) -> Checksums:
+    """Keys and their radii into a file; errors as for :func:`write_file`."""
+    return write_file(folder, name, {"keys": mine, "radii": torch.from_numpy(radii.copy())})
 
 
-def pictures(folder: Path, wanted: Mapping[str, Image.Image]) -> None:
+def write_pictures(folder: Path, wanted: Mapping[str, Image.Image]) -> None:
     """Pictures, where they are not there already; one that lies there damaged is written anew.
 
     Raises:
@@ -107,7 +107,7 @@ def read_picture(folder: Path, name: str) -> Image.Image:
     return image
 
 
-def each(folder: Path, manifest: Manifest, events: Sequence[Event], written: Iterable[Written]) -> Content:
+def write_edits(folder: Path, manifest: Manifest, events: Sequence[Event], written: Iterable[EditArrays]) -> Content:
     """Pictures, and a file of keys for each edit.
 
     Raises:
@@ -118,20 +118,20 @@ def each(folder: Path, manifest: Manifest, events: Sequence[Event], written: Ite
     for event in events:
         record = event.to_dict()
         if event.edit is not None:
-            mine, radii = _one(folder, event, next(edits), content)
+            mine, radii = _write_pictures_of(folder, event, next(edits), content)
             if event.first != content.numbers:
                 raise ValueError(f"The edit '{event.edit_id}' begins at {event.first} instead of {content.numbers}.")
             if len(mine):
-                sums = keys(folder, keys_name(manifest.generation, event.first, len(mine)), mine, radii)
+                sums = write_keys(folder, keys_name(manifest.generation, event.first, len(mine)), mine, radii)
                 record["keys"] = asdict(sums)
-                content.loose.append(Sealed(event.first, len(mine), sums))
+                content.loose.append(KeyRange(event.first, len(mine), sums))
             content.numbers += len(mine)
         content.records.append(record)
     return content
 
 
-def together(
-    folder: Path, manifest: Manifest, events: Sequence[Event], written: Iterable[Written]
+def write_all(
+    folder: Path, manifest: Manifest, events: Sequence[Event], written: Iterable[EditArrays]
 ) -> tuple[Manifest, Content]:
     """Pictures, and one file of the keys of all edits, which are numbered anew.
 
@@ -147,37 +147,39 @@ def together(
     for event in events:
         content.records.append(replace(event, first=content.numbers).to_dict())
         if event.edit is not None:
-            mine, radii = _one(folder, event, next(edits), content)
+            mine, radii = _write_pictures_of(folder, event, next(edits), content)
             if len(mine):  # what its own file would hold: so it can be proven whatever becomes of the others
                 name = keys_name(manifest.generation, content.numbers, len(mine))
                 content.records[-1]["keys"] = asdict(_sums_alone(name, mine, radii))
                 content.numbers += len(mine)
                 found.append((mine, radii))
-    sealed: tuple[Sealed, ...] = ()
+    sealed: tuple[KeyRange, ...] = ()
     if found:
         name = keys_name(manifest.generation, 0, content.numbers, joined=True)
-        sums = keys(folder, name, torch.cat([k for k, _ in found]), np.concatenate([r for _, r in found]))
-        sealed = (Sealed(0, content.numbers, sums),)
+        sums = write_keys(folder, name, torch.cat([k for k, _ in found]), np.concatenate([r for _, r in found]))
+        sealed = (KeyRange(0, content.numbers, sums),)
     return replace(manifest, numbers=content.numbers, sealed=sealed), content
 
 
-def _one(folder: Path, event: Event, written: Written, content: Content) -> tuple[Tensor, np.ndarray[Any, Any]]:
+def _write_pictures_of(
+    folder: Path, event: Event, written: EditArrays, content: Content
+) -> tuple[Tensor, np.ndarray[Any, Any]]:
     mine, radii, seen = written
     assert event.edit is not None
     if not len(mine) == len(radii) == len(event.facts):
         raise ValueError(f"The edit '{event.edit_id}' has {len(event.facts)} facts and {len(mine)} keys.")
-    pictures(folder, seen)
+    write_pictures(folder, seen)
     content.pictures.update(event.edit.pictures)
     return mine, radii
 
 
 def _sums_alone(name: str, mine: Tensor, radii: np.ndarray[Any, Any]) -> Checksums:
     file = io.BytesIO()
-    write(file, {"keys": mine, "radii": torch.from_numpy(radii.copy())})
+    write_tensors(file, {"keys": mine, "radii": torch.from_numpy(radii.copy())})
     return Checksums.of_content(name, file.getvalue())
 
 
-def joined(folder: Path, manifest: Manifest, loose: Sequence[Sealed], *, everything: bool) -> Manifest:
+def join_keys(folder: Path, manifest: Manifest, loose: Sequence[KeyRange], *, everything: bool) -> Manifest:
     """Join files of keys into one: those of single edits, or all.
 
     Returns:
@@ -190,15 +192,19 @@ def joined(folder: Path, manifest: Manifest, loose: Sequence[Sealed], *, everyth
     parts = [*(manifest.sealed if everything else ()), *loose]
     if len(parts) < 2:
         return manifest
-    found = [loaded_keys(folder, part) for part in parts]
+    found = [load_keys(folder, part) for part in parts]
     first, count = parts[0].first, sum(part.count for part in parts)
     name = keys_name(manifest.generation, first, count, joined=True)
-    sums = tensors(folder, name, {"keys": torch.cat([k for k, _ in found]), "radii": torch.cat([r for _, r in found])})
+    sums = write_file(
+        folder, name, {"keys": torch.cat([k for k, _ in found]), "radii": torch.cat([r for _, r in found])}
+    )
     kept = () if everything else manifest.sealed
-    return replace(manifest, sealed=(*kept, Sealed(first, count, sums)))
+    return replace(manifest, sealed=(*kept, KeyRange(first, count, sums)))
 
 
-def settled(folder: Path, manifest: Manifest, events: int, founders: np.ndarray[Any, Any], merge: bool) -> Manifest:
+def write_merges(
+    folder: Path, manifest: Manifest, events: int, founders: np.ndarray[Any, Any], merge: bool
+) -> Manifest:
     """What merged where when so much had happened; the manifest with it.
 
     Raises:
@@ -206,11 +212,11 @@ def settled(folder: Path, manifest: Manifest, events: int, founders: np.ndarray[
     """
     counts = torch.from_numpy((founders >= 0).astype(np.uint8))  # for repair: what a lost record may have undone
     founded = {"founders": torch.from_numpy(founders.copy()), "counts": counts}
-    sums = tensors(folder, settled_name(manifest.generation, events), founded)
-    return replace(manifest, settled=Settled(events, merge, sums))
+    sums = write_file(folder, settled_name(manifest.generation, events), founded)
+    return replace(manifest, settled=SavedMerges(events, merge, sums))
 
 
-def head(manifest: Manifest) -> dict[str, Any]:
+def head_record(manifest: Manifest) -> dict[str, Any]:
     """The journal's first record: with it the journal and the files that it names are enough to make all else from."""
     told = {name: getattr(manifest, name) for name in ("id", "created", "fingerprint", "config", "merge", "generation")}
     sums = {

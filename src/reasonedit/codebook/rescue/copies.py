@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..disk.files import sync
 from ..disk.layout import KEYS, PICTURES
-from ..disk.lock import FILES
+from ..disk.lock import LOCK_FILES
 
 
 def copy_aside(folder: Path) -> Path:
@@ -55,7 +55,7 @@ def _copy(folder: Path, target: Path) -> None:
     target.mkdir()
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         into = target / entry.name
-        if entry.name in FILES:  # of who writes here
+        if entry.name in LOCK_FILES:  # of who writes here
             continue
         if entry.is_symlink():
             into.symlink_to(os.readlink(entry.path))

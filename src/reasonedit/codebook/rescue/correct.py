@@ -37,14 +37,14 @@ class Effort:
         return True
 
 
-def unglued(raw: bytes) -> list[tuple[int, bytes]]:
+def split_records(raw: bytes) -> list[tuple[int, bytes]]:
     """The records of a line, with where they begin in it: several, where a line's end is another byte or gone."""
     places = list(_GLUED.finditer(raw))
     starts, ends = [0, *(p.end() for p in places)], [*(p.start() for p in places), len(raw)]
     return [(start, raw[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
-def corrected(raw: bytes, sums: Collection[str], effort: Effort) -> bytes | None:
+def correct_record(raw: bytes, sums: Collection[str], effort: Effort) -> bytes | None:
     """What a damaged record was, if one byte of it is another one, or some bytes of its sum are.
 
     Args:
@@ -70,7 +70,7 @@ def corrected(raw: bytes, sums: Collection[str], effort: Effort) -> bytes | None
     return None
 
 
-def joined(first: bytes, second: bytes, sums: Collection[str]) -> bytes | None:
+def join_lines(first: bytes, second: bytes, sums: Collection[str]) -> bytes | None:
     """The record of which one byte became a line's end, so that it is two lines; none where that is not so."""
     tries = (_by_tail(first + bytes((byte,)) + second, sums) for byte in range(256))
     return next((found for found in tries if found is not None), None)

@@ -13,7 +13,7 @@ from ..disk.checksums import Checksums
 from ..disk.journal import Mark
 from ..events import Event
 from ..records import StoredEdit
-from .readable import as_stored, made_with, recognised
+from .readable import parse_edit, parse_head, recognise
 from .salvage import Piece
 
 REPAIR = "codebook repair"
@@ -113,7 +113,7 @@ class Counted:
     counts: np.ndarray[Any, Any]
 
 
-def traced(
+def trace_history(
     pieces: Sequence[Piece], last: Mark | None = None, numbers: int | None = None, counted: Counted | None = None
 ) -> History:
     """What happened, as far as the records say it.
@@ -203,7 +203,7 @@ class _Tracing:
     def _happened(self, piece: Piece, values: Mapping[str, Any]) -> None:
         state = "corrected" if piece.problem else "whole"
         if values["op"] == "create":
-            self.found.head = self.found.head or made_with(values)
+            self.found.head = self.found.head or parse_head(values)
             self._note(piece, state, piece.problem, "create")
             return
         event = Event.from_dict(values)
@@ -243,7 +243,7 @@ class _Tracing:
         return lost
 
     def _unread(self, piece: Piece, place: int) -> None:
-        op, ids, told = recognised(piece.raw, self.found.edits)
+        op, ids, told = recognise(piece.raw, self.found.edits)
         known = True
         if op in ("create", "erase") or place == 1:
             self._note(piece, "unreadable", piece.problem, op or "create")
@@ -273,7 +273,7 @@ class _Tracing:
             trace.doubt = f"the record at byte {piece.start}, of which not all can be read, may have restored it"
 
     def _lost_edit(self, piece: Piece, told: dict[str, str]) -> None:
-        changed = as_stored(piece.raw)
+        changed = parse_edit(piece.raw)
         name = told.get("id") or _unnamed(piece.start)
         self._note(piece, "unreadable" if changed is None else "changed", piece.problem, "edit", told.get("id", ""))
         if name in self.found.edits:

@@ -168,14 +168,14 @@ def _header(count: int, size: int) -> tuple[bytes, int]:
 
 def _fits(rows: Rows, own: Checksums) -> bool:
     """Whether keys are those that a file of their own held: it is written again, in memory."""
-    data = alone(*rows)
+    data = file_content(*rows)
     return len(data) == own.bytes and tuple(zlib.crc32(block) for block in _blocks(memoryview(data))) == own.blocks
 
 
-def alone(keys: np.ndarray[Any, Any], radii: np.ndarray[Any, Any]) -> bytes:
+def file_content(keys: np.ndarray[Any, Any], radii: np.ndarray[Any, Any]) -> bytes:
     """The file that holds an edit's keys and nothing else."""
     file = io.BytesIO()
-    tensors.write(file, {"keys": torch.from_numpy(keys.copy()), "radii": torch.from_numpy(radii.copy())})
+    tensors.write_tensors(file, {"keys": torch.from_numpy(keys.copy()), "radii": torch.from_numpy(radii.copy())})
     return file.getvalue()
 
 

@@ -53,7 +53,7 @@ def write_lost(folder: Path, found: Found) -> int:
     return len(rows)
 
 
-def strike(folder: Path, ids: Collection[str]) -> None:
+def remove_from_lost(folder: Path, ids: Collection[str]) -> None:
     """Take edits out of the file that have again what they had lost; where it says nothing more, it goes.
 
     Args:
@@ -92,13 +92,13 @@ def _rows(folder: Path, found: Found) -> Iterator[dict[str, Any]]:
 
 def _importable(edit: StoredEdit, seen: set[str], pictures: str) -> dict[str, Any]:
     """The row of an edit, without the pictures that are lost."""
-    row = row_of(seen_only(edit, seen), pictures)
+    row = row_of(without_lost_pictures(edit, seen), pictures)
     if edit.image not in seen:
         row.pop("image", None)
     return row
 
 
-def seen_only(edit: StoredEdit, seen: set[str]) -> StoredEdit:
+def without_lost_pictures(edit: StoredEdit, seen: set[str]) -> StoredEdit:
     """An edit without the pictures that are lost."""
     given = [[r for r in mine if not isinstance(r, str) or r in seen] for mine in edit.given]
     return replace(edit, image=edit.image if edit.image in seen else "", given=given)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from ..disk.errors import DamagedError
 from ..disk.files import read_content
-from ..disk.manifest import READ, Manifest, _sum
-from .salvage import unmarked
+from ..disk.manifest import READABLE_FORMATS, Manifest, sum_of_values
+from .salvage import decode_as_utf8
 
 _MOST = 6 << 10
 """Bytes: of a larger one not every bit is tried, which would take a minute and more."""
 _NEAR = 4
 
 
-def mend(path: Path) -> Manifest | None:
+def mend_manifest(path: Path) -> Manifest | None:
     """What a damaged manifest was: an editor saved it otherwise, a bit is another one, or some of its sum is.
 
     Args:
@@ -29,7 +29,7 @@ def mend(path: Path) -> Manifest | None:
         UnreadableError: It must not be read.
     """
     try:
-        data, _ = unmarked(read_content(path, 1 << 26))
+        data, _ = decode_as_utf8(read_content(path, 1 << 26))
     except DamagedError:
         return None
     return next((made for made in map(_proven, _tries(data)) if made is not None), None)
@@ -47,7 +47,7 @@ def _proven(text: bytes) -> Manifest | None:
     try:
         values = json.loads(text)
         told = values.pop("sum")
-        off = sum(a != b for a, b in zip(told, _sum(values), strict=True))
-        return Manifest._of(values) if off <= _NEAR and values["format"] in READ else None
+        off = sum(a != b for a, b in zip(told, sum_of_values(values), strict=True))
+        return Manifest.from_dict(values) if off <= _NEAR and values["format"] in READABLE_FORMATS else None
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
         return None

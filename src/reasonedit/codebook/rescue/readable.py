@@ -17,7 +17,7 @@ _LIKE = 0.75
 """How much of the beginning of a turn's record must be as it would be written for an edit."""
 
 
-def made_with(values: Mapping[str, Any]) -> dict[str, Any]:
+def parse_head(values: Mapping[str, Any]) -> dict[str, Any]:
     """What the first record says; before format 5 it said nothing of the files of then.
 
     Raises:
@@ -36,7 +36,7 @@ def made_with(values: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def recognised(raw: bytes, known: Iterable[str]) -> tuple[str, list[str], dict[str, str]]:
+def recognise(raw: bytes, known: Iterable[str]) -> tuple[str, list[str], dict[str, str]]:
     """What an unreadable record is, of which edit (several, where that is not sure), and what can be read of it."""
     text = raw.decode("utf-8", "replace")
     told: dict[str, str] = {}
@@ -72,7 +72,7 @@ def _unquoted(value: str) -> str:
         return value
 
 
-def as_stored(raw: bytes) -> StoredEdit | None:
+def parse_edit(raw: bytes) -> StoredEdit | None:
     """The edit that a record tells of whose sum does not fit, where it can be read."""
     try:
         values = json.loads(raw)

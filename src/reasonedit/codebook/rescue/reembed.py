@@ -12,7 +12,7 @@ from ..disk.errors import write_error
 from ..disk.store import Store
 from ..memory import EditMemory
 from ..records import Draft, Entry, StoredEdit, as_edit
-from .lost import strike
+from .lost import remove_from_lost
 
 Embed = Callable[[Edit, StoredEdit], Draft]
 """Embeds an edit anew: what it writes, from the edit with its pictures and from what was kept of it."""
@@ -55,13 +55,13 @@ def embed_anew(folder: Path, embed: OpenEmbed, done: Callable[[int, int], None] 
     if names:
         memory.settle()
         try:
-            strike(folder, names)
+            remove_from_lost(folder, names)
         except OSError as error:
             raise write_error(folder, error) from error
     return len(names)
 
 
-def without_keys(folder: Path) -> tuple[list[str], list[str]]:
+def edits_without_keys(folder: Path) -> tuple[list[str], list[str]]:
     """Ids of the edits without keys, and of those among them whose pictures are all there.
 
     Raises:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..disk.journal import parsed
-from .correct import Effort, corrected, joined, unglued
+from ..disk.journal import parse_line
+from .correct import Effort, correct_record, join_lines, split_records
 
 _ENDS = re.compile(rb'("\})\r(?=\n|$)')
 
@@ -56,7 +56,7 @@ class Salvage:
     at: int = 0
 
 
-def salvaged(data: bytes, last: str = "") -> Salvage:
+def salvage_journal(data: bytes, last: str = "") -> Salvage:
     """Read what can be read of a journal.
 
     Args:
@@ -64,7 +64,7 @@ def salvaged(data: bytes, last: str = "") -> Salvage:
         last: The sum of its last record, where the manifest says it.
     """
     found = Salvage()
-    text, found.rewritten = unmarked(data)
+    text, found.rewritten = decode_as_utf8(data)
     skipped = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
     if _ENDS.search(text):
         found.at = 0 if found.rewritten else next(_ENDS.finditer(text)).end() - 1
@@ -76,7 +76,7 @@ def salvaged(data: bytes, last: str = "") -> Salvage:
     return found
 
 
-def unmarked(data: bytes) -> tuple[bytes, str]:
+def decode_as_utf8(data: bytes) -> tuple[bytes, str]:
     """A text as UTF-8 without a byte order mark, and what an editor had made of it instead."""
     for mark, coding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if data.startswith(mark):
@@ -93,12 +93,12 @@ def _lines(text: bytes, skipped: int) -> Iterator[Piece]:
         lines.pop()
     for line in lines:
         raw = _ENDS.sub(rb"\1", line)
-        values, problem = parsed(raw)
-        if values is not None or len(parts := unglued(raw)) == 1:
+        values, problem = parse_line(raw)
+        if values is not None or len(parts := split_records(raw)) == 1:
             yield Piece(start, raw, values, problem)
         else:
             for at, part in parts:
-                values, problem = parsed(part)
+                values, problem = parse_line(part)
                 glued = "its line's end is another byte" if at < parts[-1][0] else ""
                 yield Piece(start + at, part, values, problem or glued)
         start += len(line) + 1
@@ -113,19 +113,19 @@ def _corrected(pieces: Sequence[Piece], last: str) -> list[Piece]:
         two, known = ([t for t in mine if t] for mine in (told[1:], told[:1]))
         fitting = None
         if piece.values is None and i + 1 < len(pieces) and pieces[i + 1].values is None:
-            fitting = joined(piece.raw, pieces[i + 1].raw, two)
+            fitting = join_lines(piece.raw, pieces[i + 1].raw, two)
         if fitting is not None:
             made.append(_record(piece, fitting, "a byte of it became the end of a line"))
             i += 2
             continue
         if piece.values is None:
-            fitting = corrected(piece.raw, known, effort)
+            fitting = correct_record(piece.raw, known, effort)
             if fitting is None and i + 1 == len(pieces):  # what became of the last line's end
-                fitting = corrected(piece.raw[:-1], known, Effort(0))
+                fitting = correct_record(piece.raw[:-1], known, Effort(0))
         made.append(piece if fitting is None else _record(piece, fitting, "a byte of it was exchanged"))
         i += 1
     return [p for p in made if p.raw or p.values is not None]
 
 
 def _record(piece: Piece, raw: bytes, problem: str) -> Piece:
-    return Piece(piece.start, piece.raw, parsed(raw)[0], problem)
+    return Piece(piece.start, piece.raw, parse_line(raw)[0], problem)

@@ -16,18 +16,18 @@ from ..disk import snapshot, writing
 from ..disk.checksums import Checksums
 from ..disk.errors import DamagedError
 from ..disk.files import is_there, read_content
-from ..disk.layout import JOURNAL, KEYS, named
+from ..disk.layout import JOURNAL, KEYS, parse_name
 from ..disk.manifest import MANIFEST, Manifest
 from ..disk.store import Store
-from ..disk.tensors import digest_of, loaded
+from ..disk.tensors import digest_of, load_tensors
 from ..events import Event
 from ..memory import EditMemory
 from ..records import StoredEdit
 from .findings import Found, FoundEdit
-from .history import Counted, Gap, History, traced
+from .history import Counted, Gap, History, trace_history
 from .keyfiles import KeyFile, first_proven
-from .mend import mend
-from .salvage import Piece, salvaged
+from .mend import mend_manifest
+from .salvage import Piece, salvage_journal
 
 _TRIES = 3
 _MADE_WITH = ("id", "fingerprint", "statistics", "statistics_digest")
@@ -69,7 +69,7 @@ class _Reading:
         self.manifest = self._manifest()
         journal = self._journal_file()
         pieces = self._pieces(journal)
-        history = traced(
+        history = trace_history(
             pieces,
             self.manifest.journal if self.manifest else None,
             self.manifest.numbers if self.manifest else None,
@@ -100,11 +100,11 @@ class _Reading:
                 raise ReasonEditError(f"{error}{_beside(self.there)}") from error
             self.found.damages.append(DamagedError(path, 0, "the file is missing"))
             return None
-        return mend(path)
+        return mend_manifest(path)
 
     def _journals(self) -> list[Path]:
         """All journals that lie there, the latest first."""
-        told = [(path, named(path.name)) for path in self.there.glob("journal*.jsonl")]
+        told = [(path, parse_name(path.name)) for path in self.there.glob("journal*.jsonl")]
         mine = [(path, name.generation) for path, name in told if name is not None]
         return [path for path, _ in sorted(mine, key=lambda m: m[1], reverse=True)]
 
@@ -117,7 +117,7 @@ class _Reading:
         """The records up to the last one that was acknowledged."""
         mark = self.manifest.journal if self.manifest else None
         try:
-            read = salvaged(read_content(journal, _JOURNAL_MOST), mark.sum if mark else "")
+            read = salvage_journal(read_content(journal, _JOURNAL_MOST), mark.sum if mark else "")
         except DamagedError as damage:
             self.found.damages.append(damage)
             return []
@@ -139,7 +139,7 @@ class _Reading:
         if settled is None:
             return None
         path = self._checked(settled.sums)
-        tensors = loaded(path) if path is not None else {}
+        tensors = load_tensors(path) if path is not None else {}
         return Counted(settled.records, tensors["counts"].numpy().astype(bool)) if "counts" in tensors else None
 
     def _keys(self, history: History) -> None:
@@ -168,7 +168,7 @@ class _Reading:
         files = []
         for path in sorted((self.there / KEYS).glob("*-joined.safetensors")):
             name = path.relative_to(self.there).as_posix()
-            kind = named(name)
+            kind = parse_name(name)
             if kind is None or kind.kind != "joined":
                 continue
             count = int(path.name.split("-")[-2])
@@ -189,7 +189,7 @@ class _Reading:
         else:
             return
         try:
-            self.found.statistics = loaded(path) if path is not None else {}
+            self.found.statistics = load_tensors(path) if path is not None else {}
         except DamagedError as damage:
             self.found.damages.append(damage)
         digest = manifest.statistics_digest if manifest is not None else ""
@@ -266,7 +266,7 @@ class _Reading:
 
 def _beside(there: Path) -> str:
     """A word on copies of a damaged codebook that lie beside where one should be."""
-    copies = [p for p in there.parent.glob(f"{glob.escape(there.name)}.damaged-*") if Store.there(p)]
+    copies = [p for p in there.parent.glob(f"{glob.escape(there.name)}.damaged-*") if Store.exists(p)]
     return f" '{max(copies)}' holds a copy of one that was damaged." if copies else ""
 
 
@@ -278,7 +278,7 @@ def _fits(manifest: Manifest | None, pieces: Sequence[Piece]) -> bool:
     """Whether the manifest is that of the journal, as far as that is still there."""
     if manifest is None or not pieces:
         return True
-    told, made = pieces[0].values or {}, json.loads(json.dumps(writing.head(manifest)))
+    told, made = pieces[0].values or {}, json.loads(json.dumps(writing.head_record(manifest)))
     if any(name in told and told[name] != made[name] for name in _MADE_WITH):
         return False
     mark = manifest.journal
@@ -289,7 +289,7 @@ def _fits(manifest: Manifest | None, pieces: Sequence[Piece]) -> bool:
 
 def _rebuilt(head: Mapping[str, Any] | None, journal: Path) -> Manifest | None:
     """The manifest as far as the journal's first record says it."""
-    told = named(journal.name)
+    told = parse_name(journal.name)
     if head is None or told is None:
         return None
     made = Manifest(head["id"], head["created"], head["fingerprint"], head["config"], bool(head["merge"]))
