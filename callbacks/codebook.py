@@ -15,8 +15,8 @@ from typing import Any
 import lightning as L
 
 from reasonedit.codebook import Draft, EditMemory, Store
-from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.codebook.draft_messages import pack_drafts, unpack_drafts
+from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.design import Design
 from reasonedit.errors import ConflictError, InputError, MismatchError, ReasonEditError
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder
@@ -135,7 +135,7 @@ class Codebook(Editor):
         """
         super().setup(trainer, pl_module, stage)
         self._listen(trainer, stage)
-        if self.memory.store is None and self.path is not None and Store.there(self.path) and trainer.is_global_zero:
+        if self.memory.store is None and self.path is not None and Store.exists(self.path) and trainer.is_global_zero:
             raise ConflictError(
                 f"There is a codebook in '{self.path}' already: go on with it by Codebook.load('{self.path}'), "
                 "or name another folder."
@@ -162,7 +162,7 @@ class Codebook(Editor):
         state = ["" if store is None else store.manifest.id, len(self.memory.events)]
         name, events = json.loads(exchange(trainer, json.dumps(state).encode())[0])
         if not trainer.is_global_zero:
-            if name and self.path is not None and Store.there(self.path):
+            if name and self.path is not None and Store.exists(self.path):
                 self.go_on(Store.open(self.path))
             self.memory.store = None  # what rank 0 keeps on the disk is the same
         agrees = len(self.memory.events) == events
