@@ -17,8 +17,8 @@ from reasonedit import Query, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.callbacks import PredictionWriter
 from reasonedit.evidence import EvidenceFinder
 from reasonedit.vlm import Generation, Reply, generation_of, load_vlm
-from reasonedit.vlm.generation import close_thought, split_thought
 from reasonedit.vlm.prefix import append_continuations
+from reasonedit.vlm.reply import close_thought, split_thought
 
 CHOICES = [
     ["a cat", "a very old wooden boat", "it"],
@@ -80,7 +80,7 @@ def test_arguments_reach_generate(vlm):
         ({"choice_rule": "mean"}, "choice_rule must be acc or acc_norm, not 'mean'"),
         ({"max_tokens": 5}, "There is no generation argument 'max_tokens'"),
         ({"num_return_sequences": 2}, "'num_return_sequences' cannot be used here: there is one answer per question"),
-        ({"max_time": 1.0}, "'max_time' cannot be used here: an answer would hang on how fast the machine is"),
+        ({"max_time": 1.0}, "'max_time' cannot be used here: an answer would depend on the speed of the machine"),
         ({"remove_invalid_values": True}, "'remove_invalid_values' cannot be used here: numbers that are not finite"),
         ({"early_stopping": "perhaps"}, "The generation arguments cannot be used: `early_stopping`"),
     ],

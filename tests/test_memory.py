@@ -9,8 +9,8 @@ from helpers.tiny import picture
 
 from reasonedit import ReasonEditError
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
-from reasonedit.vlm import device_memory
-from reasonedit.vlm.device_memory import run_in_parts
+from reasonedit.vlm import devices
+from reasonedit.vlm.devices import run_in_parts
 from reasonedit.vlm.prefix import ImagePrefix
 
 SENTENCES = ["The thing is red.", "It flies.", "It is old.", "It swims."]
@@ -19,9 +19,9 @@ SENTENCES = ["The thing is red.", "It flies.", "It is old.", "It swims."]
 def test_an_allocation_that_fails_is_known_as_such():
     with pytest.raises(RuntimeError) as failed:
         torch.empty(2**50)
-    assert device_memory.is_out_of_memory(failed.value)
-    assert device_memory.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
-    assert not device_memory.is_out_of_memory(RuntimeError("shapes do not match"))
+    assert devices.is_out_of_memory(failed.value)
+    assert devices.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert not devices.is_out_of_memory(RuntimeError("shapes do not match"))
 
 
 def test_where_memory_runs_out_parts_are_halved():

@@ -5,197 +5,193 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.vlm import VLM
-from reasonedit.vlm.device_memory import run_in_parts
+from reasonedit.vlm.devices import run_in_parts
 from reasonedit.vlm.vision import flat
 
-from .dual import DualEmbedder, EmbeddingConfig
+from .dual import DualEmbedder
 from .modularity import balance, modularity, pair_modularity, similarity
+from .pooling import tokens_to_pool
 from .reference import reference_images
+from .selection import LayerScore, Selection, SelectionConfig, WeightScore
 from .sentence import SentenceEncoder
-from .vision import Gathered, Statistics
+from .statistics import ReferenceTokens, Statistics
 
 WEIGHTS: tuple[float, ...] = tuple(round(0.1 * 1.25**i, 3) for i in range(22))
 """Values of w that are tried, 0.1 to 10.8: at w = 1 unrelated texts are about as far apart as unrelated pictures."""
+
+_LEAST_PAIRS = 4
 _AT_ONCE = 32
+"""Images that pass the vision part at once."""
 
 Augment = Callable[[Image.Image, str, random.Random], tuple[Image.Image, str]]
 
 
 @dataclass
-class LayerScore:
-    """Bimodal Q of one layer and transform: mean and standard deviation over the bootstrap runs."""
-
-    layer: str
-    transform: str
-    mean: float
-    std: float
-
-
-@dataclass
-class WeightScore:
-    """What one value of w gives: vision Q, language Q and their harmonic mean, with standard deviations."""
-
-    weight: float
-    vision: float
-    vision_std: float
-    language: float
-    language_std: float
-    balance: float
-    balance_std: float
-
-
-@dataclass
-class Selection:
-    """What was chosen, and from what.
+class _Distances:
+    """Squared distances between all copies of all pairs, (pairs * copies, pairs * copies).
 
     Attributes:
-        layers: All layers and transforms.
-        weights: All values of w, for the chosen layer.
-        embedding: The choice.
-        seconds: Time of the whole selection, and of the forward passes in it.
-        settings: Sample sizes, runs and seed.
+        images: By layer and transform, between the vision halves.
+        texts: Between the sentence halves at w = 1.
+        seconds: Time of the forward passes.
     """
 
-    layers: list[LayerScore]
-    weights: list[WeightScore]
-    embedding: EmbeddingConfig
-    seconds: dict[str, float]
-    settings: dict[str, Any] = field(default_factory=dict)
+    images: dict[tuple[str, str], Tensor]
+    texts: Tensor
+    seconds: float
 
 
 def select(
     vlm: VLM,
     pairs: Sequence[tuple[Image.Image, str]],
     augment: Augment,
-    *,
-    config: EmbeddingConfig | None = None,
+    config: SelectionConfig | None = None,
     encoder: SentenceEncoder | None = None,
-    transforms: Sequence[str] = ("raw",),
-    layer_sample: int = 20,
-    weight_sample: int = 10,
-    runs: int = 10,
-    neighbours: int | None = None,
-    seed: int = 0,
 ) -> Selection:
     """Choose the vision-side layer by bimodal Q and w by the balance of vision and language Q.
 
-    Each picture passes the vision part once, for all layers; every w and transform is computed from what was kept.
+    Each picture passes the vision part once, for all layers; every w and transform is computed from these passes.
 
     Args:
         vlm: The VLM.
         pairs: Matched images and texts, at least 4; each run draws its sample from them.
         augment: Makes a copy of a pair, other in image and text.
-        config: Sentence encoder, pooling and reference pictures.
-        encoder: The sentence encoder, loaded by ``config.encoder`` when not given.
-        transforms: Transforms that compete.
-        layer_sample: Pairs per run for the layer, each with as many copies less one.
-        weight_sample: Images and texts per run for w.
-        runs: Bootstrap runs.
-        neighbours: As in :func:`~reasonedit.embedding.modularity.similarity`.
-        seed: Seed of samples and copies.
+        config: What is compared, and on which samples. A sample is always smaller than the pairs.
+        encoder: The sentence encoder, loaded by ``config.embedding.encoder`` when not given.
 
     Raises:
-        ReasonEditError: There are too few pairs.
+        InputError: There are too few pairs.
     """
-    if len(pairs) < 4:
-        raise ReasonEditError(f"The selection takes at least 4 pairs of image and text, not {len(pairs)}.")
+    if len(pairs) < _LEAST_PAIRS:
+        raise InputError(f"The selection takes at least {_LEAST_PAIRS} pairs of image and text, not {len(pairs)}.")
     started = time.perf_counter()
-    config = config or EmbeddingConfig()
-    encoder = encoder or SentenceEncoder.from_pretrained(config.encoder)
-    layers = vlm.vision_layers
-    layer_sample, weight_sample = min(layer_sample, len(pairs) - 1), min(weight_sample, len(pairs) - 1)
-    rng = random.Random(seed)
-    copies = [[pair, *(augment(*pair, rng) for _ in range(layer_sample - 1))] for pair in pairs]
-    flat = [copy for mine in copies for copy in mine]
-    forward = time.perf_counter()
-    reference = _gathered(vlm, reference_images(config.reference), layers, config.pooling)
-    pooled, texts = _pooled(vlm, [i for i, _ in flat], layers, config.pooling), encoder.encode([t for _, t in flat])
-    forward = time.perf_counter() - forward
-    statistics = {(layer, t): Statistics.of(reference[layer], t) for layer in layers for t in transforms}
-    distances = {  # squared, between all copies of all pairs
-        (layer, t): _squared(statistics[layer, t].apply(pooled[layer], t)) for layer in layers for t in transforms
-    }
-    between_texts = _squared(texts)
-    drawn = list(_samples(random.Random(f"{seed}-layers"), len(pairs), layer_sample, runs))
-    scores = []
-    for (layer, t), between in distances.items():
-        values = [_bimodal(between, between_texts, sample, layer_sample, neighbours) for sample in drawn]
-        scores.append(LayerScore(layer, t, *_summary(values)))
-    best = max(scores, key=lambda s: s.mean)
-    # The first copy of each pair is the pair itself.
-    own = torch.arange(len(pairs)) * layer_sample
-    images, sentences = distances[best.layer, best.transform][own][:, own], between_texts[own][:, own]
-    drawn = list(_samples(random.Random(f"{seed}-weights"), len(pairs), weight_sample, runs))
-    weights = []
-    for weight in WEIGHTS:
-        found = [
-            pair_modularity(images[s][:, s], sentences[s][:, s], weight, neighbours) for s in map(torch.tensor, drawn)
-        ]
-        vision, language = _summary([v for v, _ in found]), _summary([l for _, l in found])  # noqa: E741
-        weights.append(WeightScore(weight, *vision, *language, *_summary([balance(*f) for f in found])))
-    chosen = max(weights, key=lambda w: w.balance)
-    embedding = EmbeddingConfig(
-        best.layer, chosen.weight, encoder.name, config.pooling, best.transform, config.reference
+    config = config or SelectionConfig()
+    most = len(pairs) - 1
+    config = replace(config, layer_sample=min(config.layer_sample, most), weight_sample=min(config.weight_sample, most))
+    encoder = encoder or SentenceEncoder.from_pretrained(config.embedding.encoder)
+    distances = _measure_distances(vlm, encoder, pairs, augment, config)
+    layers = _score_layers(distances, len(pairs), config)
+    layer = max(layers, key=lambda score: score.mean)
+    weights = _score_weights(distances.images[layer.layer, layer.transform], distances.texts, len(pairs), config)
+    weight = max(weights, key=lambda score: score.balance)
+    embedding = replace(
+        config.embedding,
+        layer=layer.layer,
+        text_weight=weight.weight,
+        encoder=encoder.name,
+        transform=layer.transform,
+        region_source="pooled",
     )
     DualEmbedder(vlm, embedding, encoder)  # refuses what could not be used
     settings = {
         "pairs": len(pairs),
-        "layer_sample": layer_sample,
-        "weight_sample": weight_sample,
-        "runs": runs,
-        "neighbours": neighbours,
-        "seed": seed,
+        "layer_sample": config.layer_sample,
+        "weight_sample": config.weight_sample,
+        "runs": config.runs,
+        "neighbours": config.neighbours,
+        "seed": config.seed,
         "similarity": "exp(-d^2 / (2 b^2)), b the distance below which 2 % of the pairs lie",
     }
-    seconds = {"total": time.perf_counter() - started, "forwards": forward}
-    return Selection(scores, weights, embedding, seconds, settings)
+    seconds = {"total": time.perf_counter() - started, "forwards": distances.seconds}
+    return Selection(layers, weights, embedding, seconds, settings)
 
 
-def _as(tokens: Tensor, pooling: str) -> Tensor:
-    return flat(tokens)[-1:] if pooling == "last" else tokens
+def _measure_distances(
+    vlm: VLM,
+    encoder: SentenceEncoder,
+    pairs: Sequence[tuple[Image.Image, str]],
+    augment: Augment,
+    config: SelectionConfig,
+) -> _Distances:
+    """Copy the pairs, and embed them with all layers and transforms; the first copy of a pair is the pair itself."""
+    layers, embedding, rng = vlm.vision_layers, config.embedding, random.Random(config.seed)
+    copies = [copy for pair in pairs for copy in (pair, *(augment(*pair, rng) for _ in range(config.layer_sample - 1)))]
+    started = time.perf_counter()
+    reference = _read_reference(vlm, reference_images(embedding.reference), layers, embedding.pooling)
+    pooled = _pool_images(vlm, [image for image, _ in copies], layers, embedding.pooling)
+    texts = encoder.encode([text for _, text in copies])
+    seconds = time.perf_counter() - started
+    images = {}
+    for layer in layers:
+        for transform in config.transforms:
+            statistics = Statistics.of(reference[layer], transform)
+            images[layer, transform] = _squared_distances(statistics.apply(pooled[layer], transform))
+    return _Distances(images, _squared_distances(texts), seconds)
 
 
-def _gathered(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pooling: str) -> dict[str, Gathered]:
-    """What all layers' statistics are made of, from one pass per image."""
-    found = {layer: Gathered() for layer in layers}
+def _score_layers(distances: _Distances, pairs: int, config: SelectionConfig) -> list[LayerScore]:
+    """Bimodal Q of all layers and transforms, on the same samples."""
+    samples = list(_draw_samples(random.Random(f"{config.seed}-layers"), pairs, config.layer_sample, config.runs))
+    scores = []
+    for (layer, transform), images in distances.images.items():
+        values = [
+            _bimodal(images, distances.texts, sample, config.layer_sample, config.neighbours) for sample in samples
+        ]
+        scores.append(LayerScore(layer, transform, *_mean_and_std(values)))
+    return scores
 
-    def gather(part: list[int]) -> None:
+
+def _score_weights(images: Tensor, texts: Tensor, pairs: int, config: SelectionConfig) -> list[WeightScore]:
+    """Vision Q, language Q and their balance for all values of w, on the same samples of the pairs without copies."""
+    own = torch.arange(pairs) * config.layer_sample  # the first copy of each pair
+    images, texts = images[own][:, own], texts[own][:, own]
+    drawn = _draw_samples(random.Random(f"{config.seed}-weights"), pairs, config.weight_sample, config.runs)
+    samples = [torch.tensor(sample) for sample in drawn]
+    scores = []
+    for weight in WEIGHTS:
+        values = [
+            pair_modularity(images[rows][:, rows], texts[rows][:, rows], weight, config.neighbours) for rows in samples
+        ]
+        vision = _mean_and_std([of_vision for of_vision, _ in values])
+        language = _mean_and_std([of_language for _, of_language in values])
+        scores.append(WeightScore(weight, *vision, *language, *_mean_and_std([balance(*both) for both in values])))
+    return scores
+
+
+def _read_reference(
+    vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pooling: str
+) -> dict[str, ReferenceTokens]:
+    """The unrelated pictures as all layers see them, from one pass per image."""
+    tokens_of_layer = {layer: ReferenceTokens() for layer in layers}
+
+    def add(part: list[int]) -> None:
         vision = vlm.see([images[i] for i in part], layers)
         for layer in layers:
             for tokens in vision.layer(layer):
-                found[layer].add(_as(tokens, pooling))
+                tokens_of_layer[layer].add(tokens_to_pool(tokens, pooling))
 
-    run_in_parts(range(len(images)), _AT_ONCE, gather)
-    return found
+    run_in_parts(range(len(images)), _AT_ONCE, add)
+    return tokens_of_layer
 
 
-def _pooled(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pooling: str) -> dict[str, Tensor]:
-    """Pooled tokens of all layers from one pass per image."""
-    kept: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+def _pool_images(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pooling: str) -> dict[str, Tensor]:
+    """Pooled tokens of all layers, (images, D) each, from one pass per image."""
+    rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
 
     def pool_part(part: list[int]) -> None:
         vision = vlm.see([images[i] for i in part], layers)
         for layer in layers:
-            kept[layer] += [flat(_as(tokens, pooling)).float().mean(0).cpu() for tokens in vision.layer(layer)]
+            rows[layer] += [
+                flat(tokens_to_pool(tokens, pooling)).float().mean(0).cpu() for tokens in vision.layer(layer)
+            ]
 
     run_in_parts(range(len(images)), _AT_ONCE, pool_part)
-    return {layer: torch.stack(rows) for layer, rows in kept.items()}
+    return {layer: torch.stack(of_layer) for layer, of_layer in rows.items()}
 
 
-def _squared(points: Tensor) -> Tensor:
+def _squared_distances(points: Tensor) -> Tensor:
     return torch.cdist(points.double(), points.double()).square()
 
 
-def _samples(rng: random.Random, total: int, size: int, runs: int) -> Iterator[list[int]]:
+def _draw_samples(rng: random.Random, total: int, size: int, runs: int) -> Iterator[list[int]]:
     for _ in range(runs):
         yield rng.sample(range(total), size)
 
@@ -207,6 +203,6 @@ def _bimodal(images: Tensor, texts: Tensor, sample: Sequence[int], copies: int, 
     return modularity(adjacency, torch.arange(len(rows)) // copies)
 
 
-def _summary(values: Sequence[float]) -> tuple[float, float]:
+def _mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     data = torch.tensor(values, dtype=torch.float64)
     return float(data.mean()), float(data.std()) if len(values) > 1 else 0.0

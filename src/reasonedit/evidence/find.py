@@ -9,7 +9,7 @@ from PIL import Image
 from reasonedit.boxes import Box
 from reasonedit.prompts import DESCRIBE, NAME, verification_question
 from reasonedit.vlm import VLM, Seen, Vision
-from reasonedit.vlm.device_memory import run_in_parts
+from reasonedit.vlm.devices import run_in_parts
 
 from .choice import UNVERIFIED, Evidence, WindowScore, choose_windows, keep_single_window, smallest_windows
 from .config import EvidenceConfig

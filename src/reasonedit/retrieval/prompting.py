@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reasonedit.prompts import with_facts
 from reasonedit.vlm import VLM, Vision
-from reasonedit.vlm.generation import close_thought
+from reasonedit.vlm.reply import close_thought
 
 from .results import Retrieval
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from .base import VLM, best_dtype
-from .generation import Generation, Reply, generation_of
+from .base import VLM
+from .devices import best_dtype
+from .generation import Generation, generation_of
 from .load import load_vlm
+from .reply import Reply
 from .vision import IMAGE_FEATURES, Seen, Vision
 from .wrap import as_vlm
 

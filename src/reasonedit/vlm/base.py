@@ -1,4 +1,4 @@
-"""The frozen VLM behind one small interface."""
+"""The interface of a frozen VLM: it sees, answers and scores."""
 
 from __future__ import annotations
 
@@ -14,37 +14,28 @@ from torch import Tensor, nn
 from reasonedit.finite import finite
 from reasonedit.threads import guarded
 
-from .generate import decode_reply, run_generate
-from .generation import Generation, Reply, close_thought
+from .generate import run_generate
+from .generation import Generation
 from .identity import identity_of, key_parts
 from .prefix import ImagePrefix
+from .reply import Reply, close_thought, decode_reply
 from .texts import TextSide
 from .vision import Vision
 
 
-def best_dtype() -> torch.dtype:
-    """bfloat16 where the machine multiplies it in hardware (a recent GPU; AVX-512 BF16 or AMX), else float32."""
-    if torch.cuda.is_available():
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        features = torch.cpu.get_capabilities()
-        able = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
-    return torch.bfloat16 if able else torch.float32
-
-
 class _Reached(Exception):  # noqa: N818 - it is no error
-    """The layer that was wanted has been reached: the rest of the model need not run."""
+    """The layer has been reached: the rest of the model need not run."""
 
 
 class VLM(TextSide):
-    """A frozen vision-language model: it answers, it scores, it shows its vision layers; it never changes.
+    """A frozen vision-language model: it answers, it scores, its layers can be read; it never changes.
 
-    Answering, choice scoring and the probabilities are here; how images are seen and become inputs is a family's, see
-    :class:`~reasonedit.vlm.family.Family`. Arguments and attributes are those of
+    Answers, scores and probabilities are computed here. How the model sees images and turns them into inputs is a
+    family's part: see :class:`~reasonedit.vlm.family.Family`. Arguments and attributes are those of
     :class:`~reasonedit.vlm.frozen.FrozenModel`.
 
-    Any number of threads may use it: one pass runs at a time, whatever wraps the model (:attr:`guard`). Who calls the
-    model itself meanwhile, past this class, takes the guard, too.
+    Any number of threads may use it: one pass runs at a time, whatever wraps the model (:attr:`guard`). Whoever calls
+    the model itself, past this class, takes the guard too.
     """
 
     # ---- what a family says
@@ -55,15 +46,20 @@ class VLM(TextSide):
 
         Args:
             images: RGB images.
-            layers: Names of layers whose input is kept.
+            layers: Names of vision-side layers whose input is recorded.
 
         Raises:
-            ReasonEditError: The model has no such layer, or cannot take an image of such a shape.
+            InputError: The model has no such layer, or cannot take an image of such a shape.
         """
 
     @abstractmethod
     def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
-        """Left-padded inputs of the model for one image and one prompt each, with the vision part already run."""
+        """Left-padded inputs of the model; the vision part does not run again.
+
+        Args:
+            vision: The images, as :meth:`see` returned them.
+            prompts: One prompt per image.
+        """
 
     # ---- what it is
 
@@ -73,7 +69,7 @@ class VLM(TextSide):
 
     @property
     def identity(self) -> str:
-        """A checksum of all that its answers depend on beside the question; see :mod:`reasonedit.vlm.identity`."""
+        """A checksum of all that its answers depend on except the question; see :mod:`reasonedit.vlm.identity`."""
         return identity_of(self)
 
     # ---- answers
@@ -90,7 +86,7 @@ class VLM(TextSide):
 
         Args:
             vision: The images, as :meth:`see` returned them.
-            questions: Questions, with the facts before them, if any.
+            questions: One question per image, after its facts, if any.
             choices: For each question its choices, or ``None`` for an open answer.
             max_new_tokens: As in :class:`~reasonedit.vlm.generation.Generation`.
             **generation: Other values of it, or arguments of transformers' ``generate``.
@@ -111,16 +107,16 @@ class VLM(TextSide):
 
         Args:
             vision: The images, as :meth:`see` returned them.
-            questions: Questions, with the facts before them, if any.
+            questions: One question per image, after its facts, if any.
             choices: For each question its choices, or ``None`` for an open answer.
-            generation: How answers are made.
+            generation: How to answer.
 
         Returns:
-            For an open question the generation, stripped, up to where the model's context ends; for one with choices
-            the choice that ``generation`` takes.
+            For an open question the generated text, stripped, as far as the model's context reaches; for a question
+            with choices the choice that the rule of ``generation`` takes.
 
         Raises:
-            ReasonEditError: A prompt is longer than the model reads, or the model's numbers are not finite.
+            InputError: A prompt is longer than the model reads, or the model's numbers are not finite.
         """
         generation = generation or Generation()
         choices = choices if choices is not None else [None] * len(questions)
@@ -128,59 +124,74 @@ class VLM(TextSide):
         for seen, prompt in zip(vision.images, prompts, strict=True):
             self.check_room(seen, prompt)
         replies = [Reply("")] * len(prompts)
-        opened = [i for i, c in enumerate(choices) if not c]
-        closed = [i for i, c in enumerate(choices) if c]
+        opened = [i for i, options in enumerate(choices) if not options]
+        closed = [i for i, options in enumerate(choices) if options]
         if opened:
-            made = self.generate(vision.select(opened), [prompts[i] for i in opened], generation)
-            for i, tokens in zip(opened, made, strict=True):
-                seen, prompt, how = vision.images[i], prompts[i], generation
-                if not self.has_room(seen, prompt, how.max_new_tokens):  # what it said behind its context means nothing
-                    how = how.but(self.context_length - seen.size - self.count_tokens(prompt))
-                replies[i] = decode_reply(self, tokens[: how.max_new_tokens], prompt, how)
+            texts = self._generate_replies(vision.select(opened), [prompts[i] for i in opened], generation)
+            for i, reply in zip(opened, texts, strict=True):
+                replies[i] = reply
         if closed:
             offered = [list(choices[i] or ()) for i in closed]
-            asked = [prompts[i] for i in closed]
-            means = self.log_likelihood(vision.select(closed), asked, offered)
-            for i, options, mean in zip(closed, offered, means, strict=True):
-                prompt = close_thought(prompts[i])
-                score = mean * torch.tensor([len(self.continuation(prompt, o)) for o in options])
-                if generation.choice_rule == "acc_norm":
-                    score = score / torch.tensor([len(o.strip()) for o in options])
-                replies[i] = Reply(options[int(score.argmax())])
+            chosen = self._choose(vision.select(closed), [prompts[i] for i in closed], offered, generation.choice_rule)
+            for i, choice in zip(closed, chosen, strict=True):
+                replies[i] = Reply(choice)
         return replies
+
+    def _generate_replies(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Reply]:
+        replies = []
+        generated = self.generate(vision, prompts, generation)
+        for seen, prompt, tokens in zip(vision.images, prompts, generated, strict=True):
+            limited = generation
+            if not self.has_room(seen, prompt, generation.max_new_tokens):  # tokens beyond the context mean nothing
+                limited = generation.but(self.context_length - seen.size - self.count_tokens(prompt))
+            replies.append(decode_reply(self, tokens[: limited.max_new_tokens], prompt, limited))
+        return replies
+
+    def _choose(
+        self, vision: Vision, prompts: Sequence[str], choices: Sequence[Sequence[str]], choice_rule: str
+    ) -> list[str]:
+        chosen = []
+        means = self.log_likelihood(vision, prompts, choices)
+        for prompt, options, mean in zip(prompts, choices, means, strict=True):
+            answered = close_thought(prompt)
+            scores = mean * torch.tensor([len(self.continuation(answered, option)) for option in options])
+            if choice_rule == "acc_norm":
+                scores = scores / torch.tensor([len(option.strip()) for option in options])
+            chosen.append(options[int(scores.argmax())])
+        return chosen
 
     @guarded
     def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:
-        """The tokens that the model continues each prompt with."""
+        """The tokens that the model generates after each prompt: (tokens) for each."""
         inputs = self.inputs(vision, prompts)
-        made = run_generate(self, self.model, inputs, generation)
-        return list(made[:, inputs["input_ids"].shape[1] :])
+        tokens = run_generate(self, self.model, inputs, generation)
+        return list(tokens[:, inputs["input_ids"].shape[1] :])
 
     # ---- scores
 
     def read(self, images: Vision | ImagePrefix) -> ImagePrefix:
-        """Let the language model read images once, for any number of texts that follow them."""
+        """Have the language model read images once, for any number of texts that follow them."""
         return images if isinstance(images, ImagePrefix) else ImagePrefix(self, images)
 
     def log_likelihood(
         self, images: Vision | ImagePrefix, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
     ) -> list[Tensor]:
-        """Mean log-likelihood per token of texts that could follow each prompt.
+        """Mean log-likelihood per token of texts that may follow each prompt.
 
         The image and the prompt run once, whatever the number of texts; all texts of all prompts run in one pass.
 
         Args:
             images: One image per prompt.
-            prompts: Prompts as :meth:`prompt` words them.
-            continuations: For each prompt, the texts.
+            prompts: Prompts, from :meth:`prompt`.
+            continuations: For each prompt the texts.
 
         Returns:
             For each prompt a float32 tensor with one value per text.
         """
-        ended = [close_thought(prompt) for prompt in prompts]
+        prompts = [close_thought(prompt) for prompt in prompts]
         texts = [
-            [(prompt, self.continuation(prompt, text)) for text in mine]
-            for prompt, mine in zip(ended, continuations, strict=True)
+            [(prompt, self.continuation(prompt, text)) for text in texts_of]
+            for prompt, texts_of in zip(prompts, continuations, strict=True)
         ]
         return self.read(images).log_likelihood(texts)
 
@@ -193,10 +204,10 @@ class VLM(TextSide):
     @guarded
     @torch.inference_mode()
     def next_token_probabilities(self, vision: Vision, prompts: Sequence[str]) -> Tensor:
-        """Distribution of the token that follows each prompt: float32 (prompts, vocabulary).
+        """Distribution of the token after each prompt: float32 (prompts, vocabulary).
 
         Raises:
-            ReasonEditError: A prompt is longer than the model reads, or the model's numbers are not finite.
+            InputError: A prompt is longer than the model reads, or the model's numbers are not finite.
         """
         for seen, prompt in zip(vision.images, prompts, strict=True):
             self.check_room(seen, prompt)
@@ -216,47 +227,46 @@ class VLM(TextSide):
             For each image float32 (questions,).
         """
         yes, no = self._yes_no
-        prompts = [[close_thought(self.prompt(q)) for q in mine] for mine in questions]
-        found = self.read(images).next_logits(prompts, [*yes, *no])
+        prompts = [[close_thought(self.prompt(q)) for q in questions_of] for questions_of in questions]
+        logits = self.read(images).next_logits(prompts, [*yes, *no])
         # The sums over the whole vocabulary cancel.
-        return [(x[:, : len(yes)].logsumexp(1) - x[:, len(yes) :].logsumexp(1)).sigmoid() for x in found]
+        return [(x[:, : len(yes)].logsumexp(1) - x[:, len(yes) :].logsumexp(1)).sigmoid() for x in logits]
 
     # ---- layers of the language model
 
     @guarded
     @torch.inference_mode()
     def language_states(self, vision: Vision, texts: Sequence[str], layer: str) -> list[Tensor]:
-        """Activations that enter a layer which reads image and text; the model runs up to there only.
+        """Activations that enter a layer of image and text; the model runs only up to there.
 
         Args:
             vision: One image per text.
-            texts: The texts, worded by :meth:`prompt`.
+            texts: The texts, which :meth:`prompt` turns into prompts.
             layer: One of :attr:`language_layers`.
 
         Returns:
-            For each text (tokens, width), image tokens included, padding left out.
+            For each text (tokens, width), with the image's tokens and without padding.
 
         Raises:
-            ReasonEditError: A text is longer than the model reads.
+            InputError: A text is longer than the model reads.
         """
         for seen, text in zip(vision.images, texts, strict=True):
             self.check_room(seen, self.prompt(text))
-        kept: list[Tensor] = []
-        thread = threading.get_ident()
+        states: list[Tensor] = []
+        thread = threading.get_ident()  # another thread may run the bare model meanwhile
 
         def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if threading.get_ident() != thread:
-                return
-            kept.append(args[0] if args else kwargs["hidden_states"])
-            raise _Reached
+            if threading.get_ident() == thread:
+                states.append(args[0] if args else kwargs["hidden_states"])
+                raise _Reached
 
         inputs: dict[str, Any] = {}
         handle = self.model.get_submodule(layer).register_forward_pre_hook(stop, with_kwargs=True)
         try:
-            inputs = self.inputs(vision, [self.prompt(t) for t in texts])
+            inputs = self.inputs(vision, [self.prompt(text) for text in texts])  # a Q-Former runs here already
             self.run(inputs)
         except _Reached:
             pass
         finally:
             handle.remove()
-        return self.strip_padding(kept[0], inputs)
+        return self.strip_padding(states[0], inputs)

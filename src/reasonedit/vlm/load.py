@@ -11,9 +11,9 @@ from reasonedit.errors import InputError, NotFoundError, ReasonEditError, Unavai
 from reasonedit.registry import lookup
 from reasonedit.weights import files_digest
 
-from .base import VLM, best_dtype
+from .base import VLM
 from .checkpoint import Adapter, check_files, check_weights, find_adapter, first_line
-from .device_memory import is_out_of_memory
+from .devices import best_dtype, is_out_of_memory
 from .wrap import as_vlm
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reasonedit.finite import finite
 
-from .device_memory import run_in_parts
+from .devices import run_in_parts
 
 if TYPE_CHECKING:
     from .base import VLM

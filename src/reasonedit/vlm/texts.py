@@ -1,4 +1,4 @@
-"""How texts reach a frozen model, and where what it says begins."""
+"""Prompts of a frozen model, their tokens, and the room for them."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.prompts import with_choices
 from reasonedit.threads import guarded
 
 from .frozen import FrozenModel
-from .generation import close_thought
+from .reply import close_thought
 from .vision import Seen
 
-_CONTEXT = 24  # characters of a prompt that can bear on how what follows is split
+_CONTEXT = 24  # characters at the end of a prompt that can change how the text after it is split into tokens
 
 
 class TextSide(FrozenModel):
-    """The words of a frozen model: prompts, their tokens, and the room for them."""
+    """The text side of a frozen model: prompts, their tokens, and the room for them."""
 
     # ---- prompts
 
     @guarded
     def format_prompt(self, text: str) -> str:
-        """The prompt for a text about one image: the chat template's.
+        """The prompt for a text about one image, by the chat template.
 
         Raises:
-            ReasonEditError: The model brings no chat template.
+            InputError: The model has no chat template.
         """
         content = [{"type": "image"}, {"type": "text", "text": text}]
         messages = [{"role": "user", "content": content}]
         try:
             return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
         except ValueError as error:
-            raise ReasonEditError(
+            raise InputError(
                 f"The model '{self.name}' has no chat template: put a chat_template.jinja into its folder."
             ) from error
 
     @property
     def question_template(self) -> str:
-        """A question as it is put; empty where the model brings no chat template."""
+        """The prompt of the question "?"; empty where the model has no chat template."""
         try:
             return self.format_prompt("?")
-        except ReasonEditError:  # it has no prompts at all: whoever asks it is told so
+        except ReasonEditError:  # whoever asks the model is told so
             return ""
 
     def clean(self, text: str) -> str:
-        """Take out of a text what would make it more than text: what users store is data.
+        """Take out of a text whatever would make it more than text: what users store is data.
 
-        That is the tokenizer's special tokens, image placeholders, and the colon behind words with which the prompts of
-        this model begin somebody's turn in plain letters ("ASSISTANT:").
+        That is special tokens, image placeholders, and the colon after a word that begins somebody's turn in this
+        model's prompts ("ASSISTANT:").
         """
         while (cleaned := self._turns.sub(r"\1", self.special.sub("", text))) != text:
             text = cleaned
@@ -63,7 +63,7 @@ class TextSide(FrozenModel):
         return re.compile(rf"(?i)\b({'|'.join(words)})\s*[:\uff1a]" if words else r"(?!)()")
 
     def prompt(self, text: str, choices: Sequence[str] | None = None) -> str:
-        """The prompt for a question about one image (with the facts before it, if any)."""
+        """The prompt for a question about one image, after its facts, if any; see :meth:`format_prompt`."""
         text = self.clean(text)
         if choices:
             text = with_choices(text, [self.clean(choice) for choice in choices])
@@ -73,17 +73,22 @@ class TextSide(FrozenModel):
 
     @guarded
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of prompts whose placeholders are what they stand for already."""
-        # A tokenizer that begins with a BOS token gets it, unless the template wrote it already.
-        begun = bool(self.tokenizer.bos_token) and self.tokenizer.bos_token in texts[0]
-        return list(self.tokenizer(list(texts), add_special_tokens=not begun)["input_ids"])
+        """Token ids of prompts in which the image's tokens stand already."""
+        # A tokenizer that begins with a BOS token adds it, unless the template wrote it already.
+        has_bos = bool(self.tokenizer.bos_token) and self.tokenizer.bos_token in texts[0]
+        return list(self.tokenizer(list(texts), add_special_tokens=not has_bos)["input_ids"])
 
     @guarded
     def token_ids_after_image(self, prompt: str, placeholder: str) -> tuple[int, ...]:
-        """Token ids of what follows the image's last token in a prompt."""
+        """Token ids of what follows the image's last token in a prompt.
+
+        Args:
+            prompt: The prompt.
+            placeholder: What stands for the image: :attr:`Seen.placeholder`.
+        """
         word = self._image_word
-        short = re.sub(f"(?:{re.escape(word)})+", lambda _: word, placeholder)
-        ids = self.token_ids([prompt.replace(self.image_token, short, 1)])[0]
+        shortened = re.sub(f"(?:{re.escape(word)})+", lambda _: word, placeholder)
+        ids = self.token_ids([prompt.replace(self.image_token, shortened, 1)])[0]
         return tuple(ids[len(ids) - ids[::-1].index(self.image_token_id) :])
 
     @cached_property
@@ -92,7 +97,7 @@ class TextSide(FrozenModel):
 
     @guarded
     def count_tokens(self, prompt: str) -> int:
-        """Number of tokens of a prompt, its image counted as one."""
+        """Number of tokens of a prompt; its image counts as one."""
         return len(self.tokenizer(prompt)["input_ids"])
 
     @guarded
@@ -100,16 +105,16 @@ class TextSide(FrozenModel):
         """Token ids of a text that follows a prompt.
 
         Raises:
-            ReasonEditError: There is nothing in it.
+            InputError: The text is empty, or nothing is left of it once it is cleaned.
         """
-        said = self.clean(text).strip()
-        ids = self._following(prompt, said if prompt[-1:].isspace() else f" {said}") if said else []
+        cleaned = self.clean(text).strip()
+        ids = self._ids_after(prompt, cleaned if prompt[-1:].isspace() else f" {cleaned}") if cleaned else []
         if not ids:
-            raise ReasonEditError(f"'{text}' holds no text that the model could say.")
+            raise InputError(f"'{text}' holds no text that the model could say.")
         return ids
 
-    def _following(self, prompt: str, text: str) -> list[int]:
-        # What a text is split into may hang on what stands before it: SentencePiece puts a space before a lone text.
+    def _ids_after(self, prompt: str, text: str) -> list[int]:
+        # How a text is split may depend on what stands before it: SentencePiece puts a space before a lone text.
         end = prompt[-_CONTEXT:]
         before, both = self.tokenizer([end, end + text], add_special_tokens=False)["input_ids"]
         if both[: len(before)] == before:
@@ -118,40 +123,40 @@ class TextSide(FrozenModel):
 
     @cached_property
     def _yes_no(self) -> tuple[list[int], list[int]]:
-        prompt = close_thought(self.prompt("Is it?"))
+        prompt = close_thought(self.prompt("Is it?"))  # any question: only the end of the prompt counts
         return self._first_tokens(prompt, "yes"), self._first_tokens(prompt, "no")
 
     def _first_tokens(self, prompt: str, word: str) -> list[int]:
         variants = [lead + cased for lead in ("", " ") for cased in (word, word.capitalize(), word.upper())]
-        encoded = [self._following(prompt, v) for v in variants]
+        encoded = [self._ids_after(prompt, v) for v in variants]
         encoded += [self.tokenizer(v, add_special_tokens=False)["input_ids"] for v in variants]
-        whole = {ids[0] for ids in encoded if len(ids) == 1}
-        return sorted(whole or {ids[0] for ids in encoded})
+        single = {ids[0] for ids in encoded if len(ids) == 1}
+        return sorted(single or {ids[0] for ids in encoded})
 
     # ---- room
 
     def has_room(self, seen: Seen, prompt: str, more: int = 1) -> bool:
-        """Whether the model reads a text to its end; behind that its numbers mean nothing.
+        """Whether the model can read a text to its end; beyond its context its numbers mean nothing.
 
         Args:
             seen: Its image.
-            prompt: The text.
-            more: Number of tokens that are to come after it.
+            prompt: The prompt with the text.
+            more: Number of tokens that follow it.
         """
         if 4 * len(prompt) + seen.size + more <= self.context_length:  # no token is shorter than a byte
             return True
         return self.count_tokens(prompt) + seen.size + more <= self.context_length
 
     def check_room(self, seen: Seen, prompt: str, more: int = 1) -> None:
-        """Refuse a text that :meth:`has_room` says is too long; arguments as there.
+        """Refuse a text for which there is no room; arguments as for :meth:`has_room`.
 
         Raises:
-            ReasonEditError: It is.
+            InputError: The text is too long.
         """
         if not self.has_room(seen, prompt, more):
             length = self.count_tokens(prompt) + seen.size
             after = f" and what is to follow it {more}" if more > 1 else ""
-            raise ReasonEditError(
+            raise InputError(
                 f"The question or sentence with its image is {length} tokens long{after}, of which '{self.name}' reads "
                 f"{self.context_length}: shorten it, or its choices."
             )
