@@ -247,7 +247,7 @@ class Edited:
         pipeline = self.pipeline
         vision = pipeline.see(self.images)
         started = now(pipeline.vlm)
-        pipeline.embedder.texts(self.questions)
+        pipeline.embedder.embed_texts(self.questions)
         self.encoding.append(now(pipeline.vlm) - started)
         found = pipeline.retrieve(vision, self.questions)
         self.prompts, _ = pipeline.prompts(vision, self.questions, found)
@@ -345,13 +345,14 @@ def select(args: argparse.Namespace) -> None:
     from reasonedit.commands.select import _augment, _pairs_of_world
     from reasonedit.embedding import EmbeddingConfig, SentenceEncoder
     from reasonedit.embedding.select import select as choose
+    from reasonedit.embedding.selection import SelectionConfig
 
     vlm = load_vlm(args.model, place=True)
     print(machine(vlm))
     pairs, encoder = _pairs_of_world(40), SentenceEncoder.from_pretrained()
     for transforms in (["raw"], ["raw", "whitened"]):
-        config = EmbeddingConfig(reference="world")
-        found = choose(vlm, pairs, _augment, config=config, encoder=encoder, transforms=transforms)
+        config = SelectionConfig(EmbeddingConfig(reference="world"), tuple(transforms))
+        found = choose(vlm, pairs, _augment, config, encoder)
         print(
             f"{', '.join(transforms)}: {found.embedding.layer}, {found.embedding.transform}, w = {found.embedding.text_weight}"
         )

@@ -32,15 +32,15 @@ def halves() -> tuple[torch.Tensor, ...]:
     pipeline = EditingPipeline(load_vlm("embedded", place=True))
     seen, texts, asked_of, asked = [], set(), [], []
     for i, edit in enumerate(islice(EmbeddedWorld("stress", seed=100).candidates(), 260)):
-        regions = pipeline.embedder.regions(pipeline.see([edit.image]), [[*QUERY_REGIONS, WHOLE]])[0]
+        regions = pipeline.embedder.embed_regions(pipeline.see([edit.image]), [[*QUERY_REGIONS, WHOLE]])[0]
         (seen if i < 220 else asked_of).append(regions)
         texts.update([*edit.reasoning, edit.question] if i < 220 else [])
         asked += [edit.question] if i >= 220 else []
     return (
         torch.cat(seen),
-        pipeline.embedder.texts(sorted(texts)),
+        pipeline.embedder.embed_texts(sorted(texts)),
         torch.stack(asked_of),
-        pipeline.embedder.texts(asked),
+        pipeline.embedder.embed_texts(asked),
     )
 
 

@@ -10,9 +10,9 @@ from helpers.tiny import HashEncoder, picture
 from reasonedit import EmbeddingConfig, ReasonEditError
 from reasonedit.boxes import WHOLE
 from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, SentenceEncoder, Statistics, pool, reference_images
-from reasonedit.embedding.dual import NO_LAYER
+from reasonedit.embedding.config import NO_LAYER
 from reasonedit.embedding.reference import reference_things
-from reasonedit.embedding.vision import SHRINKAGE, Gathered
+from reasonedit.embedding.statistics import SHRINKAGE, ReferenceTokens
 from reasonedit.evidence import crop
 
 
@@ -117,9 +117,9 @@ def test_the_sentence_half_alone_and_a_language_layer_alone(tiny_vlm):
 
 def test_regions_are_means_of_their_own_tokens():
     tokens = torch.arange(36.0).view(6, 6, 1)
-    cells = pool(tokens, QUERY_REGIONS)[:, 0]
-    assert cells[0] == torch.tensor([0.0, 1, 6, 7]).mean()
-    assert cells[5] == torch.tensor([16.0, 17, 22, 23]).mean()
+    regions = pool(tokens, QUERY_REGIONS)[:, 0]
+    assert regions[0] == torch.tensor([0.0, 1, 6, 7]).mean()
+    assert regions[5] == torch.tensor([16.0, 17, 22, 23]).mean()
     assert pool(tokens, [WHOLE])[0, 0] == tokens.mean()
     assert pool(tokens, [(0.99, 0.99, 1.0, 1.0)])[0, 0] == 35  # never no token at all
     with pytest.raises(ReasonEditError, match="no regions"):
@@ -134,17 +134,17 @@ def test_regions_of_a_picture_that_was_cut_are_where_they_were():
     assert pool(tokens, [(0.0, 0.0, 1 / 6, 1.0)], view)[0, 0] == tokens[:, 0].mean()  # cut off: what is next to it
 
 
-def gathered(pictures):
-    found = Gathered()
+def reference_tokens(pictures):
+    reference = ReferenceTokens()
     for tokens in pictures:
-        found.add(tokens)
-    return found
+        reference.add(tokens)
+    return reference
 
 
 def test_moments_of_pictures_of_any_size_are_those_of_all_tokens_together():
     generator = torch.Generator().manual_seed(0)
     pictures = [torch.randn(n, n + 1, 5, generator=generator) * 3 + 1000 for n in (2, 5, 3, 8)]
-    mean, covariance = gathered(pictures).moments()
+    mean, covariance = reference_tokens(pictures).moments()
     together = torch.cat([p.flatten(0, 1) for p in pictures]).double()
     torch.testing.assert_close(mean, together.mean(0))
     torch.testing.assert_close(covariance, torch.cov(together.T), rtol=1e-9, atol=1e-9)
@@ -155,7 +155,7 @@ def test_whitening_makes_every_direction_count_alike():
     stretch = torch.tensor([100.0, 10, 1, 0.1]).diag()
     mixed = torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q
     tokens = (torch.randn(500, 9, 4, generator=generator) @ stretch @ mixed) + 7
-    statistics = Statistics.of(gathered(tokens.view(500, 3, 3, 4)), "whitened")
+    statistics = Statistics.of(reference_tokens(tokens.view(500, 3, 3, 4)), "whitened")
     plain = (tokens.reshape(-1, 4) - statistics.mean) @ statistics.projection
     torch.testing.assert_close(torch.cov(plain.T), torch.eye(4), atol=1e-3, rtol=0)
     white = statistics.apply(tokens[:, 0], "whitened")
@@ -170,7 +170,7 @@ def test_discriminants_solve_fishers_eigenproblem():
     spread = np.linalg.qr(rng.normal(size=(6, 6)))[0] * [60, 40, 3, 3, 3, 3]  # of one thing, far above that of things
     centres, things = 10 * rng.normal(size=(12, 6)), np.repeat(np.arange(12), 20)
     pooled = centres[things] + rng.normal(size=(240, 6)) @ spread.T
-    seen = gathered(torch.from_numpy(pooled[:45]).float().view(5, 3, 3, 6))
+    seen = reference_tokens(torch.from_numpy(pooled[:45]).float().view(5, 3, 3, 6))
     statistics = Statistics.of(seen, "discriminant", (torch.from_numpy(pooled), torch.from_numpy(things)))
     means = np.stack([pooled[things == i].mean(0) for i in range(12)])
 
@@ -200,7 +200,7 @@ def test_things_of_the_world_are_no_novel_kinds_and_the_same_each_time():
     assert pictures == again
 
 
-def test_statistics_are_taken_once_for_a_model_and_a_named_reference(tiny_vlm, tmp_path, monkeypatch):
+def test_statistics_are_measured_once_for_a_model_and_a_named_reference(tiny_vlm, tmp_path, monkeypatch):
     monkeypatch.setenv("REASONEDIT_CACHE", str(tmp_path))
     config = EmbeddingConfig("image_features", encoder="hash", transform="whitened")
     first = DualEmbedder(tiny_vlm, config, HashEncoder()).statistics
@@ -242,22 +242,22 @@ def test_unrelated_pictures_lie_at_distance_one(tiny_vlm, transform):
     embedder = DualEmbedder(tiny_vlm, config, HashEncoder())
     vision = embedder.see(reference_images(reference))
     boxes = [WHOLE] if transform == "raw" else list(QUERY_REGIONS)
-    points = torch.cat(embedder.regions(vision, [boxes] * len(vision)))
+    points = torch.cat(embedder.embed_regions(vision, [boxes] * len(vision)))
     squared = torch.pdist(points).square().mean()
     assert float(squared) == pytest.approx(1, rel=1e-3)
 
 
-def test_cells_can_pass_the_vision_part_by_themselves(tiny_vlm):
+def test_query_regions_can_pass_the_vision_part_by_themselves(tiny_vlm):
     config = EmbeddingConfig("image_features", 1.0, "hash", transform="whitened", region_source="crops")
     embedder = DualEmbedder(tiny_vlm, config, HashEncoder())
     image = picture(3, size=96)
     seen = embedder.see([picture(1), image], regions=True)
     boxes = [QUERY_REGIONS[4], WHOLE, (0.0, 0.0, 1.0, 0.5)]
-    found = embedder.regions(seen, [[WHOLE], boxes])[1]
+    found = embedder.embed_regions(seen, [[WHOLE], boxes])[1]
     alone = embedder.see([crop(image, QUERY_REGIONS[4])])
-    torch.testing.assert_close(found[0], embedder.regions(alone, [[WHOLE]])[0][0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[0], embedder.embed_regions(alone, [[WHOLE]])[0][0], atol=1e-5, rtol=1e-4)
     pooled = DualEmbedder(tiny_vlm, replace(config, region_source="pooled"), HashEncoder(), embedder.statistics)
-    plain = pooled.regions(pooled.see([image]), [boxes])[0]
+    plain = pooled.embed_regions(pooled.see([image]), [boxes])[0]
     torch.testing.assert_close(found[1:], plain[1:], atol=1e-5, rtol=1e-4)  # nothing else changes
     assert not torch.allclose(found[0], plain[0], atol=1e-2)
     with pytest.raises(ReasonEditError, match="region_source must be one of pooled, crops"):
@@ -283,7 +283,7 @@ def test_a_text_is_read_to_its_end(encoder):
     found = encoder.encode([*texts, "short"])
     assert float((found[0] - found[1]).norm()) > 0.1
     for text, row in zip(texts, found, strict=False):
-        parts = encoder._parts(text)
+        parts = encoder._split(text)
         assert " ".join(parts) == text
         sizes = [len(encoder.model.tokenizer(p)["input_ids"]) for p in parts]
         assert max(sizes) <= 256
@@ -297,7 +297,7 @@ def test_a_text_is_read_to_its_end(encoder):
 
 @pytest.mark.parametrize("text", ["a", "ab " * 250, "ab " * 254, "ab " * 255, "ab " * 4000, "-" * 3000, "lamp" * 20])
 def test_no_part_is_longer_than_what_is_read(encoder, text):
-    parts = encoder._parts(text)
+    parts = encoder._split(text)
     assert max(len(encoder.model.tokenizer(p)["input_ids"]) for p in parts) <= 256
     assert "".join(parts).replace(" ", "") == text.replace(" ", "")
     assert encoder.encode([text]).shape == (1, 384)

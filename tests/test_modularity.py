@@ -13,6 +13,7 @@ from reasonedit.commands import select as command
 from reasonedit.design import Design
 from reasonedit.embedding.modularity import balance, modularity, pair_modularity, similarity
 from reasonedit.embedding.select import WEIGHTS, select
+from reasonedit.embedding.selection import SelectionConfig
 
 
 def squared(points):
@@ -110,13 +111,14 @@ def faded(image, text, rng):
 def test_the_selection_finds_the_planted_layer_from_one_pass_per_picture(hash_encoder):
     vlm = PlantedVLM()
     pairs = [(picture(i), f"question about {'abcdefghijkl'[i]} number {i}") for i in range(12)]
-    found = select(vlm, pairs, faded, layer_sample=6, weight_sample=6, runs=4)
+    config = SelectionConfig(layer_sample=6, weight_sample=6, runs=4)
+    found = select(vlm, pairs, faded, config)
     assert found.embedding.layer == "right"
     by_layer = {s.layer: s.mean for s in found.layers}
     assert by_layer["right"] > by_layer["drowned"] > by_layer["noise"]
     assert vlm.passes == 12 * 6 + 128  # each pair and copy once, and the reference pictures
     assert 0 < found.embedding.text_weight < 10
-    again = select(PlantedVLM(), pairs, faded, layer_sample=6, weight_sample=6, runs=4)
+    again = select(PlantedVLM(), pairs, faded, config)
     assert (again.layers, again.weights) == (found.layers, found.weights)
 
 

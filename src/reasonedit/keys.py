@@ -144,10 +144,10 @@ class KeyBuilder:
         if self.embedder.reads_language:
             return [self.embedder.embed(seen[plan.picture or 0], [plan.text])[0] for plan in planned]
         texts = list(dict.fromkeys(plan.text for plan in planned))
-        sentence_halves = dict(zip(texts, self.embedder.texts(texts), strict=True))
+        sentence_halves = dict(zip(texts, self.embedder.embed_texts(texts), strict=True))
         vision_halves: dict[int | None, Tensor] = {None: torch.zeros(self.embedder.width)}
         for number, vision in seen.items():
-            vision_halves[number] = self.embedder.regions(vision, [[WHOLE]])[0][0]
+            vision_halves[number] = self.embedder.embed_regions(vision, [[WHOLE]])[0][0]
         return [torch.cat([vision_halves[plan.picture], sentence_halves[plan.text]]) for plan in planned]
 
     def _measure_radii(

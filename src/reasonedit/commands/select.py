@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from reasonedit.embedding import EmbeddingConfig
-    from reasonedit.embedding.select import Selection
+    from reasonedit.embedding.selection import Selection
     from reasonedit.vlm import VLM
 
     Pair = tuple[Image.Image, str]
@@ -39,22 +39,21 @@ def main(argv: Sequence[str]) -> int:
     arguments, overrides = parse_with_overrides(_parser(), argv)
     embedding = _check(arguments, overrides)
     from reasonedit.embedding.select import select
+    from reasonedit.embedding.selection import SelectionConfig
 
     with _console.status("loading the VLM"):
         vlm, pairs = _load(arguments, overrides)
     with _console.status("comparing layers and weights"):
-        selection = select(
-            vlm,
-            pairs,
-            _augment,
-            config=embedding,
-            transforms=arguments.transforms,
+        config = SelectionConfig(
+            embedding,
+            transforms=tuple(arguments.transforms),
             layer_sample=arguments.layer_sample,
             weight_sample=arguments.weight_sample,
             runs=arguments.runs,
             neighbours=arguments.neighbours,
             seed=arguments.seed,
         )
+        selection = select(vlm, pairs, _augment, config)
     folder = new_folder(arguments.out)  # only now that there is something to write
     _write(selection, vlm.name, folder)
     _show(selection, folder)
@@ -120,9 +119,7 @@ def _load(arguments: argparse.Namespace, overrides: Sequence[str]) -> tuple[VLM,
     from reasonedit.vlm import load_vlm
 
     pairs = _read(arguments.pairs) if arguments.pairs else _pairs_of_world(count)
-    vlm = load_vlm(
-        arguments.model, dtype=arguments.dtype, place=True, trust_remote_code=arguments.trust_remote_code
-    )
+    vlm = load_vlm(arguments.model, dtype=arguments.dtype, place=True, trust_remote_code=arguments.trust_remote_code)
     return vlm, pairs
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reasonedit.embedding.select import Selection
+    from reasonedit.embedding.selection import Selection
 
 
 def plot_selection(selection: Selection, folder: Path) -> None:

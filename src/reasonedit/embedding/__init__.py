@@ -1,10 +1,11 @@
 """Embeddings of images and texts."""
 
-from .dual import NO_LAYER, DualEmbedder, EmbeddingConfig
+from .config import NO_LAYER, EmbeddingConfig
+from .dual import DualEmbedder
+from .pooling import QUERY_REGIONS, pool
 from .reference import reference_images
 from .sentence import EMBEDDED, SentenceEncoder
-from .statistics_cache import statistics_of, tensors_of
-from .vision import QUERY_REGIONS, Statistics, pool
+from .statistics import Statistics, statistics_of, tensors_of
 
 __all__ = [
     "EMBEDDED",

@@ -1,9 +1,10 @@
 """How clearly a graph of embeddings falls into communities (section 4 of the method; arXiv 2602.02408).
 
-Edges weigh ``exp(-d^2 / (2 b^2))``, d the Euclidean distance of two nodes and b the distance below which one pair of
-nodes in 50 lies: never negative, and the same for embeddings of any scale. With the median for b all nodes are about as
-similar as any, and Q of all layers of the embedded VLM lies between 0.020 and 0.025; so it lies between 0.33 and 0.88.
-There are no self-loops. With ``neighbours`` only edges between a node and its nearest ones are kept.
+The weight of an edge is ``exp(-d^2 / (2 b^2))``: d is the Euclidean distance of its two nodes, and b the distance below
+which one pair of nodes in 50 lies. So weights are never negative, and the same for embeddings of any scale. (With the
+median for b all nodes would be about equally similar: Q of the layers of the embedded VLM would lie between 0.020 and
+0.025; with this b it lies between 0.33 and 0.88.) There are no self-loops. With ``neighbours`` only the edges between a
+node and its nearest ones stay.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 _NEAR = 0.02
+"""Share of the pairs that are nearer than b."""
 
 
 def similarity(squared: Tensor, neighbours: int | None = None) -> Tensor:
@@ -20,7 +22,7 @@ def similarity(squared: Tensor, neighbours: int | None = None) -> Tensor:
 
     Args:
         squared: Squared Euclidean distances.
-        neighbours: Keep only edges to so many nearest nodes of either end; all when not given.
+        neighbours: Only the edges from a node to so many nearest ones stay; all when not given.
     """
     count = len(squared)
     between = ~torch.eye(count, dtype=torch.bool, device=squared.device)
@@ -29,8 +31,8 @@ def similarity(squared: Tensor, neighbours: int | None = None) -> Tensor:
     weights = (squared / (-2 * bandwidth)).exp().masked_fill(~between, 0.0)
     if neighbours is not None and neighbours < count - 1:
         nearest = weights.topk(neighbours, dim=1).indices
-        kept = torch.zeros_like(between).scatter_(1, nearest, True)
-        weights = weights * (kept | kept.T)
+        is_near = torch.zeros_like(between).scatter_(1, nearest, True)
+        weights = weights * (is_near | is_near.T)
     return weights
 
 
@@ -53,8 +55,8 @@ def modularity(adjacency: Tensor, communities: Tensor) -> float:
 def community_graph(adjacency: Tensor, communities: Tensor) -> nx.Graph:
     """The graph of a partition: one node per community, joined by the sum of the edges between two, and to itself.
 
-    Its modularity is that of the whole graph (arXiv 0803.0476, section 2), and it has few nodes: networkx takes 0.2 s
-    for a dense graph of 400 nodes, and 1 ms for the 20 communities of it.
+    Its modularity is that of the whole graph (arXiv 0803.0476, section 2), but it has few nodes: networkx takes 0.2 s
+    for a dense graph of 400 nodes, and 1 ms for its 20 communities.
 
     Args:
         adjacency: (N, N), symmetric and without loops.

@@ -1,4 +1,4 @@
-"""Pictures that have nothing to do with any edit: what the statistics of the vision half are taken from."""
+"""Pictures that have nothing to do with any edit: the statistics of the vision half are measured on them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.images import load_image
 from reasonedit.registry import lookup
 
 PATTERNS = "patterns"
+"""The name of 128 fixed patterns."""
+
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _MOST = 500
+"""Images that are used of a folder."""
 
 
 def reference_images(source: str) -> list[Image.Image]:
-    """Unrelated pictures from which statistics are taken.
+    """Unrelated pictures on which statistics are measured.
 
     Args:
-        source: ``"patterns"`` (128 fixed colourful patterns, the same on every machine), a name that a package offers
-            (``"world"``: 150 scenes of the embedded world; see :mod:`reasonedit.registry`), or a folder of images, of
-            which (and of its folders) 500 at even steps are used.
+        source: ``"patterns"`` (128 fixed colourful patterns, the same on every machine); a name that a package offers
+            (``"world"``: 150 scenes of the embedded world; see :mod:`reasonedit.registry`); or a folder of images, of
+            which, folders in it included, up to 500 at even steps are used.
 
     Raises:
-        ReasonEditError: The folder holds fewer than two images, or one that cannot be read.
+        InputError: The folder holds fewer than two images, or one that cannot be read.
     """
     if source == PATTERNS:
         rng = np.random.default_rng(0)
@@ -37,14 +40,14 @@ def reference_images(source: str) -> list[Image.Image]:
         return images
     paths = _pictures(Path(source))
     if len(paths) < 2:
-        raise ReasonEditError(
+        raise InputError(
             f"There are no reference images in '{source}': give 'patterns', 'world' or a folder of some pictures."
         )
     return [load_image(p) for p in paths[:: -(-len(paths) // _MOST)]]
 
 
 def reference_things(source: str) -> tuple[list[Image.Image], list[int]]:
-    """Pictures of things, each thing several times: what tells things apart is learnt from them in closed form.
+    """Pictures of things, each thing several times; discriminants are computed from them in closed form.
 
     Args:
         source: A name that a package offers (``"world"``: 5,520 pictures of 1,236 things, no novel kind of the embedded
@@ -54,7 +57,7 @@ def reference_things(source: str) -> tuple[list[Image.Image], list[int]]:
         The pictures, and the number of the thing that each shows.
 
     Raises:
-        ReasonEditError: There are no two things with two pictures each.
+        InputError: There are no two things with two pictures each.
     """
     offered = lookup("references", source)
     if offered is not None and hasattr(offered, "reference_things"):
@@ -62,17 +65,16 @@ def reference_things(source: str) -> tuple[list[Image.Image], list[int]]:
         return things
     folders = [f for f in sorted(Path(source).glob("*")) if f.is_dir() and len(_pictures(f)) > 1]
     if len(folders) < 2:
-        raise ReasonEditError(
+        raise InputError(
             f"The transform 'discriminant' learns from pictures of things: '{source}' should be 'world', or a folder "
             "with one folder per thing, each of two pictures or more."
         )
-    return [load_image(p) for f in folders for p in _pictures(f)], [
-        i for i, f in enumerate(folders) for _ in _pictures(f)
-    ]
+    paths = [(number, path) for number, folder in enumerate(folders) for path in _pictures(folder)]
+    return [load_image(path) for _, path in paths], [number for number, _ in paths]
 
 
 def is_named(source: str) -> bool:
-    """Whether a source of unrelated pictures is the same on every machine, and no folder."""
+    """Whether a source of unrelated pictures has a name, by which it is the same on every machine, and is no folder."""
     return source == PATTERNS or lookup("references", source) is not None
 
 
