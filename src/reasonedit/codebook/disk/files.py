@@ -22,6 +22,7 @@ from .errors import DamagedError, link_error, read_error
 
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}
 """What a file system says that cannot sync the names in a folder."""
+_TO_SYNC = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows waits only for what may be written
 _ALWAYS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
@@ -157,7 +158,7 @@ def sync(path: Path) -> None:
     is_folder = path.is_dir()
     if is_folder and os.name == "nt":
         return
-    handle = os.open(path, os.O_RDONLY | _ALWAYS)
+    handle = os.open(path, _TO_SYNC | _ALWAYS)
     try:
         os.fsync(handle)
     except OSError as error:

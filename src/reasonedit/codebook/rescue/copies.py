@@ -71,6 +71,6 @@ def _copy(folder: Path, target: Path) -> None:
 def _linked(path: str, target: Path) -> bool:
     try:
         os.link(path, target, follow_symlinks=False)
-    except OSError:  # a file system without links
+    except (OSError, NotImplementedError):  # a file system without links, or a system that would follow one
         return False
     return True
