@@ -13,10 +13,10 @@ from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
 from reasonedit.callbacks import EditingMetrics, Editor, PredictionWriter
 from reasonedit.callbacks.baselines import GRACE, IKE, MEND, BalancEdit, FineTuning, Unedited
 from reasonedit.callbacks.baselines.balancedit import radius
-from reasonedit.callbacks.baselines.grace import LESS, DeferralRadii
+from reasonedit.callbacks.baselines.grace import SPLIT_SHARE, DeferralRadii
 from reasonedit.callbacks.baselines.layer import last_linear
-from reasonedit.callbacks.baselines.lesson import Lesson, learning
 from reasonedit.callbacks.baselines.mend_training import train
+from reasonedit.callbacks.baselines.training_example import TrainingExample, enable_gradients
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -57,7 +57,7 @@ def network(tiny_vlm, tmp_path_factory):
     path = tmp_path_factory.mktemp("mend") / "network.safetensors"
     patch = pytest.MonkeyPatch()
     patch.setattr("reasonedit.callbacks.baselines.mend.BLOCKS", (-2, -1))
-    mend = MEND.untrained(tiny_vlm, rank=8)
+    mend = MEND.with_new_network(tiny_vlm, rank=8)
     before = copy.deepcopy(tiny_vlm.model.state_dict())
     steps = list(train(mend, ToySource(3), steps=60, lr=0.05))
     patch.undo()
@@ -148,7 +148,7 @@ def test_grace_adds_expands_and_splits():
     assert len(book) == 2
     assert book.place(at(0, 0.8), "Cat") == "split"  # labels are compared exactly
     assert book.labels == ["cat", "cat", "Cat"]
-    assert book.radii.tolist() == pytest.approx([0.4 * LESS, 1.0, 0.4])
+    assert book.radii.tolist() == pytest.approx([0.4 * SPLIT_SHARE, 1.0, 0.4])
     distance, row = book.nearest(at(0, 0.7)[None])
     assert (int(row), float(distance)) == (2, pytest.approx(0.1))
 
@@ -215,37 +215,38 @@ def test_ike_cot_tells_the_reasoning_and_the_oracle_the_edit(tiny_vlm, tmp_path)
             assert " is round. It is thing " in r["facts"][0]
 
 
-# ---- lessons
+# ---- training examples
 
 
-def test_a_lesson_is_what_the_whole_model_says(tiny_vlm):
+def test_a_training_example_runs_as_the_whole_model_does(tiny_vlm):
     image, prompt = picture(1), tiny_vlm.prompt("What is it?")
     expected = -tiny_vlm.log_likelihood(tiny_vlm.see([image]), [prompt], [["a boat", "no"]])[0]
     for block in (0, 1):
         layer = last_linear(tiny_vlm, block)
-        with learning():
-            lessons = [Lesson(tiny_vlm, tiny_vlm.see([image]), [prompt], [a], [layer]) for a in ("a boat", "no")]
-            losses = torch.cat([lesson.losses() for lesson in lessons])
+        with enable_gradients():
+            vision = tiny_vlm.see([image])
+            examples = [TrainingExample(tiny_vlm, vision, [prompt], [a], [layer]) for a in ("a boat", "no")]
+            losses = torch.cat([example.losses() for example in examples])
         assert losses.tolist() == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_gradients_are_those_of_the_whole_model(tiny_vlm, monkeypatch):
     """What passes only the blocks above gives the gradient that autograd finds through all of the model."""
     monkeypatch.setattr("reasonedit.callbacks.baselines.mend.BLOCKS", (-1,))
-    mend = MEND.untrained(tiny_vlm, rank=4)
+    mend = MEND.with_new_network(tiny_vlm, rank=4)
     tiny_vlm.shares_prefix = False
     mend.install()
     try:
-        with learning():
-            lesson = mend.lesson(tiny_vlm.see([picture(2)]), tiny_vlm.prompt("What is it?"), "a boat")
-            (entering, delta), (name,) = mend.gradients(lesson)[mend.layers[0]], mend.layers
+        with enable_gradients():
+            example = mend.example(tiny_vlm.see([picture(2)]), tiny_vlm.prompt("What is it?"), "a boat")
+            (inputs, delta), (name,) = mend.gradients(example)[mend.layers[0]], mend.layers
             weight = mend.linear(name).weight.requires_grad_(True)
-            (whole,) = torch.autograd.grad(lesson.losses().sum(), [weight])
+            (whole,) = torch.autograd.grad(example.losses().sum(), [weight])
             weight.requires_grad_(False)
     finally:
         mend.remove()
         del tiny_vlm.shares_prefix
-    assert torch.allclose(delta.T @ entering, whole, atol=1e-5)
+    assert torch.allclose(delta.T @ inputs, whole, atol=1e-5)
 
 
 def test_mend_says_what_it_needs(tiny_vlm, tmp_path, network):

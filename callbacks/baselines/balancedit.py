@@ -16,9 +16,9 @@ from reasonedit.codebook import augment
 from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.types import Edit
 
-from .finetune import tuned
+from .finetune import tune_weight
 from .layer import LayerEditor
-from .lesson import Lesson, learning, ordinary
+from .training_example import TrainingExample, clone_vision, enable_gradients
 
 
 def radius(positive: float, negative: float, alpha: float) -> float:
@@ -35,8 +35,8 @@ class BalancEdit(LayerEditor):
 
     The key is the layer's input, mean-pooled over the question's tokens, image included; distances are cosine
     distances. An edit reaches a little beyond its positive sample (the question in other words about an augmented
-    copy of the image), ``alpha`` of the way to its negative one (the same question about a blank image); the paper
-    leaves the exact samples to its data set, these are ours.
+    copy of the image), ``alpha`` of the way to its negative one (the same question about a blank image). The paper
+    takes these samples from its data set; ours are made from the edit.
 
     Args:
         layer: A linear layer of the language model, or the number of a block, whose last linear layer is meant.
@@ -56,8 +56,8 @@ class BalancEdit(LayerEditor):
         self._keys = torch.empty(0, 0)  # of unit length
         self._radii: list[float] = []
         self._copies: list[Tensor] = []
-        self._chosen: list[int | None] = []
-        self._learning: nn.Parameter | None = None
+        self._chosen: list[int | None] = []  # for each row of a batch, the edit that reaches it
+        self._tuned: nn.Parameter | None = None  # while it is tuned
 
     @property
     def keys(self) -> int:
@@ -72,58 +72,63 @@ class BalancEdit(LayerEditor):
         positive = augment(edit.image, rng)
         blank = Image.new("RGB", edit.image.size, "white")
         questions = [edit.question, paraphrase(edit.question, rng), edit.question]
-        with learning():
+        with enable_gradients():
             prompts = [vlm.prompt(q, edit.choices) for q in questions]
-            vision = ordinary(vlm.see([edit.image, positive, blank]))
-            with self._untouched():
-                ending = not edit.choices
-                lesson = Lesson(vlm, vision.select([0]), prompts[:1], [edit.answer], self.layers, ending=ending)
-                pooled = [_pooled(lesson.entering[layer], lesson.prompted)]
+            vision = clone_vision(vlm.see([edit.image, positive, blank]))
+            with self._without_copies():
+                ends = not edit.choices
+                example = TrainingExample(vlm, vision.select([0]), prompts[:1], [edit.answer], self.layers, ends=ends)
+                keys = [_pool(example.layer_inputs[layer], example.prompt_mask)]
                 for i in (1, 2):
-                    sample = Lesson(vlm, vision.select([i]), prompts[i : i + 1], [edit.answer], self.layers)
-                    pooled.append(_pooled(sample.entering[layer], sample.prompted))
-            key, near, far = (p[0] for p in pooled)
+                    sample = TrainingExample(vlm, vision.select([i]), prompts[i : i + 1], [edit.answer], self.layers)
+                    keys.append(_pool(sample.layer_inputs[layer], sample.prompt_mask))
+            key, near, far = (k[0] for k in keys)
             weight = self.linear(layer).weight.detach().float()
-            copy = tuned(lesson, weight, self._learn, steps=self.steps, lr=self.lr)
+            copy = tune_weight(example, weight, self._use, steps=self.steps, lr=self.lr)
             self._copies.append(copy.to(self.linear(layer).weight.dtype))
             self._keys = torch.cat([self._keys, key[None]]) if self._radii else key[None]
             self._radii.append(radius(1 - float(key @ near), 1 - float(key @ far), self.alpha))
 
     @contextmanager
-    def _untouched(self) -> Iterator[None]:
-        """While it lasts the copies are out of the way."""
+    def _without_copies(self) -> Iterator[None]:
+        """Let the model run as it is without any edit."""
         copies, self._copies = self._copies, []
         try:
             yield
         finally:
             self._copies = copies
 
-    def _learn(self, parameter: nn.Parameter | None) -> None:
-        self._learning = parameter
+    def _use(self, parameter: nn.Parameter | None) -> None:
+        self._tuned = parameter
 
-    def passing(self, name: str, entering: Tensor, leaving: Tensor) -> Tensor | None:
-        """What the nearest edit's copy makes, in the rows that it reaches; see :meth:`LayerEditor.passing`."""
+    def replace_output(self, name: str, inputs: Tensor, output: Tensor) -> Tensor | None:
+        """What the nearest edit's copy makes, in the rows that it reaches; see :meth:`LayerEditor.replace_output`."""
         bias = self.linear(name).bias
-        if self._learning is not None:
-            return nn.functional.linear(entering, self._learning.to(entering.dtype), bias)
+        if self._tuned is not None:
+            return nn.functional.linear(inputs, self._tuned.to(inputs.dtype), bias)
         if not self._copies:
             return None
-        prompted = self.prompted(entering)
-        if prompted is not None:  # else it goes on with what was chosen for the prompts
-            near, rows = (1 - _pooled(entering, prompted) @ self._keys.T).min(dim=1)
-            found = zip(near.tolist(), rows.tolist(), strict=True)
-            self._chosen = [row if distance <= self._radii[row] else None for distance, row in found]
-        if all(row is None for row in self._chosen):
+        mask = self.prompt_mask(inputs)
+        if mask is not None:  # else it goes on with what was chosen for the prompts
+            distances, edits = (1 - _pool(inputs, mask) @ self._keys.T).min(dim=1)
+            nearest = zip(distances.tolist(), edits.tolist(), strict=True)
+            self._chosen = [edit if distance <= self._radii[edit] else None for distance, edit in nearest]
+        if all(edit is None for edit in self._chosen):
             return None
-        replaced = leaving.clone()
-        for i, row in enumerate(self._chosen):
-            if row is not None:
-                replaced[i] = nn.functional.linear(entering[i], self._copies[row].to(entering), bias)
+        replaced = output.clone()
+        for row, edit in enumerate(self._chosen):
+            if edit is not None:
+                replaced[row] = nn.functional.linear(inputs[row], self._copies[edit].to(inputs), bias)
         return replaced
 
 
-def _pooled(entering: Tensor, prompted: Tensor) -> Tensor:
-    """Mean over the prompts' tokens, of unit length: (rows, D) float32 on the CPU."""
-    mask = prompted.to(entering.device)[..., None]
-    states = entering[:, : prompted.shape[1]].float() * mask
+def _pool(inputs: Tensor, prompt_mask: Tensor) -> Tensor:
+    """Mean over the prompts' tokens, of unit length: (rows, width) float32 on the CPU.
+
+    Args:
+        inputs: What enters a layer, (rows, columns, width).
+        prompt_mask: Where the prompts' tokens are, bool (rows, columns).
+    """
+    mask = prompt_mask.to(inputs.device)[..., None]
+    states = inputs[:, : prompt_mask.shape[1]].float() * mask
     return nn.functional.normalize(states.sum(1) / mask.sum(1), dim=1).detach().cpu()

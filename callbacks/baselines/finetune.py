@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -10,41 +11,46 @@ from torch import Tensor, nn
 
 from reasonedit.types import Edit
 
-from .layer import LayerEditor, Weights
-from .lesson import Lesson, learning
+from .layer import EditedWeights, LayerEditor
+from .training_example import TrainingExample, enable_gradients
 
 LEARNT = 0.05
 """Mean loss per token from which an answer counts as learnt: the model gives it some 95 % at each token."""
 
 
-def tuned(lesson: Lesson, weight: Tensor, put: Any, *, steps: int, lr: float) -> Tensor:
-    """A layer's weight, changed by Adam until the lesson is learnt or the steps are used up.
+def tune_weight(
+    example: TrainingExample, weight: Tensor, use: Callable[[nn.Parameter | None], None], *, steps: int, lr: float
+) -> Tensor:
+    """Change a layer's weight by Adam until the answer is learnt or the steps are used up.
 
     Args:
-        lesson: The lesson.
-        weight: The weight to begin with, float32.
-        put: Called with the parameter (and ``None`` in the end): the layer's hook works with it meanwhile.
+        example: What is learnt.
+        weight: The weight to begin with, float32 (width_out, width_in).
+        use: Called with the parameter, which the layer's hook works with from then on; with ``None`` at the end.
         steps: The most steps.
         lr: Learning rate.
+
+    Returns:
+        The changed weight.
     """
     parameter = nn.Parameter(weight.clone())
     adam = torch.optim.Adam([parameter], lr=lr)
-    put(parameter)
+    use(parameter)
     try:
         for _ in range(steps):
-            loss = lesson.losses().mean()
+            loss = example.losses().mean()
             if float(loss.detach()) < LEARNT:
                 break
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
     finally:
-        put(None)
+        use(None)
     return parameter.detach()
 
 
 class FineTuning(LayerEditor):
-    """Fine-tunes the last language block's way out of its MLP on each edit, until it is learnt or a cap is reached.
+    """Fine-tunes the last linear layer of the last language block on each edit, until it is learnt or a cap is reached.
 
     The edits pile up in the one weight; when the run ends the model has its own again, bit for bit.
 
@@ -59,8 +65,8 @@ class FineTuning(LayerEditor):
     def __init__(self, layer: str | int = -1, steps: int = 50, lr: float = 1e-4) -> None:
         super().__init__(layer)
         self.steps, self.lr = steps, lr
-        self.weights = Weights(self)
-        self._learning: nn.Parameter | None = None
+        self.weights = EditedWeights(self)
+        self._tuned: nn.Parameter | None = None  # while it is tuned
 
     def install(self) -> None:
         """Hook the layer, and put its weight in; see :meth:`LayerEditor.install`."""
@@ -76,19 +82,18 @@ class FineTuning(LayerEditor):
         """Fine-tune; see :meth:`Editor.write`."""
         assert self.vlm is not None  # set-up ran
         (layer,) = self.layers
-        with learning():
+        with enable_gradients():
             prompt = self.vlm.prompt(edit.question, edit.choices)
-            vision, ending = self.vlm.see([edit.image]), not edit.choices
-            lesson = Lesson(self.vlm, vision, [prompt], [edit.answer], self.layers, ending=ending)
-            self.weights.change(
-                layer, tuned(lesson, self.weights.now(layer), self._learn, steps=self.steps, lr=self.lr)
-            )
+            vision, ends = self.vlm.see([edit.image]), not edit.choices
+            example = TrainingExample(self.vlm, vision, [prompt], [edit.answer], self.layers, ends=ends)
+            weight = tune_weight(example, self.weights.current(layer), self._use, steps=self.steps, lr=self.lr)
+            self.weights.change(layer, weight)
 
-    def _learn(self, parameter: nn.Parameter | None) -> None:
-        self._learning = parameter
+    def _use(self, parameter: nn.Parameter | None) -> None:
+        self._tuned = parameter
 
-    def passing(self, name: str, entering: Tensor, leaving: Tensor) -> Tensor | None:
-        """While it learns, what the learning weight makes; see :meth:`LayerEditor.passing`."""
-        if self._learning is None:
+    def replace_output(self, name: str, inputs: Tensor, output: Tensor) -> Tensor | None:
+        """While a weight is tuned, what it makes; see :meth:`LayerEditor.replace_output`."""
+        if self._tuned is None:
             return None
-        return nn.functional.linear(entering, self._learning.to(entering.dtype), self.linear(name).bias)
+        return nn.functional.linear(inputs, self._tuned.to(inputs.dtype), self.linear(name).bias)

@@ -11,15 +11,15 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, UnavailableError
 from reasonedit.types import Edit
 
 from .layer import LayerEditor
-from .lesson import Lesson, learning
+from .training_example import TrainingExample, enable_gradients
 
 _TENSORS, _CONTENT = "grace.safetensors", "grace.json"
-LESS = 1 - 1e-3
-"""A split leaves the older key's radius smaller by this share, so that the two never meet."""
+SPLIT_SHARE = 1 - 1e-3
+"""A split leaves the older key this share of half the distance, so that the two radii never meet."""
 
 
 class DeferralRadii:
@@ -45,34 +45,34 @@ class DeferralRadii:
         return torch.cdist(queries.float(), keys, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
 
     def place(self, key: Tensor, label: str) -> str:
-        """Make room for an edit, by the rules of algorithm 1.
+        """Add, split or expand for an edit, by the rules of algorithm 1.
 
         Args:
             key: The layer's input at the query token (D,).
             label: The right answer; labels are compared exactly.
 
         Returns:
-            What was done: ``"add"``, ``"split"`` (both a value is to be learnt for) or ``"expand"``.
+            What was done: ``"add"``, ``"split"`` (after both of which a value is to be learnt) or ``"expand"``.
         """
         if not len(self):
             return self._add(key, label, self.epsilon, "add")
-        found, rows = self.nearest(key[None])
-        distance, row = float(found[0]), int(rows[0])
+        distances, rows = self.nearest(key[None])
+        distance, row = float(distances[0]), int(rows[0])
         radius = float(self.radii[row])
         if distance > self.epsilon + radius:
             return self._add(key, label, self.epsilon, "add")
         if label != self.labels[row]:
-            self.radii[row] = distance / 2 * LESS
+            self.radii[row] = distance / 2 * SPLIT_SHARE
             return self._add(key, label, distance / 2, "split")
         self.radii[row] = max(radius, distance)
         return "expand"
 
-    def _add(self, key: Tensor, label: str, radius: float, what: str) -> str:
+    def _add(self, key: Tensor, label: str, radius: float, action: str) -> str:
         key = key.detach().float().cpu()[None]
         self.keys = torch.cat([self.keys, key]) if len(self) else key
         self.radii = torch.cat([self.radii, torch.tensor([radius])])
         self.labels.append(label)
-        return what
+        return action
 
 
 class GRACE(LayerEditor):
@@ -88,8 +88,8 @@ class GRACE(LayerEditor):
         epsilon: The radius that a new key begins with.
         steps: Steps of Adam for one value.
         lr: Its learning rate.
-        reasoning: Whether the value is learnt on the answer and then the reasoning (GRACE-CoT); what is said up to the
-            first line break is the answer then.
+        reasoning: Whether the value is learnt on the answer and then the reasoning (GRACE-CoT). The answer then ends at
+            the first line break.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class GRACE(LayerEditor):
         self.book = DeferralRadii(epsilon)
         self.steps, self.lr, self.reasoning = steps, lr, reasoning
         self.title = "GRACE-CoT" if reasoning else "GRACE"  # type: ignore[misc]
-        self._learning: Tensor | None = None
+        self._learnt: Tensor | None = None  # while it is learnt
 
     @property
     def keys(self) -> int:
@@ -116,45 +116,45 @@ class GRACE(LayerEditor):
         """Place the edit, and learn a value where it got a key; see :meth:`Editor.write`."""
         assert self.vlm is not None  # set-up ran
         (layer,) = self.layers
-        said = "\n".join([edit.answer, " ".join(edit.reasoning)]) if self.reasoning else edit.answer
-        with learning():
+        target = "\n".join([edit.answer, " ".join(edit.reasoning)]) if self.reasoning else edit.answer
+        with enable_gradients():
             vision = self.vlm.see([edit.image])
             prompt = self.vlm.prompt(edit.question, edit.choices)
-            lesson = Lesson(self.vlm, vision, [prompt], [said], self.layers, ending=not edit.choices)
-            at = (0, lesson.first)
-            if self.book.place(lesson.entering[layer][at], edit.answer) == "expand":
+            example = TrainingExample(self.vlm, vision, [prompt], [target], self.layers, ends=not edit.choices)
+            at = (0, example.last_prompt_column)
+            if self.book.place(example.layer_inputs[layer][at], edit.answer) == "expand":
                 return
-            value = nn.Parameter(lesson.leaving[layer][at].detach().float().clone())
+            value = nn.Parameter(example.layer_outputs[layer][at].detach().float().clone())
             adam = torch.optim.Adam([value], lr=self.lr)
-            self._learning = value
+            self._learnt = value
             try:
                 for _ in range(self.steps):
                     adam.zero_grad()
-                    lesson.losses().mean().backward()  # type: ignore[no-untyped-call]
+                    example.losses().mean().backward()  # type: ignore[no-untyped-call]
                     adam.step()
             finally:
-                self._learning = None
+                self._learnt = None
             learnt = value.detach().cpu()[None]
             self.book.values = torch.cat([self.book.values, learnt]) if self.book.values.numel() else learnt
 
-    def passing(self, name: str, entering: Tensor, leaving: Tensor) -> Tensor | None:
-        """The nearest key's value, where the query token is within its radius; see :meth:`LayerEditor.passing`."""
-        prompted = self.prompted(entering)
-        if prompted is None:
+    def replace_output(self, name: str, inputs: Tensor, output: Tensor) -> Tensor | None:
+        """The nearest key's value, where the query token is within its radius; see the base class."""
+        mask = self.prompt_mask(inputs)
+        if mask is None:
             return None
-        last = prompted.shape[1] - 1  # prompts are padded on the left
-        if self._learning is not None:
-            value, rows = self._learning[None], torch.ones(1, dtype=torch.bool, device=leaving.device)
+        last = mask.shape[1] - 1  # prompts are padded on the left
+        if self._learnt is not None:
+            values, rows = self._learnt[None], torch.ones(1, dtype=torch.bool, device=output.device)
         elif len(self.book.values):
-            distance, nearest = self.book.nearest(entering[:, last])
-            rows = distance <= self.book.radii.to(distance.device)[nearest]
-            value = self.book.values.to(leaving.device)[nearest[rows]]
+            distances, nearest = self.book.nearest(inputs[:, last])
+            rows = distances <= self.book.radii.to(distances.device)[nearest]
+            values = self.book.values.to(output.device)[nearest[rows]]
         else:
             return None
         if not bool(rows.any()):
             return None
-        replaced = leaving.clone()
-        replaced[rows, last] = value.to(leaving.dtype)
+        replaced = output.clone()
+        replaced[rows, last] = values.to(output.dtype)
         return replaced
 
     def on_predict_batch_end(
@@ -166,40 +166,44 @@ class GRACE(LayerEditor):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take the answer out of what is said, in place, and write the edits."""
+        """Keep of each output its answer, in place, and write the edits."""
         if self.reasoning and isinstance(outputs, list):
-            outputs[:] = [str(said).split("\n", 1)[0].strip() for said in outputs]
+            outputs[:] = [str(output).split("\n", 1)[0].strip() for output in outputs]
         super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the codebook (safetensors and JSON).
 
         Raises:
-            ReasonEditError: The folder cannot be written.
+            UnavailableError: The folder cannot be written.
         """
         from safetensors.torch import save_file
 
         path, book = Path(folder), self.book
-        made = {"steps": self.steps, "lr": self.lr, "reasoning": self.reasoning, "epsilon": book.epsilon}
         content: dict[str, Any] = {
-            **made,
-            "layer": self.layers[0] if self.layers else self.wanted[0],
+            "steps": self.steps,
+            "lr": self.lr,
+            "reasoning": self.reasoning,
+            "epsilon": book.epsilon,
+            "layer": self.layers[0] if self.layers else self.given_layers[0],
             "labels": book.labels,
+            "seconds": self.seconds,
         }
-        content["seconds"] = self.seconds
         try:
             path.mkdir(parents=True, exist_ok=True)
             save_file({"keys": book.keys, "radii": book.radii, "values": book.values}, path / _TENSORS)
             (path / _CONTENT).write_text(json.dumps(content, indent=2), encoding="utf-8")
         except OSError as error:
-            raise ReasonEditError(f"The codebook of GRACE cannot be written to '{path}' ({error.strerror}).") from error
+            raise UnavailableError(
+                f"The codebook of GRACE cannot be written to '{path}' ({error.strerror})."
+            ) from error
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> GRACE:
         """Go on with a saved codebook.
 
         Raises:
-            ReasonEditError: There is none, or it is damaged.
+            InputError: There is none, or it is damaged.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -208,12 +212,12 @@ class GRACE(LayerEditor):
         try:
             content = json.loads((path / _CONTENT).read_text(encoding="utf-8"))
             tensors = load_file(path / _TENSORS)
-            made = cls(content["layer"], content["epsilon"], content["steps"], content["lr"], content["reasoning"])
-            made.seconds, book = dict(content["seconds"]), made.book
+            editor = cls(content["layer"], content["epsilon"], content["steps"], content["lr"], content["reasoning"])
+            editor.seconds, book = dict(content["seconds"]), editor.book
             book.labels, book.keys = list(content["labels"]), tensors["keys"]
             book.radii, book.values = tensors["radii"], tensors["values"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ReasonEditError(f"There is no codebook of GRACE in '{path}' that can be read: {error}") from error
+            raise InputError(f"There is no codebook of GRACE in '{path}' that can be read: {error}") from error
         if not len(book.labels) == len(book.keys) == len(book.radii) == len(book.values):
-            raise ReasonEditError(f"The codebook of GRACE in '{path}' is damaged: its parts differ in length.")
-        return made
+            raise InputError(f"The codebook of GRACE in '{path}' is damaged: its parts differ in length.")
+        return editor

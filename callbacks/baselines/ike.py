@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reasonedit.embedding import SentenceEncoder
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.kinds import KeyKind
 from reasonedit.retrieval import Retrieval, fit_prompts
 from reasonedit.types import Edit, Hit
@@ -38,13 +38,13 @@ class IKE(Editor):
     Args:
         k: How many.
         reasoning: Whether the reasoning stands in the demonstrations too (IKE-CoT).
-        oracle: Whether each question gets the edit that it belongs to (the batch's ``edit_ids``) in place of those that
-            are found: no editor, but a bound on what demonstrations can do.
+        oracle: Whether each question gets the edit that it belongs to (the batch's ``edit_ids``) in place of the
+            nearest: no editor, but a bound on what demonstrations can do.
         encoder: The sentence encoder, as in :class:`~reasonedit.embedding.EmbeddingConfig`.
         prompt_key: Key of the questions in a batch.
 
     Raises:
-        ReasonEditError: ``k`` is not positive.
+        InputError: ``k`` is not positive.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class IKE(Editor):
     ) -> None:
         super().__init__()
         if k < 1:
-            raise ReasonEditError(f"k must be 1 or more, not {k}.")
+            raise InputError(f"k must be 1 or more, not {k}.")
         self.k, self.reasoning, self.oracle = k, reasoning, oracle
         self.prompt_key = prompt_key
         self.title = f"IKE{'-CoT' if reasoning else ''}{' (told the edit)' if oracle else ''}"  # type: ignore[misc]
@@ -78,7 +78,7 @@ class IKE(Editor):
 
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
         """Store the demonstration; see :meth:`Editor.write`."""
-        key = self._embedded([f"{edit.question} {edit.answer}"])
+        key = self._embed([f"{edit.question} {edit.answer}"])
         self._keys = torch.cat([self._keys, key]) if self._stored else key
         self._stored[edit.id] = demonstration(edit, reasoning=self.reasoning)
 
@@ -89,16 +89,16 @@ class IKE(Editor):
         questions = questions_of(batch, self.prompt_key, self)
         if not questions or not self._stored:
             return
-        found = self._told(column(batch, "edit_ids", self)) if self.oracle else self._found(questions)
+        retrieved = self._of_edits(column(batch, "edit_ids", self)) if self.oracle else self._nearest(questions)
         choices = choices_of(batch, "choices", self, len(questions))
         vlm = vlm_for(pl_module, None)
         vision = batch.get("vision") or vlm.see(pictures(batch, "images", self, len(questions)))
         longest = generation_of(pl_module).max_new_tokens
-        texts, kept = fit_prompts(vlm, vision, questions, found, choices, longest)
-        batch[self.prompt_key], batch["retrieved"], batch["vision"] = texts, kept, vision
+        prompts, retrieved = fit_prompts(vlm, vision, questions, retrieved, choices, longest)
+        batch[self.prompt_key], batch["retrieved"], batch["vision"] = prompts, retrieved, vision
 
-    def _found(self, questions: list[str]) -> list[Retrieval]:
-        distances = torch.cdist(self._embedded(questions), self._keys)
+    def _nearest(self, questions: list[str]) -> list[Retrieval]:
+        distances = torch.cdist(self._embed(questions), self._keys)
         near = distances.topk(min(self.k, len(self._keys)), largest=False)
         names = list(self._stored)
         return [
@@ -106,12 +106,12 @@ class IKE(Editor):
             for rows, ds in zip(near.indices.tolist(), near.values.tolist(), strict=True)
         ]
 
-    def _told(self, edit_ids: list[str]) -> list[Retrieval]:
+    def _of_edits(self, edit_ids: list[str]) -> list[Retrieval]:
         return [Retrieval([self._hit(i, 0.0)] if i in self._stored else [], 0.0, torch.inf) for i in edit_ids]
 
     def _hit(self, edit_id: str, distance: float) -> Hit:
         return Hit(self._stored[edit_id], distance, KeyKind.ANSWER, edit_id)
 
-    def _embedded(self, texts: list[str]) -> Tensor:
+    def _embed(self, texts: list[str]) -> Tensor:
         assert self._encoder is not None  # set-up ran
         return self._encoder.encode(texts)

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, NotFoundError, UnavailableError
 from reasonedit.vlm import VLM
 
 from ..editor import Editor
@@ -23,19 +23,19 @@ def last_linear(vlm: VLM, block: int) -> str:
         block: Number of the block; from the end where negative.
 
     Raises:
-        ReasonEditError: There is no such block, or it has no linear layer.
+        NotFoundError: There is no such block, or it has no linear layer.
     """
     prefix = vlm.language_layers[-1].rsplit(".", 1)[0]
     blocks = [name for name in vlm.language_layers if name.rsplit(".", 1)[0] == prefix]
     try:
         name = blocks[block]
     except IndexError as error:
-        raise ReasonEditError(
+        raise NotFoundError(
             f"The model '{vlm.name}' has {len(blocks)} language blocks, not a block {block}."
         ) from error
     linear = [n for n, m in vlm.model.get_submodule(name).named_modules() if isinstance(m, nn.Linear)]
     if not linear:
-        raise ReasonEditError(f"The block '{name}' of the model '{vlm.name}' has no linear layer to edit.")
+        raise NotFoundError(f"The block '{name}' of the model '{vlm.name}' has no linear layer to edit.")
     return f"{name}.{linear[-1]}"
 
 
@@ -49,17 +49,18 @@ class LayerEditor(Editor):
         layers: Names of linear layers, or numbers of blocks whose last linear layer is meant.
 
     Attributes:
-        wanted: What was given.
+        given_layers: What was given.
+        layers: Names of the layers; there once the run is set up.
         vlm: The VLM; there once the run is set up.
     """
 
     def __init__(self, *layers: str | int) -> None:
         super().__init__()
-        self.wanted = layers
+        self.given_layers = layers
         self.layers: list[str] = []
         self.vlm: VLM | None = None
         self._handles: list[Any] = []
-        self._holds = False
+        self._installed = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the layers.
@@ -70,16 +71,14 @@ class LayerEditor(Editor):
         """
         super().setup(trainer, pl_module, stage)
         vlm = self.vlm = vlm_for(pl_module, None)
-        self.layers = [name if isinstance(name, str) else last_linear(vlm, name) for name in self.wanted]
+        self.layers = [name if isinstance(name, str) else last_linear(vlm, name) for name in self.given_layers]
         for name in self.layers:
             try:
                 module = vlm.model.get_submodule(name)
             except AttributeError as error:
-                raise ReasonEditError(f"The model '{vlm.name}' has no layer '{name}'.") from error
+                raise NotFoundError(f"The model '{vlm.name}' has no layer '{name}'.") from error
             if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
-                raise ReasonEditError(
-                    f"{type(self).__name__} needs a linear layer that is not quantised, not '{name}'."
-                )
+                raise InputError(f"{type(self).__name__} needs a linear layer that is not quantised, not '{name}'.")
 
     def linear(self, name: str) -> nn.Linear:
         """A layer."""
@@ -89,34 +88,34 @@ class LayerEditor(Editor):
         return module
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take hold of the model; the base pass is over by now.
+        """Hook the model; the base pass is over by now.
 
         Raises:
-            ReasonEditError: Another editor has hold of it.
+            UnavailableError: Another editor works on it.
         """
         assert self.vlm is not None  # set-up ran
         if "shares_prefix" in self.vlm.__dict__:
-            raise ReasonEditError(
+            raise UnavailableError(
                 f"Another editor works on the layers of the model '{self.vlm.name}' right now: wait until its run is "
                 "over, or load the model once more."
             )
         with self.vlm.guard:  # whoever else asks the model meanwhile meets it before or after, not between
             self.vlm.shares_prefix = False
-            self._holds = True
+            self._installed = True
             self.install()
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Let go of it."""
+        """Leave the model as it was."""
         self._restore()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Let go of it; errors as for :meth:`RunCallback.on_exception`."""
+        """Leave the model as it was; errors as for :meth:`RunCallback.on_exception`."""
         super().on_exception(trainer, pl_module, exception)
         self._restore()
 
     def install(self) -> None:
         """Hook the layers; an editor that changes weights puts its own in as well."""
-        self._handles = [self.linear(n).register_forward_hook(self._hooked(n)) for n in self.layers]
+        self._handles = [self.linear(n).register_forward_hook(self._hook(n)) for n in self.layers]
 
     def remove(self) -> None:
         """Take the hooks away; an editor that changes weights puts the model's own back as well."""
@@ -125,36 +124,40 @@ class LayerEditor(Editor):
         self._handles = []
 
     def _restore(self) -> None:
-        if self.vlm is not None and self._holds:
+        if self.vlm is not None and self._installed:
             with self.vlm.guard:
-                self._holds = False
+                self._installed = False
                 del self.vlm.shares_prefix
                 self.remove()
 
-    def _hooked(self, name: str) -> Any:
+    def _hook(self, name: str) -> Any:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            return self.passing(name, args[0], output)
+            return self.replace_output(name, args[0], output)
 
         return hook
 
-    def passing(self, name: str, entering: Tensor, leaving: Tensor) -> Tensor | None:
-        """What leaves a layer in place of what would have, or ``None`` where that stays; see :attr:`VLM.prompt_mask`.
+    def replace_output(self, name: str, inputs: Tensor, output: Tensor) -> Tensor | None:
+        """What leaves a layer in place of its output, or ``None`` where that stays; see :attr:`VLM.prompt_mask`.
 
         Args:
             name: The layer.
-            entering: What enters it, (rows, columns, width).
-            leaving: What would leave it.
+            inputs: What enters it, (rows, columns, width).
+            output: What would leave it.
         """
         return None
 
-    def prompted(self, entering: Tensor) -> Tensor | None:
-        """Where the prompts' tokens are in a pass, or ``None`` in one that goes on after them."""
+    def prompt_mask(self, inputs: Tensor) -> Tensor | None:
+        """Where the prompts' tokens are in a pass, or ``None`` in one that goes on after them.
+
+        Args:
+            inputs: What enters a layer, (rows, columns, width).
+        """
         assert self.vlm is not None  # set-up ran
         mask = self.vlm.prompt_mask
-        return mask if mask is not None and entering.shape[1] >= mask.shape[1] else None
+        return mask if mask is not None and inputs.shape[1] >= mask.shape[1] else None
 
 
-class Weights:
+class EditedWeights:
     """Linear layers whose weights an editor changes, and that come back bit for bit.
 
     Args:
@@ -173,24 +176,24 @@ class Weights:
             with torch.inference_mode(False):
                 self._original[name] = weight.detach().clone()
             if name in self._edited:
-                self._put(name, self._edited[name])
+                self._copy(name, self._edited[name])
 
     def restore(self) -> None:
         """Put the model's own weights back."""
         for name, weight in self._original.items():
-            self._put(name, weight)
+            self._copy(name, weight)
         self._original = {}
 
-    def now(self, name: str) -> Tensor:
-        """The weight of a layer as it is by now, in float32."""
+    def current(self, name: str) -> Tensor:
+        """The weight of a layer as edited so far, float32."""
         with torch.inference_mode(False):
             return self._edited.get(name, self._owner.linear(name).weight.detach().float()).clone()
 
     def change(self, name: str, weight: Tensor) -> None:
         """Give a layer another weight."""
         self._edited[name] = weight.detach()
-        self._put(name, weight)
+        self._copy(name, weight)
 
-    def _put(self, name: str, weight: Tensor) -> None:
+    def _copy(self, name: str, weight: Tensor) -> None:
         with torch.inference_mode(False), torch.no_grad():
             self._owner.linear(name).weight.copy_(weight)

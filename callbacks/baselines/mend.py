@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +13,30 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, MismatchError, UnavailableError
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM, Vision
 
 from ..model import vlm_for
-from .layer import LayerEditor, Weights, last_linear
-from .lesson import Lesson, learning
+from .layer import EditedWeights, LayerEditor, last_linear
+from .training_example import TrainingExample, enable_gradients
 
 BLOCKS = (-3, -2, -1)
 """The paper edits the MLPs of the last three blocks."""
 
 
+def tokens_that_matter(gradients: Tensor) -> Tensor:
+    """The tokens on which the answer depends: bool (T,), of the gradient of what leaves a layer (T, width_out)."""
+    return gradients.float().abs().sum(1) > 0
+
+
 class GradientNetwork(nn.Module):
-    """What a layer's gradient is made into: the two factors of its rank-one parts, transformed together.
+    """Transforms a layer's gradient: the two factors of its rank-one parts together.
 
     A token's part of the gradient is ``delta u^T``: u is what entered the layer, delta the gradient of what left it.
-    Both are brought to unit variance, go through two residual steps of low rank that start as the identity, and make
-    the new gradient; all layers share the network, each with scales and offsets of its own (section 3.2 of the paper).
+    Both are brought to unit variance and go through two residual steps of low rank, which start as the identity; the
+    result is the new gradient. All layers share the network, each with scales and offsets of its own (section 3.2 of
+    the paper).
 
     Args:
         layers: Names of the layers, all of one shape.
@@ -51,31 +59,30 @@ class GradientNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(len(layers), width))
         self.register_buffer("deviation", torch.ones(len(layers), width))
 
-    def forward(self, layer: int, entering: Tensor, gradient: Tensor) -> Tensor:
+    def forward(self, layer: int, inputs: Tensor, gradients: Tensor) -> Tensor:
         """The change of a layer's weight.
 
         Args:
             layer: Number of the layer.
-            entering: u of each token (T, width_in).
-            gradient: delta of each token (T, width_out).
+            inputs: u of each token (T, width_in).
+            gradients: delta of each token (T, width_out).
 
         Returns:
             What is added to the weight, (width_out, width_in).
         """
-        whole = torch.cat([entering, gradient], dim=1).float()
-        there = gradient.float().abs().sum(1, keepdim=True) > 0  # tokens that the answer does not hang on
-        x = (whole - self.mean[layer]) / self.deviation[layer]
+        matters = tokens_that_matter(gradients)
+        x = (torch.cat([inputs, gradients], dim=1).float() - self.mean[layer]) / self.deviation[layer]
         for i in range(2):
             inner = torch.relu(x @ self.down[i].T) if i == 0 else x @ self.down[i].T
             x = x + self.scale[layer, i] * (inner @ self.up[i].T) + self.offset[layer, i]
-        u, delta = (x * there).split(self.widths, dim=1)  # type: ignore[no-untyped-call]
-        return torch.as_tensor(-(10 ** self.rate[layer]) * delta.T @ u / there.sum().clamp(min=1))
+        u, delta = (x * matters[:, None]).split(self.widths, dim=1)  # type: ignore[no-untyped-call]
+        return torch.as_tensor(-(10 ** self.rate[layer]) * delta.T @ u / matters.sum().clamp(min=1))
 
     def save(self, path: str | os.PathLike[str], fingerprint: dict[str, str]) -> None:
         """Write the network (safetensors), with the model that it was trained on.
 
         Raises:
-            ReasonEditError: It cannot be written.
+            UnavailableError: It cannot be written.
         """
         from safetensors.torch import save_file
 
@@ -84,32 +91,33 @@ class GradientNetwork(nn.Module):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             save_file({k: v.contiguous() for k, v in self.state_dict().items()}, path, {"about": json.dumps(about)})
         except OSError as error:
-            raise ReasonEditError(f"The network of MEND cannot be written to '{path}' ({error.strerror}).") from error
+            raise UnavailableError(f"The network of MEND cannot be written to '{path}' ({error.strerror}).") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], fingerprint: dict[str, str]) -> GradientNetwork:
         """Read a network.
 
         Raises:
-            ReasonEditError: There is none, it is damaged, or it was trained on another model.
+            InputError: There is none, or it is damaged.
+            MismatchError: It was trained on another model.
         """
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])
-                made = cls(about["layers"], about["widths"][0], about["widths"][1], about["rank"])
-                made.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118 - no mapping
+                network = cls(about["layers"], about["widths"][0], about["widths"][1], about["rank"])
+                network.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ReasonEditError(
+            raise InputError(
                 f"There is no network of MEND in '{path}' that can be read ({error}): train one by "
                 "reasonedit train-mend --out FILE."
             ) from error
         if about["fingerprint"] != fingerprint:
-            raise ReasonEditError(
+            raise MismatchError(
                 f"The network of MEND in '{path}' was trained on another model: train one by reasonedit train-mend."
             )
-        return made
+        return network
 
 
 class MEND(LayerEditor):
@@ -126,20 +134,20 @@ class MEND(LayerEditor):
     def __init__(self, network: str | os.PathLike[str]) -> None:
         super().__init__()
         self._path = Path(network)
-        self.weights = Weights(self)
+        self.weights = EditedWeights(self)
         self.network: GradientNetwork | None = None
         self._probes: dict[str, Tensor] = {}
         self._changes: dict[str, Tensor] = {}
 
     @classmethod
-    def untrained(cls, vlm: VLM, rank: int = 128) -> MEND:
+    def with_new_network(cls, vlm: VLM, rank: int = 128) -> MEND:
         """With a network that is to be trained: it begins as plain gradient descent."""
-        made = cls("")
+        mend = cls("")
         layers = [last_linear(vlm, block) for block in BLOCKS]
-        made.vlm, made.layers = vlm, layers
-        linear = made.linear(layers[0])
-        made.network = GradientNetwork(layers, linear.in_features, linear.out_features, rank).to(vlm.device)
-        return made
+        mend.vlm, mend.layers = vlm, layers
+        linear = mend.linear(layers[0])
+        mend.network = GradientNetwork(layers, linear.in_features, linear.out_features, rank).to(vlm.device)
+        return mend
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Read the network; see :meth:`LayerEditor.setup`."""
@@ -147,7 +155,7 @@ class MEND(LayerEditor):
         if self.network is None:
             self.network = GradientNetwork.load(self._path, vlm.fingerprint).requires_grad_(False)
         self.network.to(vlm.device)
-        self.wanted = tuple(self.network.layers)
+        self.given_layers = tuple(self.network.layers)
         super().setup(trainer, pl_module, stage)
 
     def install(self) -> None:
@@ -163,42 +171,46 @@ class MEND(LayerEditor):
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
         """Take the step; see :meth:`Editor.write`."""
         assert self.vlm is not None  # set-up ran
-        with learning():
+        with enable_gradients():
             prompt = self.vlm.prompt(edit.question, edit.choices)
-            lesson = self.lesson(self.vlm.see([edit.image]), prompt, edit.answer, ending=not edit.choices)
-            changes = self.changes(lesson)
-            for name, change in changes.items():
-                self.weights.change(name, self.weights.now(name) + change)
+            example = self.example(self.vlm.see([edit.image]), prompt, edit.answer, ends=not edit.choices)
+            for name, change in self.changes(example).items():
+                self.weights.change(name, self.weights.current(name) + change)
 
-    def lesson(self, vision: Vision, prompt: str, answer: str, *, ending: bool = False) -> Lesson:
+    def example(self, vision: Vision, prompt: str, answer: str, *, ends: bool = False) -> TrainingExample:
         """A question with its answer, for the edited layers."""
         assert self.vlm is not None
-        return Lesson(self.vlm, vision, [prompt], [answer], self.layers, ending=ending)
+        return TrainingExample(self.vlm, vision, [prompt], [answer], self.layers, ends=ends)
 
-    def gradients(self, lesson: Lesson) -> dict[str, tuple[Tensor, Tensor]]:
-        """For each layer u and delta of each token of a lesson: (T, width_in) and (T, width_out)."""
-        self._probes = {n: torch.zeros_like(lesson.leaving[n], requires_grad=True) for n in self.layers}
+    def gradients(self, example: TrainingExample) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each layer u and delta of each token of an example: (T, width_in) and (T, width_out)."""
+        self._probes = {n: torch.zeros_like(example.layer_outputs[n], requires_grad=True) for n in self.layers}
         try:
-            loss = lesson.losses().sum()
-            found = torch.autograd.grad(loss, list(self._probes.values()))
+            loss = example.losses().sum()
+            gradients = torch.autograd.grad(loss, list(self._probes.values()))
         finally:
             self._probes = {}
-        return {n: (lesson.entering[n][0], g[0]) for n, g in zip(self.layers, found, strict=True)}
+        return {n: (example.layer_inputs[n][0], g[0]) for n, g in zip(self.layers, gradients, strict=True)}
 
-    def changes(self, lesson: Lesson) -> dict[str, Tensor]:
+    def changes(self, example: TrainingExample) -> dict[str, Tensor]:
         """What an edit adds to each layer's weight, (width_out, width_in)."""
         assert self.network is not None
-        gradients = self.gradients(lesson)
+        gradients = self.gradients(example)
         return {n: self.network(i, *gradients[n]) for i, n in enumerate(self.layers)}
 
-    def passing(self, name: str, entering: Tensor, leaving: Tensor) -> Tensor | None:
-        """With the changes that are tried out, or where gradients are read; see :meth:`LayerEditor.passing`."""
-        if name in self._probes:
-            return leaving + self._probes[name]
-        if name in self._changes:
-            return leaving + nn.functional.linear(entering, self._changes[name].to(entering.dtype))
-        return None
-
-    def trying(self, changes: dict[str, Tensor]) -> None:
-        """Let the model run with changes that are not made yet; with none it is as before."""
+    @contextmanager
+    def try_changes(self, changes: dict[str, Tensor]) -> Iterator[None]:
+        """Let the model run with changes that gradients pass through, and that are not written."""
         self._changes = changes
+        try:
+            yield
+        finally:
+            self._changes = {}
+
+    def replace_output(self, name: str, inputs: Tensor, output: Tensor) -> Tensor | None:
+        """With changes that are tried, or where gradients are read; see :meth:`LayerEditor.replace_output`."""
+        if name in self._probes:
+            return output + self._probes[name]
+        if name in self._changes:
+            return output + nn.functional.linear(inputs, self._changes[name].to(inputs.dtype))
+        return None

@@ -14,11 +14,11 @@ from reasonedit.data.source import EditSource, Probe
 from reasonedit.groups import LOCALITIES
 from reasonedit.types import Edit
 
-from .lesson import Lesson, learning
-from .mend import MEND, GradientNetwork
+from .mend import MEND, GradientNetwork, tokens_that_matter
+from .training_example import TrainingExample, enable_gradients
 
 _EDIT_WEIGHT = 0.1  # c_edit of the paper
-_MEASURED = 64  # edits whose gradients say what unit variance is
+_NORMALISED_BY = 64  # edits by whose gradients the network's inputs are normalised
 
 
 @dataclass
@@ -59,15 +59,15 @@ def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: floa
     for probe in source.probes(edits, [e.id for e in edits]):
         kind = "near" if probe.group in ("t_gen", "i_gen") else probe.group
         probes.setdefault(probe.edit_id, {}).setdefault(kind, []).append(probe)
-    far = [p for mine in probes.values() for kind in LOCALITIES for p in mine.get(kind, [])]
+    far = [p for of_edit in probes.values() for kind in LOCALITIES for p in of_edit.get(kind, [])]
     network, vlm = mend.network, mend.vlm
     assert network is not None
     assert vlm is not None
     vlm.shares_prefix = False
     mend.install()
     try:
-        with learning():
-            _measure(mend, network, edits[:_MEASURED])
+        with enable_gradients():
+            _normalise(mend, network, edits[:_NORMALISED_BY])
             adam = torch.optim.Adam(network.parameters(), lr=lr)
             order: list[Edit] = []
             for number in range(steps):
@@ -85,40 +85,38 @@ def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: floa
         del vlm.shares_prefix
 
 
-def _lesson(mend: MEND, of: Edit | Probe) -> Lesson:
+def _example(mend: MEND, item: Edit | Probe) -> TrainingExample:
     assert mend.vlm is not None
-    query, answer = (of, of.answer) if isinstance(of, Edit) else (of.query, of.answer)
+    query = item if isinstance(item, Edit) else item.query
     prompt = mend.vlm.prompt(query.question, query.choices)
-    return mend.lesson(mend.vlm.see([query.image]), prompt, answer, ending=not query.choices)
+    return mend.example(mend.vlm.see([query.image]), prompt, item.answer, ends=not query.choices)
 
 
 def _step(mend: MEND, edit: Edit, near: Probe | None, unrelated: Probe | None, number: int) -> Step:
-    lesson = _lesson(mend, edit)
-    others = [_lesson(mend, near)] if near is not None else []
-    changes = mend.changes(lesson)
-    far = _lesson(mend, unrelated) if unrelated is not None else None
+    """Leave the gradients of one step in the network."""
+    example = _example(mend, edit)
+    learnt = [example, *([_example(mend, near)] if near is not None else [])]
+    changes = mend.changes(example)
+    far = _example(mend, unrelated) if unrelated is not None else None
     before = far.logits().log_softmax(-1).detach() if far is not None else None
-    mend.trying(changes)
-    try:
-        learnt = torch.cat([each.losses() for each in [lesson, *others]]).mean()
+    with mend.try_changes(changes):
+        edit_loss = torch.cat([each.losses() for each in learnt]).mean()
         drift = torch.zeros(())
         if far is not None and before is not None:
             after = far.logits().log_softmax(-1)
             drift = nn.functional.kl_div(after, before, log_target=True, reduction="batchmean")
-        (_EDIT_WEIGHT * learnt + drift).backward()  # type: ignore[no-untyped-call]
-    finally:
-        mend.trying({})
-    return Step(number, float(learnt.detach()), float(drift.detach()))
+        (_EDIT_WEIGHT * edit_loss + drift).backward()  # type: ignore[no-untyped-call]
+    return Step(number, float(edit_loss.detach()), float(drift.detach()))
 
 
-def _measure(mend: MEND, network: GradientNetwork, edits: Sequence[Edit]) -> None:
-    """Mean and deviation of what the network is given, layer by layer."""
-    gathered: dict[str, list[torch.Tensor]] = {}
+def _normalise(mend: MEND, network: GradientNetwork, edits: Sequence[Edit]) -> None:
+    """Take mean and deviation of what the network is given, layer by layer."""
+    rows: dict[str, list[torch.Tensor]] = {}
     for edit in edits:
-        for name, (entering, gradient) in mend.gradients(_lesson(mend, edit)).items():
-            there = gradient.float().abs().sum(1) > 0
-            gathered.setdefault(name, []).append(torch.cat([entering, gradient], dim=1).float()[there])
+        for name, (inputs, gradients) in mend.gradients(_example(mend, edit)).items():
+            both = torch.cat([inputs, gradients], dim=1).float()
+            rows.setdefault(name, []).append(both[tokens_that_matter(gradients)])
     for i, name in enumerate(mend.layers):
-        rows = torch.cat(gathered[name])
-        network.mean[i] = rows.mean(0)
-        network.deviation[i] = rows.std(0).clamp(min=1e-8)
+        of_layer = torch.cat(rows[name])
+        network.mean[i] = of_layer.mean(0)
+        network.deviation[i] = of_layer.std(0).clamp(min=1e-8)

@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
 
     with _console.status("loading the VLM"):
         module, stream = load_module_and_stream(read_configs(arguments, overrides))
-    mend = MEND.untrained(module.vlm)
+    mend = MEND.with_new_network(module.vlm)
     with Progress(console=_console) as bar:
         task = bar.add_task("training", total=arguments.steps)
         for step in train(mend, stream.source, steps=arguments.steps, seed=arguments.seed):

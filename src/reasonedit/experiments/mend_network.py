@@ -71,7 +71,7 @@ def train_network(lab: Lab, path: Path) -> None:
     stream = lab.stream(_CELL)
     stream.source.edits = TRAINING_EDITS
     _log.warning("MEND's network is trained, once: %d steps, some minutes.", lab.mend_steps)
-    mend = MEND.untrained(vlm)
+    mend = MEND.with_new_network(vlm)
     for _ in mend_training.train(mend, stream.source, steps=lab.mend_steps):
         pass
     assert mend.network is not None
