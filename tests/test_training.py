@@ -8,7 +8,8 @@ from adapt_lm import IGNORE, Row, tree_mask
 from align_tower import BACKGROUND, CROPS, FULL, SceneBank, patch_labels
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from reasonedit.data.world.icons import COLOURS, KNOWN_KINDS
+from reasonedit.data.world.icons import COLOURS
+from reasonedit.data.world.kinds import KNOWN_KINDS
 from reasonedit.data.world.scenes import CELL, Scene, Thing
 
 

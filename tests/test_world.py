@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from reasonedit import ReasonEditError
-from reasonedit.data.world import tasks
 from reasonedit.data.world.abilities import ABILITIES, items
-from reasonedit.data.world.benchmark import PER_EDIT, EmbeddedWorld
-from reasonedit.data.world.facts import OLD, RELATIONS, new_table
-from reasonedit.data.world.icons import COLOURS, ICONS, KNOWN_KINDS, NOVEL_KINDS, draw_icon
+from reasonedit.data.world.benchmark import EmbeddedWorld
+from reasonedit.data.world.contexts import held_out
+from reasonedit.data.world.facts import OLD, new_table
+from reasonedit.data.world.icons import COLOURS, draw_icon
+from reasonedit.data.world.kinds import ICONS, KNOWN_KINDS, NOVEL_KINDS
+from reasonedit.data.world.probe_samples import PER_EDIT
+from reasonedit.data.world.relations import RELATIONS
 from reasonedit.data.world.scenes import BACKGROUNDS, SIZE, random_scene
 from reasonedit.data.world.sheet import draw_sheet
 
@@ -220,7 +223,7 @@ def test_novel_kinds_and_held_out_pairs_stay_out_of_training():
         assert not any(kind in text for kind in NOVEL_KINDS for text in told)
         for kind in KNOWN_KINDS:
             for value in {v for r in RELATIONS.values() for v in r.values}:
-                if tasks.held_out(kind, value) and value not in OLD.of_kind[kind].values():
+                if held_out(kind, value) and value not in OLD.of_kind[kind].values():
                     assert f" {kind} is used for {value}." not in context
                     assert f" {kind} belongs to the {value}." not in context
         text_group(rng)
