@@ -28,9 +28,9 @@ from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Ret
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Entry, Fact, Store
 from reasonedit.codebook.backup import backup
-from reasonedit.codebook.erase import erase, erase_from, erasing
 from reasonedit.codebook.records import picture_name
 from reasonedit.codebook.repair import LOST, verify
+from reasonedit.erasure import erase, erase_from, plan_erasure
 from reasonedit.traces import Gone
 
 
@@ -114,7 +114,7 @@ def test_pictures_and_texts_stay_that_others_have_too(tmp_path):
         memory.write(
             edit, [Entry(torch.full((8,), len(memory) + 1.0), 0.0, Fact(t, "image", name)) for t in edit.reasoning]
         )
-    told = erasing(memory, ["one"])
+    told = plan_erasure(memory, ["one"])
     assert "0 pictures (1 more stay, which other edits have, too)" in told.here[0]
     erase_from(memory, ["one"])
     again = opened(tmp_path / "book")
@@ -198,7 +198,7 @@ def test_nothing_is_left_in_the_folder_of_its_run(run):
     used = [row for row in rows if row["edit"] != "patient-1x" and "patient-1x" in row["fact_edits"]]
     assert used
     assert "evidence/patient-0x" in images_in(run / "tensorboard")
-    told = erasing(opened(run / "codebook"), ["patient-1x"])
+    told = plan_erasure(opened(run / "codebook"), ["patient-1x"])
     assert any(f"in '{run}': their rows and those of their probes" in text for text in told.here)
     done = erase(run / "codebook", ["patient-1x"])
     assert holding(run, texts, picture(1)) == []
@@ -296,7 +296,7 @@ def test_damaged_copies_go_that_may_hold_it(tmp_path):
     backup(tmp_path / "book", tmp_path / "kept")
     assert (tmp_path / "kept" / "lost-edits-pictures" / "aa.png").read_bytes() == b"a picture"
     shutil.rmtree(tmp_path / "kept")
-    assert [edit.question for edit in erasing(opened(tmp_path / "book"), ["gone"]).edits] == ["Who?"]
+    assert [edit.question for edit in plan_erasure(opened(tmp_path / "book"), ["gone"]).edits] == ["Who?"]
     erase(tmp_path / "book", ["e00001", "gone"])
     assert opened(tmp_path / "book").events[-1].count == 1
     assert list((tmp_path / "book" / "lost-edits-pictures").iterdir()) == []
@@ -417,7 +417,7 @@ def test_an_editor_erases_and_answers_on(tiny_vlm, tmp_path, hash_encoder):
 
 
 def test_who_reads_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("reasonedit.codebook.erase._PATIENCE", 0.05)
+    monkeypatch.setattr("reasonedit.erasure.erasing._PATIENCE", 0.05)
     memory = book(tmp_path / "book")
     with (
         memory.store.reading(),

@@ -8,9 +8,9 @@ from typing import Any
 
 from reasonedit.boxes import Region
 from reasonedit.codebook import EditMemory, Store, StoredEdit
-from reasonedit.codebook.erase import Erasing, erase_from
 from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.design import Design
+from reasonedit.erasure import Erasure, erase_from
 from reasonedit.explain import Explanation
 from reasonedit.images import ImageSource
 from reasonedit.pipeline import EditingPipeline, Written
@@ -149,8 +149,8 @@ class ReasonEditor:
         """Put an edit back that was undone; arguments and errors as for :meth:`undo`."""
         return self.memory.restore(edit_id, author)
 
-    def erase(self, edit_id: str, author: str = "") -> Erasing:
-        """Erase an edit for good, with what lies beside the codebook; see :func:`reasonedit.codebook.erase.erase_from`.
+    def erase(self, edit_id: str, author: str = "") -> Erasure:
+        """Erase an edit for good, with what lies beside the codebook; see :func:`reasonedit.erasure.erase_from`.
 
         Args:
             edit_id: Its id, or the beginning of it.

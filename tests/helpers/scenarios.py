@@ -212,7 +212,7 @@ def _backup(root: Path) -> Iterator[None]:
 
 def _erase(*names: str) -> Callable[[Path], Iterator[None]]:
     def act(root: Path) -> Iterator[None]:
-        from reasonedit.codebook.erase import erase
+        from reasonedit.erasure import erase
 
         try:
             erase(root / "book", names)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sized
 
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.codebook.erase import NOT_LOOKED_FOR, Erasing, erase_from, erasing
+from reasonedit.erasure import NOT_LOOKED_FOR, Erasure, erase_from, plan_erasure
 from reasonedit.shown import plain
 
 from .asking import agreed
@@ -18,7 +18,7 @@ _console = Screen(highlight=False, soft_wrap=True)
 def erase_edits(given: argparse.Namespace) -> int:
     """Say what goes and what may be left elsewhere, ask, and erase."""
     memory = EditMemory.open(Store.open(given.codebook))
-    told = erasing(memory, given.id)
+    told = plan_erasure(memory, given.id)
     for edit in told.edits:
         _say(f"{edit.id}  {edit.question}  {edit.answer}")
     if told.here:
@@ -44,7 +44,7 @@ def _edits(edits: Sized) -> str:
     return f"{len(edits)} {'edit' if len(edits) == 1 else 'edits'}"
 
 
-def _say_elsewhere(told: Erasing) -> None:
+def _say_elsewhere(told: Erasure) -> None:
     _say("what may be left elsewhere:")
     for text in told.elsewhere:
         _say(f"  {text}")

@@ -1,0 +1,117 @@
+"""What lies beside a codebook and holds erased edits: what can be cleaned, and what can only be named."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from reasonedit.codebook import Store
+from reasonedit.codebook.disk.files import sync, write_atomically
+from reasonedit.codebook.disk.journal import parse_line
+from reasonedit.codebook.disk.layout import PICTURES, parse_name
+from reasonedit.codebook.disk.lock import LOCK_FILES
+from reasonedit.codebook.disk.manifest import MANIFEST
+from reasonedit.codebook.rescue.lost import LOST, LOST_PICTURES
+from reasonedit.traces import Gone, clean_run, copies_of, forget_evidence, holds, is_run, remove, replies_kept
+
+from .note import NOTE
+
+
+def clean_beside(folder: Path, gone: Gone) -> list[str]:
+    """Take edits out of all that lies beside a codebook.
+
+    Returns:
+        What was cleaned, in words.
+
+    Raises:
+        OSError: Something cannot be written.
+        ReasonEditError: The cache cannot be cleaned.
+    """
+    cleaned = []
+    for path in find_copies(folder, gone):
+        shutil.rmtree(path)
+        sync(path.parent)
+        cleaned.append(f"'{path}', as a whole")
+    if _clean_lost(folder, gone):
+        cleaned.append(f"'{folder / LOST}'")
+    if is_run(folder.parent):
+        cleaned += [f"'{path}'" for path in clean_run(folder.parent, gone)]
+    searches = forget_evidence(gone)
+    if searches:
+        cleaned.append(f"{searches} searches in the cache of evidence")
+    return cleaned
+
+
+def find_copies(folder: Path, gone: Gone) -> list[Path]:
+    """Damaged copies of a codebook, and unfinished ones, that hold or may hold any of the edits."""
+    kind = re.compile(rf"{re.escape(folder.name)}\.damaged-.+|\.{re.escape(folder.name)}\..+")
+    copies = [path for path in folder.parent.iterdir() if kind.fullmatch(path.name) and path.is_dir()]
+    return [path for path in sorted(copies) if not path.is_symlink() and _may_hold(path, gone)]
+
+
+def _may_hold(copy: Path, gone: Gone) -> bool:
+    """Whether a copy holds any of the edits, or is too damaged to tell."""
+    if any((copy / PICTURES / f"{name}.png").exists() for name in gone.pictures):
+        return True
+    journals = sorted(copy.glob("journal*.jsonl"))
+    if not journals and not (copy / MANIFEST).exists() and not (copy / PICTURES).exists():
+        return False  # it is no codebook
+    lines = [parse_line(raw)[0] for path in journals for raw in path.read_bytes().split(b"\n") if raw]
+    ids = [values.get("id") or (values.get("edit") or {}).get("id") for values in lines if values is not None]
+    return not lines or None in lines or not gone.ids.isdisjoint(ids)
+
+
+def _clean_lost(folder: Path, gone: Gone) -> bool:
+    """Take rows out of the file of edits that a repair could not keep, and the pictures that only they had."""
+    path = folder / LOST
+    if not path.is_file():
+        return False
+    before = path.read_bytes().splitlines(keepends=True)
+    rest = [line for line in before if not _is_of(line, gone)]
+    for picture in sorted((folder / LOST_PICTURES).glob("*.png")):
+        if not any(picture.name.encode() in line for line in rest):
+            remove(picture)
+    if rest == before:
+        return False
+    if rest:
+        with write_atomically(path) as file:
+            file.write(b"".join(rest))
+    else:
+        remove(path)
+    return True
+
+
+def _is_of(line: bytes, gone: Gone) -> bool:
+    """Whether a row is one of the edits."""
+    try:
+        return bool(json.loads(line)["id"] in gone.ids)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return gone.is_in(line)
+
+
+def name_other_places(store: Store) -> list[str]:
+    """Name the places where more of the edits may be, as far as they can be seen."""
+    places = [f"'{path}' holds a copy of this codebook" for path in copies_of(store.folder, store.manifest.id)]
+    replies = replies_kept()
+    if replies is not None:
+        places.append(f"'{replies}' keeps what unedited models answered, under checksums of the questions")
+    return places
+
+
+def name_files_of_others(folder: Path, gone: Gone) -> list[str]:
+    """Name the files that others put into the folder, or into that of its run, and that hold any of the edits."""
+    own = {MANIFEST, LOST, NOTE, *LOCK_FILES}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in own]
+    files = [path for path in files if parse_name(path.relative_to(folder).as_posix()) is None]
+    if is_run(folder.parent):
+        files += [path for path in folder.parent.rglob("*") if path.is_file() and folder not in path.parents]
+    names = []
+    for path in sorted(files):
+        try:
+            if holds(path, gone):
+                names.append(f"'{path}' holds words of them")
+        except OSError as error:
+            names.append(f"'{path}' cannot be read ({error.strerror}), and may hold them")
+    return names

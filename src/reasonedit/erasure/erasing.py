@@ -1,0 +1,175 @@
+"""The erasing of edits, from the plan to the last file that names them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from reasonedit.codebook import EditMemory, Store, StoredEdit
+from reasonedit.codebook.events import Event
+from reasonedit.errors import ConflictError, InputError, UnavailableError
+from reasonedit.traces import Gone, is_run
+from reasonedit.validation import check_name
+
+from .beside import clean_beside, find_copies, name_files_of_others, name_other_places
+from .note import NOTE, remove_note, write_note
+from .selection import describe_gone, events_without, find_edits
+
+_PATIENCE = 10.0
+"""Seconds to wait for whoever reads files that are to go."""
+
+NOT_LOOKED_FOR = (
+    "Nobody knows, and you have to see to it: exports, backups and codebooks migrated or pulled from this one; the Hub "
+    "with its history; the data and probe files that the edits came from; other runs, results of experiments, reports, "
+    "and pictures drawn of edits; logs of terminals and shells; snapshots and backups of the disk, and its swap. Space "
+    "on the disk is given back, not overwritten."
+)
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What is to be erased, or was, and what is left.
+
+    Attributes:
+        edits: The edits, without those that an interrupted erasure has already taken out of the codebook.
+        here: What goes beside the codebook, in words.
+        elsewhere: What may be left and where, in words.
+    """
+
+    edits: list[StoredEdit]
+    here: list[str]
+    elsewhere: list[str]
+
+
+def plan_erasure(memory: EditMemory, ids: Sequence[str]) -> Erasure:
+    """Say what :func:`erase_from` would erase; nothing is changed.
+
+    Args:
+        memory: The codebook.
+        ids: The edits.
+
+    Raises:
+        NotFoundError: There is no such edit.
+        InputError: The codebook is in no folder.
+    """
+    store = _store_of(memory)
+    edits, _ = find_edits(memory, store.folder, ids)
+    gone, folder, run = describe_gone(memory, edits), store.folder, store.folder.parent
+    here = []
+    if edits:
+        shared = {name for edit in edits for name in edit.pictures} - gone.pictures
+        stay = f" ({len(shared)} more stay, which other edits have, too)" if shared else ""
+        pictures = "1 picture" if len(gone.pictures) == 1 else f"{len(gone.pictures)} pictures"
+        here.append(f"their text, keys and history, and {pictures}{stay}")
+    here += [f"'{path}', as a whole" for path in find_copies(folder, gone)]
+    if is_run(run):
+        here.append(
+            f"in '{run}': their rows and those of their probes, their facts in other rows, and of TensorBoard the "
+            "pictures of queries with facts; the figures stay"
+        )
+    return Erasure(edits, here, name_other_places(store))
+
+
+def erase(folder: str | os.PathLike[str], ids: Sequence[str], author: str = "") -> Erasure:
+    """Erase edits of the codebook in a folder; see :func:`erase_from`.
+
+    Raises:
+        ReasonEditError: As for :func:`erase_from`; or there is no codebook, or it is damaged.
+    """
+    return erase_from(EditMemory.open(Store.open(folder)), ids, author)
+
+
+def erase_from(memory: EditMemory, ids: Sequence[str], author: str = "") -> Erasure:
+    """Erase edits for good: their text, keys, pictures and history, in the codebook and in what lies beside it.
+
+    All other edits answer as if these had never been. The journal keeps how many edits were erased, when and by whom,
+    but not which. Their ids may be used again. A picture stays where another edit has it, too.
+
+    Beside the codebook go damaged copies of it that hold any of the edits (as a whole), the edits' sentences in the
+    cache of evidence, and, where the folder lies in that of a run, what the run wrote of them: rows of its log and of
+    its predictions, pictures for TensorBoard, the story of a demo. The result says what may be left elsewhere.
+
+    Killed at any moment, the edits are erased or not. Another call with the same ids finishes the rest.
+
+    Args:
+        memory: The codebook, kept in a folder.
+        ids: The edits, undone ones too: their ids, or the beginnings of them.
+        author: Who erases them.
+
+    Raises:
+        NotFoundError: There is no such edit.
+        InputError: The codebook is in no folder.
+        LockedError: Somebody else writes.
+        UnavailableError: A file cannot be written: then nothing is erased of the codebook. Or somebody reads the
+            codebook all the time: then the edits are erased, but files that held them are still there. In both cases
+            the same call again does the rest.
+    """
+    author, store = check_name(author or "", "author"), _store_of(memory)
+    with store.writing():
+        memory.refresh()
+        edits, unfinished = find_edits(memory, store.folder, ids)
+        gone = describe_gone(memory, edits)
+        here = _take_out(memory, store, gone, unfinished, author)
+        _remove_rest(memory, store)
+        return Erasure(edits, here, [*name_other_places(store), *name_files_of_others(store.folder, gone)])
+
+
+def _store_of(memory: EditMemory) -> Store:
+    if memory.store is None:
+        raise InputError("The codebook is only in memory: nothing of it is on the disk, and 'undo' takes an edit out.")
+    return memory.store
+
+
+def _take_out(memory: EditMemory, store: Store, gone: Gone, unfinished: Collection[str], author: str) -> list[str]:
+    """Take edits out of what lies beside the codebook, then out of the codebook.
+
+    Args:
+        memory: The codebook.
+        store: Its folder.
+        gone: What is erased.
+        unfinished: Ids of an interrupted erasure.
+        author: Who erases.
+
+    Returns:
+        What was cleaned beside the codebook, in words.
+    """
+
+    def choose(events: list[Event]) -> list[Event]:
+        if memory.store is not store:
+            raise ConflictError("The codebook was saved elsewhere meanwhile: nothing is erased, call this again.")
+        return events_without(events, gone.ids, author)
+
+    try:
+        write_note(store.folder, {*unfinished, *gone.ids})
+        try:
+            here = clean_beside(store.folder, gone)
+        except BaseException:  # nothing of the codebook itself is touched yet
+            write_note(store.folder, unfinished)
+            raise
+        if any(event.edit_id in gone.ids for event in memory.events):
+            memory.rewrite(choose)
+    except OSError as error:
+        raise UnavailableError(
+            f"'{error.filename or store.folder}' cannot be written ({error.strerror or error}): no edit is erased "
+            "yet; see to it, and run the same again."
+        ) from error
+    return here
+
+
+def _remove_rest(memory: EditMemory, store: Store) -> None:
+    """Remove the files that held the edits, and last the note that names them."""
+    memory.settle(join=True)
+    leftovers = store.tidy(_PATIENCE)
+    if leftovers:
+        raise UnavailableError(
+            f"The edits are erased, but {len(leftovers)} files that held them are still there, since somebody reads "
+            f"the codebook in '{store.folder}': run the same again when that is done."
+        )
+    try:
+        remove_note(store.folder)
+    except OSError as error:
+        raise UnavailableError(
+            f"The edits are erased, but '{store.folder / NOTE}', which names them, cannot be removed "
+            f"({error.strerror or error}): see to it, and run the same again."
+        ) from error
