@@ -25,7 +25,7 @@ from reasonedit.metrics import (
     editing_metrics,
     exact_match,
     matches,
-    most_said,
+    most_common_answer,
 )
 
 
@@ -183,7 +183,7 @@ def test_of_ten_people_three_must_agree():
     people = ["Dog", "dog", "a dog", "DOG", "cat", "cat", "wolf", "fox", "pup", "bear"]
     assert [accuracy(a, people) for a in ("dog", "cat", "wolf", "cow")] == pytest.approx([1, 2 / 3, 1 / 3, 0])
     assert [matches(a, people) for a in ("dog", "cat")] == [True, False]
-    assert most_said(people) == "Dog"
+    assert most_common_answer(people) == "Dog"
     # Letter by letter no three of them say the same but for its case: "a dog" is not among these.
     assert exact_match("dog", people)
     assert not exact_match("a dog", people)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of the upright image's width and height, from 0 to 1."""
@@ -15,26 +15,26 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 """The box of the whole image."""
 
 Region = Box | Image.Image
-"""Evidence that a user gives: a box of the image, or a picture of its own."""
+"""Evidence that a person gives: a box of the image, or another picture."""
 
 
 def check_box(box: Sequence[float | str]) -> Box:
-    """A box as a tuple of floats.
+    """Check a box, and give it back as a tuple of floats.
 
     Raises:
-        ReasonEditError: It is not four numbers, reaches outside the image, or has no area.
+        InputError: It is not four numbers, reaches outside the image, or has no area.
     """
     try:
         left, top, right, bottom = (float(x) for x in box)
     except (TypeError, ValueError) as error:
-        raise ReasonEditError(f"The box {box!r} is not four numbers: left, top, right, bottom.") from error
+        raise InputError(f"The box {box!r} is not four numbers: left, top, right, bottom.") from error
     if not all(0 <= x <= 1 for x in (left, top, right, bottom)):
-        raise ReasonEditError(
+        raise InputError(
             f"The box ({left:g}, {top:g}, {right:g}, {bottom:g}) reaches outside the image: left, top, right and "
             "bottom are shares of its width and height, from 0 to 1."
         )
     if left >= right or top >= bottom:
-        raise ReasonEditError(
+        raise InputError(
             f"The box ({left:g}, {top:g}, {right:g}, {bottom:g}) has no area: left must be smaller than right and top "
             "smaller than bottom."
         )

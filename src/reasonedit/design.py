@@ -1,4 +1,4 @@
-"""All choices of the method in one place: the paper's design, ours, and how a design is read from a file."""
+"""All choices of the method in one place, and how they are read from a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from reasonedit.embedding import EmbeddingConfig
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.evidence import EvidenceConfig
 from reasonedit.former_names import current_design
 from reasonedit.registry import lookup
@@ -18,9 +18,9 @@ from reasonedit.retrieval import RetrievalConfig
 from reasonedit.strictjson import strict_json
 
 MOST_DESIGN = 1 << 20
-"""Bytes of a design's file; that of ``reasonedit select`` has some thousands."""
+"""The most bytes of a design's file; that of ``reasonedit select`` has some thousands."""
 
-WRITTEN = ("all", "answer", "reasoning")
+ENTRIES = ("all", "answer", "reasoning")
 KEYS = ("both", "image", "patch", "grounded")
 
 
@@ -29,15 +29,15 @@ class WritingConfig:
     """What an edit writes into the codebook; the defaults are the paper's (arXiv 2602.02408).
 
     Attributes:
-        entries: ``"all"``, the ``"answer"`` entry alone, or the ``"reasoning"`` alone.
-        keys: A sentence is keyed by the whole ``"image"``, by each ``"patch"`` of its evidence, by ``"both"``; or
-            ``"grounded"``: by its patches, and one that has none by its text alone.
-        question_keys: Whether each sentence is also written under the edit's question in place of its own text.
+        entries: ``"all"`` facts, the ``"answer"`` alone, or the ``"reasoning"`` alone.
+        keys: The keys of a sentence: the whole ``"image"``; each region (``"patch"``) of its evidence; ``"both"``; or
+            ``"grounded"``: the regions of its evidence, or its text alone where it has none.
+        question_keys: Whether each sentence also gets keys with the edit's question in place of its own text.
         merge: Whether a key merges into one that it nearly coincides with; radii are only measured for that.
         seed: Seed of the augmented copies by which radii are measured.
 
     Raises:
-        ReasonEditError: A value is out of range.
+        InputError: A value is out of range.
     """
 
     entries: str = "all"
@@ -47,9 +47,9 @@ class WritingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("entries", WRITTEN), ("keys", KEYS)):
+        for name, known in (("entries", ENTRIES), ("keys", KEYS)):
             if getattr(self, name) not in known:
-                raise ReasonEditError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
+                raise InputError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Design:
 
     @classmethod
     def default(cls, model: str) -> Design:
-        """What a VLM gets that nothing else is said for: what was registered with it, or the paper's."""
+        """The design of a VLM that is given no other: the one registered under its name, or the paper's."""
         design: Design | None = lookup("designs", model)
         return design if design is not None else cls()
 
@@ -72,10 +72,10 @@ class Design:
         """A design from nested dicts, by the names of today or of earlier versions; what is left out is the paper's.
 
         Raises:
-            ReasonEditError: A name is unknown or a value out of range.
+            InputError: A name is unknown or a value out of range.
         """
-        made: Design = _made(cls, current_design(values), "design")
-        return made
+        design: Design = _build(cls, current_design(values), "design")
+        return design
 
     def to_dict(self) -> dict[str, Any]:
         """The design as nested dicts."""
@@ -87,10 +87,10 @@ class Design:
 
         Args:
             path: The file; its ``"design"`` where it has one, else all of it.
-            base: What holds where the file says nothing; the paper's when not given.
+            base: The values of what the file leaves out; the paper's when not given.
 
         Raises:
-            ReasonEditError: The file cannot be read or holds something else.
+            InputError: The file cannot be read or holds something else.
         """
         try:
             values = strict_json(content(Path(path), MOST_DESIGN, f"The design '{path}'").decode("utf-8-sig"))
@@ -98,41 +98,43 @@ class Design:
             raise
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ReasonEditError(f"The design '{path}' cannot be read ({reason}): name a JSON file.") from error
+            raise InputError(f"The design '{path}' cannot be read ({reason}): name a JSON file.") from error
         if not isinstance(values, dict):
-            raise ReasonEditError(f"The design '{path}' is no JSON object.")
+            raise InputError(f"The design '{path}' is no JSON object.")
         given = values.get("design", values)
         if not isinstance(given, dict):
-            raise ReasonEditError(f"The 'design' in '{path}' is no JSON object.")
+            raise InputError(f"The 'design' in '{path}' is no JSON object.")
         merged = (base or cls()).to_dict()
         for name, part in current_design(given).items():
             merged[name] = {**merged.get(name, {}), **part} if isinstance(part, dict) else part
         return cls.from_dict(merged)
 
 
-def _made(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
+def _build(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from nested dicts; ``where`` is its name in messages."""
     known = {f.name: f for f in fields(cls)}
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ReasonEditError(f"The {where} has no '{unknown[0]}': it has {', '.join(known)}.")
-    made = {}
+        raise InputError(f"The {where} has no '{unknown[0]}': it has {', '.join(known)}.")
+    arguments = {}
     for name, value in values.items():
         default = known[name].default_factory
         part = default() if callable(default) else None
-        made[name] = _made(type(part), value, name) if is_dataclass(part) and isinstance(value, Mapping) else value
-    for name, value in made.items():
-        _typed(value, get_type_hints(cls)[name], name, where)
-    return cls(**made)
+        is_part = is_dataclass(part) and isinstance(value, Mapping)
+        arguments[name] = _build(type(part), value, name) if is_part else value
+    for name, value in arguments.items():
+        _check_type(value, get_type_hints(cls)[name], name, where)
+    return cls(**arguments)
 
 
-def _typed(value: Any, hint: Any, name: str, where: str) -> None:
+def _check_type(value: Any, hint: Any, name: str, where: str) -> None:
     """Refuse a value of another type than a field has."""
     kinds = get_args(hint) or (hint,)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     fits = isinstance(value, tuple(k for k in kinds if k not in (int, float)))
     if not fits and not (float in kinds and number) and not (int in kinds and number and isinstance(value, int)):
         wanted = " or ".join("nothing" if k is type(None) else k.__name__ for k in kinds)
-        raise ReasonEditError(f"'{name}' of the {where} must be {wanted}, not {value!r}.")
+        raise InputError(f"'{name}' of the {where} must be {wanted}, not {value!r}.")
 
 
 PAPER = Design()

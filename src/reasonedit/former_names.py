@@ -1,11 +1,11 @@
-"""What settings were called in earlier versions: codebooks and designs that were saved then are read as they are."""
+"""The names of settings in earlier versions, by which codebooks and designs that were saved then are read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 _RENAMED = {
     "embedding": {"cells": "region_source"},
@@ -20,10 +20,10 @@ _RENAMED = {
         "sight": "visual_match",
     },
 }
-"""For each part of a design the former names of its settings, with what they are called now."""
+"""For each part of a design the former names of its settings, with the names of today."""
 
 _REMOVED: dict[str, dict[str, Any]] = {"writing": {"patches": "crop", "samples": 1, "paraphraser": "rules"}}
-"""Settings that are gone, with the only value that they can have had where a codebook still works as it did."""
+"""Settings that are gone, with the one value under which keys were made as they are made today."""
 
 
 def current_design(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def current_design(values: Mapping[str, Any]) -> dict[str, Any]:
         values: A design as nested dicts; parts that are no dict stay as they are.
 
     Raises:
-        ReasonEditError: It has a setting that is gone, with a value under which keys were made in another way.
+        InputError: It has a setting that is gone, with a value under which keys were made in another way.
     """
     return {
         part: _current(part, settings) if part in _RENAMED and isinstance(settings, Mapping) else settings
@@ -42,7 +42,7 @@ def current_design(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_fingerprint(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a codebook's keys depend on, by the names of today."""
+    """The fingerprint of a codebook's keys by the names of today; ``values`` may have former ones."""
     renamed = _RENAMED["embedding"]
     return {renamed.get(name, name): value for name, value in values.items()}
 
@@ -51,7 +51,7 @@ def _current(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     removed = _REMOVED.get(part, {})
     for name, only in removed.items():
         if settings.get(name, only) != only:
-            raise ReasonEditError(
+            raise InputError(
                 f"The design sets '{name}' to {settings[name]!r}, which this version no longer has: leave it out."
             )
     return {_RENAMED[part].get(name, name): value for name, value in settings.items() if name not in removed}

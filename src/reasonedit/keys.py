@@ -21,7 +21,7 @@ from reasonedit.types import Edit
 from reasonedit.vlm import Seen, Vision
 
 Picture = Image.Image | Box
-"""What is embedded as a picture of its own: an image, or a window that is cut out of the edit's image."""
+"""What is embedded as one picture: an image, or a window that is cut out of the edit's image."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class PlannedKey:
 
     Attributes:
         picture: The number of its picture; ``None`` for a key of text alone.
-        text: What the sentence half is made of.
-        fact: What is fetched by the key.
+        text: The text of its sentence half.
+        fact: The fact that is fetched by it.
     """
 
     picture: int | None
@@ -63,8 +63,8 @@ class KeyBuilder:
         Args:
             edit: The edit.
             evidence: What was found for each sentence.
-            image: Its image, where the vision part saw it already.
-            windows: Windows of it, where they were seen already.
+            image: The vision pass of its image, where there was one already.
+            windows: The vision passes of windows of it, where there were some already.
 
         Returns:
             For each key what is written: the key (D,), its radius in units of the embedding, and its fact.
@@ -75,7 +75,11 @@ class KeyBuilder:
         return [Entry(key, radius, plan.fact) for key, radius, plan in zip(keys, radii, planned, strict=True)]
 
     def plan(self, edit: Edit, evidence: Sequence[Evidence]) -> tuple[list[Picture], list[PlannedKey]]:
-        """Say which pictures keys are made of (the image first, then windows and crops), and which keys there are."""
+        """Plan the keys of an edit.
+
+        Returns:
+            The pictures that keys are made of, the image first, then windows and pictures of a person; and the keys.
+        """
         pictures: list[Picture] = [edit.image]
         planned: list[PlannedKey] = []
         if self.writing.entries != "reasoning":
@@ -94,14 +98,14 @@ class KeyBuilder:
     def _plan_sentence(
         self, given: Sequence[Picture], found: Evidence, pictures: list[Picture]
     ) -> list[tuple[int | None, KeyKind]]:
-        """The pictures under which a sentence is written, with the kinds of their keys; new pictures join the list."""
+        """The pictures of a sentence's keys, with the kinds of the keys; new pictures are appended to the list."""
         regions = list(given or found.boxes) if self.writing.keys != "image" else []
         keys: list[tuple[int | None, KeyKind]] = []
         if self.writing.keys in ("image", "both"):
             keys.append((0, KeyKind.IMAGE))
         elif self.writing.keys == "grounded" and not regions:
             keys.append((None, KeyKind.TEXT))
-        # What the VLM affirmed here it can verify elsewhere; what a person showed it, or it guessed, it cannot.
+        # The VLM can verify in other images what it affirmed here, but not what a person showed or what it guessed.
         kind = KeyKind.GIVEN if given or is_guess(found) else KeyKind.PATCH
         for region in regions:
             if region not in pictures:
@@ -116,7 +120,7 @@ class KeyBuilder:
         image: Seen | None,
         windows: Mapping[Box, Seen],
     ) -> dict[int, Vision]:
-        """Run the vision part once for each picture that a key is made of and that was not seen yet."""
+        """Run the vision part once for each picture that a key is made of and that did not pass yet."""
         seen: dict[int, Vision] = {}
         unseen: list[int] = []
         for number in self._read_pictures(planned):
@@ -127,13 +131,13 @@ class KeyBuilder:
             else:
                 seen[number] = Vision([known])
         if unseen:
-            together = self.embedder.see([_cut_out(pictures, number) for number in unseen])
-            seen.update({number: together.select([row]) for row, number in enumerate(unseen)})
+            vision = self.embedder.see([_cut_out(pictures, number) for number in unseen])
+            seen.update({number: vision.select([row]) for row, number in enumerate(unseen)})
         return seen
 
     def _read_pictures(self, planned: Sequence[PlannedKey]) -> list[int]:
         """The numbers of the pictures that keys are made of."""
-        if self.embedder.reads_language:  # which reads a text with an image only
+        if self.embedder.reads_language:  # it reads a text only together with an image
             return sorted({plan.picture or 0 for plan in planned})
         return sorted({plan.picture for plan in planned if plan.picture is not None})
 
@@ -158,19 +162,21 @@ class KeyBuilder:
         copies = [augment(_cut_out(pictures, number), rng) for number in range(len(pictures))]
         paraphrases = {text: paraphrase(text, rng) for text in dict.fromkeys(plan.text for plan in planned)}
         numbers = self._read_pictures(planned)
-        together = self.embedder.see([copies[number] for number in numbers])
-        seen = {number: together.select([row]) for row, number in enumerate(numbers)}
+        seen = {}
+        if numbers:
+            vision = self.embedder.see([copies[number] for number in numbers])
+            seen = {number: vision.select([row]) for row, number in enumerate(numbers)}
         changed = self._embed(seen, [replace(plan, text=paraphrases[plan.text]) for plan in planned])
         return [float((key - copy).norm()) for key, copy in zip(keys, changed, strict=True)]
 
 
 def is_guess(evidence: Evidence) -> bool:
-    """Whether the VLM affirmed no window, so that the likeliest were taken."""
+    """Whether the VLM affirmed no window, so that the likeliest was taken."""
     return any(window.why == GUESSED for window in evidence.windows)
 
 
 def _cut_out(pictures: Sequence[Picture], number: int) -> Image.Image:
-    """A picture by its number; windows are cut out of the first."""
+    """A picture by its number; windows are cut out of the first picture, the edit's image."""
     image, picture = pictures[0], pictures[number]
     assert isinstance(image, Image.Image)
     return picture if isinstance(picture, Image.Image) else crop(image, picture)

@@ -9,10 +9,10 @@ class KeyKind(str, Enum):
     """What a key is made of. Its value is its name in files: ``KeyKind("answer")``.
 
     Attributes:
-        help: What its picture half and its text half are made of.
+        help: What its vision half and its sentence half are made of.
         picture: The picture that it shows: the ``"whole"`` image, a ``"region"`` of it, or none (``""``).
-        verifiable: Whether the VLM can be asked if another image shows its fact, because it affirmed it of the edit's
-            own image. What a person pointed at, or the VLM only guessed, it cannot tell.
+        verifiable: Whether the VLM can tell if another image shows its fact, because it affirmed the fact of the edit's
+            own image. It cannot tell where a person pointed at the region, or where it only guessed.
     """
 
     ANSWER = "answer", "the whole image and the question", "whole", False
@@ -26,7 +26,7 @@ class KeyKind(str, Enum):
     verifiable: bool
 
     def __new__(cls, value: str, help: str = "", picture: str = "", verifiable: bool = False) -> KeyKind:
-        """A member with what belongs to it."""
+        """Make a member with its attributes."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.help, member.picture, member.verifiable = help, picture, verifiable
@@ -34,20 +34,20 @@ class KeyKind(str, Enum):
 
     @property
     def shows_fact(self) -> bool:
-        """Whether the picture of the key shows what its fact says: an answer says what to say, not what is seen."""
+        """Whether the picture of the key shows what its fact says; an answer need not be seen in the image."""
         return bool(self.picture) and self is not KeyKind.ANSWER
 
     @property
     def number(self) -> int:
-        """Its place among the kinds, as tables of keys hold it."""
+        """Its place among the kinds, by which tables of keys store it."""
         return KINDS.index(self)
 
     def __str__(self) -> str:
-        """Its name in files, in formatted text too."""
+        """Its name in files."""
         return str(self.value)
 
     def __format__(self, spec: str) -> str:
-        """As its name."""
+        """Its name in files, formatted."""
         return format(str(self), spec)
 
 

@@ -6,16 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.wording import normalise
 
-__all__ = ["COMPARISON", "accuracy", "contains", "exact_match", "matches", "most_said", "normalise"]
+__all__ = ["COMPARISON", "accuracy", "contains", "exact_match", "matches", "most_common_answer", "normalise"]
 
 COMPARISON = "VQA accuracy (arXiv 1505.00468)"
 """What tables call the comparison of :func:`accuracy` and :func:`matches`."""
 
 PEOPLE, AGREED = 10, 3
-"""From so many right answers on they are what people said, one each; so many of them make an answer right."""
+"""So many right answers, or more, count as one answer each of so many people; then so many must agree on an answer."""
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
@@ -23,16 +23,16 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
 def accuracy(answer: str, targets: str | Sequence[str]) -> float:
-    """How right an answer is, from 0 to 1, compared as :func:`normalise` words it.
+    """How right an answer is, from 0 to 1, after :func:`normalise`.
 
     Args:
         answer: The answer.
-        targets: The right answer, or a list of them. Of fewer than ten any is right. Ten or more are what so many
-            people said, each as often as it was said (VQA, VQAv2, A-OKVQA): ``min(people who said it / 3, 1)``, the
-            formula of arXiv 1505.00468. (The authors' script also averages over which nine of the ten are asked.)
+        targets: The right answer, or a list of them. Of fewer than ten any is right. Ten or more are the answers of so
+            many people (VQA, VQAv2, A-OKVQA): the accuracy is ``min(people who gave the answer / 3, 1)``, the formula
+            of arXiv 1505.00468. (The authors' script also averages over the ten ways to leave one of the people out.)
 
     Raises:
-        ReasonEditError: There is no target.
+        InputError: There is no target.
 
     >>> accuracy("A kettle.", "kettle")
     1.0
@@ -50,7 +50,7 @@ def matches(answer: str, targets: str | Sequence[str]) -> bool:
     """Whether an answer is right: its :func:`accuracy` is 1.
 
     Raises:
-        ReasonEditError: There is no target.
+        InputError: There is no target.
 
     >>> matches("A kettle.", "kettle")
     True
@@ -65,12 +65,12 @@ def matches(answer: str, targets: str | Sequence[str]) -> bool:
 
 
 def exact_match(answer: str, targets: str | Sequence[str]) -> bool:
-    """Whether an answer is right letter by letter, but for its case and the white space around it.
+    """Whether an answer is right letter by letter; case and white space around it do not count.
 
-    It is right as often among several targets as for :func:`accuracy`.
+    Several targets count as for :func:`accuracy`.
 
     Raises:
-        ReasonEditError: There is no target.
+        InputError: There is no target.
 
     >>> exact_match(" Kettle", "kettle"), exact_match("kettle.", "kettle")
     (True, False)
@@ -79,51 +79,52 @@ def exact_match(answer: str, targets: str | Sequence[str]) -> bool:
 
 
 def contains(answer: str, targets: str | Sequence[str]) -> bool:
-    """Whether a right answer stands in an answer, as whole words.
+    """Whether an answer contains a right answer, as whole words.
 
-    Such an answer is not right by that, as the VQA evaluation has it; but where many are so, a shorter prompt may be
-    what is missing, and no edit.
+    For the VQA evaluation that does not make it right. Where many answers are like that, they may need a prompt that
+    asks for short answers, and no edit.
 
     Raises:
-        ReasonEditError: There is no target.
+        InputError: There is no target.
 
     >>> contains("It is a kettle.", "kettle"), contains("It is a kettledrum.", "kettle")
     (True, False)
     """
-    said = _WORD.findall(normalise(answer))
-    listed = _listed(targets)
-    for target in dict.fromkeys(listed):
+    answer_words = _WORD.findall(normalise(answer))
+    right = _as_list(targets)
+    for target in dict.fromkeys(right):
         words = _WORD.findall(normalise(target))
         length = len(words)
-        inside = length > 0 and any(said[i : i + length] == words for i in range(len(said) - length + 1))
-        if inside and matches(target, listed):
+        starts = range(len(answer_words) - length + 1)
+        inside = length > 0 and any(answer_words[i : i + length] == words for i in starts)
+        if inside and matches(target, right):
             return True
     return False
 
 
-def most_said(answers: Sequence[str]) -> str:
-    """The answer that was given most often once normalised, as it was worded most often; the first of equals.
+def most_common_answer(answers: Sequence[str]) -> str:
+    """The most common answer after :func:`normalise`, in its most common wording; of equals the first.
 
     Raises:
-        ReasonEditError: There is none.
+        InputError: There is no answer.
 
-    >>> most_said(["cat", "a dog", "dog", "Dog.", "dog"])
+    >>> most_common_answer(["cat", "a dog", "dog", "Dog.", "dog"])
     'dog'
     """
-    listed = _listed(answers)
-    said = Counter(normalise(answer) for answer in listed).most_common(1)[0][0]
-    return Counter(answer.strip() for answer in listed if normalise(answer) == said).most_common(1)[0][0]
+    wordings = _as_list(answers)
+    commonest = Counter(normalise(answer) for answer in wordings).most_common(1)[0][0]
+    return Counter(answer.strip() for answer in wordings if normalise(answer) == commonest).most_common(1)[0][0]
 
 
 def _score(answer: str, targets: str | Sequence[str], wording: Callable[[str], str]) -> float:
-    listed = _listed(targets)
-    said = wording(answer)
-    times = sum(wording(target) == said for target in listed)
-    return min(times / (AGREED if len(listed) >= PEOPLE else 1), 1.0)
+    right = _as_list(targets)
+    worded = wording(answer)
+    count = sum(wording(target) == worded for target in right)
+    return min(count / (AGREED if len(right) >= PEOPLE else 1), 1.0)
 
 
-def _listed(targets: str | Sequence[str]) -> list[str]:
-    listed = [targets] if isinstance(targets, str) else list(targets)
-    if not listed:
-        raise ReasonEditError("There is no right answer to compare with: give at least one.")
-    return listed
+def _as_list(targets: str | Sequence[str]) -> list[str]:
+    answers = [targets] if isinstance(targets, str) else list(targets)
+    if not answers:
+        raise InputError("There is no right answer to compare with: give at least one.")
+    return answers

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 DESCRIBE = "Describe this image."
-"""What a sentence is scored as an answer to (section 2 of the method; arXiv 2602.02408)."""
+"""The prompt to which a sentence is scored as an answer (section 2 of the method; arXiv 2602.02408)."""
 
 NAME = "What is the object in the image?"
-"""What tells whether the VLM has a name for what it sees."""
+"""The question that shows whether the VLM has a name for what it sees."""
 
 CHOICES = "{question} Choices: {choices}."
 """A multiple-choice question."""
 
 
 def verification_question(sentence: str) -> str:
-    """The question that verifies a sentence (section 2 of the method).
+    """The question by which the VLM verifies a sentence (section 2 of the method).
 
     >>> verification_question("A kettle is used for boiling.")
     'Does the image show a kettle is used for boiling?'

@@ -1,13 +1,13 @@
 """Models, data sets, designs and reference pictures that installed packages offer under a name.
 
-A package offers one by an entry point of its ``pyproject.toml``; the embedded world does it so, too::
+A package offers one by an entry point in its ``pyproject.toml``, as the embedded world does::
 
     [project.entry-points."reasonedit.datasets"]
     world = "reasonedit.data.world.benchmark:EmbeddedWorld"
 
 ==========================  =========================================================================================
 ``reasonedit.models``       a function without arguments that returns the folder of a VLM
-``reasonedit.designs``      the :class:`~reasonedit.Design` that the model of this name gets by default
+``reasonedit.designs``      the :class:`~reasonedit.Design` that the model of this name has by default
 ``reasonedit.datasets``     an :class:`~reasonedit.data.source.EditSource` that is made without arguments
 ``reasonedit.references``   a module with ``reference_images()`` and, for discriminants, ``reference_things()``: see
                             :mod:`reasonedit.embedding.reference`

@@ -1,4 +1,4 @@
-"""The nouns that everything else speaks in: a query, an edit, a hit and an answer."""
+"""The nouns of the package: a query, an edit, a hit and an answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from reasonedit.boxes import Region
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.images import ImageSource, load_image
 from reasonedit.kinds import KeyKind
 from reasonedit.validation import check_answers, check_choices, check_name, check_regions, check_text, split_reasoning
@@ -23,10 +23,10 @@ class Query:
         image: Upright RGB image; a path, bytes or any PIL image is accepted and converted.
         question: The question.
         choices: The choices of a multiple-choice question.
-        id: Name of the query, made up when not given.
+        id: Name of the query; a random one when not given.
 
     Raises:
-        ReasonEditError: The image cannot be read, the question is empty, or fewer than two choices are given.
+        InputError: The image cannot be read, the question is empty, or fewer than two choices are given.
     """
 
     image: Image.Image
@@ -42,7 +42,7 @@ class Query:
     @classmethod
     def of(cls, image: ImageSource, question: str, choices: Sequence[str] | None = None) -> Query:
         """A query from any source of an image."""
-        return cls(image, question, choices)  # type: ignore[arg-type]  # converted on the way in
+        return cls(image, question, choices)  # type: ignore[arg-type]  # converted by __post_init__
 
 
 @dataclass
@@ -55,16 +55,16 @@ class Edit:
         answer: The right answer; one of the choices where there are any.
         reasoning: Why, one fact per sentence; text is split into sentences.
         choices: The choices of a multiple-choice question.
-        id: Name of the edit, made up when not given.
-        evidence: For each sentence the regions of the image it speaks of: boxes (left, top, right, bottom, as shares of
-            the upright image) or crops, several if need be. A sentence with none, or ``None``, has its evidence found.
+        id: Name of the edit; a random one when not given.
+        evidence: For each sentence the regions of the image that it speaks of: any number of boxes (left, top, right,
+            bottom, as shares of the upright image) or pictures. For a sentence with none, or ``None``, they are sought.
         author: Who made it.
         time: When it was made (ISO 8601); when it is stored, if not given.
         answers: All right answers, where there are several; ``answer`` is the one that is written, and must be right by
-            them. Of ten or more three that agree are right; see :func:`reasonedit.metrics.accuracy`.
+            them. Of ten or more answers three must agree to be right; see :func:`reasonedit.metrics.accuracy`.
 
     Raises:
-        ReasonEditError: Anything of it is unusable, or the answer is not among the choices or not among the answers.
+        InputError: A part of it cannot be used, or the answer is not among the choices or not among the answers.
     """
 
     image: Image.Image
@@ -81,29 +81,30 @@ class Edit:
     def __post_init__(self) -> None:
         self.id = check_name(self.id, "id")
         if not self.id.strip():
-            raise ReasonEditError("The id of the edit is empty: leave it out, or write one.")
+            raise InputError("The id of the edit is empty: leave it out, or write one.")
         self.author, self.time = check_name(self.author, "author"), check_name(self.time, "time")
         self.question = check_text(self.question, "question")
         self.answer = check_text(self.answer, "answer")
         self.reasoning = split_reasoning(self.reasoning)
         self.choices = check_choices(self.choices)
         if self.choices is not None and self.answer.lower() not in [c.lower() for c in self.choices]:
-            raise ReasonEditError(f"The answer '{self.answer}' is not among the choices {self.choices}.")
+            raise InputError(f"The answer '{self.answer}' is not among the choices {self.choices}.")
         self.answers = check_answers(self.answers, self.answer)
         self.image = load_image(self.image)
-        given: object = self.evidence
-        if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
-            raise ReasonEditError(
+        evidence: object = self.evidence
+        if isinstance(evidence, (str, bytes)) or not isinstance(evidence, Sequence):
+            raise InputError(
                 f"The evidence must be a list with the regions of each sentence, not {type(self.evidence).__name__}."
             )
         if self.evidence and len(self.evidence) != len(self.reasoning):
-            raise ReasonEditError(
+            raise InputError(
                 f"The evidence is for {len(self.evidence)} sentences but the reasoning has {len(self.reasoning)}: give "
                 "one list of regions per sentence, None where there is none."
             )
         regions: list[list[Region]] = []
-        for given in self.evidence or [None] * len(self.reasoning):
-            regions.append(check_regions(given, [region for others in regions for region in others]))
+        for of_sentence in self.evidence or [None] * len(self.reasoning):
+            earlier = [region for others in regions for region in others]
+            regions.append(check_regions(of_sentence, earlier))
         self.evidence = regions
 
     @classmethod
@@ -120,7 +121,7 @@ class Edit:
     ) -> Edit:
         """An edit from any source of an image and from reasoning as text or as sentences."""
         return cls(
-            image,  # type: ignore[arg-type]  # converted on the way in, as those below
+            image,  # type: ignore[arg-type]  # converted by __post_init__, as those below
             question,
             answer,
             reasoning,  # type: ignore[arg-type]
@@ -137,7 +138,7 @@ class Edit:
 
     @property
     def answer_fact(self) -> str:
-        """The sentence that the answer entry stores (section 3 of the method)."""
+        """The fact that says the answer (section 3 of the method)."""
         return f"The answer to '{self.question}' is {self.answer}."
 
 
@@ -148,9 +149,9 @@ class Hit:
     Attributes:
         fact: The sentence.
         distance: Distance of its key from the query, in units of the embedding.
-        kind: The kind of key under which it was found; its name is taken as well.
+        kind: The kind of key under which it was found, or the name of the kind.
         edit_id: The edit it comes from.
-        visual_match: How near the picture of its key came to the query's, where that counts (see
+        visual_match: How near the picture of its key came to the query's; ``None`` where that does not count (see
             ``RetrievalConfig.visual_match``).
     """
 
@@ -174,7 +175,8 @@ class Answer:
         prompt: The text the VLM was asked, facts included.
         nearest: Distance of the nearest key (infinite for an empty codebook).
         threshold: The largest distance at which the gate is open.
-        left_out: Facts that were found but left out, the farthest first, because the prompt would be too long.
+        left_out: Facts that were fetched but left out, the farthest first: the image does not show them, or the prompt
+            would be too long.
         thought: What a reasoning VLM wrote before its answer.
         finish_reason: ``"stop"``, or ``"length"`` where ``max_new_tokens`` cut the answer off.
     """

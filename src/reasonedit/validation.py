@@ -1,4 +1,4 @@
-"""What an edit or a query may hold: each check gives back what is stored, or says what is wrong and what to do."""
+"""What an edit or a query may hold: each check gives back what is stored, or an error that says what to do."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from PIL import Image
 
 from reasonedit.arrays import MOST_PIXELS
 from reasonedit.boxes import Region, check_box
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.images import load_image
 from reasonedit.matching import AGREED, PEOPLE, matches
 
 LONGEST_TEXT, LONGEST_NAME = 4000, 200
-"""Characters: of a question, an answer, a choice or a sentence; of an id or an author."""
+"""The most characters of a question, an answer, a choice or a sentence; and of an id or an author."""
 
 MOST_SENTENCES, MOST_CHOICES, MOST_REGIONS, MOST_ANSWERS = 100, 100, 100, 100
-"""Of a reasoning; of a question; of a sentence; right ones of a question."""
+"""The most sentences of a reasoning, choices of a question, regions of a sentence, and right answers to a question."""
 
 
 def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
@@ -26,73 +26,73 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
     Text is split at line breaks and then into sentences; a list is taken as it is. Blank entries are dropped.
 
     Raises:
-        ReasonEditError: Nothing is left, or a sentence has no words.
+        InputError: Nothing is left, or a sentence has no words.
 
     >>> split_reasoning("The object is curved. It is thrown and comes back.")
     ['The object is curved.', 'It is thrown and comes back.']
     """
     if isinstance(reasoning, str):
         if len(reasoning) > MOST_SENTENCES * LONGEST_TEXT:
-            raise ReasonEditError(
+            raise InputError(
                 f"The reasoning has {len(reasoning)} characters: {MOST_SENTENCES * LONGEST_TEXT} are the most."
             )
         _check_characters(reasoning, "reasoning")
         from sentencex import segment
 
-        found = [s for line in reasoning.splitlines() for s in segment("en", line)]
+        parts = [s for line in reasoning.splitlines() for s in segment("en", line)]
     elif not isinstance(reasoning, Sequence):
-        raise ReasonEditError(f"The reasoning must be text or a list of sentences, not {type(reasoning).__name__}.")
+        raise InputError(f"The reasoning must be text or a list of sentences, not {type(reasoning).__name__}.")
     else:
-        found = list(reasoning)
-        odd = [s for s in found if not isinstance(s, str)]
+        parts = list(reasoning)
+        odd = [s for s in parts if not isinstance(s, str)]
         if odd:
-            raise ReasonEditError(f"A sentence of the reasoning must be text, not {type(odd[0]).__name__}.")
-    sentences = [s.strip() for s in found if s.strip()]
+            raise InputError(f"A sentence of the reasoning must be text, not {type(odd[0]).__name__}.")
+    sentences = [s.strip() for s in parts if s.strip()]
     if not sentences:
-        raise ReasonEditError("The reasoning is empty: say in at least one sentence why the answer is right.")
+        raise InputError("The reasoning is empty: say in at least one sentence why the answer is right.")
     if len(sentences) > MOST_SENTENCES:
-        raise ReasonEditError(f"The reasoning has {len(sentences)} sentences: {MOST_SENTENCES} are the most.")
+        raise InputError(f"The reasoning has {len(sentences)} sentences: {MOST_SENTENCES} are the most.")
     for sentence in sentences:
         if not any(c.isalnum() for c in sentence):
-            raise ReasonEditError(f"The sentence '{sentence}' of the reasoning has no words: leave it out.")
+            raise InputError(f"The sentence '{sentence}' of the reasoning has no words: leave it out.")
         _check_storable(sentence, "reasoning")
     return sentences
 
 
 def check_text(value: str, name: str) -> str:
-    """A question, an answer or the like, without white space around it.
+    """Check a question, an answer or the like, and strip white space around it.
 
     Raises:
-        ReasonEditError: It is no text, empty, too long, or nothing that a file can hold.
+        InputError: It is no text, empty, too long, or has a character that no file can hold.
     """
     if not isinstance(value, str):
-        raise ReasonEditError(f"The {name} must be text, not {type(value).__name__}.")
+        raise InputError(f"The {name} must be text, not {type(value).__name__}.")
     if not value.strip():
-        raise ReasonEditError(f"The {name} is empty: write at least one word.")
+        raise InputError(f"The {name} is empty: write at least one word.")
     return _check_storable(value.strip(), name)
 
 
 def check_name(value: str, name: str) -> str:
-    """An id, an author or the like.
+    """Check an id, an author or the like.
 
     Raises:
-        ReasonEditError: It is no text, too long, or nothing that a file can hold.
+        InputError: It is no text, too long, or has a character that no file can hold.
     """
     if not isinstance(value, str):
-        raise ReasonEditError(f"The {name} must be text, not {type(value).__name__}.")
+        raise InputError(f"The {name} must be text, not {type(value).__name__}.")
     if len(value) > LONGEST_NAME:
-        raise ReasonEditError(f"The {name} has {len(value)} characters: {LONGEST_NAME} are the most.")
+        raise InputError(f"The {name} has {len(value)} characters: {LONGEST_NAME} are the most.")
     return _check_storable(value, name)
 
 
 def _check_storable(text: str, name: str) -> str:
-    """Text that a file can hold.
+    """Check that a file can hold a text.
 
     Raises:
-        ReasonEditError: It has half of a surrogate pair or a NUL in it, or is too long.
+        InputError: It has half of a surrogate pair or a NUL in it, or is too long.
     """
     if len(text) > LONGEST_TEXT:
-        raise ReasonEditError(f"The {name} has {len(text)} characters: {LONGEST_TEXT} are the most. Shorten it.")
+        raise InputError(f"The {name} has {len(text)} characters: {LONGEST_TEXT} are the most. Shorten it.")
     return _check_characters(text, name)
 
 
@@ -100,99 +100,100 @@ def _check_characters(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ReasonEditError(
-            f"The {name} has a broken character (number {error.start + 1}): write it anew."
-        ) from error
+        raise InputError(f"The {name} has a broken character (number {error.start + 1}): write it anew.") from error
     if "\0" in text:
-        raise ReasonEditError(f"The {name} has a NUL character (number {text.index(chr(0)) + 1}): take it out.")
+        raise InputError(f"The {name} has a NUL character (number {text.index(chr(0)) + 1}): take it out.")
     return text
 
 
 def check_choices(choices: Sequence[str] | None) -> list[str] | None:
-    """The choices of a multiple-choice question; ``None`` for an open one.
+    """Check the choices of a multiple-choice question; ``None`` for an open one.
 
     Raises:
-        ReasonEditError: There is one alone, there are too many, or one is there twice.
+        InputError: There is only one, there are too many, or one is there twice.
     """
     if choices is None or (isinstance(choices, (list, tuple)) and not choices):
         return None
     if isinstance(choices, str) or not isinstance(choices, Sequence):
-        raise ReasonEditError(f"The choices must be a list of texts, not {type(choices).__name__}.")
-    kept = [check_text(c, "choice") for c in choices]
-    if len(kept) > MOST_CHOICES:
-        raise ReasonEditError(f"The question has {len(kept)} choices: {MOST_CHOICES} are the most.")
-    if len(kept) < 2:
-        raise ReasonEditError(f"A multiple-choice question needs at least two choices, not {len(kept)}.")
-    lower = [c.lower() for c in kept]
-    twice = next((c for c in kept if lower.count(c.lower()) > 1), None)
+        raise InputError(f"The choices must be a list of texts, not {type(choices).__name__}.")
+    texts = [check_text(c, "choice") for c in choices]
+    if len(texts) > MOST_CHOICES:
+        raise InputError(f"The question has {len(texts)} choices: {MOST_CHOICES} are the most.")
+    if len(texts) < 2:
+        raise InputError(f"A multiple-choice question needs at least two choices, not {len(texts)}.")
+    lower = [text.lower() for text in texts]
+    twice = next((text for text in texts if lower.count(text.lower()) > 1), None)
     if twice is not None:
-        raise ReasonEditError(f"The choice '{twice}' is there twice: each must be another.")
-    return kept
+        raise InputError(f"The choice '{twice}' is there twice: each must be another.")
+    return texts
 
 
 def check_answers(answers: Sequence[str], answer: str) -> list[str]:
-    """The right answers to a question.
+    """Check the right answers to a question.
 
     Args:
-        answers: All of them; none where the one answer is all.
+        answers: All of them; empty where ``answer`` is the only one.
         answer: The one that an edit writes.
 
     Raises:
-        ReasonEditError: The answer is not right by them, or one of them is unusable.
+        InputError: The answer is not right by them, or one of them cannot be used.
     """
     if isinstance(answers, str) or not isinstance(answers, Sequence):
-        raise ReasonEditError(f"The right answers must be a list of texts, not {type(answers).__name__}.")
+        raise InputError(f"The right answers must be a list of texts, not {type(answers).__name__}.")
     if not answers:
         return []
     if len(answers) > MOST_ANSWERS:
-        raise ReasonEditError(f"The question has {len(answers)} right answers: {MOST_ANSWERS} are the most.")
-    kept = [check_text(a, "right answer") for a in answers]
-    if matches(answer, kept):
-        return kept
-    if len(kept) < PEOPLE:
-        raise ReasonEditError(f"The answer '{answer}' is not among the right answers {kept}: take one of them.")
-    raise ReasonEditError(
-        f"The answer '{answer}' is not right by the {len(kept)} right answers: of {PEOPLE} or more, each as often as "
+        raise InputError(f"The question has {len(answers)} right answers: {MOST_ANSWERS} are the most.")
+    texts = [check_text(a, "right answer") for a in answers]
+    if matches(answer, texts):
+        return texts
+    if len(texts) < PEOPLE:
+        raise InputError(f"The answer '{answer}' is not among the right answers {texts}: take one of them.")
+    raise InputError(
+        f"The answer '{answer}' is not right by the {len(texts)} right answers: of {PEOPLE} or more, each as often as "
         f"it was said, {AGREED} must agree. Take one that {AGREED} of them give, or list fewer than {PEOPLE}."
     )
 
 
-def check_together(pictures: Iterable[object]) -> None:
-    """Refuse pictures of their own, as the evidence of an edit, that together are larger than any picture may be.
+def check_total_size(regions: Iterable[object]) -> None:
+    """Refuse evidence whose pictures together are larger than any picture may be.
+
+    Args:
+        regions: The evidence of an edit; boxes take no room.
 
     Raises:
-        ReasonEditError: They are.
+        InputError: They are.
     """
-    pixels = sum(one.width * one.height for one in pictures if isinstance(one, Image.Image))
+    pixels = sum(region.width * region.height for region in regions if isinstance(region, Image.Image))
     if pixels > MOST_PIXELS:
-        raise ReasonEditError(
+        raise InputError(
             f"The pictures that are evidence have {pixels} pixels in all: {MOST_PIXELS // 10**6} million are the most."
         )
 
 
 def check_regions(given: Sequence[object] | None, others: Sequence[Region]) -> list[Region]:
-    """The regions that a person gave as evidence of a sentence.
+    """Check the regions that a person gave as evidence of a sentence, and load their pictures.
 
     Args:
         given: Boxes, and pictures or what :func:`~reasonedit.images.load_image` reads.
         others: The regions of the sentences before it.
 
     Raises:
-        ReasonEditError: One is neither, or together they are too large.
+        InputError: A region is neither a box nor a picture, or together they are too large.
     """
     if given is None:
         return []
     if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
-        raise ReasonEditError(
+        raise InputError(
             f"The evidence of a sentence must be a list of boxes and pictures, not {type(given).__name__}."
         )
-    kept: list[Region] = []
+    regions: list[Region] = []
     if len(given) > MOST_REGIONS:
-        raise ReasonEditError(f"A sentence has {len(given)} regions as evidence: {MOST_REGIONS} are the most.")
+        raise InputError(f"A sentence has {len(given)} regions as evidence: {MOST_REGIONS} are the most.")
     for region in given:
         if isinstance(region, (Image.Image, str, os.PathLike, bytes)) or getattr(region, "ndim", 0) > 1:
-            kept.append(load_image(region))  # type: ignore[arg-type]  # what is no array either is refused there
-            check_together([*others, *kept])
+            regions.append(load_image(region))  # type: ignore[arg-type]  # what is no array either is refused there
+            check_total_size([*others, *regions])
         else:
-            kept.append(check_box(region))  # type: ignore[arg-type]  # anything else is refused there
-    return kept
+            regions.append(check_box(region))  # type: ignore[arg-type]  # anything else is refused there
+    return regions

@@ -1,4 +1,4 @@
-"""One wording for answers that say the same, after the VQA evaluation (arXiv 1505.00468)."""
+"""One wording for answers that mean the same, after the VQA evaluation (arXiv 1505.00468)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONTRACTIONS = {
     why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
     """.split()
 }
-"""Those of the evaluation's table. It lists forms with an apostrophe or two missing; here all may be missing."""
+"""The evaluation's contractions. It knows them with one or two apostrophes missing; here all may be missing."""
 
 _PLAIN = str.maketrans(
     {
@@ -34,12 +34,12 @@ _PLAIN = str.maketrans(
         "\u2215": "/",
     }
 )
-"""Marks that NFKC leaves apart, or takes apart: quotes, Arabic separators, minus and slashes."""
+"""Marks that NFKC does not bring to one form: quotes, Arabic separators, minus and slashes."""
 
-_UNSEEN = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-_SMALL = "[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u208e\u2150-\u215f\u2189]"
-_BESIDE_SMALL = re.compile(rf"(?<=\d)(?={_SMALL})|(?<=[\u00bc-\u00be\u2150-\u215f\u2189])(?=\d)")
-"""Where a raised digit or a fraction touches a number: NFKC alone would make 11/2 of 1½, and 102 of 10²."""
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+_RAISED = "[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u208e\u2150-\u215f\u2189]"
+_BESIDE_RAISED = re.compile(rf"(?<=\d)(?={_RAISED})|(?<=[\u00bc-\u00be\u2150-\u215f\u2189])(?=\d)")
+"""Where a raised digit or a fraction touches a number: NFKC alone would turn 1½ into 11/2, and 10² into 102."""
 
 _COMMA = re.compile(r"(?<=\d),(?=\d)")
 _PERIOD = re.compile(r"\.(?!\d)")
@@ -48,20 +48,21 @@ _HYPHEN = re.compile(r"-(?![$\u00a2-\u00a5\u20a0-\u20c0]?\.?\d)|(?<=[\w.)])-")
 _QUOTED = re.compile(r"(?<!\w)'([^']+)'(?!\w)")
 _QUOTE = re.compile(r"(?<!\w)'|(?<![\W\d])'(?!\w)")
 _STAR = re.compile(r"(?<!\w)\*+|\*+(?!\w)")
-_MARKS, _KEPT = frozenset('=+<>/"'), frozenset("'.:-%&#*\u2030\u2031\u00a7")
-"""Symbols that count as punctuation, and punctuation that is still there by now because it says something."""
+_SYMBOLS, _MEANINGFUL = frozenset('=+<>/"'), frozenset("'.:-%&#*\u2030\u2031\u00a7")
+"""Symbols that count as punctuation; and punctuation that means something where it is still there."""
 
 
 def normalise(answer: str) -> str:
     """The wording by which an answer is compared.
 
-    After the VQA evaluation: lower case; punctuation becomes a space, but the comma between two digits and every period
-    that no digit follows just go; ``none`` and the words from zero to ten become digits; articles go; contractions get
-    their apostrophes. Before that Unicode is made one (NFKC, case folding, digits of any script, typographic quotes and
-    dashes), so that full-width and CJK punctuation counts too. Where the evaluation would take different things for
-    the same, we do not follow: a minus before a number, a colon between digits, and a last word "A" stay.
+    First Unicode is brought to one form (NFKC, case folding, digits of any script, typographic quotes and dashes), so
+    that full-width and CJK punctuation counts too. Then, after the VQA evaluation: lower case; punctuation becomes a
+    space, except that the comma between two digits and every period that no digit follows are dropped; ``none`` and the
+    words from zero to ten become digits; articles are dropped; contractions get their apostrophes. We depart from the
+    evaluation where it would take different answers for the same: a minus before a number, a colon between digits, and
+    a last word "A" stay.
 
-    What nothing is left of ("?") stays as it is, so that it equals itself alone.
+    An answer of which nothing would be left ("?") stays as it is, so that it equals only itself.
 
     >>> normalise(" The  Kitchen. ")
     'kitchen'
@@ -72,7 +73,7 @@ def normalise(answer: str) -> str:
     >>> normalise("?")
     '?'
     """
-    plain = _one_unicode(answer)
+    plain = _unify_unicode(answer)
     text = _COMMA.sub("", plain)
     text = _PERIOD.sub("", text)
     text = _COLON.sub(" ", text)
@@ -80,19 +81,19 @@ def normalise(answer: str) -> str:
     text = _QUOTE.sub("", _QUOTED.sub(r"\1", text))
     text = _STAR.sub(" ", text)
     words = "".join(" " if _is_mark(c) else c for c in text).split()
-    # An article comes before something: the last word of "vitamin A" is none, nor is that of the answer "A".
-    kept = [word for i, word in enumerate(words) if word not in _ARTICLES or i == len(words) - 1]
-    return " ".join(_word(word) for word in kept) or " ".join(plain.split())
+    # A last word is no article: not in "vitamin A", nor in the answer "A".
+    content = [word for i, word in enumerate(words) if word not in _ARTICLES or i == len(words) - 1]
+    return " ".join(_normalise_word(word) for word in content) or " ".join(plain.split())
 
 
-def _one_unicode(text: str) -> str:
-    text = _BESIDE_SMALL.sub(" ", text.translate(_PLAIN))
+def _unify_unicode(text: str) -> str:
+    text = _BESIDE_RAISED.sub(" ", text.translate(_PLAIN))
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    text = _UNSEEN.sub("", text.translate(_PLAIN)).replace("i\u0307", "i")  # what the Turkish İ is folded to
-    return text if text.isascii() else "".join(_plain(c) for c in text)
+    text = _INVISIBLE.sub("", text.translate(_PLAIN)).replace("i\u0307", "i")  # to which the Turkish İ is folded
+    return text if text.isascii() else "".join(_unify_character(c) for c in text)
 
 
-def _plain(character: str) -> str:
+def _unify_character(character: str) -> str:
     if character.isdecimal():
         return str(unicodedata.decimal(character))
     return "-" if unicodedata.category(character) == "Pd" else character
@@ -101,9 +102,9 @@ def _plain(character: str) -> str:
 def _is_mark(character: str) -> bool:
     if character.isalnum() or character.isspace():
         return False
-    return character in _MARKS or (unicodedata.category(character)[0] == "P" and character not in _KEPT)
+    return character in _SYMBOLS or (unicodedata.category(character)[0] == "P" and character not in _MEANINGFUL)
 
 
-def _word(word: str) -> str:
+def _normalise_word(word: str) -> str:
     word = _NUMBERS.get(word, word)
     return _CONTRACTIONS.get(word.replace("'", ""), word)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import ReasonEditError
-from reasonedit.matching import AGREED, matches, most_said
+from reasonedit.matching import AGREED, matches, most_common_answer
 from reasonedit.validation import split_reasoning
 
 from .pool import FilePool, Sample, chosen, text_of
@@ -94,7 +94,7 @@ class AOKVQA(FilePool):
             found = _direct(row)
             if found is None:
                 raise ReasonEditError("'direct_answers' is missing, or no list of texts.")
-            answers, answer = found, most_said(found)
+            answers, answer = found, most_common_answer(found)
         return Sample(
             text_of(row, "question_id", numbers=True),
             self.images / f"{number:012}.jpg",
@@ -116,4 +116,4 @@ def _direct(row: Row) -> list[str] | None:
 
 def _disputed(row: Row) -> bool:
     said = _direct(row)
-    return said is not None and not matches(most_said(said), said)
+    return said is not None and not matches(most_common_answer(said), said)

@@ -16,7 +16,7 @@ from reasonedit.codebook import EditMemory, row_of
 from reasonedit.errors import ReasonEditError
 from reasonedit.images import file_name, image_bytes, load_image
 from reasonedit.types import Edit
-from reasonedit.validation import check_together
+from reasonedit.validation import check_total_size
 
 from .editfile import COLUMNS, EditFile
 from .pool import BLANK
@@ -160,7 +160,7 @@ def _edit(source: EditFile, row: Row) -> tuple[Edit, bytes]:
         evidence: list[Image.Image] = []  # the sample's own picture, which comes last, apart
 
         def opened(picture: Path | bytes) -> Image.Image:
-            check_together(evidence)
+            check_total_size(evidence)
             data = picture if isinstance(picture, bytes) else image_bytes(picture)
             told.update(hashlib.blake2b(data).digest())
             evidence.append(load_image(data, file_name(picture) if isinstance(picture, Path) else ""))

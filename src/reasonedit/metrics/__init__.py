@@ -1,6 +1,6 @@
-"""The metrics of the field, as torchmetrics classes over one base."""
+"""The metrics of model editing, as torchmetrics classes over one base."""
 
-from reasonedit.matching import COMPARISON, accuracy, contains, exact_match, matches, most_said
+from reasonedit.matching import COMPARISON, accuracy, contains, exact_match, matches, most_common_answer
 from reasonedit.wording import normalise
 
 from .edit_accuracy import (
@@ -32,6 +32,6 @@ __all__ = [
     "editing_metrics",
     "exact_match",
     "matches",
-    "most_said",
+    "most_common_answer",
     "normalise",
 ]

@@ -14,14 +14,13 @@ from reasonedit.matching import accuracy, contains, exact_match
 
 
 class EditAccuracy(Metric):
-    """How right the answers are, on average, of the samples that belong to one group of probes.
+    """The mean accuracy of the answers to one group of probes.
 
-    A batch may mix groups: each metric takes its own samples and leaves the others. States are sums, so that ranks with
-    different numbers of samples, or none, sync.
+    A batch may mix groups: each metric takes the samples of its own group. States are sums, so ranks with different
+    numbers of samples, or none, can be synced.
 
-    Without a sample the result is NaN, alone as in :func:`editing_metrics`, where not every group need have samples in
-    every batch or run: the keys are the same on all ranks and in all batches, as ``log_dict`` needs them, and whoever
-    averages over batches is told by a NaN, not misled by a 0.
+    Without samples the result is NaN, here and in :func:`editing_metrics`. So all ranks and batches have the same keys,
+    as ``log_dict`` needs them, and a mean over batches of which one has no sample is NaN, and not too low by a 0.
 
     Args:
         group: Name of a :class:`~reasonedit.groups.ProbeGroup`; that of the class when not given.
@@ -55,23 +54,23 @@ class EditAccuracy(Metric):
             self.add_state(name, torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, answers: Sequence[str], targets: Sequence[str | Sequence[str]], groups: Sequence[str]) -> None:
-        """Count.
+        """Count answers.
 
         Args:
-            answers: What the model said, one per sample.
-            targets: What is right, one per sample: a text, or a list of right answers.
+            answers: The model's answers, one per sample.
+            targets: The right answer of each sample: a text, or a list of right answers.
             groups: The group each sample belongs to.
         """
         if not len(answers) == len(targets) == len(groups):
             raise ValueError(
                 f"{len(answers)} answers, {len(targets)} targets and {len(groups)} groups: not as many of each"
             )
-        mine = [(a, t) for a, t, g in zip(answers, targets, groups, strict=True) if g == self.group]
-        shares = [accuracy(a, t) for a, t in mine]
-        self.right += sum(shares)
-        self.exact += sum(exact_match(a, t) for a, t in mine)
-        self.contained += sum(share < 1 and contains(a, t) for share, (a, t) in zip(shares, mine, strict=True))
-        self.total += len(mine)
+        own = [(a, t) for a, t, g in zip(answers, targets, groups, strict=True) if g == self.group]
+        accuracies = [accuracy(a, t) for a, t in own]
+        self.right += sum(accuracies)
+        self.exact += sum(exact_match(a, t) for a, t in own)
+        self.contained += sum(value < 1 and contains(a, t) for value, (a, t) in zip(accuracies, own, strict=True))
+        self.total += len(own)
 
     def compute(self) -> Tensor:
         """The mean accuracy, a scalar in 0..1; NaN where there is no sample."""
