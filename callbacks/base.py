@@ -9,7 +9,7 @@ from typing import Any, ClassVar, SupportsIndex
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import ConflictError, InputError
 from reasonedit.ranks import launched_elsewhere, refuse_spawning
 
 from .batch import answers_of
@@ -32,29 +32,28 @@ class RunCallback(L.Callback):
     _said: frozenset[str] = frozenset()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse what would lose results, and say where nothing is done.
+        """Refuse what would lose results, and warn where the callback does nothing.
 
         Raises:
-            ReasonEditError: The trainer's processes are forked or spawned, or the callback is in another run.
+            ReasonEditError: The trainer's processes are forked or spawned.
+            ConflictError: The callback is in another run.
         """
         refused = launched_elsewhere(trainer)
         if refused is not None:
             raise refused
-        if self not in getattr(trainer, "callbacks", ()):  # it only serves another callback
-            return
-        before = self._trainer() if self._trainer is not None else None
-        if before is not None and before is not trainer and before.state.status == TrainerStatus.RUNNING:
-            raise ReasonEditError(
+        other = self._trainer() if self._trainer is not None else None
+        if other is not None and other is not trainer and other.state.status == TrainerStatus.RUNNING:
+            raise ConflictError(
                 f"This {type(self).__name__} is in the run of another trainer right now: give each trainer its own."
             )
         self._trainer = weakref.ref(trainer)
         if stage not in self.works_in:
             works = ", ".join(f"trainer.{function}" for function in self.works_in)
-            here = self.elsewhere.format(TrainerFn(stage).value)
-            self.say_once(trainer, f"{type(self).__name__} works in {works}: {here}.")
+            elsewhere = self.elsewhere.format(TrainerFn(stage).value)
+            self.say_once(trainer, f"{type(self).__name__} works in {works}: {elsewhere}.")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Where the trainer's processes were forked or spawned, say here what is said there.
+        """Say why the run failed where the trainer's processes were forked or spawned: what they say is lost.
 
         Raises:
             ReasonEditError: They were.
@@ -64,16 +63,16 @@ class RunCallback(L.Callback):
             raise refused from None
 
     def must_precede(self, trainer: L.Trainer, *kinds: type[L.Callback]) -> None:
-        """Refuse to stand behind callbacks that must come later.
+        """Refuse a place behind callbacks that must come later.
 
         Raises:
-            ReasonEditError: One of them stands before this one.
+            InputError: One of them stands before this one.
         """
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for other in callbacks[: callbacks.index(self)]:
             if isinstance(other, kinds):
                 name, late = type(self).__name__, type(other).__name__
-                raise ReasonEditError(f"{name} must stand before {late} in the list of callbacks: put it first.")
+                raise InputError(f"{name} must stand before {late} in the list of callbacks: put it first.")
 
     def say_once(self, trainer: L.Trainer, sentence: str) -> None:
         """Warn, once for each callback and sentence, on the first rank."""
@@ -87,7 +86,7 @@ class RunCallback(L.Callback):
         return super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the run."""
+        """All but the trainer of the run."""
         return {name: value for name, value in self.__dict__.items() if name != "_trainer"}
 
 

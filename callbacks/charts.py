@@ -1,4 +1,4 @@
-"""What TensorBoard shows of an edit stream beside its metrics: charts that open first, pictures, a row of hparams."""
+"""What TensorBoard shows of an edit stream beside its metrics: charts, pictures and a row of hyperparameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from reasonedit.drawings import draw_evidence, draw_retrieval
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.groups import LABELS, LOCALITIES, ProbeGroup
 from reasonedit.metrics import matches
 from reasonedit.types import Query
@@ -27,41 +27,41 @@ LAYOUT = {
     title: {LABELS[group]: ["Multiline", [f"edit/{group}"]] for group in groups}
     for title, groups in (("what is corrected", _CORRECTED), ("what is left alone", LOCALITIES))
 }
-"""Custom scalars: a chart for each metric, with a line for each editor that wrote into the same folder."""
+"""Custom scalars: one chart per metric, with one line for each editor that logs into the same folder."""
 
 
 class TensorBoardCharts(RunCallback):
-    """Adds to every TensorBoard logger of the trainer what a person looks at first; other loggers are left alone.
+    """Adds charts, pictures and hyperparameters to every TensorBoard logger of the trainer.
 
-    Put it behind the editor and :class:`~reasonedit.callbacks.EditingMetrics`. The metrics themselves are logged by
-    the latter, against the number of edits.
+    Put it behind the editor and :class:`~reasonedit.callbacks.EditingMetrics`, which logs the metrics themselves.
 
     Args:
-        settings: What stands in the table of hyperparameters, beside the final metrics.
-        pictures: How many edits with their evidence, and how many queries with their facts, are drawn.
+        settings: The hyperparameters, which are shown with the final metrics.
+        pictures: How many edits are drawn with their evidence, and how many queries with their facts.
 
     Raises:
-        ReasonEditError: ``pictures`` is negative.
+        InputError: ``pictures`` is negative.
     """
 
     def __init__(self, settings: Mapping[str, Any] | None = None, pictures: int = 8) -> None:
         if pictures < 0:
-            raise ReasonEditError(f"pictures must be 0 or more, not {pictures}.")
+            raise InputError(f"pictures must be 0 or more, not {pictures}.")
         self.settings = dict(settings or {})
         self.pictures = pictures
         self._drawn: set[str] = set()
         self._queries = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a place from which nothing is seen of the edits.
+        """Refuse a place before the codebook, from which no edit is seen.
 
         Raises:
-            ReasonEditError: A codebook stands behind it; or as for :meth:`RunCallback.setup`.
+            InputError: A codebook stands behind it.
+            ReasonEditError: As for :meth:`RunCallback.setup`.
         """
         super().setup(trainer, pl_module, stage)
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(c, Codebook) for c in callbacks[callbacks.index(self) :]):
-            raise ReasonEditError("TensorBoardCharts must stand behind Codebook in the list of callbacks.")
+            raise InputError("TensorBoardCharts must stand behind Codebook in the list of callbacks.")
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lay out the charts."""
@@ -93,18 +93,18 @@ class TensorBoardCharts(RunCallback):
         if not in_steps(batch) or batch["phase"] != "probe":
             return
         answers = answers_of(outputs)
-        for i, found in enumerate(batch.get("retrieved") or []):
-            if not found.hits or self._queries >= self.pictures or batch["groups"][i] != "r_gen":
+        for i, retrieval in enumerate(batch.get("retrieved") or []):
+            if not retrieval.hits or self._queries >= self.pictures or batch["groups"][i] != "r_gen":
                 continue
             self._queries += 1
-            question = batch["prompts"][i].removeprefix(" ".join(found.facts)).strip() or batch["prompts"][i]
+            question = batch["prompts"][i].removeprefix(" ".join(retrieval.facts)).strip() or batch["prompts"][i]
             query = Query(batch["images"][i], question)
             right = matches(answers[i], batch["targets"][i])
-            card = draw_retrieval(query, found.hits, answers[i], right=right)
+            card = draw_retrieval(query, retrieval.hits, answers[i], right=right)
             self._show(loggers, f"retrieval/{batch['ids'][i]}", card, self._queries)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the row of hyperparameters with the final metrics."""
+        """Log the hyperparameters with the final metrics."""
         metrics = find_callback(trainer, EditingMetrics)
         if metrics is None or not metrics.results:
             return

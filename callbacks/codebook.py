@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,38 +20,42 @@ from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.design import Design
 from reasonedit.errors import ConflictError, InputError, MismatchError, ReasonEditError
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder
-from reasonedit.pipeline import EditingPipeline
-from reasonedit.ranks import Pulse, end_together, exchange, let_go, requeued
+from reasonedit.pipeline import EditingPipeline, is_kept_in
+from reasonedit.ranks import exchange
 from reasonedit.shown import plain
-from reasonedit.signals import Watch, heeded
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM
 
 from .editor import Editor
 from .held_pipeline import HeldPipeline
+from .writing_run import WritingRun
 
 _log = logging.getLogger(__name__)
 
 
 class Codebook(Editor):
-    """Keeps the edits of a stream.
+    """Writes the edits of a stream into a codebook.
 
-    Where a sample of the batch carries an edit and the answer given is wrong, the edit is written, as it would be in
-    deployment. With a folder every edit is on the disk before the run goes on: however the run ends, none is lost.
+    If a sample carries an edit and its answer is wrong, the edit is written, as it would be in deployment. With a
+    folder every edit is on the disk before the run goes on: however the run ends, none is lost.
 
-    On several devices each rank finds the evidence for its own share of a batch's edits; then all tell each other what
-    they found, so that every rank has the same codebook, and that of rank 0 is the one on the disk.
+    On several devices each rank finds the evidence for its share of a batch's edits. Then the ranks exchange what they
+    found, so that all have the same codebook; rank 0 keeps it on the disk.
 
     Args:
-        path: Folder in which the codebook is kept; only in memory when not given.
-        design: How edits are embedded, grounded, written and fetched; when not given, for the embedded VLM what won on
-            it, for any other the paper's. Or a JSON file of it, such as ``reasonedit select`` writes.
-        model: The VLM that embeds, where the LightningModule has none of its own (``pl_module.vlm``).
-        finder: What makes the evidence finder, such as one that keeps what it found.
+        path: The codebook's folder; without one it is in memory only.
+        design: How edits are embedded, grounded, written and retrieved, or a JSON file of it such as ``reasonedit
+            select`` writes. When not given, the default of the VLM: :meth:`~reasonedit.Design.default`.
+        model: The VLM that embeds, if the LightningModule has none of its own (``pl_module.vlm``).
+        finder: Makes the evidence finder, such as one with a cache.
 
     Attributes:
-        evidence: What was found for each sentence of an edit, by its id.
-        quiet: Whether whoever started the run says where it stopped.
+        evidence: The evidence of each sentence of an edit, by the edit's id.
+        quiet: Whether somebody else says where a run has stopped.
+
+    Example:
+        >>> trainer = L.Trainer(callbacks=[Codebook("codebook"), Retriever()])  # doctest: +SKIP
+        >>> trainer.predict(VLMModule("llava-hf/llava-1.5-7b-hf"), datamodule=stream)  # doctest: +SKIP
     """
 
     title = "ReasonEdit"
@@ -70,13 +74,11 @@ class Codebook(Editor):
         self.evidence: dict[str, list[Evidence]] = {}
         self.quiet = False
         self._edits_before = 0
-        self._writing = ExitStack()
-        self._heeding_signals = ExitStack()
-        self._pulse = Pulse()
+        self._run = WritingRun()
 
     @property
     def design(self) -> Design | str | None:
-        """How edits are embedded, grounded, written and fetched, as far as it was said."""
+        """The design, as far as it was given or read from the folder."""
         return self.held.design
 
     @property
@@ -86,12 +88,12 @@ class Codebook(Editor):
 
     @property
     def pipeline(self) -> EditingPipeline | None:
-        """What writes and fetches; there once the run is set up."""
+        """The pipeline, from the set-up of the first run on."""
         return self.held.pipeline
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Codebook:
-        """Go on with a codebook; its own design is used.
+        """Go on with a codebook in a folder, by its own design.
 
         Raises:
             ReasonEditError: There is none, or it is damaged.
@@ -102,7 +104,7 @@ class Codebook(Editor):
 
     @classmethod
     def from_pretrained(cls, repo_id: str, revision: str | None = None) -> Codebook:
-        """A codebook from the Hugging Face Hub, to be asked; :meth:`save` it into a folder to write on.
+        """Open a codebook from the Hugging Face Hub for reading; :meth:`save` it into a folder to write into it.
 
         Raises:
             ReasonEditError: It cannot be fetched, is no codebook, or is damaged.
@@ -117,7 +119,7 @@ class Codebook(Editor):
         return push_to_hub(self.memory.store, repo_id, private=private, message=message)
 
     def go_on(self, store: Store) -> None:
-        """Take over what a folder holds.
+        """Go on with the codebook of a folder.
 
         Raises:
             ReasonEditError: It is damaged.
@@ -127,44 +129,37 @@ class Codebook(Editor):
         self._edits_before = len(self.memory.edits)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the VLM and make ready to write.
+        """Find the VLM, and lock the folder.
 
         Raises:
-            ReasonEditError: The keys were made by another model, the folder holds another codebook, or somebody else
-                writes it.
+            MismatchError: The keys were made with another model.
+            ConflictError: The folder holds another codebook.
+            LockedError: Somebody else is writing.
+            ReasonEditError: As for :meth:`Editor.setup`.
         """
         super().setup(trainer, pl_module, stage)
-        self._listen(trainer, stage)
+        writes = stage in self.works_in
+        self._run.begin(trainer, writes=writes)
         if self.memory.store is None and self.path is not None and Store.exists(self.path) and trainer.is_global_zero:
             raise ConflictError(
                 f"There is a codebook in '{self.path}' already: go on with it by Codebook.load('{self.path}'), "
                 "or name another folder."
             )
-        if trainer.is_global_zero and self.memory.store is not None and stage in self.works_in:
-            self._hold()
+        if trainer.is_global_zero and writes:
+            self._run.lock(self.memory)
         if trainer.world_size > 1:
             self._agree(trainer)
         self.held.attach(trainer, pl_module, partial(self.say_once, trainer))
 
-    def _listen(self, trainer: L.Trainer, stage: str) -> None:
-        """Have the run end in good order, and on all ranks, where a signal ends one of them."""
-        self._heeding_signals.close()
-        watch = None
-        if stage in self.works_in:
-            if Watch.active is not None or not requeued(trainer):
-                watch = self._heeding_signals.enter_context(heeded())
-            end_together(trainer, watch)
-        self._pulse.start(trainer, watch)
-
     def _agree(self, trainer: L.Trainer) -> None:
-        """Have on every rank what rank 0 has, which nobody else can change any more."""
+        """Give every rank the codebook of rank 0, which has locked it."""
         store = self.memory.store
         state = ["" if store is None else store.manifest.id, len(self.memory.events)]
         name, events = json.loads(exchange(trainer, json.dumps(state).encode())[0])
         if not trainer.is_global_zero:
             if name and self.path is not None and Store.exists(self.path):
                 self.go_on(Store.open(self.path))
-            self.memory.store = None  # what rank 0 keeps on the disk is the same
+            self.memory.store = None  # rank 0 alone keeps it on the disk
         agrees = len(self.memory.events) == events
         if not all(message == b"1" for message in exchange(trainer, b"1" if agrees else b"0")):
             raise MismatchError(
@@ -173,7 +168,7 @@ class Codebook(Editor):
 
     @property
     def edits(self) -> int:
-        """Number of edits in the codebook, those of earlier runs included."""
+        """Number of edits in the codebook, including those of earlier runs."""
         return len(self.memory.edits)
 
     @property
@@ -183,13 +178,13 @@ class Codebook(Editor):
 
     @property
     def state(self) -> tuple[str, int, int]:
-        """The codebook's name (empty where it is in no folder), how often it was rewritten, how much happened to it."""
+        """The codebook's name (empty if it is in no folder), how often it was rewritten, and its number of events."""
         store = self.memory.store
         name, generation = ("", 0) if store is None else (store.manifest.id, store.manifest.generation)
         return name, generation, len(self.memory.events)
 
     def has(self, edit_id: str) -> bool:
-        """Whether the codebook has an edit, or had it until it was undone."""
+        """Whether the codebook has an edit, even one that is undone."""
         return edit_id in self.memory.edits or edit_id in self.memory.undone
 
     def is_in(self, folder: Path) -> bool:
@@ -204,7 +199,7 @@ class Codebook(Editor):
     def write_block(
         self, wrong: list[tuple[int, Edit]], batch: dict[str, Any], trainer: L.Trainer, pl_module: L.LightningModule
     ) -> None:
-        """Write the edits of a batch; on several devices those of all ranks, in the order of the stream."""
+        """Write the edits of a batch. On several devices each rank writes those of all, in the order of the stream."""
         drafts, notes = [], []
         for row, edit in wrong:
             start = time.perf_counter()
@@ -241,56 +236,48 @@ class Codebook(Editor):
                 )
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the folder in order."""
+        """Begin the folder if nothing was written, and put it in order."""
         if trainer.is_global_zero:
             self._begin_folder()
             if self.memory.store is not None and not self.memory.store.read_only:
                 self.memory.settle()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Say what was edited so far, and where it is; errors as for :meth:`RunCallback.on_exception`."""
+        """Say how many edits are saved, and where; raises as :meth:`RunCallback.on_exception` does."""
         super().on_exception(trainer, pl_module, exception)
         with suppress(ReasonEditError):
-            self.memory.refresh()  # what is on the disk counts, and the memory may have been cut short behind it
+            self.memory.refresh()  # the disk counts: memory may have been interrupted before it
         new = len(self.memory.edits) - self._edits_before
         if self.memory.store is not None and new > 0 and not self.quiet:
             _log.warning("The run stopped early. %d edits are saved in '%s'.", len(self.memory.edits), self.path)
-        self._writing.close()
-        self._pulse.stop(failed=True)
-        let_go(trainer)
-        self._heeding_signals.close()
+        self._run.end(trainer, failed=True)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Let others write."""
-        self._writing.close()
-        self._pulse.stop()
-        let_go(trainer)
-        self._heeding_signals.close()
+        self._run.end(trainer)
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Keep the codebook in a folder from now on: another one, or that of :attr:`path`, where it is kept already.
+        """Keep the codebook in a folder from now on.
+
+        Args:
+            path: The folder; :attr:`path` when not given.
 
         Raises:
-            ReasonEditError: There is another codebook, the folder cannot be written, or no VLM was set up yet.
+            ConflictError: There is another codebook.
+            UnavailableError: The folder cannot be written, or no run has set up a VLM yet.
+            InputError: No folder is named.
         """
-        target, store = Path(path).absolute() if path is not None else self.path, self.memory.store
-        if store is not None and (path is None or target == store.folder):
+        target = Path(path).absolute() if path is not None else self.path
+        if self.memory.store is not None and (target is None or is_kept_in(self.memory, target)):
             self.memory.settle()
             return
         if target is None:
-            raise InputError("The codebook is to be in no folder: name one.")
+            raise InputError("The codebook has no folder: name one.")
         self.held.save(target)
         self.path = target
 
     def _begin_folder(self) -> None:
-        """Begin the folder, if there is to be one and it is not there yet."""
+        """Begin the folder, if one is named and there is none yet."""
         if self.path is not None and self.memory.store is None:
             self.save()
-            self._hold()
-
-    def _hold(self) -> None:
-        """Keep others from writing until the run is over."""
-        self._writing.close()
-        if self.memory.store is not None and not self.memory.store.read_only:
-            self._writing.enter_context(self.memory.store.writing())
-            self.memory.refresh()
+            self._run.lock(self.memory)

@@ -1,4 +1,4 @@
-"""What all editors share: which samples they are given to edit, and what is counted."""
+"""What all editors share: which samples they edit, and what they count."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.metrics import matches
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM
@@ -21,13 +21,13 @@ from .batch import answers_of, column, in_steps
 class Editor(RunCallback, ABC):
     """Edits what a stream shows to be wrong.
 
-    Where a sample of the batch carries an edit and the answer given is wrong, the edit is written, as it would be in
-    deployment. A new editor is a subclass with :meth:`write`, and whatever hook makes it count for later questions.
+    If a sample carries an edit and its answer is wrong, the edit is written, as it would be in deployment. A new editor
+    is a subclass with :meth:`write`, and with the hooks by which its edits change later answers.
 
     Attributes:
-        title: What it is called in tables.
-        distributed: Whether it edits on several devices together.
-        seconds: Time each edit took, in seconds, by its id.
+        title: Its name in tables.
+        distributed: Whether it can edit on several devices together.
+        seconds: How long each edit took, in seconds, by its id.
     """
 
     elsewhere: ClassVar[str] = "in trainer.{} nothing is edited"
@@ -44,11 +44,11 @@ class Editor(RunCallback, ABC):
 
     @property
     def keys(self) -> int:
-        """Number of keys, or of whatever grows with the edits; 0 where nothing does."""
+        """Number of keys, or of whatever grows with the edits; 0 if nothing does."""
         return 0
 
     def has(self, edit_id: str) -> bool:
-        """Whether an edit was written already, in an earlier run of the same stream."""
+        """Whether an edit is written already, from an earlier run of the same stream."""
         return edit_id in self.seconds
 
     @abstractmethod
@@ -57,24 +57,25 @@ class Editor(RunCallback, ABC):
 
         Args:
             edit: The edit.
-            row: Its place in the batch.
-            batch: The batch in which it was answered wrongly.
+            row: Its row in the batch.
+            batch: The batch in which its question was answered wrongly.
             pl_module: The module that answered.
         """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a run on several devices where the editor cannot do that, and one with several editors.
+        """Refuse a run with several editors, or on several devices if the editor cannot do that.
 
         Raises:
-            ReasonEditError: It is one of those; or as for :meth:`RunCallback.setup`.
+            InputError: It is such a run.
+            ReasonEditError: As for :meth:`RunCallback.setup`.
         """
         super().setup(trainer, pl_module, stage)
         editors = [c for c in getattr(trainer, "callbacks", ()) if isinstance(c, Editor)]
         if len(editors) > 1:
             names = " and ".join(type(c).__name__ for c in editors)
-            raise ReasonEditError(f"{names} would edit the same samples: give each editor a trainer of its own.")
+            raise InputError(f"{names} would edit the same samples: give each editor a trainer of its own.")
         if trainer.world_size > 1 and not self.distributed:
-            raise ReasonEditError(f"{self.title or type(self).__name__} edits on one device only: use devices=1.")
+            raise InputError(f"{self.title or type(self).__name__} edits on one device only: use devices=1.")
 
     def on_predict_batch_end(
         self,
@@ -88,27 +89,27 @@ class Editor(RunCallback, ABC):
         """Write the edits whose questions were answered wrongly.
 
         Raises:
-            ReasonEditError: What the batch holds as edits is something else; or, on several devices, the batches do not
-                come in steps that all ranks take together.
+            InputError: The batch holds something else than edits; or, on several devices, the batches do not come in
+                steps that all ranks take together.
         """
         if not isinstance(batch, dict):
             name = type(self).__name__
             self.say_once(trainer, f"{name} finds no edits in batches that are no dicts ({type(batch).__name__}).")
             return
         edits = self._edits_in(batch)
-        if in_steps(batch):  # all ranks come here, those without a sample too
+        if in_steps(batch):  # ranks without a sample come here as well
             if batch["phase"] != "edit":
                 return
         elif not any(edits):
             return
         elif trainer.world_size > 1:
-            raise ReasonEditError(
+            raise InputError(
                 "On several devices edits must come in steps that all ranks take together: use an EditStream, or "
                 "devices=1."
             )
         answers = answers_of(outputs)
         if len(answers) != len(edits):
-            raise ReasonEditError(
+            raise InputError(
                 f"The batch has {len(edits)} edits and its prediction {len(answers)} answers: each sample needs one of "
                 "both (None where there is no edit)."
             )
@@ -121,27 +122,27 @@ class Editor(RunCallback, ABC):
 
     def _edits_in(self, batch: dict[str, Any]) -> list[Edit | None]:
         edits = column(batch, "edits", self) if batch.get("edits") is not None else []
-        odd = next((e for e in edits if e is not None and not isinstance(e, Edit)), None)
-        if odd is not None:
-            raise ReasonEditError(
-                f"The batch has a {type(odd).__name__} among its edits: make it a reasonedit.Edit, or None where there "
-                "is none."
+        other = next((e for e in edits if e is not None and not isinstance(e, Edit)), None)
+        if other is not None:
+            raise InputError(
+                f"The batch has a {type(other).__name__} among its edits: make it a reasonedit.Edit, or None "
+                "for a sample without one."
             )
         return edits
 
     def write_block(
         self, wrong: list[tuple[int, Edit]], batch: dict[str, Any], trainer: L.Trainer, pl_module: L.LightningModule
     ) -> None:
-        """Write the edits of a batch, one after the other; on several devices all ranks come here in each such step.
+        """Write the edits of a batch, one after the other. On several devices all ranks take this step together.
 
         Args:
-            wrong: The edits that were answered wrongly, with their places in the batch.
+            wrong: The edits whose questions were answered wrongly, with their rows in the batch.
             batch: The batch.
             trainer: The trainer.
             pl_module: The module that answered.
         """
         vlm = getattr(pl_module, "vlm", None)
-        # Whoever changes the model shows it to nobody by half.
+        # Nobody may see the model while it is changed.
         with vlm.guard if isinstance(vlm, VLM) else nullcontext():
             for row, edit in wrong:
                 start = time.perf_counter()

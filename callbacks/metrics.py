@@ -1,4 +1,4 @@
-"""Feeds the editing metrics and logs them against the number of edits."""
+"""Updates the editing metrics and logs them against the number of edits."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ _logger = logging.getLogger(__name__)
 
 
 class EditingMetrics(Evaluates):
-    """Counts right answers per group of probes and logs the shares to every logger of the trainer.
+    """Computes one accuracy per group of probes and logs it to every logger of the trainer.
 
     ``edit/rel`` and so on are VQA accuracies (:func:`reasonedit.metrics.accuracy`), ``edit/rel_exact_match`` and so on
-    the shares of exact matches beside them. Where answers that count as wrong contain a right one ("It is a kettle."),
-    a warning says how many when the run ends.
+    are shares of exact matches. Where answers that count as wrong contain a right one ("It is a kettle."), a warning
+    says how many when the run ends.
 
-    Samples count that have a target and a group (see :mod:`reasonedit.callbacks.batch`). Shares are logged whenever the
-    groups have been asked once more, that is when edits follow probes or the run ends, with the number of edits so far
-    as the step; each time they start from nothing. A group without a sample is not logged.
+    A sample counts if it has a target and a group (see :mod:`reasonedit.callbacks.batch`). A round of probes ends when
+    edits follow or the run ends. Its accuracies are logged with the number of edits so far as the step, and the next
+    round starts from zero. A group without a sample is not logged.
 
     Attributes:
-        results: The last shares logged, by group, with the number of samples beside each: ``{"rel": (0.95, 20)}``.
-        exact_match: The shares of exact matches beside them, by group.
-        contained: How many answers, of the last round, are not right but contain a right one.
-        history: All shares, by number of edits.
+        results: The accuracies of the last round with the number of samples, by group: ``{"rel": (0.95, 20)}``.
+        exact_match: The shares of exact matches of the last round, by group.
+        contained: How many wrong answers of the last round contain a right one.
+        quiet: Whether somebody else prints how many answers contain a right one.
+        history: The accuracies of all rounds, by number of edits.
     """
 
     def __init__(self) -> None:
@@ -42,14 +43,14 @@ class EditingMetrics(Evaluates):
         self.results: dict[str, tuple[float, int]] = {}
         self.exact_match: dict[str, float] = {}
         self.contained = 0
-        self.quiet = False  # whoever prints the results says it himself
+        self.quiet = False
         self.history: dict[int, dict[str, tuple[float, int]]] = {}
         self._edits = 0
         self._asked = False
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from nothing."""
-        # There are no numbers of 64 bits on MPS, and no ranks either that would have to meet there.
+        """Start from zero."""
+        # MPS has no 64-bit numbers, and no ranks that would have to meet on the device.
         self.metrics.to("cpu" if pl_module.device.type == "mps" else pl_module.device).reset()
         self.results, self.exact_match, self.contained = {}, {}, 0
         self.history, self._edits, self._asked = {}, 0, False
@@ -70,18 +71,18 @@ class EditingMetrics(Evaluates):
             )
             return
         edits = sum(e is not None for e in batch.get("edits") or ())
-        together = in_steps(batch)  # then all ranks are in the same phase, whether they have a sample or not
-        # Edits after probes: a round is over. Ranks that see different batches only sync at the end.
-        over = self._asked and trainer.state.fn == "predict"
-        if over and (batch["phase"] == "edit" if together else edits > 0 and trainer.world_size == 1):
+        stepped = in_steps(batch)  # then all ranks are in the same phase, whether they have a sample or not
+        # Edits after probes end a round. Ranks that see different batches only sync at the end.
+        in_round = self._asked and trainer.state.fn == "predict"
+        if in_round and (batch["phase"] == "edit" if stepped else edits > 0 and trainer.world_size == 1):
             self._log(trainer, pl_module)
         if batch.get("targets") is not None and batch.get("groups") is not None:
             answers = self.answers_in(trainer, outputs)
             if answers is not None:
                 self._count(trainer, answers, batch)
-        self._asked |= batch["phase"] == "probe" if together else batch.get("groups") is not None
-        known = batch.get("edits_before") if together else None
-        self._edits = known if known is not None else self._number_of_edits(trainer, self._edits + edits)
+        self._asked |= batch["phase"] == "probe" if stepped else batch.get("groups") is not None
+        logged = batch.get("edits_before") if stepped else None  # of a run that is resumed
+        self._edits = logged if logged is not None else self._number_of_edits(trainer, self._edits + edits)
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the last round."""
@@ -110,8 +111,8 @@ class EditingMetrics(Evaluates):
         if unknown:
             known = ", ".join(map(str, self.metrics.keys()))
             self.say_once(trainer, f"EditingMetrics counts no group '{', '.join(unknown)}': there are {known}.")
-        asked = [i for i, mine in enumerate(targets) if mine]  # without a target there is nothing to count
-        self.metrics.update([answers[i] for i in asked], [targets[i] for i in asked], [groups[i] for i in asked])
+        rows = [row for row, right_answers in enumerate(targets) if right_answers]  # others have nothing to count
+        self.metrics.update([answers[i] for i in rows], [targets[i] for i in rows], [groups[i] for i in rows])
 
     def _log(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         shares: dict[str, tuple[float, int]] = {}
@@ -119,7 +120,7 @@ class EditingMetrics(Evaluates):
         contained = 0
         for group, metric in self.metrics.items():
             assert isinstance(metric, EditAccuracy)
-            # Summed over ranks before it is asked whether there was any sample: one rank alone may have had none.
+            # All ranks sum up first: one of them may have had no sample of the group.
             with together(trainer), metric.sync_context():
                 if metric.total > 0:
                     shares[group] = (float(metric.right / metric.total), int(metric.total))
@@ -133,7 +134,7 @@ class EditingMetrics(Evaluates):
         self.history[self._edits] = shares
         logged = {f"edit/{g}": share for g, (share, _) in shares.items()}
         logged |= {f"edit/{g}_exact_match": share for g, share in exact.items()}
-        if trainer.state.fn != "predict":  # validate and test return what is logged so, and log it themselves
+        if trainer.state.fn != "predict":  # validate and test log and return what the module logs
             pl_module.log_dict(logged, sync_dist=True)
             return
         for logger in trainer.loggers if trainer.is_global_zero else ():

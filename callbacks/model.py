@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import lightning as L
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.vlm import VLM, load_vlm
 
 if TYPE_CHECKING:
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 
 def own_vlm(pl_module: L.LightningModule) -> VLM | None:
-    """The module's own VLM (``pl_module.vlm``) where it has one that is ours."""
+    """The module's VLM (``pl_module.vlm``), if it is one of this package."""
     vlm = getattr(pl_module, "vlm", None)
     return vlm if isinstance(vlm, VLM) else None
 
 
 def vlm_for(pl_module: L.LightningModule, model: str | None, loaded: VLM | None = None) -> VLM:
-    """The module's own VLM where it has one, else the one that is named.
+    """The module's own VLM, or the one that is named if it has none.
 
     Args:
-        pl_module: The module in front of which the callbacks work.
-        model: The VLM to load where the module has none.
-        loaded: The same, where it was loaded in an earlier run.
+        pl_module: The module that the callbacks work with.
+        model: The VLM to load if the module has none.
+        loaded: That VLM, if an earlier run loaded it.
 
     Raises:
-        ReasonEditError: The module has no VLM and none is named.
+        InputError: The module has no VLM and none is named.
     """
     vlm = own_vlm(pl_module)
     if vlm is not None:
         return vlm
     if model is None:
-        raise ReasonEditError(
+        raise InputError(
             f"{type(pl_module).__name__} has no attribute 'vlm' that is a reasonedit VLM: "
             "give the callback model=… to say which one embeds images and questions."
         )
@@ -44,8 +44,8 @@ def vlm_for(pl_module: L.LightningModule, model: str | None, loaded: VLM | None 
     return vlm
 
 
-def beside_another(pl_module: L.LightningModule, vlm: VLM) -> str | None:
-    """What there is to say where a module answers with a VLM that is not the one that embeds.
+def second_model_note(pl_module: L.LightningModule, vlm: VLM) -> str | None:
+    """A note for a user whose module answers with one VLM while another one embeds; ``None`` if it has none.
 
     Args:
         pl_module: The module.

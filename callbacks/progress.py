@@ -1,4 +1,4 @@
-"""A progress bar that says what the stream is doing."""
+"""A progress bar that says whether the stream is editing or probing."""
 
 from __future__ import annotations
 

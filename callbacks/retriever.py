@@ -1,13 +1,15 @@
-"""Embeds queries, fetches facts, and puts them before the questions at the start of a batch."""
+"""Retrieves facts for the questions of a batch, and puts them before the questions."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
 import lightning as L
+from PIL import Image
 
 from reasonedit.codebook import Store
 from reasonedit.errors import InputError
@@ -25,21 +27,24 @@ from .lookup import find_callback
 class Retriever(RunCallback):
     """Puts the facts of the K nearest keys before each question, in place.
 
-    So it does in prediction, validation and test; batches to train on are left alone.
-
-    The codebook is that of the :class:`~reasonedit.callbacks.Codebook` in the same trainer, or one read from a folder.
+    It works in prediction, validation and test; batches to train on are left alone. The codebook is that of the
+    :class:`~reasonedit.callbacks.Codebook` in the same trainer, or one in a folder.
 
     Args:
-        codebook: Folder of a saved codebook; not needed beside a ``Codebook`` callback.
+        codebook: Folder of a codebook; not needed beside a ``Codebook`` callback.
         k: K, in place of that of ``retrieval``.
         percentile: p of the rejection gate, in place of that of ``retrieval``.
-        retrieval: How facts are fetched; as the codebook's design says when not given.
+        retrieval: How facts are retrieved; the codebook's design says it when not given.
         image_key: Key of the images in a batch.
         prompt_key: Key of the questions in a batch.
         choice_key: Key of the choices in a batch, if it has any: they take room in the prompt.
 
     Raises:
         ReasonEditError: An argument is out of range, or the folder holds no codebook.
+
+    Example:
+        >>> retriever = Retriever("codebook", image_key="photos", prompt_key="questions")  # doctest: +SKIP
+        >>> L.Trainer(callbacks=[retriever]).predict(their_module, their_loader)  # doctest: +SKIP
     """
 
     works_in: ClassVar[tuple[str, ...]] = ("predict", "validate", "test")
@@ -56,7 +61,7 @@ class Retriever(RunCallback):
         choice_key: str = "choices",
     ) -> None:
         self._given: dict[str, Any] = {n: v for n, v in (("k", k), ("percentile", percentile)) if v is not None}
-        replace(retrieval or RetrievalConfig(), **self._given)  # refused here rather than when the run begins
+        replace(retrieval or RetrievalConfig(), **self._given)  # refuse them now, not when a run begins
         self.retrieval = retrieval
         self.image_key = image_key
         self.prompt_key = prompt_key
@@ -65,7 +70,7 @@ class Retriever(RunCallback):
         self._pipeline: EditingPipeline | None = None  # of this run
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the codebook.
+        """Open the codebook, if it is not that of a callback.
 
         Raises:
             ReasonEditError: There is none, it is that of another VLM, or another retriever is beside this one; or as
@@ -85,13 +90,13 @@ class Retriever(RunCallback):
             self._pipeline = self._own.attach(trainer, pl_module, partial(self.say_once, trainer))
 
     def _is_of(self, codebook: Codebook | None) -> bool:
-        """Whether the given folder is that of a callback, which changes it."""
+        """Whether our folder is that of a callback, which may change it during the run."""
         assert self._own is not None
         store = self._own.memory.store
         return codebook is not None and store is not None and codebook.is_in(store.folder)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the pipeline of the codebook beside it, which is set up by now; fetch facts as the arguments say."""
+        """Take the pipeline of the Codebook callback, which is set up by now, and retrieve as the arguments say."""
         self._follows = self._pipeline is not None and trainer.world_size == 1
         if self._pipeline is None:
             codebook = find_callback(trainer, Codebook)
@@ -105,26 +110,41 @@ class Retriever(RunCallback):
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Rewrite the batch's prompts; add what was retrieved, and the vision pass for others to share.
+        """Put facts before the batch's questions; add what was retrieved, and the vision pass for others to share.
 
         Raises:
-            ReasonEditError: The batch is no dict, or what it holds under one of the keys cannot be used.
+            InputError: The batch is no dict, or one of its columns cannot be used.
         """
         pipeline = self._pipeline
         assert pipeline is not None  # the run has begun
         asked = questions(batch, self.prompt_key, self)
         if self._follows:
-            pipeline.memory.refresh()  # others may write it; ranks would not see that at the same time
+            pipeline.memory.refresh()  # others may write into it; several ranks would not see that at the same time
         choices = choices_of(batch, self.choice_key, self, len(asked))
-        if not asked or answered_already(batch) is not None or not pipeline.memory.edits:
+        if not asked or answered_already(batch) is not None:
             return
-        vision = batch.get("vision")
-        if not pipeline.has(vision) or len(vision) != len(asked):
-            vision = pipeline.see(pictures(batch, self.image_key, self, len(asked)))
-        found = pipeline.retrieve(vision, asked)
-        texts, kept = pipeline.prompts(vision, asked, found, choices, generation_of(pl_module))
-        batch[self.prompt_key], batch["retrieved"] = texts, kept
-        if "vision" not in batch or isinstance(batch["vision"], Vision):  # else it is something of their own
+        if not pipeline.memory.edits:
+            if any(edit is not None for edit in batch.get("edits") or ()):  # who answers and who edits share the pass
+                self._see(batch, len(asked), pipeline.embedder.has, pipeline.embedder.see)
+            return
+        vision = self._see(batch, len(asked), pipeline.has, pipeline.see)
+        retrieved = pipeline.retrieve(vision, asked)
+        prompts, retrieved = pipeline.prompts(vision, asked, retrieved, choices, generation_of(pl_module))
+        batch[self.prompt_key], batch["retrieved"] = prompts, retrieved
+
+    def _see(
+        self,
+        batch: dict[str, Any],
+        samples: int,
+        has: Callable[[object], bool],
+        see: Callable[[Sequence[Image.Image]], Vision],
+    ) -> Vision:
+        """The vision pass of a batch, which stays in the batch for others to share."""
+        vision: Any = batch.get("vision")
+        if not has(vision) or len(vision) != samples:
+            vision = see(pictures(batch, self.image_key, self, samples))
+        if "vision" not in batch or isinstance(batch["vision"], Vision):  # else it is something of the user's own
             batch["vision"] = vision
+        return vision  # type: ignore[no-any-return]
 
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start

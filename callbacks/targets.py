@@ -1,4 +1,4 @@
-"""The right answers in somebody's batch, whatever they are made of."""
+"""Right answers and names in somebody's batch, as texts: they may be texts, numbers, tensors or arrays."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from .batch import column, of_length
 
 
 def targets_of(batch: dict[str, Any], samples: int, owner: object) -> list[list[str]]:
-    """The right answers of each sample, as texts; none where the batch has none for it.
+    """The right answers of each sample, as texts; an empty list for a sample without any.
 
     Args:
         batch: The batch.
         samples: How many samples it has.
-        owner: Whoever reads them, for messages.
+        owner: The callback that reads them, for messages.
 
     Raises:
-        ReasonEditError: There are some, but not as many.
+        InputError: Their number is another than that of the samples.
     """
     if batch.get("targets") is None:
         return [[] for _ in range(samples)]
-    found = [texts_of(value) for value in column(batch, "targets", owner)]
-    of_length(found, samples, "targets", "answers")
-    return found
+    targets = [texts_of(value) for value in column(batch, "targets", owner)]
+    of_length(targets, samples, "targets", "answers")
+    return targets
 
 
 def text_of(value: Any) -> str | None:
-    """An id, a group or the like as a text; what holds one value (a tensor, an array) as that value."""
+    """An id, a group or the like as a text; a tensor or an array with one value counts as that value."""
     value = _plain(value)
     return None if value is None else str(value)
 

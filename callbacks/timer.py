@@ -14,14 +14,14 @@ from .retriever import Retriever
 
 
 class QueryTimer(Evaluates):
-    """Measures the time from a batch's arrival to its answers, callbacks in between included.
+    """Measures the time from a batch's arrival to its answers, including the callbacks in between.
 
-    It stands before editor and retriever in the list of callbacks. Only batches without edits count, and without edits
-    that are asked again.
+    Put it before the editor and the retriever in the list of callbacks. Batches with edits do not count, nor do those
+    that ask an edit again.
 
     Attributes:
-        seconds: Total time.
-        queries: Number of queries in it.
+        seconds: Total time of the queries, in seconds.
+        queries: Number of queries.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class QueryTimer(Evaluates):
         return 1000 * self.seconds / self.queries if self.queries else None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a place from which less would be measured; errors as for :meth:`RunCallback.setup`."""
+        """Refuse a place from which less would be measured; raises as :meth:`RunCallback.setup` does."""
         super().setup(trainer, pl_module, stage)
         self.must_precede(trainer, Editor, Retriever)
 
@@ -58,13 +58,13 @@ class QueryTimer(Evaluates):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop it. Being first in the list, this runs before other callbacks use the answers."""
-        taken = time.perf_counter() - self._started
+        """Stop the clock. As it is first in the list, it stops before other callbacks use the answers."""
+        elapsed = time.perf_counter() - self._started
         if not isinstance(batch, dict) or any(e is not None for e in batch.get("edits") or ()):
             return
         if in_steps(batch) and (batch["phase"] == "check" or answered_already(batch) is not None):
             return
         answers = self.answers_in(trainer, outputs)
         if answers is not None:
-            self.seconds += taken
+            self.seconds += elapsed
             self.queries += len(answers)

@@ -1,4 +1,4 @@
-"""Predictions and what was retrieved for them, to Parquet."""
+"""Writes predictions, and what was retrieved for them, to Parquet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import lightning as L
 
-from reasonedit.errors import ReasonEditError
-from reasonedit.metrics import COMPARISON, accuracy, contains, exact_match, most_said
+from reasonedit.errors import ReasonEditError, UnavailableError
+from reasonedit.metrics import COMPARISON, accuracy, contains, exact_match, most_common_answer
 from reasonedit.ranks import exchange
 from reasonedit.retrieval import Retrieval
 
@@ -25,18 +25,19 @@ _log = logging.getLogger(__name__)
 
 
 class PredictionWriter(Evaluates):
-    """Writes one row per sample when the run ends, and also when it is interrupted or fails.
+    """Writes one row per sample when the run ends, is interrupted or fails.
 
-    Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (their number then),
-    ``prompt`` (with the facts), ``choices``, ``before`` (what the unedited model answered), ``answer``, ``thought``
+    Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (how many there were by then),
+    ``prompt`` (with the facts), ``choices``, ``before`` (the answer of the unedited model), ``answer``, ``thought``
     (what a reasoning VLM wrote before it), ``finish_reason`` (``length`` where ``max_new_tokens`` cut it off),
-    ``target`` (where there are several, the one that is said most often), ``targets`` (all of them), ``accuracy``,
-    ``right`` (an accuracy of 1), ``exact_match``, ``contains`` (a right answer stands in the answer, which need not
-    make it right), ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts found but not used), ``nearest``,
+    ``target`` (of several, the one that most people gave), ``targets`` (all of them), ``accuracy``, ``right`` (an
+    accuracy of 1), ``exact_match``, ``contains`` (the answer contains a right one, which need not make it right),
+    ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts that were retrieved but not used), ``nearest``,
     ``threshold``. What a batch does not carry is null. ``accuracy``, ``exact_match`` and ``contains`` are the
-    functions of these names in :mod:`reasonedit.metrics`; the file's metadata name the comparison, too.
-    On several ranks rank 0 writes those of all, in the order of the stream. Where a run fails each writes its own, with
-    its rank before the extension.
+    functions of these names in :mod:`reasonedit.metrics`; the file's metadata name the comparison as well.
+
+    On several ranks rank 0 writes the rows of all, in the order of the stream. If a run fails, each rank writes its own
+    file, with its rank before the extension.
 
     Args:
         path: The file; ``predictions.parquet`` in the trainer's ``default_root_dir`` when not given.
@@ -51,7 +52,7 @@ class PredictionWriter(Evaluates):
         self._edits: int | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from nothing."""
+        """Start from zero."""
         self.rows = []
         self._folder = Path(trainer.default_root_dir).absolute()
 
@@ -76,7 +77,7 @@ class PredictionWriter(Evaluates):
         """Keep the rows of one batch.
 
         Raises:
-            ReasonEditError: The prediction is none, or the batch has another number of values than it has answers.
+            InputError: The prediction has no answers, or a column of the batch has another length.
         """
         fields = batch if isinstance(batch, dict) else {}
         answers = self.answers_in(trainer, outputs)
@@ -85,17 +86,17 @@ class PredictionWriter(Evaluates):
 
         def of(key: str, i: int) -> Any:
             values = fields.get(key)
-            if not is_list(values):  # of one value for all samples there is no telling what it is
+            if not is_list(values):  # one value for all samples could mean anything
                 return None
             of_length(values, len(answers), key, "answers")
             return values[i]
 
-        told = targets_of(fields, len(answers), self)
-        for i, answer in enumerate(answers):
-            targets, found = told[i], of("retrieved", i)
-            found = found if isinstance(found, Retrieval) else None
+        all_targets = targets_of(fields, len(answers), self)
+        for i, (answer, targets) in enumerate(zip(answers, all_targets, strict=True)):
+            retrieval = of("retrieved", i)
+            retrieval = retrieval if isinstance(retrieval, Retrieval) else None
             share = accuracy(answer, targets) if targets else None
-            hits = found.hits if found else []
+            hits = retrieval.hits if retrieval else []
             self.rows.append(
                 {
                     "place": of("positions", i) if in_steps(batch) else None,
@@ -110,7 +111,7 @@ class PredictionWriter(Evaluates):
                     "answer": answer,
                     "thought": text_of(of("thoughts", i)),
                     "finish_reason": text_of(of("finish_reasons", i)),
-                    "target": most_said(targets) if targets else None,
+                    "target": most_common_answer(targets) if targets else None,
                     "targets": targets or None,
                     "accuracy": share,
                     "right": None if share is None else share == 1,
@@ -119,9 +120,9 @@ class PredictionWriter(Evaluates):
                     "facts": [h.fact for h in hits],
                     "distances": [h.distance for h in hits],
                     "fact_edits": [h.edit_id for h in hits],
-                    "left_out": [h.fact for h in found.left_out] if found else [],
-                    "nearest": found.nearest if found else None,
-                    "threshold": found.threshold if found else None,
+                    "left_out": [h.fact for h in retrieval.left_out] if retrieval else [],
+                    "nearest": retrieval.nearest if retrieval else None,
+                    "threshold": retrieval.threshold if retrieval else None,
                 }
             )
 
@@ -129,16 +130,16 @@ class PredictionWriter(Evaluates):
         """Write."""
         rows = self.rows
         if trainer.world_size > 1:
-            said = exchange(trainer, json.dumps(rows).encode())
+            messages = exchange(trainer, json.dumps(rows).encode())
             if not trainer.is_global_zero:
                 return
-            rows = [row for one in said for row in json.loads(one)]
-        placed = {row["place"]: row for row in rows if row["place"] is not None}
+            rows = [row for message in messages for row in json.loads(message)]
+        in_stream = {row["place"]: row for row in rows if row["place"] is not None}  # the last batch may repeat some
         others = [row for row in rows if row["place"] is None]
-        self._write(self._path(), [placed[place] for place in sorted(placed)] + others)
+        self._write(self._path(), [in_stream[place] for place in sorted(in_stream)] + others)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Write what there is so far; errors as for :meth:`RunCallback.on_exception`."""
+        """Write the rows so far; raises as :meth:`RunCallback.on_exception` does."""
         super().on_exception(trainer, pl_module, exception)
         if self.rows:
             path = self._path()
@@ -146,7 +147,7 @@ class PredictionWriter(Evaluates):
                 path = path.with_suffix(f".{trainer.global_rank}{path.suffix}")
             try:
                 self._write(path, self.rows)
-            except ReasonEditError as error:  # the other callbacks have things to do, too
+            except ReasonEditError as error:  # the other callbacks still have work to do
                 _log.error("The run stopped early. %s", error)
 
     def _path(self) -> Path:
@@ -192,7 +193,7 @@ class PredictionWriter(Evaluates):
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise ReasonEditError(
+            raise UnavailableError(
                 f"The predictions cannot be written to '{path}' ({error.strerror or error}): "
                 "free some space or name another file."
             ) from error

@@ -1,4 +1,4 @@
-"""What is read from somebody's batch, and what is said where it is not what it should be.
+"""Reads the columns of somebody's batch, and says what is wrong with them.
 
 The keys are in :mod:`reasonedit.callbacks.batch`.
 """
@@ -11,11 +11,11 @@ from typing import Any, NoReturn, TypeGuard
 from PIL import Image
 
 from reasonedit.arrays import is_array
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.images import load_image
 
 PHASES = ("edit", "check", "probe")
-"""What a batch of a stream is for."""
+"""What a batch of a stream may be for."""
 
 Choices = list[list[str] | None]
 
@@ -26,25 +26,25 @@ def column(batch: Any, key: str, owner: object) -> list[Any]:
     Args:
         batch: The batch.
         key: The key.
-        owner: Whoever reads it, for messages.
+        owner: The callback or module that reads it, for messages.
 
     Raises:
-        ReasonEditError: The batch is no dict, has no such key, or no list under it.
+        InputError: The batch is no dict, has no such key, or no list under it.
     """
     name = type(owner).__name__
     if not isinstance(batch, dict):
-        raise ReasonEditError(
+        raise InputError(
             f"{name} needs batches that are dicts, not {type(batch).__name__}: let the loader's collate_fn make one."
         )
     if key not in batch:
-        raise ReasonEditError(
+        raise InputError(
             f"{name} finds no '{key}' in the batch, which has {sorted(map(str, batch))}: "
             "call it so in the batch, or tell the callback its key."
         )
     values = batch[key]
     if not is_list(values):
-        raise ReasonEditError(
-            f"{name} finds under '{key}' {_a(values)}, where a list with one value per sample is needed."
+        raise InputError(
+            f"{name} finds under '{key}' {_describe(values)}, where a list with one value per sample is needed."
         )
     return list(values)
 
@@ -53,36 +53,35 @@ def questions(batch: Any, key: str, owner: object) -> list[str]:
     """The texts under a key; arguments as for :func:`column`.
 
     Raises:
-        ReasonEditError: There are none, or one is no text.
+        InputError: There are none, or one is no text.
     """
     texts = column(batch, key, owner)
     for row, text in enumerate(texts):
         if not isinstance(text, str):
-            _refuse(batch, row, key, f"is {_a(text)}, where a text is needed")
+            _refuse(batch, row, key, f"is {_describe(text)}, where a text is needed")
     return texts
 
 
-def pictures(batch: Any, key: str, owner: object, samples: int, rows: Sequence[int] | None = None) -> list[Image.Image]:
-    """The images under a key as the rest of the package sees them: upright, RGB. The batch's own stay as they are.
+def pictures(batch: Any, key: str, owner: object, samples: int) -> list[Image.Image]:
+    """The images under a key, upright and in RGB. The batch keeps its own.
 
     Args:
         batch: The batch.
         key: The key.
-        owner: Whoever reads them, for messages.
+        owner: The callback or module that reads them, for messages.
         samples: How many there must be.
-        rows: Those of these samples alone.
 
     Raises:
-        ReasonEditError: One cannot be used, or their number is another; names the sample.
+        InputError: One cannot be used, or their number is another; names the sample.
     """
     values = column(batch, key, owner)
-    if is_array(batch[key]) and batch[key].ndim in (2, 3):  # one picture in colour, or several in grey: who knows
-        raise ReasonEditError(
+    if is_array(batch[key]) and batch[key].ndim in (2, 3):  # one picture in colour, or several in grey
+        raise InputError(
             f"The images under '{key}' are one array of {batch[key].ndim} dimensions: stacked images have four, "
             "samples and those of a picture with its channels."
         )
     of_length(values, samples, key)
-    return [_picture(batch, row, key, values[row]) for row in (range(samples) if rows is None else rows)]
+    return [_picture(batch, row, key, values[row]) for row in range(samples)]
 
 
 def _picture(batch: dict[str, Any], row: int, key: str, value: Any) -> Image.Image:
@@ -93,40 +92,41 @@ def _picture(batch: dict[str, Any], row: int, key: str, value: Any) -> Image.Ima
     try:
         return load_image(value)
     except ReasonEditError as error:
-        raise ReasonEditError(f"{_sample(batch, row, key)} cannot be used: {error}") from error
+        raise InputError(f"{_sample(batch, row, key)} cannot be used: {error}") from error
 
 
 def choices_of(batch: dict[str, Any], key: str, owner: object, samples: int) -> Choices | None:
     """The choices under a key, if there are any; arguments and errors as for :func:`pictures`.
 
-    An empty list is none: the question is open.
+    An empty list is as good as ``None``: the question is open.
     """
     if batch.get(key) is None:
         return None
     values = column(batch, key, owner)
     of_length(values, samples, key)
-    found: Choices = []
-    for row, mine in enumerate(values):
-        if mine is None:
-            found.append(None)
+    all_choices: Choices = []
+    for row, choices in enumerate(values):
+        if choices is None:
+            all_choices.append(None)
             continue
-        if not isinstance(mine, (list, tuple)) or not all(isinstance(c, str) for c in mine):
-            odd = next((c for c in mine if not isinstance(c, str)), None) if isinstance(mine, (list, tuple)) else mine
-            _refuse(batch, row, key, f"has {_a(odd)}, where each question has a list of texts, or None")
-        if len(mine) == 1:
+        several = isinstance(choices, (list, tuple))
+        if not several or not all(isinstance(choice, str) for choice in choices):
+            wrong = next((c for c in choices if not isinstance(c, str)), None) if several else choices
+            _refuse(batch, row, key, f"has {_describe(wrong)}, where each question has a list of texts, or None")
+        if len(choices) == 1:
             _refuse(batch, row, key, "has one choice: give two or more, or None for an open question")
-        found.append(list(mine) or None)
-    return found
+        all_choices.append(list(choices) or None)
+    return all_choices
 
 
 def of_length(values: Sequence[Any], samples: int, key: str, of: str = "questions") -> None:
     """Refuse a column that has another length than the questions, or the answers.
 
     Raises:
-        ReasonEditError: It has.
+        InputError: It has.
     """
     if len(values) != samples:
-        raise ReasonEditError(
+        raise InputError(
             f"The batch has {len(values)} values under '{key}' for {samples} {of}: each sample needs one of both."
         )
 
@@ -143,15 +143,15 @@ def in_steps(batch: Any) -> bool:
 
 
 def answered_already(batch: Any) -> list[str] | None:
-    """What was answered to a batch of a stream before the run was cut short.
+    """The answers that a resumed run has logged for a batch of a stream; ``None`` if it has to be asked.
 
-    In any other batch ``answers`` are somebody's own, such as a data set's right ones.
+    In any other batch ``answers`` are something else, such as the right answers of a data set.
     """
     return list(batch["answers"]) if in_steps(batch) and "answers" in batch else None
 
 
 def _refuse(batch: dict[str, Any], row: int, key: str, why: str) -> NoReturn:
-    raise ReasonEditError(f"{_sample(batch, row, key)} {why}.")
+    raise InputError(f"{_sample(batch, row, key)} {why}.")
 
 
 def _sample(batch: dict[str, Any], row: int, key: str) -> str:
@@ -160,8 +160,8 @@ def _sample(batch: dict[str, Any], row: int, key: str) -> str:
     return f"Sample {row}{name} of the batch, under '{key}',"
 
 
-def _a(value: Any) -> str:
-    """Something in words, short."""
+def _describe(value: Any) -> str:
+    """A value in a few words."""
     if value is None:
         return "nothing (None)"
     if isinstance(value, str):

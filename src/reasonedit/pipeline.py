@@ -1,4 +1,4 @@
-"""The whole way of an edit into the codebook, and of a question to its answer: what all faces of the package share."""
+"""The way of an edit into the codebook, and of a question to its answer."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from reasonedit.vlm import VLM, Generation, Reply, Seen, Vision
 
 @dataclass(frozen=True)
 class Written:
-    """What became of an edit.
+    """What an edit wrote.
 
     Attributes:
-        keys: Number of keys that are new; the others merged.
+        keys: Number of new keys; the others merged into keys that were there.
         entries: What was written.
-        evidence: What was found for each sentence; no windows where the user gave evidence or none was sought.
-        edit: The edit as it is kept.
+        evidence: The evidence found for each sentence; without windows where a person gave it or none was sought.
+        edit: The edit as the codebook keeps it.
     """
 
     keys: int
@@ -49,20 +49,20 @@ class Written:
 
 
 class EditingPipeline:
-    """A frozen VLM with its codebook: writes edits, fetches facts, answers and explains, for any number of threads.
+    """A frozen VLM with its codebook: it writes edits, retrieves facts, answers and explains.
 
-    :class:`~reasonedit.ReasonEditor`, the callbacks and the commands are faces of it.
+    :class:`~reasonedit.ReasonEditor`, the callbacks and the commands all work through it.
 
-    An edit counts when the codebook has it, a query sees the codebook as it is when its facts are fetched: what several
-    threads get is what they would have got one after the other, in the order of these moments.
+    Any number of threads may use it. An edit counts from the moment in which the codebook has it, and a query sees the
+    codebook of the moment in which its facts are retrieved. The results are those of some sequential order.
 
     Args:
         vlm: The frozen VLM.
-        design: All choices; what :meth:`Design.default` says for this VLM when not given.
-        memory: The codebook so far.
-        encoder: The sentence encoder, loaded by name when not given.
-        statistics: Those of the embedding, when they are known already.
-        finder: What makes the evidence finder, such as one that keeps what it found.
+        design: The design; the default of this VLM when not given.
+        memory: The codebook so far; an empty one when not given.
+        encoder: The sentence encoder; loaded by its name in the design when not given.
+        statistics: The statistics of the vision half, if they are known already.
+        finder: Makes the evidence finder, such as one with a cache.
     """
 
     def __init__(
@@ -93,16 +93,17 @@ class EditingPipeline:
         memory: EditMemory | None = None,
         finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
     ) -> EditingPipeline:
-        """Go on with the codebook in a folder.
+        """Open the codebook in a folder.
 
         Args:
             store: The folder.
             vlm: The VLM that the codebook was made with.
-            memory: What the folder holds, where it was read already.
+            memory: The codebook, if it was read from the folder already.
             finder: As above.
 
         Raises:
-            ReasonEditError: The folder is damaged, or its keys were made with another VLM or in another way.
+            DamagedError: The folder is damaged.
+            MismatchError: Its keys were made with another VLM, or in another way.
         """
         memory = memory if memory is not None else EditMemory.open(store)
         design, statistics = Design.from_dict(store.manifest.design), statistics_of(store.statistics())
@@ -117,71 +118,72 @@ class EditingPipeline:
 
         Args:
             edit: The edit.
-            vision: Its image, where :meth:`see` or the embedder's ``see`` saw it already.
+            vision: Its image, if :meth:`see` or the embedder's ``see`` saw it already.
 
         Raises:
-            ReasonEditError: An edit of this id is there already, or its keys do not fit the codebook's.
+            ConflictError: There is an edit of this id already.
+            ReasonEditError: The codebook cannot be written.
         """
-        draft, found = self.draft(edit, vision)
+        draft, evidence = self.draft(edit, vision)
         with self.memory.changing():
-            kept = self.memory.add([draft])[0]
-            new = self.memory.key_count(kept.id)  # what others wrote into the folder meanwhile is none of it
-        return Written(new, draft.entries, found, kept)
+            stored = self.memory.add([draft])[0]
+            new_keys = self.memory.key_count(stored.id)  # without what others wrote into the folder meanwhile
+        return Written(new_keys, draft.entries, evidence, stored)
 
     def draft(self, edit: Edit, vision: Vision | None = None) -> tuple[Draft, list[Evidence]]:
-        """What an edit would write, without writing it; arguments and errors as for :meth:`write`.
+        """Make what an edit writes, without writing it; arguments and errors as for :meth:`write`.
 
         Returns:
-            What it would write, and what was found for each sentence.
+            What it writes, and the evidence of each sentence.
         """
-        with self._drafting:  # one edit at a time: queries find their way between its passes
+        with self._drafting:  # one edit at a time; queries get in between its passes
             self.memory.check_new(edit.id)  # before the costly part
             image = vision.images[0] if vision is not None else None
-            found, windows = self._find_evidence(edit, image.regions if image is not None else {})
-            return self._make_draft(edit, found, image, windows), found
+            evidence, windows = self._find_evidence(edit, image.regions if image is not None else {})
+            return self._make_draft(edit, evidence, image, windows), evidence
 
-    def embed_anew(self, edit: Edit, kept: StoredEdit) -> Draft:
-        """What an edit writes whose evidence was found before, by another VLM: nothing is sought.
+    def embed_anew(self, edit: Edit, stored: StoredEdit) -> Draft:
+        """Make what an edit writes from the evidence that was stored with it: none is sought.
 
         Args:
             edit: The edit.
-            kept: What was kept of it.
+            stored: The edit as a codebook keeps it.
         """
-        found = []
-        for i, sentence in enumerate(kept.reasoning):
-            boxes = kept.found[i] if i < len(kept.found) else []
-            why = GUESSED if i < len(kept.guessed) and kept.guessed[i] else LIKELIEST
-            found.append(Evidence(sentence, [WindowScore(box, kept=True, why=why) for box in boxes]))
-        return self._make_draft(edit, found)
+        evidence = []
+        for i, sentence in enumerate(stored.reasoning):
+            boxes = stored.found[i] if i < len(stored.found) else []
+            why = GUESSED if i < len(stored.guessed) and stored.guessed[i] else LIKELIEST
+            evidence.append(Evidence(sentence, [WindowScore(box, kept=True, why=why) for box in boxes]))
+        return self._make_draft(edit, evidence)
 
     def _make_draft(
         self,
         edit: Edit,
-        found: Sequence[Evidence],
+        evidence: Sequence[Evidence],
         image: Seen | None = None,
         windows: Mapping[Box, Seen] | None = None,
     ) -> Draft:
-        entries = self.keys.build(edit, found, image, windows)
-        return Draft.of(edit, entries, [e.boxes for e in found], [is_guess(e) for e in found])
+        entries = self.keys.build(edit, evidence, image, windows)
+        return Draft.of(edit, entries, [e.boxes for e in evidence], [is_guess(e) for e in evidence])
 
     def _find_evidence(self, edit: Edit, known: Mapping[Box, Seen]) -> tuple[list[Evidence], dict[Box, Seen]]:
-        """What is found for the sentences that came without evidence, and the windows as they were seen."""
+        """Find evidence for the sentences that came without it; also its windows as the vision part saw them."""
         writing = self.design.writing
-        found = [Evidence(s) for s in edit.reasoning]
+        all_evidence = [Evidence(sentence) for sentence in edit.reasoning]
         if writing.entries == "answer" or writing.keys == "image":
-            return found, {}
-        open_ones = [i for i, given in enumerate(edit.evidence) if not given]
-        sentences = [edit.reasoning[i] for i in open_ones]
-        evidence, windows = self.finder.find_with_windows(edit.image, sentences, self.embedder.layers, known)
-        for i, e in zip(open_ones, evidence, strict=True):
-            found[i] = e
-        return found, windows
+            return all_evidence, {}
+        without = [i for i, given in enumerate(edit.evidence) if not given]
+        sentences = [edit.reasoning[i] for i in without]
+        found, windows = self.finder.find_with_windows(edit.image, sentences, self.embedder.layers, known)
+        for i, evidence in zip(without, found, strict=True):
+            all_evidence[i] = evidence
+        return all_evidence, windows
 
     # ---- queries
 
     @property
     def retriever(self) -> FactRetriever:
-        """What fetches facts from the codebook as it is now."""
+        """What retrieves facts from the codebook as it is now."""
         with self.memory.guard:
             retriever, retrieval = self._retriever, self.design.retrieval
             if retriever is None or retriever.memory is not self.memory or retriever.config != retrieval:
@@ -191,20 +193,20 @@ class EditingPipeline:
             return retriever
 
     def use(self, retrieval: RetrievalConfig) -> None:
-        """Fetch facts in another way from now on."""
+        """Retrieve facts in another way from now on."""
         with self.memory.guard:
             self.design = replace(self.design, retrieval=retrieval)
 
     def see(self, images: Sequence[Image.Image]) -> Vision:
-        """Run the vision part on the images of questions, as far as fetching facts and answering need it."""
+        """Run the vision part on the images of questions, as far as retrieval and answering need it."""
         return self.embedder.see(images, regions=self.design.retrieval.query_regions)
 
     def has(self, vision: object) -> bool:
-        """Whether a vision pass kept what :meth:`see` keeps."""
+        """Whether a vision pass has all that :meth:`see` gives."""
         return self.embedder.has(vision, regions=self.design.retrieval.query_regions)
 
     def queries(self, vision: Vision, questions: Sequence[str]) -> Tensor:
-        """Embed questions: (B, 1, D), or (B, 10, D) where the image's regions count too."""
+        """Embed questions: (B, 1, D), or (B, 10, D) with the nine query regions, the whole image last."""
         if not self.design.retrieval.query_regions:
             return self.embedder.embed(vision, questions)[:, None]
         boxes = [*QUERY_REGIONS, WHOLE]
@@ -213,22 +215,22 @@ class EditingPipeline:
         return torch.cat([halves, texts], dim=2)
 
     def retrieve(self, vision: Vision, questions: Sequence[str]) -> list[Retrieval]:
-        """Fetch facts for questions about images.
+        """Retrieve facts for questions about images.
 
         Args:
             vision: The images, from :meth:`see`.
             questions: One per image.
         """
         keys = self.queries(vision, questions) if self.memory.edits else None
-        *_, (_, found) = self.steps(vision, questions, self.found(questions, keys))
-        return found
+        *_, (_, retrieved) = self.steps(vision, questions, self.nearest(questions, keys))
+        return retrieved
 
-    def found(self, questions: Sequence[str], keys: Tensor | None) -> list[Retrieval]:
+    def nearest(self, questions: Sequence[str], keys: Tensor | None) -> list[Retrieval]:
         """The nearest facts of questions, before any of them is verified.
 
         Args:
             questions: The questions.
-            keys: What :meth:`queries` makes of them; ``None`` where there was no edit.
+            keys: Their embeddings, from :meth:`queries`; ``None`` if there was no edit.
         """
         with self.memory.guard:
             if keys is None or not self.memory.edits:
@@ -236,58 +238,59 @@ class EditingPipeline:
             return self.retriever.retrieve(keys)
 
     def steps(
-        self, vision: Vision, questions: Sequence[str], found: list[Retrieval]
+        self, vision: Vision, questions: Sequence[str], retrieved: list[Retrieval]
     ) -> Iterator[tuple[str, list[Retrieval]]]:
-        """What is left of the nearest facts after each step, and why that step leaves facts out.
+        """Leave out facts step by step: what is left after each, and why that step leaves facts out.
 
         Args:
             vision: The images, from :meth:`see`.
             questions: One per image.
-            found: Their nearest facts, of :meth:`found`.
+            retrieved: Their nearest facts, from :meth:`nearest`.
         """
-        yield "not among the K nearest", found
+        yield "not among the K nearest", retrieved
         config = self.design.retrieval
-        if config.verify is not None and any(r.hits for r in found):
-            found = verify_facts(self.vlm, vision, found, config)
-            yield "the VLM does not see it in the picture, or K others were nearer", found
-        if config.chain and any(r.hits for r in found):
-            found = link_facts(found, questions)
-            yield "nothing that the picture shows leads to it", found
+        if config.verify is not None and any(r.hits for r in retrieved):
+            retrieved = verify_facts(self.vlm, vision, retrieved, config)
+            yield "the VLM does not see it in the picture, or K others were nearer", retrieved
+        if config.chain and any(r.hits for r in retrieved):
+            retrieved = link_facts(retrieved, questions)
+            yield "nothing that the picture shows leads to it", retrieved
 
     def prompts(
         self,
         vision: Vision,
         questions: Sequence[str],
-        found: Sequence[Retrieval],
+        retrieved: Sequence[Retrieval],
         choices: Sequence[Sequence[str] | None] | None = None,
         generation: Generation | None = None,
     ) -> tuple[list[str], list[Retrieval]]:
-        """Put the facts before the questions; where they do not fit into the model's context the farthest go first.
+        """Put facts before questions; if they do not fit into the model's context, the farthest are left out first.
 
         Returns:
-            The texts to ask, and what was retrieved, with what was left out.
+            The prompts, and the retrieved facts with those that were left out.
         """
-        return fit_prompts(self.vlm, vision, questions, found, choices, (generation or Generation()).max_new_tokens)
+        return fit_prompts(self.vlm, vision, questions, retrieved, choices, (generation or Generation()).max_new_tokens)
 
     # ---- answers
 
     def answer(self, queries: Sequence[Query], generation: Generation | None = None) -> list[Answer]:
-        """Answer questions, in one batch, by the codebook as it is now: what others wrote into its folder counts, too.
+        """Answer questions in one batch, by the codebook as it is now, including what others wrote into its folder.
 
         Args:
             queries: The questions with their images.
             generation: How answers are made.
 
         Raises:
-            ReasonEditError: A prompt is longer than the model reads, the model's numbers are not finite, or the
-                codebook's folder is damaged.
+            InputError: A prompt is longer than the model reads.
+            DamagedError: The codebook's folder is damaged.
+            ReasonEditError: The model's numbers are not finite.
         """
         self.memory.refresh()
         questions, choices = [q.question for q in queries], [q.choices for q in queries]
         vision = self.see([q.image for q in queries])
-        texts, found = self.prompts(vision, questions, self.retrieve(vision, questions), choices, generation)
-        replies = self.vlm.reply(vision, texts, choices, generation)
-        return [answered(*one) for one in zip(replies, found, texts, strict=True)]
+        prompts, retrieved = self.prompts(vision, questions, self.retrieve(vision, questions), choices, generation)
+        replies = self.vlm.reply(vision, prompts, choices, generation)
+        return [make_answer(*parts) for parts in zip(replies, retrieved, prompts, strict=True)]
 
     def explain(self, query: Query, generation: Generation | None = None) -> Explanation:
         """Answer a question, and say for each key that came near why its facts were used or not.
@@ -298,13 +301,13 @@ class EditingPipeline:
         vision = self.see([query.image])
         questions, choices = [query.question], [query.choices]
         keys = self.queries(vision, questions) if self.memory.edits else None
-        with self.memory.guard:  # what was fetched and what is said of it are of one moment
-            found = self.found(questions, keys)
+        with self.memory.guard:  # the facts and the keys that are explained are of one moment
+            nearest = self.nearest(questions, keys)
             near = self._near(keys)
-        steps = [(why, left[0]) for why, left in self.steps(vision, questions, found)]
-        texts, kept = self.prompts(vision, questions, [steps[-1][1]], choices, generation)
-        steps.append(("no room in the prompt", kept[0]))
-        answer = answered(self.vlm.reply(vision, texts, choices, generation)[0], kept[0], texts[0])
+        steps = [(why, left[0]) for why, left in self.steps(vision, questions, nearest)]
+        prompts, retrieved = self.prompts(vision, questions, [steps[-1][1]], choices, generation)
+        steps.append(("no room in the prompt", retrieved[0]))
+        answer = make_answer(self.vlm.reply(vision, prompts, choices, generation)[0], retrieved[0], prompts[0])
         return explain_answer(answer, near, steps, gate_per_fact=self.design.retrieval.gate_per_fact)
 
     def _near(self, keys: Tensor | None) -> list[Candidate]:
@@ -319,14 +322,14 @@ class EditingPipeline:
     # ---- keeping
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Keep the codebook in a folder from now on, its own or another one: edits are on the disk at once.
+        """Keep the codebook in a folder from now on: every edit is on the disk at once.
 
         Raises:
-            ReasonEditError: There is another codebook, or the folder cannot be written.
+            ConflictError: There is another codebook.
+            UnavailableError: The folder cannot be written.
         """
-        with self._saving:  # not the memory's guard: whoever asks meanwhile waits for no other writer
-            store = self.memory.store
-            if store is None or not Store.exists(folder) or not os.path.samefile(folder, store.folder):
+        with self._saving:  # not the memory's guard, for which queries would have to wait
+            if not is_kept_in(self.memory, folder):
                 self.memory.copy_to(self.begin_store(folder))
             self.memory.settle()
 
@@ -334,7 +337,8 @@ class EditingPipeline:
         """Begin a codebook's folder for what this pipeline writes.
 
         Raises:
-            ReasonEditError: There is one already, or the folder cannot be written.
+            ConflictError: There is one already.
+            UnavailableError: The folder cannot be written.
         """
         config = {"model": self.vlm.name, "design": self.design.to_dict()}
         sees = self.embedder.layer != NO_LAYER
@@ -356,15 +360,20 @@ def open_embed(vlm: VLM) -> Callable[[EditMemory], Callable[[Edit, StoredEdit], 
     return open_pipeline
 
 
-def answered(reply: Reply, found: Retrieval, prompt: str) -> Answer:
-    """An answer with what led to it, from what the VLM said to a prompt with the facts that were found."""
+def is_kept_in(memory: EditMemory, folder: str | os.PathLike[str]) -> bool:
+    """Whether a codebook is kept in a folder, whatever the folder is called."""
+    return memory.store is not None and Store.exists(folder) and os.path.samefile(folder, memory.store.folder)
+
+
+def make_answer(reply: Reply, retrieved: Retrieval, prompt: str) -> Answer:
+    """An answer with what led to it: the VLM's reply to a prompt with the retrieved facts."""
     return Answer(
         reply.text,
-        found.hits,
+        retrieved.hits,
         prompt,
-        found.nearest,
-        found.threshold,
-        found.left_out,
+        retrieved.nearest,
+        retrieved.threshold,
+        retrieved.left_out,
         thought=reply.thought,
         finish_reason=reply.finish_reason,
     )

@@ -1,0 +1,53 @@
+"""What a run that writes a codebook holds on to: the folder's lock, signals, and the signs of life of other ranks."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import lightning as L
+
+from reasonedit.codebook import EditMemory
+from reasonedit.ranks import Pulse, end_together, let_go, requeued
+from reasonedit.signals import Watch, heeded
+
+
+class WritingRun:
+    """Keeps others from writing, and has all ranks end in good order when a signal or an error ends one of them."""
+
+    def __init__(self) -> None:
+        self._lock = ExitStack()
+        self._signals = ExitStack()
+        self._pulse = Pulse()
+
+    def begin(self, trainer: L.Trainer, *, writes: bool) -> None:
+        """Begin a run.
+
+        Args:
+            trainer: The trainer.
+            writes: Whether the run may write edits: it then ends at a signal with all edits on the disk.
+        """
+        self._signals.close()
+        watch = None
+        if writes:
+            if Watch.active is not None or not requeued(trainer):
+                watch = self._signals.enter_context(heeded())
+            end_together(trainer, watch)
+        self._pulse.start(trainer, watch)
+
+    def lock(self, memory: EditMemory) -> None:
+        """Keep others from writing into the codebook's folder until the run is over.
+
+        Raises:
+            LockedError: Somebody else is writing.
+        """
+        self._lock.close()
+        if memory.store is not None and not memory.store.read_only:
+            self._lock.enter_context(memory.store.writing())
+            memory.refresh()
+
+    def end(self, trainer: L.Trainer, *, failed: bool = False) -> None:
+        """Let others write, and tell the other ranks whether the run failed here."""
+        self._lock.close()
+        self._pulse.stop(failed=failed)
+        let_go(trainer)
+        self._signals.close()
