@@ -73,7 +73,7 @@ def test_evidence_goes_on_when_memory_runs_out(tiny_vlm, monkeypatch):
 def test_one_batch_of_image_prefixes_is_held_at_a_time(tiny_vlm, monkeypatch):
     """29 windows x 4 sentences in batches of 5: no more than 5 images' keys and values are ever there."""
     alive, most = weakref.WeakSet(), []
-    read, packed = ImagePrefix._read, ImagePrefix._packed
+    read, packed = ImagePrefix._read, ImagePrefix._run_packed
 
     def held():
         gc.collect()
@@ -89,7 +89,7 @@ def test_one_batch_of_image_prefixes_is_held_at_a_time(tiny_vlm, monkeypatch):
         return packed(self, given)
 
     monkeypatch.setattr(ImagePrefix, "_read", reading)
-    monkeypatch.setattr(ImagePrefix, "_packed", texts)
+    monkeypatch.setattr(ImagePrefix, "_run_packed", texts)
     monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, *sizes: 5)
     EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.3)).find(picture(2, 48), SENTENCES)
     assert len(most) >= 2 * 6

@@ -1,4 +1,4 @@
-"""Any model of images and text to text, by nothing but its processor and a full forward pass."""
+"""Any model of images and text to text, by its processor and full forward passes alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 from .base import VLM
 from .generate import run_generate
@@ -19,10 +19,10 @@ from .vision import Seen, Vision, flat
 
 
 class AnyVLM(VLM):
-    """A model that no family serves. Nothing is shared: each text runs alone, and its image from the pixels each time.
+    """A model that no family serves. Nothing is shared: each text runs alone, its image from the pixels each time.
 
-    Vision-side layers are the blocks of the longest list of modules whose name speaks of vision; their tokens are taken
-    as they come, a CLS token with them, so that images have no regions.
+    Vision-side layers are the blocks of the longest list of modules that is named after vision. Their tokens are taken
+    as they come, with a CLS token, so that images have no regions.
     """
 
     shares_prefix = False
@@ -31,15 +31,15 @@ class AnyVLM(VLM):
     def __init__(self, model: Any, processor: Any, name: str) -> None:
         super().__init__(model, processor, name)
         if model.config.is_encoder_decoder:
-            raise ReasonEditError(
+            raise InputError(
                 f"'{name}' answers by an encoder and a decoder; only models whose language model is a decoder are "
                 "served."
             )
         lists = {n: len(m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
-        seeing = {n: size for n, size in lists.items() if any(w in n for w in ("visi", "visual", "image"))}
-        telling = {n: size for n, size in lists.items() if n not in seeing and "former" not in n}
-        self.tower = max(seeing, key=lambda n: seeing[n], default="")
-        self.blocks = max(telling, key=lambda n: telling[n], default="")
+        vision = {n: size for n, size in lists.items() if any(w in n for w in ("visi", "visual", "image"))}
+        language = {n: size for n, size in lists.items() if n not in vision and "former" not in n}
+        self.tower = max(vision, key=lambda n: vision[n], default="")
+        self.blocks = max(language, key=lambda n: language[n], default="")
         self.projector = self.vision_layers[-1] if self.tower else "none"
 
     @property
@@ -59,30 +59,30 @@ class AnyVLM(VLM):
         return str(getattr(token, "content", token) if token is not None else "<image>")
 
     def format_prompt(self, text: str) -> str:
-        """The chat template's, or the placeholder and the text where there is none."""
+        """The prompt by the chat template, or the placeholder and the text where there is none."""
         if self.processor.chat_template is None:
             return f"{self.image_token}\n{text}"
         return super().format_prompt(text)
 
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
-        """Keep the images; where layers are read, the model runs once on each; see :meth:`VLM.see`."""
+        """Keep the images. For layers, run the whole model once on each; see :meth:`VLM.see`."""
         for name in layers:
             self.check_layer(name)
         seen = []
         for image in images:
-            inputs = self._processed(image, self.prompt(""))
-            with self.record_inputs(layers) as kept:
+            inputs = self._process(image, self.prompt(""))
+            with self.record_inputs(layers) as recorded:
                 if layers:
                     self.run(inputs)
-            read = {name: flat(states) for name, states in kept.items()}
+            layers_of_image = {name: flat(states) for name, states in recorded.items()}
             seen.append(
                 Seen(
                     torch.empty(0, 0),
-                    read,
+                    layers_of_image,
                     self.image_token,
                     inputs["input_ids"].shape[1],
-                    _numbers(inputs),
+                    _size_in_pixels(inputs),
                     extras={"image": image},
                 )
             )
@@ -92,63 +92,63 @@ class AnyVLM(VLM):
         """What the processor makes of one image and one prompt.
 
         Raises:
-            ValueError: There are several.
+            ValueError: There are more.
         """
         (seen,), (prompt,) = vision.images, prompts
-        inputs = self._processed(seen.extras["image"], prompt)
+        inputs = self._process(seen.extras["image"], prompt)
         self.prompt_mask = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
         return inputs
 
     def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:
-        """One after the other."""
-        made = []
+        """The tokens that the model generates after each prompt, one prompt after the other."""
+        answers = []
         for i, prompt in enumerate(prompts):
             inputs = self.inputs(vision.select([i]), [prompt])
             tokens = run_generate(self, self.model, inputs, generation)[0]
             length = inputs["input_ids"].shape[1]
-            # Some models return the prompt with what they made, some do not.
+            # Some models return the prompt before the new tokens, some do not.
             repeated = tokens[:length].equal(inputs["input_ids"][0])
-            made.append(tokens[length:] if repeated else tokens)
-        return made
+            answers.append(tokens[length:] if repeated else tokens)
+        return answers
 
     def next_token_probabilities(self, vision: Vision, prompts: Sequence[str]) -> Tensor:
-        """One after the other; see :meth:`VLM.next_token_probabilities`."""
+        """One prompt after the other; see :meth:`VLM.next_token_probabilities`."""
         each = [super(AnyVLM, self).next_token_probabilities(vision.select([i]), [p]) for i, p in enumerate(prompts)]
         return torch.cat(each)
 
     def language_states(self, vision: Vision, texts: Sequence[str], layer: str) -> list[Tensor]:
-        """One after the other; see :meth:`VLM.language_states`."""
-        one = super().language_states
-        return [state for i, text in enumerate(texts) for state in one(vision.select([i]), [text], layer)]
+        """One text after the other; see :meth:`VLM.language_states`."""
+        states_of = super().language_states
+        return [state for i, text in enumerate(texts) for state in states_of(vision.select([i]), [text], layer)]
 
     def run(self, inputs: dict[str, Any]) -> Any:
-        """The whole model: its states are its logits already, which no head need follow."""
+        """The whole model: its logits stand for its states."""
         return BaseModelOutput(last_hidden_state=self.model(**inputs).logits)
 
     def head(self, states: Tensor) -> Tensor:
-        """They are logits already."""
+        """The states themselves, which are logits already."""
         return states
 
-    def _processed(self, image: Image.Image, prompt: str) -> dict[str, Any]:
+    def _process(self, image: Image.Image, prompt: str) -> dict[str, Any]:
         """What the processor makes of an image and a prompt.
 
         Raises:
-            ReasonEditError: It cannot.
+            InputError: It cannot take them.
         """
-        begun = bool(self.tokenizer.bos_token) and self.tokenizer.bos_token in prompt
-        words = {"add_special_tokens": False} if begun else {}
-        if getattr(self.processor, "num_query_tokens", None):  # BLIP-2's puts its placeholders itself
+        has_bos = bool(self.tokenizer.bos_token) and self.tokenizer.bos_token in prompt
+        options = {"add_special_tokens": False} if has_bos else {}
+        if getattr(self.processor, "num_query_tokens", None):  # BLIP-2's processor adds its placeholders itself
             prompt = prompt.replace(self.image_token, "").lstrip()
         try:
-            made = self.processor(images=[image], text=[prompt], return_tensors="pt", **words)
+            inputs = self.processor(images=[image], text=[prompt], return_tensors="pt", **options)
         except (ValueError, TypeError, IndexError) as error:
-            raise ReasonEditError(
+            raise InputError(
                 f"The processor of '{self.name}' takes no image of {image.width} x {image.height} pixels with one "
                 f"prompt: {error}"
             ) from error
-        made.pop("labels", None)
-        return {k: self._to_device(v) for k, v in made.items() if isinstance(v, Tensor)}
+        inputs.pop("labels", None)
+        return {k: self._to_device(v) for k, v in inputs.items() if isinstance(v, Tensor)}
 
 
-def _numbers(inputs: dict[str, Any]) -> int:
+def _size_in_pixels(inputs: dict[str, Any]) -> int:
     return max((v.numel() for k, v in inputs.items() if k.startswith("pixel_values")), default=0)

@@ -1,4 +1,4 @@
-"""Families whose vision part runs once, apart from the texts."""
+"""What a family of VLMs says, and what all families share: the vision part runs once per image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from reasonedit.boxes import WHOLE, Box
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.finite import finite
 
 from .base import VLM
@@ -19,18 +19,18 @@ from .vision import IMAGE_FEATURES, Seen, Vision
 
 
 class Family(VLM):
-    """A family of models: the vision part runs once, whatever is asked of the image then.
+    """A family of models whose vision part runs once per image, however many texts are about it.
 
-    A family is one file with one subclass. It names the ``model_type`` values it serves and where the blocks are, and
-    says how images become tokens.
+    A family is one file with one subclass. It names the ``model_type`` values that it serves and the lists of blocks,
+    and says how images become tokens.
 
     Attributes:
-        model_types: The ``model_type`` values of the configs that are served.
+        model_types: The values of ``model_type`` in the configs that it serves.
         tower: Name of the list of the vision part's blocks.
         projector: Name of the last module of the vision part, whose input is read unless another layer is named.
         blocks: Name of the list of the language model's blocks.
         nested: Whether the image processor takes a list of images per prompt.
-        pixel_keys: What of the image processor's output the vision part takes.
+        pixel_keys: Which parts of the image processor's output the vision part takes.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -49,48 +49,59 @@ class Family(VLM):
 
     @abstractmethod
     def features(self, output: Any, pixels: Any) -> list[Tensor]:
-        """What the language model reads of each image, (tokens, width), from what the vision part returned.
+        """What the language model reads of each image: (tokens, width).
 
         Args:
-            output: What ``get_image_features`` of the model returned.
+            output: What :meth:`run_vision` returned.
             pixels: What the image processor returned.
         """
 
     @abstractmethod
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
-        """What entered a layer, for each image; see :attr:`Seen.layers`.
+        """What entered a vision-side layer, for each image; see :attr:`Seen.layers`.
 
         Args:
             name: The layer.
-            states: Its input, for the whole batch.
+            states: Its input, for all images.
             pixels: What the image processor returned.
             count: Number of images.
         """
 
     @abstractmethod
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
-        """Those of an image's features that show all of it, as a layer: (rows, columns, width) or (tokens, width)."""
+        """The features that show a whole image, as a layer: (rows, columns, width) or (tokens, width).
+
+        Args:
+            features: The image's features.
+            pixels: What the image processor returned.
+            index: The image's index.
+        """
 
     def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
-        """What stands in a prompt for the image of an index."""
+        """What stands for an image in a prompt; arguments as for :meth:`overview`."""
         return self.image_token * len(features)
 
     def view(self, image: Image.Image) -> Box:
-        """The part of an image that its layers show."""
+        """The part of an image that its layers show: the image processor may cut something off."""
         return WHOLE
 
     def extras(self, output: Any, pixels: Any, index: int) -> dict[str, Any]:
-        """What else of the image of an index the inputs are made from."""
+        """What else the inputs are made from, for one image: kept as :attr:`Seen.extras`."""
         return {}
 
     def encoder_outputs(self, vision: Vision) -> Any:
-        """Images as the model takes them when the vision part has run already."""
+        """Images in the form that the model takes once the vision part has run."""
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         return BaseModelOutputWithPooling(pooler_output=[s.features for s in vision.images])  # type: ignore[arg-type]
 
     def extra_inputs(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
-        """What else the model is given, beside the token ids (B, L)."""
+        """Further inputs of the model, such as token types.
+
+        Args:
+            ids: Token ids (B, L).
+            vision: One image per row.
+        """
         return {}
 
     # ---- what all families share
@@ -107,62 +118,53 @@ class Family(VLM):
 
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
-        """Run the vision part once.
-
-        Args:
-            images: RGB images.
-            layers: Names of layers whose input is kept.
-
-        Raises:
-            ReasonEditError: The model has no such layer, or cannot take an image of such a shape.
-        """
+        """Run the vision part once; see :meth:`VLM.see`."""
         for name in layers:
             self.check_layer(name)
         pixels = self.pixels(images)
-        given = {k: self._to_device(pixels[k]) for k in self.pixel_keys if k in pixels}
-        with self.record_inputs([name for name in layers if name != IMAGE_FEATURES]) as kept:
-            output = self.run_vision(given)
+        vision_inputs = {k: self._to_device(pixels[k]) for k in self.pixel_keys if k in pixels}
+        with self.record_inputs([name for name in layers if name != IMAGE_FEATURES]) as recorded:
+            output = self.run_vision(vision_inputs)
         features = self.features(output, pixels)
-        read = {name: self.raster(name, states, pixels, len(images)) for name, states in kept.items()}
-        numbers = given["pixel_values"].numel() // max(1, len(images))
+        rasters = {name: self.raster(name, states, pixels, len(images)) for name, states in recorded.items()}
+        size_in_pixels = vision_inputs["pixel_values"].numel() // max(1, len(images))
         seen = []
         for i, tokens in enumerate(features):
             finite(tokens, f"What the vision part makes of image {i + 1} of {len(images)}: its features")
             # A copy: a view would hold the layer of the whole batch, all its tiles included.
-            mine = {name: states[i].clone() for name, states in read.items()}
+            layers_of_image = {name: raster[i].clone() for name, raster in rasters.items()}
             if IMAGE_FEATURES in layers:
-                mine[IMAGE_FEATURES] = self.overview(tokens, pixels, i)
-            place = self.placeholder(tokens, pixels, i)
+                layers_of_image[IMAGE_FEATURES] = self.overview(tokens, pixels, i)
+            placeholder = self.placeholder(tokens, pixels, i)
             extras = self.extras(output, pixels, i)
-            size = place.count(self._image_word)
-            seen.append(Seen(tokens, mine, place, size, numbers, self.view(images[i]), extras))
+            size = placeholder.count(self._image_word)
+            view = self.view(images[i])
+            seen.append(Seen(tokens, layers_of_image, placeholder, size, size_in_pixels, view, extras))
         return Vision(seen)
 
     def pixels(self, images: Sequence[Image.Image]) -> Any:
         """What the image processor makes of images.
 
         Raises:
-            ReasonEditError: It takes no image of such a shape.
+            InputError: It takes no image of such a shape.
         """
-        given = [[image] for image in images] if self.nested else list(images)
-        options = getattr(self.processor, "images_kwargs", None) or {}  # those that the whole processor would add
+        batch = [[image] for image in images] if self.nested else list(images)
+        options = getattr(self.processor, "images_kwargs", None) or {}  # which the whole processor would add
         try:
-            return self.processor.image_processor(images=given, return_tensors="pt", **options)
+            return self.processor.image_processor(images=batch, return_tensors="pt", **options)
         except ValueError as error:
             sizes = ", ".join(sorted({f"{i.width} x {i.height}" for i in images}))
             reason = str(error).strip().rstrip(".")
-            raise ReasonEditError(f"The model '{self.name}' takes no image of {sizes} pixels: {reason}.") from error
+            raise InputError(f"The model '{self.name}' takes no image of {sizes} pixels: {reason}.") from error
 
     def run_vision(self, pixels: dict[str, Tensor]) -> Any:
-        """Run the vision part on what the image processor returned."""
+        """Run the vision part on parts of what the image processor returned: ``pixel_keys``."""
         return self.model.get_image_features(**pixels, return_dict=True)
 
     def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
-        """Left-padded inputs of the model for one image and one prompt each, with the vision part already run."""
-        seen = vision.images
-        rows = self.token_ids(
-            [p.replace(self.image_token, s.placeholder, 1) for p, s in zip(prompts, seen, strict=True)]
-        )
+        """Left-padded inputs of the model; see :meth:`VLM.inputs`."""
+        texts = [p.replace(self.image_token, s.placeholder, 1) for p, s in zip(prompts, vision.images, strict=True)]
+        rows = self.token_ids(texts)
         width = max(len(row) for row in rows)
         ids = torch.full((len(rows), width), self.pad_token_id)
         mask = torch.zeros_like(ids)

@@ -1,4 +1,4 @@
-"""Gemma 3: a fixed number of tokens per image, which see each other; most layers see a window only."""
+"""Gemma 3: a fixed number of tokens per image, which see each other; most layers see only a window."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .vision import Vision, as_square
 
 
 class Gemma3VLM(Family):
-    """Gemma 3 with images."""
+    """Gemma 3."""
 
     model_types = ("gemma3",)
     tower = "model.vision_tower.encoder.layers"
@@ -29,7 +29,7 @@ class Gemma3VLM(Family):
         return [as_square(tokens) for tokens in states]
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
-        """All of them."""
+        """All features."""
         return as_square(features)
 
     def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
@@ -43,5 +43,5 @@ class Gemma3VLM(Family):
         return output
 
     def extra_inputs(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
-        """Which tokens are images: they see each other."""
+        """Which tokens are an image's: they see each other."""
         return {"token_type_ids": (ids == self.image_token_id).int()}

@@ -1,4 +1,4 @@
-"""Idefics3 and SmolVLM: tiles of an image, then a picture of the whole."""
+"""Idefics3 and SmolVLM: tiles of an image, then the whole image, scaled down."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .vision import as_square
 
 
 class Idefics3VLM(Family):
-    """Idefics3 and SmolVLM; layers and overview are those of the whole image, which comes last."""
+    """Idefics3 and SmolVLM. Layers and overview are those of the whole image, which comes last."""
 
     model_types = ("idefics3", "smolvlm")
     tower = "model.vision_model.encoder.layers"
@@ -25,21 +25,21 @@ class Idefics3VLM(Family):
         return list(output.pooler_output)
 
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
-        """Of each image the last tile."""
-        last, found = -1, []
-        for rows, columns in zip(_flat(pixels["rows"]), _flat(pixels["cols"]), strict=True):
+        """Of each image the last picture."""
+        last, rasters = -1, []
+        for rows, columns in zip(_flatten(pixels["rows"]), _flatten(pixels["cols"]), strict=True):
             last += rows * columns + 1
-            found.append(as_square(states[last]))
-        return found
+            rasters.append(as_square(states[last]))
+        return rasters
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
-        """The features of the last tile."""
+        """The features of the last picture."""
         return as_square(features[-self.processor.image_seq_len :])
 
     def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
-        """Tiles are told apart by tokens of their own."""
+        """Each tile has a token of its own before it."""
         return str(self.processor.replace_image_token(pixels, index))
 
 
-def _flat(nested: Any) -> list[int]:
+def _flatten(nested: Any) -> list[int]:
     return [int(value) for row in nested for value in row]

@@ -1,4 +1,4 @@
-"""What a VLM's keys and answers depend on, told apart by what depends on what.
+"""What a VLM's keys and answers depend on, part by part.
 
 =================== =========================================================== ============ ========================
 part                made of                                                     keys         answers, evidence
@@ -8,7 +8,7 @@ part                made of                                                     
 ``image_processor`` its class and settings                                      yes          yes
 ``language_model``  weights and config of the language side                     of its layer yes
 ``tokenizer``       vocabulary, merges, special tokens                          of its layer yes
-``prompt``          the chat template as it words a question                    of its layer yes
+``prompt``          the prompt of a question, by the chat template              of its layer yes
 types, kernels      types of the weights, attention                             no           yes
 ``generation``      tokens that end an answer, and those that are never said    no           yes
 =================== =========================================================== ============ ========================
@@ -45,55 +45,54 @@ _NOISE = {
     "transformers_version",
     "use_cache",
 }
-"""Values of configs that change nothing of what is computed, or that are looked at by themselves."""
+"""Values of configs that do not change what is computed, or that are checked on their own."""
 _OF_IMAGES = ("vision", "image", "projector", "patch", "tile", "merge", "scale", "downsample", "pixel", "connector")
 
 
 def settings_of(config: Any) -> dict[str, Any]:
-    """What a config or a processor says, without what changes nothing; what is not set does not count."""
-    told = config if isinstance(config, dict) else config.to_dict()
+    """The values of a config or a processor that change what is computed; values that are not set do not count."""
 
-    def kept(value: Any) -> Any:
+    def clean(value: Any) -> Any:
         if isinstance(value, dict):
-            return {k: kept(v) for k, v in value.items() if k not in _NOISE and v is not None}
+            return {k: clean(v) for k, v in value.items() if k not in _NOISE and v is not None}
         if isinstance(value, (list, tuple)):
-            return [kept(v) for v in value]
+            return [clean(v) for v in value]
         return value if isinstance(value, (str, int, float, bool)) else str(value)
 
-    return dict(kept(told))
+    return dict(clean(config if isinstance(config, dict) else config.to_dict()))
 
 
 def vision_settings_of(config: Any) -> dict[str, Any]:
-    """What a model's config says of its vision part."""
-    told = settings_of(config)
-    parts = {k: v for k, v in told.items() if isinstance(v, dict) and k != "text_config"}
-    single = {k: v for k, v in told.items() if not isinstance(v, dict)}
+    """The settings of a model's vision part."""
+    settings = settings_of(config)
+    parts = {k: v for k, v in settings.items() if isinstance(v, dict) and k != "text_config"}
+    single = {k: v for k, v in settings.items() if not isinstance(v, dict)}
     return {**parts, **{k: v for k, v in single.items() if any(w in k for w in _OF_IMAGES) and "token" not in k}}
 
 
 def adapters_of(model: Any) -> dict[str, Any]:
-    """The settings of the adapters in a model (PEFT), which its weights do not tell: scaling, which are active."""
-    found: dict[str, Any] = {}
+    """The settings of the PEFT adapters in a model that its weights do not show: scaling, which are active."""
+    settings: dict[str, Any] = {}
     for name, module in model.named_modules():
         active, off = getattr(module, "active_adapters", None), getattr(module, "disable_adapters", None)
         if isinstance(active, (list, tuple)) and isinstance(off, bool):
             scaling = getattr(module, "scaling", None)  # some kinds have none
             scales = sorted(scaling.items()) if isinstance(scaling, dict) else []
-            found[name] = [scales, list(active), off, bool(getattr(module, "merged", False))]
-    return found
+            settings[name] = [scales, list(active), off, bool(getattr(module, "merged", False))]
+    return settings
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """A checksum of what a tokenizer makes of texts; not of what it was told to do with the last ones."""
+    """A checksum of what a tokenizer makes of texts, without the padding and truncation of its last call."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        told = json.loads(backend.to_str())
-        told.pop("truncation", None)
-        told.pop("padding", None)
+        content = json.loads(backend.to_str())
+        content.pop("truncation", None)
+        content.pop("padding", None)
     else:
-        told = dict(tokenizer.get_vocab())
+        content = dict(tokenizer.get_vocab())
     special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
-    return digest_of([told, special])
+    return digest_of([content, special])
 
 
 def weights_before(sums: WeightSums, roots: Iterable[str], behind: Iterable[str]) -> list[str]:
@@ -101,7 +100,7 @@ def weights_before(sums: WeightSums, roots: Iterable[str], behind: Iterable[str]
 
     Args:
         sums: The weights.
-        roots: Names of modules; all weights where there are none.
+        roots: Names of modules; without any, all weights.
         behind: Names of modules whose weights do not count.
     """
     inside, outside = tuple(f"{r}." for r in roots), tuple(f"{b}." for b in behind)
@@ -116,32 +115,33 @@ def key_parts(vlm: VLM, layer: str) -> dict[str, str]:
         layer: One of its vision or language layers.
     """
     sums = weight_sums(vlm.model, vlm.files_digest)
-    sees, reads = vlm.vision_layers, vlm.language_layers
+    vision, language = vlm.vision_layers, vlm.language_layers
     roots = vision_roots(vlm)
-    behind = [] if layer in reads else sees[sees.index(layer) :]
+    behind = [] if layer in language else vision[vision.index(layer) :]
     adapters = adapters_of(vlm.model)
+    vision_part = [sums.of(weights_before(sums, roots, behind)), _adapters_before(adapters, roots, behind)]
     parts = {
         "architecture": type(vlm.model).__name__,
-        "vision_weights": digest_of([sums.of(weights_before(sums, roots, behind)), _of(adapters, roots, behind)]),
+        "vision_weights": digest_of(vision_part),
         "vision_config": digest_of(vision_settings_of(vlm.model.config)),
         "image_processor": digest_of(_image_settings(vlm)),
     }
-    if layer not in reads:
+    if layer not in language:
         return parts
-    behind = [*roots, *reads[reads.index(layer) :]]
-    telling = weights_before(sums, (), behind) if roots else []
-    told = [sums.of(telling), _of(adapters, (), behind), settings_of(vlm.model.config)]
+    behind = [*roots, *language[language.index(layer) :]]
+    weights = weights_before(sums, (), behind) if roots else []
+    language_model = [sums.of(weights), _adapters_before(adapters, (), behind), settings_of(vlm.model.config)]
     return {
         **parts,
-        "language_model": digest_of(told),
+        "language_model": digest_of(language_model),
         "tokenizer": _tokenizer_of(vlm),
         "prompt": digest_of(vlm.question_template),
     }
 
 
 def identity_of(vlm: VLM) -> str:
-    """A checksum of all that a VLM's answers depend on beside the question."""
-    with vlm.guard:  # while the model generates it has that answer's own config
+    """A checksum of all that a VLM's answers depend on except the question."""
+    with vlm.guard:  # while it generates, the model has another generation config
         ends = [vlm.end_token_ids, vlm.pad_token_id, non_text_tokens(vlm)]
     config = vlm.model.config
     processor = settings_of(vlm.processor) if hasattr(vlm.processor, "to_dict") else {}
@@ -162,7 +162,7 @@ def identity_of(vlm: VLM) -> str:
 
 
 def vision_roots(vlm: VLM) -> list[str]:
-    """Names of the modules that hold the vision part: of them and nothing else vision-side layers are made."""
+    """Names of the modules of the vision part: vision-side layers depend on no others."""
     roots = []
     for name in dict.fromkeys(n for n in vlm.vision_layers if n != IMAGE_FEATURES):
         parts = name.split(".")
@@ -171,25 +171,25 @@ def vision_roots(vlm: VLM) -> list[str]:
 
 
 def _image_settings(vlm: VLM) -> dict[str, Any]:
-    images = getattr(vlm.processor, "image_processor", None)
-    told = settings_of(images) if hasattr(images, "to_dict") else {}
+    image_processor = getattr(vlm.processor, "image_processor", None)
+    settings = settings_of(image_processor) if hasattr(image_processor, "to_dict") else {}
     options = getattr(vlm.processor, "images_kwargs", None) or {}
-    return {"class": type(images).__name__, **told, "options": settings_of(dict(options))}
+    return {"class": type(image_processor).__name__, **settings, "options": settings_of(dict(options))}
 
 
 def _tokenizer_of(vlm: VLM) -> str:
-    other = getattr(vlm.processor, "qformer_tokenizer", None)  # of a Q-Former, which reads the texts as well
-    tokenizers = [t for t in (vlm.tokenizer, other) if t is not None]
+    qformer = getattr(vlm.processor, "qformer_tokenizer", None)  # a Q-Former reads the texts as well
+    tokenizers = [t for t in (vlm.tokenizer, qformer) if t is not None]
     sizes = [len(tokenizer) for tokenizer in tokenizers]
-    known: tuple[list[int], str] = vlm.__dict__.get("_told_tokenizer", ([], ""))
-    if known[0] != sizes:  # nothing of a tokenizer changes but that tokens are added
+    known: tuple[list[int], str] = vlm.__dict__.get("_tokenizer_digest", ([], ""))
+    if known[0] != sizes:  # a tokenizer changes only by added tokens
         with vlm.guard:
-            told = [tokenizer_digest(tokenizer) for tokenizer in tokenizers]
-        known = vlm.__dict__["_told_tokenizer"] = (sizes, told[0] if len(told) == 1 else digest_of(told))
+            digests = [tokenizer_digest(tokenizer) for tokenizer in tokenizers]
+        known = vlm.__dict__["_tokenizer_digest"] = (sizes, digests[0] if len(digests) == 1 else digest_of(digests))
     return known[1]
 
 
-def _of(adapters: dict[str, Any], roots: Sequence[str], behind: Sequence[str]) -> dict[str, Any]:
-    """The adapters under some modules (all where none is named) and not behind others."""
+def _adapters_before(adapters: dict[str, Any], roots: Sequence[str], behind: Sequence[str]) -> dict[str, Any]:
+    """The adapters under some modules, without those under others; arguments as for :func:`weights_before`."""
     inside, outside = tuple(f"{r}." for r in roots), tuple(f"{b}." for b in behind)
     return {n: a for n, a in adapters.items() if (not inside or n.startswith(inside)) and not n.startswith(outside)}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.shown import plain
 
 from .family import Family
@@ -26,7 +26,7 @@ class InstructBlipVLM(Family):
     """InstructBLIP with a decoder as its language model (Vicuna, OPT).
 
     The tower runs once per image, the Q-Former once per image and text: the few tokens that the language model reads of
-    an image depend on the text. The image features are therefore what enters the Q-Former.
+    an image depend on the text. So the image features are what enters the Q-Former.
     """
 
     model_types = ("instructblip",)
@@ -37,19 +37,19 @@ class InstructBlipVLM(Family):
     def __init__(self, model: Any, processor: Any, name: str) -> None:
         super().__init__(model, processor, name)
         if not model.config.use_decoder_only_language_model:
-            raise ReasonEditError(
+            raise InputError(
                 f"'{name}' is an InstructBLIP on an encoder-decoder (Flan-T5), which is not served: use one on Vicuna."
             )
-        within = "model.decoder.layers" if hasattr(self.model.language_model.base_model, "decoder") else "model.layers"
-        self.blocks = f"language_model.{within}"
+        blocks = "model.decoder.layers" if hasattr(self.model.language_model.base_model, "decoder") else "model.layers"
+        self.blocks = f"language_model.{blocks}"
         self.queries = int(model.config.num_query_tokens)
-        self._said = False
-        # Of a text that is too long for it the Q-Former reads the end: that is where the question stands.
+        self._warned = False
+        # The Q-Former reads the end of a text that is too long: there the question stands.
         processor.qformer_tokenizer.truncation_side = "left"
 
     @property
     def image_token(self) -> str:
-        """The placeholder of the queries."""
+        """The placeholder of a query."""
         token = self.processor.image_token
         return str(getattr(token, "content", token))
 
@@ -68,7 +68,7 @@ class InstructBlipVLM(Family):
         return self.model.vision_model(**pixels, return_dict=True)
 
     def features(self, output: Any, pixels: Any) -> list[Tensor]:
-        """The tower's tokens, the CLS token with them: the Q-Former looks at it too."""
+        """The tower's tokens with the CLS token, at which the Q-Former looks as well."""
         return list(output.last_hidden_state)
 
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
@@ -84,25 +84,25 @@ class InstructBlipVLM(Family):
         return self.image_token * self.queries
 
     def format_prompt(self, text: str) -> str:
-        """InstructBLIP has no chat: a question is put as those it was tuned on, anything else as it is."""
+        """A question in the form on which InstructBLIP was tuned, any other text as it is: it has no chat."""
         framed = f"Question: {text} Short answer:" if "?" in text else text
         return f"{self.image_token}{framed}"
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The queries come first, before the BOS token, as its processor puts them."""
-        found = self.tokenizer([t.replace(self.image_token, "") for t in texts])["input_ids"]
+        rows = self.tokenizer([t.replace(self.image_token, "") for t in texts])["input_ids"]
         counts = [t.count(self.image_token) for t in texts]
-        return [[self.image_token_id] * n + list(ids) for n, ids in zip(counts, found, strict=True)]
+        return [[self.image_token_id] * n + list(ids) for n, ids in zip(counts, rows, strict=True)]
 
     def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
         """With the Q-Former run on each image and text."""
         inputs = super().inputs(vision, prompts)
-        told = [p.replace(self.image_token, "") for p in prompts]
+        texts = [p.replace(self.image_token, "") for p in prompts]
         longest = self.model.config.qformer_config.max_position_embeddings
-        self._say_cut(told, longest)
+        self._warn_of_long_text(texts, longest)
         # Its tokenizer pads on the right, whatever the language model's does.
-        texts = self.processor.qformer_tokenizer(
-            told,
+        tokens = self.processor.qformer_tokenizer(
+            texts,
             padding=True,
             padding_side="right",
             truncation=True,
@@ -111,42 +111,42 @@ class InstructBlipVLM(Family):
         ).to(self.device)
         images = torch.stack([seen.features for seen in vision.images])
         queries = self.model.query_tokens.expand(len(images), -1, -1)
-        there = torch.ones(queries.shape[:2], dtype=torch.long, device=self.device)
-        read = self.model.qformer(
-            input_ids=texts["input_ids"],
-            attention_mask=torch.cat([there, texts["attention_mask"]], dim=1),
+        query_mask = torch.ones(queries.shape[:2], dtype=torch.long, device=self.device)
+        query_states = self.model.qformer(
+            input_ids=tokens["input_ids"],
+            attention_mask=torch.cat([query_mask, tokens["attention_mask"]], dim=1),
             query_embeds=queries,
             encoder_hidden_states=images,
             encoder_attention_mask=torch.ones(images.shape[:2], dtype=torch.long, device=self.device),
         ).last_hidden_state[:, : self.queries]
-        projected = self.model.language_projection(read)
+        projected = self.model.language_projection(query_states)
         inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=projected)}
         return inputs
 
     def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:
-        """By the language model, on embeddings: what it returns is new."""
+        """The tokens that the language model generates; on embeddings it does not return the prompt."""
         inputs = self.inputs(vision, prompts)
-        embedded = self._embedded(inputs["input_ids"], inputs["mm_encoder_outputs"])
-        given = {"inputs_embeds": embedded, "attention_mask": inputs["attention_mask"]}
-        return list(run_generate(self, self.model.language_model, given, generation))
+        embeddings = self._embed(inputs["input_ids"], inputs["mm_encoder_outputs"])
+        inputs = {"inputs_embeds": embeddings, "attention_mask": inputs["attention_mask"]}
+        return list(run_generate(self, self.model.language_model, inputs, generation))
 
     def states(self, **inputs: Any) -> Any:
         """The language model without its head."""
-        embedded = self._embedded(inputs.pop("input_ids"), inputs.pop("mm_encoder_outputs"))
-        return self.model.language_model.base_model(inputs_embeds=embedded, **inputs)
+        embeddings = self._embed(inputs.pop("input_ids"), inputs.pop("mm_encoder_outputs"))
+        return self.model.language_model.base_model(inputs_embeds=embeddings, **inputs)
 
     def strip_padding(self, states: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
-        """Of the Q-Former, which runs while the inputs are made, the queries."""
+        """The queries of a Q-Former layer, which runs while the inputs are made; else as in all models."""
         return super().strip_padding(states, inputs) if inputs else list(states[:, : self.queries])
 
-    def _say_cut(self, texts: Sequence[str], longest: int) -> None:
-        """Say once that the Q-Former does not read all of a text."""
-        if self._said or 4 * max(map(len, texts)) < longest:  # no token is shorter than a byte
+    def _warn_of_long_text(self, texts: Sequence[str], longest: int) -> None:
+        """Warn once that the Q-Former does not read all of a text."""
+        if self._warned or 4 * max(map(len, texts)) < longest:  # no token is shorter than a byte
             return
         for text in texts:
             length = len(self.processor.qformer_tokenizer(text, verbose=False)["input_ids"])
             if length > longest:
-                self._said = True
+                self._warned = True
                 _log.warning(
                     "The Q-Former of '%s' reads the last %d tokens of a text, which its language model reads as a "
                     "whole; this one has %d: '%s…'. Fewer facts (k) leave room. This is said once.",
@@ -154,8 +154,8 @@ class InstructBlipVLM(Family):
                 )  # fmt: skip
                 return
 
-    def _embedded(self, ids: Tensor, outputs: dict[str, Any]) -> Tensor:
-        embedded = self.model.get_input_embeddings()(ids)
-        image = outputs["image"].pooler_output.to(embedded)
-        there = (ids == self.image_token_id)[..., None].to(embedded.device)
-        return torch.as_tensor(embedded.masked_scatter(there, image))
+    def _embed(self, ids: Tensor, encoder_outputs: dict[str, Any]) -> Tensor:
+        embeddings = self.model.get_input_embeddings()(ids)
+        image = encoder_outputs["image"].pooler_output.to(embeddings)
+        is_image = (ids == self.image_token_id)[..., None].to(embeddings.device)
+        return torch.as_tensor(embeddings.masked_scatter(is_image, image))

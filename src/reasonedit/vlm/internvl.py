@@ -1,4 +1,4 @@
-"""InternVL: tiles of an image, then a picture of the whole."""
+"""InternVL: tiles of an image, then the whole image, scaled down."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .vision import Vision, as_square, flat
 
 
 class InternVLVLM(Family):
-    """InternVL as transformers has it; layers and overview are those of the whole image, which comes last."""
+    """InternVL. Layers and overview are those of the whole image, which comes last."""
 
     model_types = ("internvl",)
     tower = "model.vision_tower.encoder.layer"
@@ -22,16 +22,16 @@ class InternVLVLM(Family):
 
     def features(self, output: Any, pixels: Any) -> list[Tensor]:
         """The tiles' tokens one after the other."""
-        parts = output.pooler_output.split(_counts(pixels))
+        parts = output.pooler_output.split(_picture_counts(pixels))
         return [flat(part) for part in parts]
 
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
-        """Of each image the last tile."""
-        parts = states.split(_counts(pixels))  # type: ignore[no-untyped-call]
+        """Of each image the last picture."""
+        parts = states.split(_picture_counts(pixels))  # type: ignore[no-untyped-call]
         return [as_square(without_cls(part[-1:])[0]) for part in parts]
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
-        """The features of the last tile."""
+        """The features of the last picture."""
         return as_square(features[-self.processor.image_seq_length :])
 
     def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
@@ -47,5 +47,5 @@ class InternVLVLM(Family):
         return output
 
 
-def _counts(pixels: Any) -> list[int]:
+def _picture_counts(pixels: Any) -> list[int]:
     return [int(n) for n in pixels["num_patches"]]

@@ -22,7 +22,7 @@ _TEMPLATE = (
 
 
 class LlavaVLM(Family):
-    """LLaVA-1.5 and all that is saved as ``LlavaForConditionalGeneration``, but for Pixtral's tower."""
+    """LLaVA-1.5 and whatever is saved as ``LlavaForConditionalGeneration``, except with Pixtral's tower."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
     projector = "model.multi_modal_projector"
@@ -31,14 +31,14 @@ class LlavaVLM(Family):
     def __init__(self, model: Any, processor: Any, name: str) -> None:
         super().__init__(model, processor, name)
         tower = self.model.get_submodule("model.vision_tower")
-        within = next(n for n, m in tower.named_modules() if isinstance(m, nn.ModuleList))
-        self.tower = f"model.vision_tower.{within}"
+        blocks = next(n for n, m in tower.named_modules() if isinstance(m, nn.ModuleList))
+        self.tower = f"model.vision_tower.{blocks}"
         if processor.chat_template is None and model.config.model_type == "llava":
             processor.chat_template = _TEMPLATE
 
     @classmethod
     def serves(cls, config: Any) -> bool:
-        """Pixtral's patches of all images stand in one row: the family of any model serves it."""
+        """All but Pixtral, which puts the patches of all images into one row: :class:`AnyVLM` serves it."""
         return super().serves(config) and config.vision_config.model_type != "pixtral"
 
     def features(self, output: Any, pixels: Any) -> list[Tensor]:
@@ -46,24 +46,24 @@ class LlavaVLM(Family):
         return list(output.pooler_output)
 
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
-        """Patches are in raster order; a CLS token comes before them."""
+        """Patches are in raster order, after a CLS token if there is one."""
         return [as_square(tokens) for tokens in without_cls(states)]
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
-        """All of them."""
+        """All features."""
         return as_square(features)
 
     def view(self, image: Image.Image) -> Box:
-        """CLIP's processor scales the shorter side to size and cuts the longer one at both ends."""
+        """The middle: CLIP's processor scales the shorter side to size and cuts the longer one at both ends."""
         processor = self.processor.image_processor
         size = getattr(processor, "size", None) or {}
         if not getattr(processor, "do_center_crop", False) or "shortest_edge" not in size:
             return WHOLE
         scale = size["shortest_edge"] / min(image.size)
         crop = processor.crop_size
-        wide = min(crop["width"] / (image.width * scale), 1.0)
-        high = min(crop["height"] / (image.height * scale), 1.0)
-        return (1 - wide) / 2, (1 - high) / 2, (1 + wide) / 2, (1 + high) / 2
+        width = min(crop["width"] / (image.width * scale), 1.0)
+        height = min(crop["height"] / (image.height * scale), 1.0)
+        return (1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2
 
 
 def without_cls(states: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""LLaVA-NeXT and LLaVA-OneVision: LLaVA on a picture of the whole image and on tiles of it."""
+"""LLaVA-NeXT and LLaVA-OneVision: LLaVA on the whole image, scaled down, and on tiles of it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from .vision import as_square
 
 
 class LlavaNextVLM(LlavaVLM):
-    """The whole image comes first, then its tiles; layers and overview are those of the whole image."""
+    """LLaVA-NeXT and LLaVA-OneVision. Layers and overview are those of the whole image, which comes first."""
 
     model_types = ("llava_next", "llava_onevision")
     pixel_keys = ("pixel_values", "image_sizes")
 
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
-        """Of each image the first tile."""
-        first, found = 0, []
+        """Of each image the first picture."""
+        first, rasters = 0, []
         for size in pixels["image_sizes"]:
-            found.append(as_square(without_cls(states[first : first + 1])[0]))
-            first += self._tiles(size)
-        return found
+            rasters.append(as_square(without_cls(states[first : first + 1])[0]))
+            first += self._picture_count(size)
+        return rasters
 
     def overview(self, features: Tensor, pixels: Any, index: int) -> Tensor:
-        """The features of the first tile."""
+        """The features of the first picture."""
         config = self.model.config.vision_config
         return as_square(features[: (config.image_size // config.patch_size) ** 2])
 
     def view(self, image: Image.Image) -> Box:
-        """All of it: the first tile is squeezed, not cut."""
+        """All of it: the first picture is squeezed, not cut."""
         return WHOLE
 
-    def _tiles(self, size: Tensor) -> int:
+    def _picture_count(self, size: Tensor) -> int:
         from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
         config = self.model.config

@@ -12,25 +12,25 @@ from .vision import Vision
 
 
 class PaliGemmaVLM(Gemma3VLM):
-    """PaliGemma and PaliGemma 2. What is made of the image depends on the question: each text runs with its image."""
+    """PaliGemma and PaliGemma 2. The image's states depend on the question: each text runs with its image."""
 
     model_types = ("paligemma",)
     nested = False
     shares_prefix = False
-    fill_values = {"token_type_ids": 1}  # noqa: RUF012 - what follows the prompt sees backwards only
+    fill_values = {"token_type_ids": 1}  # noqa: RUF012 - tokens after the prompt only see back
 
     def placeholder(self, features: Tensor, pixels: Any, index: int) -> str:
-        """One token each."""
+        """One image token per feature."""
         return self.image_token * len(features)
 
     def extra_inputs(self, ids: Tensor, vision: Vision) -> dict[str, Tensor]:
-        """All of a prompt sees all of it."""
+        """All tokens of a prompt see each other."""
         return {"token_type_ids": torch.zeros_like(ids)}
 
     def format_prompt(self, text: str) -> str:
-        """PaliGemma has no chat: the image, a BOS token, the text and a line break, as its processor puts them.
+        """The image, a BOS token, the text and a line break, as its processor has it: PaliGemma has no chat.
 
-        A question is put as the mixed checkpoints were tuned on them.
+        A question has the form on which the mixed checkpoints were tuned.
         """
         framed = f"answer en {text}" if "?" in text else text
         return f"{self.image_token}{self.tokenizer.bos_token}{framed}\n"

@@ -10,12 +10,12 @@ from .qwen3_vl import Qwen3VLM
 
 
 class Qwen25VLM(Qwen3VLM):
-    """Qwen2.5-VL: before the first block the merge groups are put into the order of its windows."""
+    """Qwen2.5-VL. Before the first block the merge groups are sorted by its windows."""
 
     model_types = ("qwen2_5_vl",)
 
     def raster(self, name: str, states: Tensor, pixels: Any, count: int) -> list[Tensor]:
-        """Windows undone, then as in Qwen3-VL."""
+        """Merge groups in their own order again, then as in Qwen3-VL."""
         from transformers.vision_utils import get_vision_window_index
 
         visual = self.model.model.visual
@@ -27,5 +27,5 @@ class Qwen25VLM(Qwen3VLM):
         return super().raster(name, restored, pixels, count)
 
     def encoder_outputs(self, vision: Any) -> Any:
-        """Nothing is added to deeper layers."""
+        """The features alone: nothing is added to deeper layers."""
         return super(Qwen3VLM, self).encoder_outputs(vision)

@@ -12,7 +12,7 @@ from torch import Tensor
 from reasonedit.boxes import WHOLE, Box
 
 IMAGE_FEATURES = "image_features"
-"""The name of what leaves the vision part: the image's tokens as the language model gets them."""
+"""The name of the layer that leaves the vision part: the image's tokens as the language model gets them."""
 
 
 @dataclass
@@ -21,15 +21,15 @@ class Seen:
 
     Attributes:
         features: What the language model reads of it, (tokens, width).
-        layers: Activations that enter the layers asked for, without a CLS token: (rows, columns, width) in raster
-            order, or (tokens, width) where they are no grid. Of an image that is cut into tiles, those of the tile
+        layers: Activations that enter the recorded layers, without a CLS token: (rows, columns, width) in raster
+            order, or (tokens, width) where they are no grid. Of an image that is cut into tiles, those of the picture
             that shows all of it.
         placeholder: What stands for the image in a prompt, one image token per token of it.
         size: Number of tokens it takes in a prompt.
-        pixels: How many numbers the vision part got of it.
+        pixels: Number of values that the vision part read of it.
         view: The part of the image that a grid shows, where the image processor cuts something off.
-        extras: What else the family needs of it.
-        regions: Boxes of the image that passed the vision part by themselves too, as it saw them.
+        extras: What else the family needs for its inputs.
+        regions: Boxes of the image that passed the vision part by themselves as well, as it saw them.
     """
 
     features: Tensor
@@ -61,7 +61,7 @@ class Vision:
 
 
 def as_square(tokens: Tensor) -> Tensor:
-    """Tokens (N, D) in raster order as a square (side, side, D); as they are where they make none."""
+    """Tokens (N, D) in raster order as a square (side, side, D); unchanged where N is no square number."""
     side = math.isqrt(len(tokens))
     return tokens.view(side, side, -1) if side * side == len(tokens) else tokens
 
