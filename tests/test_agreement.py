@@ -18,7 +18,8 @@ from reasonedit.experiments.editors import OURS, PAPER_ROW
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.experiments.tensorboard_runs import LEFT_OUT, set_others_aside, write_record
 from reasonedit.report import write_page
-from reasonedit.report.findings import NO, OPEN, YES, findings
+from reasonedit.report.findings import judge_claims
+from reasonedit.report.verdicts import NO, OPEN, YES
 
 MAIN = EXPERIMENTS["main"]
 OLD, NEW = "2026-01-01T10:00:00.000001+00:00", "2026-01-02T10:00:00.000001+00:00"
@@ -213,7 +214,7 @@ def everybody(seeds=(0, 1, 2), edits=20, ours=1.0, others=0.3, best=0.3, **chang
 
 
 def verdicts(**tables):
-    return {f.claim.partition(" (by ")[0]: f for f in findings(tables)}
+    return {f.claim.partition(" (by ")[0]: f for f in judge_claims(tables)}
 
 
 CORRECTS = "ReasonEdit corrects more than any other editor: R-Gen"
@@ -223,7 +224,7 @@ NOT_BELOW = "Rel is not below that of the best editor"
 def test_a_claim_is_yes_or_no_where_the_intervals_show_it():
     seen = verdicts(main=everybody())
     assert seen[CORRECTS].verdict == seen[NOT_BELOW].verdict == YES
-    assert "from 3 seeds and 60 edits" in seen[CORRECTS].seen
+    assert "from 3 seeds and 60 edits" in seen[CORRECTS].figures
     assert seen["Our design does better than the paper's"].verdict == YES
     seen = verdicts(main=everybody(ours=0.3, best=1.0))
     assert seen[CORRECTS].verdict == seen[NOT_BELOW].verdict == NO
@@ -241,9 +242,9 @@ def test_a_claim_is_yes_or_no_where_the_intervals_show_it():
 )
 def test_no_claim_is_made_from_one_seed_or_from_few_edits(seeds, edits, said):
     for ours in (1.0, 0.0):
-        for finding in findings({"main": everybody(seeds, edits, ours=ours)}):
+        for finding in judge_claims({"main": everybody(seeds, edits, ours=ours)}):
             assert finding.verdict == OPEN
-            assert f"{said}, too few to conclude anything" in finding.seen
+            assert f"{said}, too few to conclude anything" in finding.figures
 
 
 def test_not_to_differ_is_no_proof_of_being_as_good():
@@ -254,14 +255,14 @@ def test_not_to_differ_is_no_proof_of_being_as_good():
             answer["right"] = not answer["right"]  # the same share, on the other edits
     seen = verdicts(main=table_of(MAIN, itertools.chain(*rows.values())))
     assert seen[NOT_BELOW].verdict == OPEN
-    assert "least surely ahead of IKE: +0.000 [-" in seen[NOT_BELOW].seen
+    assert "least surely ahead of IKE: +0.000 [-" in seen[NOT_BELOW].figures
 
 
 def test_any_other_editor_means_all_of_them():
     table = [row for row in everybody() if row.name in (OURS, "ike", "none")]
     seen = verdicts(main=table)
     assert seen[CORRECTS].verdict == OPEN
-    assert "not compared with FT, MEND, GRACE" in seen[CORRECTS].seen
+    assert "not compared with FT, MEND, GRACE" in seen[CORRECTS].figures
     worse = [row for row in everybody(ours=0.1, others=0.9) if row.name in (OURS, "ike")]
     assert verdicts(main=worse)[CORRECTS].verdict == NO
     # Ahead of the best on average is not ahead of everybody.
@@ -281,15 +282,15 @@ def test_no_claim_is_made_of_what_is_no_number(broken):
         for row in table:
             if row.name in ("ike", PAPER_ROW):
                 row.differences = {g: replace(d, **broken) for g, d in row.differences.items()}
-        assert {f.verdict for f in findings({"main": table})} == {OPEN}
+        assert {f.verdict for f in judge_claims({"main": table})} == {OPEN}
 
 
 def test_bare_estimates_support_nothing():
     """Of estimates that do not say of how many edits they are nothing follows."""
     sure = {group: Estimate(-0.5, -0.6, -0.4, 900) for group in ("rel", "r_gen")}
     table = [TableRow(n, n, None, "", [0, 1], metrics=sure, differences=sure) for n in (OURS, "ike")]
-    assert {f.verdict for f in findings({"main": table})} == {OPEN}
-    assert findings({"main": []}) == findings({"threshold": [], "k": [], "stress": [], "embedding": []}) == []
+    assert {f.verdict for f in judge_claims({"main": table})} == {OPEN}
+    assert judge_claims({"main": []}) == judge_claims({"threshold": [], "k": [], "stress": [], "embedding": []}) == []
 
 
 def sweep(name, shares, seeds=(0, 1), edits=40):
@@ -302,13 +303,13 @@ def test_a_range_is_robust_if_no_change_within_it_can_be_large():
     claim = "p between 10 and 50 is robust (ours)"
     level = verdicts(threshold=sweep("threshold", {"p10": 0.5, "p25": 0.5, "p50": 0.5}))[claim]
     assert level.verdict == YES
-    assert "from 2 seeds and 80 edits" in level.seen
+    assert "from 2 seeds and 80 edits" in level.figures
     assert verdicts(threshold=sweep("threshold", {"p10": 0.9, "p25": 0.5, "p50": 0.5}))[claim].verdict == NO
     # A change whose interval crosses the margin is neither.
     assert verdicts(threshold=sweep("threshold", {"p10": 0.5, "p25": 0.55, "p50": 0.5}))[claim].verdict == OPEN
     missing = verdicts(threshold=sweep("threshold", {"p10": 0.5, "p25": 0.5}))[claim]
     assert missing.verdict == OPEN
-    assert "p = 50 was not run" in missing.seen
+    assert "p = 50 was not run" in missing.figures
     assert verdicts(threshold=sweep("threshold", {"p10": 0.5, "p25": 0.5, "p50": 0.5}, (0,)))[claim].verdict == OPEN
     # What lies outside of the range does not bear on it.
     assert verdicts(threshold=sweep("threshold", {"p1": 0.0, "p10": 0.5, "p25": 0.5, "p50": 0.5}))[claim].verdict == YES
@@ -321,7 +322,7 @@ def test_some_facts_suffice_if_more_cannot_add_much():
     assert verdicts(k=sweep("k", {"k5": 0.5, "k8": 0.525}))[claim].verdict == OPEN
     alone = verdicts(k=sweep("k", {"k3": 0.5, "k5": 0.5}))[claim]
     assert alone.verdict == OPEN
-    assert "no K above 5 was run" in alone.seen
+    assert "no K above 5 was run" in alone.figures
 
 
 def stressed(lost, seeds=(0, 1), edits=30):
@@ -338,7 +339,7 @@ def test_drift_is_what_the_same_probes_lose():
     claim = "Sequential editing does not drift"
     seen = verdicts(stress=stressed(0))[claim]
     assert seen.verdict == YES
-    assert "from 30 to 60 edits, of the same probes: Rel +0.000" in seen.seen
+    assert "from 30 to 60 edits, of the same probes: Rel +0.000" in seen.figures
     assert verdicts(stress=stressed(20))[claim].verdict == NO
     assert verdicts(stress=stressed(2))[claim].verdict == OPEN
     assert verdicts(stress=stressed(0, seeds=(0,)))[claim].verdict == OPEN

@@ -38,8 +38,8 @@ from reasonedit.experiments.noise import NoisyReasoning
 from reasonedit.experiments.provenance import describe_callback
 from reasonedit.experiments.tables import cells_in, table_of, write_summary
 from reasonedit.report import write_page
-from reasonedit.report.charts import Line, bars, lines, scatter
-from reasonedit.report.findings import findings
+from reasonedit.report.charts import Line, draw_bars, draw_lines, draw_scatter
+from reasonedit.report.findings import judge_claims
 
 # ---- intervals
 
@@ -582,11 +582,11 @@ def test_a_page_of_nothing_says_what_to_do(tmp_path, capsys):
 
 
 def test_charts_take_their_colours_from_the_page():
-    svg = lines({"a": [Line("x", [1, 2], [0.1, 0.2], [0.0, 0.1], [0.2, 0.3])]}, x_label="n")
+    svg = draw_lines({"a": [Line("x", [1, 2], [0.1, 0.2], [0.0, 0.1], [0.2, 0.3])]}, x_label="n")
     for chart in (
         svg,
-        scatter({"ReasonEdit": (0.5, 0.5), "IKE": (0.2, 0.9)}, x_label="a", y_label="b"),
-        bars({"a": 1.0}, x_label="s"),
+        draw_scatter({"ReasonEdit": (0.5, 0.5), "IKE": (0.2, 0.9)}, x_label="a", y_label="b"),
+        draw_bars({"a": 1.0}, x_label="s"),
     ):
         assert chart.startswith("<svg")
         assert "var(--s" in chart
@@ -596,10 +596,10 @@ def test_charts_take_their_colours_from_the_page():
 def test_of_three_edits_nothing_is_claimed(lab, tmp_path):
     plan = experiment()
     run_all(lab, tmp_path / "main", plan)
-    made = findings({"main": table_of(plan, cells_in(tmp_path / "main"))})
+    made = judge_claims({"main": table_of(plan, cells_in(tmp_path / "main"))})
     assert made
     assert all(f.verdict == "open" for f in made)
-    assert any("from 2 seeds and 6 edits, too few to conclude anything" in f.seen for f in made)
+    assert any("from 2 seeds and 6 edits, too few to conclude anything" in f.figures for f in made)
 
 
 # ---- the command

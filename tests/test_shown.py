@@ -14,7 +14,7 @@ from helpers.tiny import design, picture
 from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.cli import COMMANDS, main
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.report.charts import Line, bars, lines, scatter
+from reasonedit.report.charts import Line, draw_bars, draw_lines, draw_scatter
 from reasonedit.shown import plain
 from reasonedit.types import Edit
 
@@ -168,9 +168,9 @@ def test_what_is_logged_on_the_command_line_is_plain():
 def test_the_charts_of_a_report_are_no_html():
     script = "<script>alert(1)</script>"
     for svg in (
-        lines({script: [Line(script, [0.0, 1.0], [0.0, 1.0])]}, x_label=script),
-        bars({script: 0.5}, x_label=script),
-        scatter({script: (0.5, 0.5)}, x_label=script, y_label=script),
+        draw_lines({script: [Line(script, [0.0, 1.0], [0.0, 1.0])]}, x_label=script),
+        draw_bars({script: 0.5}, x_label=script),
+        draw_scatter({script: (0.5, 0.5)}, x_label=script, y_label=script),
     ):
         assert "<svg" in svg
         assert "<script" not in svg

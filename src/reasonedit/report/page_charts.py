@@ -1,0 +1,157 @@
+"""The charts of each experiment, and of the choice of a layer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reasonedit.experiments.editors import ORACLES
+from reasonedit.experiments.experiment import Experiment
+from reasonedit.experiments.tables import TableRow
+from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES
+
+from .charts import Line, draw_bars, draw_lines, draw_scatter
+
+_STRESSED = ("rel", "r_gen", "coe_gen", "loc", "hard_loc")
+
+Chart = dict[str, str]
+"""Its title, the text under it, its SVG element, and whether it is wide."""
+
+
+def charts_of(experiment: Experiment, table: Sequence[TableRow]) -> list[Chart]:
+    """The charts of an experiment.
+
+    Args:
+        experiment: The experiment.
+        table: The rows of its table.
+    """
+    charts: list[Chart] = []
+    if experiment.name == "main":
+        charts += _main_charts(table)
+    if experiment.axis:
+        charts += _sweep_charts(table, experiment.axis)
+    if experiment.name == "stress":
+        charts += _stress_charts(table)
+    return charts
+
+
+def _chart(svg: str, title: str = "", text: str = "") -> Chart:
+    return {"title": title, "text": text, "svg": svg}
+
+
+def _main_charts(table: Sequence[TableRow]) -> list[Chart]:
+    rows = [row for row in table if row.name not in ORACLES]
+    points = {
+        row.title: (row.metrics["hard_loc"].mean, row.metrics["harmonic"].mean)
+        for row in rows
+        if {"hard_loc", "harmonic"} <= set(row.metrics)
+    }
+    seconds, milliseconds = (
+        {row.title: row.costs[key] for row in rows if key in row.costs} for key in ("seconds_per_edit", "ms_per_query")
+    )
+    corrected = _chart(
+        draw_scatter(points, x_label="hard locality", y_label="generality (harmonic mean)"),
+        "What is corrected, and what is left alone",
+        "Up: more questions that an edit bears on are put right. Right: more similar questions that it does not bear "
+        "on stay right.",
+    )
+    return [
+        {**corrected, "wide": "wide"},
+        _chart(draw_bars(seconds, x_label="seconds"), "Seconds per edit"),
+        _chart(
+            draw_bars(milliseconds, x_label="milliseconds", digits=0),
+            "Milliseconds per query",
+            "Beside the unedited model's, which is the row “none”.",
+        ),
+    ]
+
+
+def _sweep_charts(table: Sequence[TableRow], axis: str) -> list[Chart]:
+    panels = {
+        name: [
+            Line(
+                LABELS[group],
+                [row.x for row in rows if row.x is not None],
+                [row.metrics[group].mean for row in rows],
+                [row.metrics[group].low for row in rows],
+                [row.metrics[group].high for row in rows],
+            )
+            for group in (*GENERALITIES, *LOCALITIES)
+            if rows and all(group in row.metrics for row in rows)
+        ]
+        for name, rows in _lines_of(table).items()
+    }
+    names = list(panels)
+    pairs = [names[start : start + 2] for start in range(0, len(names), 2)]
+    return [_chart(draw_lines({name: panels[name] for name in pair}, x_label=axis)) for pair in pairs]
+
+
+def _lines_of(table: Sequence[TableRow]) -> dict[str, list[TableRow]]:
+    """The rows of each line of a sweep by x; a row of the line ``clean`` is where all others begin."""
+    by_line: dict[str, list[TableRow]] = {}
+    clean = [row for row in table if row.line == "clean"]
+    for row in table:
+        if row.x is not None and row.line != "clean":
+            by_line.setdefault(row.line, list(clean)).append(row)
+    return {line: sorted(rows, key=lambda row: row.x or 0.0) for line, rows in by_line.items()}
+
+
+def _stress_charts(table: Sequence[TableRow]) -> list[Chart]:
+    def panel(group: str) -> list[Line]:
+        return [
+            Line(row.title, sorted(row.history), [row.history[stop][group].mean for stop in sorted(row.history)])
+            for row in table
+            if row.name != "none" and row.history and all(group in shares for shares in row.history.values())
+        ]
+
+    first, second = (
+        draw_lines({LABELS[group]: panel(group) for group in groups}, x_label="edits", log=True)
+        for groups in (_STRESSED[:3], _STRESSED[3:])
+    )
+    text = "Shares of right answers over the number of edits, for the probes of a sample of the edits so far."
+    return [_chart(first, "Shares over the number of edits", text), _chart(second)]
+
+
+def selection_charts(results: Path) -> list[Chart]:
+    """The charts of ``reasonedit select``, where its results stand beside those of the experiments."""
+    path = results / "selection" / "selection.json"
+    if not path.is_file():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    layers = list(dict.fromkeys(score["layer"] for score in content["layers"]))
+    by_transform: dict[str, list[dict[str, Any]]] = {}
+    for score in content["layers"]:
+        by_transform.setdefault(score["transform"], []).append(score)
+    by_layer = [
+        _score_line(transform, [layers.index(s["layer"]) + 1.0 for s in scores], scores, "mean", "std")
+        for transform, scores in by_transform.items()
+    ]
+    weights = content["weights"]
+    by_weight = [
+        _score_line(label, [w["weight"] for w in weights], weights, key, f"{key}_std")
+        for key, label in (("vision", "vision Q"), ("language", "language Q"), ("balance", "balance"))
+    ]
+    panel, ticks = "modularity over w", [0.1, 0.3, 1.0, 3.0, 10.0]
+    numbered = ", ".join(f"{i} {name}" for i, name in enumerate(layers, 1))
+    return [
+        _chart(
+            draw_lines({"bimodal modularity": by_layer}, x_label="layer", y_label="Q", shares=False),
+            "Which layer keeps a pair and its copies together",
+            f"Of the model {content['model']}. Vision-side layers in order: {numbered}.",
+        ),
+        _chart(
+            draw_lines({panel: by_weight}, x_label="w", y_label="Q", shares=False, log=True, points={panel: ticks}),
+            "Vision against language",
+            "w is the weight of the sentence half.",
+        ),
+    ]
+
+
+def _score_line(label: str, x: list[float], scores: list[dict[str, Any]], key: str, spread: str) -> Line:
+    """A line of scores, with their standard deviation on both sides."""
+    y = [score[key] for score in scores]
+    low = [value - score[spread] for value, score in zip(y, scores, strict=True)]
+    high = [value + score[spread] for value, score in zip(y, scores, strict=True)]
+    return Line(label, x, y, low, high)
