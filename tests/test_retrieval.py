@@ -222,7 +222,7 @@ def test_counting_facts_reads_on_until_there_are_enough():
     assert all(h.kind != "answer" for h in none.hits)
 
 
-def test_each_fact_must_pass_the_gate_where_asked():
+def test_each_fact_must_pass_the_gate_where_the_config_says_so():
     keys = torch.zeros(6, 12)
     keys[:, 0] = torch.tensor([0.0, 1, 2, 10, 20, 30])
     memory = memory_of(keys)
@@ -245,7 +245,7 @@ def score_of(key: torch.Tensor, query: torch.Tensor, cohort: torch.Tensor) -> fl
     return ((of_key - distance) / key_spread + (of_query - distance) / query_spread) / 2
 
 
-def test_sight_is_scored_against_the_unrelated_pictures_near_either_side():
+def test_a_visual_match_is_scored_against_the_unrelated_pictures_near_either_side():
     memory, keys, cohort = EditMemory(), points(8), points(50, seed=2, width=5)
     visual_match, query = VisualMatch(cohort), points(4, seed=3)
     for i, pair in enumerate(keys.split(2)):  # as they come
@@ -254,11 +254,15 @@ def test_sight_is_scored_against_the_unrelated_pictures_near_either_side():
     rows = torch.tensor([7, 0, 5])  # a patch, an answer, a patch
     found = visual_match.score(memory, query, rows)
     every = [[score_of(keys[row, :5], q[:5], cohort) for q in query] for row in rows.tolist()]
-    expected = [max(every[0]), every[1][-1], max(every[2])]  # an image is compared with the whole, which comes last
+    expected = [
+        max(every[0]),
+        every[1][-1],
+        max(every[2]),
+    ]  # the key of an image is compared with the whole, which comes last
     assert found.tolist() == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_key_with_a_picture_needs_sight_of_it_and_a_text_does_not():
+def test_a_key_with_a_picture_needs_a_visual_match_and_a_text_does_not():
     memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
     keys = torch.tensor([[0.0, 0, 5, 5], [1.0, 0, 0, 0], [0.0, 9, 5, 5], [0.0, 0, 0, 0.5]])
     write(memory, 0, keys[:2], "Seen.", "patch")
@@ -275,20 +279,20 @@ def test_a_key_with_a_picture_needs_sight_of_it_and_a_text_does_not():
     )
 
 
-def test_k_counts_keys_in_sight_where_it_counts_keys():
+def test_k_counts_keys_that_match_visually_where_it_counts_keys():
     memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
     for i in range(4):  # two keys of one sentence, then two of others
         pair = torch.tensor([[90.0 + i, 0, 5, 5], [0.1 * i, 0, 0, 0]])
         write(memory, i, pair, "The same." if i < 2 else f"Other {i}.", "patch")
     query = torch.zeros(1, 4)
-    said = {}
+    facts = {}
     for count in ("keys", "facts"):
         config = RetrievalConfig(k=2, k_counts=count, percentile=100, visual_match=0.0, k_answers=0)
-        said[count] = FactRetriever(memory, config, cohort).retrieve(query)[0].facts
-    assert said == {"keys": ["The same."], "facts": ["The same.", "Other 2."]}
+        facts[count] = FactRetriever(memory, config, cohort).retrieve(query)[0].facts
+    assert facts == {"keys": ["The same."], "facts": ["The same.", "Other 2."]}
 
 
-def test_a_patch_in_doubt_may_fall_short_of_sight_and_what_was_guessed_may_not():
+def test_a_patch_may_fall_short_of_the_visual_match_by_the_margin_and_a_guess_may_not():
     memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
     keys = torch.tensor(
         [[9.0, 0, 5, 5], [1.0, 0, 0, 0], [9.0, 9, 5, 5], [1.0, 0, 0, 0.5], [9.0, 3, 5, 5], [0.5, 0, 0, 2]]
@@ -304,10 +308,10 @@ def test_a_patch_in_doubt_may_fall_short_of_sight_and_what_was_guessed_may_not()
     (hit,) = FactRetriever(memory, config, cohort).retrieve(query)[0].hits
     assert hit.fact == "Affirmed."
     assert hit.edit_id == "e0"  # the nearest key
-    assert hit.visual_match == pytest.approx(near, rel=1e-4)  # under whichever key it is seen best
+    assert hit.visual_match == pytest.approx(near, rel=1e-4)  # by the key that matches best
 
 
-def test_only_what_falls_short_of_sight_is_asked_about():
+def test_only_facts_that_fall_short_of_the_visual_match_are_verified():
     class Asked:
         def __init__(self):
             self.questions = []
@@ -343,10 +347,10 @@ def test_only_what_falls_short_of_sight_is_asked_about():
     assert kept.left_out == [hits[4], hits[2]]
     asked.questions.clear()
     verify_facts(asked, Images(), [Retrieval(hits, 0.1, 1.0)], RetrievalConfig(k=3, visual_match=2.0, verify=0.5))
-    assert len(asked.questions[0]) == 3  # without a doubt all patches
+    assert len(asked.questions[0]) == 3  # without a margin all patches
 
 
-def test_what_hangs_in_the_air_goes_where_something_is_linked():
+def test_facts_that_nothing_leads_to_go_where_a_fact_is_linked():
     hits = [
         Hit("The garden lies in the east.", 0.1, "text", "a"),
         Hit("A kettle is found in the harbor.", 0.2, "patch", "b"),
@@ -361,7 +365,7 @@ def test_what_hangs_in_the_air_goes_where_something_is_linked():
     assert [h.fact for h in linked.left_out] == [hits[4].fact, hits[0].fact]  # the farthest first
     assert [h.fact for h in loose.hits] == [hits[0].fact]  # nothing is linked: it stays, the answer does not
     assert none == found[2]
-    # The question may speak of it too; function words link nothing.
+    # The question may speak of the same thing too; function words link nothing.
     spoken = link_facts(
         [Retrieval(hits[:1] + hits[2:3], 0.1, 1.0)], ["Where in the country lies the garden of the king?"]
     )[0]
@@ -422,15 +426,15 @@ def test_a_retriever_changes_over_to_the_approximate_search(monkeypatch):
     keys = clustered(800)
     memory = EditMemory()
     retriever = FactRetriever(memory, RetrievalConfig(k=5, k_counts="facts", percentile=60))
-    plain = []
+    index_types = []
     for start in range(0, 800, 100):
         edit = Edit(picture(0), "What?", "a", ["It is."], id=f"e{start}")
         facts = [Fact(f"fact {start + i}", "image", edit.id) for i in range(100)]
         memory.write(edit, [Entry(k, 0.0, f) for k, f in zip(keys[start : start + 100], facts, strict=True)])
         found = retriever.retrieve(keys[start : start + 3])
         assert [r.facts[0] for r in found] == [f"fact {start + i}" for i in range(3)]
-        plain.append(type(retriever._groups[0].index).__name__)
-    assert plain == ["ExactIndex"] * 3 + ["ApproximateIndex"] * 5
+        index_types.append(type(retriever._groups[0].index).__name__)
+    assert index_types == ["ExactIndex"] * 3 + ["ApproximateIndex"] * 5
     memory.undo("e0")
     assert "fact 0" not in retriever.retrieve(keys[:1])[0].facts
     memory.restore("e0")

@@ -150,8 +150,8 @@ def check_answers(answers: Sequence[str], answer: str) -> list[str]:
     if len(texts) < PEOPLE:
         raise InputError(f"The answer '{answer}' is not among the right answers {texts}: take one of them.")
     raise InputError(
-        f"The answer '{answer}' is not right by the {len(texts)} right answers: of {PEOPLE} or more, each as often as "
-        f"it was said, {AGREED} must agree. Take one that {AGREED} of them give, or list fewer than {PEOPLE}."
+        f"The answer '{answer}' is not right by the {len(texts)} right answers: of {PEOPLE} or more, {AGREED} must "
+        f"agree. Take an answer that is among them {AGREED} times, or list fewer than {PEOPLE}."
     )
 
 

@@ -30,7 +30,7 @@ from .statistics import ReferenceTokens, Statistics
 from .statistics_cache import load_or_measure
 
 KEYS_MADE = 2
-"""Counts the ways in which keys were ever made from what they depend on: another way makes other keys."""
+"""The version of the way in which keys are made: it is raised when the same edit gets other keys."""
 
 _AT_ONCE = 32
 """Images that pass the vision part at once."""
@@ -77,10 +77,10 @@ class DualEmbedder:
 
     @property
     def fingerprint(self) -> dict[str, object]:
-        """What must agree for stored keys to mean the same: the halves that there are, and how they are put together.
+        """What stored keys depend on: the halves that they have, and how these are put together.
 
-        Of the VLM it is what the layer depends on (see :mod:`reasonedit.vlm.identity`), of the sentence encoder its
-        weights and its tokenizer, whatever it is called.
+        Of the VLM that is what the layer depends on (see :mod:`reasonedit.vlm.identity`), of the sentence encoder its
+        weights and its tokenizer, but not its name.
         """
         settings = {k: v for k, v in asdict(self.config).items() if k != "encoder"}
         vision_half = self.vlm.key_parts(self.layer) if self.layer != NO_LAYER else {}
@@ -89,7 +89,7 @@ class DualEmbedder:
 
     @property
     def _encoder_identity(self) -> str:
-        return str(getattr(self.encoder, "identity", self.encoder.name))  # an encoder that is no model has a name only
+        return str(getattr(self.encoder, "identity", self.encoder.name))  # an encoder without weights has only a name
 
     @property
     def layers(self) -> list[str]:

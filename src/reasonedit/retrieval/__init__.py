@@ -2,7 +2,7 @@
 
 from .approximate import EXACT_UP_TO, ApproximateIndex
 from .chain import link_facts
-from .config import DEFAULT_K, DEFAULT_PERCENTILE, RetrievalConfig
+from .config import RetrievalConfig
 from .gate import PercentileGate
 from .hubs import HubScale
 from .index import ExactIndex
@@ -12,8 +12,6 @@ from .retrieve import FactRetriever
 from .verify import verify_facts
 
 __all__ = [
-    "DEFAULT_K",
-    "DEFAULT_PERCENTILE",
     "EXACT_UP_TO",
     "ApproximateIndex",
     "ExactIndex",

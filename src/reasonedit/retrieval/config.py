@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from reasonedit.errors import InputError
 
-DEFAULT_K = 5
-DEFAULT_PERCENTILE = 10.0
-"""The lower end of the range in which the paper finds p robust."""
 COUNTS = ("keys", "facts")
 
 
@@ -19,7 +16,7 @@ class RetrievalConfig:
     Attributes:
         k: K, how many are fetched.
         k_counts: What K counts: the nearest ``"keys"``, or distinct ``"facts"``.
-        percentile: p of the rejection gate.
+        percentile: p of the rejection gate; 10 is the lower end of the range in which the paper finds p robust.
         gate_per_fact: Whether every fact must pass the gate, or only the nearest key for all of them.
         hubness: Whether distances are divided by how near a key is to others (see :mod:`.hubs`).
         query_regions: Whether the query is also embedded by the nine regions of its image; the nearest of all counts.
@@ -39,9 +36,9 @@ class RetrievalConfig:
         InputError: A value is out of range.
     """
 
-    k: int = DEFAULT_K
+    k: int = 5
     k_counts: str = "keys"
-    percentile: float = DEFAULT_PERCENTILE
+    percentile: float = 10.0
     gate_per_fact: bool = False
     hubness: bool = False
     query_regions: bool = False
