@@ -24,7 +24,7 @@ from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
 from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever, RunLog
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.codebook.disk.lock import login
+from reasonedit.codebook.disk.lock import login_name
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.resume import begin, check
 from reasonedit.runs import going_on
@@ -310,7 +310,7 @@ def test_a_killed_command_goes_on(tmp_path, hash_encoder, capsys):
     resume = ["run", "--resume", str(tmp_path / "cut")]
     with going_on(tmp_path / "cut"):
         assert main(resume) == 1
-    assert f"is going on already, by {login()}@" in capsys.readouterr().err
+    assert f"is going on already, by {login_name()}@" in capsys.readouterr().err
     assert main([*resume, "--data.init_args.batch_size", "2"]) == 1
     assert "was begun with something else: data.batch_size was 1, is 2 now" in capsys.readouterr().err
     assert main([*resume, "--trainer.log_every_n_steps", "7"]) == 0  # what changes no result may change

@@ -408,7 +408,7 @@ def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
         record["facts"] = []
         mark = Journal(target / "journal.jsonl").append([record], other.manifest.journal)
         replace(other.manifest, journal=mark).write(target)
-        with pytest.raises(DamagedError, match="is no name of a picture"):
+        with pytest.raises(DamagedError, match="is not the name of a picture"):
             opened(target)
     manifest = json.loads((tmp_path / "book" / "codebook.json").read_text())
     from reasonedit.codebook.disk.checksums import Checksums
@@ -423,7 +423,7 @@ def test_big_files_of_keys_are_mapped_and_small_ones_read(tmp_path, monkeypatch,
     memory = book(tmp_path, 4)
     memory.settle(join=True)
     (path,) = (tmp_path / "keys").iterdir()
-    monkeypatch.setattr(tensors, "MAPPED", path.stat().st_size - 1 if big else 1 << 20)
+    monkeypatch.setattr(tensors, "LARGEST_READ", path.stat().st_size - 1 if big else 1 << 20)
     there = opened(tmp_path)
     assert (str(path) in Path("/proc/self/maps").read_text()) == big
     assert torch.equal(there.keys, memory.keys)

@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from reasonedit.codebook.disk.lock import login
+from reasonedit.codebook.disk.lock import login_name
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS
 from reasonedit.matching import COMPARISON
@@ -93,7 +93,7 @@ def going_on(folder: Path, what: str = "run") -> Iterator[None]:
     try:
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with contextlib.suppress(ReasonEditError):  # a full disk: the lock holds without a name
-            write_json(note, {"who": f"{login()}@{socket.gethostname()}", "pid": os.getpid(), "since": since})
+            write_json(note, {"who": f"{login_name()}@{socket.gethostname()}", "pid": os.getpid(), "since": since})
         yield
     finally:
         with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from reasonedit.boxes import Region, check_box
 from reasonedit.codebook import Store
-from reasonedit.codebook.disk.lock import login
+from reasonedit.codebook.disk.lock import login_name
 from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
 from reasonedit.errors import ReasonEditError
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         help="where the picture shows what a sentence (1, 2, …) says, as shares of its width and height; "
         "found when not given",
     )
-    parser.add_argument("--author", default=login(), help="who corrects it (default: %(default)s)")
+    parser.add_argument("--author", default=login_name(), help="who corrects it (default: %(default)s)")
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
     add_generation(parser)
     add_trust(parser)

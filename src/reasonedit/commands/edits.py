@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reasonedit.codebook import EditMemory, Store, StoredEdit
-from reasonedit.codebook.disk.lock import login
+from reasonedit.codebook.disk.lock import login_name
 from reasonedit.data.exported import Checked, edits, export, passed_over, read
 from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
             action.add_argument("--image", type=Path, default=None, help="draw picture and evidence into this PNG file")
         if name in ("undo", "restore", "erase"):
             action.add_argument("id", nargs="+", help="the edits")
-            action.add_argument("--author", default=login(), help="who does it (default: %(default)s)")
+            action.add_argument("--author", default=login_name(), help="who does it (default: %(default)s)")
         if name == "erase":
             action.add_argument("--yes", action="store_true", help="do not ask")
         if name in ("export", "import"):
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
             action.add_argument("id", nargs="*", help="the edits (default: all that count)")
         if name == "import":
             action.add_argument(
-                "--author", default=login(), help="author of edits that name none (default: %(default)s)"
+                "--author", default=login_name(), help="author of edits that name none (default: %(default)s)"
             )
             action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
             add_trust(action)
@@ -145,8 +145,8 @@ def _show(memory: EditMemory, edit: StoredEdit, image: Path | None) -> None:
         who = f" by {event.author}" if event.author else ""
         say("history" if event.op == "edit" else "", f"{done} {event.time}{who}, version {event.version}")
     if image is not None:
-        from reasonedit.drawings import draw_evidence
         from reasonedit.codebook import as_edit
+        from reasonedit.drawings import draw_evidence
 
         whole = as_edit(edit, {name: memory.picture(name) for name in edit.pictures})
         boxes = [[r for r in (g or f) if not isinstance(r, str)] for g, f in zip(edit.given, edit.found, strict=False)]

@@ -1,4 +1,4 @@
-"""What a folder's file system must do for a codebook that is written there: found out before anything is written."""
+"""What the file system of a codebook's folder must be able to do; it is tried before anything is written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import UnavailableError
 
 from .errors import link_error
 from .files import create
@@ -16,36 +16,38 @@ from .lockfile import LockFile
 
 _LOCAL_LOCKS = {"nfs": ("local_lock=flock", "local_lock=all", "nolock"), "nfs4": ("local_lock=flock", "local_lock=all"),
                 "cifs": ("nobrl",), "smb3": ("nobrl",)}  # fmt: skip
-"""Network file systems, and the options with which their locks hold on one machine only."""
+"""Network file systems, and the mount options with which their locks hold on one machine only."""
 _NEVER_SHARED = ("fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse", "fuse.goofys", "fuse.mount-s3", "fuse.davfs")
-"""File systems over a network that pass no locks on."""
+"""Network file systems whose locks always hold on one machine only."""
 
 _log = logging.getLogger(__name__)
-_probed: set[tuple[int, int]] = set()
+_checked: set[tuple[int, int]] = set()
+"""Device and inode of the folders that this process has checked."""
 
 
 def check(folder: Path, lock: LockFile) -> None:
-    """See that a codebook can be written safely; a folder is probed once per process.
+    """Check that a codebook can be written safely; each folder once per process, its links each time.
 
     Args:
         folder: The codebook's folder.
         lock: Its lock, which is held.
 
     Raises:
-        ReasonEditError: A folder within it is a link, the lock keeps nobody out, or files cannot be replaced.
+        ConflictError: A folder within it is a link.
+        UnavailableError: The lock keeps nobody out, or files cannot be replaced.
     """
     for name in (KEYS, PICTURES):
         if (folder / name).is_symlink():
             raise link_error(folder / name)
-    there = os.stat(folder)
-    if (there.st_dev, there.st_ino) in _probed:
+    status = os.stat(folder)
+    if (status.st_dev, status.st_ino) in _checked:
         return
     if not lock.excludes():
-        raise ReasonEditError(
+        raise UnavailableError(
             f"The file system of '{folder}' has locks that keep nobody out, and two writers would spoil the codebook: "
             "keep it on another one. Reading it is possible."
         )
-    _replaces(folder)
+    _check_replacing(folder)
     if kind := locks_of_one_machine(folder):
         _log.warning(
             "The codebook in '%s' lies on a network file system (%s) whose locks hold on this machine only: write it "
@@ -53,11 +55,11 @@ def check(folder: Path, lock: LockFile) -> None:
             folder,
             kind,
         )
-    _probed.add((there.st_dev, there.st_ino))
+    _checked.add((status.st_dev, status.st_ino))
 
 
-def _replaces(folder: Path) -> None:
-    """See that a file can be put in another's place."""
+def _check_replacing(folder: Path) -> None:
+    """Check that a file can take another's place."""
     old, part = (folder / f".probe-{i}.{os.getpid()}.part" for i in range(2))
     try:
         for path, content in ((old, b"old"), (part, b"new")):
@@ -65,7 +67,7 @@ def _replaces(folder: Path) -> None:
                 file.write(content)
         part.replace(old)
         if old.read_bytes() != b"new" or part.exists():
-            raise ReasonEditError(f"The file system of '{folder}' does not replace files as a whole: use another one.")
+            raise UnavailableError(f"The file system of '{folder}' does not replace files as a whole: use another one.")
     finally:
         for path in (old, part):
             with contextlib.suppress(OSError):
@@ -73,13 +75,13 @@ def _replaces(folder: Path) -> None:
 
 
 def locks_of_one_machine(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """The network file system of a folder, where its locks are known to hold on one machine only; else nothing.
+    """The kind of a folder's file system, if that is a network one whose locks hold on one machine only; else nothing.
 
-    Where a server passes locks on cannot be probed from one machine: it is known from how the file system is mounted.
+    Whether a server passes locks on cannot be tried from one machine, but the mount options say it.
 
     Args:
         folder: The folder.
-        mounts: What is mounted where, as Linux tells it (proc(5)).
+        mounts: What is mounted where, as Linux lists it (proc(5)).
     """
     try:
         lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -89,9 +91,10 @@ def locks_of_one_machine(folder: Path, mounts: Path = Path("/proc/self/mountinfo
     number = f"{os.major(device)}:{os.minor(device)}"
     for line in lines:
         mount, _, system = line.partition(" - ")
-        fields, told = mount.split(), system.split()
-        if len(fields) > 5 and len(told) > 2 and fields[2] == number:
-            options = {*fields[5].split(","), *told[-1].split(",")}
-            if told[0] in _NEVER_SHARED or options & {*_LOCAL_LOCKS.get(told[0], ())}:
-                return told[0]
+        mount_fields, system_fields = mount.split(), system.split()
+        if len(mount_fields) > 5 and len(system_fields) > 2 and mount_fields[2] == number:
+            kind = system_fields[0]
+            options = {*mount_fields[5].split(","), *system_fields[-1].split(",")}
+            if kind in _NEVER_SHARED or options & {*_LOCAL_LOCKS.get(kind, ())}:
+                return kind
     return ""

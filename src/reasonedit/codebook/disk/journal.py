@@ -22,7 +22,13 @@ _END = re.compile(rb', "sum": "([0-9a-f]{16})"\}$')
 
 @dataclass(frozen=True)
 class Mark:
-    """A place in the journal: so many bytes and records, and the sum of the record before."""
+    """A place in the journal.
+
+    Attributes:
+        bytes: How many bytes are before it.
+        records: How many records are before it.
+        sum: The sum of the last of them.
+    """
 
     bytes: int = 0
     records: int = 0
@@ -31,7 +37,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """A record, where it begins, and the place behind it."""
+    """A record, the byte at which it begins, and the place behind it."""
 
     values: dict[str, Any]
     start: int
@@ -39,7 +45,7 @@ class Line:
 
 
 class Journal:
-    """A file of records. Each ends with a sum of itself, and names the sum of the one before.
+    """A file of records. Each ends with a sum of itself, and names the sum of the record before it.
 
     Args:
         path: The file.
@@ -49,25 +55,28 @@ class Journal:
         self.path = path
 
     def append(self, records: Sequence[Mapping[str, Any]], mark: Mark) -> Mark:
-        """Write records behind a place and wait until they are on the disk; what is behind it is dropped.
+        """Write records at a place and wait until they are on the disk; what was behind that place is dropped.
+
+        Returns:
+            The place behind them.
 
         Raises:
             OSError: They cannot be written.
-            ReasonEditError: The file is a link, or no regular file.
+            ConflictError: The file is a link, or no regular file.
         """
-        written, end = _lines(records, mark)
-        new = not self.path.exists()
+        data, end = _encode(records, mark)
+        is_new = not self.path.exists()
         handle = open_to_write(self.path)
         try:
             os.ftruncate(handle, mark.bytes)
             os.lseek(handle, 0, os.SEEK_END)
-            rest = memoryview(written)
+            rest = memoryview(data)
             while rest:
                 rest = rest[os.write(handle, rest) :]
             os.fsync(handle)
         finally:
             os.close(handle)
-        if new:
+        if is_new:
             sync(self.path.parent)
         return end
 
@@ -85,31 +94,32 @@ class Journal:
         Raises:
             OSError: They cannot be written.
         """
-        written, end = _lines(records, Mark())
-        file.write(written)
+        data, end = _encode(records, Mark())
+        file.write(data)
         return end
 
-    def read(self, mark: Mark, until: Mark) -> Iterator[Line]:
-        """The records between two places.
+    def read(self, start: Mark, end: Mark) -> Iterator[Line]:
+        """Read the records between two places.
 
         Raises:
             DamagedError: One is not what was written, or some are missing.
             UnreadableError: The file must not be read.
         """
-        with self._opened() as file:
+        mark = start
+        with self._open() as file:
             size = os.fstat(file.fileno()).st_size
-            if size < until.bytes:  # before any of it is read
-                raise DamagedError(self.path, size, f"it ends there, and should have {until.bytes} bytes")
+            if size < end.bytes:  # before any of it is read
+                raise DamagedError(self.path, size, f"it ends there, and should have {end.bytes} bytes")
             file.seek(mark.bytes)
-            while mark.bytes < until.bytes:
-                raw = file.readline(min(_LONGEST, until.bytes - mark.bytes))
-                line = self._line(raw, mark)
+            while mark.bytes < end.bytes:
+                raw = file.readline(min(_LONGEST, end.bytes - mark.bytes))
+                line = self._check_line(raw, mark)
                 mark = line.end
                 yield line
-        if mark != until:
-            raise DamagedError(self.path, mark.bytes, f"{mark.records} records lie there instead of {until.records}")
+        if mark != end:
+            raise DamagedError(self.path, mark.bytes, f"{mark.records} records lie there instead of {end.records}")
 
-    def _line(self, raw: bytes, mark: Mark) -> Line:
+    def _check_line(self, raw: bytes, mark: Mark) -> Line:
         values, problem = parse_line(raw[:-1])
         if values is None or not raw.endswith(b"\n"):
             raise DamagedError(self.path, mark.bytes, problem or "the record does not end where it should")
@@ -117,24 +127,20 @@ class Journal:
             raise DamagedError(self.path, mark.bytes, "a record before this one is missing or changed")
         return Line(values, mark.bytes, Mark(mark.bytes + len(raw), mark.records + 1, stated_sum(raw[:-1])))
 
-    def lines(self) -> int:
+    def count_lines(self) -> int:
         """How many lines there are, whatever they hold."""
         if not self.path.exists():
             return 0
-        with self._opened() as file:
+        with self._open() as file:
             return sum(raw.endswith(b"\n") for raw in iter(lambda: file.readline(_LONGEST), b""))
 
-    def salvage(self) -> Iterator[tuple[int, dict[str, Any] | None, str]]:
-        """Each line by itself: where it begins, the record or none, and what is wrong with it."""
-        start = 0
-        with self._opened() as file:
-            for raw in iter(lambda: file.readline(_LONGEST), b""):
-                if raw != b"\n":
-                    yield start, *parse_line(raw.removesuffix(b"\n"))
-                start += len(raw)
+    def read_head(self) -> dict[str, Any] | None:
+        """The first record, which says what the codebook was made with; none where it is damaged."""
+        with self._open() as file:
+            return parse_line(file.readline(_LONGEST).removesuffix(b"\n"))[0]
 
     @contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
+    def _open(self) -> Iterator[BinaryIO]:
         with open_to_read(self.path) as file:
             try:
                 yield file
@@ -142,25 +148,32 @@ class Journal:
                 raise read_error(self.path, error) from error
 
 
-def _lines(records: Sequence[Mapping[str, Any]], mark: Mark) -> tuple[bytes, Mark]:
-    """Records as they stand behind a place, and the place behind them."""
+def _encode(records: Sequence[Mapping[str, Any]], mark: Mark) -> tuple[bytes, Mark]:
+    """The lines of records that begin at a place, and the place behind them."""
     lines = []
     for values in records:
         text = json.dumps({**values, "after": mark.sum}, ensure_ascii=False)
-        total = _sum(text.encode())
-        lines.append(f'{text[:-1]}, "sum": "{total}"}}\n'.encode())
-        mark = Mark(mark.bytes + len(lines[-1]), mark.records + 1, total)
+        record_sum = _sum(text.encode())
+        lines.append(f'{text[:-1]}, "sum": "{record_sum}"}}\n'.encode())
+        mark = Mark(mark.bytes + len(lines[-1]), mark.records + 1, record_sum)
     return b"".join(lines), mark
 
 
 def parse_line(raw: bytes) -> tuple[dict[str, Any] | None, str]:
-    """A record from its line, or none and what is wrong with it."""
-    found = _END.search(raw)
-    if found is None or _sum(raw[: found.start()] + b"}") != stated_sum(raw):
+    """Read the record of a line.
+
+    Args:
+        raw: The line, without its end.
+
+    Returns:
+        The record and nothing, or none and what is wrong with it.
+    """
+    ending = _END.search(raw)
+    if ending is None or _sum(raw[: ending.start()] + b"}") != stated_sum(raw):
         return None, "the record is not what was written"
     try:
         values = json.loads(raw)
-        if b"\\u" in raw:  # half a character can be said there, but never be shown or written again
+        if b"\\u" in raw:  # half a character can be escaped like this, but never be shown or written again
             json.dumps(values, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None, "the record is no JSON"
@@ -168,9 +181,9 @@ def parse_line(raw: bytes) -> tuple[dict[str, Any] | None, str]:
 
 
 def stated_sum(raw: bytes) -> str:
-    """The sum that a line states."""
-    found = _END.search(raw)
-    return found.group(1).decode() if found else ""
+    """The sum that a line states, or nothing."""
+    ending = _END.search(raw)
+    return ending.group(1).decode() if ending else ""
 
 
 def _sum(text: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What the files of a codebook are called."""
+"""The names of a codebook's files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEYS, PICTURES, JOURNAL = "keys", "pictures", "journal.jsonl"
+"""The folders of keys and of pictures, and the first journal."""
 
 _GENERATION = r"(?:(?P<generation>\d{1,9})-)?"
-_NAMES = {
+_PATTERNS = {
     "journal": re.compile(r"journal(?:-(?P<generation>\d{1,9}))?\.jsonl"),
     "statistics": re.compile(r"statistics(?:-(?P<generation>\d{1,9}))?\.safetensors"),
     "settled": re.compile(rf"settled-{_GENERATION}\d+\.safetensors"),
@@ -23,9 +24,9 @@ class FileName:
     """What the name of a file says.
 
     Attributes:
-        kind: ``"journal"``, ``"statistics"``, ``"settled"``, ``"joined"`` or ``"keys"`` (those of a single edit).
-        generation: Which rewriting of the codebook made it; 0 where there was none before.
-        first: The number of the first of the keys in it.
+        kind: ``"journal"``, ``"statistics"``, ``"settled"``, ``"joined"`` or ``"keys"`` (of a single edit).
+        generation: Which rewriting of the codebook made the file; 0 before the first.
+        first: The number of the first key in it.
     """
 
     kind: str
@@ -34,38 +35,43 @@ class FileName:
 
 
 def parse_name(name: str) -> FileName | None:
-    """What a name, from the codebook's folder on, says; none where it is not one that is given here."""
-    for kind, pattern in _NAMES.items():
-        found = pattern.fullmatch(name)
-        if found is not None:
-            told = found.groupdict()
-            return FileName(kind, int(told["generation"] or 0), int(told.get("first") or 0))
+    """Read a file's name; none where a codebook gives no such name.
+
+    Args:
+        name: The name, from the codebook's folder on.
+    """
+    for kind, pattern in _PATTERNS.items():
+        match = pattern.fullmatch(name)
+        if match is not None:
+            groups = match.groupdict()
+            return FileName(kind, int(groups["generation"] or 0), int(groups.get("first") or 0))
     return None
 
 
 def journals(folder: Path) -> list[tuple[Path, int]]:
-    """The journals in a codebook's folder, and their generations, the latest last."""
-    told = [(path, parse_name(path.name)) for path in folder.glob("journal*.jsonl")]
-    return sorted(((path, mine.generation) for path, mine in told if mine is not None), key=lambda found: found[1])
+    """The journals in a codebook's folder and their generations, the latest last."""
+    names = [(path, parse_name(path.name)) for path in folder.glob("journal*.jsonl")]
+    generations = [(path, name.generation) for path, name in names if name is not None]
+    return sorted(generations, key=lambda pair: pair[1])
 
 
 def journal_name(generation: int) -> str:
-    """The journal."""
+    """The name of the journal."""
     return f"journal-{generation}.jsonl" if generation else JOURNAL
 
 
 def statistics_name(generation: int) -> str:
-    """What the embedding needs."""
+    """The name of the file with what the embedding needs."""
     return f"statistics-{generation}.safetensors" if generation else "statistics.safetensors"
 
 
-def settled_name(generation: int, records: int) -> str:
-    """What merged where when so much had happened."""
-    return f"settled-{_prefix(generation)}{records}.safetensors"
+def settled_name(generation: int, events: int) -> str:
+    """The name of the file that says which keys had merged after so many events."""
+    return f"settled-{_prefix(generation)}{events}.safetensors"
 
 
 def keys_name(generation: int, first: int, count: int, *, joined: bool = False) -> str:
-    """Keys from a number on, of one edit or joined."""
+    """The name of a file of ``count`` keys from the number ``first`` on, of one edit or joined from several."""
     return f"{KEYS}/{_prefix(generation)}{first:012d}-{count}{'-joined' if joined else ''}.safetensors"
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import LockedError
 from reasonedit.threads import Guard
 
 from . import filesystem
@@ -24,11 +24,14 @@ from .lockfile import LockFile
 
 _LOCK, _WRITER = ".lock", ".writer.json"
 LOCK_FILES = (_LOCK, _WRITER)
+"""The file that is locked, and the one that says who holds it."""
 _PAUSE = 0.05
+"""Seconds between two tries."""
 _MOST = 1 << 16
+"""Bytes of what says who holds it."""
 
 
-def login() -> str:
+def login_name() -> str:
     """The name of whoever is logged in, or nothing."""
     try:
         return getpass.getuser()
@@ -37,19 +40,19 @@ def login() -> str:
 
 
 class _Hold:
-    """The lock while it is held; how often within itself."""
+    """The lock while it is held, and how often it is held within itself."""
 
     depth = 0
 
 
 class WriterLock:
-    """A lock on a folder; the operating system lets go of it when its process ends, however it ends.
+    """A lock on a folder; the operating system releases it when its process ends, however it ends.
 
     The child of a fork does not hold what its parent holds: it takes the lock itself.
 
     Args:
         folder: The folder.
-        patience: How many seconds another writer is waited for.
+        patience: How many seconds to wait for another writer.
     """
 
     def __init__(self, folder: Path, patience: float = 10.0) -> None:
@@ -62,17 +65,17 @@ class WriterLock:
 
     @property
     def held(self) -> bool:
-        """Whether it is held here."""
+        """Whether this process holds it."""
         return self._hold is not None and self._process == os.getpid()
 
-    def check(self) -> None:
-        """See that it is held here.
+    def check_held(self) -> None:
+        """Check that this process holds it.
 
         Raises:
-            ReasonEditError: It is not, as in the child of a fork whose parent holds it.
+            LockedError: It does not, as in the child of a fork whose parent holds it.
         """
         if not self.held:
-            raise ReasonEditError(
+            raise LockedError(
                 f"This process has not locked the codebook in '{self._folder}', or was forked since: its parent writes."
             )
 
@@ -81,7 +84,8 @@ class WriterLock:
         """Hold it, also within itself.
 
         Raises:
-            ReasonEditError: Another process writes; says whose it is. Or the folder cannot be written safely.
+            LockedError: Another process writes; says whose it is.
+            ReasonEditError: The folder cannot be written safely.
         """
         with self._threads:
             if not self.held:
@@ -94,16 +98,16 @@ class WriterLock:
                 yield
             finally:
                 hold.depth -= 1
-                if not hold.depth and self.held and self._hold is hold:  # else its parent lets go of it
+                if not hold.depth and self.held and self._hold is hold:  # else the parent of this child releases it
                     self._hold = None
-                    self._let_go()
+                    self._release()
 
     def _take(self) -> None:
         end = time.monotonic() + self._patience
         try:
             while not self._file.take():
                 if time.monotonic() > end:
-                    raise ReasonEditError(
+                    raise LockedError(
                         f"The codebook in '{self._folder}' is being written by {self.owner()}: wait until that is "
                         "done. Reading it is possible all the time."
                     )
@@ -112,14 +116,15 @@ class WriterLock:
                 filesystem.check(self._folder, self._file)
                 self._sign()
             except BaseException:
-                self._file.let_go()
+                self._file.release()
                 raise
         except OSError as error:
             raise write_error(self._folder, error, "locked for writing") from error
 
     def _sign(self) -> None:
+        """Write who holds it."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        owner = {"user": login(), "host": socket.gethostname(), "pid": os.getpid(), "since": now}
+        owner = {"user": login_name(), "host": socket.gethostname(), "pid": os.getpid(), "since": now}
         owner["command"] = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
         path = self._folder / _WRITER
         try:
@@ -129,16 +134,16 @@ class WriterLock:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         with contextlib.suppress(OSError):
             (self._folder / _WRITER).unlink(missing_ok=True)
-        self._file.let_go()
+        self._file.release()
 
     def owner(self) -> str:
         """Who holds it, in words."""
         try:
-            told = json.loads(read_content(self._folder / _WRITER, _MOST))
-            who = f"{told['user']}@{told['host']}" if told["user"] else told["host"]
-            return f"{who} ('{told['command']}', process {told['pid']}, since {told['since']})"
+            owner = json.loads(read_content(self._folder / _WRITER, _MOST))
+            name = f"{owner['user']}@{owner['host']}" if owner["user"] else owner["host"]
+            return f"{name} ('{owner['command']}', process {owner['pid']}, since {owner['since']})"
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "another process"

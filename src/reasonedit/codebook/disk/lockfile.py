@@ -1,7 +1,7 @@
-"""A file that one process holds at a time; the system lets go of it when the process ends, however it ends.
+"""A file that one process holds at a time; the system releases it when the process ends, however it ends.
 
-POSIX: ``flock`` on the file. Such a lock belongs to an opening of the file, which the child of a fork shares: it closes
-its own handle and lets go of nothing. Elsewhere it is filelock's.
+On POSIX it is ``flock`` on the file. Such a lock belongs to an opening of the file, and the child of a fork shares that
+opening: the child closes its own handle and releases nothing. Elsewhere it is filelock's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ except ImportError:  # Windows
 
 
 class LockFile:
-    """A lock that other processes, and other locks of this one, are kept out by.
+    """A lock that keeps out other processes, and other locks of this process.
 
     Args:
         path: The file; it is made, and stays.
@@ -32,48 +32,48 @@ class LockFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle: int | None = None
-        self._file: FileLock | None = None if fcntl is not None else _of_filelock(path)
+        self._filelock: FileLock | None = None if fcntl is not None else _make_filelock(path)
         _all.add(self)
 
     def take(self) -> bool:
-        """Take it where nobody holds it; whether that is so.
+        """Take it if nobody holds it; whether it was taken.
 
         Raises:
-            ReasonEditError: The file is a link, or no regular file.
+            ConflictError: The file is a link, or no regular file.
             OSError: It cannot be opened or locked.
         """
-        if self._file is not None:
-            return _taken(self._file)
+        if self._filelock is not None:
+            return _take_filelock(self._filelock)
         handle = open_to_write(self.path)
         try:
-            if lock_handle(handle) and self._is_there(handle):
+            if _lock(handle) and self._has_its_name(handle):
                 self._handle, handle = handle, -1
         finally:
             if handle >= 0:
                 os.close(handle)
         return self._handle is not None
 
-    def _is_there(self, handle: int) -> bool:
-        """Whether the file still has its name: who finds another one there locks that."""
+    def _has_its_name(self, handle: int) -> bool:
+        """Whether the open file still has its name: others would lock the file that has it now."""
         try:
             return os.path.samestat(os.fstat(handle), os.lstat(self.path))
         except FileNotFoundError:
             return False
 
     def excludes(self) -> bool:
-        """Whether it keeps others out, while it is held: a second opening of the file must not get it."""
+        """Whether it keeps others out while it is held: a second opening of the file must not get it."""
         if self._handle is None:
             return True
         handle = open_to_write(self.path)
         try:
-            return not lock_handle(handle)
+            return not _lock(handle)
         finally:
             os.close(handle)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Let others have it."""
-        if self._file is not None:
-            self._file.release()
+        if self._filelock is not None:
+            self._filelock.release()
         elif self._handle is not None:
             handle, self._handle = self._handle, None
             try:
@@ -81,15 +81,15 @@ class LockFile:
             finally:
                 os.close(handle)
 
-    def in_a_child(self) -> None:
-        """The process is the child of a fork: what its parent holds is not its own."""
+    def forget_parent(self) -> None:
+        """In the child of a fork: what its parent holds is not its own."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
 
 
-def lock_handle(handle: int) -> bool:
-    """Lock an open file where nobody else has; whether that is so."""
+def _lock(handle: int) -> bool:
+    """Lock an open file if nobody else has; whether it was locked."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # some systems say the latter
@@ -97,17 +97,17 @@ def lock_handle(handle: int) -> bool:
     return True
 
 
-def _of_filelock(path: Path) -> FileLock:
+def _make_filelock(path: Path) -> FileLock:
     from filelock import FileLock
 
     return FileLock(path, thread_local=False)
 
 
-def _taken(file: FileLock) -> bool:
+def _take_filelock(lock: FileLock) -> bool:
     from filelock import Timeout
 
     try:
-        file.acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
         return False
     return True
@@ -116,10 +116,10 @@ def _taken(file: FileLock) -> bool:
 _all: weakref.WeakSet[LockFile] = weakref.WeakSet()
 
 
-def _in_a_child() -> None:
+def _forget_parent() -> None:
     for lock in list(_all):
-        lock.in_a_child()
+        lock.forget_parent()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_a_child)
+    os.register_at_fork(after_in_child=_forget_parent)

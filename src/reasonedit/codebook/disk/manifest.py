@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, NotFoundError
 from reasonedit.strictjson import strict_json
 
 from .checksums import Checksums, parse_count
@@ -21,7 +21,7 @@ from .layout import JOURNAL, parse_name
 
 FORMAT = 5
 READABLE_FORMATS = (4, FORMAT)
-"""The formats that are read as they are; they are written as the last of them."""
+"""Codebooks of these formats are read as they are, and written in the last one."""
 MANIFEST = "codebook.json"
 _MOST = 16 << 20
 """Bytes: room for the sums of 100 million keys."""
@@ -30,7 +30,13 @@ _SUM = re.compile(r"(?:[0-9a-f]{16})?")
 
 @dataclass(frozen=True)
 class KeyRange:
-    """A file with the keys and radii of a range of numbers."""
+    """A file with keys and their radii.
+
+    Attributes:
+        first: The number of the first key.
+        count: How many keys.
+        sums: The file.
+    """
 
     first: int
     count: int
@@ -39,7 +45,13 @@ class KeyRange:
 
 @dataclass(frozen=True)
 class SavedMerges:
-    """Where what merged when the journal had so many records."""
+    """A file that says which keys had merged.
+
+    Attributes:
+        records: After how many events.
+        merge: Whether keys merged then.
+        sums: The file.
+    """
 
     records: int
     merge: bool
@@ -56,14 +68,14 @@ class Manifest:
         fingerprint: What made the keys: VLM, layer, sentence encoder, w.
         config: The VLM's name and the design.
         merge: Whether keys merge.
-        journal: How far the journal goes.
+        journal: How far the journal counts.
         numbers: How many keys were ever written.
-        sealed: The files that hold the first of them; each edit behind has a file of its own.
+        sealed: The files with the first of them; each edit behind these has a file of its own.
         statistics: The tensors that the embedding needs.
-        settled: Where what merged.
-        generation: How often everything was written anew; files of one generation are never taken for another's.
+        settled: Which keys merged.
+        generation: How often everything was written anew; each generation has files of its own.
         journal_file: The journal's name.
-        statistics_digest: A checksum of what is in these tensors; before format 5 there was none.
+        statistics_digest: A digest of what is in the statistics; there was none before format 5.
     """
 
     id: str
@@ -81,7 +93,7 @@ class Manifest:
     statistics_digest: str = ""
 
     def write(self, folder: Path) -> None:
-        """Put it in the place of the one before.
+        """Write it in the place of the manifest that is there.
 
         Raises:
             OSError: It cannot be written.
@@ -93,25 +105,27 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """That of a folder.
+        """Read a folder's manifest.
 
         Raises:
-            ReasonEditError: There is none, or it is of another format.
+            NotFoundError: There is none.
+            InputError: It is of another format.
             DamagedError: It is not what was written.
+            UnreadableError: It must not be read.
         """
         path = folder / MANIFEST
         if not is_there(path):
-            raise ReasonEditError(f"There is no codebook in '{folder}': it would hold a file {MANIFEST}.")
+            raise NotFoundError(f"There is no codebook in '{folder}': it would hold a file {MANIFEST}.")
         raw = read_content(path, _MOST)
         try:
             values = strict_json(raw.decode())
             json.dumps(values, ensure_ascii=False).encode()  # half a character could never be written again
         except (ValueError, RecursionError) as error:
-            raise DamagedError(path, _place(error), f"it is no JSON ({error})") from error
+            raise DamagedError(path, _error_offset(error), f"it is no JSON ({error})") from error
         if not isinstance(values, dict) or "format" not in values:
             raise DamagedError(path, 0, "it is not what a codebook has there")
         if values["format"] not in READABLE_FORMATS:
-            raise ReasonEditError(_foreign(folder, values["format"]))
+            raise _format_error(folder, values["format"])
         if values.pop("sum", "") != sum_of_values(values):
             raise DamagedError(path, 0, "its content is not what was written")
         try:
@@ -121,37 +135,44 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
+        """From JSON.
+
+        Raises:
+            KeyError: A field is missing.
+            TypeError: A field is of another type.
+            ValueError: A field has an impossible value, or fields do not go together.
+        """
         settled, journal = values["settled"], values.get("journal_file", JOURNAL)
         generation = parse_count(values.get("generation", 0), "the generation")
-        told = parse_name(journal)
-        if told is None or (told.kind, told.generation) != ("journal", generation):
+        name = parse_name(journal)
+        if name is None or (name.kind, name.generation) != ("journal", generation):
             raise ValueError(f"'{journal[:80]}' is not the journal of the generation {generation}")
-        made = cls(
-            _of_type(str, values, "id"),
-            _of_type(str, values, "created"),
-            _of_type(dict, values, "fingerprint"),
-            _of_type(dict, values, "config"),
-            _of_type(bool, values, "merge"),
-            _mark(values["journal"]),
+        manifest = cls(
+            _get(values, "id", str),
+            _get(values, "created", str),
+            _get(values, "fingerprint", dict),
+            _get(values, "config", dict),
+            _get(values, "merge", bool),
+            _parse_mark(values["journal"]),
             parse_count(values["numbers"], "the number of keys"),
-            tuple(_sealed(part) for part in values["sealed"]),
+            tuple(_parse_key_range(part) for part in values["sealed"]),
             None if values["statistics"] is None else Checksums.from_dict(values["statistics"]),
-            None if settled is None else _settled(settled),
+            None if settled is None else _parse_merges(settled),
             generation,
             journal,
-            _of_type(str, {"statistics_digest": "", **values}, "statistics_digest"),
+            _get({"statistics_digest": "", **values}, "statistics_digest", str),
         )
-        made._check()
-        return made
+        manifest._check()
+        return manifest
 
     def _check(self) -> None:
-        """See that its numbers go together."""
-        behind = 0
+        """Check that its numbers go together."""
+        end = 0
         for part in self.sealed:
-            if part.first != behind or not part.count:
+            if part.first != end or not part.count:
                 raise ValueError(f"the file '{part.sums.file}' does not begin where the one before it ends")
-            behind += part.count
-        if behind > self.numbers or (self.settled is not None and self.settled.records >= self.journal.records):
+            end += part.count
+        if end > self.numbers or (self.settled is not None and self.settled.records >= self.journal.records):
             raise ValueError("there are more keys in files, or events settled, than there were")
 
     @property
@@ -159,7 +180,7 @@ class Manifest:
         """The VLM's name.
 
         Raises:
-            ReasonEditError: It is not said.
+            InputError: The manifest does not say it.
         """
         return str(self._setting("model", str))
 
@@ -168,27 +189,27 @@ class Manifest:
         """The design's settings.
 
         Raises:
-            ReasonEditError: They are not said.
+            InputError: The manifest does not say them.
         """
         return dict(self._setting("design", dict))
 
     def _setting(self, name: str, kind: type) -> Any:
         value = self.config.get(name)
         if not isinstance(value, kind):
-            raise ReasonEditError(
+            raise InputError(
                 f"The codebook {self.id[:32]} does not say which {name} it was made with: "
                 "its manifest was written by something else."
             )
         return value
 
 
-def _of_type(kind: type, values: Mapping[str, Any], name: str) -> Any:
+def _get(values: Mapping[str, Any], name: str, kind: type) -> Any:
     if not isinstance(values[name], kind):
         raise TypeError(f"'{name}' is none")
     return values[name]
 
 
-def _mark(values: Any) -> Mark:
+def _parse_mark(values: Any) -> Mark:
     mark = Mark(**values)
     if not isinstance(mark.sum, str) or not _SUM.fullmatch(mark.sum):
         raise ValueError("the journal's sum is none")
@@ -197,33 +218,35 @@ def _mark(values: Any) -> Mark:
     return mark
 
 
-def _sealed(values: Any) -> KeyRange:
+def _parse_key_range(values: Any) -> KeyRange:
     first, count = (parse_count(values[name], "a number of keys") for name in ("first", "count"))
     return KeyRange(first, count, Checksums.from_dict(values["sums"]))
 
 
-def _settled(values: Any) -> SavedMerges:
-    records = parse_count(values["records"], "the number of events")
-    return SavedMerges(records, _of_type(bool, values, "merge"), Checksums.from_dict(values["sums"]))
+def _parse_merges(values: Any) -> SavedMerges:
+    events = parse_count(values["records"], "the number of events")
+    return SavedMerges(events, _get(values, "merge", bool), Checksums.from_dict(values["sums"]))
 
 
-def _place(error: BaseException) -> int:
-    """The byte at which text or JSON goes wrong, where that is known."""
+def _error_offset(error: BaseException) -> int:
+    """The byte at which text or JSON goes wrong, where the error says it."""
     return int(getattr(error.__cause__ or error, "pos", getattr(error, "start", 0)))
 
 
-def _foreign(folder: Path, told: object) -> str:
-    """Why a format is not read, and what to do."""
-    if told == 3:
-        return (
+def _format_error(folder: Path, written: object) -> InputError:
+    """The error to raise for a codebook of a format that is not read."""
+    if written == 3:
+        return InputError(
             f"The codebook in '{folder}' is of format 3: 'reasonedit codebook migrate' embeds its edits anew, into "
             "another folder."
         )
-    newer = isinstance(told, int) and told > FORMAT
-    return f"The codebook in '{folder}' is of format {str(told)[:20]}, this version reads up to {FORMAT}: " + (
-        "use a newer version of ReasonEdit." if newer else "its manifest was written by something else."
+    is_newer = isinstance(written, int) and written > FORMAT
+    advice = "use a newer version of ReasonEdit." if is_newer else "its manifest was written by something else."
+    return InputError(
+        f"The codebook in '{folder}' is of format {str(written)[:20]}, this version reads up to {FORMAT}: {advice}"
     )
 
 
 def sum_of_values(values: Mapping[str, Any]) -> str:
+    """The sum that a manifest of these values states: 16 hexadecimal digits."""
     return hashlib.blake2b(json.dumps(values).encode(), digest_size=8).hexdigest()

@@ -1,7 +1,7 @@
-"""Who reads a codebook's folder holds on to one state of it; who puts it in order leaves that alone.
+"""Who reads a codebook's folder holds one state of it; who removes files there leaves that state alone.
 
-Both lock the folder of the keys, readers together and whoever removes files alone. Where the file system has no such
-locks, a reader whose files go under its hands reads again.
+Both lock the folder of the keys: readers together, whoever removes files alone. Where the file system has no such
+locks, a reader whose files are removed under its hands reads again.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ try:
 except ImportError:  # Windows, where files that are open are not removed
     fcntl = None  # type: ignore[assignment]
 
+_HAS_LOCKS = fcntl is not None
 _PATIENCE, _PAUSE = 1.0, 0.005
+"""Seconds that a reader waits for whoever removes files, and between two tries."""
 
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Have the files stay that the folder's manifest names meanwhile.
+    """Keep the files that the folder's manifest names there meanwhile.
 
     Who removes files is waited for, but only for a moment: it may have been stopped, and reading must go on.
     """
-    with _locked(folder, exclusively=False, patience=_PATIENCE):
+    with _lock_keys(folder, exclusively=False, patience=_PATIENCE):
         yield
 
 
@@ -39,14 +41,14 @@ def removing(folder: Path, patience: float = 0.0) -> Iterator[bool]:
 
     Args:
         folder: The codebook's folder.
-        patience: How many seconds readers are waited for.
+        patience: How many seconds to wait for readers.
     """
-    with _locked(folder, exclusively=True, patience=patience) as alone:
+    with _lock_keys(folder, exclusively=True, patience=patience) as alone:
         yield alone
 
 
 @contextmanager
-def _locked(folder: Path, *, exclusively: bool, patience: float) -> Iterator[bool]:
+def _lock_keys(folder: Path, *, exclusively: bool, patience: float) -> Iterator[bool]:
     """Whether nobody has a lock that excludes this one; also true where there are no locks."""
     try:
         handle = os.open(folder / KEYS, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))  # a pipe would be waited for
@@ -56,11 +58,11 @@ def _locked(folder: Path, *, exclusively: bool, patience: float) -> Iterator[boo
         yield handle < 0 or _lock(handle, exclusively, patience)
     finally:
         if handle >= 0:
-            _let_go(handle)
+            _release(handle)
 
 
 def _lock(handle: int, exclusively: bool, patience: float) -> bool:
-    if fcntl is None:
+    if not _HAS_LOCKS:
         return True
     end = time.monotonic() + patience
     while True:
@@ -76,8 +78,8 @@ def _lock(handle: int, exclusively: bool, patience: float) -> bool:
             return True
 
 
-def _let_go(handle: int) -> None:
-    if fcntl is not None:
-        with contextlib.suppress(OSError):  # a child that was forked meanwhile has the same opening of the folder
+def _release(handle: int) -> None:
+    if _HAS_LOCKS:
+        with contextlib.suppress(OSError):  # a child that was forked meanwhile shares this opening of the folder
             fcntl.flock(handle, fcntl.LOCK_UN)
     os.close(handle)

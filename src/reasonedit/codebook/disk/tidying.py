@@ -1,4 +1,4 @@
-"""What lies in a codebook's folder and does not count: found, and removed."""
+"""Files in a codebook's folder that do not count: how they are found and removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PART = re.compile(
 
 
 def leftovers(folder: Path, manifest: Manifest, loose: Collection[str], pictures: Collection[str]) -> list[Path]:
-    """Files that were written by a codebook and to which it refers no more; what others put there is none of them.
+    """Files that a codebook wrote and no longer refers to; never what others put there.
 
     Args:
         folder: The codebook's folder, which nobody writes meanwhile.
@@ -28,12 +28,12 @@ def leftovers(folder: Path, manifest: Manifest, loose: Collection[str], pictures
         loose: The files of keys that are not joined.
         pictures: Names of the pictures that edits have.
     """
-    kept = {manifest.journal_file, *loose, *(s.sums.file for s in manifest.sealed)}
-    kept |= {manifest.settled.sums.file} if manifest.settled else set()
-    kept |= {manifest.statistics.file} if manifest.statistics else set()
+    used = {manifest.journal_file, *loose, *(part.sums.file for part in manifest.sealed)}
+    used |= {manifest.settled.sums.file} if manifest.settled else set()
+    used |= {manifest.statistics.file} if manifest.statistics else set()
     names = (path.relative_to(folder).as_posix() for path in _paths(folder))
-    dead = [folder / name for name in names if _dead(name, kept, pictures)]
-    return [path for path in dead if path.is_file() and not path.is_symlink()]
+    paths = [folder / name for name in names if _is_leftover(name, used, pictures)]
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 
 def _paths(folder: Path) -> Iterator[Path]:
@@ -42,22 +42,22 @@ def _paths(folder: Path) -> Iterator[Path]:
             yield from part.iterdir()
 
 
-def _dead(name: str, kept: Collection[str], pictures: Collection[str]) -> bool:
-    """Whether a name, from the folder on, is one of ours that does not count."""
+def _is_leftover(name: str, used: Collection[str], pictures: Collection[str]) -> bool:
+    """Whether a name, from the codebook's folder on, is one that a codebook gives and does not use."""
     last = name.rpartition("/")[2]
     if name.startswith(f"{PICTURES}/") and last.endswith(".png") and PICTURE.fullmatch(last[:-4]):
         return last[:-4] not in pictures
-    return name == NOTE or _PART.fullmatch(last) is not None or (parse_name(name) is not None and name not in kept)
+    return name == NOTE or _PART.fullmatch(last) is not None or (parse_name(name) is not None and name not in used)
 
 
 def own_files(folder: Path) -> list[tuple[Path, FileName]]:
-    """Files with a name of our own, pictures not among them, and what it says."""
+    """Files whose name a codebook gives, without pictures, and what the name says."""
     names = [path.relative_to(folder).as_posix() for part in (folder, folder / KEYS) for path in part.glob("*")]
-    return [(folder / name, told) for name in names if (told := parse_name(name)) is not None]
+    return [(folder / name, parts) for name in names if (parts := parse_name(name)) is not None]
 
 
 def remove(paths: Collection[Path]) -> None:
-    """Remove files as far as that is possible, so that they do not come back when the power goes."""
+    """Remove files as far as possible, so that they do not come back when the power goes."""
     for path in paths:
         with contextlib.suppress(OSError):
             path.unlink()

@@ -1,4 +1,4 @@
-"""Files of a codebook, each on the disk and whole when it is written."""
+"""Writes the files of a codebook; each is on the disk and whole when its function returns."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from .layout import PICTURES, keys_name, settled_name
 from .manifest import KeyRange, Manifest, SavedMerges
 from .tensors import load_keys, write_tensors
 
-EditArrays = tuple[Tensor, np.ndarray[Any, Any], Mapping[str, Image.Image]]
+Array = np.ndarray[Any, Any]
+EditArrays = tuple[Tensor, Array, Mapping[str, Image.Image]]
 """What an edit writes: keys (n, D), their radii (n,), and its pictures by name."""
 
 
 @dataclass
-class Content:
+class JournalContent:
     """What a journal is to hold.
 
     Attributes:
@@ -58,29 +59,29 @@ def make_folder(folder: Path) -> None:
         sync(folder.parent)
 
 
-def write_file(folder: Path, name: str, content: Mapping[str, Tensor]) -> Checksums:
-    """Tensors into a file.
+def write_tensor_file(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Checksums:
+    """Write tensors into a file.
+
+    Args:
+        folder: The codebook's folder.
+        name: The file, from the folder on.
+        tensors: The tensors by name.
 
     Raises:
         OSError: They cannot be written.
     """
     with write_atomically(folder / name) as file:
-        write_tensors(file, content)
+        write_tensors(file, tensors)
     return Checksums.of_file(folder / name, name)
 
 
-def write_keys(folder: Path, name: str, mine: Tensor, radii: np.ndarray[Any, Any]) -> Checksums:
-    """Keys and their radii into a file; errors as for :func:`write_file`."""
-    return write_file(folder, name, {"keys": mine, "radii": torch.from_numpy(radii.copy())})
-
-
-def write_pictures(folder: Path, wanted: Mapping[str, Image.Image]) -> None:
-    """Pictures, where they are not there already; one that lies there damaged is written anew.
+def write_pictures(folder: Path, pictures: Mapping[str, Image.Image]) -> None:
+    """Write pictures, except those that are there and whole.
 
     Raises:
         OSError: They cannot be written.
     """
-    for name, picture in wanted.items():
+    for name, picture in pictures.items():
         try:
             read_picture(folder, name)
         except DamagedError:
@@ -89,14 +90,14 @@ def write_pictures(folder: Path, wanted: Mapping[str, Image.Image]) -> None:
 
 
 def read_picture(folder: Path, name: str) -> Image.Image:
-    """A picture by its name.
+    """Read a picture by its name.
 
     Raises:
         DamagedError: It is missing or not what was written.
         UnreadableError: It must not be read.
     """
     path = folder / PICTURES / f"{name}.png"
-    with open_to_read(path):  # what may not be read is not damaged
+    with open_to_read(path):  # a file that must not be read is not damaged
         pass
     try:
         image = load_image(path)
@@ -107,83 +108,112 @@ def read_picture(folder: Path, name: str) -> Image.Image:
     return image
 
 
-def write_edits(folder: Path, manifest: Manifest, events: Sequence[Event], written: Iterable[EditArrays]) -> Content:
-    """Pictures, and a file of keys for each edit.
+def write_edits(
+    folder: Path, manifest: Manifest, events: Sequence[Event], arrays: Iterable[EditArrays]
+) -> JournalContent:
+    """Write the pictures of edits, and a file of keys for each edit.
+
+    Args:
+        folder: The codebook's folder.
+        manifest: Its manifest.
+        events: What happens.
+        arrays: What each edit among the events writes.
+
+    Returns:
+        What the journal is to hold of it.
 
     Raises:
         OSError: They cannot be written.
-        ValueError: An edit has other numbers or as many keys as facts.
+        ValueError: An edit's numbers do not follow, or it has not as many keys as facts.
     """
-    content, edits = Content([], [], set(), manifest.numbers), iter(written)
+    content, remaining = JournalContent([], [], set(), manifest.numbers), iter(arrays)
     for event in events:
         record = event.to_dict()
         if event.edit is not None:
-            mine, radii = _write_pictures_of(folder, event, next(edits), content)
+            keys, radii = _write_pictures_of(folder, event, next(remaining), content)
             if event.first != content.numbers:
                 raise ValueError(f"The edit '{event.edit_id}' begins at {event.first} instead of {content.numbers}.")
-            if len(mine):
-                sums = write_keys(folder, keys_name(manifest.generation, event.first, len(mine)), mine, radii)
+            if len(keys):
+                name = keys_name(manifest.generation, event.first, len(keys))
+                sums = write_tensor_file(folder, name, _key_tensors(keys, radii))
                 record["keys"] = asdict(sums)
-                content.loose.append(KeyRange(event.first, len(mine), sums))
-            content.numbers += len(mine)
+                content.loose.append(KeyRange(event.first, len(keys), sums))
+            content.numbers += len(keys)
         content.records.append(record)
     return content
 
 
 def write_all(
-    folder: Path, manifest: Manifest, events: Sequence[Event], written: Iterable[EditArrays]
-) -> tuple[Manifest, Content]:
-    """Pictures, and one file of the keys of all edits, which are numbered anew.
+    folder: Path, manifest: Manifest, events: Sequence[Event], arrays: Iterable[EditArrays]
+) -> tuple[Manifest, JournalContent]:
+    """Write the pictures of all edits, and one file of all their keys, which are numbered anew.
+
+    Args:
+        folder: The codebook's folder.
+        manifest: Its manifest.
+        events: All that happened.
+        arrays: What each edit among the events writes.
 
     Returns:
-        The manifest with that file, and the records.
+        The manifest with that file, and what the journal is to hold.
 
     Raises:
         OSError: They cannot be written.
         ValueError: An edit has not as many keys as facts.
     """
-    content, edits = Content([], [], set(), 0), iter(written)
-    found: list[tuple[Tensor, np.ndarray[Any, Any]]] = []
+    content, remaining = JournalContent([], [], set(), 0), iter(arrays)
+    all_keys, all_radii = list[Tensor](), list[Array]()
     for event in events:
         content.records.append(replace(event, first=content.numbers).to_dict())
         if event.edit is not None:
-            mine, radii = _write_pictures_of(folder, event, next(edits), content)
-            if len(mine):  # what its own file would hold: so it can be proven whatever becomes of the others
-                name = keys_name(manifest.generation, content.numbers, len(mine))
-                content.records[-1]["keys"] = asdict(_sums_alone(name, mine, radii))
-                content.numbers += len(mine)
-                found.append((mine, radii))
+            keys, radii = _write_pictures_of(folder, event, next(remaining), content)
+            if len(keys):  # the sums of a file of its own: with them repair can prove these keys among all others
+                name = keys_name(manifest.generation, content.numbers, len(keys))
+                content.records[-1]["keys"] = asdict(_sums_of_own_file(name, keys, radii))
+                content.numbers += len(keys)
+                all_keys.append(keys)
+                all_radii.append(radii)
     sealed: tuple[KeyRange, ...] = ()
-    if found:
+    if all_keys:
         name = keys_name(manifest.generation, 0, content.numbers, joined=True)
-        sums = write_keys(folder, name, torch.cat([k for k, _ in found]), np.concatenate([r for _, r in found]))
+        sums = write_tensor_file(folder, name, _key_tensors(torch.cat(all_keys), np.concatenate(all_radii)))
         sealed = (KeyRange(0, content.numbers, sums),)
     return replace(manifest, numbers=content.numbers, sealed=sealed), content
 
 
-def _write_pictures_of(
-    folder: Path, event: Event, written: EditArrays, content: Content
-) -> tuple[Tensor, np.ndarray[Any, Any]]:
-    mine, radii, seen = written
+def _write_pictures_of(folder: Path, event: Event, arrays: EditArrays, content: JournalContent) -> tuple[Tensor, Array]:
+    """Write the pictures of an edit; its keys and radii, which are as many as its facts."""
+    keys, radii, pictures = arrays
     assert event.edit is not None
-    if not len(mine) == len(radii) == len(event.facts):
-        raise ValueError(f"The edit '{event.edit_id}' has {len(event.facts)} facts and {len(mine)} keys.")
-    write_pictures(folder, seen)
+    if not len(keys) == len(radii) == len(event.facts):
+        raise ValueError(f"The edit '{event.edit_id}' has {len(event.facts)} facts and {len(keys)} keys.")
+    write_pictures(folder, pictures)
     content.pictures.update(event.edit.pictures)
-    return mine, radii
+    return keys, radii
 
 
-def _sums_alone(name: str, mine: Tensor, radii: np.ndarray[Any, Any]) -> Checksums:
+def _key_tensors(keys: Tensor, radii: Array) -> dict[str, Tensor]:
+    return {"keys": keys, "radii": torch.from_numpy(radii.copy())}
+
+
+def _sums_of_own_file(name: str, keys: Tensor, radii: Array) -> Checksums:
+    """The checksums of a file that holds these keys alone."""
     file = io.BytesIO()
-    write_tensors(file, {"keys": mine, "radii": torch.from_numpy(radii.copy())})
+    write_tensors(file, _key_tensors(keys, radii))
     return Checksums.of_content(name, file.getvalue())
 
 
 def join_keys(folder: Path, manifest: Manifest, loose: Sequence[KeyRange], *, everything: bool) -> Manifest:
-    """Join files of keys into one: those of single edits, or all.
+    """Join files of keys into one.
+
+    Args:
+        folder: The codebook's folder.
+        manifest: Its manifest.
+        loose: The files of single edits.
+        everything: Whether to join these with the joined ones too.
 
     Returns:
-        The manifest with the new file; as it was where there is nothing to join.
+        The manifest with the new file; unchanged where there is nothing to join.
 
     Raises:
         OSError: It cannot be written.
@@ -192,36 +222,43 @@ def join_keys(folder: Path, manifest: Manifest, loose: Sequence[KeyRange], *, ev
     parts = [*(manifest.sealed if everything else ()), *loose]
     if len(parts) < 2:
         return manifest
-    found = [load_keys(folder, part) for part in parts]
+    arrays = [load_keys(folder, part) for part in parts]
     first, count = parts[0].first, sum(part.count for part in parts)
     name = keys_name(manifest.generation, first, count, joined=True)
-    sums = write_file(
-        folder, name, {"keys": torch.cat([k for k, _ in found]), "radii": torch.cat([r for _, r in found])}
-    )
-    kept = () if everything else manifest.sealed
-    return replace(manifest, sealed=(*kept, KeyRange(first, count, sums)))
+    tensors = {"keys": torch.cat([keys for keys, _ in arrays]), "radii": torch.cat([radii for _, radii in arrays])}
+    sums = write_tensor_file(folder, name, tensors)
+    others = () if everything else manifest.sealed
+    return replace(manifest, sealed=(*others, KeyRange(first, count, sums)))
 
 
-def write_merges(
-    folder: Path, manifest: Manifest, events: int, founders: np.ndarray[Any, Any], merge: bool
-) -> Manifest:
-    """What merged where when so much had happened; the manifest with it.
+def write_merges(folder: Path, manifest: Manifest, events: int, founders: Array, merge: bool) -> Manifest:
+    """Write which keys have merged.
+
+    Args:
+        folder: The codebook's folder.
+        manifest: Its manifest.
+        events: After how many events.
+        founders: The key that each number is part of, -1 where it does not count: (numbers,) int64.
+        merge: Whether keys merge.
+
+    Returns:
+        The manifest with the new file.
 
     Raises:
         OSError: It cannot be written.
     """
     counts = torch.from_numpy((founders >= 0).astype(np.uint8))  # for repair: what a lost record may have undone
-    founded = {"founders": torch.from_numpy(founders.copy()), "counts": counts}
-    sums = write_file(folder, settled_name(manifest.generation, events), founded)
+    tensors = {"founders": torch.from_numpy(founders.copy()), "counts": counts}
+    sums = write_tensor_file(folder, settled_name(manifest.generation, events), tensors)
     return replace(manifest, settled=SavedMerges(events, merge, sums))
 
 
 def head_record(manifest: Manifest) -> dict[str, Any]:
-    """The journal's first record: with it the journal and the files that it names are enough to make all else from."""
-    told = {name: getattr(manifest, name) for name in ("id", "created", "fingerprint", "config", "merge", "generation")}
+    """The journal's first record: with it the journal and the files it names are enough to make all else anew."""
+    names = ("id", "created", "fingerprint", "config", "merge", "generation")
     sums = {
         "statistics": None if manifest.statistics is None else asdict(manifest.statistics),
         "statistics_digest": manifest.statistics_digest,
         "keys": [asdict(part.sums) for part in manifest.sealed],
     }
-    return {"op": "create", **told, **sums}
+    return {"op": "create", **{name: getattr(manifest, name) for name in names}, **sums}
