@@ -31,7 +31,7 @@ from reasonedit.codebook.backup import backup
 from reasonedit.codebook.records import picture_name
 from reasonedit.codebook.repair import LOST, verify
 from reasonedit.erasure import erase, erase_from, plan_erasure
-from reasonedit.traces import Gone
+from reasonedit.traces import ErasedEdits
 
 
 def book(folder: Path, numbers=range(6), **changes) -> EditMemory:
@@ -226,7 +226,7 @@ def test_nothing_is_left_in_the_folder_of_its_run(run):
 
 
 def test_rows_of_others_lose_nothing_else():
-    gone = Gone(
+    erased = ErasedEdits(
         ids=frozenset({"1", "2"}),
         texts=frozenset({"Yes.", "It is red."}),
         answers=frozenset({"red"}),
@@ -235,8 +235,8 @@ def test_rows_of_others_lose_nothing_else():
         sentences=frozenset({"Yes.", "It is red.", "It is shared."}),
     )
     other = {"id": "p", "edit": "3", "prompt": "Yes. Is it red?", "answer": "1", "facts": [], "fact_edits": []}
-    assert gone.cleaned(other) == other
-    assert gone.cleaned({**other, "edit": "1"}) is None
+    assert erased.clean_row(other) == other
+    assert erased.clean_row({**other, "edit": "1"}) is None
     used = {
         "id": "p",
         "edit": "3",
@@ -248,7 +248,7 @@ def test_rows_of_others_lose_nothing_else():
         "fact_edits": ["1", "2", "4"],
         "left_out": ["Yes.", "Yes. No."],
     }
-    assert gone.cleaned(used) == {
+    assert erased.clean_row(used) == {
         **used,
         "prompt": "(erased) It is shared. It is blue. What?",  # which another edit says, too
         "answer": "(erased)",

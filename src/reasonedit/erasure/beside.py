@@ -14,12 +14,21 @@ from reasonedit.codebook.disk.layout import PICTURES, parse_name
 from reasonedit.codebook.disk.lock import LOCK_FILES
 from reasonedit.codebook.disk.manifest import MANIFEST
 from reasonedit.codebook.rescue.lost import LOST, LOST_PICTURES
-from reasonedit.traces import Gone, clean_run, copies_of, forget_evidence, holds, is_run, remove, replies_kept
+from reasonedit.traces import (
+    ErasedEdits,
+    clean_run,
+    file_holds,
+    find_cached_replies,
+    find_same_codebook,
+    forget_evidence,
+    is_run,
+    remove,
+)
 
 from .note import NOTE
 
 
-def clean_beside(folder: Path, gone: Gone) -> list[str]:
+def clean_beside(folder: Path, erased: ErasedEdits) -> list[str]:
     """Take edits out of all that lies beside a codebook.
 
     Returns:
@@ -30,46 +39,46 @@ def clean_beside(folder: Path, gone: Gone) -> list[str]:
         ReasonEditError: The cache cannot be cleaned.
     """
     cleaned = []
-    for path in find_copies(folder, gone):
+    for path in find_copies(folder, erased):
         shutil.rmtree(path)
         sync(path.parent)
         cleaned.append(f"'{path}', as a whole")
-    if _clean_lost(folder, gone):
+    if _clean_lost(folder, erased):
         cleaned.append(f"'{folder / LOST}'")
     if is_run(folder.parent):
-        cleaned += [f"'{path}'" for path in clean_run(folder.parent, gone)]
-    searches = forget_evidence(gone)
+        cleaned += [f"'{path}'" for path in clean_run(folder.parent, erased)]
+    searches = forget_evidence(erased)
     if searches:
         cleaned.append(f"{searches} searches in the cache of evidence")
     return cleaned
 
 
-def find_copies(folder: Path, gone: Gone) -> list[Path]:
+def find_copies(folder: Path, erased: ErasedEdits) -> list[Path]:
     """Damaged copies of a codebook, and unfinished ones, that hold or may hold any of the edits."""
     kind = re.compile(rf"{re.escape(folder.name)}\.damaged-.+|\.{re.escape(folder.name)}\..+")
     copies = [path for path in folder.parent.iterdir() if kind.fullmatch(path.name) and path.is_dir()]
-    return [path for path in sorted(copies) if not path.is_symlink() and _may_hold(path, gone)]
+    return [path for path in sorted(copies) if not path.is_symlink() and _may_hold(path, erased)]
 
 
-def _may_hold(copy: Path, gone: Gone) -> bool:
+def _may_hold(copy: Path, erased: ErasedEdits) -> bool:
     """Whether a copy holds any of the edits, or is too damaged to tell."""
-    if any((copy / PICTURES / f"{name}.png").exists() for name in gone.pictures):
+    if any((copy / PICTURES / f"{name}.png").exists() for name in erased.pictures):
         return True
     journals = sorted(copy.glob("journal*.jsonl"))
     if not journals and not (copy / MANIFEST).exists() and not (copy / PICTURES).exists():
         return False  # it is no codebook
     lines = [parse_line(raw)[0] for path in journals for raw in path.read_bytes().split(b"\n") if raw]
     ids = [values.get("id") or (values.get("edit") or {}).get("id") for values in lines if values is not None]
-    return not lines or None in lines or not gone.ids.isdisjoint(ids)
+    return not lines or None in lines or not erased.ids.isdisjoint(ids)
 
 
-def _clean_lost(folder: Path, gone: Gone) -> bool:
+def _clean_lost(folder: Path, erased: ErasedEdits) -> bool:
     """Take rows out of the file of edits that a repair could not keep, and the pictures that only they had."""
     path = folder / LOST
     if not path.is_file():
         return False
     before = path.read_bytes().splitlines(keepends=True)
-    rest = [line for line in before if not _is_of(line, gone)]
+    rest = [line for line in before if not _is_of(line, erased)]
     for picture in sorted((folder / LOST_PICTURES).glob("*.png")):
         if not any(picture.name.encode() in line for line in rest):
             remove(picture)
@@ -83,24 +92,25 @@ def _clean_lost(folder: Path, gone: Gone) -> bool:
     return True
 
 
-def _is_of(line: bytes, gone: Gone) -> bool:
+def _is_of(line: bytes, erased: ErasedEdits) -> bool:
     """Whether a row is one of the edits."""
     try:
-        return bool(json.loads(line)["id"] in gone.ids)
+        return bool(json.loads(line)["id"] in erased.ids)
     except (ValueError, LookupError, TypeError, RecursionError):
-        return gone.is_in(line)
+        return erased.is_in(line)
 
 
 def name_other_places(store: Store) -> list[str]:
     """Name the places where more of the edits may be, as far as they can be seen."""
-    places = [f"'{path}' holds a copy of this codebook" for path in copies_of(store.folder, store.manifest.id)]
-    replies = replies_kept()
+    copies = find_same_codebook(store.folder, store.manifest.id)
+    places = [f"'{path}' holds a copy of this codebook" for path in copies]
+    replies = find_cached_replies()
     if replies is not None:
         places.append(f"'{replies}' keeps what unedited models answered, under checksums of the questions")
     return places
 
 
-def name_files_of_others(folder: Path, gone: Gone) -> list[str]:
+def name_files_of_others(folder: Path, erased: ErasedEdits) -> list[str]:
     """Name the files that others put into the folder, or into that of its run, and that hold any of the edits."""
     own = {MANIFEST, LOST, NOTE, *LOCK_FILES}
     files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in own]
@@ -110,7 +120,7 @@ def name_files_of_others(folder: Path, gone: Gone) -> list[str]:
     names = []
     for path in sorted(files):
         try:
-            if holds(path, gone):
+            if file_holds(path, erased):
                 names.append(f"'{path}' holds words of them")
         except OSError as error:
             names.append(f"'{path}' cannot be read ({error.strerror}), and may hold them")

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.events import Event
 from reasonedit.errors import ConflictError, InputError, UnavailableError
-from reasonedit.traces import Gone, is_run
+from reasonedit.traces import ErasedEdits, is_run
 from reasonedit.validation import check_name
 
 from .beside import clean_beside, find_copies, name_files_of_others, name_other_places
 from .note import NOTE, remove_note, write_note
-from .selection import describe_gone, events_without, find_edits
+from .selection import describe_erased, events_without, find_edits
 
 _PATIENCE = 10.0
 """Seconds to wait for whoever reads files that are to go."""
@@ -55,14 +55,14 @@ def plan_erasure(memory: EditMemory, ids: Sequence[str]) -> Erasure:
     """
     store = _store_of(memory)
     edits, _ = find_edits(memory, store.folder, ids)
-    gone, folder, run = describe_gone(memory, edits), store.folder, store.folder.parent
+    erased, folder, run = describe_erased(memory, edits), store.folder, store.folder.parent
     here = []
     if edits:
-        shared = {name for edit in edits for name in edit.pictures} - gone.pictures
+        shared = {name for edit in edits for name in edit.pictures} - erased.pictures
         stay = f" ({len(shared)} more stay, which other edits have, too)" if shared else ""
-        pictures = "1 picture" if len(gone.pictures) == 1 else f"{len(gone.pictures)} pictures"
+        pictures = "1 picture" if len(erased.pictures) == 1 else f"{len(erased.pictures)} pictures"
         here.append(f"their text, keys and history, and {pictures}{stay}")
-    here += [f"'{path}', as a whole" for path in find_copies(folder, gone)]
+    here += [f"'{path}', as a whole" for path in find_copies(folder, erased)]
     if is_run(run):
         here.append(
             f"in '{run}': their rows and those of their probes, their facts in other rows, and of TensorBoard the "
@@ -109,10 +109,10 @@ def erase_from(memory: EditMemory, ids: Sequence[str], author: str = "") -> Eras
     with store.writing():
         memory.refresh()
         edits, unfinished = find_edits(memory, store.folder, ids)
-        gone = describe_gone(memory, edits)
-        here = _take_out(memory, store, gone, unfinished, author)
+        erased = describe_erased(memory, edits)
+        here = _take_out(memory, store, erased, unfinished, author)
         _remove_rest(memory, store)
-        return Erasure(edits, here, [*name_other_places(store), *name_files_of_others(store.folder, gone)])
+        return Erasure(edits, here, [*name_other_places(store), *name_files_of_others(store.folder, erased)])
 
 
 def _store_of(memory: EditMemory) -> Store:
@@ -121,13 +121,15 @@ def _store_of(memory: EditMemory) -> Store:
     return memory.store
 
 
-def _take_out(memory: EditMemory, store: Store, gone: Gone, unfinished: Collection[str], author: str) -> list[str]:
+def _take_out(
+    memory: EditMemory, store: Store, erased: ErasedEdits, unfinished: Collection[str], author: str
+) -> list[str]:
     """Take edits out of what lies beside the codebook, then out of the codebook.
 
     Args:
         memory: The codebook.
         store: Its folder.
-        gone: What is erased.
+        erased: What is erased.
         unfinished: Ids of an interrupted erasure.
         author: Who erases.
 
@@ -138,16 +140,16 @@ def _take_out(memory: EditMemory, store: Store, gone: Gone, unfinished: Collecti
     def choose(events: list[Event]) -> list[Event]:
         if memory.store is not store:
             raise ConflictError("The codebook was saved elsewhere meanwhile: nothing is erased, call this again.")
-        return events_without(events, gone.ids, author)
+        return events_without(events, erased.ids, author)
 
     try:
-        write_note(store.folder, {*unfinished, *gone.ids})
+        write_note(store.folder, {*unfinished, *erased.ids})
         try:
-            here = clean_beside(store.folder, gone)
+            here = clean_beside(store.folder, erased)
         except BaseException:  # nothing of the codebook itself is touched yet
             write_note(store.folder, unfinished)
             raise
-        if any(event.edit_id in gone.ids for event in memory.events):
+        if any(event.edit_id in erased.ids for event in memory.events):
             memory.rewrite(choose)
     except OSError as error:
         raise UnavailableError(

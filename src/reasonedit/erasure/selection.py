@@ -13,7 +13,7 @@ from reasonedit.codebook.disk.files import read_content
 from reasonedit.codebook.events import Event
 from reasonedit.codebook.rescue.lost import LOST
 from reasonedit.errors import ReasonEditError
-from reasonedit.traces import Gone
+from reasonedit.traces import ErasedEdits
 
 from .note import read_note
 
@@ -59,14 +59,14 @@ def _read_lost(folder: Path) -> list[StoredEdit]:
     return edits
 
 
-def describe_gone(memory: EditMemory, edits: Sequence[StoredEdit]) -> Gone:
+def describe_erased(memory: EditMemory, edits: Sequence[StoredEdit]) -> ErasedEdits:
     """What goes with edits: what other edits have, too, stays."""
     ids = {edit.id for edit in edits}
     arrivals = [event for event in memory.events if event.edit is not None]
     going = [event for event in arrivals if event.edit_id in ids]
     staying = [event for event in arrivals if event.edit_id not in ids]
     others = [event.edit for event in staying if event.edit is not None]
-    return Gone(
+    return ErasedEdits(
         ids=frozenset(ids),
         texts=frozenset((_texts(going) | _sentences(edits)) - _texts(staying) - _sentences(others)),
         answers=frozenset(answer for edit in edits for answer in edit.targets if answer),

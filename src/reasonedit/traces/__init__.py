@@ -1,7 +1,17 @@
 """What edits leave behind outside of their codebook: in the folder of the run that wrote it, and in the cache."""
 
-from .caches import copies_of, forget_evidence, replies_kept
-from .gone import ERASED, Gone, remove
-from .runs import clean_run, holds, is_run
+from .caches import find_cached_replies, find_same_codebook, forget_evidence
+from .erased_edits import ERASED, ErasedEdits, remove
+from .runs import clean_run, file_holds, is_run
 
-__all__ = ["ERASED", "Gone", "clean_run", "copies_of", "forget_evidence", "holds", "is_run", "remove", "replies_kept"]
+__all__ = [
+    "ERASED",
+    "ErasedEdits",
+    "clean_run",
+    "file_holds",
+    "find_cached_replies",
+    "find_same_codebook",
+    "forget_evidence",
+    "is_run",
+    "remove",
+]

@@ -10,28 +10,28 @@ from pathlib import Path
 
 from reasonedit.cache import cache_folder
 from reasonedit.codebook.disk.manifest import MANIFEST
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import UnavailableError
 
-from .gone import Gone
+from .erased_edits import ErasedEdits
 
 
-def forget_evidence(gone: Gone) -> int:
-    """Take what was found for sentences of edits out of the cache, wherever the same sentence was sought.
+def forget_evidence(erased: ErasedEdits) -> int:
+    """Take the evidence of edits' sentences out of the cache, wherever the same sentence was searched for.
 
-    The sentences lie there as text; they are sought anew where another edit has one of them.
+    The sentences lie there as text. Where another edit has one of them, its evidence is searched for anew.
 
     Returns:
         How many searches were forgotten.
 
     Raises:
-        ReasonEditError: A file of the cache cannot be written.
+        UnavailableError: A file of the cache cannot be written.
     """
     count = 0
     for path in sorted((cache_folder() / "evidence").glob("*.sqlite")):
         try:
-            count += _forget(path, gone.sentences)
+            count += _forget(path, erased.sentences)
         except (sqlite3.Error, ValueError, LookupError, TypeError) as error:
-            raise ReasonEditError(
+            raise UnavailableError(
                 f"The cache '{path}', which may hold sentences of the edits, cannot be cleaned ({error}): delete this "
                 "file, of which everything is made again where it is needed. Nothing was erased."
             ) from error
@@ -42,21 +42,25 @@ def _forget(path: Path, sentences: frozenset[str]) -> int:
     with closing(sqlite3.connect(path, timeout=60)) as base:
         base.execute("pragma secure_delete = on")
         rows = base.execute("select asked, evidence from found")
-        found = [(asked,) for asked, kept in rows if not sentences.isdisjoint(e["sentence"] for e in json.loads(kept))]
-        if found:
+        searches = [
+            (asked,)
+            for asked, evidence in rows
+            if not sentences.isdisjoint(one["sentence"] for one in json.loads(evidence))
+        ]
+        if searches:
             with base:
-                base.executemany("delete from found where asked = ?", found)
+                base.executemany("delete from found where asked = ?", searches)
             base.execute("vacuum")
-    return len(found)
+    return len(searches)
 
 
-def replies_kept() -> Path | None:
+def find_cached_replies() -> Path | None:
     """Where the cache keeps what unedited models answered: texts of their own, under checksums of what was asked."""
     folder = cache_folder() / "answers"
     return folder if any(folder.glob("*.sqlite")) else None
 
 
-def copies_of(codebook: Path, name: str) -> Iterator[Path]:
+def find_same_codebook(codebook: Path, name: str) -> Iterator[Path]:
     """Folders that hold the same codebook: beside it, and in the cache of the Hub.
 
     Args:

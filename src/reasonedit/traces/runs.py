@@ -9,10 +9,10 @@ from typing import Any
 from reasonedit.codebook.disk.files import write_atomically
 from reasonedit.errors import needed
 
-from .boards import without_pictures
-from .gone import Gone, remove
+from .erased_edits import ErasedEdits, remove
+from .event_files import remove_pictures
 
-_OURS = {"edit", "prompt", "facts", "fact_edits"}
+_COLUMNS = {"edit", "prompt", "facts", "fact_edits"}
 """Columns by which a file of predictions is known."""
 _CHUNK = 1 << 24
 
@@ -22,12 +22,12 @@ def is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "versions.json").is_file()
 
 
-def clean_run(run: Path, gone: Gone) -> list[Path]:
+def clean_run(run: Path, erased: ErasedEdits) -> list[Path]:
     """Take edits out of what a run wrote beside its codebook; its table of results has figures only and stays.
 
     Args:
         run: The results folder.
-        gone: The edits.
+        erased: The edits.
 
     Returns:
         The files that something was taken out of, or that went.
@@ -35,34 +35,34 @@ def clean_run(run: Path, gone: Gone) -> list[Path]:
     Raises:
         OSError: A file cannot be read or written.
     """
-    changed = [path for path in sorted(run.glob("log/*.jsonl")) if _clean_log(path, gone)]
+    changed = [path for path in sorted(run.glob("log/*.jsonl")) if _clean_log(path, erased)]
     parts = [path for folder in (run, run / "log", run / "tensorboard") for path in folder.glob(".*.part")]
-    for path in sorted(path for path in parts if path.is_file()):  # of one who was killed: nobody writes now
+    for path in sorted(path for path in parts if path.is_file()):  # of a killed process: nobody writes now
         remove(path)
         changed.append(path)
-    changed += [path for path in sorted(run.glob("*.parquet")) if _clean_predictions(path, gone)]
-    changed += [path for path in sorted(run.rglob("*tfevents*")) if path.is_file() and without_pictures(path, gone)]
+    changed += [path for path in sorted(run.glob("*.parquet")) if _clean_predictions(path, erased)]
+    changed += [path for path in sorted(run.rglob("*tfevents*")) if path.is_file() and remove_pictures(path, erased)]
     for path in sorted(run.glob("story/*.png")):  # one edit in pictures; nothing says which
         remove(path)
         changed.append(path)
     return changed
 
 
-def _clean_log(path: Path, gone: Gone) -> bool:
+def _clean_log(path: Path, erased: ErasedEdits) -> bool:
     before = path.read_bytes()
-    kept = []
+    after = b""
     for line in before.splitlines(keepends=True):
         try:
             row = json.loads(line) if line.endswith(b"\n") else None
         except ValueError:
             row = None
-        clean = gone.cleaned(row) if isinstance(row, dict) else None  # a row that was cut short is none
+        clean = erased.clean_row(row) if isinstance(row, dict) else None  # a row that was cut short counts as none
         if clean is not None:
-            kept.append(line if clean == row else (json.dumps(clean) + "\n").encode())
-    return _replaced(path, before, b"".join(kept))
+            after += line if clean == row else (json.dumps(clean) + "\n").encode()
+    return _write_if_changed(path, before, after)
 
 
-def _replaced(path: Path, before: bytes, after: bytes) -> bool:
+def _write_if_changed(path: Path, before: bytes, after: bytes) -> bool:
     if before == after:
         return False
     with write_atomically(path) as file:
@@ -70,32 +70,32 @@ def _replaced(path: Path, before: bytes, after: bytes) -> bool:
     return True
 
 
-def _clean_predictions(path: Path, gone: Gone) -> bool:
+def _clean_predictions(path: Path, erased: ErasedEdits) -> bool:
     pa, pq = needed("pyarrow", "runs"), needed("pyarrow.parquet", "runs")
     try:
-        if not set(pq.read_schema(path).names) >= _OURS:
+        if not set(pq.read_schema(path).names) >= _COLUMNS:
             return False
         table = pq.read_table(path)
         rows: list[dict[str, Any]] = table.to_pylist()
     except pa.ArrowException:  # damaged: nobody can take anything out of it
         remove(path)
         return True
-    clean = [gone.cleaned(row) for row in rows]
+    clean = [erased.clean_row(row) for row in rows]
     if clean == rows:
         return False
-    kept = [row for row in clean if row is not None]
+    rest = [row for row in clean if row is not None]
     with write_atomically(path) as file:
-        pq.write_table(pa.Table.from_pylist(kept, table.schema), file)
+        pq.write_table(pa.Table.from_pylist(rest, table.schema), file)
     return True
 
 
-def holds(path: Path, gone: Gone) -> bool:
-    """Whether any of it stands in a file, as text."""
-    overlap = max((len(needle) for needle in gone.needles), default=1)
+def file_holds(path: Path, erased: ErasedEdits) -> bool:
+    """Whether a file holds any of the edits, as text."""
+    overlap = max((len(needle) for needle in erased.needles), default=1)
     before = b""
     with path.open("rb") as file:
-        while some := file.read(_CHUNK):
-            if gone.is_in(before + some):
+        while chunk := file.read(_CHUNK):
+            if erased.is_in(before + chunk):
                 return True
-            before = some[-overlap:]
+            before = chunk[-overlap:]
     return False

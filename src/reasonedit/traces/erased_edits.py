@@ -15,21 +15,21 @@ ERASED = "(erased)"
 """Stands where a text stood that was erased."""
 
 _REPLIES = ("answer", "thought", "thoughts")
-_TELLING = 8
+_SHORTEST_NEEDLE = 8
 """Characters: a shorter text is in too many files to say anything."""
 
 
 @dataclass(frozen=True)
-class Gone:
+class ErasedEdits:
     """Edits that are erased.
 
     Attributes:
-        ids: Their names.
+        ids: Their ids.
         texts: What they wrote, as far as no other edit has the same.
         answers: Their right answers.
-        questions: Their questions.
+        questions: Their questions, as far as no other edit has the same.
         pictures: Names of their pictures, as far as no other edit has the same.
-        sentences: What was said of them by way of reasoning.
+        sentences: Their reasoning.
     """
 
     ids: frozenset[str]
@@ -39,8 +39,8 @@ class Gone:
     pictures: frozenset[str]
     sentences: frozenset[str]
 
-    def cleaned(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
-        """A row about one question without what is erased; none where the question itself belongs to such an edit.
+    def clean_row(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A row about one question without what is erased; ``None`` where the question itself belongs to such an edit.
 
         Args:
             row: A row of a run's log, which has what was ``found``, or of its predictions, which have ``facts``,
@@ -51,36 +51,41 @@ class Gone:
         clean = dict(row)
         for name in ("facts", "left_out"):
             if row.get(name):
-                clean[name] = [self._fact(text) for text in row[name]]
+                clean[name] = [self._clean_fact(text) for text in row[name]]
         if row.get("fact_edits"):
             clean["fact_edits"] = [ERASED if name in self.ids else name for name in row["fact_edits"]]
         found = row.get("found")
         if isinstance(found, Mapping):
-            lists = {name: [self._hit(hit) for hit in found.get(name) or ()] for name in ("hits", "left_out")}
+            lists = {name: [self._clean_hit(hit) for hit in found.get(name) or ()] for name in ("hits", "left_out")}
             clean["found"] = {**found, **lists}
-        if self._used(row):
-            clean |= {name: self._said(name, row[name]) for name in ("prompt", *_REPLIES) if row.get(name)}
+        if self._were_used(row):
+            clean |= {name: self._clean_text(name, row[name]) for name in ("prompt", *_REPLIES) if row.get(name)}
         return clean
 
-    def _used(self, row: Mapping[str, Any]) -> bool:
+    def _were_used(self, row: Mapping[str, Any]) -> bool:
         """Whether facts of the edits stood before a question."""
         found = row.get("found")
         hits = found.get("hits") or () if isinstance(found, Mapping) else ()
         return not self.ids.isdisjoint({*(row.get("fact_edits") or ()), *(hit.get("edit_id") for hit in hits)})
 
-    def _fact(self, text: str) -> str:
+    def _clean_fact(self, text: str) -> str:
         return ERASED if text in self.texts else text
 
-    def _hit(self, hit: Mapping[str, Any]) -> dict[str, Any]:
+    def _clean_hit(self, hit: Mapping[str, Any]) -> dict[str, Any]:
         if hit.get("edit_id") not in self.ids:
             return dict(hit)
-        return {**hit, "fact": self._fact(hit["fact"]), "edit_id": ERASED}
+        return {**hit, "fact": self._clean_fact(hit["fact"]), "edit_id": ERASED}
 
-    def _said(self, name: str, text: str) -> str:
-        """A prompt with facts of the edits, or what was replied to it."""
+    def _clean_text(self, name: str, text: str) -> str:
+        """A prompt with facts of the edits, or what was replied to it, without them.
+
+        Args:
+            name: The column.
+            text: What it holds.
+        """
         for fact in sorted(self.texts, key=len, reverse=True):
             text = text.replace(fact, ERASED)
-        # A reply that holds the right answer says what the facts said.
+        # A reply that holds the right answer repeats what the facts say.
         repeats = name in _REPLIES and any(answer.casefold() in text.casefold() for answer in self.answers)
         return ERASED if repeats else text
 
@@ -88,8 +93,8 @@ class Gone:
     def needles(self) -> list[bytes]:
         """Bytes by which a file is known that holds any of it, as text or in JSON."""
         texts = {*self.texts, *self.questions, *self.ids, *self.pictures}
-        telling = [text for text in texts if len(text) >= _TELLING]
-        forms = {form for text in telling for form in (text, _escaped(text), _escaped(text, ascii_only=False))}
+        long_enough = [text for text in texts if len(text) >= _SHORTEST_NEEDLE]
+        forms = {form for text in long_enough for form in (text, _escape(text), _escape(text, ascii_only=False))}
         return sorted(form.encode("utf-8", "surrogatepass") for form in forms)
 
     def is_in(self, data: bytes) -> bool:
@@ -107,6 +112,6 @@ def remove(path: Path) -> None:
     sync(path.parent)
 
 
-def _escaped(text: str, *, ascii_only: bool = True) -> str:
+def _escape(text: str, *, ascii_only: bool = True) -> str:
     """A text as it stands in JSON."""
     return json.dumps(text, ensure_ascii=ascii_only)[1:-1]

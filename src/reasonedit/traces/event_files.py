@@ -9,20 +9,20 @@ from pathlib import Path
 from reasonedit.codebook.disk.files import write_atomically
 from reasonedit.errors import needed
 
-from .gone import Gone, remove
+from .erased_edits import ErasedEdits, remove
 
 _HEAD, _TAIL = struct.Struct("<Q4x"), 4
 """Of a record: its length with a sum of that before it, a sum of the content behind."""
 
 
-def without_pictures(path: Path, gone: Gone) -> bool:
+def remove_pictures(path: Path, erased: ErasedEdits) -> bool:
     """Take out of an event file what shows edits; a file that is no such file, or is damaged, goes as a whole.
 
-    That is the evidence of the edits, and all queries with their facts: which facts a picture shows cannot be told.
+    That is the evidence of the edits, and all queries with their facts: nobody can tell which facts a picture shows.
 
     Args:
         path: The file.
-        gone: The edits.
+        erased: The edits.
 
     Returns:
         Whether anything was taken out.
@@ -34,14 +34,14 @@ def without_pictures(path: Path, gone: Gone) -> bool:
     needed("tensorboard", "runs")  # not in the 'try': a file that cannot be read here is not a damaged one
     data = path.read_bytes()
     try:
-        kept = [record for record, content in _records(data) if not _shows(content, gone)]
+        rest = [record for record, content in _records(data) if not _shows(content, erased)]
     except ValueError:
         remove(path)
         return True
-    if sum(map(len, kept)) == len(data):
+    if sum(map(len, rest)) == len(data):
         return False
     with write_atomically(path) as file:
-        file.write(b"".join(kept))
+        file.write(b"".join(rest))
     return True
 
 
@@ -63,7 +63,7 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         place = end
 
 
-def _shows(content: bytes, gone: Gone) -> bool:
+def _shows(content: bytes, erased: ErasedEdits) -> bool:
     """Whether a record shows what is erased.
 
     Raises:
@@ -78,5 +78,5 @@ def _shows(content: bytes, gone: Gone) -> bool:
     except DecodeError as error:
         raise ValueError("a record is no event") from error
     tags = [value.tag for value in event.summary.value]
-    shown = any(tag.startswith("retrieval/") or tag.removeprefix("evidence/") in gone.ids for tag in tags)
-    return shown or gone.is_in(content)
+    shows_them = any(tag.startswith("retrieval/") or tag.removeprefix("evidence/") in erased.ids for tag in tags)
+    return shows_them or erased.is_in(content)
