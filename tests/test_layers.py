@@ -1,41 +1,29 @@
-"""Who imports whom: the core knows nothing of Lightning, callbacks and commands, lazy imports included."""
+"""Who imports whom: no circle anywhere, and a core that knows nothing of Lightning, callbacks, commands and the world.
+
+Lazy imports count; those for type checkers alone do not.
+"""
 
 import ast
+from functools import cache
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 import reasonedit
 
 ROOT = Path(reasonedit.__file__).parent
-CORE = (
-    *(
-        "boxes",
-        "codebook",
-        "design",
-        "editor",
-        "embedding",
-        "evidence",
-        "explain",
-        "groups",
-        "images",
-        "keys",
-        "kinds",
-        "matching",
-    ),
-    *("metrics", "pipeline", "prompts", "registry", "retrieval", "types", "validation", "vlm"),
+FACES = (
+    *("callbacks", "cli", "commands", "config", "config_errors", "experiments", "module", "ranks", "report", "resume"),
+    *("runs", "data.base_pass", "data.stream"),
 )
-FOREIGN = (
-    "lightning",
-    "reasonedit.data.world",
-    "reasonedit.callbacks",
-    "reasonedit.commands",
-    "reasonedit.experiments",
-    "reasonedit.report",
-)
+"""What stands above the core: all that is Lightning's, and the command line."""
+WORLD = "data.world"
+"""The embedded world and its VLM, which the core only knows by the names under which they are offered."""
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """The modules that a file names in its imports, wherever they stand; those for type checkers alone do not count."""
     package = ["reasonedit", *path.relative_to(ROOT).parts[:-1]]
     found = set()
@@ -50,7 +38,7 @@ def imported(path: Path) -> set[str]:
             before = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*before, *([node.module] if node.module else [])])
             found |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
-    return found
+    return frozenset(found)
 
 
 def files(*parts: str) -> list[Path]:
@@ -63,11 +51,52 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-@pytest.mark.parametrize("part", CORE)
-def test_the_core_is_free_of_its_faces(part):
-    for path in files(part):
-        above = [name for name in imported(path) if any(within(name, package) for package in FOREIGN)]
-        assert not above, f"{path.relative_to(ROOT)} imports {above[0]}"
+def modules() -> dict[str, Path]:
+    """All modules of the package by their names within it; not the package itself, which imports lazily for users."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
+    return {
+        name.removesuffix(".__init__"): path for name, path in names.items() if name not in ("__init__", "__main__")
+    }
+
+
+def is_of(name: str, parts: tuple[str, ...]) -> bool:
+    return any(within(name, part) for part in parts)
+
+
+def test_the_core_is_free_of_its_faces_and_of_the_world():
+    core = {name: path for name, path in modules().items() if not is_of(name, (*FACES, WORLD))}
+    assert len(core) > 100
+    foreign = ("lightning", *(f"reasonedit.{name}" for name in (*FACES, WORLD)))
+    for name, path in core.items():
+        above = [other for other in imported(path) if is_of(other, foreign)]
+        assert not above, f"{name} imports {above[0]}"
+
+
+def test_the_world_is_a_part_that_one_could_delete():
+    """Commands and examples name it; nothing that others are built on does."""
+    for name, path in modules().items():
+        if not is_of(name, (WORLD, "commands", "config_errors")):
+            assert not [other for other in imported(path) if within(other, f"reasonedit.{WORLD}")], name
+
+
+def graph(parts: int | None = None) -> nx.DiGraph:
+    """Which modules import which; or which parts, by the first names of their paths."""
+    names, found = modules(), nx.DiGraph()
+    for name, path in names.items():
+        for other in imported(path):
+            other = other.removeprefix("reasonedit.")
+            ends = [".".join(one.split(".")[:parts]) for one in (name, other)]
+            if other in names and ends[0] != ends[1]:
+                found.add_edge(*ends)
+    return found
+
+
+@pytest.mark.parametrize("parts", [None, 1], ids=["modules", "packages"])
+def test_no_import_goes_in_a_circle(parts):
+    found = graph(parts)
+    assert found.number_of_edges() > 100
+    circles = [sorted(circle) for circle in nx.strongly_connected_components(found) if len(circle) > 1]
+    assert not circles, f"a circle of {', '.join(circles[0])}"
 
 
 @pytest.mark.parametrize(
