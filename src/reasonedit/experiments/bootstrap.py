@@ -39,7 +39,7 @@ class Estimate:
 def draw_resamples(edits: Sequence[int], resamples: int = RESAMPLES, seed: int = 0) -> list[NDArray[np.int64]]:
     """How often each resample holds each edit: seeds are drawn with replacement, and within a seed its edits.
 
-    All probes of an edit stay together, as their answers hang on the same facts.
+    All probes of an edit stay together, since their answers depend on the same facts.
 
     Args:
         edits: For each seed the number of its edits.
@@ -51,7 +51,7 @@ def draw_resamples(edits: Sequence[int], resamples: int = RESAMPLES, seed: int =
     """
     rng = np.random.default_rng(seed)
     chosen = rng.multinomial(len(edits), np.full(len(edits), 1 / len(edits)), resamples)  # (resamples, seeds)
-    # A seed that is drawn k times gives its edits k independent draws of as many as it has: one of k times as many.
+    # A seed drawn k times draws its n edits k times, independently: that is one draw of k * n.
     return [rng.multinomial(chosen[:, i] * n, np.full(n, 1 / n)) for i, n in enumerate(edits)]
 
 
@@ -69,7 +69,7 @@ def summarise(rows: Mapping[str, Samples], reference: str | None = None) -> dict
 
     Args:
         rows: For each editor its samples; editors are compared on the seeds and edits that both have.
-        reference: The row that the others are compared with; no differences when not given or not there.
+        reference: The row that the others are compared with; no differences when it is not given or not among them.
 
     Returns:
         For each row its share, and the difference (row - reference) with its interval; ``None`` for the reference.
@@ -117,7 +117,7 @@ def _estimate(parts: Sequence[Samples]) -> Estimate:
         return shares[0] - shares[1] if len(shares) == 2 else shares[0]
 
     once = [np.ones((1, len(e))) for e in edits]
-    # A resample of which nothing can be said makes an interval of which nothing can be said: it is not left out.
+    # A resample without a share (NaN) leaves no interval either (NaN): it is not left out.
     low, high = np.percentile(values(_cached_resamples(tuple(len(e) for e in edits))), [2.5, 97.5])
     each = [[c if i == j else np.zeros_like(c) for j, c in enumerate(once)] for i in range(len(seeds))]
     mean, samples = float(values(once)[0]), int(sum(t[:, 1].sum() for t in tables[0]))

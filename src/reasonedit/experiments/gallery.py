@@ -59,7 +59,7 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
         stream: The stream that ran.
         editor: The editor.
         rows: The predictions.
-        made: When the cell was made that they are of: no other shows them.
+        made: When their cell was made: the report shows them beside this cell only.
     """
     assert stream.base is not None
     queries = {p.query.id: (p.query.image, p.query.question) for p in stream.base.probes}
@@ -97,10 +97,10 @@ def _edits(edits: Sequence[Edit], editor: Editor, rows: Sequence[Row], probes: S
     shown = []
     for edit in [e for e in edits if e.id in after][:_EDITS]:
         marked = [[list(r) for r in given or () if isinstance(r, tuple)] for given in edit.evidence]
-        found = [e.boxes for e in evidence.get(edit.id, [])] or [[] for _ in marked]
+        windows = [e.boxes for e in evidence.get(edit.id, [])] or [[] for _ in marked]
         sentences = [
             {"text": sentence, "boxes": [list(box) for box in (given or boxes)]}
-            for sentence, given, boxes in zip(edit.reasoning, marked, found, strict=True)
+            for sentence, given, boxes in zip(edit.reasoning, marked, windows, strict=True)
         ]
         shown.append(
             {

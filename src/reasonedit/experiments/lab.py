@@ -32,7 +32,7 @@ _RUNS_CELLS = (Path(__file__), Path(__file__).with_name("running.py"))
 
 
 class Lab:
-    """Where cells are run: the VLM is loaded once, edits and unedited answers are found once for each seed.
+    """Where cells are run: the VLM is loaded once, and each file, encoder and module is looked at once.
 
     Args:
         config: Content of a config file with ``model`` and ``data``, as for ``reasonedit run``.
@@ -136,7 +136,7 @@ class Lab:
         return self._encoders[name]
 
     def record(self, cell: Cell, editor: cb.Editor, beside: Sequence[L.Callback] = ()) -> dict[str, Any]:
-        """What makes a cell what it is: one that is there is run again where this has changed.
+        """What makes a cell what it is: where this has changed, the cell is run again.
 
         That is its data with the content of its files, the number of edits, the model, the design and other settings
         of its callbacks, the sentence encoders, and the code and libraries that its figures depend on; not what it is

@@ -76,5 +76,5 @@ def train_network(lab: Lab, path: Path) -> None:
         pass
     assert mend.network is not None
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    mend.network.save(part, vlm.fingerprint)  # it comes to its place when it is whole
+    mend.network.save(part, vlm.fingerprint)  # moved into place once it is complete
     part.replace(path)

@@ -193,7 +193,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "probes",
             "Sensitivity to the probes",
-            "How much does a metric hang on the seed from which the probes of the same edits were made?",
+            "How much does a metric depend on the seed of the probes, with the same edits?",
             tuple(Row.of_editor(name) for name in ("none", "ike-cot", OURS)),
             seeds=(0, 1, 2, 3, 4, 5),
             varies="probe_seed",

@@ -35,10 +35,10 @@ class TableRow:
         seeds: Seeds that were run.
         metrics: The share of each group, with its interval; under ``now`` that of the edits right after they were
             written, under ``harmonic`` the harmonic mean of the generalities (without an interval).
-        exact: The share of exact matches beside each; NaN of cells that were made before it was kept.
+        exact: The share of exact matches beside each; NaN for cells of versions that did not record it.
         differences: The difference from the reference row, by group.
-        costs: Means over the seeds of edits, keys, seconds per edit, milliseconds per query; of what is not known of
-            every seed, nothing.
+        costs: Means over the seeds of edits, keys, seconds per edit, milliseconds per query; only those that are
+            known of every seed.
         history: The shares after each number of edits, where there were probes on the way.
         samples: What the shares are of, by group.
         earlier: The same after each number of edits.
