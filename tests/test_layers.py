@@ -53,10 +53,10 @@ def within(name: str, package: str) -> bool:
 
 def modules() -> dict[str, Path]:
     """All modules of the package by their names within it; not the package itself, which imports lazily for users."""
-    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
-    return {
-        name.removesuffix(".__init__"): path for name, path in names.items() if name not in ("__init__", "__main__")
-    }
+    # In a checkout the callbacks are a link, which rglob does not follow.
+    paths = {*ROOT.rglob("*.py"), *(ROOT / "callbacks").rglob("*.py")}
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    return {name.removesuffix(".__init__"): path for name, path in names.items() if "__init__" != name != "__main__"}
 
 
 def is_of(name: str, parts: tuple[str, ...]) -> bool:
