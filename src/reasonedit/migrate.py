@@ -1,4 +1,4 @@
-"""A codebook for another VLM: its edits are embedded anew, with the evidence that was found or given."""
+"""Migration of a codebook to another VLM: its edits are embedded anew, with the evidence that was found or given."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reasonedit.codebook.disk.files import sync
 from reasonedit.codebook.disk.lock import LOCK_FILES
 from reasonedit.codebook.events import Event
 from reasonedit.design import Design
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import ConflictError, InputError
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.vlm import VLM
 
@@ -24,15 +24,15 @@ def migrate_codebook(
     design: Design,
     done: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> EditMemory:
-    """Write a codebook into a new folder for another VLM: its edits, undone ones too, and all that happened to them.
+    """Write a codebook into a new folder for another VLM: its edits, undone ones too, with their history.
 
-    It is made under a hidden name beside the new folder and gets its own once it is whole. Where it was cut short it
-    goes on there.
+    It is written under a hidden name beside the new folder and renamed once it is whole. A call that was interrupted
+    is continued by the same call.
 
     Args:
         memory: The codebook.
         vlm: The VLM.
-        folder: The new folder. Where the migrated codebook is there already, nothing is left to be done.
+        folder: The new folder. Where it already holds the migrated codebook, nothing is done.
         design: How edits are embedded and written there.
         done: Told after each edit how many are done, and of how many.
 
@@ -40,30 +40,33 @@ def migrate_codebook(
         The new codebook.
 
     Raises:
-        ReasonEditError: A picture is missing, or there is something else in the folder.
+        InputError: The new folder is that of the codebook.
+        ConflictError: The new folder holds something else.
+        NotFoundError: A picture is missing.
+        UnavailableError: The new folder cannot be written.
     """
     target = Path(folder).absolute()
     if memory.store is not None and target.exists() and os.path.samefile(target, memory.store.folder):
-        raise ReasonEditError(f"'{folder}' is the codebook itself: name a new folder, so that nothing is lost.")
+        raise InputError(f"'{folder}' is the codebook itself: name a new folder, so that nothing is lost.")
     pipeline, part = EditingPipeline(vlm, design), target.with_name(f".{target.name}.migrating")
     if Store.exists(target):
-        there = _begun(target, pipeline, memory)
-        if len(_told(there)) == len(_told(memory)):
-            return there
-        raise ReasonEditError(f"There is a codebook in '{target}' already, of an earlier time: name another folder.")
+        migrated = _open_migrated(target, pipeline, memory)
+        if len(_events_of_edits(migrated)) == len(_events_of_edits(memory)):
+            return migrated
+        raise ConflictError(f"There is a codebook in '{target}' already, of an earlier time: name another folder.")
     if target.exists() and any(target.iterdir()):
-        raise ReasonEditError(f"'{target}' is not empty: name a new folder.")
+        raise ConflictError(f"'{target}' is not empty: name a new folder.")
     if Store.exists(part):
-        pipeline.memory = _begun(part, pipeline, memory)
+        pipeline.memory = _open_migrated(part, pipeline, memory)
     else:
         pipeline.memory.copy_to(pipeline.begin_store(part))
     store = pipeline.memory.store
     assert store is not None
     with store.writing():
         _embed(memory, pipeline, done)
-        mine = {e.edit_id: e for e in pipeline.memory.events if e.edit is not None}
-        # What happened to the edits happened then, not now.
-        pipeline.memory.rewrite(lambda _: [mine[e.edit_id] if e.edit is not None else e for e in memory.events])
+        new = {e.edit_id: e for e in pipeline.memory.events if e.edit is not None}
+        # Edits were undone and restored at their old times, not now.
+        pipeline.memory.rewrite(lambda _: [new[e.edit_id] if e.edit is not None else e for e in memory.events])
         pipeline.memory.settle()
         try:
             if target.exists():
@@ -77,36 +80,38 @@ def migrate_codebook(
 
 
 def _embed(memory: EditMemory, pipeline: EditingPipeline, done: Callable[[int, int], None]) -> None:
-    """Have happen again what has not yet."""
-    wanted, have = _told(memory), len(_told(pipeline.memory))
-    edits, number = sum(e.edit is not None for e in wanted), sum(e.edit is not None for e in wanted[:have])
-    for event in wanted[have:]:
+    """Repeat the events that the new codebook does not have yet."""
+    events, count = _events_of_edits(memory), len(_events_of_edits(pipeline.memory))
+    edits, number = sum(e.edit is not None for e in events), sum(e.edit is not None for e in events[:count])
+    for event in events[count:]:
         if event.edit is None:
             (pipeline.memory.undo if event.op == "undo" else pipeline.memory.restore)(event.edit_id, event.author)
             continue
-        kept = event.edit
-        edit = as_edit(kept, {name: memory.picture(name) for name in kept.pictures})
-        # Of format 3 no evidence was kept: it is sought anew.
-        pipeline.memory.add([pipeline.embed_anew(edit, kept) if kept.found else pipeline.draft(edit)[0]])
+        stored = event.edit
+        edit = as_edit(stored, {name: memory.picture(name) for name in stored.pictures})
+        # Format 3 kept no evidence: it is sought anew.
+        pipeline.memory.add([pipeline.embed_anew(edit, stored) if stored.found else pipeline.draft(edit)[0]])
         number += 1
         done(number, edits)
 
 
-def _begun(folder: Path, pipeline: EditingPipeline, memory: EditMemory) -> EditMemory:
-    """What a folder holds of the migrated codebook.
+def _open_migrated(folder: Path, pipeline: EditingPipeline, memory: EditMemory) -> EditMemory:
+    """Open what a folder holds of the migrated codebook.
 
     Raises:
-        ReasonEditError: It holds another one.
+        ConflictError: It holds another codebook.
     """
     store = Store.open(folder)
     check_fingerprint(store.manifest.fingerprint, pipeline.embedder.fingerprint, folder)
-    begun = EditMemory.open(store)
-    names = [[(e.op, e.edit_id, e.edit and e.edit.question) for e in _told(m)] for m in (begun, memory)]
-    if names[0] != names[1][: len(names[0])]:
-        raise ReasonEditError(f"'{folder}' holds what was migrated of another codebook: remove it, or name another.")
-    return begun
+    migrated = EditMemory.open(store)
+    new, old = (
+        [(e.op, e.edit_id, e.edit and e.edit.question) for e in _events_of_edits(m)] for m in (migrated, memory)
+    )
+    if new != old[: len(new)]:
+        raise ConflictError(f"'{folder}' holds what was migrated of another codebook: remove it, or name another.")
+    return migrated
 
 
-def _told(memory: EditMemory) -> list[Event]:
-    """What happened to edits that are there."""
+def _events_of_edits(memory: EditMemory) -> list[Event]:
+    """What happened, without the erasing of edits that are not there any more."""
     return [event for event in memory.events if event.op != "erase"]

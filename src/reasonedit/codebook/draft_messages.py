@@ -1,4 +1,4 @@
-"""Edits as bytes, from one process to another: tensors and JSON, no pickled objects."""
+"""Drafts of edits as bytes that one process sends to another: tensors and JSON, no pickled objects."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from torch import Tensor
 
 from .records import Draft, Entry, Fact, StoredEdit
 
-_TOLD = "json"
+_JSON = "json"
+"""Name of the tensor that holds the JSON."""
 
 
-def pack_drafts(drafts: Sequence[Draft], told: Sequence[dict[str, Any]]) -> bytes:
-    """Drafts, and something to be told of each.
+def pack_drafts(drafts: Sequence[Draft], notes: Sequence[dict[str, Any]]) -> bytes:
+    """Turn drafts into bytes.
 
     Args:
         drafts: The drafts.
-        told: For each a dict that JSON can hold.
+        notes: A dict for each draft that goes with it, of what JSON can hold.
     """
     content, tensors, pictures = [], dict[str, Tensor](), list[str]()
-    for i, (draft, mine) in enumerate(zip(drafts, told, strict=True)):
+    for i, (draft, note) in enumerate(zip(drafts, notes, strict=True)):
         if draft.entries:
             tensors[f"keys.{i}"] = torch.stack([e.key.detach().to("cpu", torch.float32) for e in draft.entries])
         for name, picture in draft.pictures.items():
@@ -34,32 +35,32 @@ def pack_drafts(drafts: Sequence[Draft], told: Sequence[dict[str, Any]]) -> byte
                 tensors[f"picture.{len(pictures)}"] = torch.from_numpy(np.array(picture))
                 pictures.append(name)
         facts = [(e.fact.text, e.fact.kind, e.radius) for e in draft.entries]
-        seen = [pictures.index(name) for name in draft.pictures]
-        content.append({"edit": asdict(draft.edit), "facts": facts, "pictures": seen, "told": mine})
+        indices = [pictures.index(name) for name in draft.pictures]
+        content.append({"edit": asdict(draft.edit), "facts": facts, "pictures": indices, "note": note})
     text = json.dumps({"drafts": content, "pictures": pictures}).encode()
-    return save({**tensors, _TOLD: torch.frombuffer(bytearray(text), dtype=torch.uint8)})
+    return save({**tensors, _JSON: torch.frombuffer(bytearray(text), dtype=torch.uint8)})
 
 
 def unpack_drafts(data: bytes, *, pictures: bool = True) -> list[tuple[Draft, dict[str, Any]]]:
-    """What :func:`pack_drafts` was given.
+    """The drafts that :func:`pack_drafts` was given, each with its note.
 
     Args:
-        data: What it made.
-        pictures: Whether pictures are wanted, too.
+        data: The bytes.
+        pictures: Whether to unpack the pictures, too.
     """
     tensors = load(data)
-    content = json.loads(bytes(tensors[_TOLD].numpy()))
-    found = []
-    for i, mine in enumerate(content["drafts"]):
-        edit = StoredEdit.from_dict(mine["edit"])
+    content = json.loads(bytes(tensors[_JSON].numpy()))
+    drafts = []
+    for i, values in enumerate(content["drafts"]):
+        edit = StoredEdit.from_dict(values["edit"])
         keys = tensors.get(f"keys.{i}", ())
         entries = [
             Entry(key, radius, Fact(text, kind, edit.id))
-            for key, (text, kind, radius) in zip(keys, mine["facts"], strict=True)
+            for key, (text, kind, radius) in zip(keys, values["facts"], strict=True)
         ]
-        seen = {
+        images = {
             content["pictures"][n]: Image.fromarray(tensors[f"picture.{n}"].numpy())
-            for n in (mine["pictures"] if pictures else ())
+            for n in (values["pictures"] if pictures else ())
         }
-        found.append((Draft(edit, entries, seen), mine["told"]))
-    return found
+        drafts.append((Draft(edit, entries, images), values["note"]))
+    return drafts

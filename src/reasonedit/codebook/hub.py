@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, UnavailableError
 
 from .disk.layout import KEYS, PICTURES
 from .disk.manifest import MANIFEST
@@ -33,29 +33,30 @@ editor.ask("photo.jpg", "What is it?")
 
 
 def push_to_hub(store: Store | None, repo_id: str, *, private: bool, message: str) -> str:
-    """Upload a codebook's folder to the Hugging Face Hub, pictures of the edits included, and nothing else in it.
+    """Upload a codebook to the Hugging Face Hub with the pictures of its edits, and no other file of its folder.
 
     Args:
-        store: The folder.
-        repo_id: Name of the repository, made when it does not exist.
-        private: Whether a new one is private.
-        message: The commit's message.
+        store: The codebook's folder.
+        repo_id: Name of the repository, which is created where it does not exist.
+        private: Whether a new repository is private.
+        message: The message of the commit.
 
     Returns:
-        Its address.
+        The address of the repository.
 
     Raises:
-        ReasonEditError: The codebook is in no folder yet, or it cannot be uploaded.
+        InputError: The codebook is in no folder yet.
+        UnavailableError: It cannot be uploaded.
     """
     if store is None:
-        raise ReasonEditError("The codebook is only in memory: save it into a folder first.")
+        raise InputError("The codebook is only in memory: save it into a folder first.")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi()
     try:
-        with store.writing():  # what is uploaded is one state of it
-            where = api.create_repo(repo_id, private=private, exist_ok=True)
+        with store.writing():  # nobody changes it during the upload
+            address = api.create_repo(repo_id, private=private, exist_ok=True)
             card = _CARD.format(model=store.manifest.config.get("model", ""), repo=repo_id).encode()
             api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo_id, commit_message=message)
             api.upload_folder(
@@ -66,18 +67,25 @@ def push_to_hub(store: Store | None, repo_id: str, *, private: bool, message: st
                 commit_message=message,
             )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ReasonEditError(
+        raise UnavailableError(
             f"The codebook cannot be uploaded to '{repo_id}' ({str(error).splitlines()[0]}): check the name, and that "
             "you are logged in ('hf auth login')."
         ) from error
-    return str(where)
+    return str(address)
 
 
 def fetch_from_hub(repo_id: str, revision: str | None = None) -> Path:
-    """The folder of a codebook from the Hub, in the Hub's cache.
+    """Download a codebook from the Hub into the Hub's cache.
+
+    Args:
+        repo_id: Name of the repository.
+        revision: Branch, tag or commit.
+
+    Returns:
+        Its folder there, which must not be changed.
 
     Raises:
-        ReasonEditError: It cannot be fetched.
+        UnavailableError: It cannot be fetched.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -85,7 +93,7 @@ def fetch_from_hub(repo_id: str, revision: str | None = None) -> Path:
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_FILES))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ReasonEditError(
+        raise UnavailableError(
             f"The codebook '{repo_id}' cannot be fetched from the Hub ({str(error).splitlines()[0]}): check its name "
             "and the connection; one in a folder is loaded by load(folder)."
         ) from error

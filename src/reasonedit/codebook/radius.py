@@ -16,12 +16,12 @@ REACH = 0.16
 
 
 def overlap(a: float, b: float, d: float) -> float:
-    """Area that two circles share, as a share of the larger one's.
+    """The area that two circles share, divided by the area of the larger one.
 
     Args:
         a: Radius of one.
         b: Radius of the other.
-        d: Distance of their centres.
+        d: Distance between their centres.
 
     >>> round(overlap(1.0, 1.0, 0.0), 6), round(overlap(1.0, 0.5, 0.1), 6), overlap(1.0, 1.0, 2.0)
     (1.0, 0.25, 0.0)
@@ -47,13 +47,13 @@ def merges(a: float, b: float, d: float) -> bool:
 
 
 def augment(image: Image.Image, rng: random.Random) -> Image.Image:
-    """A copy with a mosaic border, rotated and colour jittered.
+    """A rotated copy of an image with jittered colours and a mosaic border.
 
-    The image fills 90 % of the copy's area, at a random place; it is rotated by up to 10 degrees; brightness, contrast
+    The image fills 90 % of the copy's area, at a random place. It is rotated by up to 10 degrees. Brightness, contrast
     and saturation change by up to 0.1, the hue by up to 0.05 of its circle.
 
     Returns:
-        The copy, as large as the image.
+        The copy, of the image's size.
     """
     copy = image
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):

@@ -1,4 +1,4 @@
-"""What the codebook keeps of an edit."""
+"""What a codebook keeps of an edit: its text, its entries and its pictures."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from PIL import Image
 from torch import Tensor
 
 from reasonedit.boxes import Box
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import NotFoundError
 from reasonedit.kinds import KeyKind
 from reasonedit.types import Edit
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One value under a key.
+    """A fact that a key stands for.
 
     Attributes:
         text: The sentence.
-        kind: What the key is made of; its name is taken as well.
-        edit_id: The edit it comes from.
+        kind: What the key is made of, or its name.
+        edit_id: The edit that it comes from.
     """
 
     text: str
@@ -38,7 +38,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Entry:
-    """What an edit writes: a key (D,), its radius, and the fact it stands for."""
+    """What an edit writes: a key (D,), its radius, and the fact that it stands for."""
 
     key: Tensor
     radius: float
@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class StoredEdit:
-    """An edit as the codebook keeps it: for a person to read, and to be embedded again for another VLM.
+    """An edit as the codebook keeps it, for people to read and for another VLM to embed.
 
     Attributes:
         id: Its name.
@@ -55,14 +55,14 @@ class StoredEdit:
         answer: The right answer.
         reasoning: Why it is right, one fact per sentence.
         choices: The choices of a multiple-choice question.
-        image: Name of the picture, by its pixels; see :func:`picture_name`.
-        given: For each sentence the evidence that a person gave: boxes, or names of pictures.
-        found: For each sentence the windows that were found.
-        guessed: For each sentence whether what was found is a guess.
+        image: Name of the picture; see :func:`picture_name`.
+        given: The evidence that a person gave for each sentence: boxes, or names of pictures.
+        found: The windows that were found for each sentence.
+        guessed: Whether the windows of each sentence are a guess.
         author: Who made the edit.
         time: When it was stored, in UTC (ISO 8601).
         version: The version of this package that stored it.
-        contradicts: Edits that were there and answer the same question about the same picture otherwise.
+        contradicts: Ids of earlier edits that answer the same question about the same picture differently.
         answers: All right answers, where there are several.
     """
 
@@ -88,44 +88,44 @@ class StoredEdit:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StoredEdit:
-        """From what ``dataclasses.asdict`` and JSON made of one.
+        """The edit of which ``dataclasses.asdict`` and JSON made these values.
 
         Raises:
             TypeError: A field is missing, unknown, or of another type.
-            ValueError: A field cannot be.
+            ValueError: A field has an impossible value.
         """
-        made = cls(**values)
-        texts = (made.id, made.question, made.answer, made.image, made.author, made.time, made.version)
-        lists = (made.reasoning, made.choices or [], made.contradicts, made.answers)
+        edit = cls(**values)
+        texts = (edit.id, edit.question, edit.answer, edit.image, edit.author, edit.time, edit.version)
+        lists = (edit.reasoning, edit.choices or [], edit.contradicts, edit.answers)
         if not all(isinstance(t, str) for t in texts):
-            raise TypeError("a text of the edit is none")
-        if not made.id:
+            raise TypeError("a text of the edit is not a string")
+        if not edit.id:
             raise ValueError("the edit has no id")
-        if not all(isinstance(mine, list) and all(isinstance(t, str) for t in mine) for mine in lists):
-            raise TypeError("a list of texts of the edit is none")
-        if not (isinstance(made.guessed, list) and all(isinstance(g, bool) for g in made.guessed)):
-            raise TypeError("what of the evidence is guessed is not said")
-        return replace(made, given=_regions(made.given, or_pictures=True), found=_regions(made.found))
+        if not all(isinstance(values, list) and all(isinstance(t, str) for t in values) for values in lists):
+            raise TypeError("a list of texts of the edit is not a list of strings")
+        if not (isinstance(edit.guessed, list) and all(isinstance(g, bool) for g in edit.guessed)):
+            raise TypeError("the edit does not say which of its evidence is guessed")
+        return replace(edit, given=_check_regions(edit.given, or_pictures=True), found=_check_regions(edit.found))
 
     @property
     def pictures(self) -> list[str]:
         """Names of all its pictures, its own first."""
-        crops = [r for mine in self.given for r in mine if isinstance(r, str)]
+        crops = [region for regions in self.given for region in regions if isinstance(region, str)]
         return list(dict.fromkeys([*([self.image] if self.image else []), *crops]))
 
 
-def _regions(values: Any, *, or_pictures: bool = False) -> list[list[Any]]:
-    """For each sentence its regions."""
-    if not isinstance(values, list) or not all(isinstance(mine, list) for mine in values):
-        raise TypeError("the evidence of the edit is none")
-    return [[r if or_pictures and isinstance(r, str) else _box(r) for r in mine] for mine in values]
+def _check_regions(values: Any, *, or_pictures: bool = False) -> list[list[Any]]:
+    """The regions of each sentence; where they may be pictures, also names of these."""
+    if not isinstance(values, list) or not all(isinstance(regions, list) for regions in values):
+        raise TypeError("the evidence of the edit is not a list of lists")
+    return [[r if or_pictures and isinstance(r, str) else _check_box(r) for r in regions] for regions in values]
 
 
-def _box(value: Any) -> Box:
+def _check_box(value: Any) -> Box:
     if not isinstance(value, (list, tuple)) or not all(type(x) in (int, float) for x in value):
-        raise TypeError("a region of the edit is none")
+        raise TypeError("a region of the edit is not a list of numbers")
     if not all(abs(x) < 1e9 for x in value):
-        raise ValueError("a region of the edit lies nowhere")
+        raise ValueError("a region of the edit lies outside of any picture")
     left, top, right, bottom = (float(x) for x in value)
     return left, top, right, bottom
 
@@ -152,19 +152,19 @@ class Draft:
         found: Sequence[Sequence[Box]] = (),
         guessed: Sequence[bool] = (),
     ) -> Draft:
-        """From an edit and what it writes.
+        """Draft an edit with what it writes.
 
         Args:
             edit: The edit.
             entries: What it writes.
-            found: For each sentence the windows that were found.
-            guessed: For each sentence whether they are a guess.
+            found: The windows that were found for each sentence.
+            guessed: Whether the windows of each sentence are a guess.
         """
         pictures = {picture_name(edit.image): edit.image}
         given: list[list[Box | str]] = []
-        for mine in edit.evidence:
+        for regions in edit.evidence:
             given.append([])
-            for region in mine or ():
+            for region in regions or ():
                 if isinstance(region, Image.Image):
                     pictures[picture_name(region)] = region
                 given[-1].append(picture_name(region) if isinstance(region, Image.Image) else region)
@@ -176,7 +176,7 @@ class Draft:
             edit.choices,
             picture_name(edit.image),
             given,
-            [list(mine) for mine in found],
+            [list(windows) for windows in found],
             list(guessed),
             edit.author,
             edit.time or datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -197,16 +197,17 @@ def as_edit(stored: StoredEdit, pictures: Mapping[str, Image.Image]) -> Edit:
     """The edit that was stored.
 
     Args:
-        stored: What the codebook kept.
+        stored: What the codebook keeps of it.
         pictures: Its pictures by their names.
 
     Raises:
-        ReasonEditError: A picture is missing, or what was kept is no edit any more.
+        NotFoundError: A picture is missing.
+        InputError: The stored text is not allowed in an edit.
     """
     missing = [name for name in stored.pictures if name not in pictures] or ([] if stored.image else ["its own"])
     if missing:
-        raise ReasonEditError(f"The picture {missing[0]} of the edit '{stored.id}' is not in the codebook.")
-    regions = [[pictures[r] if isinstance(r, str) else r for r in mine] for mine in stored.given]
+        raise NotFoundError(f"The picture {missing[0]} of the edit '{stored.id}' is not in the codebook.")
+    evidence = [[pictures[r] if isinstance(r, str) else r for r in regions] for regions in stored.given]
     return Edit(
         pictures[stored.image],
         stored.question,
@@ -214,7 +215,7 @@ def as_edit(stored: StoredEdit, pictures: Mapping[str, Image.Image]) -> Edit:
         stored.reasoning,
         stored.choices,
         stored.id,
-        regions if any(regions) else (),
+        evidence if any(evidence) else (),
         stored.author,
         stored.time,
         stored.answers,
@@ -226,9 +227,11 @@ def row_of(edit: StoredEdit, pictures: str) -> dict[str, Any]:
 
     Args:
         edit: The edit.
-        pictures: The pictures' folder, from the file's own on.
+        pictures: The folder of the pictures, relative to that of the file.
     """
-    evidence = [[f"{pictures}/{r}.png" if isinstance(r, str) else list(r) for r in mine] or None for mine in edit.given]
+    evidence = [
+        [f"{pictures}/{r}.png" if isinstance(r, str) else list(r) for r in regions] or None for regions in edit.given
+    ]
     values = {
         "id": edit.id,
         "image": f"{pictures}/{edit.image}.png",

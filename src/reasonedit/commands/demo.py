@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import reasonedit.callbacks as cb
-from reasonedit.drawings import Corrected, draw_story
 from reasonedit.config import Config, packaged_configs
 from reasonedit.data.source import Probe
 from reasonedit.data.stream import EditStream
+from reasonedit.drawings import Corrected, draw_story
 from reasonedit.metrics import matches
 from reasonedit.types import Edit
 

@@ -10,8 +10,8 @@ from rich.progress import Progress
 
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.backup import backup
-from reasonedit.codebook.format3 import is_former, read_former, with_pictures
-from reasonedit.data.named import pictures_by_id
+from reasonedit.codebook.format3 import add_pictures, is_format3, read_format3
+from reasonedit.data.pictures import pictures_by_id
 from reasonedit.errors import ReasonEditError
 
 from .screen import Screen
@@ -33,7 +33,7 @@ def backup_codebook(given: argparse.Namespace) -> int:
 def migrate_codebook(given: argparse.Namespace) -> int:
     """Embed edits anew, for another VLM; those of an earlier format for any."""
     from reasonedit.design import Design
-    from reasonedit.migrate import migrate_codebook
+    from reasonedit.migrate import migrate_codebook as migrate
     from reasonedit.vlm import load_vlm
 
     memory, told = _read(given.codebook, given.pictures)
@@ -42,7 +42,7 @@ def migrate_codebook(given: argparse.Namespace) -> int:
         vlm = load_vlm(given.to, dtype=given.dtype, place=True, trust_remote_code=given.trust_remote_code)
     with Progress(console=Screen(stderr=True)) as bar:
         task = bar.add_task("embedding edits", total=None)
-        new = migrate_codebook(memory, vlm, given.out, design, lambda done, of: bar.update(task, completed=done, total=of))
+        new = migrate(memory, vlm, given.out, design, lambda done, of: bar.update(task, completed=done, total=of))
     _console.print(
         f"{given.out} holds {len(new.edits)} edits for {given.to}; {given.codebook} is as it was", markup=False
     )
@@ -55,14 +55,14 @@ def _read(folder: Path, pictures: Path | None) -> tuple[EditMemory, dict[str, An
     Raises:
         ReasonEditError: Their pictures are not in the codebook and not given, or they are in it and are given, too.
     """
-    if is_former(folder):
-        former = read_former(folder)
+    if is_format3(folder):
+        former = read_format3(folder)
         if pictures is None:
             raise ReasonEditError(
                 f"The codebook in '{folder}' is of format 3, which kept no pictures: name by --pictures a file with "
                 f"the columns id and image for its {len(former.edits)} edits, such as the data set that they came from."
             )
-        return with_pictures(former, pictures_by_id(pictures, {edit.id for edit in former.edits})), former.design
+        return add_pictures(former, pictures_by_id(pictures, {edit.id for edit in former.edits})), former.design
     memory = EditMemory.open(Store.open(folder))
     if pictures is not None:
         raise ReasonEditError(f"The codebook in '{folder}' has its pictures: leave --pictures out.")
