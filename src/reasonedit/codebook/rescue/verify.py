@@ -24,10 +24,11 @@ from ..events import Event
 from ..memory import EditMemory
 from ..records import StoredEdit
 from .findings import Found, FoundEdit
-from .history import Counted, Gap, History, trace_history
+from .history import Counted, Gap, History
 from .keyfiles import KeyFile, first_proven
 from .mend import mend_manifest
 from .salvage import Piece, salvage_journal
+from .tracing import trace_history
 
 _TRIES = 3
 _MADE_WITH = ("id", "fingerprint", "statistics", "statistics_digest")
@@ -229,7 +230,7 @@ class _Reading:
             seen = tuple(p for p in edit.pictures if p in self.found.pictures) if edit is not None else ()
             keys = name in self.found.keys or (event is not None and not (event.facts or event.lost_facts))
             self.found.edits.append(
-                FoundEdit(name, trace.start, trace.alive, trace.doubt, event, trace.guess, trace.changed, keys, seen)
+                FoundEdit(name, trace.start, trace.counts, trace.doubt, event, trace.guess, trace.changed, keys, seen)
             )
 
     def _losses(self, history: History) -> None:
@@ -305,8 +306,8 @@ def _rebuilt(head: Mapping[str, Any] | None, journal: Path) -> Manifest | None:
 def _unknown(gap: Gap, history: History) -> str:
     """What a lost record may have said."""
     kinds = {"undone": True, "restored": False}
-    may = {k: sorted(n for n in gap.candidates if history.edits[n].alive is alive) for k, alive in kinds.items()}
-    told = ["have been an edit"] * gap.brought
+    may = {k: sorted(n for n in gap.candidates if history.edits[n].counts is alive) for k, alive in kinds.items()}
+    told = ["have been an edit"] * gap.may_have_edit
     told += [f"have {kind} {_listed(names)}" for kind, names in may.items() if names]
     many = "records" if gap.records is None else "a record" if gap.records == 1 else f"{gap.records} records"
     return f"{many} at byte {gap.start}: it may {' or '.join(told)}" if told else f"{many} at byte {gap.start}"
