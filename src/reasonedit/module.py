@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import lightning as L
 
 from reasonedit.batches import answered_already, choices_of, pictures, questions
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.ranks import refuse_parts, refuse_spawning
 from reasonedit.vlm import VLM, Generation, Vision, load_vlm
 from reasonedit.vlm.generation import cut_off_message
@@ -21,19 +21,19 @@ _log = logging.getLogger(__name__)
 
 
 class VLMModule(L.LightningModule):
-    """Answers questions about images in ``trainer.predict``, ``validate`` and ``test``; nothing of the VLM is trained.
+    """Answers questions about images in ``trainer.predict``, ``validate`` and ``test``; the VLM stays frozen.
 
-    A batch is a dict with ``images`` (see :mod:`reasonedit.callbacks.batch`), ``prompts`` (questions, to which a
-    callback may have added facts), and optionally ``choices`` (a list or ``None`` per question) and ``vision`` (the
-    images as the VLM's vision part has seen them already). The prediction is the list of answers; what a reasoning VLM
-    thought before each is put into the batch as ``thoughts``, and how each ended as ``finish_reasons``.
+    A batch is a dict with ``images`` (see :mod:`reasonedit.callbacks.batch`), ``prompts`` (questions, before which a
+    callback may have put facts), and optionally ``choices`` (a list or ``None`` per question) and ``vision`` (a pass of
+    the vision part that somebody made already). The prediction is the list of answers. The module adds ``thoughts``
+    (what a reasoning VLM wrote before each answer) and ``finish_reasons`` to the batch.
 
     Args:
-        model: A hub id, a folder, ``"embedded"``, or a VLM that is loaded already.
+        model: A hub id, a folder, ``"embedded"``, or a loaded VLM.
         dtype: ``"auto"`` or the name of a torch type.
         max_new_tokens: Longest open answer, in tokens; this and the next two as in
             :class:`~reasonedit.vlm.generation.Generation`.
-        choice_rule: Which choice is the answer.
+        choice_rule: How a choice is picked.
         generate_kwargs: Other arguments of transformers' ``generate``.
         model_kwargs: Passed on to transformers' ``from_pretrained``, such as ``device_map``.
 
@@ -41,7 +41,12 @@ class VLMModule(L.LightningModule):
         generation: How answers are made.
 
     Raises:
-        ReasonEditError: The model cannot be had, or an argument is out of range.
+        InputError: An argument is out of range.
+        ReasonEditError: The model cannot be had.
+
+    Example:
+        >>> module = VLMModule("llava-hf/llava-1.5-7b-hf", dtype="bfloat16")  # doctest: +SKIP
+        >>> L.Trainer(callbacks=[Retriever("codebook")]).predict(module, loader)  # doctest: +SKIP
     """
 
     def __init__(
@@ -55,14 +60,16 @@ class VLMModule(L.LightningModule):
     ) -> None:
         super().__init__()
         options: Mapping[str, Any] = generate_kwargs or {}
-        self.generation = Generation().but(max_new_tokens, choice_rule, **options)  # refused before a model is loaded
+        self.generation = Generation().but(
+            max_new_tokens, choice_rule, **options
+        )  # refuse them before a model is loaded
         self.vlm = model if isinstance(model, VLM) else load_vlm(model, dtype=dtype, **(model_kwargs or {}))
         if self.vlm.movable:
             self.model = self.vlm.model  # registered, so that Lightning moves it to the device
         else:
-            self.__dict__["model"] = self.vlm.model  # it is where it belongs
+            self.__dict__["model"] = self.vlm.model  # device_map has placed it
         self._home = self.vlm.device
-        self._answered = self._cut = 0
+        self._answered = self._cut_off = 0
 
     @property
     def max_new_tokens(self) -> int:
@@ -70,30 +77,30 @@ class VLMModule(L.LightningModule):
         return self.generation.max_new_tokens
 
     def setup(self, stage: str) -> None:
-        """Refuse to run in several processes what is spread over the devices of one, and in parts what must be whole.
+        """Refuse strategies that split the model, and several processes for a model that is spread over devices.
 
         Raises:
-            ReasonEditError: It is one of those.
+            InputError: It is one of those.
         """
         if self._trainer is not None:
             refuse_parts(self.trainer, self.vlm.name)
         places = set((getattr(self.vlm.model, "hf_device_map", None) or {}).values())
         if self._trainer is not None and self.trainer.world_size > 1 and not self.vlm.movable and len(places) > 1:
-            raise ReasonEditError(
+            raise InputError(
                 f"The model '{self.vlm.name}' is spread over {len(places)} devices by device_map, which takes one "
                 "process: use devices=1 and num_nodes=1, or leave device_map out, so that each process has the model "
                 "on a device of its own."
             )
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int = 0, dataloader_idx: int = 0) -> list[str]:
-        """Answer the batch's questions; an empty batch gives an empty list, and what is ``answers`` already stays.
+        """Answer the batch's questions; give a resumed run's logged answers again. An empty batch has no answers.
 
         Raises:
-            ReasonEditError: What the batch holds cannot be used; names the sample.
+            InputError: A column of the batch cannot be used; the message names the sample.
         """
-        known = answered_already(batch)
-        if known is not None:
-            return known
+        logged = answered_already(batch)
+        if logged is not None:
+            return logged
         asked = questions(batch, "prompts", self)
         choices = choices_of(batch, "choices", self, len(asked))
         if not asked:
@@ -105,17 +112,17 @@ class VLMModule(L.LightningModule):
         batch["thoughts"] = [reply.thought for reply in replies]
         batch["finish_reasons"] = [reply.finish_reason for reply in replies]
         self._answered += len(replies)
-        self._cut += batch["finish_reasons"].count("length")
+        self._cut_off += batch["finish_reasons"].count("length")
         return [reply.text for reply in replies]
 
     def on_predict_start(self) -> None:
-        """Count from nothing."""
-        self._answered = self._cut = 0
+        """Count from zero."""
+        self._answered = self._cut_off = 0
 
     def on_predict_end(self) -> None:
         """Say how many answers were cut off."""
-        if self._cut:
-            _log.warning("%s", cut_off_message(self._cut, self._answered, self.generation))
+        if self._cut_off:
+            _log.warning("%s", cut_off_message(self._cut_off, self._answered, self.generation))
 
     on_validation_start = on_test_start = on_predict_start
     on_validation_end = on_test_end = on_predict_end
@@ -129,11 +136,11 @@ class VLMModule(L.LightningModule):
         return self.predict_step(batch, batch_idx, dataloader_idx)
 
     def cpu(self) -> Self:
-        """When a run ends Lightning calls this: then the VLM is where it was before, as others may be asking it."""
+        """Lightning calls this when a run ends: the VLM goes back to where it was, as others may be using it."""
         running = self._trainer is not None and self._trainer.state.stage is not None
         return self.to(self._home) if running else super().cpu()
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
-        """Refuse to be sent to a process that is spawned; be copied as usual."""
+        """Refuse to be pickled for a spawned process; be copied as usual."""
         refuse_spawning()
         return super().__reduce_ex__(protocol)
