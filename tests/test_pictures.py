@@ -20,7 +20,7 @@ from reasonedit import ReasonEditError
 from reasonedit.data.editfile import EditFile
 from reasonedit.data.fvqa import FVQA
 from reasonedit.data.rationale_vqa import RationaleVQA
-from reasonedit.images import as_spelt, inside, load_image
+from reasonedit.images import find_spelling, load_image, path_inside
 
 RAMP = np.linspace(0, 65535, 300).astype(np.uint16).reshape(15, 20)
 
@@ -114,7 +114,7 @@ def test_a_picture_converted_in_stripes_is_that_converted_at_once(mode, monkeypa
         clear = image.convert("RGBA")
         wanted = np.asarray(Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB"))
     for pixels_at_once in (1, 23 * 5, 1 << 20):
-        monkeypatch.setattr("reasonedit.images._STRIPE", pixels_at_once)
+        monkeypatch.setattr("reasonedit.images.rgb._STRIPE", pixels_at_once)
         assert np.array_equal(pixels(image), wanted)
 
 
@@ -247,7 +247,7 @@ def test_a_name_is_found_in_another_unicode_form(there, asked, tmp_path):
     assert not (tmp_path / wanted).exists()
     assert load_image(tmp_path / wanted).tobytes() == picture(0, 64).tobytes()
     assert load_image(str(tmp_path / wanted)).size == (64, 64)
-    assert inside(tmp_path, wanted) == tmp_path / row["image"]
+    assert path_inside(tmp_path, wanted) == tmp_path / row["image"]
     (tmp_path / "rows.jsonl").write_text(json.dumps({**row, "image": wanted}))
     assert next(iter(EditFile(str(tmp_path / "rows.jsonl")).candidates())).image.size == (64, 64)
     release = {"a": {"question": "What?", "answer": "x", "img_file": wanted, "fact_surface": "[[A]] is [[B]]"}}
@@ -262,7 +262,7 @@ def test_a_name_is_found_in_another_unicode_form(there, asked, tmp_path):
 def test_never_another_file(tmp_path):
     composed, apart = (unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD"))
     picture(1, 64).save(tmp_path / composed)
-    assert as_spelt(tmp_path / apart) == tmp_path / composed
+    assert find_spelling(tmp_path / apart) == tmp_path / composed
     picture(2, 64).save(tmp_path / apart)  # both are there: each name is its own file
     assert load_image(tmp_path / composed).tobytes() == picture(1, 64).tobytes()
     assert load_image(tmp_path / apart).tobytes() == picture(2, 64).tobytes()
@@ -280,7 +280,7 @@ def test_never_another_file(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "link-é").symlink_to(tmp_path)
     with pytest.raises(ReasonEditError, match="leads out of the folder"):
-        inside(tmp_path / "out", unicodedata.normalize("NFD", f"link-é/{composed}"))
+        path_inside(tmp_path / "out", unicodedata.normalize("NFD", f"link-é/{composed}"))
 
 
 def test_a_picture_that_is_not_there_is_one_sentence(tmp_path):

@@ -10,9 +10,8 @@ from typing import Any, NoReturn, TypeGuard
 
 from PIL import Image
 
-from reasonedit.arrays import is_array
 from reasonedit.errors import InputError, ReasonEditError
-from reasonedit.images import load_image
+from reasonedit.images import is_array, load_image
 
 PHASES = ("edit", "check", "probe")
 """What a batch of a stream may be for."""

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from PIL import Image
 
-from reasonedit.arrays import MOST_PIXELS
 from reasonedit.boxes import Region, check_box
 from reasonedit.errors import InputError
-from reasonedit.images import load_image
+from reasonedit.images import MOST_PIXELS, load_image
 from reasonedit.matching import AGREED, PEOPLE, matches
 
 LONGEST_TEXT, LONGEST_NAME = 4000, 200

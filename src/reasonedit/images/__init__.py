@@ -1,0 +1,19 @@
+"""Images in: from a file, bytes, PIL or an array, brought upright and to RGB."""
+
+from __future__ import annotations
+
+from .arrays import MOST_PIXELS, is_array
+from .files import LONGEST_SHOWN, find_spelling, image_name, path_inside, read_image_bytes
+from .load import ImageSource, load_image
+
+__all__ = [
+    "LONGEST_SHOWN",
+    "MOST_PIXELS",
+    "ImageSource",
+    "find_spelling",
+    "image_name",
+    "is_array",
+    "load_image",
+    "path_inside",
+    "read_image_bytes",
+]
