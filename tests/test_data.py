@@ -12,7 +12,7 @@ from reasonedit import Edit, EditStream, ReasonEditError
 from reasonedit.cli import main
 from reasonedit.data.answers import Answers
 from reasonedit.data.aokvqa import AOKVQA
-from reasonedit.data.built import Built, set_file
+from reasonedit.data.built_probes import ProbeLine, probe_file
 from reasonedit.data.editfile import EditFile
 from reasonedit.data.fvqa import FVQA
 from reasonedit.data.rationale_vqa import RationaleVQA
@@ -145,7 +145,7 @@ def test_choices_in_one_text(change, choices, answer, tmp_path):
     path = folder / "AOKVQA" / "samples.jsonl"
     row = json.loads(path.read_text().splitlines()[0]) | {"answer": "tea", "idx_choices": None} | change
     path.write_text(json.dumps(row))
-    found = [sample for _, sample in RationaleVQA("AOKVQA", str(folder / "coco"), str(folder)).read()]
+    found = [sample for _, sample in RationaleVQA("AOKVQA", str(folder / "coco"), str(folder)).read_samples()]
     assert len(found) == 1
     if isinstance(choices, str):
         assert choices in found[0]
@@ -207,7 +207,7 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     pool = RationaleVQA("AOKVQA", str(folder / "coco"), str(folder))
-    edit = pool.samples["s1"].edit()
+    edit = pool.samples["s1"].to_edit()
     probes = {p.query.question: p for p in pool.probes([edit])}
     assert probes["Which is it?"].group == "t_gen"
     assert (probes["A?"].answer, probes["A?"].query.choices) == ("x", ["y", "x"])
@@ -230,7 +230,7 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
     assert [p.group for p in pool_again(folder, coe_model="Big").probes([edit])].count("coe_gen") == 1
     # What build-probes made takes their place.
     (folder / "built").mkdir()
-    set_file(folder / "built", "t_gen", 0).write_text("")
+    probe_file(folder / "built", "t_gen", 0).write_text("")
     assert {p.group for p in pool_again(folder, probes=str(folder / "built")).probes([edit])} == {"rel"}
 
 
@@ -453,12 +453,12 @@ def test_built_probes_are_read_by_seed_and_edit(tmp_path, caplog):
     picture(9, 48).save(folder / "images" / "x.png")
     probe = {"question": "And what is it?", "answer": "a drum", "choices": None, "image": None}
     lines = [
-        Built(edits[0].id, edits[0].question, 0, probe, "", {}),
-        Built(edits[1].id, edits[1].question, 0, {**probe, "image": "images/x.png"}, "", {}),
-        Built(edits[2].id, edits[2].question, 0, None, "identical", {}),
-        Built(edits[3].id, "a question of other data", 0, probe, "", {}),
+        ProbeLine(edits[0].id, edits[0].question, 0, probe, "", {}),
+        ProbeLine(edits[1].id, edits[1].question, 0, {**probe, "image": "images/x.png"}, "", {}),
+        ProbeLine(edits[2].id, edits[2].question, 0, None, "identical", {}),
+        ProbeLine(edits[3].id, "a question of other data", 0, probe, "", {}),
     ]
-    set_file(folder, "t_gen", 4).write_text("".join(b.line() for b in lines) + '{"edit": "cut sho')
+    probe_file(folder, "t_gen", 4).write_text("".join(b.to_json() for b in lines) + '{"edit": "cut sho')
     probes = EditFile(path, probes=str(folder), probe_seed=4).probes(edits)
     made = {p.edit_id: p for p in probes if p.group == "t_gen"}
     assert set(made) == {edits[0].id, edits[1].id}
@@ -467,14 +467,16 @@ def test_built_probes_are_read_by_seed_and_edit(tmp_path, caplog):
     assert made[edits[0].id].answer == "a drum"
     assert "6 of 8 edits have no probe in" in caplog.text
     assert "1 of its lines are about other questions of edits with the same ids" in caplog.text
-    set_file(folder, "t_gen", 4).write_text(
-        Built(edits[0].id, edits[0].question, 2, {**probe, "image": "../x"}, "", {}).line()
+    probe_file(folder, "t_gen", 4).write_text(
+        ProbeLine(edits[0].id, edits[0].question, 2, {**probe, "image": "../x"}, "", {}).to_json()
     )
     with pytest.raises(
         ReasonEditError, match=r"Probe 2 of the edit '.*' in '.*t_gen-4.jsonl' cannot be used: .*leads out"
     ):
         EditFile(path, probes=str(folder), probe_seed=4).probes(edits)
-    set_file(folder, "t_gen", 4).write_text(Built(edits[0].id, edits[0].question, 0, {"question": "x"}, "", {}).line())
+    probe_file(folder, "t_gen", 4).write_text(
+        ProbeLine(edits[0].id, edits[0].question, 0, {"question": "x"}, "", {}).to_json()
+    )
     with pytest.raises(ReasonEditError, match=r"Line 1 of the probe set .* is damaged \(its probe must have answer"):
         EditFile(path, probes=str(folder), probe_seed=4).probes(edits)
     with pytest.raises(ReasonEditError, match="no probe set of seed 0"):

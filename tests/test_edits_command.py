@@ -20,7 +20,7 @@ from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.data.editfile import EditFile
-from reasonedit.data.exported import edits, read
+from reasonedit.data.exported import load_edits, read
 from reasonedit.explain import USED
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -351,16 +351,17 @@ def test_of_an_imported_file_the_pictures_of_one_edit_are_held(tmp_path, monkeyp
 
     monkeypatch.setattr("reasonedit.data.exported.load_image", load_image)
     monkeypatch.setattr("reasonedit.types.load_image", load_image)
+    monkeypatch.setattr("reasonedit.validation.load_image", load_image)
     file = corrections(tmp_path / "many", 8)
     rows = list(read(file))
     assert loaded
     assert held() == 0
     assert [row.id for row in rows] == [f"edit{i}" for i in range(8)]
-    for edit, i in zip(edits(file, rows), range(8), strict=True):
+    for edit, i in zip(load_edits(file, rows), range(8), strict=True):
         assert edit.image.tobytes() == picture(i, 300).tobytes() == edit.evidence[0][0].tobytes()
         assert 2 <= held() <= 4  # an edit copies what it is given
-    assert [e.id for e in edits(file, rows[2:4])] == ["edit2", "edit3"]
-    assert list(edits(file, [])) == []
+    assert [e.id for e in load_edits(file, rows[2:4])] == ["edit2", "edit3"]
+    assert list(load_edits(file, [])) == []
 
 
 def test_what_changes_while_it_is_imported_is_refused_and_what_was_written_stays(
@@ -399,7 +400,7 @@ def test_a_row_that_is_changed_or_taken_out_is_refused(tmp_path):
         text.splitlines()[0],
     ):
         file.write_text(changed)
-        found = edits(file, rows)
+        found = load_edits(file, rows)
         assert next(found).id == "edit0"
         with pytest.raises(ReasonEditError, match=r"Row 2 of .* was changed while it was being imported"):
             next(found)

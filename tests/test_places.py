@@ -103,7 +103,7 @@ def test_data_sets_stay_where_they_were_named(elsewhere):
     pool = RationaleVQA("AOKVQA", "data/coco", "data")
     elsewhere()
     assert len(pool.samples) == 8
-    assert {p.group for p in pool.probes([pool.samples["s0"].edit()])} >= {"t_gen", "r_gen", "coe_gen"}
+    assert {p.group for p in pool.probes([pool.samples["s0"].to_edit()])} >= {"t_gen", "r_gen", "coe_gen"}
 
 
 # ---- terminals

@@ -14,7 +14,7 @@ from PIL import Image
 
 from reasonedit import Edit, ReasonEditError
 from reasonedit.cli import main
-from reasonedit.data.built import read_set, set_file
+from reasonedit.data.built_probes import probe_file, read_probe_lines
 from reasonedit.data.probes import (
     Budget,
     CoEProbes,
@@ -25,9 +25,9 @@ from reasonedit.data.probes import (
     RationaleProbes,
     TextProbes,
     build,
-    writer_of,
+    load_writer,
 )
-from reasonedit.data.probes.checks import Rejected, check_paraphrase, json_object, named, one_line
+from reasonedit.data.probes.checks import Rejected, check_paraphrase, first_line_of, names_in, parse_json_object
 from reasonedit.data.world.base_lm import _GGUF, wheel_folder
 from reasonedit.prompts import verification_question
 from reasonedit.vlm import Reply
@@ -96,7 +96,7 @@ class Coloured:
 )
 def test_what_is_no_paraphrase_is_rejected(reply, original, why):
     with pytest.raises(Rejected, match=why):
-        check_paraphrase(one_line(reply), original)
+        check_paraphrase(first_line_of(reply), original)
 
 
 @pytest.mark.parametrize(
@@ -108,25 +108,25 @@ def test_what_is_no_paraphrase_is_rejected(reply, original, why):
     ],
 )
 def test_a_paraphrase_is_taken_out_of_its_reply(reply, original, kept):
-    found = check_paraphrase(one_line(reply), original)
+    found = check_paraphrase(first_line_of(reply), original)
     assert kept in found
     assert found.endswith("?")
     assert not found.startswith(("Q", '"', "*"))
 
 
 def test_names_are_not_the_first_words_of_sentences():
-    assert named("Look here. Where does the BBC film Anna's dog? Is it I?") == {"BBC", "Anna's"}
-    assert named("What's in the dogs' bowl?") == set()
+    assert names_in("Look here. Where does the BBC film Anna's dog? Is it I?") == {"BBC", "Anna's"}
+    assert names_in("What's in the dogs' bowl?") == set()
 
 
 @pytest.mark.parametrize("reply", ["no braces", "{broken", '{"a": 1}', '{"a": ""}', "[1, 2]"])
 def test_replies_without_the_json_that_was_asked_for_are_rejected(reply):
     with pytest.raises(Rejected, match="JSON"):
-        json_object(reply, "a")
+        parse_json_object(reply, "a")
 
 
 def test_json_is_found_within_a_reply():
-    assert json_object('Here {it} is: {"a": " x  y ", "b": "z", "c": 1} Good luck {}!', "a", "b") == {
+    assert parse_json_object('Here {it} is: {"a": " x  y ", "b": "z", "c": 1} Good luck {}!', "a", "b") == {
         "a": "x y",
         "b": "z",
     }
@@ -138,9 +138,9 @@ def test_json_is_found_within_a_reply():
 def test_probes_are_kept_with_their_provenance_and_not_made_twice(edits, tmp_path):
     writer = Scripted("no question", "What is it good for, that thing?")
     report = build(TextProbes(writer, None, Budget()), edits, tmp_path, 7, per_edit=2)
-    assert (report.made, report.rejected, report.there, report.complete) == (6, 0, 0, True)
+    assert (report.built, report.given_up, report.existing, report.complete) == (6, 0, 0, True)
     assert report.reasons == {"not a question": 6}
-    lines = read_set(set_file(tmp_path, "t_gen", 7))
+    lines = read_probe_lines(probe_file(tmp_path, "t_gen", 7))
     assert [(b.edit, b.number) for b in lines] == [(e.id, n) for e in edits for n in (0, 1)]
     for i, line in enumerate(lines):
         assert line.probe == {
@@ -157,35 +157,37 @@ def test_probes_are_kept_with_their_provenance_and_not_made_twice(edits, tmp_pat
     assert len({s for _, s in writer.prompts}) == 12  # every try has a seed of its own
     asked = len(writer.prompts)
     again = build(TextProbes(writer, None, Budget()), edits, tmp_path, 7, per_edit=2)
-    assert (again.made, again.there, len(writer.prompts)) == (0, 6, asked)
+    assert (again.built, again.existing, len(writer.prompts)) == (0, 6, asked)
 
 
 def test_what_is_rejected_however_often_is_kept_with_its_reason(edits, tmp_path):
     writer = Scripted("no question")
     report = build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
-    assert (report.made, report.rejected, len(writer.prompts)) == (0, 3, 9)
-    assert [(b.probe, b.rejected) for b in read_set(set_file(tmp_path, "t_gen", 0))] == [(None, "not a question")] * 3
-    assert build(TextProbes(writer, None, Budget()), edits, tmp_path, 0).there == 3
+    assert (report.built, report.given_up, len(writer.prompts)) == (0, 3, 9)
+    assert [(b.probe, b.rejected) for b in read_probe_lines(probe_file(tmp_path, "t_gen", 0))] == [
+        (None, "not a question")
+    ] * 3
+    assert build(TextProbes(writer, None, Budget()), edits, tmp_path, 0).existing == 3
 
 
 def test_a_limit_stops_and_the_next_run_goes_on(edits, tmp_path):
     writer = Scripted("What is it good for, that thing?")
     budget = Budget(2)
     first = build(TextProbes(writer, None, budget), edits, tmp_path, 0)
-    assert (first.made, first.complete, budget.calls, len(writer.prompts)) == (2, False, 2, 2)
+    assert (first.built, first.complete, budget.calls, len(writer.prompts)) == (2, False, 2, 2)
     second = build(TextProbes(writer, None, Budget(2)), edits, tmp_path, 0)
-    assert (second.made, second.there, second.complete) == (1, 2, True)
+    assert (second.built, second.existing, second.complete) == (1, 2, True)
 
 
 def test_a_line_cut_short_is_made_again(edits, tmp_path):
     writer = Scripted("What is it good for, that thing?")
     build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
-    path = set_file(tmp_path, "t_gen", 0)
+    path = probe_file(tmp_path, "t_gen", 0)
     whole = path.read_text()
     path.write_text(whole[:-40])
     report = build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
-    assert (report.there, report.made) == (2, 1)
-    assert [b.edit for b in read_set(path)] == [e.id for e in edits]
+    assert (report.existing, report.built) == (2, 1)
+    assert [b.edit for b in read_probe_lines(path)] == [e.id for e in edits]
     assert path.read_text().count("\n") == 3
     path.write_text("{}\n" + whole)
     with pytest.raises(ReasonEditError, match=r"Line 1 of the probe set .* is damaged"):
@@ -209,17 +211,17 @@ def test_new_questions_share_the_reasoning(edits, tmp_path):
     painter = Coloured()
     report = build(RationaleProbes(writer, painter, Budget()), edits[:1], tmp_path, 0)
     assert report.reasons == {"shares no word with the reasoning": 1, "the answer is longer than 8 words": 1}
-    (line,) = read_set(set_file(tmp_path, "r_gen", 0))
+    (line,) = read_probe_lines(probe_file(tmp_path, "r_gen", 0))
     assert (line.probe["question"], line.probe["answer"]) == (good["question"], "a kettle")
     assert painter.scenes == ["A kettle on a stove."]
     assert Image.open(tmp_path / line.probe["image"]).size == (16, 16)
     report = build(RationaleProbes(Scripted(json.dumps(good)), None, Budget()), edits[:1], tmp_path, 1)
-    assert read_set(set_file(tmp_path, "r_gen", 1))[0].probe["image"] is None
+    assert read_probe_lines(probe_file(tmp_path, "r_gen", 1))[0].probe["image"] is None
 
 
 def test_a_picture_that_shows_nothing_is_rejected(tiny_vlm, edits, tmp_path):
     report = build(ImageProbes(tiny_vlm, Coloured(blank=True), Budget()), edits[:1], tmp_path, 0)
-    assert report.rejected == 1
+    assert report.given_up == 1
     assert set(report.reasons) <= {"the picture shows nothing", "empty"}
 
 
@@ -227,7 +229,7 @@ def test_a_description_that_was_cut_off_is_noted(tiny_vlm, edits, tmp_path, monk
     cut = Reply("A kettle stands on a", finish_reason="length")
     monkeypatch.setattr(tiny_vlm, "reply", lambda vision, questions, choices, how: [cut])
     build(ImageProbes(tiny_vlm, Coloured(), Budget()), edits[:1], tmp_path, 0)
-    (line,) = read_set(set_file(tmp_path, "i_gen", 0))
+    (line,) = read_probe_lines(probe_file(tmp_path, "i_gen", 0))
     assert (line.made_by["reply"], line.made_by["finish_reason"]) == (cut.text, "length")
 
 
@@ -240,7 +242,7 @@ def test_error_inducing_facts_are_those_the_model_does_not_hold(tiny_vlm, edits,
     writer, painter = Scripted("A kettle stands on a shelf."), Coloured()
     build(CoEProbes(tiny_vlm, writer, painter, Budget()), [edit], tmp_path, 0, per_edit=2)
     assert all("A kettle stores tea." in prompt for prompt, _ in writer.prompts)
-    for line in read_set(set_file(tmp_path, "coe_gen", 0)):
+    for line in read_probe_lines(probe_file(tmp_path, "coe_gen", 0)):
         assert line.made_by["held"] == [0.9, 0.2]
         assert line.made_by["fact"] == "A kettle stores tea."
         assert line.probe["question"] == edit.question
@@ -279,7 +281,7 @@ GOOD = "What is it good for, that thing?"
 def test_an_endpoint_is_asked_with_model_prompt_and_seed(endpoint):
     with serving(lambda request: request["messages"][0]["content"].upper()) as server:
         endpoint(server)
-        assert writer_of("openai:small").write("say it", 5, 32) == "SAY IT"
+        assert load_writer("openai:small").write("say it", 5, 32) == "SAY IT"
         (request,) = server.requests
     assert (request["model"], request["seed"], request["max_tokens"]) == ("small", 5, 32)
 
@@ -318,11 +320,11 @@ def test_an_endpoint_that_goes_on_failing_stops_the_run_and_nothing_is_lost(
         builder = TextProbes(OpenAIWriter("x", tries=1), None, Budget())
         with pytest.raises(ReasonEditError, match=message):
             build(builder, edits, tmp_path, 0)
-    assert [b.edit for b in read_set(set_file(tmp_path, "t_gen", 0))] == [e.id for e in edits[:2]]
+    assert [b.edit for b in read_probe_lines(probe_file(tmp_path, "t_gen", 0))] == [e.id for e in edits[:2]]
     with serving(lambda request: GOOD) as server:
         endpoint(server)
         report = build(TextProbes(OpenAIWriter("x"), None, Budget()), edits, tmp_path, 0)
-    assert (report.there, report.made) == (2, 1)
+    assert (report.existing, report.built) == (2, 1)
 
 
 def test_an_endpoint_that_is_down_says_so(monkeypatch):
@@ -332,7 +334,7 @@ def test_an_endpoint_that_is_down_says_so(monkeypatch):
         OpenAIWriter("x", tries=1).write("say it", 0)
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(ReasonEditError, match="OPENAI_API_KEY is not set"):
-        writer_of("openai:x")
+        load_writer("openai:x")
 
 
 @pytest.mark.parametrize(
@@ -351,14 +353,14 @@ def test_malformed_and_empty_replies_are_rejected_and_tried_again(endpoint, edit
     with serving(lambda request: GOOD, lambda n: body if n == 0 else None) as server:
         endpoint(server)
         report = build(TextProbes(OpenAIWriter("x", tries=1), None, Budget()), edits[:1], tmp_path, 0)
-    assert (report.made, report.reasons) == (1, {"empty": 1})
+    assert (report.built, report.reasons) == (1, {"empty": 1})
 
 
 def test_who_is_not_there_is_named(tmp_path):
     with pytest.raises(ReasonEditError, match="There is no language model 'nowhere/at-all'"):
-        writer_of("nowhere/at-all")
+        load_writer("nowhere/at-all")
     with pytest.raises(ReasonEditError, match=r"There is no language model '.*none\.gguf'"):
-        writer_of(str(tmp_path / "none.gguf"))
+        load_writer(str(tmp_path / "none.gguf"))
     with pytest.raises(ReasonEditError, match="There is no text-to-image pipeline 'nowhere/at-all'"):
         Painter.from_pretrained("nowhere/at-all")
     (tmp_path / "model_index.json").write_text("{}")
@@ -442,7 +444,7 @@ trainer:
     made = 0
     for group in ("t_gen", "i_gen", "r_gen", "coe_gen"):
         for seed in (0, 1):
-            lines = read_set(set_file(tmp_path / "probes", group, seed))
+            lines = read_probe_lines(probe_file(tmp_path / "probes", group, seed))
             assert len(lines) == 2
             made += sum(b.probe is not None for b in lines)
             assert all((b.probe is None) == bool(b.rejected) for b in lines)
@@ -452,11 +454,11 @@ trainer:
     assert main(["run", "--config", str(config), "--out", str(tmp_path / "run")]) == 0
     table = json.loads((tmp_path / "run" / "metrics.json").read_text())["reasonedit"]
     assert table["rel_samples"] == 2
-    built = {g: read_set(set_file(tmp_path / "probes", g, 0)) for g in ("t_gen", "i_gen", "r_gen", "coe_gen")}
+    built = {g: read_probe_lines(probe_file(tmp_path / "probes", g, 0)) for g in ("t_gen", "i_gen", "r_gen", "coe_gen")}
     for group, lines in built.items():
         assert table[f"{group}_samples"] == sum(b.probe is not None for b in lines)
     assert len(images) == sum(
-        b.probe is not None for s in (0, 1) for b in read_set(set_file(tmp_path / "probes", "i_gen", s))
+        b.probe is not None for s in (0, 1) for b in read_probe_lines(probe_file(tmp_path / "probes", "i_gen", s))
     )
 
 

@@ -157,14 +157,14 @@ def test_edits_that_lost_their_keys_keep_their_place_and_are_embedded_anew(tmp_p
 
 def test_what_is_lost_of_which_edit_is_written_down(tmp_path, damaged):
     """Edits that can be embedded anew may be imported elsewhere, too; undone ones and such without picture may not."""
-    from reasonedit.data.exported import passed_over, read
+    from reasonedit.data.exported import describe_lost, read
 
     name = opened(tmp_path / "book").find("e00001").image
     damaged("keys/*joined*", lambda data: bytes(len(data)))
     (tmp_path / "book" / "pictures" / f"{name}.png").write_bytes(b"no picture")
     repair(tmp_path / "book")
     assert [row.id for row in read(tmp_path / "book" / LOST)] == ["e00000", "e00003"]
-    assert list(passed_over(tmp_path / "book" / LOST)) == [
+    assert list(describe_lost(tmp_path / "book" / LOST)) == [
         "row 2, the edit 'e00001': its keys are lost; its picture is lost",
         "row 3, the edit 'e00002': its keys are lost; it was undone",
     ]

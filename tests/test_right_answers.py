@@ -23,7 +23,7 @@ from reasonedit.codebook import Draft, EditMemory, Entry, Fact, Store, as_edit
 from reasonedit.codebook.draft_messages import pack_drafts, unpack_drafts
 from reasonedit.commands.results_table import collect_results, describe_contained, results_table
 from reasonedit.data import AOKVQA, EditFile
-from reasonedit.data.built import Built, built_probes, set_file
+from reasonedit.data.built_probes import ProbeLine, load_built_probes, probe_file
 from reasonedit.data.exported import export, read
 from reasonedit.data.source import Probe
 from reasonedit.experiments.plans import EXPERIMENTS
@@ -145,15 +145,15 @@ def test_they_survive_export_and_import(book, tiny_folder, tmp_path, capsys):
 )
 def test_a_row_whose_answers_cannot_be_used_is_named(tmp_path, answers, said):
     datasets.own(tmp_path, 1, answer="surfing", answers=answers, choices=None)
-    ((number, why),) = EditFile(str(tmp_path / "corrections.jsonl")).read()
+    ((number, why),) = EditFile(str(tmp_path / "corrections.jsonl")).read_samples()
     assert number == 1
     assert said in why
 
 
 def test_numbers_among_the_answers_are_their_texts(tmp_path):
     datasets.own(tmp_path, 1, answer=2, answers=[2.0, "two or three"], choices=None)
-    ((_, sample),) = EditFile(str(tmp_path / "corrections.jsonl")).read()
-    assert sample.edit().answers == ["2", "two or three"]
+    ((_, sample),) = EditFile(str(tmp_path / "corrections.jsonl")).read_samples()
+    assert sample.to_edit().answers == ["2", "two or three"]
 
 
 # ---- A-OKVQA
@@ -207,8 +207,8 @@ def test_built_probes_of_the_edits_own_question_have_its_answers(tmp_path):
     edit = an_edit()
     for group in ("t_gen", "r_gen"):
         probe = {"question": "What?", "answer": "surfing", "choices": None, "image": None}
-        set_file(tmp_path, group, 0).write_text(Built("e", edit.question, 0, probe, "", {}).line())
-    assert {p.group: p.targets for p in built_probes(tmp_path, 0, [edit])["e"]} == {
+        probe_file(tmp_path, group, 0).write_text(ProbeLine("e", edit.question, 0, probe, "", {}).to_json())
+    assert {p.group: p.targets for p in load_built_probes(tmp_path, 0, [edit])["e"]} == {
         "t_gen": PEOPLE,
         "r_gen": ["surfing"],
     }

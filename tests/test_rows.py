@@ -21,9 +21,9 @@ from reasonedit.cli import main
 from reasonedit.codebook import as_edit, row_of
 from reasonedit.codebook.records import Draft
 from reasonedit.data import rows as rows_module
+from reasonedit.data.columns import as_choices, as_text, pick_choice
 from reasonedit.data.editfile import EditFile
-from reasonedit.data.exported import edits, read
-from reasonedit.data.pool import choices_of, chosen, written
+from reasonedit.data.exported import load_edits, read
 from reasonedit.data.rows import read_rows
 
 ROW = datasets.samples()[0]
@@ -50,11 +50,11 @@ def table(folder, *rows, schema=None):
 
 def only(path):
     """The one edit of a file, by both readers; they agree."""
-    (_, sample), *more = EditFile(str(path)).read(images=True)
+    (_, sample), *more = EditFile(str(path)).read_samples(open_images=True)
     assert not more
     assert not isinstance(sample, str), sample
-    edit = sample.edit()
-    (other,) = edits(path, read(path))
+    edit = sample.to_edit()
+    (other,) = load_edits(path, read(path))
     assert (edit.question, edit.answer, edit.reasoning, edit.choices) == (
         other.question,
         other.answer,
@@ -70,7 +70,7 @@ def refused(path) -> str:
     assert main(["data", "check", str(path)]) == 1
     with pytest.raises(ReasonEditError):
         list(read(path))
-    ((_, why),) = EditFile(str(path)).read(images=True)
+    ((_, why),) = EditFile(str(path)).read_samples(open_images=True)
     assert isinstance(why, str)
     return why
 
@@ -129,9 +129,9 @@ def test_bytes_of_a_parquet_file_in_every_way(tmp_path):
 def test_an_empty_list_of_choices_is_an_open_question(tmp_path):
     assert only(lines(tmp_path, {**ROW, "choices": []})).choices is None
     assert only(table(tmp_path, {**ROW, "choices": []})).choices is None
-    assert chosen([], 0) == (None, None)
-    assert choices_of(np.array(["a", "b"], dtype=object)) == ["a", "b"]
-    assert chosen(["a", "b"], 1.0) == (["a", "b"], "b")
+    assert pick_choice([], 0) == (None, None)
+    assert as_choices(np.array(["a", "b"], dtype=object)) == ["a", "b"]
+    assert pick_choice(["a", "b"], 1.0) == (["a", "b"], "b")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_number_counts_as_its_text(answer, text, tmp_path):
 
 
 def test_numbers_of_numpy_and_decimals_count_too():
-    assert [written(n, "x") for n in (np.int64(3), np.float32(2), np.float64(0.5), Decimal("2.00"))] == [
+    assert [as_text(n, "x") for n in (np.int64(3), np.float32(2), np.float64(0.5), Decimal("2.00"))] == [
         "3",
         "2",
         "0.5",
@@ -155,7 +155,7 @@ def test_numbers_of_numpy_and_decimals_count_too():
     ]
     for odd in (True, np.bool_(True), math.nan, math.inf, [1], None, datetime(2026, 1, 1)):
         with pytest.raises(ReasonEditError, match="'x' must be text or a number"):
-            written(odd, "x")
+            as_text(odd, "x")
 
 
 def test_true_is_no_answer(tmp_path):
@@ -230,7 +230,7 @@ def test_boxes_as_structs_and_decimals(tmp_path):
 def test_a_parquet_file_is_the_same_in_batches_of_any_size(most, tmp_path, monkeypatch):
     made = pa.table({"id": [str(i) for i in range(200)], "question": ["What?" * 40] * 200})
     pq.write_table(made, tmp_path / "rows.parquet", row_group_size=70)
-    monkeypatch.setattr("reasonedit.data.rows._MOST_BATCH", most)
+    monkeypatch.setattr("reasonedit.data.parquet._MOST_BATCH", most)
     found = list(read_rows(tmp_path / "rows.parquet"))
     assert [row.number for row in found] == list(range(1, 201))
     assert [row.values for row in found] == made.to_pylist()
@@ -343,7 +343,7 @@ def test_a_time_that_python_cannot_hold_is_a_problem_of_its_row(tmp_path):
     times = pa.array([0, 10**16, 0], pa.timestamp("ms"))
     datasets.pictures(tmp_path, ["pictures/0.png"])
     pq.write_table(plain.append_column("time", times), tmp_path / "rows.parquet")
-    found = list(EditFile(str(tmp_path / "rows.parquet")).read())
+    found = list(EditFile(str(tmp_path / "rows.parquet")).read_samples())
     assert [isinstance(sample, str) for _, sample in found] == [False, True, False]
     assert "not readable" in found[1][1]
     assert found[0][1].time == "1970-01-01T00:00:00"

@@ -16,15 +16,15 @@ from reasonedit.data.pool import Pool
 from reasonedit.data.probes import (
     Budget,
     Builder,
+    BuildReport,
     CoEProbes,
     ImageProbes,
     Painter,
     RationaleProbes,
-    Report,
     TextProbes,
     Writer,
     build,
-    writer_of,
+    load_writer,
 )
 from reasonedit.data.probes.build import TRIES
 from reasonedit.errors import ReasonEditError
@@ -133,12 +133,12 @@ class _Makers:
 
 
 def _load_makers(arguments: argparse.Namespace, vlm: VLM) -> _Makers:
-    writer = writer_of(arguments.writer) if set(arguments.groups) & set(_WRITES) else None
+    writer = load_writer(arguments.writer) if set(arguments.groups) & set(_WRITES) else None
     painter = Painter.from_pretrained(arguments.painter) if arguments.painter else None
     return _Makers(vlm, writer, painter, Budget(arguments.limit))
 
 
-def _build(arguments: argparse.Namespace, edits: Sequence[Edit], makers: _Makers) -> list[Report]:
+def _build(arguments: argparse.Namespace, edits: Sequence[Edit], makers: _Makers) -> list[BuildReport]:
     reports = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Screen(stderr=True)) as bar:
@@ -170,9 +170,10 @@ def _dry_run(arguments: argparse.Namespace, edits: int) -> int:
     return 0
 
 
-def _describe(report: Report) -> str:
+def _describe(report: BuildReport) -> str:
     text = (
-        f"{report.group}, seed {report.seed}: {report.made} made, {report.there} were there, {report.rejected} given up"
+        f"{report.group}, seed {report.seed}: {report.built} made, {report.existing} were there, "
+        f"{report.given_up} given up"
     )
     if report.reasons:
         listed = sorted(report.reasons.items(), key=lambda reason: -reason[1])

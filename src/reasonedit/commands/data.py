@@ -15,8 +15,9 @@ from rich.table import Column, Table
 from reasonedit.data.aokvqa import AOKVQA
 from reasonedit.data.editfile import COLUMNS, EditFile
 from reasonedit.data.fvqa import FVQA
-from reasonedit.data.pool import Pool, Sample
+from reasonedit.data.pool import Pool
 from reasonedit.data.rationale_vqa import HUB_ID, SUBSETS, RationaleVQA
+from reasonedit.data.sample import Sample
 from reasonedit.metrics import normalise
 from reasonedit.shown import plain
 
@@ -55,7 +56,7 @@ def _check(arguments: argparse.Namespace) -> int:
     columns: Counter[str] = Counter()
     bad: list[tuple[int, str]] = []
     samples: dict[str, Sample] = {}
-    rows = pool.read(images=True)
+    rows = pool.read_samples(open_images=True)
     asked: dict[tuple[Path | bytes, str], list[tuple[int, str]]] = {}
     for number, found in track(rows, "reading", console=_stderr, transient=True, disable=not _stderr.is_terminal):
         if isinstance(found, Sample):

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.disk.lock import login_name
-from reasonedit.data.exported import Checked, edits, export, passed_over, read
+from reasonedit.data.exported import CheckedRow, describe_lost, export, load_edits, read
 from reasonedit.errors import ReasonEditError
 from reasonedit.shown import plain
 
@@ -172,7 +172,7 @@ def _import(given: argparse.Namespace) -> int:
     new = [row for row in rows if not _there(row, editor.memory, given.file)]
     written = 0
     try:
-        for edit in track(edits(given.file, new), "writing edits", len(new), console=Screen(stderr=True)):
+        for edit in track(load_edits(given.file, new), "writing edits", len(new), console=Screen(stderr=True)):
             made = editor.write(edit if edit.author else replace(edit, author=given.author))
             written += 1
             for other in made.edit.contradicts:
@@ -181,7 +181,7 @@ def _import(given: argparse.Namespace) -> int:
         raise ReasonEditError(
             f"{error} Before that {_edits(written)} had been written: import the file again to write the others."
         ) from error
-    for lost in passed_over(given.file):
+    for lost in describe_lost(given.file):
         _line(f"passed over: {lost}")
     editor.memory.settle()
     also = f", {len(rows) - len(new)} were there already" if len(new) < len(rows) else ""
@@ -189,7 +189,7 @@ def _import(given: argparse.Namespace) -> int:
     return 0
 
 
-def _there(row: Checked, memory: EditMemory, file: Path) -> bool:
+def _there(row: CheckedRow, memory: EditMemory, file: Path) -> bool:
     """Whether the codebook has an edit already.
 
     Raises:

@@ -3,8 +3,9 @@
 from .aokvqa import AOKVQA
 from .editfile import EditFile
 from .fvqa import FVQA
-from .pool import Pool, Sample
+from .pool import Pool
 from .rationale_vqa import RationaleVQA
+from .sample import Sample
 from .source import EditSource, Probe
 
 __all__ = ["AOKVQA", "FVQA", "EditFile", "EditSource", "Pool", "Probe", "RationaleVQA", "Sample"]

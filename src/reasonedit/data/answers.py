@@ -1,4 +1,4 @@
-"""What an unedited model answered, kept on disk: asked once, used by every editor."""
+"""What an unedited model answered, cached on disk: it is asked once, and every editor uses it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 import reasonedit.vlm
 from reasonedit.cache import cache_folder
 from reasonedit.dependencies import code_version
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import UnavailableError
 from reasonedit.types import Query
 from reasonedit.vlm import VLM, Generation, Reply
 
@@ -22,16 +22,16 @@ from reasonedit.vlm import VLM, Generation, Reply
 class Answers:
     """A model's answers, those it gave in earlier runs included.
 
-    They are kept in ``answers`` in the cache, one file for each model (all that its answers depend on, its processor
-    included), way to answer, device and version of the code that asks; a query is known by its image's pixels and the
-    whole prompt.
+    They are in the folder ``answers`` of the cache: one file for each model (all that its answers depend on, its
+    processor included), way to answer, device and version of the code that asks. A query is found by its image's pixels
+    and the whole prompt.
 
     Args:
         vlm: The unedited model.
         generation: How it answers, or how many tokens at most.
 
     Raises:
-        ReasonEditError: The cache cannot be written.
+        UnavailableError: The cache cannot be written.
     """
 
     def __init__(self, vlm: VLM, generation: Generation | int | None = None) -> None:
@@ -39,16 +39,16 @@ class Answers:
         self.generation = Generation(generation) if isinstance(generation, int) else generation or Generation()
         device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
         how = json.dumps(self.generation.to_dict(), sort_keys=True, default=str)
-        told = [vlm.identity, device, how, code_version(reasonedit.vlm)]
-        name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:24]
+        parts = [vlm.identity, device, how, code_version(reasonedit.vlm)]
+        name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
         path = cache_folder() / "answers" / f"{name}.sqlite"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # One thread asks at a time, whichever it is.
-            self._base = sqlite3.connect(path, timeout=60, check_same_thread=False)
-            self._base.execute("create table if not exists replies (query text primary key, reply text, ms real)")
+            # Any thread may ask, one at a time.
+            self._database = sqlite3.connect(path, timeout=60, check_same_thread=False)
+            self._database.execute("create table if not exists replies (query text primary key, reply text, ms real)")
         except (OSError, sqlite3.Error) as error:
-            raise ReasonEditError(
+            raise UnavailableError(
                 f"The cache '{path.parent}' cannot be used ({error}): set REASONEDIT_CACHE to a folder that can be "
                 "written."
             ) from error
@@ -59,32 +59,32 @@ class Answers:
         return [reply.text for reply in replies], ms
 
     def replies(self, queries: Sequence[Query]) -> tuple[list[Reply], list[float]]:
-        """Answer queries, in one batch those that were not asked before.
+        """Answer queries; those that were not asked before are asked in one batch.
 
         Returns:
-            The answers, and for each the milliseconds that it took when it was asked (its share of its batch).
+            The answers, and for each the milliseconds that it took when it was asked: its share of its batch.
         """
         keys = [self._key(q) for q in queries]
-        known = {k: found for k in keys if (found := self._find(k)) is not None}
+        known = {key: reply for key in keys if (reply := self._find(key)) is not None}
         new = [i for i, k in enumerate(keys) if k not in known]
         if new:
             asked = [queries[i] for i in new]
             started = time.perf_counter()
             vision = self.vlm.see([q.image for q in asked])
-            said = self.vlm.reply(vision, [q.question for q in asked], [q.choices for q in asked], self.generation)
+            replies = self.vlm.reply(vision, [q.question for q in asked], [q.choices for q in asked], self.generation)
             ms = 1000 * (time.perf_counter() - started) / len(asked)
-            known |= {keys[i]: (reply, ms) for i, reply in zip(new, said, strict=True)}
+            known |= {keys[i]: (reply, ms) for i, reply in zip(new, replies, strict=True)}
             rows = [(keys[i], json.dumps(asdict(known[keys[i]][0])), ms) for i in new]
-            with self._base:
-                self._base.executemany("insert or replace into replies values (?, ?, ?)", rows)
+            with self._database:
+                self._database.executemany("insert or replace into replies values (?, ?, ?)", rows)
         return [known[k][0] for k in keys], [known[k][1] for k in keys]
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._base.close()
+        """Close the file."""
+        self._database.close()
 
     def _find(self, key: str) -> tuple[Reply, float] | None:
-        row = self._base.execute("select reply, ms from replies where query = ?", (key,)).fetchone()
+        row = self._database.execute("select reply, ms from replies where query = ?", (key,)).fetchone()
         return None if row is None else (Reply(**json.loads(row[0])), float(row[1]))
 
     def _key(self, query: Query) -> str:

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.matching import AGREED, matches, most_common_answer
 from reasonedit.validation import split_reasoning
 
-from .pool import FilePool, Sample, chosen, text_of
+from .columns import pick_choice, read_text
+from .pool import FilePool
 from .rows import Row
+from .sample import Sample
 
 _log = logging.getLogger(__name__)
 
@@ -25,14 +27,14 @@ class AOKVQA(FilePool):
         coco: Folder that holds ``train2017``, ``val2017`` or ``test2017``.
         split: ``"train"`` or ``"val"``; the answers of ``"test"`` are not published.
         multiple_choice: Whether questions are asked with their choices. Else what ten people answered directly is right
-            as far as they agree (:func:`reasonedit.metrics.accuracy`), and what most of them said is what an edit
-            writes. Questions marked ``difficult_direct_answer`` are left out, as the authors' own evaluation leaves
-            them out; so are those where no three people agree, as no answer is right there.
+            as far as they agree (:func:`reasonedit.metrics.accuracy`), and an edit writes what most of them said.
+            Questions marked ``difficult_direct_answer`` are left out, as in the authors' own evaluation; so are those
+            where no three people agree, as no answer is right there.
         rationales: How many of the rationales of a sample are its reasoning; sentences that recur count once.
         **options: As for :class:`~reasonedit.data.pool.Pool`.
 
     Raises:
-        ReasonEditError: An argument is out of range.
+        InputError: An argument is out of range.
     """
 
     def __init__(
@@ -46,16 +48,16 @@ class AOKVQA(FilePool):
     ) -> None:
         if split not in ("train", "val"):
             reason = "its answers are not published" if split == "test" else "there is none of that name"
-            raise ReasonEditError(f"The split '{split}' of A-OKVQA cannot be used ({reason}): use train or val.")
+            raise InputError(f"The split '{split}' of A-OKVQA cannot be used ({reason}): use train or val.")
         if rationales < 1:
-            raise ReasonEditError(f"rationales must be 1 or more, not {rationales}.")
+            raise InputError(f"rationales must be 1 or more, not {rationales}.")
         self.path = Path(root).absolute() / f"aokvqa_v1p0_{split}.json"
         self.images = Path(coco).absolute() / f"{split}2017"
         self.multiple_choice, self.rationales = multiple_choice, rationales
         super().__init__(**options)
 
     def rows(self) -> Iterator[Row]:
-        """Its rows; asked directly, those of the questions that have a right answer."""
+        """Its rows; without choices only those of questions that have a right answer."""
         if self.multiple_choice:
             yield from super().rows()
             return
@@ -63,7 +65,7 @@ class AOKVQA(FilePool):
         for row in super().rows():
             if row.values.get("difficult_direct_answer") is True:
                 difficult += 1
-            elif _disputed(row):
+            elif _is_disputed(row):
                 disputed += 1
             else:
                 yield row
@@ -79,26 +81,26 @@ class AOKVQA(FilePool):
         values = row.values
         number = values.get("image_id")
         if not isinstance(number, int):
-            raise ReasonEditError("'image_id' is missing or no number.")
-        told = values.get("rationales") or []
-        if not isinstance(told, list) or not told or not all(isinstance(t, str) for t in told):
-            raise ReasonEditError("'rationales' is missing or no list of texts.")
-        sentences = [s for text in told[: self.rationales] for s in split_reasoning(text)]
+            raise InputError("'image_id' is missing or no number.")
+        rationales = values.get("rationales") or []
+        if not isinstance(rationales, list) or not rationales or not all(isinstance(t, str) for t in rationales):
+            raise InputError("'rationales' is missing or no list of texts.")
+        sentences = [s for text in rationales[: self.rationales] for s in split_reasoning(text)]
         choices: list[str] | None = None
         answers: list[str] = []
         if self.multiple_choice:
-            choices, answer = chosen(values.get("choices"), values.get("correct_choice_idx"))
+            choices, answer = pick_choice(values.get("choices"), values.get("correct_choice_idx"))
             if answer is None:
-                raise ReasonEditError("'choices' or 'correct_choice_idx' is missing.")
+                raise InputError("'choices' or 'correct_choice_idx' is missing.")
         else:
-            found = _direct(row)
-            if found is None:
-                raise ReasonEditError("'direct_answers' is missing, or no list of texts.")
-            answers, answer = found, most_common_answer(found)
+            direct = _direct_answers(row)
+            if direct is None:
+                raise InputError("'direct_answers' is missing, or no list of texts.")
+            answers, answer = direct, most_common_answer(direct)
         return Sample(
-            text_of(row, "question_id", numbers=True),
+            read_text(row, "question_id", numbers=True),
             self.images / f"{number:012}.jpg",
-            text_of(row, "question"),
+            read_text(row, "question"),
             answer,
             list(dict.fromkeys(sentences)),
             choices,
@@ -106,14 +108,14 @@ class AOKVQA(FilePool):
         )
 
 
-def _direct(row: Row) -> list[str] | None:
-    """What people answered, each as often as they did: all of it, or nothing, as it counts how many they are."""
-    said = row.values.get("direct_answers")
-    if not isinstance(said, list) or not said or not all(isinstance(a, str) and a.strip() for a in said):
+def _direct_answers(row: Row) -> list[str] | None:
+    """What people answered, one text per person; ``None`` where any is no text, as it counts how many they are."""
+    answers = row.values.get("direct_answers")
+    if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a.strip() for a in answers):
         return None
-    return said
+    return answers
 
 
-def _disputed(row: Row) -> bool:
-    said = _direct(row)
-    return said is not None and not matches(most_common_answer(said), said)
+def _is_disputed(row: Row) -> bool:
+    answers = _direct_answers(row)
+    return answers is not None and not matches(most_common_answer(answers), answers)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 
-import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.groups import LOCALITIES
-from reasonedit.metrics import EditAccuracy, editing_metrics, matches
-from reasonedit.ranks import exchange
+from reasonedit.matching import matches
+from reasonedit.metrics import EditAccuracy, editing_metrics
 from reasonedit.types import Edit, Query
 from reasonedit.vlm import Reply
 from reasonedit.vlm.generation import cut_off_message
 
-from .answers import Answers
 from .layout import chunks, spread
+from .shared_answers import SharedAnswers
 from .source import EditSource, Probe
 
 _log = logging.getLogger(__name__)
@@ -68,52 +66,52 @@ def ask_unedited(
         progress: Whether to show a bar.
 
     Raises:
-        ReasonEditError: The model gets nothing wrong, or the source gives every rank other edits.
+        InputError: The model gets nothing wrong, or the source gives every rank other edits.
     """
-    with _bar(progress) as bar:
-        edits, right = _wrong_samples(source, answers, batch_size, bar)
+    with _progress_bar(progress) as bar:
+        edits, right = _ask_candidates(source, answers, batch_size, bar)
         probes = source.probes(edits, right)
         answers.agree([*(e.id for e in edits), *(p.edit_id for p in probes)])
         if probed is not None:
             chosen = {e.id for e in spread(edits, probed)}
             probes = [p for p in probes if p.edit_id in chosen]
-        replies, times = _replies_to(probes, answers, batch_size, bar)
+        replies, times = _ask_probes(probes, answers, batch_size, bar)
     cut = sum(reply.finish_reason == "length" for reply in replies)
     if cut and answers.rank == 0:
         _log.warning("The unedited model: %s", cut_off_message(cut, len(replies), answers.generation))
-    kept = [i for i, p in enumerate(probes) if p.group not in LOCALITIES or matches(replies[i].text, p.targets)]
-    base = BasePass(edits, [probes[i] for i in kept], [replies[i].text for i in kept])
+    asked = [i for i, p in enumerate(probes) if p.group not in LOCALITIES or matches(replies[i].text, p.targets)]
+    base = BasePass(edits, [probes[i] for i in asked], [replies[i].text for i in asked])
     base.ms_per_query = sum(times) / max(1, len(times))
-    _count(base)
+    _fill_in_metrics(base)
     return base
 
 
 def find_wrong(source: EditSource, answers: SharedAnswers, batch_size: int, *, progress: bool = False) -> list[Edit]:
     """What the unedited model gets wrong, without probes of it; arguments and errors as for :func:`ask_unedited`."""
-    with _bar(progress) as bar:
-        return _wrong_samples(source, answers, batch_size, bar)[0]
+    with _progress_bar(progress) as bar:
+        return _ask_candidates(source, answers, batch_size, bar)[0]
 
 
-def _replies_to(
+def _ask_probes(
     probes: Sequence[Probe], answers: SharedAnswers, batch_size: int, bar: Progress
 ) -> tuple[list[Reply], list[float]]:
-    """The reply to each probe, and the milliseconds that each took."""
+    """Ask the probes: the reply to each, and the milliseconds that it took."""
     task = bar.add_task("asking the unedited model", total=len(probes))
     replies: list[Reply] = []
     times: list[float] = []
     batches = [[p.query for p in batch] for batch in chunks(probes, batch_size)]
-    for some in chunks(batches, answers.ranks):
-        for batch_replies, batch_times in answers.ask(some):
+    for at_once in chunks(batches, answers.ranks):
+        for batch_replies, batch_times in answers.ask(at_once):
             replies, times = replies + batch_replies, times + batch_times
         bar.update(task, completed=len(replies))
     return replies, times
 
 
-def _count(base: BasePass) -> None:
+def _fill_in_metrics(base: BasePass) -> None:
     """Fill in the metrics of a base pass."""
-    counted = editing_metrics()
-    counted.update(base.answers, [p.targets for p in base.probes], [p.group for p in base.probes])
-    for group, metric in counted.items():
+    metrics = editing_metrics()
+    metrics.update(base.answers, [p.targets for p in base.probes], [p.group for p in base.probes])
+    for group, metric in metrics.items():
         assert isinstance(metric, EditAccuracy)
         if metric.total > 0:
             base.metrics[group] = (float(metric.right / metric.total), int(metric.total))
@@ -121,7 +119,7 @@ def _count(base: BasePass) -> None:
             base.contained += int(metric.contained)
 
 
-def _wrong_samples(
+def _ask_candidates(
     source: EditSource, answers: SharedAnswers, batch_size: int, bar: Progress
 ) -> tuple[list[Edit], list[str]]:
     """The edits, and the ids of what was answered rightly on the way to them."""
@@ -129,8 +127,8 @@ def _wrong_samples(
     edits: list[Edit] = []
     right: list[str] = []
     candidates = source.candidates()
-    while len(edits) < source.edits and (some := list(islice(candidates, answers.ranks * batch_size))):
-        batches = list(chunks(some, batch_size))
+    while len(edits) < source.edits and (samples := list(islice(candidates, answers.ranks * batch_size))):
+        batches = list(chunks(samples, batch_size))
         queries = [[Query(e.image, e.question, e.choices, e.id) for e in batch] for batch in batches]
         for asked, (replies, _) in zip(batches, answers.ask(queries), strict=True):
             if len(edits) >= source.edits:
@@ -142,47 +140,10 @@ def _wrong_samples(
                     edits.append(edit)
         bar.update(task, completed=min(len(edits), source.edits))
     if not edits:
-        raise ReasonEditError("The model gets no sample of the data set wrong: there is nothing to edit.")
+        raise InputError("The model gets no sample of the data set wrong: there is nothing to edit.")
     return edits[: source.edits], right
 
 
-def _bar(show: bool) -> Progress:
+def _progress_bar(show: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), disable=not show)
-
-
-class SharedAnswers:
-    """What the unedited model answers, asked by all ranks together.
-
-    Args:
-        answers: Asks it.
-        trainer: The trainer whose ranks share the work, where there are several.
-    """
-
-    def __init__(self, answers: Answers, trainer: L.Trainer | None = None) -> None:
-        self.answers, self.trainer = answers, trainer
-        self.ranks = trainer.world_size if trainer is not None else 1
-        self.rank = trainer.global_rank if trainer is not None else 0
-        self.generation = answers.generation
-        self.close = answers.close
-
-    def agree(self, names: Sequence[str]) -> None:
-        """Make sure that the source gave every rank the same edits.
-
-        Raises:
-            ReasonEditError: It did not.
-        """
-        if self.trainer is not None and len(set(exchange(self.trainer, json.dumps(names).encode()))) > 1:
-            raise ReasonEditError(
-                "The data source gives every rank edits of other names: name them by what they are (Edit(id=…)), so "
-                "that all ranks speak of the same ones."
-            )
-
-    def ask(self, batches: Sequence[Sequence[Query]]) -> list[tuple[list[Reply], list[float]]]:
-        """The answers to each of as many batches as there are ranks, or fewer, with their times."""
-        replies, ms = self.answers.replies(batches[self.rank]) if self.rank < len(batches) else ([], [])
-        if self.trainer is None or self.ranks == 1:
-            return [(replies, ms)]
-        mine = json.dumps([[asdict(reply) for reply in replies], ms]).encode()
-        said = [json.loads(one) for one in exchange(self.trainer, mine)]
-        return [([Reply(**reply) for reply in theirs], taken) for theirs, taken in said[: len(batches)]]

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.boxes import Box
-from reasonedit.errors import ReasonEditError
-from reasonedit.images import as_spelt
+from reasonedit.errors import InputError
+from reasonedit.images import find_spelling
 
+from .columns import as_choices, as_number, as_text, read_text
 from .pictures import picture_in
-from .pool import FilePool, Sample, choices_of, number_in, text_of, written
+from .pool import FilePool
 from .rows import Row
+from .sample import Sample
 
 _NEEDED = ("image", "question", "answer", "reasoning")
 COLUMNS = (
@@ -59,8 +61,8 @@ class EditFile(FilePool):
     strict = True
 
     def __init__(self, path: str, images: str | None = None, **options: Any) -> None:
-        self.path = as_spelt(Path(path).absolute())
-        self.images = as_spelt(Path(images).absolute()) if images is not None else self.path.parent
+        self.path = find_spelling(Path(path).absolute())
+        self.images = find_spelling(Path(images).absolute()) if images is not None else self.path.parent
         super().__init__(**options)
 
     def sample(self, row: Row) -> Sample:
@@ -68,54 +70,54 @@ class EditFile(FilePool):
         values = row.values
         missing = [f"'{name}'" for name in _NEEDED if values.get(name) is None]
         if missing:
-            raise ReasonEditError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.")
+            raise InputError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.")
         reasoning = values["reasoning"]
         if not isinstance(reasoning, (str, list)) or not all(isinstance(s, str) for s in reasoning):
-            raise ReasonEditError("'reasoning' must be text or a list of sentences.")
+            raise InputError("'reasoning' must be text or a list of sentences.")
         answers = values.get("answers")
         if answers is not None and not isinstance(answers, list):
-            raise ReasonEditError("'answers' must be a list of texts: all right answers.")
+            raise InputError("'answers' must be a list of texts: all right answers.")
         name, time = values.get("id"), values.get("time")
         author = values.get("author")
         return Sample(
-            str(row.number) if name is None else written(name, "id"),
+            str(row.number) if name is None else as_text(name, "id"),
             picture_in(values["image"], self.images, "image"),
-            text_of(row, "question"),
-            text_of(row, "answer", numbers=True),
+            read_text(row, "question"),
+            read_text(row, "answer", numbers=True),
             reasoning,
-            choices_of(values.get("choices")),
+            as_choices(values.get("choices")),
             self._evidence(values),
-            [written(a, "answers") for a in answers or ()],
-            "" if author is None else written(author, "author"),
-            time.isoformat() if isinstance(time, datetime) else "" if time is None else written(time, "time"),
+            [as_text(a, "answers") for a in answers or ()],
+            "" if author is None else as_text(author, "author"),
+            time.isoformat() if isinstance(time, datetime) else "" if time is None else as_text(time, "time"),
         )
 
     def _evidence(self, values: Mapping[str, Any]) -> list[list[Box | Path | bytes] | None]:
-        there = [name for name in ("evidence", "boxes") if values.get(name) is not None]
-        if not there:
+        columns = [name for name in ("evidence", "boxes") if values.get(name) is not None]
+        if not columns:
             return []
-        if len(there) > 1 and values["evidence"] != values["boxes"]:
-            raise ReasonEditError("'evidence' and 'boxes' say two things: give one of them.")
-        column = there[0]
+        if len(columns) > 1 and values["evidence"] != values["boxes"]:
+            raise InputError("'evidence' and 'boxes' say two things: give one of them.")
+        column = columns[0]
         given = values[column]
-        if not isinstance(given, list) or not all(mine is None or isinstance(mine, list) for mine in given):
-            raise _misshapen(column)
-        return [None if mine is None else [self._region(region, column) for region in mine] for mine in given]
+        if not isinstance(given, list) or not all(regions is None or isinstance(regions, list) for regions in given):
+            raise _wrong_shape(column)
+        return [None if regions is None else [self._region(region, column) for region in regions] for regions in given]
 
     def _region(self, region: Any, column: str) -> Box | Path | bytes:
         if isinstance(region, dict) and set(region) == set(_SIDES):
             region = [region[side] for side in _SIDES]
         if isinstance(region, (str, bytes, dict)):
             return picture_in(region, self.images, column)
-        sides = [number_in(x) for x in region] if isinstance(region, (list, tuple)) else []
+        sides = [as_number(x) for x in region] if isinstance(region, (list, tuple)) else []
         if len(sides) != len(_SIDES) or None in sides:
-            raise _misshapen(column)
+            raise _wrong_shape(column)
         left, top, right, bottom = (float(x) for x in sides if x is not None)
         return left, top, right, bottom
 
 
-def _misshapen(column: str) -> ReasonEditError:
-    return ReasonEditError(
+def _wrong_shape(column: str) -> InputError:
+    return InputError(
         f"'{column}' must hold, for each sentence, a list of boxes (four numbers: left, top, right, bottom) and of "
         "pictures, or null."
     )

@@ -13,14 +13,14 @@ from pathlib import Path
 from PIL import Image
 
 from reasonedit.codebook import EditMemory, row_of
-from reasonedit.errors import ReasonEditError
-from reasonedit.images import file_name, image_bytes, load_image
+from reasonedit.errors import ConflictError, InputError, ReasonEditError, UnavailableError
+from reasonedit.images import image_name, load_image, read_image_bytes
 from reasonedit.types import Edit
 from reasonedit.validation import check_total_size
 
 from .editfile import COLUMNS, EditFile
-from .pool import BLANK
 from .rows import Row, read_rows
+from .sample import BLANK
 
 
 def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] = ()) -> int:
@@ -29,23 +29,28 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     Args:
         memory: The codebook.
         path: The file, which must not exist.
-        ids: Which edits; all that count when none are given.
+        ids: Which edits; all that are in force when not given.
 
     Returns:
-        How many.
+        How many edits were written.
 
     Raises:
-        ReasonEditError: There is no such edit, the file exists, or it cannot be written.
+        NotFoundError: There is no such edit.
+        ConflictError: The file exists already.
+        InputError: The file's name ends in something else, or an edit's picture is lost.
+        UnavailableError: The file cannot be written.
     """
     target = Path(path)
     edits = [memory.find(name) for name in ids] if ids else list(memory.edits.values())
-    blind = next((edit.id for edit in edits if not edit.image), None)
-    if blind is not None:
-        raise ReasonEditError(f"The picture of the edit '{blind}' is lost, without which it is none: name the others.")
+    without_image = next((edit.id for edit in edits if not edit.image), None)
+    if without_image is not None:
+        raise InputError(
+            f"The picture of the edit '{without_image}' is lost, so it cannot be exported: name the others."
+        )
     if target.suffix != ".jsonl":
-        raise ReasonEditError(f"The file '{target}' must end in .jsonl.")
+        raise InputError(f"The file '{target}' must end in .jsonl.")
     if target.exists():
-        raise ReasonEditError(f"'{target}' exists already: name another file.")
+        raise ConflictError(f"'{target}' exists already: name another file.")
     pictures = target.with_name(f"{target.stem}-pictures")
     try:
         pictures.mkdir(parents=True, exist_ok=True)
@@ -55,13 +60,13 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
                     memory.picture(name).save(pictures / f"{name}.png", "PNG")
                 file.write(json.dumps(row_of(edit, pictures.name), ensure_ascii=False) + "\n")
     except OSError as error:
-        raise ReasonEditError(f"'{target}' cannot be written ({error.strerror or error}).") from error
+        raise UnavailableError(f"'{target}' cannot be written ({error.strerror or error}).") from error
     return len(edits)
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A row that is an edit; its pictures were opened, and are not kept.
+class CheckedRow:
+    """A row that can be used as an edit. Its pictures were opened, and are read again when the edit is loaded.
 
     Attributes:
         number: Its number in the file.
@@ -70,7 +75,7 @@ class Checked:
         answer: The right answer.
         answers: All right answers, where there are several.
         reasoning: Why, one fact per sentence.
-        sum: Checksum of all that the edit is made of, pictures too.
+        checksum: Of all that the edit is made of, pictures too.
     """
 
     number: int
@@ -79,32 +84,32 @@ class Checked:
     answer: str
     answers: list[str]
     reasoning: list[str]
-    sum: bytes
+    checksum: bytes
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[Checked]:
+def read(path: str | os.PathLike[str]) -> Iterator[CheckedRow]:
     """Check the edits of a file as :func:`export` writes it; people may write such a file, too.
 
     The columns are those of :class:`~reasonedit.data.EditFile`; pictures are looked for in the file's folder and
     nowhere else. Each is opened, so that what cannot be used is known before any edit is written.
 
-    Of a repaired codebook's file of what was lost, rows that cannot be edits any more are passed over; see
-    :func:`passed_over`.
+    In a repaired codebook's file of what was lost, rows of which not enough is left for an edit are passed over; see
+    :func:`describe_lost`.
 
     Raises:
-        ReasonEditError: The file or a row of it cannot be used, or a column is none of these; says which.
+        InputError: The file or a row of it cannot be used, or a column is none of these; says which.
     """
     source = EditFile(os.fspath(path))
     for row in read_rows(source.path):
         if _is_lost(row):
             continue
-        edit, checksum = _edit(source, row)
+        edit, checksum = _check_row(source, row)
         name = edit.id if row.values.get("id") is not None else uuid.uuid4().hex
-        yield Checked(row.number, name, edit.question, edit.answer, edit.answers, edit.reasoning, checksum)
+        yield CheckedRow(row.number, name, edit.question, edit.answer, edit.answers, edit.reasoning, checksum)
 
 
-def passed_over(path: str | os.PathLike[str]) -> Iterator[str]:
-    """What a file says of edits that a repair could not keep and of which not enough is left, one sentence each."""
+def describe_lost(path: str | os.PathLike[str]) -> Iterator[str]:
+    """What a file says of edits that a repair lost and of which not enough is left, one sentence each."""
     for row in read_rows(EditFile(os.fspath(path)).path):
         if _is_lost(row):
             yield f"row {row.number}, the edit '{row.values.get('id', '')}': {row.values['lost']}"
@@ -114,11 +119,11 @@ def _is_lost(row: Row) -> bool:
     return bool(row.values.get("lost")) and not row.values.get("image")
 
 
-def edits(path: str | os.PathLike[str], rows: Iterable[Checked]) -> Iterator[Edit]:
-    """The edits of rows that :func:`read` has checked, with their pictures: one after the other, to save memory.
+def load_edits(path: str | os.PathLike[str], rows: Iterable[CheckedRow]) -> Iterator[Edit]:
+    """The edits of rows that :func:`read` has checked, with their pictures; one after the other, to save memory.
 
     Raises:
-        ReasonEditError: A row, or a picture of it, is not what was checked.
+        ConflictError: A row, or a picture of it, is not what was checked.
     """
     source = EditFile(os.fspath(path))
     wanted = {row.number: row for row in rows}
@@ -128,8 +133,8 @@ def edits(path: str | os.PathLike[str], rows: Iterable[Checked]) -> Iterator[Edi
         checked = wanted.pop(row.number, None)
         if checked is None:
             continue
-        edit, checksum = _edit(source, row)
-        if checksum != checked.sum:
+        edit, checksum = _check_row(source, row)
+        if checksum != checked.checksum:
             raise _changed(path, row.number)
         edit.id = checked.id
         yield edit
@@ -138,34 +143,34 @@ def edits(path: str | os.PathLike[str], rows: Iterable[Checked]) -> Iterator[Edi
     raise _changed(path, min(wanted))
 
 
-def _changed(path: str | os.PathLike[str], number: int) -> ReasonEditError:
-    return ReasonEditError(f"Row {number} of '{path}', or a picture of it, was changed while it was being imported.")
+def _changed(path: str | os.PathLike[str], number: int) -> ConflictError:
+    return ConflictError(f"Row {number} of '{path}', or a picture of it, was changed while it was being imported.")
 
 
-def _edit(source: EditFile, row: Row) -> tuple[Edit, bytes]:
+def _check_row(source: EditFile, row: Row) -> tuple[Edit, bytes]:
     """The edit of a row, and the checksum of what it was made of."""
     try:
         if row.problem:
-            raise ReasonEditError(row.problem)
+            raise InputError(row.problem)
         unknown = sorted(set(row.values) - {*COLUMNS, "lost"})
         if unknown:
-            raise ReasonEditError(
+            raise InputError(
                 f"there is a column '{unknown[0]}' that nothing expects: the columns are {', '.join(COLUMNS)}."
             )
         sample = source.sample(row)
-        sample.edit(lambda _: BLANK)  # before a picture is opened
-        places = [[r if isinstance(r, tuple) else b"" for r in mine or ()] for mine in sample.evidence]
-        told = hashlib.blake2b(repr(replace(sample, image=b"", evidence=places)).encode())
+        sample.to_edit(lambda _: BLANK)  # before a picture is opened
+        places = [[r if isinstance(r, tuple) else b"" for r in regions or ()] for regions in sample.evidence]
+        checksum = hashlib.blake2b(repr(replace(sample, image=b"", evidence=places)).encode())
 
-        evidence: list[Image.Image] = []  # the sample's own picture, which comes last, apart
+        pictures: list[Image.Image] = []  # those of the evidence; the sample's own comes last
 
-        def opened(picture: Path | bytes) -> Image.Image:
-            check_total_size(evidence)
-            data = picture if isinstance(picture, bytes) else image_bytes(picture)
-            told.update(hashlib.blake2b(data).digest())
-            evidence.append(load_image(data, file_name(picture) if isinstance(picture, Path) else ""))
-            return evidence[-1]
+        def open_picture(picture: Path | bytes) -> Image.Image:
+            check_total_size(pictures)
+            data = picture if isinstance(picture, bytes) else read_image_bytes(picture)
+            checksum.update(hashlib.blake2b(data).digest())
+            pictures.append(load_image(data, image_name(picture) if isinstance(picture, Path) else ""))
+            return pictures[-1]
 
-        return sample.edit(opened), told.digest()
+        return sample.to_edit(open_picture), checksum.digest()
     except ReasonEditError as error:
-        raise ReasonEditError(f"Row {row.number} of '{source.path}': {error}") from error
+        raise InputError(f"Row {row.number} of '{source.path}': {error}") from error

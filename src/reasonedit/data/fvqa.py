@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reasonedit.images import inside
+from reasonedit.images import path_inside
 
-from .pool import FilePool, Sample, text_of
+from .columns import read_text
+from .pool import FilePool
 from .rows import Row
+from .sample import Sample
 
 _BRACKETS = re.compile(r"\[\[(.*?)\]\]")
 
@@ -30,15 +32,15 @@ class FVQA(FilePool):
 
     def sample(self, row: Row) -> Sample:
         """One question."""
-        fact = plain(text_of(row, "fact_surface"))
-        image = inside(self.images, text_of(row, "img_file"))
-        return Sample(text_of(row, "id"), image, text_of(row, "question"), text_of(row, "answer"), [fact])
+        fact = remove_brackets(read_text(row, "fact_surface"))
+        image = path_inside(self.images, read_text(row, "img_file"))
+        return Sample(read_text(row, "id"), image, read_text(row, "question"), read_text(row, "answer"), [fact])
 
 
-def plain(fact: str) -> str:
+def remove_brackets(fact: str) -> str:
     """A supporting fact as a sentence, without the brackets around its two ends.
 
-    >>> plain("[[Trousers]] can be found in [[a wardrobe]]")
+    >>> remove_brackets("[[Trousers]] can be found in [[a wardrobe]]")
     'Trousers can be found in a wardrobe.'
     """
     text = " ".join(_BRACKETS.sub(r"\1", fact).split()).rstrip(".")

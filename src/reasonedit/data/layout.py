@@ -41,11 +41,11 @@ class StreamItem:
 
 @dataclass
 class Step:
-    """What one rank does while the others do theirs.
+    """One step of one rank.
 
     Attributes:
         number: The step's number, the same on all ranks.
-        phase: That of all ranks in this step.
+        phase: The phase, the same on all ranks.
         items: Questions; there may be none.
         positions: Their places in the stream.
     """
@@ -76,14 +76,14 @@ def lay_out(
         check: Whether edits come one at a time, each asked again right after it.
     """
     batches: list[list[StreamItem]] = []
-    done = 0
+    start = 0
     for end in stops:
-        new = [_item_of(edit) for edit in edits[done:end]]
+        edits_now = [_item_of(edit) for edit in edits[start:end]]
         if check:
-            for item in new:
+            for item in edits_now:
                 batches += [[item], [replace(item, phase="check", edit=None)]]
         else:
-            batches += chunks(new, batch_size)
+            batches += chunks(edits_now, batch_size)
         asked = {e.id for e in (edits if end == len(edits) else spread(edits[:end], sample))}
         questions = [
             StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id, before=before, answers=p.answers)
@@ -91,7 +91,7 @@ def lay_out(
             if p.edit_id in asked
         ]
         batches += chunks(questions, batch_size)
-        done = end
+        start = end
     return batches
 
 
@@ -107,7 +107,7 @@ def share_out(batches: Sequence[list[StreamItem]], ranks: int = 1) -> list[Step]
 
     Args:
         batches: The batches of the stream, in order.
-        ranks: How many there are. There are as many steps of each.
+        ranks: How many ranks there are; each has as many steps as the others.
     """
     blocks = deque(batches)
     steps: list[Step] = []
@@ -135,11 +135,11 @@ def _shares(block: Sequence[tuple[int, StreamItem]], ranks: int) -> list[list[tu
         rank = loads.index(min(loads))
         shares[rank].append(block[i])
         loads[rank] += costs[i]
-    return [sorted(share, key=lambda one: one[0]) for share in shares]
+    return [sorted(share, key=lambda numbered: numbered[0]) for share in shares]
 
 
 def spread(values: Sequence[T], count: int | None) -> Sequence[T]:
-    """So many of the values, evenly over all; all where there are no more."""
+    """``count`` of the values, spread evenly over all; all where there are no more than that."""
     if count is None or len(values) <= count:
         return values
     return [values[i * len(values) // count] for i in range(count)]

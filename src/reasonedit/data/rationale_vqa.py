@@ -8,23 +8,25 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from reasonedit.errors import ReasonEditError
-from reasonedit.images import as_spelt, inside
-from reasonedit.metrics import contains
+from reasonedit.errors import InputError, NotFoundError
+from reasonedit.images import find_spelling, path_inside
 from reasonedit.types import Edit
 from reasonedit.validation import split_reasoning
 
+from .chains import read_chains, without_conclusion
 from .choices import right_choice
+from .columns import read_text
 from .pictures import picture_in
-from .pool import Pool, Sample, folder_of_images, text_of
-from .published import FOLDERS, Published, about, name_of
-from .repository import READ, Repository
+from .pool import Pool, check_image_folder
+from .published_probes import FOLDERS, PublishedProbes
+from .published_rows import files_of_subset, sample_id
+from .repository import ENDINGS, Repository
 from .rows import Row
+from .sample import Sample
 from .source import Probe
 
 HUB_ID = "JJoy333/RationaleVQA"
 SUBSETS = ("AOKVQA", "FVQA")
-_CHAINS = ("reason", "cot", "value")
 
 
 class RationaleVQA(Pool):
@@ -59,18 +61,18 @@ class RationaleVQA(Pool):
         **options: As for :class:`~reasonedit.data.pool.Pool`.
 
     Raises:
-        ReasonEditError: An argument is out of range, the data cannot be had, or a row cannot be used.
+        InputError: An argument is out of range, or there are no samples that can be used.
+        NotFoundError: There is no such data set.
     """
 
     def __init__(
         self, subset: str, images: str, root: str = HUB_ID, coe_model: str | None = None, **options: Any
     ) -> None:
         if subset not in SUBSETS:
-            raise ReasonEditError(f"There is no subset '{subset}' of RationaleVQA: use {' or '.join(SUBSETS)}.")
+            raise InputError(f"There is no subset '{subset}' of RationaleVQA: use {' or '.join(SUBSETS)}.")
         self.subset, self.images = subset, Path(images).absolute()
         self.root = str(Path(root).absolute()) if Path(root).is_dir() else root
         self.coe_model = coe_model
-        self._bad_chains: list[str] = []
         super().__init__(**options)
 
     @property
@@ -80,80 +82,81 @@ class RationaleVQA(Pool):
 
     def remarks(self, samples: Mapping[str, Sample]) -> list[str]:
         """How many samples have no chain of thought."""
-        without = sum(name not in self._chains for name in samples)
-        told = []
-        if without and not self._chains:
-            told.append(
+        chains, problems = self._chains_and_problems
+        without = sum(name not in chains for name in samples)
+        remarks = []
+        if without and not chains:
+            remarks.append(
                 f"There are no chains of thought in '{self.root}' (r_gen/cot/{self.subset.lower()}.parquet): all "
                 f"{without} samples have their rationale as reasoning."
             )
         elif without:
-            told.append(f"{without} of {len(samples)} samples have no chain of thought: their rationale is used.")
-        if self._bad_chains:
-            told.append(
-                f"{len(self._bad_chains)} rows of the chains of thought cannot be used (the first, "
-                f"{self._bad_chains[0].rstrip('.')})."
+            remarks.append(f"{without} of {len(samples)} samples have no chain of thought: their rationale is used.")
+        if problems:
+            remarks.append(
+                f"{len(problems)} rows of the chains of thought cannot be used (the first, {problems[0].rstrip('.')})."
             )
-        return told
+        return remarks
 
     def rows(self) -> Iterator[Row]:
         """The samples."""
-        folder_of_images(self.images)
+        check_image_folder(self.images)
         paths = self._files.tables(self.subset)
         if not paths:
-            raise ReasonEditError(
+            raise NotFoundError(
                 f"There are no samples of '{self.subset}' in '{self.root}': that folder must hold a file that ends in "
-                f"{', '.join(READ)}."
+                f"{', '.join(ENDINGS)}."
             )
         for path in paths:
             yield from self._files.rows(path)
 
     def sample(self, row: Row) -> Sample:
         """One sample."""
-        name = name_of(row)
+        name = sample_id(row)
+        chains, _ = self._chains_and_problems
         choices, answer = right_choice(row)
-        if name in self._chains:
-            reasoning = without_conclusion(self._chains[name], answer)
+        if name in chains:
+            reasoning = without_conclusion(chains[name], answer)
         else:
-            told = row.values.get("rationale")
-            texts = told if isinstance(told, list) else [text_of(row, "rationale")]
+            rationale = row.values.get("rationale")
+            texts = rationale if isinstance(rationale, list) else [read_text(row, "rationale")]
             reasoning = [s for text in texts for s in split_reasoning(text)]
         return Sample(
             name,
             self._image(row),
-            text_of(row, "question"),
+            read_text(row, "question"),
             answer,
             list(dict.fromkeys(reasoning)),
             choices,
         )
 
-    def published(self, edits: Sequence[Edit]) -> Mapping[str, list[Probe]]:
+    def published_probes(self, edits: Sequence[Edit]) -> Mapping[str, list[Probe]]:
         """The probes that are published for edits."""
         paths = {
-            group: about(self._files.tables(folder, deep=group == "coe_gen"), self.subset, self._others)
+            group: files_of_subset(self._files.tables(folder, deep=group == "coe_gen"), self.subset, self._others)
             for group, folder in FOLDERS.items()
         }
-        published = Published(self._files, paths, self.subset, self.coe_model, self._find, self.seed)
-        return published.probes(edits, self.samples)
+        published = PublishedProbes(self._files, paths, self.subset, self.coe_model, self._find_picture, self.seed)
+        return published.load(edits, self.samples)
 
     def _image(self, row: Row) -> Path | bytes:
         if row.values.get("image_path") is None and row.values.get("image") is not None:
             return picture_in(row.values["image"], self.images, "image")
-        path = text_of(row, "image_path")
+        path = read_text(row, "image_path")
         name = PurePosixPath(path.replace("\\", "/")).name
         places = [path, *(f"{folder}/{name}" for folder in ("train2017", "val2017", "test2017"))]
-        return next((found for place in places if (found := self._find(place, 1))), self.images / name)
+        return next((file for place in places if (file := self._find_picture(place, 1))), self.images / name)
 
-    def _find(self, path: str, least: int) -> Path | None:
+    def _find_picture(self, path: str, least: int) -> Path | None:
         """A picture by its published path: by all of it below a folder of pictures, else by its last parts."""
         parts = [part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", ".")]
         if ".." in parts:
-            raise ReasonEditError(f"The image path {path[:200]!r} leads out of its folder.")
+            raise InputError(f"The image path {path[:200]!r} leads out of its folder.")
         for i in range(len(parts) - least + 1):
             for folder in (self.images, self._files.folder):
                 name = "/".join(parts[i:])
-                if folder is not None and os.path.isfile(as_spelt(folder / name)):
-                    return inside(folder, name)
+                if folder is not None and os.path.isfile(find_spelling(folder / name)):
+                    return path_inside(folder, name)
         return None
 
     @property
@@ -165,41 +168,8 @@ class RationaleVQA(Pool):
         return Repository(self.root)
 
     @cached_property
-    def _chains(self) -> dict[str, list[str]]:
-        ours = [p for p in self._files.tables(f"{self.subset}/r_gen") if PurePosixPath(p).name.startswith("cot")]
-        ours += self._files.tables(f"{self.subset}/r_gen/cot")
-        chains: dict[str, list[str]] = {}
-        for path in [*about(self._files.tables("r_gen/cot"), self.subset, self._others), *ours]:
-            for row in self._files.rows(path, named=True):
-                try:
-                    if row.problem:
-                        raise ReasonEditError(row.problem)
-                    name, chain = name_of(row), _chain(row)
-                    if chains.setdefault(name, chain) != chain:
-                        raise ReasonEditError(f"'{name}' has another chain before.")
-                except ReasonEditError as error:
-                    self._bad_chains.append(f"{row.place}: {error}")
-        return chains
-
-
-def without_conclusion(chain: Sequence[str], answer: str) -> list[str]:
-    """A chain of thought without its last sentence, where that states the answer and is not all there is.
-
-    >>> without_conclusion(["It is a kettle.", "It boils water.", "So the answer is tea."], "tea")
-    ['It is a kettle.', 'It boils water.']
-    >>> without_conclusion(["It is one kettle.", "So two (2) is the answer."], "Two")
-    ['It is one kettle.']
-    >>> without_conclusion(["It is a kettle.", "Kettles are metal."], "tea")
-    ['It is a kettle.', 'Kettles are metal.']
-    """
-    stated = len(chain) > 1 and contains(chain[-1], answer)
-    return list(chain[:-1] if stated else chain)
-
-
-def _chain(row: Row) -> list[str]:
-    told = next((row.values[name] for name in _CHAINS if row.values.get(name) is not None), None)
-    if isinstance(told, str):
-        return split_reasoning(told)
-    if not isinstance(told, list) or not told or not all(isinstance(sentence, str) for sentence in told):
-        raise ReasonEditError("'reason' is missing or no text.")
-    return told
+    def _chains_and_problems(self) -> tuple[dict[str, list[str]], list[str]]:
+        in_subset = [p for p in self._files.tables(f"{self.subset}/r_gen") if PurePosixPath(p).name.startswith("cot")]
+        in_subset += self._files.tables(f"{self.subset}/r_gen/cot")
+        shared = files_of_subset(self._files.tables("r_gen/cot"), self.subset, self._others)
+        return read_chains(row for path in [*shared, *in_subset] for row in self._files.rows(path, named=True))

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, NotFoundError, ReasonEditError, UnavailableError
 from reasonedit.regular import opened
 
 from .rows import KINDS, Row, read_rows
 
-READ = (*KINDS, ".csv")
+ENDINGS = (*KINDS, ".csv")
 """How the names of files with rows end."""
 
 
@@ -27,24 +27,24 @@ class Repository:
         paths: Their paths from the root on, in order; hidden ones are left out.
 
     Raises:
-        ReasonEditError: There is neither.
+        NotFoundError: There is neither.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
         self.folder = Path(root).absolute() if Path(root).is_dir() else None
         if self.folder is not None:
-            found = [p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file()]
+            paths = [p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file()]
         else:
             from huggingface_hub import list_repo_files
 
             try:
-                found = list_repo_files(root, repo_type="dataset")
+                paths = list_repo_files(root, repo_type="dataset")
             except (OSError, ValueError) as error:  # the hub's errors are OSErrors, those of names ValueErrors
-                raise ReasonEditError(
+                raise NotFoundError(
                     f"There is no data set '{root}': give a folder, or a hub id that can be reached."
                 ) from error
-        self.paths = sorted(p for p in found if not any(part.startswith(".") for part in PurePosixPath(p).parts))
+        self.paths = sorted(p for p in paths if not any(part.startswith(".") for part in PurePosixPath(p).parts))
 
     def tables(self, folder: str, *, deep: bool = False) -> list[str]:
         """Paths of the files with rows in a folder, whatever the case of its name.
@@ -54,14 +54,14 @@ class Repository:
             deep: Whether those in folders of it count, too.
         """
         wanted = folder.casefold()
-        found = []
+        paths = []
         for path in self.paths:
             parent = PurePosixPath(path).parent.as_posix().casefold()
-            if PurePosixPath(path).suffix.lower() in READ and (
+            if PurePosixPath(path).suffix.lower() in ENDINGS and (
                 parent == wanted or (deep and parent.startswith(f"{wanted}/"))
             ):
-                found.append(path)
-        return found
+                paths.append(path)
+        return paths
 
     def rows(self, path: str, *, named: bool = False) -> Iterator[Row]:
         """The rows of a file; each says which file it is of.
@@ -71,10 +71,11 @@ class Repository:
             named: As for :func:`~reasonedit.data.rows.read_rows`.
 
         Raises:
-            ReasonEditError: The file cannot be had or read.
+            UnavailableError: The file cannot be fetched.
+            InputError: It cannot be read.
         """
         local = self._local(path)
-        for row in _csv(local) if local.suffix.lower() == ".csv" else read_rows(local, named=named):
+        for row in _read_csv(local) if local.suffix.lower() == ".csv" else read_rows(local, named=named):
             yield replace(row, file=path)
 
     def _local(self, path: str) -> Path:
@@ -86,18 +87,18 @@ class Repository:
             return Path(hf_hub_download(self.root, path, repo_type="dataset"))
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ReasonEditError(f"'{path}' of '{self.root}' cannot be fetched: {reason}") from error
+            raise UnavailableError(f"'{path}' of '{self.root}' cannot be fetched: {reason}") from error
 
 
-def _csv(path: Path) -> Iterator[Row]:
+def _read_csv(path: Path) -> Iterator[Row]:
     try:
         binary = opened(path, f"The data file '{path}'")
         with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
             for number, values in enumerate(csv.DictReader(file), 1):
-                more = values.pop(None, None)  # where csv puts what has no column
-                problem = "more cells than the first line has columns" if more else ""
+                extra = values.pop(None, None)  # where csv puts what has no column
+                problem = "more cells than the first line has columns" if extra else ""
                 yield Row(number, dict(values), problem)
     except ReasonEditError:
         raise
     except (OSError, ValueError, csv.Error) as error:
-        raise ReasonEditError(f"The data file '{path}' cannot be read: {str(error).splitlines()[0]}.") from error
+        raise InputError(f"The data file '{path}' cannot be read: {str(error).splitlines()[0]}.") from error

@@ -1,17 +1,17 @@
-"""Rows of a file, with their numbers; what cannot be read is a row too, and says why."""
+"""Rows of a file, with their numbers. A row that cannot be read is a row, too, and says why."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from reasonedit.errors import ReasonEditError, needed
+from reasonedit.errors import InputError, NotFoundError, ReasonEditError
 from reasonedit.regular import content, opened
 from reasonedit.strictjson import strict_json
+
+from .parquet import first_line, read_parquet
 
 KINDS = (".jsonl", ".json", ".parquet")
 _TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods")
@@ -22,11 +22,8 @@ MOST_LINE = 64 * 2**20
 MOST_JSON = 512 * 2**20
 """Bytes of a JSON file, which is read as a whole; JSON Lines have no such bound."""
 
-_MOST_BATCH = 256 * 2**20
-"""Bytes of the rows of a Parquet file that are unpacked at once."""
-
 _MOST_VALUES = 20_000_000
-"""Of a JSON file, all its rows together."""
+"""Values in a JSON file, those of all its rows together."""
 
 
 @dataclass
@@ -54,40 +51,41 @@ class Row:
 def read_rows(path: Path, *, named: bool = False) -> Iterator[Row]:
     """Read a JSONL file, a JSON list or object of rows (whose names become ``id``), or a Parquet file.
 
-    JSON is read strictly: a key that an object has twice, ``NaN`` and ``Infinity`` are problems of their row. In a
-    Parquet file a number that is none is a null, as pandas writes them.
+    JSON is read strictly: a key that an object has twice, ``NaN`` and ``Infinity`` are problems of their row.
 
     Args:
         path: The file.
-        named: Whether the object of a JSON file may hold anything, which becomes ``value``.
+        named: Whether the object of a JSON file may hold something else than rows; it becomes the column ``value``.
 
     Raises:
-        ReasonEditError: There is no such file, it is of another kind or encoding, or no row of it can be read.
+        NotFoundError: There is no such file.
+        InputError: It is of another kind or encoding, or no row of it can be read.
     """
     kind = path.suffix.lower()
     if path.is_dir():
-        raise ReasonEditError(f"'{path}' is a folder: name the data file in it.")
+        raise InputError(f"'{path}' is a folder: name the data file in it.")
     if not path.exists():
-        raise ReasonEditError(f"There is no data file '{path}': check the path.")
+        raise NotFoundError(f"There is no data file '{path}': check the path.")
     if kind not in KINDS:
         how = ", for instance with pandas' to_parquet" if kind in _TABLES else ""
-        raise ReasonEditError(f"The data file '{path}' must end in {', '.join(KINDS)}: write it as one of these{how}.")
+        raise InputError(f"The data file '{path}' must end in {', '.join(KINDS)}: write it as one of these{how}.")
     try:
         if kind == ".jsonl":
-            yield from _lines(path)
+            yield from _read_json_lines(path)
         elif kind == ".json":
-            yield from _listed(_json(path), path, named)
+            yield from _rows_of_json(_read_json(path), path, named)
         else:
-            yield from _parquet(path)
+            for number, values in enumerate(read_parquet(path), 1):
+                yield Row(number, problem=values) if isinstance(values, str) else Row(number, values)
     except ReasonEditError:
         raise
     except (OSError, ValueError, LookupError, TypeError, NotImplementedError) as error:  # pyarrow's are of these
-        raise ReasonEditError(f"The data file '{path}' cannot be read: {_first_line(error)}.") from error
+        raise InputError(f"The data file '{path}' cannot be read: {first_line(error)}.") from error
 
 
-def _lines(path: Path) -> Iterator[Row]:
+def _read_json_lines(path: Path) -> Iterator[Row]:
     with opened(path, f"The data file '{path}'") as file:
-        _is_utf8(file.read(4), path)
+        _check_utf8(file.read(4), path)
         file.seek(0)
         number = 0
         while line := file.readline(MOST_LINE + 1):
@@ -96,7 +94,7 @@ def _lines(path: Path) -> Iterator[Row]:
                 _skip_line(file, line)
                 yield Row(number, problem=f"longer than {MOST_LINE >> 20} MiB: keep pictures in files of their own")
             elif line.strip():
-                yield _line(number, line)
+                yield _parse_line(number, line)
 
 
 def _skip_line(file: IO[bytes], line: bytes) -> None:
@@ -104,97 +102,48 @@ def _skip_line(file: IO[bytes], line: bytes) -> None:
         line = file.readline(MOST_LINE)
 
 
-def _line(number: int, line: bytes) -> Row:
+def _parse_line(number: int, line: bytes) -> Row:
     try:
-        return _row(number, strict_json(line.decode("utf-8-sig")))
+        return _make_row(number, strict_json(line.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
         return Row(number, problem=f"not UTF-8 (byte {error.start + 1} of the line): save the file as UTF-8")
     except ValueError as error:
         return Row(number, problem=str(error))
 
 
-def _json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     if path.stat().st_size > MOST_JSON:
-        raise ReasonEditError(
+        raise InputError(
             f"The data file '{path}' has more than {MOST_JSON >> 20} MiB: write it as JSON Lines, or as Parquet."
         )
     data = content(path, MOST_JSON, f"The data file '{path}'")
-    _is_utf8(data[:4], path)
+    _check_utf8(data[:4], path)
     try:
         return strict_json(data.decode("utf-8-sig"), _MOST_VALUES)
     except UnicodeDecodeError as error:
-        raise ReasonEditError(
-            f"The data file '{path}' is not UTF-8 (byte {error.start + 1}): save it as UTF-8."
-        ) from error
+        raise InputError(f"The data file '{path}' is not UTF-8 (byte {error.start + 1}): save it as UTF-8.") from error
     except ValueError as error:
         lines = "; JSON Lines go into a file that ends in .jsonl" if "Extra data" in str(error) else ""
-        raise ReasonEditError(f"The data file '{path}' cannot be used: {error}{lines}.") from error
+        raise InputError(f"The data file '{path}' cannot be used: {error}{lines}.") from error
 
 
-def _is_utf8(head: bytes, path: Path) -> None:
+def _check_utf8(head: bytes, path: Path) -> None:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
-        raise ReasonEditError(f"The data file '{path}' is UTF-16, or no text at all: save it as UTF-8.")
+        raise InputError(f"The data file '{path}' is UTF-16, or no text at all: save it as UTF-8.")
     if head.startswith(b"\x1f\x8b"):
-        raise ReasonEditError(f"The data file '{path}' is compressed: unpack it.")
+        raise InputError(f"The data file '{path}' is compressed: unpack it.")
 
 
-def _listed(content: Any, path: Path, named: bool) -> Iterator[Row]:
+def _rows_of_json(content: Any, path: Path, named: bool) -> Iterator[Row]:
     if isinstance(content, dict) and (named or all(isinstance(v, dict) for v in content.values())):
         content = [{"id": name, **(v if isinstance(v, dict) else {"value": v})} for name, v in content.items()]
     if not isinstance(content, list):
-        raise ReasonEditError(f"The data file '{path}' must hold a list of rows, or an object of rows by their names.")
+        raise InputError(f"The data file '{path}' must hold a list of rows, or an object of rows by their names.")
     for number, values in enumerate(content, 1):
-        yield _row(number, values)
+        yield _make_row(number, values)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
-    pq = needed("pyarrow.parquet", "runs")
-    number = 0
-    with opened(path, f"The data file '{path}'") as binary, pq.ParquetFile(binary) as file:
-        twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
-        if twice:
-            raise ReasonEditError(f"The data file '{path}' has two columns '{twice[0]}': rename one of them.")
-        for batch in _batches(file):
-            for values in _plain(batch):
-                number += 1
-                if isinstance(values, str):
-                    yield Row(number, problem=values)
-                else:
-                    yield Row(number, {name: None if _is_nan(value) else value for name, value in values.items()})
-
-
-def _batches(file: Any) -> Iterator[Any]:
-    """Rows in batches that fit into memory: a text that many rows share is there once in the file, and not here."""
-    for group in range(file.num_row_groups):
-        largest_row = max(1, file.metadata.row_group(group).total_byte_size)
-        yield from file.iter_batches(max(1, min(64, _MOST_BATCH // largest_row)), row_groups=[group])
-
-
-def _plain(batch: Any) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch; one by one where Python cannot hold all of them, such as the year 300,000."""
-    pa = needed("pyarrow", "runs")
-    odd = (ValueError, OverflowError, NotImplementedError, pa.ArrowException)
-    try:
-        yield from batch.to_pylist()
-        return
-    except odd:
-        pass
-    for i in range(batch.num_rows):
-        try:
-            yield batch.slice(i, 1).to_pylist()[0]
-        except odd as error:
-            yield f"not readable ({_first_line(error)})"
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _row(number: int, values: Any) -> Row:
+def _make_row(number: int, values: Any) -> Row:
     if not isinstance(values, dict):
         hint = " (a list of rows goes into a file that ends in .json)" if isinstance(values, list) else ""
         return Row(number, problem=f"not an object with columns but {type(values).__name__}{hint}")

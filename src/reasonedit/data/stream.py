@@ -8,20 +8,21 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from reasonedit.errors import NotFoundError, ReasonEditError
+from reasonedit.errors import InputError, NotFoundError
 from reasonedit.ranks import launched_elsewhere
 from reasonedit.registry import lookup, names
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM, Generation, generation_of
 
 from .answers import Answers
-from .base_pass import BasePass, SharedAnswers, ask_unedited, find_wrong
+from .base_pass import BasePass, ask_unedited, find_wrong
 from .layout import Step, StreamItem, lay_out, share_out
+from .shared_answers import SharedAnswers
 from .source import EditSource
 
 
-def _offered(name: str) -> EditSource:
-    """The data set that is offered under a name.
+def _make_source(name: str) -> EditSource:
+    """The data set that a package offers under a name.
 
     Raises:
         NotFoundError: There is none.
@@ -66,7 +67,8 @@ class EditStream(L.LightningDataModule):
         check: Whether edits come one at a time, each asked again right after it (phase ``check``, of no group).
 
     Raises:
-        ReasonEditError: An argument is out of range, or the source is unknown.
+        InputError: An argument is out of range.
+        NotFoundError: No package offers a source of this name.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class EditStream(L.LightningDataModule):
     ) -> None:
         super().__init__()
         if isinstance(source, str):
-            source = _offered(source)
+            source = _make_source(source)
         stops = interleave if isinstance(interleave, list) else [interleave]
         for name, values in (
             ("batch_size", [batch_size]),
@@ -90,10 +92,10 @@ class EditStream(L.LightningDataModule):
         ):
             for value in values:
                 if value is not None and value < 1:
-                    raise ReasonEditError(f"{name} must be 1 or more, not {value}.")
+                    raise InputError(f"{name} must be 1 or more, not {value}.")
         self.source: EditSource = source
         if source.edits < 1:  # asked for here, as a data set reads its rows then: before any model is loaded
-            raise ReasonEditError(f"edits must be 1 or more, not {source.edits}.")
+            raise InputError(f"edits must be 1 or more, not {source.edits}.")
         self.batch_size = batch_size
         self.interleave = interleave
         self.sample, self.probed, self.check = sample, probed, check
@@ -104,23 +106,23 @@ class EditStream(L.LightningDataModule):
         """Run the base pass, unless it is done, and lay out the stream.
 
         Raises:
-            ReasonEditError: There is no trainer, or its module has no VLM that could be asked; or its processes are
+            InputError: There is no trainer, or its module has no VLM that could be asked; or its processes are
                 forked or spawned.
         """
         if self.trainer is None:
-            raise ReasonEditError("EditStream makes its loader inside a trainer: hand it over as a datamodule.")
-        refused = launched_elsewhere(self.trainer)
-        if refused is not None:
-            raise refused
+            raise InputError("EditStream makes its loader inside a trainer: hand it over as a datamodule.")
+        launch_error = launched_elsewhere(self.trainer)
+        if launch_error is not None:
+            raise launch_error
         module = self.trainer.lightning_module
         vlm = getattr(module, "vlm", None)
         if not isinstance(vlm, VLM):
-            raise ReasonEditError("EditStream needs a module whose attribute 'vlm' is a reasonedit VLM.")
+            raise InputError("EditStream needs a module whose attribute 'vlm' is a reasonedit VLM.")
         show = self.trainer.progress_bar_callback is not None and self.trainer.is_global_zero
         ranks = self.trainer.world_size
         self.base_pass(vlm, generation_of(module), progress=show, trainer=self.trainer)
         steps = _Steps(self.steps(ranks))
-        # Every rank's steps are among each so many in a row: what this sampler deals out, whoever asks for one.
+        # Of every ``ranks`` steps in a row each rank has one: what this sampler deals out.
         turns: DistributedSampler[Step] | None = None
         if ranks > 1:
             turns = DistributedSampler(steps, ranks, self.trainer.global_rank, shuffle=False)
@@ -131,9 +133,9 @@ class EditStream(L.LightningDataModule):
         """Refused: see :meth:`predict_dataloader`.
 
         Raises:
-            ReasonEditError: Always.
+            InputError: Always.
         """
-        raise ReasonEditError(
+        raise InputError(
             "An EditStream runs in trainer.predict, where its edits are written between its questions: use that in "
             "place of fit, validate and test."
         )
@@ -148,7 +150,7 @@ class EditStream(L.LightningDataModule):
         progress: bool = False,
         trainer: L.Trainer | None = None,
     ) -> BasePass:
-        """Ask the unedited model, once: what it said is kept on disk, see :class:`~reasonedit.data.answers.Answers`.
+        """Ask the unedited model, once; its answers are cached, see :class:`~reasonedit.data.answers.Answers`.
 
         Args:
             vlm: The model.
@@ -157,7 +159,7 @@ class EditStream(L.LightningDataModule):
             trainer: The trainer whose ranks share the work, where there are several.
 
         Raises:
-            ReasonEditError: The model gets nothing wrong.
+            InputError: The model gets nothing wrong.
         """
         generation = generation or Generation()
         asked_of = (vlm.identity, generation)
@@ -172,7 +174,7 @@ class EditStream(L.LightningDataModule):
         """What the unedited model gets wrong, without probes of it; arguments as in :meth:`base_pass`.
 
         Raises:
-            ReasonEditError: The model gets nothing wrong.
+            InputError: The model gets nothing wrong.
         """
         answers = SharedAnswers(Answers(vlm, generation or Generation()))
         edits = find_wrong(self.source, answers, self.batch_size, progress=progress)
@@ -183,10 +185,10 @@ class EditStream(L.LightningDataModule):
         """The batches of the stream, in order.
 
         Raises:
-            ReasonEditError: The base pass has not run.
+            InputError: The base pass has not run.
         """
         if self.base is None:
-            raise ReasonEditError("The base pass has not run: call base_pass(vlm) first.")
+            raise InputError("The base pass has not run: call base_pass(vlm) first.")
         edits = self.base.edits
         return lay_out(
             edits,
@@ -201,7 +203,7 @@ class EditStream(L.LightningDataModule):
         """The steps of all ranks, those of one step after the other; see :func:`~reasonedit.data.layout.share_out`.
 
         Raises:
-            ReasonEditError: The base pass has not run.
+            InputError: The base pass has not run.
         """
         return share_out(self.layout(), ranks)
 

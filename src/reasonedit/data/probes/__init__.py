@@ -1,26 +1,29 @@
 """Probe builders: what asks whether an edit generalises, made by language models and painted by diffusion models."""
 
-from .build import Budget, Builder, Draft, Report, build
+from .build import BuildReport, build
+from .builder import Budget, Builder, ProbeDraft
 from .coe import CoEProbes
 from .image import ImageProbes
+from .local_writer import LocalWriter
+from .openai_writer import OpenAIWriter
 from .painter import Painter
 from .rationale import RationaleProbes
 from .text import TextProbes
-from .writer import LocalWriter, OpenAIWriter, Writer, writer_of
+from .writer import Writer, load_writer
 
 __all__ = [
     "Budget",
+    "BuildReport",
     "Builder",
     "CoEProbes",
-    "Draft",
     "ImageProbes",
     "LocalWriter",
     "OpenAIWriter",
     "Painter",
+    "ProbeDraft",
     "RationaleProbes",
-    "Report",
     "TextProbes",
     "Writer",
     "build",
-    "writer_of",
+    "load_writer",
 ]

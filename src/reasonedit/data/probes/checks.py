@@ -1,4 +1,4 @@
-"""What a text must be before it becomes a probe."""
+"""Checks that a text must pass before it becomes a probe."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _COMMON = frozenset(
 
 
 class Rejected(Exception):  # noqa: N818 - it is no error: another try may do better
-    """What was made is no probe; says why."""
+    """What was made cannot be a probe; says why."""
 
 
-def one_line(reply: str) -> str:
+def first_line_of(reply: str) -> str:
     """The first line of a reply that says something, without quotes and labels.
 
     Raises:
         Rejected: There is none, or it is too long.
 
-    >>> one_line('Question: "What is it for?"')
+    >>> first_line_of('Question: "What is it for?"')
     'What is it for?'
     """
     lines = [_BULLET.sub("", line).strip() for line in reply.splitlines()]
@@ -63,39 +63,39 @@ def check_paraphrase(text: str, original: str) -> str:
         Rejected: It is no question, the same, or a name is lost.
     """
     check_question(text, original)
-    lost = sorted(name for name in named(original) if name.casefold() not in text.casefold())
+    lost = sorted(name for name in names_in(original) if name.casefold() not in text.casefold())
     if lost:
         raise Rejected(f"lost {', '.join(lost)}")
     return text
 
 
-def named(text: str) -> set[str]:
+def names_in(text: str) -> set[str]:
     """Names and numbers in a text: what is quoted, has a digit, or is capitalised though it begins no sentence.
 
-    >>> sorted(named("Which 2 rivers does 'Old Bob' cross in New York?"))
+    >>> sorted(names_in("Which 2 rivers does 'Old Bob' cross in New York?"))
     ['2', 'New', 'Old Bob', 'York']
     """
-    found = {quoted for quoted in _QUOTED.findall(text) if _WORDS.search(quoted)}
-    within = " ".join(found)
+    names = {quoted for quoted in _QUOTED.findall(text) if _WORDS.search(quoted)}
+    within = " ".join(names)
     for sentence in re.split(r"(?<=[.?!])\s+", text):
         for i, word in enumerate(_WORDS.findall(sentence)):
             if any(c.isdigit() for c in word) or (word[0].isupper() and word != "I" and (i > 0 or word[1:].isupper())):
-                found.add(word)
-    return {name for name in found if " " in name or name not in within.split()}
+                names.add(word)
+    return {name for name in names if " " in name or name not in within.split()}
 
 
 def check_shared(text: str, other: str, what: str) -> str:
-    """A text that has a word of weight in common with another.
+    """A text that has a content word in common with another.
 
     Raises:
         Rejected: It has none.
     """
-    if not _weighty(text) & _weighty(other):
+    if not _content_words(text) & _content_words(other):
         raise Rejected(f"shares no word with the {what}")
     return text
 
 
-def json_object(reply: str, *keys: str) -> dict[str, str]:
+def parse_json_object(reply: str, *keys: str) -> dict[str, str]:
     """The JSON object in a reply, whose values are texts.
 
     Raises:
@@ -104,11 +104,11 @@ def json_object(reply: str, *keys: str) -> dict[str, str]:
     decoder = json.JSONDecoder()
     for start in (m.start() for m in re.finditer(r"\{", reply)):
         try:
-            found: Any = decoder.raw_decode(reply[start:])[0]
+            values: Any = decoder.raw_decode(reply[start:])[0]
         except ValueError:
             continue
-        if all(isinstance(found.get(k), str) and found[k].strip() for k in keys):
-            return {k: " ".join(found[k].split()) for k in keys}
+        if all(isinstance(values.get(k), str) and values[k].strip() for k in keys):
+            return {k: " ".join(values[k].split()) for k in keys}
         raise Rejected(f"the JSON lacks one of {', '.join(keys)}")
     raise Rejected("no JSON")
 
@@ -118,6 +118,6 @@ def words(text: str) -> list[str]:
     return [w.casefold() for w in _WORDS.findall(text)]
 
 
-def _weighty(text: str) -> set[str]:
-    # A plural and its singular are one word here.
+def _content_words(text: str) -> set[str]:
+    # A plural and its singular count as one word.
     return {w.removesuffix("s") for w in words(text) if len(w) > 3 and w not in _COMMON}

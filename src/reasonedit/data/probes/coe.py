@@ -8,8 +8,8 @@ from reasonedit.prompts import verification_question
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM
 
-from .build import Budget, Builder, Draft
-from .checks import Rejected, check_shared, one_line
+from .builder import Budget, Builder, ProbeDraft
+from .checks import Rejected, check_shared, first_line_of
 from .painter import Painter
 from .writer import Writer
 
@@ -18,14 +18,15 @@ _PROMPT = (
     "Describe in one sentence a picture, {place}, in which one can see that this is so: {fact} "
     "Reply with the sentence alone."
 )
-_HELD = 0.5
+_BELIEVED = 0.5  # probability of "yes" above which the model believes a fact
 
 
 class CoEProbes(Builder):
-    """The error-inducing facts are those of the edit that the unedited model does not hold of the edit's image.
+    """The facts that led to the error are those that the unedited model does not believe of the edit's image.
 
-    It is asked the evidence question of each (section 6 of the method; arXiv 2602.02408); a language model describes a
-    new scene that shows one, a text-to-image pipeline paints it, and the edit's question is asked of that.
+    The model is asked the evidence question of each (section 6 of the method; arXiv 2602.02408). A language model
+    describes a new scene that shows one of them, a text-to-image pipeline paints it, and the edit's question is asked
+    about that picture.
 
     Args:
         vlm: The unedited model.
@@ -41,17 +42,16 @@ class CoEProbes(Builder):
         super().__init__(writer, painter, budget)
         self._vlm = vlm
 
-    def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> Draft:
+    def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> ProbeDraft:
         """See :meth:`Builder.make`."""
-        held = self._vlm.p_yes(self._vlm.see([edit.image]), [[verification_question(s) for s in edit.reasoning]])[
-            0
-        ].tolist()
-        made_by |= {"vlm": self._vlm.name, "held": [round(p, 4) for p in held]}
-        facts = [s for s, p in zip(edit.reasoning, held, strict=True) if p <= _HELD]
+        questions = [[verification_question(sentence) for sentence in edit.reasoning]]
+        p_yes = self._vlm.p_yes(self._vlm.see([edit.image]), questions)[0].tolist()
+        made_by |= {"vlm": self._vlm.name, "held": [round(p, 4) for p in p_yes]}
+        facts = [sentence for sentence, p in zip(edit.reasoning, p_yes, strict=True) if p <= _BELIEVED]
         if not facts:
             raise Rejected("the model holds every fact of the reasoning")
         fact = facts[number % len(facts)]
         made_by["fact"] = fact
         prompt = _PROMPT.format(place=_PLACES[seed % len(_PLACES)], fact=fact)
-        scene = check_shared(one_line(self.write(prompt, seed, made_by, 80)), fact, "fact")
-        return Draft(edit.question, edit.answer, edit.choices, self.paint(scene, seed, made_by))
+        scene = check_shared(first_line_of(self.write(prompt, seed, made_by, 80)), fact, "fact")
+        return ProbeDraft(edit.question, edit.answer, edit.choices, self.paint(scene, seed, made_by))

@@ -7,8 +7,8 @@ from typing import Any
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM, Generation
 
-from .build import Budget, Builder, Draft
-from .checks import one_line
+from .builder import Budget, Builder, ProbeDraft
+from .checks import first_line_of
 from .painter import Painter
 
 _CAPTION = "Describe this image in one sentence."
@@ -30,8 +30,15 @@ class ImageProbes(Builder):
         super().__init__(None, painter, budget)
         self._vlm = vlm
 
-    def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> Draft:
+    def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> ProbeDraft:
         """See :meth:`Builder.make`."""
-        (said,) = self._vlm.reply(self._vlm.see([edit.image]), [_CAPTION], None, Generation(64))
-        made_by |= {"vlm": self._vlm.name, "prompt": _CAPTION, "reply": said.text, "finish_reason": said.finish_reason}
-        return Draft(edit.question, edit.answer, edit.choices, self.paint(one_line(said.text), seed, made_by))
+        (reply,) = self._vlm.reply(self._vlm.see([edit.image]), [_CAPTION], None, Generation(64))
+        made_by |= {
+            "vlm": self._vlm.name,
+            "prompt": _CAPTION,
+            "reply": reply.text,
+            "finish_reason": reply.finish_reason,
+        }
+        return ProbeDraft(
+            edit.question, edit.answer, edit.choices, self.paint(first_line_of(reply.text), seed, made_by)
+        )

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reasonedit.errors import ReasonEditError, needed
+from reasonedit.errors import UnavailableError, needed
 
-_BLANK = 2.0  # standard deviation of pixels from 0 to 255 below which a picture shows nothing
+_BLANK = 2.0  # a picture whose pixels (0 to 255) have a smaller standard deviation shows nothing
 
 
 class Painter:
@@ -28,7 +28,7 @@ class Painter:
         """Load one by hub id or folder.
 
         Raises:
-            ReasonEditError: It cannot be had, or makes no images of texts.
+            UnavailableError: It cannot be had, or makes no images of texts.
         """
         import torch
 
@@ -38,7 +38,7 @@ class Painter:
             dtype = torch.float16 if torch.cuda.is_available() else torch.float32
             pipeline = diffusers.AutoPipelineForText2Image.from_pretrained(name, dtype=dtype)
         except (OSError, ValueError, ImportError, AttributeError, KeyError) as error:
-            raise ReasonEditError(
+            raise UnavailableError(
                 f"There is no text-to-image pipeline '{name}' ({str(error).strip().splitlines()[0]}): give a hub id or "
                 "a folder of diffusers."
             ) from error

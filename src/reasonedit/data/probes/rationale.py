@@ -6,8 +6,8 @@ from typing import Any
 
 from reasonedit.types import Edit
 
-from .build import Builder, Draft
-from .checks import Rejected, check_question, check_shared, json_object, words
+from .builder import Builder, ProbeDraft
+from .checks import Rejected, check_question, check_shared, parse_json_object, words
 
 _PROMPT = (
     "These facts explain why the answer to the question '{question}' about a picture is '{answer}':\n{facts}\n\n"
@@ -28,14 +28,14 @@ class RationaleProbes(Builder):
         """One, and one for a picture."""
         return 1 if self._painter is None else 2
 
-    def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> Draft:
+    def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> ProbeDraft:
         """See :meth:`Builder.make`."""
         facts = "\n".join(f"- {sentence}" for sentence in edit.reasoning)
         prompt = _PROMPT.format(question=edit.question, answer=edit.answer, facts=facts)
-        found = json_object(self.write(prompt, seed, made_by, 160), "question", "answer", "scene")
-        question = check_question(found["question"], edit.question)
-        check_shared(f"{question} {found['answer']}", " ".join(edit.reasoning), "reasoning")
-        if len(words(found["answer"])) > _LONGEST_ANSWER:
+        parts = parse_json_object(self.write(prompt, seed, made_by, 160), "question", "answer", "scene")
+        question = check_question(parts["question"], edit.question)
+        check_shared(f"{question} {parts['answer']}", " ".join(edit.reasoning), "reasoning")
+        if len(words(parts["answer"])) > _LONGEST_ANSWER:
             raise Rejected(f"the answer is longer than {_LONGEST_ANSWER} words")
-        image = None if self._painter is None else self.paint(found["scene"], seed, made_by)
-        return Draft(question, found["answer"], None, image)
+        image = None if self._painter is None else self.paint(parts["scene"], seed, made_by)
+        return ProbeDraft(question, parts["answer"], None, image)

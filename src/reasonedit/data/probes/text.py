@@ -6,8 +6,8 @@ from typing import Any
 
 from reasonedit.types import Edit
 
-from .build import Builder, Draft
-from .checks import check_paraphrase, one_line
+from .builder import Builder, ProbeDraft
+from .checks import check_paraphrase, first_line_of
 
 _PROMPT = (
     "Ask the following question about a picture in other words. Keep its meaning and every name and number in it. "
@@ -21,7 +21,7 @@ class TextProbes(Builder):
     group = "t_gen"
     calls = 1
 
-    def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> Draft:
+    def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> ProbeDraft:
         """See :meth:`Builder.make`."""
         reply = self.write(_PROMPT.format(question=edit.question), seed, made_by, 64)
-        return Draft(check_paraphrase(one_line(reply), edit.question), edit.answer, edit.choices)
+        return ProbeDraft(check_paraphrase(first_line_of(reply), edit.question), edit.answer, edit.choices)

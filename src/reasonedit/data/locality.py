@@ -1,0 +1,52 @@
+"""Which samples of a data set ask whether unrelated knowledge stays: some at random, and the most similar ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reasonedit.types import Edit
+
+from .sample import Sample
+
+
+def find_unrelated(samples: Mapping[str, Sample], edits: Sequence[Edit], right: Sequence[str]) -> list[str]:
+    """Ids of samples that share neither image nor question with an edit.
+
+    Args:
+        samples: All samples by their ids.
+        edits: The edits, each made of the sample of its id.
+        right: Ids of the samples that the unedited model got right: those to choose from.
+    """
+    images = {samples[edit.id].image for edit in edits}
+    questions = {edit.question.casefold() for edit in edits}
+    return [
+        name
+        for name in right
+        if (sample := samples[name]).image not in images and sample.question.strip().casefold() not in questions
+    ]
+
+
+def find_similar(
+    samples: Mapping[str, Sample], edits: Sequence[Edit], unrelated: Sequence[str], count: int, encoder: str
+) -> dict[str, list[str]]:
+    """For each edit the unrelated samples whose questions are the most similar to its own.
+
+    Args:
+        samples: All samples by their ids.
+        edits: The edits.
+        unrelated: Ids of the samples to choose from.
+        count: How many per edit.
+        encoder: Name of the sentence encoder that compares questions.
+
+    Returns:
+        Ids of samples by the edits' ids, the most similar first.
+    """
+    if not unrelated:
+        return {edit.id: [] for edit in edits}
+    from reasonedit.embedding import SentenceEncoder
+
+    sentences = SentenceEncoder.from_pretrained(encoder)
+    of_edits = sentences.encode([edit.question for edit in edits])
+    of_samples = sentences.encode([samples[name].question for name in unrelated])
+    nearest = (of_edits @ of_samples.T).topk(min(count, len(unrelated)), dim=1).indices.tolist()
+    return {edit.id: [unrelated[i] for i in places] for edit, places in zip(edits, nearest, strict=True)}
