@@ -22,7 +22,7 @@ from .codebook import Codebook
 from .lookup import find_callback
 from .metrics import EditingMetrics
 
-_CORRECTED = [group.value for group in ProbeGroup if not group.kept]
+_CORRECTED = [group.value for group in ProbeGroup if not group.is_locality]
 LAYOUT = {
     title: {LABELS[group]: ["Multiline", [f"edit/{group}"]] for group in groups}
     for title, groups in (("what is corrected", _CORRECTED), ("what is left alone", LOCALITIES))

@@ -8,13 +8,13 @@ from enum import Enum
 class ProbeGroup(str, Enum):
     """What a probe measures. Its value is its name in files and logs: ``ProbeGroup("rel")``.
 
-    A new metric is one more member here, and a file that makes its probes: tables, charts, reports and logs go through
-    the members in their order.
+    A new metric is one more member here, and a file that makes its probes. Tables, charts, reports and logs list the
+    members in their order.
 
     Attributes:
         label: Its column in tables.
         help: What its probes ask.
-        kept: Whether it counts what stays right: only probes that the unedited model answers rightly belong to it.
+        is_locality: Whether it counts what stays right: then it has only probes that the unedited model gets right.
     """
 
     RELIABILITY = "rel", "Rel", "The edited questions, after all edits"
@@ -32,13 +32,13 @@ class ProbeGroup(str, Enum):
 
     label: str
     help: str
-    kept: bool
+    is_locality: bool
 
-    def __new__(cls, value: str, label: str, help: str, kept: bool = False) -> ProbeGroup:
+    def __new__(cls, value: str, label: str, help: str, is_locality: bool = False) -> ProbeGroup:
         """A member with what belongs to it."""
         member = str.__new__(cls, value)
         member._value_ = value
-        member.label, member.help, member.kept = label, help, kept
+        member.label, member.help, member.is_locality = label, help, is_locality
         return member
 
     def __str__(self) -> str:
@@ -53,10 +53,10 @@ class ProbeGroup(str, Enum):
 LABELS: dict[str, str] = {group.value: group.label for group in ProbeGroup}
 """The column of each group, in the order of tables."""
 
-LOCALITIES: tuple[str, ...] = tuple(group.value for group in ProbeGroup if group.kept)
+LOCALITIES: tuple[str, ...] = tuple(group.value for group in ProbeGroup if group.is_locality)
 """The groups that count what stays right."""
 
 GENERALITIES: tuple[str, ...] = tuple(
-    group.value for group in ProbeGroup if not group.kept and group is not ProbeGroup.RELIABILITY
+    group.value for group in ProbeGroup if not group.is_locality and group is not ProbeGroup.RELIABILITY
 )
 """The groups that count what an edit corrects beyond its own question."""
