@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from reasonedit.errors import ConflictError, InputError
-from reasonedit.ranks import launched_elsewhere, refuse_spawning
+from reasonedit.ranks import refuse_spawning, spawning_error
 
 from .batch import answers_of
 
@@ -38,7 +38,7 @@ class RunCallback(L.Callback):
             ReasonEditError: The trainer's processes are forked or spawned.
             ConflictError: The callback is in another run.
         """
-        refused = launched_elsewhere(trainer)
+        refused = spawning_error(trainer)
         if refused is not None:
             raise refused
         other = self._trainer() if self._trainer is not None else None
@@ -58,7 +58,7 @@ class RunCallback(L.Callback):
         Raises:
             ReasonEditError: They were.
         """
-        refused = launched_elsewhere(trainer)
+        refused = spawning_error(trainer)
         if refused is not None and isinstance(exception, Exception):
             raise refused from None
 

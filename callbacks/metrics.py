@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from reasonedit.metrics import EditAccuracy, editing_metrics
-from reasonedit.ranks import together
+from reasonedit.ranks import collective
 
 from .base import Evaluates
 from .batch import column, in_steps, of_length
@@ -121,7 +121,7 @@ class EditingMetrics(Evaluates):
         for group, metric in self.metrics.items():
             assert isinstance(metric, EditAccuracy)
             # All ranks sum up first: one of them may have had no sample of the group.
-            with together(trainer), metric.sync_context():
+            with collective(trainer), metric.sync_context():
                 if metric.total > 0:
                     shares[group] = (float(metric.right / metric.total), int(metric.total))
                     exact[group] = float(metric.exact / metric.total)

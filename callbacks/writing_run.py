@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import lightning as L
 
 from reasonedit.codebook import EditMemory
-from reasonedit.ranks import Pulse, end_together, let_go, requeued
-from reasonedit.signals import Watch, heeded
+from reasonedit.ranks import Pulse, is_requeued, leave_signals, share_signals
+from reasonedit.signals import Watch, watch_signals
 
 
 class WritingRun:
@@ -29,9 +29,9 @@ class WritingRun:
         self._signals.close()
         watch = None
         if writes:
-            if Watch.active is not None or not requeued(trainer):
-                watch = self._signals.enter_context(heeded())
-            end_together(trainer, watch)
+            if Watch.active is not None or not is_requeued(trainer):
+                watch = self._signals.enter_context(watch_signals())
+            share_signals(trainer, watch)
         self._pulse.start(trainer, watch)
 
     def lock(self, memory: EditMemory) -> None:
@@ -49,5 +49,5 @@ class WritingRun:
         """Let others write, and tell the other ranks whether the run failed here."""
         self._lock.close()
         self._pulse.stop(failed=failed)
-        let_go(trainer)
+        leave_signals(trainer)
         self._signals.close()

@@ -41,7 +41,7 @@ SentenceEncoder.from_pretrained = classmethod(lambda cls, name="hash", device=No
 quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
 ranks, out = int(sys.argv[1]), sys.argv[2]
 import reasonedit.ranks
-reasonedit.ranks.PATIENCE = 900.0  # a rank that is slow on a busy machine is not gone
+reasonedit.ranks.pulse.PATIENCE = 900.0  # a rank that is slow on a busy machine is not gone
 """
 
 _STREAM = (
@@ -63,7 +63,7 @@ class Slow(L.Callback):
 def notice():  # only once a rank is gone the other is quick to notice
     while not os.path.exists(out + "/stops"):
         time.sleep(0.1)
-    reasonedit.ranks.PATIENCE = 5.0
+    reasonedit.ranks.pulse.PATIENCE = 5.0
 
 threading.Thread(target=notice, daemon=True).start()
 writer, metrics, book = PredictionWriter(out + "/p.parquet"), EditingMetrics(), Codebook(

@@ -24,8 +24,8 @@ from reasonedit import EditStream, VLMModule
 from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.cli import COMMANDS, main
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.ranks import PATIENCE, _meeting
-from reasonedit.signals import Interrupted, Watch, heeded
+from reasonedit.ranks.pulse import PATIENCE, _open_store
+from reasonedit.signals import Interrupted, Watch, watch_signals
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 BOTH = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
@@ -34,7 +34,7 @@ BOTH = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 @pytest.mark.parametrize(("number", "code"), BOTH)
 def test_a_signal_is_raised_where_it_can_be_caught_and_handlers_are_those_of_before_afterwards(number, code):
     before = signal.getsignal(number)
-    with heeded() as watch, heeded() as inner:
+    with watch_signals() as watch, watch_signals() as inner:
         assert inner is watch
         with pytest.raises(Interrupted) as stop:
             signal.raise_signal(number)
@@ -48,7 +48,7 @@ def test_signals_of_somebody_else_are_left_to_him():
     heard = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     try:
-        with heeded() as watch:
+        with watch_signals() as watch:
             assert watch is None
             signal.raise_signal(signal.SIGTERM)
     finally:
@@ -58,7 +58,7 @@ def test_signals_of_somebody_else_are_left_to_him():
 
 def test_a_thread_handles_no_signals():
     found = []
-    thread = threading.Thread(target=lambda: found.append(heeded().__enter__()))
+    thread = threading.Thread(target=lambda: found.append(watch_signals().__enter__()))
     thread.start()
     thread.join()
     assert found == [None]
@@ -68,9 +68,9 @@ _STUCK = """
 import contextlib, hashlib
 from reasonedit import signals
 signals.GRACE, signals._SAME = {grace}, {same}
-with signals.heeded() as watch:
-    watch.say = lambda: "what was made is saved"
-    watch.heard.append(lambda: print(" heard", end="", flush=True))
+with signals.watch_signals() as watch:
+    watch.message = lambda: "what was made is saved"
+    watch.on_signal.append(lambda: print(" heard", end="", flush=True))
     for told in ("ready", ""):
         with contextlib.suppress(signals.Interrupted):
             print(told, end="", flush=True)
@@ -95,14 +95,14 @@ _FORKS = """
 import os, signal
 from reasonedit import signals
 there, tell = os.pipe()
-with signals.heeded() as watch:
+with signals.watch_signals() as watch:
     child = os.fork()
     if not child:
         os.write(tell, b"x")
         signal.pause()
     os.read(there, 1)
     os.kill(child, signal.SIGTERM)
-    print(os.WTERMSIG(os.waitpid(child, 0)[1]), watch.number)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]), watch.signal_number)
 """
 
 
@@ -167,7 +167,7 @@ def test_a_job_that_slurm_requeues_ends_by_itself(tiny_vlm, tmp_path, monkeypatc
 
 
 def test_ranks_of_one_machine_meet_where_no_other_machine_reaches_them():
-    store = _meeting(SimpleNamespace(num_nodes=1, global_rank=0, world_size=1))
+    store = _open_store(SimpleNamespace(num_nodes=1, global_rank=0, world_size=1))
     with socket.create_connection(("127.0.0.1", store.port)):
         pass
     with pytest.raises(ConnectionRefusedError):

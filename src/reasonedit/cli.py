@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from reasonedit.errors import ReasonEditError, check_runs
 from reasonedit.shown import plain
-from reasonedit.signals import Interrupted, heeded
+from reasonedit.signals import Interrupted, watch_signals
 
 COMMANDS: dict[str, str] = {
     "demo": "watch the embedded VLM make mistakes, be corrected, and answer better",
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupted: list[int] = []
     if argv is None:
         atexit.register(_leave, interrupted)  # called last: what registers itself later is called before
-    with heeded() as watch:
+    with watch_signals() as watch:
         try:
             if name in _OF_RUNS:
                 check_runs()
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             said = "" if isinstance(stop, Interrupted) else str(stop)
             if watch is None or watch.speaks:
                 _fail(said or "Interrupted.")
-            interrupted.append(watch.exit_code if watch is not None and watch.number else 130)
+            interrupted.append(watch.exit_code if watch is not None and watch.signal_number else 130)
             return interrupted[0]
         except OSError as error:
             if error.errno == errno.ENOSPC:

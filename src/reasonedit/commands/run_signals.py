@@ -11,7 +11,7 @@ import lightning as L
 
 import reasonedit.callbacks as cb
 from reasonedit.errors import ReasonEditError
-from reasonedit.ranks import end_together
+from reasonedit.ranks import share_signals
 from reasonedit.signals import Watch
 
 FOLDER = "REASONEDIT_RUN_FOLDER"
@@ -36,16 +36,16 @@ def watch_as_rank() -> None:
     if FOLDER in os.environ:  # Lightning started it: the first rank learns of signals from it
         first = os.getppid()
         watch.code = 0
-        watch.heard.append(lambda: None if watch.told else os.kill(first, watch.number))
+        watch.on_signal.append(lambda: None if watch.from_rank else os.kill(first, watch.signal_number))
 
 
 def watch_trainer(trainer: L.Trainer, folder: Path) -> None:
     """Have all ranks end in good order where a signal comes."""
     watch = Watch.active
-    end_together(trainer, watch)
+    share_signals(trainer, watch)
     if watch is not None:
         watch.speaks = trainer.is_global_zero
-        watch.say = lambda: describe_stop(trainer, folder)
+        watch.message = lambda: describe_stop(trainer, folder)
 
 
 def describe_stop(trainer: L.Trainer, folder: Path) -> str:

@@ -18,7 +18,7 @@ import reasonedit.callbacks as cb
 from reasonedit.codebook import Store
 from reasonedit.config import Config
 from reasonedit.errors import ReasonEditError
-from reasonedit.ranks import end_started
+from reasonedit.ranks import end_processes
 from reasonedit.resume import begin, check, made_with
 from reasonedit.runs import abandon, going_on, new_folder, versions, write_json
 
@@ -133,7 +133,7 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
             try:
                 return _ask(cli, folder)
             except SystemExit as stop:  # of a signal, or of Lightning after one
-                end_started(trainer)
+                end_processes(trainer)
                 raise KeyboardInterrupt(describe_stop(trainer, folder)) from stop
     finally:
         os.environ.pop(FOLDER)

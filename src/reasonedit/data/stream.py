@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from reasonedit.errors import InputError, NotFoundError
-from reasonedit.ranks import launched_elsewhere
+from reasonedit.ranks import spawning_error
 from reasonedit.registry import lookup, names
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM, Generation, generation_of
@@ -111,7 +111,7 @@ class EditStream(L.LightningDataModule):
         """
         if self.trainer is None:
             raise InputError("EditStream makes its loader inside a trainer: hand it over as a datamodule.")
-        launch_error = launched_elsewhere(self.trainer)
+        launch_error = spawning_error(self.trainer)
         if launch_error is not None:
             raise launch_error
         module = self.trainer.lightning_module
