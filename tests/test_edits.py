@@ -90,7 +90,7 @@ def test_missing_empty_unreadable_and_truncated_images_are_named(tmp_path):
     empty.write_bytes(b"")
     text.write_text("not an image")
     cut.write_bytes(encoded(picture(0, 256), "PNG")[:200])
-    for source, said in (
+    for source, message in (
         (tmp_path / "none.png", "There is no image file .*none.png"),
         (empty, "empty.png' is empty"),
         (text, "text.png' is in no format"),
@@ -98,5 +98,5 @@ def test_missing_empty_unreadable_and_truncated_images_are_named(tmp_path):
         (b"", "is empty"),
         (3, "not int"),
     ):
-        with pytest.raises(ReasonEditError, match=said):
+        with pytest.raises(ReasonEditError, match=message):
             load_image(source)

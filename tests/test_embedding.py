@@ -309,7 +309,7 @@ def test_no_texts_have_no_embeddings(encoder):
 
 @pytest.mark.parametrize("text", ["\ua9b2\ua98f\ua9b1\ua9ab", "\U0001f600\U0001f680", "x" * 300])
 def test_a_text_of_which_no_word_is_known_is_refused(encoder, text):
-    """Two of them would be one key, at distance 0."""
+    """Two such texts would be one key, at distance 0."""
     with pytest.raises(ReasonEditError, match="'embedded', made for the language en, knows no word of"):
         encoder.encode(["What is it?", text])
 
@@ -324,8 +324,8 @@ def test_the_language_of_an_encoder_is_said_once(caplog, tmp_path):
         assert not caplog.records
         encoder.encode(["\u0427\u0442\u043e \u044d\u0442\u043e?"])
         encoder.encode(["\u0427\u0442\u043e \u044d\u0442\u043e?"])
-    (said,) = caplog.records
-    assert "'embedded', made for the language en, tells texts like" in said.getMessage()
+    (warning,) = caplog.records
+    assert "'embedded', made for the language en, tells texts like" in warning.getMessage()
     encoder.model.save(str(tmp_path / "encoder"))
     for card, languages in (("---\nlanguage:\n- de\n- en\n---\n", ("de", "en")), ("---\n{\n---\n", ()), ("", ())):
         (tmp_path / "encoder" / "README.md").write_text(card)

@@ -117,7 +117,7 @@ def test_a_window_is_seen_and_read_once(tiny_vlm, sentences):
     ]
     finder = EvidenceFinder(tiny_vlm)
     finder.find(picture(1, 48), [*SENTENCES, "Four."][:sentences])
-    assert len(seen) == 2  # the first window of all said how much the others take
+    assert len(seen) == 2  # the first window of all tells how much memory the others take
     seen.clear()
     read.clear()
     finder.find(picture(1, 48), [*SENTENCES, "Four."][:sentences])
@@ -254,7 +254,7 @@ def test_the_users_own_evidence_takes_precedence(tiny_vlm, hash_encoder, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("evidence", "said"),
+    ("evidence", "message"),
     [
         ([[(0, 0, 1.2, 1)]], r"\(0, 0, 1\.2, 1\) reaches outside the image"),
         ([[(0.5, 0, 0.5, 1)]], "has no area"),
@@ -265,13 +265,13 @@ def test_the_users_own_evidence_takes_precedence(tiny_vlm, hash_encoder, monkeyp
         ([[(0, 0, 1, 1)], None], "evidence is for 2 sentences but the reasoning has 1"),
     ],
 )
-def test_bad_boxes_are_refused(evidence, said):
-    with pytest.raises(ReasonEditError, match=said):
+def test_bad_boxes_are_refused(evidence, message):
+    with pytest.raises(ReasonEditError, match=message):
         Edit.of(picture(0), "What?", "x", ["A sentence."], evidence=evidence)
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: EvidenceConfig(grid=5), "grid must be 3 or 4, not 5"),
         (lambda: EvidenceConfig(p_yes=1.0), "p_yes must be at least 0 and below 1"),
@@ -289,6 +289,6 @@ def test_bad_boxes_are_refused(evidence, said):
         (lambda: Edit.of(Image.new("RGB", (1, 5000)), "What?", "x", ["A."]), "1 x 5000 pixels"),
     ],
 )
-def test_what_cannot_be_used_is_refused(make, said):
-    with pytest.raises(ReasonEditError, match=said):
+def test_what_cannot_be_used_is_refused(make, message):
+    with pytest.raises(ReasonEditError, match=message):
         make()

@@ -31,12 +31,12 @@ from reasonedit.metrics import (
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_each_metric_counts_its_own_samples_only(metric):
-    made = metric()
+    instance = metric()
     groups = [metric.group, metric.group, "other", metric.group]
-    made.update(["Cup", " a key. ", "x", "tree"], ["cup", "key", "x", "leaf"], groups)
-    made.update(["fish"], ["boat"], [metric.group])
-    assert float(made.compute()) == pytest.approx(2 / 4)
-    assert int(made.total) == 4
+    instance.update(["Cup", " a key. ", "x", "tree"], ["cup", "key", "x", "leaf"], groups)
+    instance.update(["fish"], ["boat"], [metric.group])
+    assert float(instance.compute()) == pytest.approx(2 / 4)
+    assert int(instance.total) == 4
 
 
 def test_names_of_the_groups_are_all_there_once():
@@ -184,7 +184,7 @@ def test_of_ten_people_three_must_agree():
     assert [accuracy(a, people) for a in ("dog", "cat", "wolf", "cow")] == pytest.approx([1, 2 / 3, 1 / 3, 0])
     assert [matches(a, people) for a in ("dog", "cat")] == [True, False]
     assert most_common_answer(people) == "Dog"
-    # Letter by letter no three of them say the same but for its case: "a dog" is not among these.
+    # Letter by letter, case aside, three of them say "dog"; only one says "a dog".
     assert exact_match("dog", people)
     assert not exact_match("a dog", people)
     assert not exact_match("cat", people)
@@ -247,10 +247,10 @@ def test_two_processes_with_uneven_and_empty_ranks_agree(tmp_path):
         )
         for r in range(2)
     ]
-    said = [p.communicate(timeout=900) for p in ranks]
-    assert [p.returncode for p in ranks] == [0, 0], said
-    for out, _ in said:
-        found, exact = json.loads(out.strip().splitlines()[-1])
+    outputs = [p.communicate(timeout=900) for p in ranks]
+    assert [p.returncode for p in ranks] == [0, 0], outputs
+    for output, _ in outputs:
+        found, exact = json.loads(output.strip().splitlines()[-1])
         assert found["rel"] == pytest.approx(0.75)
         assert found["loc"] == pytest.approx(2 / 3)
         assert (exact["rel"], exact["loc"]) == (0.5, 0)

@@ -40,8 +40,8 @@ def edit(number=0, **changes):
     ],
 )
 def test_an_edit_writes_what_the_design_says(tiny_vlm, entries, keys, expected):
-    made = replace(design(keys=keys, entries=entries), evidence=EvidenceConfig(p_yes=0.9999))  # it finds nothing itself
-    assert [e.fact.kind for e in EditingPipeline(tiny_vlm, made).write(edit()).entries] == expected
+    chosen = replace(design(keys=keys, entries=entries), evidence=EvidenceConfig(p_yes=0.9999))  # affirms nothing
+    assert [e.fact.kind for e in EditingPipeline(tiny_vlm, chosen).write(edit()).entries] == expected
 
 
 def test_keys_are_the_embeddings_of_their_parts(tiny_vlm):
@@ -62,18 +62,18 @@ def test_a_radius_is_the_distance_of_an_augmented_copy(tiny_vlm):
     import random
 
     pipeline = EditingPipeline(tiny_vlm, design(keys="image", merge=True, seed=5))
-    made = edit()
-    written = pipeline.write(made)
-    rng = random.Random(f"5-{made.id}-0")
-    copy = augment(made.image, rng)
-    said = [paraphrase(t, rng) for t in (made.question, *made.reasoning)]
-    other = pipeline.embedder.embed(pipeline.embedder.see([copy]).select([0] * 3), said)
-    expected = [float((e.key - o).norm()) for e, o in zip(written.entries, other, strict=True)]
+    new = edit()
+    written = pipeline.write(new)
+    rng = random.Random(f"5-{new.id}-0")
+    copy = augment(new.image, rng)
+    paraphrases = [paraphrase(t, rng) for t in (new.question, *new.reasoning)]
+    copied = pipeline.embedder.embed(pipeline.embedder.see([copy]).select([0] * 3), paraphrases)
+    expected = [float((e.key - c).norm()) for e, c in zip(written.entries, copied, strict=True)]
     assert [e.radius for e in written.entries] == pytest.approx(expected, rel=1e-4)
     assert min(expected) > 0
-    again = EditingPipeline(tiny_vlm, design(keys="image", merge=True, seed=5)).write(made)
+    again = EditingPipeline(tiny_vlm, design(keys="image", merge=True, seed=5)).write(new)
     assert [e.radius for e in again.entries] == [e.radius for e in written.entries]
-    other_seed = EditingPipeline(tiny_vlm, design(keys="image", merge=True, seed=6)).write(made)
+    other_seed = EditingPipeline(tiny_vlm, design(keys="image", merge=True, seed=6)).write(new)
     assert [e.radius for e in other_seed.entries] != [e.radius for e in written.entries]
 
 
@@ -112,7 +112,7 @@ def test_a_prompt_that_is_too_long_loses_the_farthest_facts_first(tiny_vlm, monk
 
 
 def test_choices_take_the_room_that_they_need(tiny_vlm, monkeypatch):
-    """Behind its context a model's numbers mean nothing: no choice is scored there, with facts or without."""
+    """Beyond its context length a model's numbers mean nothing: no choice is scored there, with facts or without."""
     editor = ReasonEditor(tiny_vlm, design(k=50, percentile=100))
     for i in range(6):
         editor.write(edit(i))
@@ -195,7 +195,7 @@ def test_verified_facts_are_those_that_the_image_shows(tiny_vlm, monkeypatch):
 
 
 def test_a_saved_design_comes_back_whole(tiny_vlm, tiny_folder, tmp_path):
-    made = Design(
+    saved = Design(
         EmbeddingConfig("image_features", 0.7, "hash", transform="whitened"),
         writing=WritingConfig(keys="grounded", question_keys=True, merge=True),
         retrieval=RetrievalConfig(
@@ -208,12 +208,12 @@ def test_a_saved_design_comes_back_whole(tiny_vlm, tiny_folder, tmp_path):
             k_answers=1,
         ),
     )
-    editor = ReasonEditor(tiny_vlm, made)
+    editor = ReasonEditor(tiny_vlm, saved)
     for i in range(4):
         editor.write(edit(i))
     editor.save(tmp_path)
     again = ReasonEditor.load(tmp_path, tiny_vlm)
-    assert again.pipeline.design.retrieval == made.retrieval
+    assert again.pipeline.design.retrieval == saved.retrieval
     first, second = (e.ask(picture(2), "What is number 2?") for e in (editor, again))
     assert [h.fact for h in first.hits] == [h.fact for h in second.hits] != []
     assert [h.distance for h in first.hits] == pytest.approx([h.distance for h in second.hits], abs=1e-5)

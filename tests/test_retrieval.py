@@ -130,7 +130,7 @@ def test_facts_stand_before_the_question():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: PercentileGate(0), "percentile must be above 0"),
         (lambda: PercentileGate(101), "at most 100, not 101"),
@@ -146,8 +146,8 @@ def test_facts_stand_before_the_question():
         (lambda: RetrievalConfig(verify=0.5, visual_match=1.0, visual_margin=-1.0), "visual_margin must be 0 or more"),
     ],
 )
-def test_arguments_out_of_range_are_refused(make, said):
-    with pytest.raises(ReasonEditError, match=said):
+def test_arguments_out_of_range_are_refused(make, message):
+    with pytest.raises(ReasonEditError, match=message):
         make()
 
 
