@@ -51,43 +51,54 @@ def _explain(message: str, files: Files, overrides: Sequence[str]) -> str:
         wrong = next((part for part in name.split(".") if part not in known), name)
         near = [] if wrong in known else difflib.get_close_matches(wrong, known, n=1)  # known, but not there
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"{_culprit(wrong, files, overrides)} has a key '{wrong}' that nothing expects.{hint}"
-    # Of nested messages the innermost says most.
-    reasons = re.findall(r'Parser key "([\w.]+)":\s+((?:Expected|Invalid|Problem)[^\n]*)', message)
-    reasons += re.findall(r"Problem with given class_path ('[\w.]+'):\s+([^\n]*)", message)
-    reasons = [(what, why) for what, why in reasons if not why.startswith(("Parser key", "Problem"))]
-    if reasons:
-        what, why = reasons[-1]
-        return f"{_culprit(what, files, overrides)} cannot be used: {what}: {why}"
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return f"{_culprit('', files, overrides)} cannot be used: {' '.join(lines[:2])}"
+        return f"{_culprit(wrong, None, files, overrides)} has a key '{wrong}' that nothing expects.{hint}"
+    heads = list(re.finditer(r"""Parser key "([\w.]+)":|Problem with given class_path '([\w.]+)':""", message))
+    if not heads:
+        lines = [line.strip() for line in message.splitlines() if line.strip()]
+        return f"{_culprit('', None, files, overrides)} cannot be used: {' '.join(lines[:2])}"
+    key, path = heads[-1].groups()  # of nested messages the innermost says most
+    reason, value = _reason(message[heads[-1].end() :])
+    where = _culprit((key or "class_path").split(".")[-1], path or value, files, overrides)
+    return f"{where} cannot be used: {key or repr(path)}: {reason}"
 
 
-def _culprit(name: str, files: Files, overrides: Sequence[str]) -> str:
-    """The file or option that has a key or a class path; all files where none or several have it."""
-    last = name.strip("'").split(".")[-1] if not name.startswith("'") else name.strip("'")
-    having = [f"The config '{path}'" for path, values in files if last in _names_in(values)]
-    having += [f"The option '--{option}'" for option, words in group_options(overrides) if _names(option, words, last)]
-    every = [f"The config '{path}'" for path, _ in files] or ["The config"]
-    first, *others = having or every
-    return " or ".join([first, *(f"{other[0].lower()}{other[1:]}" for other in others)])
+def _reason(block: str) -> tuple[str, str | None]:
+    """What is wrong by one of jsonargparse's messages, and the value that it is about, where it says so."""
+    lines = [line.strip(" -") for line in block.splitlines() if line.strip()]
+    end = next((i for i, line in enumerate(lines) if line.startswith("Given value: ")), None)
+    value = lines[end].partition(": ")[2] if end is not None else None
+    lines = lines[:end]
+    if not lines[0].startswith(("Does not validate", "Expected a path but")):
+        return lines[0], lines[0].partition("Got value: ")[2] or value
+    lines = lines[lines.index("Errors:") + 1 :] if "Errors:" in lines else lines
+    kinds = [line for line in lines if line.startswith("Expected a ") and "NoneType" not in line]
+    reason = " or ".join([*kinds[:1], *(kind.removeprefix("Expected ") for kind in kinds[1:])]) or lines[0]
+    return (reason if value is None or value in reason else f"{reason}. Got value: {value}"), value
 
 
-def _names(option: str, words: Sequence[str], name: str) -> bool:
-    return name in option.split(".") or any(name == value.split("=")[-1] for value in words)
+def _culprit(name: str, value: str | None, files: Files, overrides: Sequence[str]) -> str:
+    """The file or option that sets a key, or sets it to a value; all of them where it is not known which."""
+    sources: list[tuple[str, list[tuple[str, Any]]]]
+    sources = [(f"The config '{path}'", list(_settings_in(values))) for path, values in files]
+    for option, words in group_options(overrides):
+        text = " ".join(words).removeprefix(f"--{option}").lstrip("= ")
+        sources.append((f"The option '--{option}'", [(part, text) for part in option.split(".")]))
+    setting = [source for source in sources if any(key == name for key, _ in source[1])]
+    exact = [source for source in setting if any(key == name and str(given) == value for key, given in source[1])]
+    candidates = exact or setting or sources[: len(files)] or [("The config", [])]
+    first, *others = (label for label, _ in candidates)
+    return " or ".join([first, *(f"{label[0].lower()}{label[1:]}" for label in others)])
 
 
-def _names_in(values: Any) -> Iterator[str]:
-    """All keys of a config, however deep, and the class paths."""
+def _settings_in(values: Any) -> Iterator[tuple[str, Any]]:
+    """All keys of a config, however deep, each with its value."""
     if isinstance(values, Mapping):
         for key, value in values.items():
-            yield str(key)
-            if key == "class_path":
-                yield str(value)
-            yield from _names_in(value)
+            yield str(key), value
+            yield from _settings_in(value)
     elif isinstance(values, (list, tuple)):
         for value in values:
-            yield from _names_in(value)
+            yield from _settings_in(value)
 
 
 def _known_keys() -> list[str]:
