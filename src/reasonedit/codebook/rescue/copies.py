@@ -1,4 +1,4 @@
-"""Copies of damaged codebooks, beside them: whole, or under a hidden name that is cleared away."""
+"""Copies of damaged codebooks, beside them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from ..disk.lock import LOCK_FILES
 
 
 def copy_aside(folder: Path) -> Path:
-    """Copy a codebook's folder as it is, to the name ``NAME.damaged-TIME`` beside it.
+    """Copy a codebook's folder as it is, to ``NAME.damaged-TIME`` beside it.
 
-    Keys and pictures are linked where the file system has links: they are never changed in place. All else is copied.
+    Keys and pictures are linked where the file system has links, as they are never changed in place; all else is
+    copied.
 
     Args:
         folder: The folder, which nobody writes meanwhile.
 
     Returns:
-        Where the copy is.
+        The copy.
 
     Raises:
         OSError: It cannot be copied; nothing is left of it then.
@@ -44,31 +45,32 @@ def copy_aside(folder: Path) -> Path:
 
 
 def clear_parts(folder: Path) -> None:
-    """Remove what is left of copies that were cut short; the folder's lock is held, so that none is on its way."""
-    kind = re.compile(rf"\.{re.escape(folder.name)}\.(?:damaged-[\d-]+\.)?\d+\.part")
+    """Remove what is left of copies that were cut short; the folder's lock is held, so that none is being made."""
+    pattern = re.compile(rf"\.{re.escape(folder.name)}\.(?:damaged-[\d-]+\.)?\d+\.part")
     for path in folder.parent.iterdir():
-        if kind.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+        if pattern.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _copy(folder: Path, target: Path) -> None:
     target.mkdir()
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        into = target / entry.name
-        if entry.name in LOCK_FILES:  # of who writes here
+        copy = target / entry.name
+        if entry.name in LOCK_FILES:  # these say who writes the folder, not what is in it
             continue
         if entry.is_symlink():
-            into.symlink_to(os.readlink(entry.path))
+            copy.symlink_to(os.readlink(entry.path))
         elif entry.is_dir():
-            _copy(Path(entry.path), into)
-        elif entry.is_file() and not (folder.name in (KEYS, PICTURES) and _linked(entry.path, into)):
-            shutil.copy2(entry.path, into)
-            sync(into)
+            _copy(Path(entry.path), copy)
+        elif entry.is_file() and not (folder.name in (KEYS, PICTURES) and _link(entry.path, copy)):
+            shutil.copy2(entry.path, copy)
+            sync(copy)
     shutil.copystat(folder, target)
     sync(target)
 
 
-def _linked(path: str, target: Path) -> bool:
+def _link(path: str, target: Path) -> bool:
+    """Link a file; whether that is possible."""
     try:
         os.link(path, target, follow_symlinks=False)
     except (OSError, NotImplementedError):  # a file system without links, or a system that would follow one

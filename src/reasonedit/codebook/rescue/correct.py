@@ -1,4 +1,4 @@
-"""A record of the journal that was damaged in one place, made again what it was; its sum proves it."""
+"""Corrects a record of the journal that was damaged in one place; its sum proves what it was."""
 
 from __future__ import annotations
 
@@ -10,84 +10,87 @@ from dataclasses import dataclass
 _HEAD, _FOOT = b', "sum": "', b'"}'
 _TAIL = len(_HEAD) + 16 + len(_FOOT)
 _NEAR = 4
-"""So many bytes of the sum and of what stands around it may be others: the 12 digits left are proof enough."""
+"""So many bytes of the tail (the sum and what is around it) may differ: the 12 digits left are proof enough."""
 _GLUED = re.compile(rb'(?<=, "sum": "[0-9a-f]{16}"\}).?(?=\{"op": ")', re.DOTALL)
-"""Where two records are one line: the line's end between them is another byte, or gone."""
+"""Where two records are in one line: the line's end between them is another byte, or gone."""
 _BITS = [1 << n for n in range(8)]
 _OTHERS = [n for n in range(1, 256) if n & (n - 1)]
 
 
 @dataclass
 class Effort:
-    """How much may still be tried, in bytes that are summed: some ten seconds for a whole journal.
+    """How much may still be tried, in bytes that are summed: about ten seconds for a whole journal.
 
     Attributes:
-        left: What is left of it.
-        each: The most that one record may take.
+        remaining: How much is left for all records.
+        per_record: The most that one record may take.
     """
 
-    left: int = 10**10
-    each: int = 4 * 10**9
+    remaining: int = 10**10
+    per_record: int = 4 * 10**9
 
-    def pays(self, cost: int) -> bool:
-        """Whether there is enough left for something, which is taken off then."""
-        if cost > min(self.left, self.each):
+    def spend(self, cost: int) -> bool:
+        """Take off what something costs, if there is enough left; whether there was."""
+        if cost > min(self.remaining, self.per_record):
             return False
-        self.left -= cost
+        self.remaining -= cost
         return True
 
 
 def split_records(raw: bytes) -> list[tuple[int, bytes]]:
-    """The records of a line, with where they begin in it: several, where a line's end is another byte or gone."""
-    places = list(_GLUED.finditer(raw))
-    starts, ends = [0, *(p.end() for p in places)], [*(p.start() for p in places), len(raw)]
+    """The records of a line and where each begins in it: several, where a line's end is another byte or gone."""
+    gaps = list(_GLUED.finditer(raw))
+    starts, ends = [0, *(gap.end() for gap in gaps)], [*(gap.start() for gap in gaps), len(raw)]
     return [(start, raw[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
 def correct_record(raw: bytes, sums: Collection[str], effort: Effort) -> bytes | None:
-    """What a damaged record was, if one byte of it is another one, or some bytes of its sum are.
+    """Correct a damaged record of which one byte was exchanged, or some bytes of its sum.
 
     Args:
-        raw: The record as it is found, without its line's end.
+        raw: The record as it is, without its line's end.
         sums: What its neighbours say its sum is.
         effort: How much may still be tried.
 
     Returns:
-        The record as it was written; none where that cannot be told.
+        The record as it was written; none where that cannot be proven.
     """
-    at_once = _by_tail(raw, sums)
-    if at_once is not None or len(raw) <= _TAIL:
-        return at_once
+    corrected = _correct_tail(raw, sums)
+    if corrected is not None or len(raw) <= _TAIL:
+        return corrected
     body = raw[:-_TAIL] + b"}"
-    places = _places(body)
-    told = {s.encode() for s in sums} | {raw[len(_HEAD) - _TAIL : -len(_FOOT)]}
+    places = _suspect_places(body)
+    proofs = {s.encode() for s in sums} | {raw[len(_HEAD) - _TAIL : -len(_FOOT)]}
     for changes in (_BITS, _OTHERS):
-        # What it costs to begin a sum is that of about a thousand bytes.
-        if effort.pays(len(changes) * len(places) * (1000 + len(body) // 2)):
-            found = _exchanged(body, places, changes, told)
-            if found is not None:
-                return found
+        # To begin a sum costs as much as to sum about a thousand bytes.
+        if effort.spend(len(changes) * len(places) * (1000 + len(body) // 2)):
+            corrected = _try_changes(body, places, changes, proofs)
+            if corrected is not None:
+                return corrected
     return None
 
 
 def join_lines(first: bytes, second: bytes, sums: Collection[str]) -> bytes | None:
-    """The record of which one byte became a line's end, so that it is two lines; none where that is not so."""
-    tries = (_by_tail(first + bytes((byte,)) + second, sums) for byte in range(256))
-    return next((found for found in tries if found is not None), None)
+    """The record of which one byte became a line's end, so that it is two lines; none where that is not proven."""
+    tries = (_correct_tail(first + bytes((byte,)) + second, sums) for byte in range(256))
+    return next((record for record in tries if record is not None), None)
 
 
-def _by_tail(raw: bytes, sums: Collection[str]) -> bytes | None:
-    """The record, where all of it but its sum is as it was written."""
+def _correct_tail(raw: bytes, sums: Collection[str]) -> bytes | None:
+    """The record, if all of it but its tail is as it was written."""
     if len(raw) <= _TAIL:
         return None
-    total = _sum(raw[:-_TAIL] + b"}").hexdigest()
-    framed = _HEAD + total.encode() + _FOOT
-    differing = sum(a != b for a, b in zip(framed, raw[-_TAIL:], strict=True))
-    return raw[:-_TAIL] + framed if total in sums or differing <= _NEAR else None
+    digits = _sum(raw[:-_TAIL] + b"}").hexdigest()
+    tail = _HEAD + digits.encode() + _FOOT
+    differing = sum(a != b for a, b in zip(tail, raw[-_TAIL:], strict=True))
+    return raw[:-_TAIL] + tail if digits in sums or differing <= _NEAR else None
 
 
-def _places(body: bytes) -> range:
-    """Where the exchanged byte may be: near what no record holds, where there is such; nowhere, where there is much."""
+def _suspect_places(body: bytes) -> range:
+    """Where the exchanged byte may be: near the bytes that no record holds, or anywhere where there are none.
+
+    Nowhere, if such bytes are far from each other: then more than one byte was exchanged.
+    """
     strange = [at for at, byte in enumerate(body) if byte < ord(" ")]
     at = 0
     while not strange or max(strange) - min(strange) < _NEAR:
@@ -103,16 +106,16 @@ def _places(body: bytes) -> range:
     return range(0)
 
 
-def _exchanged(body: bytes, places: range, changes: Sequence[int], told: Collection[bytes]) -> bytes | None:
-    """Try each exchanged byte in some places; what stands before it is summed once."""
+def _try_changes(body: bytes, places: range, changes: Sequence[int], proofs: Collection[bytes]) -> bytes | None:
+    """Exchange each byte of some places in turn; what is before it is summed only once."""
     before = _sum(body[: places.start])
     for at in places:
         behind = body[at + 1 :]
         for change in changes:
-            summed = before.copy()
-            summed.update(bytes((body[at] ^ change,)) + behind)
-            if (total := summed.hexdigest().encode()) in told:
-                return body[:at] + bytes((body[at] ^ change,)) + behind[:-1] + _HEAD + total + _FOOT
+            byte, trial = bytes((body[at] ^ change,)), before.copy()
+            trial.update(byte + behind)
+            if (digits := trial.hexdigest().encode()) in proofs:
+                return body[:at] + byte + behind[:-1] + _HEAD + digits + _FOOT
         before.update(body[at : at + 1])
     return None
 

@@ -19,14 +19,14 @@ class FoundEdit:
     """An edit, and what is there of it.
 
     Attributes:
-        id: Its name; where that cannot be read, a word on where it was, in brackets.
+        id: Its id; where that cannot be read, where its record is, in brackets.
         start: The byte of the journal at which its record begins.
-        counts: Whether it counts now; else it was undone.
+        counts: Whether it counts, rather than being undone.
         doubt: Why it may be the other way round; nothing where that is certain.
-        event: How it came, with its text; none where its record is lost.
+        event: The event that brought it, with its text; none where that record is lost.
         guess: What can be read of a lost record: ``question``, ``answer``, ``author``, ``time``.
         changed: What its record says, where it reads but is not what was written.
-        keys: Whether its keys are whole: else it does not answer until it is embedded anew.
+        keys: Whether its keys are whole: if not, it does not answer until it is embedded anew.
         pictures: Names of those of its pictures that are whole.
     """
 
@@ -42,12 +42,12 @@ class FoundEdit:
 
     @property
     def lost(self) -> list[str]:
-        """What is lost of it: ``"text"``, ``"keys"``, ``"picture"`` (its own) and ``"crops"`` (that people gave)."""
+        """What is lost of it: ``"text"``, ``"keys"``, ``"picture"`` (its own) and ``"crops"`` (of its evidence)."""
         if self.event is None or self.event.edit is None:
             return ["text"]
-        gone = [name for name in self.event.edit.pictures if name not in self.pictures]
+        missing = [name for name in self.event.edit.pictures if name not in self.pictures]
         own = self.event.edit.image not in self.pictures
-        crops = any(name != self.event.edit.image for name in gone)
+        crops = any(name != self.event.edit.image for name in missing)
         return [*(["keys"] * (not self.keys)), *(["picture"] * own), *(["crops"] * crops)]
 
 
@@ -57,15 +57,15 @@ class Found:
 
     Attributes:
         damages: What is damaged.
-        notes: What lies there and does not count, or cannot be told; harmless.
+        notes: What is harmless: files that do not count, and what cannot be told.
         edits: Each edit that is there, or is known to have been there, in the order in which they came.
         records: Each record of the journal.
         losses: What a repair would not bring back, or might wrongly let count; one sentence each.
         manifest: What the codebook was made with and how far it goes; none where nothing says that any more.
-        events: What happened, in order, as far as that is known.
+        events: What happened, in order, as far as it is known.
         keys: The keys and radii of each edit that still has them, by id.
-        pictures: The pictures that are whole, by name.
-        statistics: What the embedding needs, where it is there; else it is taken anew.
+        pictures: Names of the pictures that are whole.
+        statistics: What the embedding needs, where it is there; if not, it is taken anew.
     """
 
     damages: list[DamagedError] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Found:
 
     @property
     def keyless(self) -> list[Event]:
-        """Edits whose text is whole but whose keys are lost: they can be embedded anew where their picture is whole."""
+        """Edits with text but without keys: they can be embedded anew where their picture is whole."""
         return [e.event for e in self.edits if e.event is not None and not e.keys]
 
     @property

@@ -1,10 +1,10 @@
-"""What was lost of which edit, in a file of the repaired codebook; what can be imported again is."""
+"""A file in the repaired codebook that says what was lost of which edit; what can be imported again is."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from .findings import Found, FoundEdit
 
 LOST = "lost-edits.jsonl"
 LOST_PICTURES = "lost-edits-pictures"
-_SAID = {
+_REASONS = {
     "text": "its record cannot be read",
     "keys": "its keys are lost",
     "picture": "its picture is lost",
@@ -25,18 +25,18 @@ _SAID = {
 
 
 def write_lost(folder: Path, found: Found) -> int:
-    """Write what was lost of which edit, one row each, behind what the file says of others.
+    """Write what was lost of which edit, one row each, behind the rows of other edits.
 
-    The rows have the columns that ``reasonedit edits import`` reads, and one more, ``lost``, that says what is lost. A
-    row of an edit that cannot be imported, for its picture or its text is lost, or that must not be, for it was undone,
-    has no column ``image``.
+    The rows have the columns that ``reasonedit edits import`` reads, and a column ``lost`` that says what is lost. An
+    edit that cannot be imported, as its picture or its text is lost, or that must not be, as it was undone, has no
+    column ``image``.
 
     Args:
         folder: The codebook.
         found: What was found in it.
 
     Returns:
-        How many edits it says something of.
+        How many edits have lost something.
 
     Raises:
         OSError: It cannot be written.
@@ -44,17 +44,13 @@ def write_lost(folder: Path, found: Found) -> int:
     rows = {row["id"]: row for row in _rows(folder, found)}
     if not rows:
         return 0
-    path = folder / LOST
-    before = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    kept = [line for line in before if _id_of(line) not in rows]
-    with stage(path) as part:
-        lines = [*kept, *(json.dumps(row, ensure_ascii=False) for row in rows.values())]
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    others = [line for line in _read_lines(folder) if _id_of(line) not in rows]
+    _write_lines(folder, [*others, *(json.dumps(row, ensure_ascii=False) for row in rows.values())])
     return len(rows)
 
 
 def remove_from_lost(folder: Path, ids: Collection[str]) -> None:
-    """Take edits out of the file that have again what they had lost; where it says nothing more, it goes.
+    """Remove edits from the file that have again what they had lost; an empty file is removed.
 
     Args:
         folder: The codebook.
@@ -66,50 +62,70 @@ def remove_from_lost(folder: Path, ids: Collection[str]) -> None:
     path = folder / LOST
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    kept = [line for line in lines if _id_of(line) not in ids]
-    if not kept:
+    lines = _read_lines(folder)
+    others = [line for line in lines if _id_of(line) not in ids]
+    if not others:
         path.unlink()
-    elif kept != lines:
-        with stage(path) as part:
-            part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    elif others != lines:
+        _write_lines(folder, others)
+
+
+def _read_lines(folder: Path) -> list[str]:
+    path = folder / LOST
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+
+
+def _write_lines(folder: Path, lines: Sequence[str]) -> None:
+    with stage(folder / LOST) as part:
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _rows(folder: Path, found: Found) -> Iterator[dict[str, Any]]:
     for edit in found.edits:
         if edit.event is not None and edit.event.edit is not None:
             if edit.lost:
-                told = "; ".join([*(_SAID[name] for name in edit.lost), *(["it was undone"] * (not edit.counts))])
-                row = _importable(edit.event.edit, set(edit.pictures), PICTURES)
-                yield {"lost": told, **{k: v for k, v in row.items() if edit.counts or k != "image"}}
+                reasons = [*(_REASONS[name] for name in edit.lost), *(["it was undone"] * (not edit.counts))]
+                row = _importable_row(edit.event.edit, set(edit.pictures), PICTURES)
+                yield {"lost": "; ".join(reasons), **{k: v for k, v in row.items() if edit.counts or k != "image"}}
         elif edit.changed is not None:
-            seen = {name for name in edit.changed.pictures if _rescued(folder, name, found)}
-            told = "its record was changed: read it before it is imported"
-            yield {"lost": told, **_importable(edit.changed, seen, LOST_PICTURES)}
+            pictures = {name for name in edit.changed.pictures if _copy_picture(folder, name, found)}
+            reason = "its record was changed: read it before it is imported"
+            yield {"lost": reason, **_importable_row(edit.changed, pictures, LOST_PICTURES)}
         else:
-            yield {"lost": _SAID["text"], "id": edit.id, **_guessed(edit)}
+            yield {"lost": _REASONS["text"], "id": edit.id, **_guessed_fields(edit)}
 
 
-def _importable(edit: StoredEdit, seen: set[str], pictures: str) -> dict[str, Any]:
-    """The row of an edit, without the pictures that are lost."""
-    row = row_of(without_lost_pictures(edit, seen), pictures)
-    if edit.image not in seen:
+def _importable_row(edit: StoredEdit, pictures: set[str], folder: str) -> dict[str, Any]:
+    """The row of an edit, with those of its pictures that are there.
+
+    Args:
+        edit: The edit.
+        pictures: Names of the pictures that are there.
+        folder: The folder within the codebook in which they are.
+    """
+    row = row_of(without_lost_pictures(edit, pictures), folder)
+    if edit.image not in pictures:
         row.pop("image", None)
     return row
 
 
-def without_lost_pictures(edit: StoredEdit, seen: set[str]) -> StoredEdit:
-    """An edit without the pictures that are lost."""
-    given = [[r for r in mine if not isinstance(r, str) or r in seen] for mine in edit.given]
-    return replace(edit, image=edit.image if edit.image in seen else "", given=given)
+def without_lost_pictures(edit: StoredEdit, pictures: set[str]) -> StoredEdit:
+    """An edit with those of its pictures that are there.
+
+    Args:
+        edit: The edit.
+        pictures: Names of the pictures that are there.
+    """
+    given = [[r for r in regions if not isinstance(r, str) or r in pictures] for regions in edit.given]
+    return replace(edit, image=edit.image if edit.image in pictures else "", given=given)
 
 
-def _guessed(edit: FoundEdit) -> dict[str, str]:
+def _guessed_fields(edit: FoundEdit) -> dict[str, str]:
     return {name: edit.guess[name] for name in ("question", "answer", "author", "time") if edit.guess.get(name)}
 
 
-def _rescued(folder: Path, name: str, found: Found) -> bool:
-    """Copy a picture that no edit of the codebook has to where it stays."""
+def _copy_picture(folder: Path, name: str, found: Found) -> bool:
+    """Copy a picture that no edit of the codebook has to a place where it stays; whether it is there."""
     if name not in found.pictures:
         return False
     (folder / LOST_PICTURES).mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a record says that is not whole, or that is the first: as much as can be read of it."""
+"""Reads the first record of a journal, and as much as can be read of records that are not whole."""
 
 from __future__ import annotations
 
@@ -13,59 +13,68 @@ from ..records import StoredEdit
 
 _FIELD = re.compile(r'"(op|id|author|time|by|question|answer)": "((?:[^"\\]|\\.)*)"')
 _HEAD = ("id", "created", "fingerprint", "config", "merge")
-_LIKE = 0.75
-"""How much of the beginning of a turn's record must be as it would be written for an edit."""
+_ALIKE = 0.75
+"""The share of bytes at the begin of a turn's record that must be as they would be written for an edit."""
 
 
 def parse_head(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the first record says; before format 5 it said nothing of the files of then.
+    """Read what the first record says the codebook was made with; before format 5 it names no files.
 
     Raises:
         KeyError: A field is missing.
         TypeError: A field is of another type.
-        ValueError: A field cannot be.
+        ValueError: A field has an impossible value.
     """
-    told = {name: values[name] for name in _HEAD}
-    fits = all(isinstance(told[n], str) for n in ("id", "created"))
-    if not fits or not all(isinstance(told[n], dict) for n in ("fingerprint", "config")):
+    head = {name: values[name] for name in _HEAD}
+    fits = all(isinstance(head[n], str) for n in ("id", "created"))
+    if not fits or not all(isinstance(head[n], dict) for n in ("fingerprint", "config")):
         raise TypeError("what the codebook was made with is not what it should be")
     sums = values.get("statistics")
-    told["statistics"] = Checksums.from_dict(sums) if sums is not None else None
-    told["statistics_digest"] = str(values.get("statistics_digest", ""))
-    told["keys"] = {s.file: s for s in map(Checksums.from_dict, values.get("keys", ()))}
-    return told
+    head["statistics"] = Checksums.from_dict(sums) if sums is not None else None
+    head["statistics_digest"] = str(values.get("statistics_digest", ""))
+    head["keys"] = {s.file: s for s in map(Checksums.from_dict, values.get("keys", ()))}
+    return head
 
 
 def recognise(raw: bytes, known: Iterable[str]) -> tuple[str, list[str], dict[str, str]]:
-    """What an unreadable record is, of which edit (several, where that is not sure), and what can be read of it."""
+    """Recognise what an unreadable record is.
+
+    Args:
+        raw: The record.
+        known: Ids of the edits before it.
+
+    Returns:
+        Its ``op``, or nothing; the edit that it turns, or several where that is not sure; and the fields of it that can
+        be read.
+    """
     text = raw.decode("utf-8", "replace")
-    told: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for name, value in _FIELD.findall(text):
         if value.isprintable() and "\ufffd" not in value:
-            told.setdefault(name, _unquoted(value))
-    op, name = told.get("op", ""), told.get("id", "")
+            fields.setdefault(name, _unescape(value))
+    op, edit_id = fields.get("op", ""), fields.get("id", "")
     if op == "edit" or '"question": "' in text or '"reasoning": [' in text:
-        return "edit", [], told
-    if op in ("undo", "restore") and name in set(known):
-        return op, [name], told
-    op, ids = _alike(raw, known)
-    return op, ids, told
+        return "edit", [], fields
+    if op in ("undo", "restore") and edit_id in set(known):
+        return op, [edit_id], fields
+    op, ids = _find_most_alike(raw, known)
+    return op, ids, fields
 
 
-def _alike(raw: bytes, known: Iterable[str]) -> tuple[str, list[str]]:
-    """The turn, and the edits, whose record would look most like it."""
-    best, found = _LIKE, list[tuple[str, str]]()
+def _find_most_alike(raw: bytes, known: Iterable[str]) -> tuple[str, list[str]]:
+    """The turn, and the edits, whose record would look most like this one."""
+    best, turns = _ALIKE, list[tuple[str, str]]()
     for op in ("undo", "restore"):
         for name in known:
             line = json.dumps({"op": op, "id": name, "author": ""}, ensure_ascii=False)[:-2].encode()
-            same = sum(a == b for a, b in zip(line, raw, strict=False)) / len(line)
-            if same >= best:
-                found, best = [*(found if same == best else []), (op, name)], same
-    ops = {op for op, _ in found}
-    return (ops.pop(), [name for _, name in found]) if len(ops) == 1 else ("", [])
+            share = sum(a == b for a, b in zip(line, raw, strict=False)) / len(line)
+            if share >= best:
+                turns, best = [*(turns if share == best else []), (op, name)], share
+    ops = {op for op, _ in turns}
+    return (ops.pop(), [name for _, name in turns]) if len(ops) == 1 else ("", [])
 
 
-def _unquoted(value: str) -> str:
+def _unescape(value: str) -> str:
     try:
         return str(json.loads(f'"{value}"'))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Edits that have lost their keys, embedded anew in their places."""
+"""Embeds edits anew that have lost their keys, in their places."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..records import Draft, Entry, StoredEdit, as_edit
 from .lost import remove_from_lost
 
 Embed = Callable[[Edit, StoredEdit], Draft]
-"""Embeds an edit anew: what it writes, from the edit with its pictures and from what was kept of it."""
+"""Embeds an edit anew: from the edit with its pictures, and from what is stored of it, to what it writes."""
 
 OpenEmbed = Callable[[EditMemory], Embed]
 """Given a codebook, what embeds its edits; :func:`reasonedit.pipeline.open_embed` makes one from a VLM."""
 
 _AT_ONCE = 256
-"""So many edits are embedded before they are written: what somebody who is cut short has to do again at most."""
+"""So many edits are embedded before they are written: the most that has to be done again after a kill."""
 
 
 def embed_anew(folder: Path, embed: OpenEmbed, done: Callable[[int, int], None] = lambda _done, _all: None) -> int:
-    """Embed the edits of a codebook that have lost their keys: each has its place, its history and its state again.
+    """Embed the edits of a codebook that have lost their keys; they keep their place, history and state.
 
     Those whose picture is lost too stay as they are.
 
@@ -38,16 +38,18 @@ def embed_anew(folder: Path, embed: OpenEmbed, done: Callable[[int, int], None] 
         How many edits have keys again.
 
     Raises:
-        ReasonEditError: The folder cannot be written, or as ``embed`` raises; edits that were embedded before are kept,
-            up to the last few hundred.
+        UnavailableError: The folder cannot be written.
+        ReasonEditError: The folder is damaged, or ``embed`` raises it. Edits that were embedded before are kept, up to
+            the last few hundred.
     """
-    memory = EditMemory.read(Store.open(folder))  # which warns of nothing
+    memory = EditMemory.read(Store.open(folder))  # warns of nothing, unlike 'open'
     names = embeddable(memory)
-    make = embed(memory)
+    embed_edit = embed(memory)
     entries: dict[str, list[Entry]] = {}
     for number, name in enumerate(names, 1):
-        kept = memory.find(name)
-        entries[name] = make(as_edit(kept, {p: memory.picture(p) for p in kept.pictures}), kept).entries
+        stored = memory.find(name)
+        edit = as_edit(stored, {picture: memory.picture(picture) for picture in stored.pictures})
+        entries[name] = embed_edit(edit, stored).entries
         if number % _AT_ONCE == 0 or number == len(names):
             memory.give_keys(entries)
             entries = {}
@@ -73,15 +75,14 @@ def edits_without_keys(folder: Path) -> tuple[list[str], list[str]]:
 
 def embeddable(memory: EditMemory) -> list[str]:
     """Ids of the edits without keys whose pictures are all there."""
-    return [name for name in memory.keyless if _seen(memory, name)]
+    return [name for name in memory.keyless if _has_pictures(memory, name)]
 
 
-def _seen(memory: EditMemory, name: str) -> bool:
-    """Whether all pictures of an edit are there."""
-    kept = memory.find(name)
+def _has_pictures(memory: EditMemory, name: str) -> bool:
+    stored = memory.find(name)
     try:
-        for picture in kept.pictures:
+        for picture in stored.pictures:
             memory.picture(picture)
     except ReasonEditError:
         return False
-    return bool(kept.image)
+    return bool(stored.image)

@@ -1,4 +1,4 @@
-"""The records of a journal that may be damaged: read one by one, and corrected where a sum proves what they were."""
+"""Reads the records of a journal that may be damaged, and corrects those whose sum proves what they were."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 from ..disk.journal import parse_line
 from .correct import Effort, correct_record, join_lines, split_records
 
-_ENDS = re.compile(rb'("\})\r(?=\n|$)')
+_CR = re.compile(rb'("\})\r(?=\n|$)')
+"""A carriage return at the end of a record."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Salvage:
 
     Attributes:
         pieces: What lies in it, in order.
-        rewritten: What was done to the file as a whole, which is undone here; nothing where all its bytes count.
+        rewritten: What was done to the file as a whole, and is undone here; nothing where its bytes are as written.
         at: The first byte at which that shows.
     """
 
@@ -63,17 +64,17 @@ def salvage_journal(data: bytes, last: str = "") -> Salvage:
         data: All that lies in the file.
         last: The sum of its last record, where the manifest says it.
     """
-    found = Salvage()
-    text, found.rewritten = decode_as_utf8(data)
+    salvage = Salvage()
+    text, salvage.rewritten = decode_as_utf8(data)
     skipped = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
-    if _ENDS.search(text):
-        found.at = 0 if found.rewritten else next(_ENDS.finditer(text)).end() - 1
-        also = f"{found.rewritten}, and " if found.rewritten else ""
-        found.rewritten = f"{also}its lines end in CR LF (git's autocrlf, or an editor, makes that of them)"
-    found.pieces = _corrected(list(_lines(text, skipped)), last)
-    if found.pieces and not text.endswith(b"\n") and not found.pieces[-1].problem and not found.rewritten:
-        found.rewritten, found.at = "the end of its last line is missing", len(data)
-    return found
+    if _CR.search(text):
+        salvage.at = 0 if salvage.rewritten else next(_CR.finditer(text)).end() - 1
+        also = f"{salvage.rewritten}, and " if salvage.rewritten else ""
+        salvage.rewritten = f"{also}its lines end in CR LF (git's autocrlf, or an editor, makes that of them)"
+    pieces = salvage.pieces = _correct_pieces(list(_split(text, skipped)), last)
+    if pieces and not text.endswith(b"\n") and not pieces[-1].problem and not salvage.rewritten:
+        salvage.rewritten, salvage.at = "the end of its last line is missing", len(data)
+    return salvage
 
 
 def decode_as_utf8(data: bytes) -> tuple[bytes, str]:
@@ -86,13 +87,19 @@ def decode_as_utf8(data: bytes) -> tuple[bytes, str]:
     return data, ""
 
 
-def _lines(text: bytes, skipped: int) -> Iterator[Piece]:
+def _split(text: bytes, skipped: int) -> Iterator[Piece]:
+    """Split a journal's text into records.
+
+    Args:
+        text: The text.
+        skipped: How many bytes the file has before it.
+    """
     start = skipped
     lines = text.split(b"\n")
     if not lines[-1]:
         lines.pop()
     for line in lines:
-        raw = _ENDS.sub(rb"\1", line)
+        raw = _CR.sub(rb"\1", line)
         values, problem = parse_line(raw)
         if values is not None or len(parts := split_records(raw)) == 1:
             yield Piece(start, raw, values, problem)
@@ -104,28 +111,32 @@ def _lines(text: bytes, skipped: int) -> Iterator[Piece]:
         start += len(line) + 1
 
 
-def _corrected(pieces: Sequence[Piece], last: str) -> list[Piece]:
+def _correct_pieces(pieces: Sequence[Piece], last: str) -> list[Piece]:
     """The pieces, those corrected that can be; ``last`` is what the manifest says of the sum of the last one."""
-    effort, made, i = Effort(), list[Piece](), 0
+    effort, corrected, i = Effort(), list[Piece](), 0
     while i < len(pieces):
-        piece = pieces[i]
-        told = [pieces[j].after if j < len(pieces) else last for j in (i + 1, i + 2)]
-        two, known = ([t for t in mine if t] for mine in (told[1:], told[:1]))
-        fitting = None
+        piece, record = pieces[i], None
         if piece.values is None and i + 1 < len(pieces) and pieces[i + 1].values is None:
-            fitting = join_lines(piece.raw, pieces[i + 1].raw, two)
-        if fitting is not None:
-            made.append(_record(piece, fitting, "a byte of it became the end of a line"))
+            record = join_lines(piece.raw, pieces[i + 1].raw, _sums_before(pieces, i + 2, last))
+        if record is not None:
+            corrected.append(_read_corrected(piece, record, "a byte of it became the end of a line"))
             i += 2
             continue
         if piece.values is None:
-            fitting = correct_record(piece.raw, known, effort)
-            if fitting is None and i + 1 == len(pieces):  # what became of the last line's end
-                fitting = correct_record(piece.raw[:-1], known, Effort(0))
-        made.append(piece if fitting is None else _record(piece, fitting, "a byte of it was exchanged"))
+            sums = _sums_before(pieces, i + 1, last)
+            record = correct_record(piece.raw, sums, effort)
+            if record is None and i + 1 == len(pieces):  # the last line's end may be another byte
+                record = correct_record(piece.raw[:-1], sums, Effort(0))
+        corrected.append(piece if record is None else _read_corrected(piece, record, "a byte of it was exchanged"))
         i += 1
-    return [p for p in made if p.raw or p.values is not None]
+    return [piece for piece in corrected if piece.raw or piece.values is not None]
 
 
-def _record(piece: Piece, raw: bytes, problem: str) -> Piece:
+def _sums_before(pieces: Sequence[Piece], number: int, last: str) -> list[str]:
+    """The sum of the record before a piece, as the piece states it, or the manifest behind the last; often none."""
+    stated = pieces[number].after if number < len(pieces) else last
+    return [stated] if stated else []
+
+
+def _read_corrected(piece: Piece, raw: bytes, problem: str) -> Piece:
     return Piece(piece.start, piece.raw, parse_line(raw)[0], problem)
