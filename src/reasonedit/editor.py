@@ -1,4 +1,4 @@
-"""Edit and ask without Lightning."""
+"""The editor: edits a VLM and asks it questions, without Lightning."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from reasonedit.vlm import VLM, Generation, load_vlm
 class ReasonEditor:
     """A frozen VLM that is corrected by human reasoning.
 
-    Any number of threads may ask, edit, undo and explain at the same time: each gets what it would have got had they
-    come one after the other, in some order. An edit counts from the moment in which the codebook has it, and
-    a question sees the codebook of the moment in which its facts are fetched. What several threads ask while the model
-    is busy is answered as one batch, as by :meth:`ask_batch`.
+    Any number of threads may ask, edit, undo and explain at the same time. Each gets what it would have got if they had
+    come one after the other, in some order. An edit counts from the moment in which the codebook has it. A question
+    sees the codebook at the moment in which its facts are retrieved. Questions that several threads ask while the model
+    is busy are answered as one batch, as by :meth:`ask_batch`.
 
     Args:
         vlm: The VLM.
-        design: How edits are embedded, grounded, written and fetched; when not given, for the embedded VLM what won on
-            it, for any other the paper's.
-        generation: How answers are made, where a question does not say otherwise.
+        design: How edits are embedded, grounded, written and retrieved. The default is the paper's, except for the
+            embedded VLM, whose default is the best of the designs that were compared on it.
+        generation: How answers are made, unless a question says otherwise.
 
     Example:
         >>> editor = ReasonEditor.from_pretrained("llava-hf/llava-1.5-7b-hf")  # doctest: +SKIP
@@ -41,12 +41,12 @@ class ReasonEditor:
     """
 
     def __init__(self, vlm: VLM, design: Design | None = None, generation: Generation | None = None) -> None:
-        self._begin(EditingPipeline(vlm, design), generation)
+        self._set_up(EditingPipeline(vlm, design), generation)
 
-    def _begin(self, pipeline: EditingPipeline, generation: Generation | None) -> None:
+    def _set_up(self, pipeline: EditingPipeline, generation: Generation | None) -> None:
         self.vlm, self.pipeline = pipeline.vlm, pipeline
         self.generation = generation or Generation()
-        self._together = Gathering(self._answer)
+        self._gathering = Gathering(self._answer)
 
     @property
     def memory(self) -> EditMemory:
@@ -71,14 +71,14 @@ class ReasonEditor:
             model: Hub id, folder, or ``"embedded"``.
             design: As above.
             dtype: ``"auto"`` or the name of a torch type.
-            max_new_tokens: Longest open answer; this and the next two as in
+            max_new_tokens: Longest open answer; this and the next two arguments as in
                 :class:`~reasonedit.vlm.generation.Generation`.
             choice_rule: Which choice is the answer.
             generate_kwargs: Other arguments of transformers' ``generate``.
             **kwargs: Passed on to transformers' ``from_pretrained``, such as ``device_map``.
 
         Raises:
-            ReasonEditError: The model cannot be had, or an argument is out of range.
+            ReasonEditError: The model cannot be loaded, or an argument is out of range.
         """
         generation = Generation().but(max_new_tokens, choice_rule, **(generate_kwargs or {}))
         return cls(load_vlm(model, dtype=dtype, place=True, **kwargs), design, generation)
@@ -95,10 +95,10 @@ class ReasonEditor:
         author: str = "",
         answers: Sequence[str] = (),
     ) -> Edit:
-        """Correct one answer. Where the codebook is in a folder, the edit is on the disk when this returns.
+        """Correct an answer. Where the codebook is in a folder, the edit is on the disk when this returns.
 
         Args:
-            image: The image asked about.
+            image: The image that the question is about.
             question: The question that was answered wrongly.
             answer: The right answer.
             reasoning: Why it is right, one fact per sentence.
@@ -111,20 +111,22 @@ class ReasonEditor:
             The edit, with its id.
 
         Raises:
-            ReasonEditError: Anything of it is unusable; nothing is stored then.
+            InputError: An argument is unusable.
+            ReasonEditError: The codebook cannot be written. Nothing is stored in either case.
         """
         edit = Edit.of(image, question, answer, reasoning, choices, evidence, author, answers)
         self.write(edit)
         return edit
 
     def write(self, edit: Edit) -> Written:
-        """Write an edit that was made already.
+        """Write an :class:`~reasonedit.Edit`.
 
         Returns:
-            What became of it: how many keys are new, the evidence of each sentence, and the edits that it contradicts.
+            How many keys are new, the evidence of each sentence, and the edit as it is kept.
 
         Raises:
-            ReasonEditError: An edit of this id is there already.
+            ConflictError: An edit of this id is there already.
+            ReasonEditError: The codebook cannot be written.
         """
         return self.pipeline.write(edit)
 
@@ -141,7 +143,9 @@ class ReasonEditor:
             author: Who undoes it.
 
         Raises:
-            ReasonEditError: There is no such edit, or it is undone already.
+            NotFoundError: There is no such edit.
+            ConflictError: It is undone already.
+            ReasonEditError: The codebook cannot be written.
         """
         return self.memory.undo(edit_id, author)
 
@@ -160,7 +164,9 @@ class ReasonEditor:
             What was erased, and where more may be left.
 
         Raises:
-            ReasonEditError: There is no such edit, the codebook is in no folder, or not all could be erased.
+            NotFoundError: There is no such edit.
+            InputError: The codebook is in no folder.
+            UnavailableError: Not everything could be erased.
         """
         return erase_from(self.memory, [edit_id], author)
 
@@ -174,22 +180,22 @@ class ReasonEditor:
         choice_rule: str | None = None,
         **generate_kwargs: Any,
     ) -> Answer:
-        """Answer a question, with the facts that bear on it.
+        """Answer a question with the facts that are retrieved for it.
 
         Args:
             image: The image.
             question: The question.
             choices: The choices of a multiple-choice question.
-            max_new_tokens: Longest open answer; this and what follows in place of :attr:`generation`, as in
+            max_new_tokens: Longest open answer; this and the next arguments replace those of :attr:`generation`, as in
                 :class:`~reasonedit.vlm.generation.Generation`.
             choice_rule: Which choice is the answer.
             **generate_kwargs: Other arguments of transformers' ``generate``.
 
         Raises:
-            ReasonEditError: The image, the question or a generation argument is unusable.
+            InputError: The image, the question or a generation argument is unusable.
         """
         how = self.generation.but(max_new_tokens, choice_rule, **generate_kwargs)
-        return self._together.ask((Query.of(image, question, choices), how))
+        return self._gathering.ask((Query.of(image, question, choices), how))
 
     def ask_batch(
         self,
@@ -199,16 +205,16 @@ class ReasonEditor:
         choice_rule: str | None = None,
         **generate_kwargs: Any,
     ) -> list[Answer]:
-        """Answer several questions at once, each as :meth:`ask` does; of no questions there are no answers."""
+        """Answer several questions at once, each as :meth:`ask` does; arguments and errors as there."""
         how = self.generation.but(max_new_tokens, choice_rule, **generate_kwargs)
         return self._answer([(query, how) for query in queries])
 
     def _answer(self, asked: Sequence[tuple[Query, Generation]]) -> list[Answer]:
-        """Answer questions; those that are to be answered in the same way in one batch."""
+        """Answer questions, in one batch those with the same generation arguments."""
         answers: list[Answer | None] = [None] * len(asked)
         while None in answers:
             how = asked[answers.index(None)][1]
-            rows = [i for i, (_, mine) in enumerate(asked) if mine == how]
+            rows = [i for i, (_, generation) in enumerate(asked) if generation == how]
             for row, answer in zip(rows, self.pipeline.answer([asked[i][0] for i in rows], how), strict=True):
                 answers[row] = answer
         return [answer for answer in answers if answer is not None]
@@ -223,7 +229,7 @@ class ReasonEditor:
         choice_rule: str | None = None,
         **generate_kwargs: Any,
     ) -> Explanation:
-        """Answer a question, and say for each key that came near why its facts were used or not.
+        """Answer a question, and say for each near key why its facts were used or not.
 
         Args and errors as for :meth:`ask`.
         """
@@ -231,10 +237,11 @@ class ReasonEditor:
         return self.pipeline.explain(Query.of(image, question, choices), how)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Keep the codebook in a folder from now on: what is edited later is on the disk at once.
+        """Keep the codebook in a folder from now on: later edits are on the disk at once.
 
         Raises:
-            ReasonEditError: There is another codebook, or the folder cannot be written.
+            ConflictError: There is another codebook.
+            UnavailableError: The folder cannot be written.
         """
         self.pipeline.save(folder)
 
@@ -252,19 +259,21 @@ class ReasonEditor:
         generation: Generation | None = None,
         **kwargs: Any,
     ) -> ReasonEditor:
-        """Go on with a codebook: what is edited is written into its folder at once, what others write there is seen.
+        """Open a codebook. Edits are written into its folder at once, and edits that others write there are seen.
 
         Args:
             folder: Where it is.
-            vlm: The VLM, when it is loaded already; else the one named in the folder is loaded.
+            vlm: The VLM, if it is loaded already; else the one that the folder names is loaded.
             dtype: As in :meth:`from_pretrained`.
-            generation: How answers are made, where a question does not say otherwise.
+            generation: How answers are made, unless a question says otherwise.
             **kwargs: Passed on to transformers' ``from_pretrained``, such as ``device_map``.
 
         Raises:
-            ReasonEditError: There is no codebook, it is damaged, or it was made with another model.
+            NotFoundError: There is no codebook.
+            DamagedError: It is damaged.
+            MismatchError: It was made with another model.
         """
-        return cls._on(Store.open(folder), vlm, dtype, generation, kwargs)
+        return cls._open(Store.open(folder), vlm, dtype, generation, kwargs)
 
     @classmethod
     def from_hub(
@@ -277,26 +286,27 @@ class ReasonEditor:
         generation: Generation | None = None,
         **kwargs: Any,
     ) -> ReasonEditor:
-        """Go on with a codebook from the Hugging Face Hub; :meth:`save` it into a folder to edit.
+        """Open a codebook of the Hugging Face Hub. To edit it, :meth:`save` it into a folder.
 
         Args:
             repo_id: Name of the repository.
             revision: Branch, tag or commit.
             vlm: As in :meth:`load`.
             dtype: As in :meth:`from_pretrained`.
-            generation: How answers are made, where a question does not say otherwise.
+            generation: How answers are made, unless a question says otherwise.
             **kwargs: Passed on to transformers' ``from_pretrained``, such as ``device_map``.
 
         Raises:
-            ReasonEditError: It cannot be fetched; or as for :meth:`load`.
+            UnavailableError: It cannot be fetched.
+            ReasonEditError: As for :meth:`load`.
         """
-        return cls._on(Store.open(fetch_from_hub(repo_id, revision), read_only=True), vlm, dtype, generation, kwargs)
+        return cls._open(Store.open(fetch_from_hub(repo_id, revision), read_only=True), vlm, dtype, generation, kwargs)
 
     @classmethod
-    def _on(
+    def _open(
         cls, store: Store, vlm: VLM | None, dtype: str, generation: Generation | None, kwargs: dict[str, Any]
     ) -> ReasonEditor:
         vlm = vlm or load_vlm(store.manifest.model, dtype=dtype, place=True, **kwargs)
         editor = cls.__new__(cls)
-        editor._begin(EditingPipeline.open(store, vlm), generation)
+        editor._set_up(EditingPipeline.open(store, vlm), generation)
         return editor
