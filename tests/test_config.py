@@ -228,7 +228,8 @@ def test_each_of_several_files_is_checked(command, write, tmp_path, monkeypatch,
         ("pipe.yaml", "The config 'pipe.yaml' is a pipe or a device"),
         ("missing.yaml", "There is no config file 'missing.yaml'"),
         (write("asking", **asking), "The config sets 'trust_remote_code'"),
-        (write("file", data="broken.yaml"), "names another file, 'broken.yaml'"),
+        (write("file", data="broken.yaml"), "names another file by 'data'"),
+        (write("config", config="broken.yaml"), "names another file by 'config'"),
     ):
         assert main([*COMMANDS[command], "--config", "configs/demo.yaml", "--config", path]) == 1
         assert message in capsys.readouterr().err

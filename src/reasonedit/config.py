@@ -175,14 +175,22 @@ def read_config(name: str, *, trusted: bool = False) -> dict[str, Any]:
         raise explain_refusal(error, [(path, {})]) from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ReasonEditError(f"The config '{path}' is no mapping of 'model', 'data' and so on.")
-    other = next((values[part] for part in _PARTS if isinstance(values.get(part), str)), "")
-    if Path(other).is_file():  # jsonargparse would read it without the checks above
+    # A file that is named within would be read without the checks above.
+    named = [name for name in _PARTS if isinstance(values.get(name), str) and _is_file(values[name])]
+    if "config" in values or named:
         raise ReasonEditError(
-            f"The config '{path}' names another file, '{other}', in its place: name that file with a --config of its "
-            "own, or write out what it says."
+            f"The config '{path}' names another file by '{[*named, 'config'][0]}': name that file with a --config of "
+            "its own, or write out what it says."
         )
     refuse_code(values, trusted=trusted)
     return values
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def refuse_code(values: Any, *, trusted: bool) -> None:
