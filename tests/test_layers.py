@@ -115,5 +115,5 @@ def test_the_folder_knows_nothing_of_what_uses_it(part, above):
 def test_imports_are_found_wherever_they_stand(tmp_path):
     assert "reasonedit.codebook.disk.files" in imported(ROOT / "codebook" / "disk" / "journal.py")
     assert "sentencex" in imported(ROOT / "validation.py")  # within a function
-    assert "lightning" in imported(ROOT / "ranks.py")
+    assert "lightning" in imported(ROOT / "ranks" / "ending.py")
     assert "transformers" not in imported(ROOT / "vlm" / "frozen.py")  # for type checkers alone
