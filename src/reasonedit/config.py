@@ -21,7 +21,7 @@ from reasonedit.config_errors import explain_refusal, group_options
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import ReasonEditError
 from reasonedit.module import VLMModule
-from reasonedit.regular import content
+from reasonedit.regular import read_file
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -166,7 +166,7 @@ def read_config(name: str, *, trusted: bool = False) -> dict[str, Any]:
     """
     path = config_path(name)
     try:
-        values = bounded_yaml(content(path, MOST_CONFIG, f"The config '{path}'").decode()) or {}
+        values = bounded_yaml(read_file(path, MOST_CONFIG, f"The config '{path}'").decode()) or {}
     except ReasonEditError:
         raise
     except UnicodeDecodeError as error:

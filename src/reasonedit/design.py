@@ -13,7 +13,7 @@ from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.evidence import EvidenceConfig
 from reasonedit.former_names import current_design
 from reasonedit.registry import lookup
-from reasonedit.regular import content
+from reasonedit.regular import read_file
 from reasonedit.retrieval import RetrievalConfig
 from reasonedit.strictjson import strict_json
 
@@ -93,7 +93,7 @@ class Design:
             InputError: The file cannot be read or holds something else.
         """
         try:
-            values = strict_json(content(Path(path), MOST_DESIGN, f"The design '{path}'").decode("utf-8-sig"))
+            values = strict_json(read_file(Path(path), MOST_DESIGN, f"The design '{path}'").decode("utf-8-sig"))
         except ReasonEditError:
             raise
         except (OSError, ValueError) as error:

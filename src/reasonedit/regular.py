@@ -1,4 +1,4 @@
-"""Files whose names somebody else gave: regular ones only, and no more of them than is wanted."""
+"""Reading files whose names somebody else gave: regular ones only, and never more than is wanted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 from reasonedit.errors import ReasonEditError
 
-_HOW = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-def opened(path: Path, name: str) -> BinaryIO:
+def open_file(path: Path, name: str) -> BinaryIO:
     """Open a file to read it; a link to one is followed.
 
     A pipe would be waited for without end, a device may have no end: neither is read.
@@ -22,27 +22,34 @@ def opened(path: Path, name: str) -> BinaryIO:
         name: What messages call it, such as ``The image 'a.png'``.
 
     Raises:
-        ReasonEditError: It is something else than a file.
+        ReasonEditError: It is no regular file.
         OSError: It cannot be opened.
-        ValueError: The path can be that of no file.
+        ValueError: No file can have such a path.
     """
-    _refuse_others(os.stat(path).st_mode, name)  # opening a device may already do something
-    handle = os.open(path, _HOW)
+    _check_mode(os.stat(path).st_mode, name)  # opening a device may already do something
+    handle = os.open(path, _FLAGS)
     try:
-        _refuse_others(os.fstat(handle).st_mode, name)  # it may have been exchanged meanwhile
+        _check_mode(os.fstat(handle).st_mode, name)  # another may have come in its place meanwhile
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
 
 
-def content(path: Path, most: int, name: str) -> bytes:
-    """What a file holds; arguments and errors as for :func:`opened`.
+def read_file(path: Path, most: int, name: str) -> bytes:
+    """Read a whole file.
+
+    Args:
+        path: The file.
+        most: How many bytes it may have.
+        name: What messages call it, such as ``The image 'a.png'``.
 
     Raises:
-        ReasonEditError: It holds more than so many bytes.
+        ReasonEditError: It is no regular file, or it has more bytes.
+        OSError: It cannot be read.
+        ValueError: No file can have such a path.
     """
-    with opened(path, name) as file:
+    with open_file(path, name) as file:
         size = os.fstat(file.fileno()).st_size
         data = file.read(most + 1) if size <= most else b""
     if size > most or len(data) > most:
@@ -50,7 +57,7 @@ def content(path: Path, most: int, name: str) -> bytes:
     return data
 
 
-def _refuse_others(mode: int, name: str) -> None:
+def _check_mode(mode: int, name: str) -> None:
     if stat.S_ISDIR(mode):
         raise ReasonEditError(f"{name} is a folder: name a file.")
     if not stat.S_ISREG(mode):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import InputError, needed
-from reasonedit.regular import opened
+from reasonedit.regular import open_file
 
 _MOST_BATCH = 256 * 2**20
 """Bytes of the rows that are unpacked at once."""
@@ -26,7 +26,7 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any] | str]:
         OSError: The file cannot be read; pyarrow raises other errors of Python, too.
     """
     pq = needed("pyarrow.parquet", "runs")
-    with opened(path, f"The data file '{path}'") as binary, pq.ParquetFile(binary) as file:
+    with open_file(path, f"The data file '{path}'") as binary, pq.ParquetFile(binary) as file:
         twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
         if twice:
             raise InputError(f"The data file '{path}' has two columns '{twice[0]}': rename one of them.")

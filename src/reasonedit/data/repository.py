@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError, UnavailableError
-from reasonedit.regular import opened
+from reasonedit.regular import open_file
 
 from .rows import KINDS, Row, read_rows
 
@@ -92,7 +92,7 @@ class Repository:
 
 def _read_csv(path: Path) -> Iterator[Row]:
     try:
-        binary = opened(path, f"The data file '{path}'")
+        binary = open_file(path, f"The data file '{path}'")
         with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
             for number, values in enumerate(csv.DictReader(file), 1):
                 extra = values.pop(None, None)  # where csv puts what has no column

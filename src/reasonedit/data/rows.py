@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError
-from reasonedit.regular import content, opened
+from reasonedit.regular import open_file, read_file
 from reasonedit.strictjson import strict_json
 
 from .parquet import first_line, read_parquet
@@ -84,7 +84,7 @@ def read_rows(path: Path, *, named: bool = False) -> Iterator[Row]:
 
 
 def _read_json_lines(path: Path) -> Iterator[Row]:
-    with opened(path, f"The data file '{path}'") as file:
+    with open_file(path, f"The data file '{path}'") as file:
         _check_utf8(file.read(4), path)
         file.seek(0)
         number = 0
@@ -116,7 +116,7 @@ def _read_json(path: Path) -> Any:
         raise InputError(
             f"The data file '{path}' has more than {MOST_JSON >> 20} MiB: write it as JSON Lines, or as Parquet."
         )
-    data = content(path, MOST_JSON, f"The data file '{path}'")
+    data = read_file(path, MOST_JSON, f"The data file '{path}'")
     _check_utf8(data[:4], path)
     try:
         return strict_json(data.decode("utf-8-sig"), _MOST_VALUES)

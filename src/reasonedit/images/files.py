@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError, UnavailableError
-from reasonedit.regular import content
+from reasonedit.regular import read_file
 
 LONGEST_SHOWN = 300
 """Characters of a path in a message."""
@@ -30,7 +30,7 @@ def read_image_bytes(path: Path, name: str = "") -> bytes:
     """
     name = name or image_name(path)
     try:
-        return content(find_spelling(path), MOST_BYTES, name)
+        return read_file(find_spelling(path), MOST_BYTES, name)
     except ReasonEditError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:

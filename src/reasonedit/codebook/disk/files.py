@@ -38,7 +38,7 @@ def open_to_read(path: Path) -> BinaryIO:
         UnreadableError: It must not be read.
     """
     try:
-        return regular.opened(path, f"'{path}'")
+        return regular.open_file(path, f"'{path}'")
     except OSError as error:
         raise read_error(path, error) from error
     except ReasonEditError as error:
