@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 
-from reasonedit.errors import ReasonEditError, UnavailableError
+from reasonedit.errors import ReasonEditError, UnavailableError, needed
 from reasonedit.metrics import COMPARISON, accuracy, contains, exact_match, most_common_answer
 from reasonedit.ranks import exchange
 from reasonedit.retrieval import Retrieval
@@ -42,9 +42,13 @@ class PredictionWriter(Evaluates):
     Args:
         path: The file; ``predictions.parquet`` in the trainer's ``default_root_dir`` when not given.
         prompt_key: Key of the questions in a batch.
+
+    Raises:
+        UnavailableError: ``pyarrow`` is not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, prompt_key: str = "prompts") -> None:
+        needed("pyarrow", "runs")  # here, not when hours of answers are to be written
         self.path = Path(path).absolute() if path is not None else None
         self.prompt_key = prompt_key
         self.rows: list[dict[str, Any]] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers.tiny import picture
 
+from reasonedit.callbacks import PredictionWriter
 from reasonedit.cli import COMMANDS, main
 from reasonedit.errors import RUNS, UnavailableError, needed
 
@@ -44,6 +45,7 @@ from helpers.tiny import HashEncoder, design, picture
 from reasonedit import ReasonEditor
 from reasonedit.embedding import SentenceEncoder
 import reasonedit.callbacks
+from reasonedit.callbacks import PredictionWriter
 from reasonedit.cli import main
 SentenceEncoder.from_pretrained = classmethod(lambda cls, name="hash", device=None: HashEncoder())
 editor = ReasonEditor.from_pretrained({model!r}, design(k=3, percentile=20), dtype="float32")
@@ -82,6 +84,12 @@ def test_a_data_file_that_takes_an_extra_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     assert main(["data", "check", str(tmp_path / "a.parquet")]) == 1
     assert "'pyarrow' is not installed: pip install 'reasonedit[runs]'" in capsys.readouterr().err
+
+
+def test_predictions_that_could_not_be_written_are_not_begun(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UnavailableError, match="'pyarrow' is not installed: pip install 'reasonedit\\[runs\\]'"):
+        PredictionWriter("predictions.parquet")
 
 
 def test_what_messages_name_is_an_extra_that_brings_it():
