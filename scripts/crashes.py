@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import torch
 import transformers
-from helpers import crashes, disks, faults, flips, powercut
+from helpers import crashes, disks, faults, flips, recorder
 
 HARNESSES = {
     "kills": (crashes.kills, faults.missing),
     "errors": (crashes.disk_errors, faults.missing),
-    "cuts": (crashes.power_cuts, powercut.missing),
+    "cuts": (crashes.power_cuts, recorder.missing),
     "full": (disks.full_disks, disks.missing),
     "locks": (disks.hollow_locks, faults.missing),
     "flips": (flips.flips, lambda: ""),

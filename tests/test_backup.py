@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.writer import made, open_or_create, write_on
-from test_store import content, opened, the_same
+from helpers.writer import make_edit, open_or_create, write_on
+from test_store import content, open_memory, the_same
 
 import reasonedit.codebook.backup as module
 from reasonedit import ReasonEditError
@@ -26,7 +26,7 @@ F_SETPIPE_SZ = 1031  # of Linux
 def book(folder: Path, edits: int = 4):
     memory = open_or_create(folder)
     for number in range(edits):
-        memory.write(*made(number))
+        memory.write(*make_edit(number))
     memory.undo("e00002")
     return memory
 
@@ -34,7 +34,7 @@ def book(folder: Path, edits: int = 4):
 def test_a_backup_is_the_same_codebook(tmp_path):
     memory = book(tmp_path / "book")
     memory.settle(join=True)
-    memory.write(*made(7))
+    memory.write(*make_edit(7))
     (tmp_path / "book" / LOST).write_text("{}\n")
     (tmp_path / "book" / "mine.txt").write_text("not of the codebook")
     (tmp_path / "book" / ".erasing.json").write_text('["e00001"]')
@@ -45,12 +45,12 @@ def test_a_backup_is_the_same_codebook(tmp_path):
     mine = {name: data for name, data in content(tmp_path / "book").items() if name != "mine.txt"}
     assert content(there) == mine
     assert sorted(p.name for p in (tmp_path / "all").iterdir()) == ["kept"]
-    the_same(opened(there), memory)
+    the_same(open_memory(there), memory)
     # It is a copy: what happens to one happens to it alone.
     assert all((there / name).stat().st_nlink == 1 for name in mine)
-    opened(there).undo("e00001")
-    memory.write(*made(8))
-    assert (len(opened(there).edits), len(memory.edits)) == (3, 5)
+    open_memory(there).undo("e00001")
+    memory.write(*make_edit(8))
+    assert (len(open_memory(there).edits), len(memory.edits)) == (3, 5)
     assert verify(there).damages == []
 
 
@@ -134,14 +134,14 @@ def while_written(folder: Path, out: Path, times: int) -> None:
                 if wrote > 5 * turn:
                     break
             done = backup(folder, out / str(turn))
-            there = opened(done.folder)
+            there = open_memory(done.folder)
             histories.append(there.events)
             assert len(there.edits) + len(there.undone) >= wrote
             assert done.edits == len(there.edits)
             shutil.rmtree(done.folder)
         os.kill(child, signal.SIGKILL)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL  # it wrote to the end
-    last = opened(folder).events
+    last = open_memory(folder).events
     assert all(history == last[: len(history)] for history in histories)
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from helpers.tiny import design, picture, save_tiny_llava
 from helpers.waiting import CEILING
-from helpers.writer import made
+from helpers.writer import make_edit
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.callbacks import Codebook
@@ -85,14 +85,16 @@ def running(tmp_path: Path, script: str, ranks: int, **values):
     """A process with its ranks, and the file of what they say: a process that hangs would keep a pipe open."""
     out = tmp_path / f"ranks-{ranks}"
     out.mkdir()
-    made = tmp_path / f"run-{ranks}.py"
-    made.write_text(script.format(tests=str(Path(__file__).parent), **values))
+    script_path = tmp_path / f"run-{ranks}.py"
+    script_path.write_text(script.format(tests=str(Path(__file__).parent), **values))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "REASONEDIT_CACHE": str(tmp_path / f"cache-{ranks}")}
     environment |= values.get("env", {})
     said = tmp_path / f"said-{ranks}"
     with (
         said.open("w") as file,
-        subprocess.Popen([sys.executable, made, str(ranks), out], stdout=file, stderr=file, env=environment) as process,
+        subprocess.Popen(
+            [sys.executable, script_path, str(ranks), out], stdout=file, stderr=file, env=environment
+        ) as process,
     ):
         yield process, said
 
@@ -274,8 +276,8 @@ def test_a_model_that_is_spread_out_takes_one_process(tiny_vlm, monkeypatch):
 
 
 def test_edits_as_bytes_are_the_same_edits():
-    drafts = [Draft.of(*made(number)) for number in range(4)]
-    drafts.append(Draft.of(made(9)[0], []))
+    drafts = [Draft.of(*make_edit(number)) for number in range(4)]
+    drafts.append(Draft.of(make_edit(9)[0], []))
     found = unpack_drafts(pack_drafts(drafts, [{"place": i} for i in range(5)]))
     assert [told for _, told in found] == [{"place": i} for i in range(5)]
     for (one, _), other in zip(found, drafts, strict=True):

@@ -18,7 +18,7 @@ import pytest
 import torch
 from helpers.tiny import design, picture
 from helpers.toy import ToySource
-from helpers.writer import made, open_or_create
+from helpers.writer import make_edit, open_or_create
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from safetensors.torch import load_file
@@ -37,7 +37,7 @@ from reasonedit.traces import ErasedEdits
 def book(folder: Path, numbers=range(6), **changes) -> EditMemory:
     memory = open_or_create(folder)
     for number in numbers:
-        memory.write(*made(number))
+        memory.write(*make_edit(number))
     return memory
 
 
@@ -84,7 +84,7 @@ def test_all_others_are_as_if_it_had_never_been(tmp_path):
     memory.undo("e00002")
     memory.undo("e00005")
     memory.restore("e00005")
-    assert holding(tmp_path, ["thing 4", "e00004", "fact 4 1"], picture(4), made(4)[1][0].key[None]) != []
+    assert holding(tmp_path, ["thing 4", "e00004", "fact 4 1"], picture(4), make_edit(4)[1][0].key[None]) != []
     erased = erase(tmp_path / "book", ["e00004", "e00002"], "Ada")
     assert [edit.id for edit in erased.edits] == ["e00004", "e00002"]
     assert holding(tmp_path, ["thing 4", "thing 2", "e00004", "e00002", "fact 4 1", "What is 4?"], picture(4)) == []
@@ -101,8 +101,8 @@ def test_all_others_are_as_if_it_had_never_been(tmp_path):
     # Whoever has read it before sees it, too, and an id may be used again.
     memory.refresh()
     same_answers(memory, other)
-    memory.write(*made(4))
-    other.write(*made(4))
+    memory.write(*make_edit(4))
+    other.write(*make_edit(4))
     same_answers(opened(tmp_path / "book"), other)
     assert list(memory.edits)[-1] == "e00004"
 

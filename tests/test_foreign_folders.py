@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.hostile import changed, each, manifest_of, records_of, reseal, write_journal, write_manifest
+from helpers.hostile import each_change, manifest_of, records_of, reseal, with_value, write_journal, write_manifest
 from helpers.tiny import picture
-from helpers.writer import made
+from helpers.writer import make_edit
 from safetensors.torch import load, save
-from test_store import book, opened
+from test_store import book, open_memory
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, EditMemory, Store
@@ -37,7 +37,7 @@ def sent(tmp_path_factory) -> Path:
     memory = book(folder, 3)
     memory.undo("e00001")
     memory.settle(join=True)
-    memory.write(*made(3))
+    memory.write(*make_edit(3))
     return folder
 
 
@@ -49,7 +49,7 @@ def folder(sent, tmp_path) -> Path:
 
 def everything(folder: Path) -> None:
     """All that reads a codebook's folder."""
-    memory = opened(folder)
+    memory = open_memory(folder)
     store = memory.store
     assert store is not None
     store.statistics()
@@ -85,7 +85,7 @@ def told_by_verify(folder: Path, what: str) -> None:
 def try_manifests(folder: Path, step: int, start: int = 0) -> tuple[int, int]:
     """How many manifests there are, and how many of them are refused."""
     whole, values = (folder / "codebook.json").read_bytes(), manifest_of(folder)
-    tries = list(each(values))[start::step]
+    tries = list(each_change(values))[start::step]
     refused = 0
     for i, (what, hostile) in enumerate(tries):
         write_manifest(folder, hostile)
@@ -99,7 +99,7 @@ def try_manifests(folder: Path, step: int, start: int = 0) -> tuple[int, int]:
 def try_records(folder: Path, step: int) -> tuple[int, int]:
     records, manifest = records_of(folder), (folder / "codebook.json").read_bytes()
     journal = (folder / "journal.jsonl").read_bytes()
-    tries = [(f"record {i}: {what}", i, new) for i, r in enumerate(records) for what, new in each(r)][::step]
+    tries = [(f"record {i}: {what}", i, new) for i, r in enumerate(records) for what, new in each_change(r)][::step]
     refused = 0
     for number, (what, i, new) in enumerate(tries):
         if not isinstance(new, dict):
@@ -142,7 +142,7 @@ def test_numbers_that_are_none_are_refused_by_the_name_of_their_file(folder, nam
     tensors[name].view(-1)[0] = number
     reseal(folder, f"keys/{file.name}", save(tensors))
     with pytest.raises(DamagedError, match=rf"{file.name}.*not finite") as caught:
-        opened(folder)
+        open_memory(folder)
     assert caught.value.path == file
 
 
@@ -152,7 +152,7 @@ def test_a_negative_radius_is_refused(folder):
     tensors["radii"][0] = -1
     reseal(folder, f"keys/{file.name}", save(tensors))
     with pytest.raises(DamagedError, match="a radius is not finite, or negative"):
-        opened(folder)
+        open_memory(folder)
 
 
 @pytest.mark.parametrize("tensors", [
@@ -166,7 +166,7 @@ def test_keys_of_another_shape_are_refused(folder, tensors):
     file = next(p for p in (folder / "keys").iterdir() if "joined" in p.name)
     reseal(folder, f"keys/{file.name}", save(tensors))
     with pytest.raises(DamagedError, match=r"keys/.*safetensors.* damaged"):
-        opened(folder)
+        open_memory(folder)
 
 
 @pytest.mark.parametrize("founders", [
@@ -178,7 +178,7 @@ def test_what_merged_otherwise_than_can_be_is_refused(folder, founders):
     name = manifest_of(folder)["settled"]["sums"]["file"]
     reseal(folder, name, save({"founders": founders}))
     with pytest.raises(DamagedError, match="settled"):
-        opened(folder)
+        open_memory(folder)
 
 
 RADII = '"radii":{"dtype":"F32","shape":[0],"data_offsets":[4,4]}'
@@ -211,22 +211,24 @@ def test_statistics_that_were_exchanged_are_refused(folder):
     told = {"file": sums.file, "bytes": sums.bytes, "blocks": list(sums.blocks)}
     write_manifest(folder, {**values, "statistics": told})
     with pytest.raises(DamagedError, match="another statistics"):
-        opened(folder)
+        open_memory(folder)
     write_manifest(folder, {**values, "statistics": told, "statistics_digest": digest_of(load(other))})
     with pytest.raises(DamagedError, match="another statistics, statistics_digest"):
-        opened(folder)
+        open_memory(folder)
     write_manifest(folder, {**values, "statistics": told})
     # Even where their sums are the same: CRC-32 is not made against somebody who tries.
-    write_journal(folder, [changed(r, ("statistics",), told) if r["op"] == "create" else r for r in records_of(folder)])
+    write_journal(
+        folder, [with_value(r, ("statistics",), told) if r["op"] == "create" else r for r in records_of(folder)]
+    )
     with pytest.raises(DamagedError, match="not what the codebook was made with"):
-        opened(folder).store.statistics()
+        open_memory(folder).store.statistics()
 
 
 def test_statistics_that_are_not_finite_are_refused(tmp_path):
     memory = EditMemory()
     memory.copy_to(Store.create(tmp_path, {}, {}, {"mean": torch.tensor([1.0, float("nan")])}))
     with pytest.raises(DamagedError, match="not finite"):
-        opened(tmp_path).store.statistics()
+        open_memory(tmp_path).store.statistics()
 
 
 def test_tensors_are_written_as_safetensors_writes_them(tmp_path):
@@ -268,17 +270,23 @@ def victim(tmp_path) -> Path:
 def change_everything(folder: Path) -> list[str]:
     """Everything that writes into a folder; what it is refused with."""
 
-    def write_tensors():
-        opened(folder).write(*made(7))
+    def write_edit():
+        open_memory(folder).write(*make_edit(7))
 
     def save_there():
         memory = EditMemory()
-        memory.write(*made(8))
+        memory.write(*make_edit(8))
         memory.copy_to(Store.create(folder, {}, {}, {"mean": torch.arange(4.0)}))
 
     told = []
-    for change in (lambda: opened(folder).undo("e00000"), write_tensors, lambda: opened(folder).settle(join=True),
-                   lambda: repair(folder, accept_loss=True), save_there):  # fmt: skip
+    changes = (
+        lambda: open_memory(folder).undo("e00000"),
+        write_edit,
+        lambda: open_memory(folder).settle(join=True),
+        lambda: repair(folder, accept_loss=True),
+        save_there,
+    )
+    for change in changes:
         try:
             change()
         except ReasonEditError as error:
@@ -384,7 +392,7 @@ def test_locks_that_keep_nobody_out_are_refused(tmp_path, monkeypatch):
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", lambda handle, how: None)
-    memory = opened(tmp_path / "two")
+    memory = open_memory(tmp_path / "two")
     assert len(memory.edits) == 1
     with pytest.raises(ReasonEditError, match="locks that keep nobody out"):
         memory.undo("e00000")
@@ -436,10 +444,10 @@ def test_file_systems_whose_locks_hold_on_one_machine_are_known(tmp_path, mount,
 
 def test_a_picture_that_is_a_secret_is_not_shown(folder, victim):
     """A link in place of a picture: what it leads to is not that picture."""
-    name = opened(folder).find("e00000").image
+    name = open_memory(folder).find("e00000").image
     (folder / "pictures" / f"{name}.png").unlink()
     picture(3).save(victim.with_suffix(".png"))
     (folder / "pictures" / f"{name}.png").symlink_to(victim.with_suffix(".png"))
     with pytest.raises(DamagedError, match="not what was written"):
-        opened(folder).picture(name)
+        open_memory(folder).picture(name)
     assert json.loads((folder / "codebook.json").read_text())["format"] == 5

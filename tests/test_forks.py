@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.children import forked
+from helpers.children import run_in_child
 from helpers.waiting import wait_until
-from helpers.writer import book, made, opened
+from helpers.writer import book, make_edit, open_memory
 
 from reasonedit import ReasonEditError
+from reasonedit.call_batcher import CallBatcher
 from reasonedit.codebook import EditMemory
 from reasonedit.codebook.disk.lock import WriterLock
 from reasonedit.codebook.key_table import KeyTable
 from reasonedit.codebook.repair import verify
-from reasonedit.threads import Gathering, Guard, guard_of
+from reasonedit.threads import Guard, guard_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
 
@@ -26,10 +27,10 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is fork
 def whole(folder: Path, ids: list[str]) -> None:
     """The folder holds these edits and no others, and nothing of it is damaged."""
     assert verify(folder).damages == []
-    memory = opened(folder)
+    memory = open_memory(folder)
     assert sorted(memory.edits) == ids
     for number, name in enumerate(ids):
-        assert torch.equal(memory.entries_of(name)[0].key, made(number)[1][0].key)
+        assert torch.equal(memory.entries_of(name)[0].key, make_edit(number)[1][0].key)
 
 
 def names(count: int) -> list[str]:
@@ -66,13 +67,13 @@ def test_a_child_does_not_hold_what_its_parent_holds(tmp_path):
             return "taken"
 
     with lock.hold():
-        assert f"process {os.getpid()}" in forked(child).said()
+        assert f"process {os.getpid()}" in run_in_child(child).result()
         assert lock.held
         # And that the child ends does not let go of it.
         with pytest.raises(ReasonEditError, match="is being written by"), WriterLock(tmp_path, 0).hold():
             pass
         assert (tmp_path / ".writer.json").exists()
-    assert forked(child).said() == "taken"
+    assert run_in_child(child).result() == "taken"
 
 
 def test_a_child_that_leaves_the_block_lets_go_of_nothing(tmp_path):
@@ -107,7 +108,7 @@ def test_a_child_that_lives_on_keeps_nobody_out(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
 
     heard, said = os.pipe()
-    killed = forked(parent)
+    killed = run_in_child(parent)
     child = int(os.read(heard, 20))
     os.waitpid(killed.process, 0)
     try:
@@ -126,15 +127,15 @@ def test_parent_and_child_write_in_turn(tmp_path):
 
     def child():
         os.write(said, b".")
-        memory.write(*made(3))  # waits for its parent
+        memory.write(*make_edit(3))  # waits for its parent
         return sorted(memory.edits)
 
     with memory.store.writing():
-        process = forked(child)
+        process = run_in_child(child)
         os.read(heard, 1)
-        memory.write(*made(2))
-    assert process.said() == str(names(4))
-    memory.write(*made(4))
+        memory.write(*make_edit(2))
+    assert process.result() == str(names(4))
+    memory.write(*make_edit(4))
     os.close(heard)
     os.close(said)
     whole(tmp_path / "book", names(5))
@@ -144,15 +145,15 @@ def test_what_wrote_before_the_fork_writes_in_the_child_too(tmp_path):
     memory = book(tmp_path / "book", 2)
 
     def child():
-        memory.write(*made(2))
+        memory.write(*make_edit(2))
         memory.undo("e00000")
         memory.restore("e00000")
         memory.settle(join=True)
         return sorted(memory.edits)
 
-    assert forked(child).said() == str(names(3))
-    memory.write(*made(3))
-    assert forked(lambda: (memory.write(*made(4)), sorted(memory.edits))[1]).said() == str(names(5))
+    assert run_in_child(child).result() == str(names(3))
+    memory.write(*make_edit(3))
+    assert run_in_child(lambda: (memory.write(*make_edit(4)), sorted(memory.edits))[1]).result() == str(names(5))
     memory.refresh()
     assert sorted(memory.edits) == names(5)
     whole(tmp_path / "book", names(5))
@@ -168,12 +169,12 @@ def test_a_fork_while_others_hold_locks_hangs_nothing(tmp_path):
 
     def child():
         with guard, guard_of(model):
-            memory.write(*made(2))
+            memory.write(*make_edit(2))
         return sorted(memory.edits)
 
     with Elsewhere(hold):
-        assert forked(child).said() == str(names(3))
-    memory.write(*made(3))
+        assert run_in_child(child).result() == str(names(3))
+    memory.write(*make_edit(3))
     whole(tmp_path / "book", names(4))
 
 
@@ -185,15 +186,15 @@ def test_a_fork_while_another_thread_asks_hangs_no_question(tmp_path):
             where[0].stop()
         return [item.upper() for item in items]
 
-    gathering = Gathering(run)
-    where.append(Elsewhere(lambda _: gathering.ask("first")))
-    waiting = threading.Thread(target=lambda: gathering.ask("second"), daemon=True)
+    batcher = CallBatcher(run)
+    where.append(Elsewhere(lambda _: batcher.ask("first")))
+    waiting = threading.Thread(target=lambda: batcher.ask("second"), daemon=True)
     with where[0]:
         waiting.start()
-        wait_until(lambda: len(gathering._waiting) == 1)
-        assert forked(lambda: gathering.ask("third")).said() == "THIRD"
+        wait_until(lambda: len(batcher._waiting) == 1)
+        assert run_in_child(lambda: batcher.ask("third")).result() == "THIRD"
     waiting.join()
-    assert gathering.ask("fourth") == "FOURTH"
+    assert batcher.ask("fourth") == "FOURTH"
 
 
 def half_changed(memory: EditMemory, monkeypatch) -> Elsewhere:
@@ -208,7 +209,7 @@ def half_changed(memory: EditMemory, monkeypatch) -> Elsewhere:
                 where.stop()
 
         monkeypatch.setattr(KeyTable, "append", and_stop)
-        memory.write(*made(2))
+        memory.write(*make_edit(2))
 
     return Elsewhere(write)
 
@@ -219,12 +220,12 @@ def test_what_another_thread_left_half_changed_is_read_again(tmp_path, monkeypat
     def child():
         assert sorted(memory.edits) == names(3)  # the edit is on the disk: it was acknowledged a moment later
         assert len(memory.table) == 9
-        memory.write(*made(3))
+        memory.write(*make_edit(3))
         return sorted(memory.edits)
 
     with half_changed(memory, monkeypatch):
-        process = forked(child)  # it waits for the lock that the thread holds
-    assert process.said() == str(names(4))
+        process = run_in_child(child)  # it waits for the lock that the thread holds
+    assert process.result() == str(names(4))
     memory.refresh()
     whole(tmp_path / "book", names(4))
 
@@ -232,15 +233,15 @@ def test_what_another_thread_left_half_changed_is_read_again(tmp_path, monkeypat
 def test_what_cannot_be_read_again_is_not_used_in_halves(monkeypatch):
     memory = EditMemory()
     for number in range(2):
-        memory.write(*made(number))
+        memory.write(*make_edit(number))
     with half_changed(memory, monkeypatch):
-        told = forked(lambda: len(memory.edits)).said()
-        again = forked(lambda: memory.write(*made(3))).said()
+        told = run_in_child(lambda: len(memory.edits)).result()
+        again = run_in_child(lambda: memory.write(*make_edit(3))).result()
     assert told.startswith("refused: ")
     assert "was forked" in told
     assert again == told
     assert sorted(memory.edits) == names(3)
-    assert forked(lambda: sorted(memory.edits)).said() == str(names(3))
+    assert run_in_child(lambda: sorted(memory.edits)).result() == str(names(3))
 
 
 @pytest.mark.slow
@@ -252,7 +253,7 @@ def test_many_forks_beside_threads_that_write(tmp_path):
     def write(start):
         number = start
         while turns.acquire() and not done.is_set():
-            memory.write(*made(number))
+            memory.write(*make_edit(number))
             wrote.append(number)
             number += 2
 
@@ -263,7 +264,7 @@ def test_many_forks_beside_threads_that_write(tmp_path):
     try:
         for number in numbers:
             turns.release(2)
-            assert forked(lambda number=number: memory.write(*made(number))).said() in ("0", "1", "2", "3")
+            assert run_in_child(lambda number=number: memory.write(*make_edit(number))).result() in ("0", "1", "2", "3")
     finally:
         done.set()
         turns.release(4)
@@ -271,4 +272,4 @@ def test_many_forks_beside_threads_that_write(tmp_path):
             thread.join()
     assert len(wrote) > 50
     assert verify(tmp_path / "book").damages == []
-    assert sorted(opened(tmp_path / "book").edits) == [f"e{n:05d}" for n in sorted([*wrote, *numbers])]
+    assert sorted(open_memory(tmp_path / "book").edits) == [f"e{n:05d}" for n in sorted([*wrote, *numbers])]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.scenarios import begin, numbered, opened
+from helpers.scenarios import begin, numbered_edit, open_memory
 
 import reasonedit
 from reasonedit.codebook import EditMemory
@@ -22,13 +22,13 @@ def book(tmp_path):
     """A codebook with all that can be in one."""
     memory = EditMemory()
     for number in range(3):
-        memory.write(*numbered(number))
+        memory.write(*numbered_edit(number))
     memory.copy_to(begin(tmp_path / "book"))
     memory.undo("e00001", "Ada")
     memory.settle(join=True)
     memory.undo("e00002")
     memory.restore("e00002", "a name with \u2028 in it")
-    memory.write(*numbered(3))
+    memory.write(*numbered_edit(3))
     return tmp_path / "book"
 
 
@@ -55,7 +55,7 @@ def test_the_sum_of_the_record_on_the_page_is_right():
 
 def test_a_stranger_reads_a_codebook_with_the_code_of_the_page(book):
     manifest, edits, counts = stranger()(book)
-    memory = opened(book)
+    memory = open_memory(book)
     assert list(edits) == [e.edit_id for e in memory.events if e.edit is not None]
     assert counts == set(memory.edits)
     assert manifest["numbers"] == sum(len(record["facts"]) for record in edits.values()) == 12
@@ -92,7 +92,7 @@ def test_every_field_of_the_journal_is_on_the_page(book):
 def test_tensors_and_names_of_files_are_those_of_the_page(book):
     from safetensors.torch import load_file
 
-    memory = opened(book)
+    memory = open_memory(book)
     loaded = {path.relative_to(book).as_posix(): load_file(path) for path in book.rglob("*.safetensors")}
     assert set(loaded) == {
         "keys/000000000000-9-joined.safetensors",

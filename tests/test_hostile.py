@@ -14,16 +14,16 @@ from helpers.tiny import design, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_store import book, content, opened
+from test_store import book, content, open_memory
 
 from reasonedit import Edit, Query, ReasonEditError, ReasonEditor
 from reasonedit.codebook import DamagedError, EditMemory, Entry, Fact
 from reasonedit.codebook.repair import repair, verify
-from reasonedit.config import parts_of
-from reasonedit.data.exported import edits, read
+from reasonedit.config import Config
+from reasonedit.data.exported import load_edits, read
 from reasonedit.design import Design
-from reasonedit.edits import LONGEST_NAME, LONGEST_TEXT, MOST_CHOICES, MOST_REGIONS, MOST_SENTENCES
-from reasonedit.images import inside, load_image
+from reasonedit.images import load_image, path_inside
+from reasonedit.validation import LONGEST_NAME, LONGEST_TEXT, MOST_CHOICES, MOST_REGIONS, MOST_SENTENCES
 
 texts = st.one_of(st.text(max_size=30), st.text(alphabet="\x00\ud800 \n.?<>|{}", max_size=8), st.none(), st.integers())
 anything = st.recursive(
@@ -99,7 +99,7 @@ def test_an_imported_file_is_read_or_refused_with_its_row(tmp_path_factory, rows
     path.write_bytes("\n".join(json.dumps(r) for r in rows).encode() + noise)
     told = str(path)
     try:
-        found = list(edits(path, read(path)))
+        found = list(load_edits(path, read(path)))
     except ReasonEditError as error:
         found, told = [], str(error)
     assert str(path) in told
@@ -143,7 +143,7 @@ def test_a_folder_is_read_or_refused_and_never_changed(tmp_path_factory, data):
         (folder / name).write_bytes((folder / data.draw(st.sampled_from(names))).read_bytes())
     before = content(folder)
     try:
-        there = opened(folder)
+        there = open_memory(folder)
         there.store.statistics()
     except ReasonEditError:
         pass
@@ -158,7 +158,7 @@ def test_a_folder_is_read_or_refused_and_never_changed(tmp_path_factory, data):
     except ReasonEditError:  # neither manifest nor journal is left
         assert content(folder) == before
     else:
-        assert [e for e in opened(folder).edits if e not in memory.edits] == []
+        assert [e for e in open_memory(folder).edits if e not in memory.edits] == []
         assert isinstance(found.damages, list)
 
 
@@ -185,7 +185,7 @@ def test_no_load_runs_foreign_code(tmp_path):
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(payload)
         with pytest.raises(ReasonEditError):
-            opened(tmp_path).store.statistics()
+            open_memory(tmp_path).store.statistics()
         (tmp_path / name).write_bytes(whole)
     with pytest.raises(ReasonEditError, match="in no format that is read here"):
         load_image(payload)
@@ -234,7 +234,7 @@ def test_paths_of_imported_images_stay_in_their_folder(tmp_path, name):
     picture(0).save(tmp_path / "secret.png")
     (folder / "link").symlink_to(tmp_path)
     with pytest.raises(ReasonEditError, match=r"leads out of the folder|no image file|cannot be opened"):
-        load_image(inside(folder, name))
+        load_image(path_inside(folder, name))
     row = {"image": name, "question": "What?", "answer": "a", "reasoning": "b."}
     (folder / "edits.jsonl").write_text(json.dumps(row))
     with pytest.raises(ReasonEditError, match=r"Row 1 of .*(leads out of the folder|no image file|cannot be opened)"):
@@ -289,7 +289,7 @@ def test_a_picture_that_was_exchanged_is_noticed(tmp_path):
     picture(77).save(other, "PNG")
     (tmp_path / "pictures" / f"{name}.png").write_bytes(other.getvalue())
     with pytest.raises(DamagedError, match="the picture is not what was written"):
-        opened(tmp_path).picture(name)
+        open_memory(tmp_path).picture(name)
     assert Query.of(picture(0), "What?").question == "What?"
 
 
@@ -317,7 +317,7 @@ def test_a_config_is_used_or_refused_with_its_name(tmp_path_factory, content_):
     path = tmp_path_factory.mktemp("config") / "run.yaml"
     path.write_text(yaml.safe_dump(content_, allow_unicode=True), encoding="utf-8", errors="surrogatepass")
     try:
-        made = parts_of(str(path), "data")
+        made = Config.read([str(path)]).instantiate("data")
     except ReasonEditError:
         return
     assert isinstance(made["data"], L.LightningDataModule)

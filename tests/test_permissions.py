@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from helpers.children import forked
-from helpers.writer import book, made, opened
+from helpers.children import run_in_child
+from helpers.writer import book, make_edit, open_memory
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, Store
@@ -59,18 +59,18 @@ def test_every_file_is_as_the_umask_says(tmp_path, umask):
 @as_root
 def test_two_of_a_group_write_in_turn(ours):
     folder = ours / "book"
-    assert forked(lambda: len(book(folder).edits), ONE, GROUP, 0o002).said() == "3"
+    assert run_in_child(lambda: len(book(folder).edits), ONE, GROUP, 0o002).result() == "3"
 
     def on():
-        memory = opened(folder)
-        memory.write(*made(len(memory.edits)))
+        memory = open_memory(folder)
+        memory.write(*make_edit(len(memory.edits)))
         memory.undo("e00000")
         memory.restore("e00000")
         memory.settle(join=True)
         return len(memory.edits), len(verify(folder).damages)
 
     for count, user in ((4, OTHER), (5, ONE), (6, OTHER)):
-        assert forked(on, user, GROUP, 0o002).said() == f"({count}, 0)"
+        assert run_in_child(on, user, GROUP, 0o002).result() == f"({count}, 0)"
     assert {p.stat().st_gid for p in folder.rglob("*")} == {GROUP}
 
 
@@ -78,17 +78,17 @@ def refusals(folder: Path, *, writing: bool) -> list[str]:
     """What somebody is told who tries everything with a codebook."""
 
     def write():
-        opened(folder).write(*made(9))
+        open_memory(folder).write(*make_edit(9))
 
     def statistics():
-        opened(folder).store.statistics()
+        open_memory(folder).store.statistics()
 
     def picture():
-        memory = opened(folder)
+        memory = open_memory(folder)
         memory.picture(memory.find("e00000").image)
 
-    reads = [lambda: Store.open(folder), lambda: opened(folder), statistics, picture, lambda: verify(folder)]
-    writes = [write, lambda: opened(folder).settle(join=True)] if writing else []
+    reads = [lambda: Store.open(folder), lambda: open_memory(folder), statistics, picture, lambda: verify(folder)]
+    writes = [write, lambda: open_memory(folder).settle(join=True)] if writing else []
     told = []
     for attempt in [*reads, lambda: repair(folder), *writes]:
         try:
@@ -109,14 +109,14 @@ HIDDEN = ["", "codebook.json", "journal.jsonl", "keys", "pictures", "statistics.
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_what_must_not_be_read_is_not_damaged(ours, hidden):
     folder = ours / "book"
-    forked(lambda: book(folder), ONE, GROUP, 0o002).said()
+    run_in_child(lambda: book(folder), ONE, GROUP, 0o002).result()
     parts = {"a key file": sorted((folder / "keys").iterdir())[0], "a picture": sorted((folder / "pictures").iterdir())}
-    parts["a picture"] = next(p for p in parts["a picture"] if p.stem == opened(folder).find("e00000").image)
+    parts["a picture"] = next(p for p in parts["a picture"] if p.stem == open_memory(folder).find("e00000").image)
     path = parts.get(hidden, folder / hidden)
     path.chmod(0o700 if path.is_dir() else 0o600)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     needed = hidden not in ("statistics.safetensors", "a picture", "pictures")  # else one may go on editing
-    told = forked(lambda: "\n".join(refusals(folder, writing=needed)), OTHER, GROUP, 0o002).said().splitlines()
+    told = run_in_child(lambda: "\n".join(refusals(folder, writing=needed)), OTHER, GROUP, 0o002).result().splitlines()
     assert len(told) >= (7 if needed else 3)
     for line in told:
         assert "permission denied" in line
@@ -126,26 +126,26 @@ def test_what_must_not_be_read_is_not_damaged(ours, hidden):
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     assert os.listdir(ours) == ["book"]  # and no copy beside it
     path.chmod(0o2770 if path.is_dir() else 0o660)
-    assert forked(lambda: len(opened(folder).edits), OTHER, GROUP, 0o002).said() == "3"
+    assert run_in_child(lambda: len(open_memory(folder).edits), OTHER, GROUP, 0o002).result() == "3"
 
 
 @as_root
 def test_who_may_read_but_not_write_is_told_so(ours):
     folder = ours / "book"
-    forked(lambda: book(folder), ONE, GROUP, 0o022).said()
+    run_in_child(lambda: book(folder), ONE, GROUP, 0o022).result()
 
     def write():
-        memory = opened(folder)
+        memory = open_memory(folder)
         assert len(memory.edits) == 3
-        memory.write(*made(9))
+        memory.write(*make_edit(9))
 
-    told = forked(write, OTHER, GROUP, 0o022).said()
+    told = run_in_child(write, OTHER, GROUP, 0o022).result()
     assert told.startswith("refused: The codebook cannot be locked for writing")
     assert f"its owner (user {ONE})" in told
     assert f"chmod -R g+rwX '{folder}'" in told
-    told = forked(lambda: repair(folder), OTHER, GROUP, 0o022).said()
+    told = run_in_child(lambda: repair(folder), OTHER, GROUP, 0o022).result()
     assert "permission denied" in told
-    assert len(opened(folder).edits) == 3
+    assert len(open_memory(folder).edits) == 3
 
 
 @not_as_root
@@ -154,6 +154,6 @@ def test_a_file_of_ones_own_that_is_closed_is_not_damaged(tmp_path, hidden):
     book(tmp_path / "book")
     (tmp_path / "book" / hidden).chmod(0)
     with pytest.raises(UnreadableError, match="permission denied"):
-        opened(tmp_path / "book").store.statistics()
+        open_memory(tmp_path / "book").store.statistics()
     with pytest.raises(UnreadableError, match="permission denied"):
         repair(tmp_path / "book")

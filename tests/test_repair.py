@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.writer import made, open_or_create
-from test_store import book, content, opened, the_same
+from helpers.writer import make_edit, open_or_create
+from test_store import book, content, open_memory, the_same
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook import DamagedError, Draft, EditMemory, Store
@@ -26,14 +26,14 @@ def damaged(tmp_path):
     memory = book(tmp_path / "book", 4)
     memory.undo("e00002")
     memory.settle(join=True)
-    memory.write(*made(4))
-    memory.write(*made(5))
+    memory.write(*make_edit(4))
+    memory.write(*make_edit(5))
 
     def damage(pattern, change):
         (path,) = sorted((tmp_path / "book").glob(pattern))[:1]
         path.write_bytes(change(path.read_bytes()))
         with pytest.raises(ReasonEditError):
-            opened(tmp_path / "book").store.statistics()
+            open_memory(tmp_path / "book").store.statistics()
         return path
 
     return damage
@@ -51,7 +51,7 @@ def test_a_whole_codebook_is_left_alone(tmp_path):
     assert found.whole == ["e00000", "e00001", "e00002"]
     assert repair(tmp_path)[1] is None
     assert content(tmp_path) == before
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
     with pytest.raises(ReasonEditError, match="There is no codebook in"):
         verify(tmp_path / "keys")
 
@@ -63,9 +63,9 @@ def test_what_was_never_acknowledged_is_no_damage(tmp_path):
     found = verify(tmp_path)
     assert found.damages == []
     assert "never acknowledged" in found.notes[0]
-    the_same(opened(tmp_path), memory)
-    memory.write(*made(2))
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
+    memory.write(*make_edit(2))
+    the_same(open_memory(tmp_path), memory)
 
 
 @pytest.mark.parametrize(
@@ -95,20 +95,20 @@ def test_what_can_be_read_is_recovered(tmp_path, damaged, pattern, change, left,
     found, kept = repair(tmp_path / "book", accept_loss=True)
     assert content(kept) == before
     assert kept.name.startswith("book.damaged-")
-    there = opened(tmp_path / "book")
+    there = open_memory(tmp_path / "book")
     assert sorted([*there.edits, *there.undone]) == [f"e{n:05d}" for n in left]
     assert list(there.undone) == ["e00002"]
     assert there.keyless == [f"e{n:05d}" for n in keyless]
     assert verify(tmp_path / "book").damages == []
-    there.write(*made(9))
-    the_same(opened(tmp_path / "book"), there)
+    there.write(*make_edit(9))
+    the_same(open_memory(tmp_path / "book"), there)
 
 
 def test_a_flip_in_a_large_file_costs_the_keys_of_one_edit(tmp_path):
     """Each edit's keys have a sum of their own, though they lie in one file; what was undone stays undone."""
     memory = open_or_create(tmp_path / "book")
     for number in range(12):
-        edit, entries = made(number)
+        edit, entries = make_edit(number)
         memory.write(edit, [replace(e, key=torch.randn(4096)) for e in entries * 20])
     memory.undo("e00004")
     memory.settle(join=True)
@@ -119,7 +119,7 @@ def test_a_flip_in_a_large_file_costs_the_keys_of_one_edit(tmp_path):
     path.write_bytes(flip(5 << 20)(path.read_bytes()))
     assert len(verify(tmp_path / "book").keyless) == 2
     repair(tmp_path / "book")
-    there = opened(tmp_path / "book")
+    there = open_memory(tmp_path / "book")
     assert list(there.undone) == ["e00004"]
     assert list(there.edits) == list(memory.edits)
     for name in set(before) - set(there.keyless):
@@ -128,29 +128,29 @@ def test_a_flip_in_a_large_file_costs_the_keys_of_one_edit(tmp_path):
 
 def test_edits_that_lost_their_keys_keep_their_place_and_are_embedded_anew(tmp_path, damaged):
     shutil.copytree(tmp_path / "book", tmp_path / "whole")
-    memory = opened(tmp_path / "whole")
+    memory = open_memory(tmp_path / "whole")
     damaged("keys/*joined*", lambda data: bytes(len(data)))
     found, _ = repair(tmp_path / "book")
     assert [e.edit_id for e in found.keyless] == ["e00000", "e00001", "e00002", "e00003"]
-    there = opened(tmp_path / "book")
+    there = open_memory(tmp_path / "book")
     assert there.edits == memory.edits
     assert there.undone == memory.undone
     assert [(e.op, e.edit_id, e.author, e.time) for e in there.events] == [
         (e.op, e.edit_id, e.author, e.time) for e in memory.events
     ]
     assert there.keyless == ["e00000", "e00001", "e00002", "e00003"]
-    assert len(there) == len(made(4)[1]) + len(made(5)[1]) - 3  # the keys of the last two are the same three
+    assert len(there) == len(make_edit(4)[1]) + len(make_edit(5)[1]) - 3  # the keys of the last two are the same three
 
     def embedded(edit, kept):
-        assert edit.image.tobytes() == made(int(edit.id[1:]))[0].image.tobytes()
+        assert edit.image.tobytes() == make_edit(int(edit.id[1:]))[0].image.tobytes()
         assert (kept.id, kept.author) == (edit.id, edit.author)
-        return Draft.of(edit, made(int(edit.id[1:]))[1])
+        return Draft.of(edit, make_edit(int(edit.id[1:]))[1])
 
     told = []
     assert repair(tmp_path / "book", embed=lambda _: embedded, done=lambda done, of: told.append((done, of)))[1] is None
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    the_same(opened(tmp_path / "book"), memory)
-    assert opened(tmp_path / "book").keyless == []
+    the_same(open_memory(tmp_path / "book"), memory)
+    assert open_memory(tmp_path / "book").keyless == []
     assert not (tmp_path / "book" / LOST).exists()  # nothing is lost any more
     assert len(list(tmp_path.glob("book.damaged-*"))) == 1  # nothing was damaged the second time
 
@@ -159,7 +159,7 @@ def test_what_is_lost_of_which_edit_is_written_down(tmp_path, damaged):
     """Edits that can be embedded anew may be imported elsewhere, too; undone ones and such without picture may not."""
     from reasonedit.data.exported import describe_lost, read
 
-    name = opened(tmp_path / "book").find("e00001").image
+    name = open_memory(tmp_path / "book").find("e00001").image
     damaged("keys/*joined*", lambda data: bytes(len(data)))
     (tmp_path / "book" / "pictures" / f"{name}.png").write_bytes(b"no picture")
     repair(tmp_path / "book")
@@ -168,21 +168,21 @@ def test_what_is_lost_of_which_edit_is_written_down(tmp_path, damaged):
         "row 2, the edit 'e00001': its keys are lost; its picture is lost",
         "row 3, the edit 'e00002': its keys are lost; it was undone",
     ]
-    there = opened(tmp_path / "book")
+    there = open_memory(tmp_path / "book")
     assert there.find("e00001").reasoning == ["It is round.", "It is red."]
-    repair(tmp_path / "book", embed=lambda _: lambda edit, _: Draft.of(edit, made(int(edit.id[1:]))[1]))
-    assert opened(tmp_path / "book").keyless == ["e00001"]
+    repair(tmp_path / "book", embed=lambda _: lambda edit, _: Draft.of(edit, make_edit(int(edit.id[1:]))[1]))
+    assert open_memory(tmp_path / "book").keyless == ["e00001"]
     rows = [json.loads(line) for line in (tmp_path / "book" / LOST).read_text().splitlines()]
     assert [row["id"] for row in rows] == ["e00001"]  # the others have their keys again
 
 
 def test_an_edit_without_its_picture_still_answers(tmp_path, damaged):
-    memory = opened(tmp_path / "book")
+    memory = open_memory(tmp_path / "book")
     name = memory.find("e00001").image
     (tmp_path / "book" / "pictures" / f"{name}.png").write_bytes(b"no picture")
     found, _ = repair(tmp_path / "book")
     assert [d.path.stem for d in found.damages] == [name]
-    there = opened(tmp_path / "book")
+    there = open_memory(tmp_path / "book")
     assert there.entries == memory.entries
     assert there.find("e00001").image == ""
     assert verify(tmp_path / "book").damages == []
@@ -215,7 +215,7 @@ def test_damage_at_random_loses_only_what_it_hits(tmp_path):
         data[at] ^= 1 << rng.randrange(8)
         path.write_bytes(data)
         found, kept = repair(tmp_path / "book")
-        there = opened(tmp_path / "book")
+        there = open_memory(tmp_path / "book")
         assert list(there.edits) == list(memory.edits)
         assert len(there.keyless) <= 1
         assert (kept is None) == (not found.damages)
@@ -227,7 +227,7 @@ def test_the_message_says_where_to_go_on(tmp_path):
     book(tmp_path, 1)
     (tmp_path / "journal.jsonl").write_bytes(b"")
     with pytest.raises(DamagedError, match="'reasonedit codebook repair' recovers it and keeps the damaged one"):
-        opened(tmp_path)
+        open_memory(tmp_path)
     assert json.loads((tmp_path / "codebook.json").read_text())["numbers"] == 3
 
 
@@ -236,17 +236,17 @@ def test_a_manifest_of_another_codebook_is_no_loss(tmp_path):
     book(tmp_path / "other", 1)
     shutil.copyfile(tmp_path / "other" / "codebook.json", tmp_path / "book" / "codebook.json")
     with pytest.raises(ReasonEditError):
-        opened(tmp_path / "book")
+        open_memory(tmp_path / "book")
     found = verify(tmp_path / "book")
     assert [d.path.name for d in found.damages] == ["codebook.json"]
     repair(tmp_path / "book")
-    assert torch.equal(opened(tmp_path / "book").keys, memory.keys)
-    assert opened(tmp_path / "book").edits == memory.edits
+    assert torch.equal(open_memory(tmp_path / "book").keys, memory.keys)
+    assert open_memory(tmp_path / "book").edits == memory.edits
 
 
 def test_killed_at_any_moment_the_codebook_has_its_name_and_nothing_is_left_for_good(tmp_path, damaged):
     """A copy is made first; that one was begun and not ended shows in no other name than a hidden one."""
-    memory = opened(tmp_path / "book")
+    memory = open_memory(tmp_path / "book")
     damaged("keys/*0012-3*", flip(200))
     for moment in (1, 8, 20, 30):
         if not killed_in_repair(tmp_path / "book", moment):
@@ -254,7 +254,7 @@ def test_killed_at_any_moment_the_codebook_has_its_name_and_nothing_is_left_for_
         there = verify(tmp_path / "book")  # damaged or repaired
         assert [e.id for e in there.edits if e.counts] == list(memory.edits)
     repair(tmp_path / "book")
-    assert opened(tmp_path / "book").keyless == ["e00004"]
+    assert open_memory(tmp_path / "book").keyless == ["e00004"]
     assert [p.name for p in tmp_path.iterdir() if p.name[0] == "."] == []
     for copy in tmp_path.glob("book.damaged-*"):
         assert [d.path.name for d in verify(copy).damages] == ["000000000012-3.safetensors"]
@@ -283,8 +283,8 @@ def test_a_picture_in_a_copy_is_that_of_then(tmp_path, damaged):
     damaged("keys/*0012-3*", flip(200))
     _, kept = repair(tmp_path / "book")
     before = content(kept)
-    there = opened(tmp_path / "book")
-    there.write(*made(9))
+    there = open_memory(tmp_path / "book")
+    there.write(*make_edit(9))
     there.settle(join=True)
     assert content(kept) == before
 
@@ -307,7 +307,7 @@ def test_nothing_is_damaged_that_must_not_be_read(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert content(tmp_path / "book") == before
     assert [p.name for p in tmp_path.iterdir()] == ["book"]
-    the_same(opened(tmp_path / "book"), memory)
+    the_same(open_memory(tmp_path / "book"), memory)
 
 
 def test_where_only_a_damaged_copy_is_left_that_is_named(tmp_path, damaged):
@@ -327,11 +327,11 @@ def test_statistics_of_another_codebook_are_taken_for_none(tmp_path):
     other.copy_to(Store.create(tmp_path / "other", {"vlm": "v"}, {"model": "m"}, {"mean": torch.arange(4.0) + 1}))
     shutil.copyfile(tmp_path / "other" / "statistics.safetensors", tmp_path / "book" / "statistics.safetensors")
     theirs = other.store.manifest
-    made = replace(memory.store.manifest, statistics=theirs.statistics, statistics_digest=theirs.statistics_digest)
-    made.write(tmp_path / "book")
+    manifest = replace(memory.store.manifest, statistics=theirs.statistics, statistics_digest=theirs.statistics_digest)
+    manifest.write(tmp_path / "book")
     found, _ = repair(tmp_path / "book")
     assert {d.path.name for d in found.damages} == {"codebook.json", "statistics.safetensors"}
-    there = opened(tmp_path / "book")
+    there = open_memory(tmp_path / "book")
     the_same(there, memory)
     assert there.store.statistics() == {}  # taken anew when they are needed
     assert any("is taken anew" in note for note in found.notes)

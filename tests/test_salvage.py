@@ -4,8 +4,8 @@ import random
 import shutil
 
 import pytest
-from helpers.writer import made
-from test_store import book, content, opened, the_same
+from helpers.writer import make_edit
+from test_store import book, content, open_memory, the_same
 
 from reasonedit import ReasonEditError
 from reasonedit.codebook.repair import LossError, repair, verify
@@ -59,7 +59,7 @@ def without(number):
 
 
 def state(folder):
-    memory = opened(folder)
+    memory = open_memory(folder)
     return sorted(memory.edits), sorted(memory.undone)
 
 
@@ -86,7 +86,7 @@ def test_what_an_editor_made_of_a_whole_journal_is_undone(changed, folder, how, 
     assert [r.state for r in found.records] == ["whole"] * 10
     assert found.losses == []
     repair(there)
-    the_same(opened(there), opened(folder))
+    the_same(open_memory(there), open_memory(folder))
     assert verify(there).damages == []
 
 
@@ -186,7 +186,7 @@ def test_a_lost_record_puts_in_doubt_what_no_later_one_speaks_of(changed, folder
 def test_what_merged_where_tells_what_a_lost_record_undid(folder, tmp_path, how):
     there = tmp_path / "settled"
     shutil.copytree(folder, there)
-    opened(there).settle()
+    open_memory(there).settle()
     path = there / "journal.jsonl"
     path.write_bytes(how(path.read_bytes()))
     found = verify(there)
@@ -229,10 +229,10 @@ def test_an_edit_that_somebody_changed_by_hand_is_no_edit_any_more_but_can_be_im
     with pytest.raises(LossError, match="question 'What is 1\\?', answer 'another thing'"):
         repair(there)
     repair(there, accept_loss=True)
-    assert "e00001" not in {**opened(there).edits, **opened(there).undone}
+    assert "e00001" not in {**open_memory(there).edits, **open_memory(there).undone}
     (row,) = read(there / "lost-edits.jsonl")
     assert (row.id, row.question, row.answer) == ("e00001", "What is 1?", "another thing")
-    opened(there).settle(join=True)  # which removes pictures that no edit has
+    open_memory(there).settle(join=True)  # which removes pictures that no edit has
     assert [r.id for r in read(there / "lost-edits.jsonl")] == ["e00001"]
 
 
@@ -261,7 +261,7 @@ def lived_through(folder, rng):
     """A codebook to which this and that happened."""
     memory = book(folder, 0)
     for number in range(rng.randint(5, 12)):
-        memory.write(*made(number))
+        memory.write(*make_edit(number))
         for _ in range(rng.randrange(3)):
             alive, undone = list(memory.edits), list(memory.undone)
             if alive and rng.random() < 0.6:
@@ -293,7 +293,7 @@ def test_whatever_is_done_to_a_journal_nothing_changes_unsaid(tmp_path, seed):
         with pytest.raises(ReasonEditError, match="says what it was made with"):
             repair(tmp_path / "book", accept_loss=True)
         return
-    there = opened(tmp_path / "book")
+    there = open_memory(tmp_path / "book")
     told = " ".join([*found.losses, *(d.what for d in found.damages)])
     unknown = "(at byte" in told or "have been an edit" in told
     cut = seed % 7 == 5 and not found.losses  # a journal that ends sooner is whole by itself: only the manifest knew

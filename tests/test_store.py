@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.waiting import wait_until
-from helpers.writer import book, made, open_or_create, opened
+from helpers.writer import book, make_edit, open_memory, open_or_create
 from PIL import Image
 
 import reasonedit.codebook.disk.checksums as checksums
@@ -48,25 +48,25 @@ def the_same(one: EditMemory, other: EditMemory) -> None:
 
 def test_what_is_written_is_there_again(tmp_path):
     memory = book(tmp_path / "book", 5)
-    loaded = opened(tmp_path / "book")
+    loaded = open_memory(tmp_path / "book")
     the_same(loaded, memory)
     assert loaded.store.manifest.fingerprint == {"vlm": "v"}
     assert loaded.store.manifest.config == {"model": "m"}
     assert torch.equal(loaded.store.statistics()["mean"], torch.arange(4.0))
     # An edit comes back whole: text, picture, the evidence that a person gave, and who wrote it when.
-    edit, _ = made(3)
+    edit, _ = make_edit(3)
     again = as_edit(loaded.find("e00003"), {n: loaded.picture(n) for n in loaded.find("e00003").pictures})
     assert (again.question, again.answer, again.reasoning) == (edit.question, edit.answer, edit.reasoning)
     assert again.image.tobytes() == edit.image.tobytes()
     assert again.evidence[0][0].tobytes() == edit.evidence[0][0].tobytes()
     assert loaded.find("e00003").time.startswith("20")
     # And what it wrote, before it merged.
-    for old, new in zip(made(3)[1], loaded.entries_of("e00003"), strict=True):
+    for old, new in zip(make_edit(3)[1], loaded.entries_of("e00003"), strict=True):
         assert torch.equal(old.key, new.key)
         assert (old.radius, old.fact) == (new.radius, new.fact)
     # It goes on where it was.
-    loaded.write(*made(5))
-    the_same(opened(tmp_path / "book"), loaded)
+    loaded.write(*make_edit(5))
+    the_same(open_memory(tmp_path / "book"), loaded)
 
 
 def test_files_are_joined_and_nothing_is_left_over(tmp_path):
@@ -75,11 +75,11 @@ def test_files_are_joined_and_nothing_is_left_over(tmp_path):
     assert len(list((tmp_path / "keys").iterdir())) == 4
     memory.settle(join=True)
     assert len(list((tmp_path / "keys").iterdir())) == 1
-    the_same(opened(tmp_path), memory)
-    memory.write(*made(9))
+    the_same(open_memory(tmp_path), memory)
+    memory.write(*make_edit(9))
     memory.settle(join=True)
     assert len(list((tmp_path / "keys").iterdir())) == 1
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
     names = {p.name.split("-")[0] for p in tmp_path.iterdir()}
     assert names == {"codebook.json", "journal.jsonl", "keys", "pictures", "statistics.safetensors", "settled", ".lock"}
 
@@ -91,12 +91,12 @@ def test_without_what_merged_where_it_is_found_anew(tmp_path):
     values = json.loads((tmp_path / "codebook.json").read_text())
     settled.unlink()
     with pytest.raises(DamagedError, match="settled-6"):
-        opened(tmp_path)
+        open_memory(tmp_path)
     assert values["settled"]["records"] == 6
     from reasonedit.codebook.repair import repair
 
     repair(tmp_path)
-    assert torch.equal(opened(tmp_path).radii, memory.radii)
+    assert torch.equal(open_memory(tmp_path).radii, memory.radii)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def kill_again_and_again(writers, folder: Path, times: int) -> None:
             lines.append(word)
         wrote += [name for what, name in lines if what == "wrote"]
         undid += [name for what, name in lines if what == "undid"]
-        memory = opened(folder)
+        memory = open_memory(folder)
         known = [*memory.edits, *memory.undone]
         assert set(wrote) <= set(known)
         assert set(undid) <= set(memory.undone)
@@ -140,7 +140,7 @@ def kill_again_and_again(writers, folder: Path, times: int) -> None:
         assert wrote == [f"e{n:05d}" for n in range(len(wrote))]
         if wrote:
             last = memory.find(wrote[-1])
-            for old, kept in zip(made(len(wrote) - 1)[1], memory.entries_of(last.id), strict=True):
+            for old, kept in zip(make_edit(len(wrote) - 1)[1], memory.entries_of(last.id), strict=True):
                 assert torch.equal(old.key, kept.key)
             assert all(memory.picture(name) for name in last.pictures)
     assert len(wrote) >= times  # it came to write
@@ -176,14 +176,14 @@ class Full:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_fails_at_any_write_loses_nothing(tmp_path, monkeypatch, code):
     memory = book(tmp_path, 2)
-    before = opened(tmp_path)
+    before = open_memory(tmp_path)
     failed = 0
     for after in range(40):
         with monkeypatch.context() as patch:
             full = Full(patch, after, code)
             told = None
             try:
-                memory.write(*made(2))
+                memory.write(*make_edit(2))
             except ReasonEditError as error:
                 told = str(error)
             if full.left >= 0:
@@ -192,16 +192,16 @@ def test_a_disk_that_fails_at_any_write_loses_nothing(tmp_path, monkeypatch, cod
         assert os.strerror(code) in told
         failed += 1
         # What was there is there; the edit itself is either whole or not there.
-        there = opened(tmp_path)
+        there = open_memory(tmp_path)
         assert list(there.edits)[:2] == list(before.edits)
         if len(there.edits) == 3:  # the very last step, of which nobody can know whether it took effect
             shutil.rmtree(tmp_path)
             memory = book(tmp_path, 2)
         else:
-            the_same(there, before if failed == 1 else opened(tmp_path))
+            the_same(there, before if failed == 1 else open_memory(tmp_path))
             assert len(memory.edits) == 2
     assert failed >= 8
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
     assert len(memory.edits) == 3
 
 
@@ -228,7 +228,7 @@ def readable(path: Path) -> bool:
 
 
 def read_all(folder: Path) -> None:
-    there = opened(folder)
+    there = open_memory(folder)
     there.store.statistics()
     for edit in there.edits.values():
         for name in edit.pictures:
@@ -241,7 +241,7 @@ def read_all(folder: Path) -> None:
 def test_any_changed_byte_is_found_and_named(tmp_path, name):
     memory = book(tmp_path / "book", 3)
     memory.settle()
-    memory.write(*made(3))
+    memory.write(*make_edit(3))
     whole = content(tmp_path / "book")
     rng = random.Random(name)
     targets = [n for n in whole if n.startswith(name)]
@@ -267,28 +267,28 @@ def test_any_changed_byte_is_found_and_named(tmp_path, name):
             else:
                 assert name == "codebook.json"  # a number of the format that is none
         path.write_bytes(whole[target])
-    the_same(opened(tmp_path / "book"), memory)
+    the_same(open_memory(tmp_path / "book"), memory)
 
 
 def test_the_offset_is_where_the_damage_is(tmp_path):
     memory = open_or_create(tmp_path)
-    edit, _ = made(0)
+    edit, _ = make_edit(0)
     keys = torch.randn(300, 2048, generator=torch.Generator().manual_seed(0))
-    memory.write(edit, [Entry(key, 0.0, made(0)[1][0].fact) for key in keys])
+    memory.write(edit, [Entry(key, 0.0, make_edit(0)[1][0].fact) for key in keys])
     (path,) = (tmp_path / "keys").iterdir()
     data = bytearray(path.read_bytes())
     at = 2 * checksums.BLOCK + 17
     data[at] ^= 4
     path.write_bytes(data)
     with pytest.raises(DamagedError) as told:
-        opened(tmp_path)
+        open_memory(tmp_path)
     assert told.value.offset == 2 * checksums.BLOCK
     journal = tmp_path / "journal.jsonl"
     path.write_bytes(bytes(data[:at]) + bytes([data[at] ^ 4]) + bytes(data[at + 1 :]))
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(lines[0] + lines[1].replace(b"What is 0", b"What is 1"))
     with pytest.raises(DamagedError) as told:
-        opened(tmp_path)
+        open_memory(tmp_path)
     assert told.value.offset == len(lines[0])
 
 
@@ -299,7 +299,7 @@ def test_records_that_were_taken_out_or_moved_are_missed(tmp_path):
     for wrong in (lines[:2] + lines[3:], [lines[0], lines[2], lines[1], lines[3]], lines[:3], [*lines[:3], lines[2]]):
         journal.write_bytes(b"".join(wrong))
         with pytest.raises(DamagedError, match=r"journal\.jsonl"):
-            opened(tmp_path)
+            open_memory(tmp_path)
 
 
 def test_one_writes_at_a_time_and_says_who(tmp_path):
@@ -318,7 +318,7 @@ def test_one_writes_at_a_time_and_says_who(tmp_path):
             lock.hold(),
         ):
             pass
-        assert list(opened(tmp_path).edits)  # reading is possible
+        assert list(open_memory(tmp_path).edits)  # reading is possible
         other.kill()  # the lock goes with its process
     with lock.hold():
         pass
@@ -326,24 +326,24 @@ def test_one_writes_at_a_time_and_says_who(tmp_path):
 
 def test_a_reader_sees_what_others_write(tmp_path):
     memory = book(tmp_path, 2)
-    reader = opened(tmp_path)
+    reader = open_memory(tmp_path)
     assert not reader.refresh()
-    memory.write(*made(2))
+    memory.write(*make_edit(2))
     assert reader.refresh()
     the_same(reader, memory)
     memory.undo("e00000")
     memory.settle(join=True)
-    memory.write(*made(3))
+    memory.write(*make_edit(3))
     assert reader.refresh()
     the_same(reader, memory)
     # Two who write take turns: each sees what the other wrote before it writes.
-    reader.write(*made(4))
-    memory.write(*made(5))
+    reader.write(*make_edit(4))
+    memory.write(*make_edit(5))
     reader.refresh()
     the_same(reader, memory)
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
     with pytest.raises(ReasonEditError, match="edit 'e00004' in the codebook already"):
-        memory.write(*made(4))
+        memory.write(*make_edit(4))
 
 
 def test_another_codebook_in_the_same_place_is_noticed(tmp_path):
@@ -386,11 +386,11 @@ def test_the_format_before_is_read_and_written_on(tmp_path):
     old = {n: v for n, v in values.items() if n not in ("sum", "generation", "journal_file")} | {"format": 4}
     total = hashlib.blake2b(json.dumps(old).encode(), digest_size=8).hexdigest()
     (tmp_path / "codebook.json").write_text(json.dumps({**old, "sum": total}))
-    there = opened(tmp_path)
+    there = open_memory(tmp_path)
     the_same(there, memory)
-    there.write(*made(2))
+    there.write(*make_edit(2))
     assert json.loads((tmp_path / "codebook.json").read_text())["format"] == 5
-    the_same(opened(tmp_path), there)
+    the_same(open_memory(tmp_path), there)
 
 
 def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
@@ -409,7 +409,7 @@ def test_names_in_a_journal_cannot_lead_out_of_the_folder(tmp_path):
         mark = Journal(target / "journal.jsonl").append([record], other.manifest.journal)
         replace(other.manifest, journal=mark).write(target)
         with pytest.raises(DamagedError, match="is not the name of a picture"):
-            opened(target)
+            open_memory(target)
     manifest = json.loads((tmp_path / "book" / "codebook.json").read_text())
     from reasonedit.codebook.disk.checksums import Checksums
 
@@ -424,11 +424,11 @@ def test_big_files_of_keys_are_mapped_and_small_ones_read(tmp_path, monkeypatch,
     memory.settle(join=True)
     (path,) = (tmp_path / "keys").iterdir()
     monkeypatch.setattr(tensors, "LARGEST_READ", path.stat().st_size - 1 if big else 1 << 20)
-    there = opened(tmp_path)
+    there = open_memory(tmp_path)
     assert (str(path) in Path("/proc/self/maps").read_text()) == big
     assert torch.equal(there.keys, memory.keys)
-    there.write(*made(4))
-    the_same(opened(tmp_path), there)
+    there.write(*make_edit(4))
+    the_same(open_memory(tmp_path), there)
 
 
 def test_a_picture_that_lies_there_damaged_is_written_anew(tmp_path):
@@ -436,10 +436,10 @@ def test_a_picture_that_lies_there_damaged_is_written_anew(tmp_path):
     name = memory.find("e00001").image
     path = tmp_path / "pictures" / f"{name}.png"
     path.write_bytes(path.read_bytes()[:60])
-    edit, entries = made(1)
+    edit, entries = make_edit(1)
     again = replace(edit, id="again", question="Another?")
     memory.write(again, [replace(e, fact=replace(e.fact, edit_id="again")) for e in entries])
-    assert opened(tmp_path).picture(name).tobytes() == edit.image.tobytes()
+    assert open_memory(tmp_path).picture(name).tobytes() == edit.image.tobytes()
 
 
 def test_readers_keep_their_files_until_they_have_read(tmp_path):
@@ -459,7 +459,7 @@ def test_readers_keep_their_files_until_they_have_read(tmp_path):
         assert memory.store.tidy() == []
     assert not names & {p.name for p in (tmp_path / "keys").iterdir()}
     assert not (tmp_path / "journal.jsonl").exists()
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
 
 
 @pytest.mark.slow
@@ -468,24 +468,24 @@ def test_opening_beside_a_writer_raises_no_false_alarm(tmp_path, monkeypatch, lo
     if not locks:  # as on a file system that has none: what goes under a reader's hands is read again
         monkeypatch.setattr(snapshot, "_lock", lambda *_: True)
     memory = book(tmp_path, 2)
-    reader, opens = opened(tmp_path), 0
+    reader, opens = open_memory(tmp_path), 0
     child = os.fork()
     if child == 0:
-        there = opened(tmp_path)
+        there = open_memory(tmp_path)
         for number in range(2, 60):
-            there.write(*made(number))
+            there.write(*make_edit(number))
             there.settle(join=True)
             if number % 10 == 0:
                 there.rewrite(lambda events: [e for e in events if e.edit_id != events[0].edit_id])
         os._exit(0)
     while not os.waitpid(child, os.WNOHANG)[0]:
-        edits = list(opened(tmp_path).edits)
+        edits = list(open_memory(tmp_path).edits)
         assert edits == sorted(edits)
         reader.refresh()
         opens += 1
     assert opens > 5
     reader.refresh()
-    the_same(opened(tmp_path), reader)
+    the_same(open_memory(tmp_path), reader)
     assert len(reader.edits) == 60 - 5
     with memory.changing():
         assert memory.store.tidy() == []
@@ -507,13 +507,13 @@ def test_what_killed_runs_left_is_found_and_removed_and_nothing_of_others(tmp_pa
     others = [tmp_path / "keys" / ".tmp-mine", tmp_path / "pictures" / "cat.png", tmp_path / "journal-x.jsonl"]
     for path in [*left, *others]:
         path.write_text("x")
-    assert sorted(opened(tmp_path).store.leftovers()) == sorted(left)
+    assert sorted(open_memory(tmp_path).store.leftovers()) == sorted(left)
     with memory.store.writing():  # somebody who writes has files on their way
-        assert opened(tmp_path).store.leftovers() == []
+        assert open_memory(tmp_path).store.leftovers() == []
         assert memory.store.tidy() == []
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in others)
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
 
 
 def test_an_interrupt_after_the_disk_and_before_the_memory_loses_nothing(tmp_path, monkeypatch):
@@ -521,10 +521,10 @@ def test_an_interrupt_after_the_disk_and_before_the_memory_loses_nothing(tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(memory, "_apply", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            memory.write(*made(2))
-    assert list(opened(tmp_path).edits) == ["e00000", "e00001", "e00002"]
-    memory.write(*made(3))
-    the_same(opened(tmp_path), memory)
+            memory.write(*make_edit(2))
+    assert list(open_memory(tmp_path).edits) == ["e00000", "e00001", "e00002"]
+    memory.write(*make_edit(3))
+    the_same(open_memory(tmp_path), memory)
     assert len(memory.edits) == 4
     with monkeypatch.context() as patch:
         patch.setattr(memory, "_apply", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -532,7 +532,7 @@ def test_an_interrupt_after_the_disk_and_before_the_memory_loses_nothing(tmp_pat
             memory.undo("e00001")
     memory.refresh()
     assert list(memory.undone) == ["e00001"]
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
 
 
 def test_files_are_joined_again_after_that_failed(tmp_path, monkeypatch):
@@ -544,13 +544,13 @@ def test_files_are_joined_again_after_that_failed(tmp_path, monkeypatch):
                 memory.settle(join=True)
             if full.left >= 0:
                 break
-        the_same(opened(tmp_path), memory)
+        the_same(open_memory(tmp_path), memory)
         memory.settle()
-        the_same(opened(tmp_path), memory)
+        the_same(open_memory(tmp_path), memory)
     assert after > 3
     with memory.store.writing():
         memory.store.tidy()
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
     assert len(list((tmp_path / "keys").iterdir())) == 1
 
 
@@ -562,7 +562,7 @@ def test_what_others_put_into_the_folder_stays(tmp_path):
     memory = book(tmp_path, 3)
     memory.settle(join=True)
     assert all(path.read_text() == "mine" for path in others)
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
 
 
 def test_half_a_copy_is_none_and_not_in_the_way(tmp_path, monkeypatch):
@@ -579,10 +579,10 @@ def test_half_a_copy_is_none_and_not_in_the_way(tmp_path, monkeypatch):
         if told:
             failed += 1
             assert memory.store.folder == tmp_path / "one"
-            the_same(opened(tmp_path / "one"), memory)
+            the_same(open_memory(tmp_path / "one"), memory)
     assert failed > 12
-    the_same(opened(tmp_path / "two"), memory)
-    the_same(opened(tmp_path / "one"), memory)
+    the_same(open_memory(tmp_path / "two"), memory)
+    the_same(open_memory(tmp_path / "one"), memory)
 
 
 def kill_before_change(number):
@@ -627,13 +627,13 @@ def test_a_copy_that_is_killed_is_not_there_and_may_be_made_again(tmp_path):
     def look():
         states.append(Store.exists(tmp_path / "two"))
         if states[-1]:
-            the_same(opened(tmp_path / "two"), memory)
+            the_same(open_memory(tmp_path / "two"), memory)
             shutil.rmtree(tmp_path / "two")
 
     assert killed_before_each(copy, look) > 10  # each time into what the one before left behind
     assert states.count(False) > 8
-    the_same(opened(tmp_path / "two"), memory)
-    assert not opened(tmp_path / "two").store.leftovers()
+    the_same(open_memory(tmp_path / "two"), memory)
+    assert not open_memory(tmp_path / "two").store.leftovers()
 
 
 def test_rewritten_and_killed_it_is_the_old_one_or_the_new_one(tmp_path):
@@ -641,14 +641,14 @@ def test_rewritten_and_killed_it_is_the_old_one_or_the_new_one(tmp_path):
     old.undo("e00002")
     expected = EditMemory()
     for number in (0, 1, 3):
-        expected.write(*made(number))
+        expected.write(*make_edit(number))
     states = []
 
     def rewrite():
-        opened(tmp_path / "book").rewrite(lambda events: [e for e in events if e.edit_id != "e00002"])
+        open_memory(tmp_path / "book").rewrite(lambda events: [e for e in events if e.edit_id != "e00002"])
 
     def look():
-        there = opened(tmp_path / "book")
+        there = open_memory(tmp_path / "book")
         states.append("e00002" in there.undone)
         if states[-1]:
             the_same(there, old)
@@ -659,11 +659,11 @@ def test_rewritten_and_killed_it_is_the_old_one_or_the_new_one(tmp_path):
     look()
     assert states == sorted(states, reverse=True)
     assert set(states) == {True, False}
-    there = opened(tmp_path / "book")
-    there.write(*made(9))
-    expected.write(*made(9))
+    there = open_memory(tmp_path / "book")
+    there.write(*make_edit(9))
+    expected.write(*make_edit(9))
     there.settle(join=True)
-    answers_alike(opened(tmp_path / "book"), expected)
+    answers_alike(open_memory(tmp_path / "book"), expected)
     assert {p.name for p in (tmp_path / "book").glob("*.jsonl")} == {there.store.manifest.journal_file}
     assert there.store.manifest.id == old.store.manifest.id
     pictures = {name for edit in there.edits.values() for name in edit.pictures}
@@ -680,25 +680,25 @@ def answers_alike(one: EditMemory, other: EditMemory) -> None:
 
 def test_a_reader_of_what_was_rewritten_reads_it_anew(tmp_path):
     memory = book(tmp_path, 4)
-    reader, writer = opened(tmp_path), opened(tmp_path)
+    reader, writer = open_memory(tmp_path), open_memory(tmp_path)
     memory.rewrite(lambda events: [*(e for e in events if e.edit_id != "e00001"), Event.of_erasing(1, "Ada")])
     assert reader.refresh()
     the_same(reader, memory)
     assert list(reader.edits) == ["e00000", "e00002", "e00003"]
     assert (reader.events[-1].op, reader.events[-1].count, reader.events[-1].author) == ("erase", 1, "Ada")
-    writer.write(*made(1))  # the id is free again
+    writer.write(*make_edit(1))  # the id is free again
     reader.refresh()
     the_same(reader, writer)
-    the_same(opened(tmp_path), writer)
+    the_same(open_memory(tmp_path), writer)
     memory.undo("e00001")
     memory.settle()
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
 
 
 def test_what_is_only_in_memory_is_rewritten_too(tmp_path):
     memory, kept = EditMemory(), book(tmp_path, 4)
     for number in range(4):
-        memory.write(*made(number))
+        memory.write(*make_edit(number))
     for one in (memory, kept):
         one.rewrite(lambda events: [e for e in events if e.edit_id not in ("e00000", "e00003")])
     answers_alike(memory, kept)
@@ -710,7 +710,7 @@ def test_an_edit_without_keys_stays_in_its_place_and_does_not_answer(tmp_path, c
     memory.undo("e00001")
     facts = memory.events[1].facts
     memory.rewrite(lambda events: [e.without_keys() if e.edit_id == "e00001" else e for e in events])
-    there = opened(tmp_path)
+    there = open_memory(tmp_path)
     assert "1 of 3 edits in" in caplog.text
     the_same(there, memory)
     assert there.keyless == ["e00001"]
@@ -720,8 +720,8 @@ def test_an_edit_without_keys_stays_in_its_place_and_does_not_answer(tmp_path, c
     there.restore("e00001")
     assert list(there.edits) == ["e00000", "e00001", "e00002"]
     there.copy_to(Store.create(tmp_path / "copy", {}, {}, {}))
-    the_same(opened(tmp_path / "copy"), there)
-    assert opened(tmp_path / "copy").keyless == ["e00001"]
+    the_same(open_memory(tmp_path / "copy"), there)
+    assert open_memory(tmp_path / "copy").keyless == ["e00001"]
 
 
 def test_a_full_disk_while_it_is_rewritten_leaves_it_as_it_was(tmp_path, monkeypatch):
@@ -736,11 +736,11 @@ def test_a_full_disk_while_it_is_rewritten_leaves_it_as_it_was(tmp_path, monkeyp
             if full.left >= 0:
                 break
         failed += 1
-        if list(opened(tmp_path).edits) == ["e00000", "e00002"]:  # the very last step
+        if list(open_memory(tmp_path).edits) == ["e00000", "e00002"]:  # the very last step
             break
         assert content(tmp_path) == before
     assert failed > 6
-    assert list(opened(tmp_path).edits) == ["e00000", "e00002"]
+    assert list(open_memory(tmp_path).edits) == ["e00000", "e00002"]
 
 
 def test_threads_edit_and_ask_at_the_same_time(tmp_path):
@@ -763,12 +763,12 @@ def test_threads_edit_and_ask_at_the_same_time(tmp_path):
     for thread in threads:
         thread.start()
     for number in range(1, 25):
-        memory.write(*made(number))
+        memory.write(*make_edit(number))
     done.set()
     for thread in threads:
         thread.join()
     assert not failed
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)
 
 
 def test_whoever_undoes_without_a_name_is_nobody(tmp_path):
@@ -776,4 +776,4 @@ def test_whoever_undoes_without_a_name_is_nobody(tmp_path):
     memory.undo("e00000", None)
     with pytest.raises(ReasonEditError, match="author must be text, not int"):
         memory.undo("e00001", 5)
-    the_same(opened(tmp_path), memory)
+    the_same(open_memory(tmp_path), memory)

@@ -23,7 +23,7 @@ class Child:
     def __init__(self, process: int, said: int) -> None:
         self.process, self._said = process, said
 
-    def said(self) -> str:
+    def result(self) -> str:
         """What the function returned, as a text, once it has ended; of an error its type and its text."""
         with os.fdopen(self._said, encoding="utf-8") as file:
             found = file.read()
@@ -32,7 +32,7 @@ class Child:
         return found
 
 
-def forked(
+def run_in_child(
     run: Callable[[], Any], user: int | None = None, group: int | None = None, umask: int | None = None
 ) -> Child:
     """Run a function in a child.

@@ -7,19 +7,30 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .faults import FAIL, FAIL_FROM_HERE, HALF_THEN_FAIL, HALF_THEN_KILL, KILL, SHORT, Faulty, Ran, faulty
-from .harnesses import Bench, Tally, cleared, problem
-from .powercut import Call, Disk, Recorder, acknowledges, laid_out
+from .faults import (
+    FAIL,
+    FAIL_FROM_HERE,
+    HALF_THEN_FAIL,
+    HALF_THEN_KILL,
+    KILL,
+    SHORT,
+    FaultyProcesses,
+    Outcome,
+    run_with_faults,
+)
+from .harnesses import Bench, Tally, find_problem, make_empty
+from .powercut import Disk, lay_out
+from .recorder import Call, Recorder, acknowledges
 from .scenarios import SCENARIOS, Seen
 
 
 def kills(scratch: Path, every: int = 1) -> Tally:
     """A kill before each call that writes, and in the middle of each write."""
     tally, bench = Tally("kills at chosen events"), Bench(scratch)
-    with faulty(scratch) as processes:
+    with run_with_faults(scratch) as processes:
         for name, at, letter in _calls(bench, processes, every):
             for kind in (KILL, HALF_THEN_KILL) if letter == "w" else (KILL,):
-                ran = processes.run(name, bench.fresh(name), kind, at)
+                ran = processes.run(name, bench.prepare(name), kind, at)
                 assert ran.killed
                 tally.tried += 1
                 bench.judge(tally, name, len(ran.acknowledged), f"killed at call {at} ({letter})")
@@ -30,21 +41,21 @@ def disk_errors(scratch: Path, every: int = 2) -> Tally:
     """Each call that writes fails once, or from then on, or writes by half."""
     tally, bench = Tally("input and output errors"), Bench(scratch)
     codes = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
-    with faulty(scratch) as processes:
+    with run_with_faults(scratch) as processes:
         for name, at, letter in _calls(bench, processes, every):
             ways = [(FAIL, codes[at % 3]), (FAIL_FROM_HERE, errno.ENOSPC)]
             ways += [(SHORT, 0), (HALF_THEN_FAIL, codes[at % 3])] if letter == "w" else []
             ways += [(FAIL, errno.EINTR)] if letter in "ows" else []
             for kind, code in ways:
-                ran = processes.run(name, bench.fresh(name), kind, at, code)
+                ran = processes.run(name, bench.prepare(name), kind, at, code)
                 tally.tried += 1
                 _judge_faulty(tally, bench, name, ran, f"way {kind} with error {code} at call {at} ({letter})")
     return tally
 
 
-def _judge_faulty(tally: Tally, bench: Bench, name: str, ran: Ran, how: str) -> None:
+def _judge_faulty(tally: Tally, bench: Bench, name: str, ran: Outcome, how: str) -> None:
     seen = {book: Seen(*told) for book, told in ran.seen.items()}
-    kind, told = problem(seen, bench.expected[name][len(ran.acknowledged) :][:2])
+    kind, told = find_problem(seen, bench.expected[name][len(ran.acknowledged) :][:2])
     if kind:
         tally.fail(kind, f"{name}, {how}: {told}")
     elif ran.raw:
@@ -54,13 +65,13 @@ def _judge_faulty(tally: Tally, bench: Bench, name: str, ran: Ran, how: str) -> 
     elif ran.again:
         tally.fail("processes that do not go on", f"{name}, {how}: {ran.error} {ran.again}")
     else:
-        bench.settled(tally, name, how)
+        bench.check_settled(tally, name, how)
 
 
-def _calls(bench: Bench, processes: Faulty, every: int) -> Iterator[tuple[str, int, str]]:
+def _calls(bench: Bench, processes: FaultyProcesses, every: int) -> Iterator[tuple[str, int, str]]:
     """Each scenario with the number and the kind of each of its calls."""
     for name in bench.expected:
-        for at, letter in list(enumerate(processes.run(name, bench.fresh(name)).calls, 1))[
+        for at, letter in list(enumerate(processes.run(name, bench.prepare(name)).calls, 1))[
             :: every * SCENARIOS[name].stride
         ]:
             yield name, at, letter
@@ -72,10 +83,10 @@ def power_cuts(scratch: Path, samples: int = 2, seed: int = 0) -> Tally:
     recorder = Recorder(scratch)
     try:
         for name in bench.expected:
-            disk, stride = Disk(bench.fresh(name)), SCENARIOS[name].stride
+            disk, stride = Disk(bench.prepare(name)), SCENARIOS[name].stride
             for acknowledged, state in _cuts(disk, recorder.record(name, bench.root), rng, samples):
-                cleared(bench.root)
-                laid_out(state, bench.root)
+                make_empty(bench.root)
+                lay_out(state, bench.root)
                 tally.tried += 1
                 bench.judge(tally, name, acknowledged, f"state {tally.tried}", retry=not tally.tried % (3 * stride))
     finally:

@@ -11,9 +11,9 @@ from pathlib import Path
 from reasonedit import ReasonEditError
 from reasonedit.codebook import EditMemory
 
-from .faults import faulty
-from .harnesses import Tally, cleared
-from .scenarios import WRITERS, begin, numbered, opened
+from .faults import run_with_faults
+from .harnesses import Tally, make_empty
+from .scenarios import WRITERS, begin, numbered_edit, open_memory
 
 
 def missing() -> str:
@@ -24,9 +24,9 @@ def missing() -> str:
 def hollow_locks(scratch: Path, rounds: int = 3) -> Tally:
     """Two write at the same time where locks exclude nobody; what was acknowledged and is not there is lost."""
     tally, root = Tally("edits of two writers whose locks exclude nobody"), scratch / "root"
-    with faulty(scratch) as one, faulty(scratch) as other, ThreadPoolExecutor(2) as threads:
+    with run_with_faults(scratch) as one, run_with_faults(scratch) as other, ThreadPoolExecutor(2) as threads:
         for _ in range(rounds):
-            WRITERS["writer 0"].prepare(cleared(root))
+            WRITERS["writer 0"].prepare(make_empty(root))
             jobs = [
                 threads.submit(processes.run, name, root, hollow=True)
                 for name, processes in zip(WRITERS, (one, other), strict=True)
@@ -37,7 +37,7 @@ def hollow_locks(scratch: Path, rounds: int = 3) -> Tally:
                 if ran.raw:
                     tally.fail("raw errors", ran.raw)
             try:
-                there = set(opened(root / "book").edits)
+                there = set(open_memory(root / "book").edits)
             except ReasonEditError as error:
                 tally.fail("codebooks that do not open", str(error))
                 continue
@@ -65,16 +65,16 @@ def _fill(tally: Tally, disk: Path) -> None:
     memory.copy_to(begin(disk / "book"))
     for number in range(1000):
         try:
-            memory.write(*numbered(number))
+            memory.write(*numbered_edit(number))
         except ReasonEditError:
             break
         except Exception as error:
             tally.fail("raw errors", repr(error))
             break
     tally.tried += 1
-    if list(opened(disk / "book").edits) != [f"e{n:05d}" for n in range(number)]:
+    if list(open_memory(disk / "book").edits) != [f"e{n:05d}" for n in range(number)]:
         tally.fail("lost edits", f"of {number}")
     (disk / "filler").unlink()
-    memory.write(*numbered(number))
-    if list(opened(disk / "book").edits) != list(memory.edits):
+    memory.write(*numbered_edit(number))
+    if list(open_memory(disk / "book").edits) != list(memory.edits):
         tally.fail("lost edits after there was room again", f"of {number + 1}")

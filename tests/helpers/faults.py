@@ -29,7 +29,7 @@ def missing() -> str:
     return "" if which("cc") else "there is no C compiler"
 
 
-def built(folder: Path) -> Path:
+def build_library(folder: Path) -> Path:
     """The library that stands in between."""
     made = folder / "faults.so"
     command = ["cc", "-O1", "-Wall", "-shared", "-fPIC", "-o", str(made), str(HERE / "faults.c"), "-ldl"]
@@ -38,7 +38,7 @@ def built(folder: Path) -> Path:
 
 
 @dataclass
-class Ran:
+class Outcome:
     """How it went.
 
     Attributes:
@@ -60,7 +60,7 @@ class Ran:
     again: str = ""
 
 
-class Faulty:
+class FaultyProcesses:
     """Runs scenarios in processes of their own, which are forked from one that has loaded everything."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -68,14 +68,14 @@ class Faulty:
 
     def run(
         self, scenario: str, root: Path, kind: int = NOTHING, at: int = 0, code: int = 0, *, hollow: bool = False
-    ) -> Ran:
+    ) -> Outcome:
         """One scenario with one fault; ``hollow`` for locks that exclude nobody."""
         asked = {"scenario": scenario, "root": str(root), "kind": kind, "at": at, "code": code, "hollow": hollow}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
-        ran = Ran()
+        ran = Outcome()
         for line in self._process.stdout:
             told = json.loads(line)
             ran.acknowledged += [told["acknowledged"]] if "acknowledged" in told else []
@@ -89,25 +89,25 @@ class Faulty:
 
 
 @contextmanager
-def faulty(scratch: Path) -> Iterator[Faulty]:
+def run_with_faults(scratch: Path) -> Iterator[FaultyProcesses]:
     """Where scenarios run with faults."""
-    environment = {**os.environ, "LD_PRELOAD": str(built(scratch)), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "LD_PRELOAD": str(build_library(scratch)), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "helpers.faults"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         try:
-            yield Faulty(process)
+            yield FaultyProcesses(process)
         finally:
             process.kill()
 
 
-def _say(**told: Any) -> None:
+def _report(**told: Any) -> None:
     os.write(1, json.dumps(told).encode() + b"\n")
 
 
-def _child(asked: dict[str, Any]) -> None:
+def _run_child(asked: dict[str, Any]) -> None:
     from helpers.scenarios import SCENARIOS, WRITERS, look
     from reasonedit import ReasonEditError
 
@@ -118,19 +118,19 @@ def _child(asked: dict[str, Any]) -> None:
     shim.faults_arm(os.fsencode(root), ctypes.c_long(asked["at"]), asked["kind"], asked["code"])
     try:
         for step in scenario.act(root):
-            _say(acknowledged=step)
+            _report(acknowledged=step)
     except ReasonEditError as error:
-        _say(error=str(error))
+        _report(error=str(error))
     except Exception:
-        _say(raw=traceback.format_exc(limit=-4))
+        _report(raw=traceback.format_exc(limit=-4))
     shim.faults_disarm()
-    _say(calls=shim.faults_seen().decode())
-    _say(seen={name: [seen.words, seen.content] for name, seen in look(root).items()})
+    _report(calls=shim.faults_seen().decode())
+    _report(seen={name: [seen.words, seen.content] for name, seen in look(root).items()})
     try:  # the disk is well again: the same process goes on
         for _ in scenario.act(root):
             pass
     except Exception:
-        _say(again=traceback.format_exc(limit=-4))
+        _report(again=traceback.format_exc(limit=-4))
 
 
 def _serve() -> None:
@@ -143,10 +143,10 @@ def _serve() -> None:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            _child(json.loads(line))
+            _run_child(json.loads(line))
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        _say(ended=os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+        _report(ended=os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
 
 
 if __name__ == "__main__":

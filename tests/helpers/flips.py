@@ -10,22 +10,22 @@ from pathlib import Path
 
 from reasonedit.codebook import EditMemory
 
-from .harnesses import Tally, cleared
-from .scenarios import NONE, REFUSED, begin, copied, look, numbered, opened
+from .harnesses import Tally, make_empty
+from .scenarios import NONE, REFUSED, begin, copy_tree, look, numbered_edit, open_memory
 
 
 def flips(scratch: Path, every: int = 40, seed: int = 0) -> Tally:
     """A flipped bit in each byte of each record that undoes or restores, and in every n-th byte of all other files."""
     tally, rng = Tally("flipped bits"), random.Random(seed)
-    base, root = cleared(scratch / "base"), scratch / "root"
-    told = _to_flip(base)
+    base, root = make_empty(scratch / "base"), scratch / "root"
+    told = _write_book(base)
     for path in sorted(p for p in base.rglob("*") if p.is_file() and p.name[0] != "."):
         data, name = path.read_bytes(), path.relative_to(base)
         turns = [m.span() for m in re.finditer(rb'\{"op": "(?:undo|restore)".*\n', data)]
         for at in range(len(data)):
             if at % every and not any(start <= at < end for start, end in turns):
                 continue
-            copied(base, root)
+            copy_tree(base, root)
             flipped = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
             (root / name).write_bytes(flipped)
             tally.tried += 1
@@ -33,16 +33,16 @@ def flips(scratch: Path, every: int = 40, seed: int = 0) -> Tally:
     return tally
 
 
-def _to_flip(base: Path) -> EditMemory:
+def _write_book(base: Path) -> EditMemory:
     memory = EditMemory()
     for number in (0, 1, 2):
-        memory.write(*numbered(number))
+        memory.write(*numbered_edit(number))
     memory.copy_to(begin(base / "book"))
     memory.undo("e00001")
     memory.settle()
     memory.undo("e00002")
     memory.restore("e00002")
-    memory.write(*numbered(4))
+    memory.write(*numbered_edit(4))
     memory.undo("e00000")
     return memory
 
@@ -58,17 +58,17 @@ def _judge_flip(tally: Tally, root: Path, path: Path, told: EditMemory, how: str
             tally.fail("damages told of another file", f"{how}: {seen.words}")
         if seen.content != REFUSED:
             return
-        said = repaired(root / "book")
-        there = opened(root / "book")
+        said = repair_by_command(root / "book")
+        there = open_memory(root / "book")
     except Exception as error:
         tally.fail("errors", f"{how}: {error!r}")
         return
     if back := set(there.edits) & set(told.undone):
         tally.fail("undone edits that count again", f"{how}: {', '.join(back)}: {said}")
-    if hidden := set(there.undone) & set(told.edits) - set(_named(said)):
+    if hidden := set(there.undone) & set(told.edits) - set(_named_edits(said)):
         tally.fail("edits that count no more, unsaid", f"{how}: {', '.join(hidden)}: {said}")
     lost = {*told.edits, *told.undone} - {*there.edits, *there.undone}
-    if lost - set(_named(said)):
+    if lost - set(_named_edits(said)):
         tally.fail("edits that are lost, unsaid", f"{how}: {', '.join(lost)}: {said}")
 
 
@@ -76,11 +76,11 @@ def _words(memory: EditMemory) -> str:
     return f"{' '.join(memory.edits) or 'no edits'}; undone: {' '.join(memory.undone) or 'none'}"
 
 
-def _named(said: str) -> list[str]:
+def _named_edits(said: str) -> list[str]:
     return re.findall(r"e\d{5}", said)
 
 
-def repaired(folder: Path) -> str:
+def repair_by_command(folder: Path) -> str:
     """Repair as a person does who agrees to what is lost; what is said."""
     from reasonedit.commands.codebook import main
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .scenarios import NONE, REFUSED, SCENARIOS, Seen, compact, copied, leftovers, look, states
+from .scenarios import NONE, REFUSED, SCENARIOS, Seen, compact, copy_tree, leftovers, look, states
 
 Looks = Mapping[str, Seen]
 
@@ -41,7 +41,7 @@ class Tally:
         )
 
 
-def problem(seen: Looks, legal: Sequence[Looks]) -> tuple[str, str]:
+def find_problem(seen: Looks, legal: Sequence[Looks]) -> tuple[str, str]:
     """What is wrong with what is seen: a kind, in a word or two, and the whole of it; nothing where it is legal."""
     for name in seen:
         mine, allowed = seen[name], [looks[name] for looks in legal]
@@ -65,12 +65,12 @@ class Bench:
             base = scratch / "bases" / name
             base.mkdir(parents=True)
             SCENARIOS[name].prepare(base)
-            copied(base, self.root)
+            copy_tree(base, self.root)
             self.expected[name] = states(SCENARIOS[name], self.root)
 
-    def fresh(self, name: str) -> Path:
+    def prepare(self, name: str) -> Path:
         """What is there before a scenario."""
-        copied(self._scratch / "bases" / name, self.root)
+        copy_tree(self._scratch / "bases" / name, self.root)
         return self.root
 
     def judge(self, tally: Tally, name: str, acknowledged: int, how: str, *, retry: bool = True) -> None:
@@ -82,11 +82,11 @@ class Bench:
         except Exception as error:
             tally.fail("raw errors", f"{name}, {how}: {error!r}")
             return
-        kind, told = problem(seen, legal)
+        kind, told = find_problem(seen, legal)
         if kind:
             tally.fail(kind, f"{name}, {how}: {told}")
             return
-        if acknowledged == len(expected) - 1 and (kept := self._kept(name)):
+        if acknowledged == len(expected) - 1 and (kept := self._find_undeleted(name)):
             tally.fail("erased things that are there", f"{name}, {how}: {kept}")
         elif retry:
             self.finish(tally, name, how)
@@ -99,22 +99,22 @@ class Bench:
         except Exception as error:
             tally.fail("refused retries", f"{name}, {how}: {error!r}")
             return
-        self.settled(tally, name, how)
+        self.check_settled(tally, name, how)
 
-    def settled(self, tally: Tally, name: str, how: str) -> None:
+    def check_settled(self, tally: Tally, name: str, how: str) -> None:
         """Whether all is there now and, once it is put in order, nothing else."""
         for what, act in (("after the retry", lambda _: None), ("put in order", compact)):
             act(self.root)
-            kind, told = problem(look(self.root), self.expected[name][-1:])
+            kind, told = find_problem(look(self.root), self.expected[name][-1:])
             if kind:
                 tally.fail(f"{kind} {what}", f"{name}, {how}: {told}")
                 return
         if left := leftovers(self.root):
             tally.fail("leftovers", f"{name}, {how}: {', '.join(left)}")
-        if kept := self._kept(name):
+        if kept := self._find_undeleted(name):
             tally.fail("erased things that are there", f"{name}, {how}: {kept}")
 
-    def _kept(self, name: str) -> str:
+    def _find_undeleted(self, name: str) -> str:
         """What is there and should be gone, and where."""
         for path in (path for path in self.root.rglob("*") if path.is_file()):
             content = bytes(path) + path.read_bytes()
@@ -123,7 +123,7 @@ class Bench:
         return ""
 
 
-def cleared(scratch: Path) -> Path:
+def make_empty(scratch: Path) -> Path:
     """An empty folder."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

@@ -37,7 +37,7 @@ def places(value: Any, at: Place = ()) -> Iterator[Place]:
             yield from places(value[key], (*at, key))
 
 
-def changed(value: Any, at: Place, new: Any) -> Any:
+def with_value(value: Any, at: Place, new: Any) -> Any:
     """A copy with something else in one place, or nothing."""
     if not at:
         return new
@@ -52,13 +52,13 @@ def changed(value: Any, at: Place, new: Any) -> Any:
     return copy
 
 
-def each(value: Any) -> Iterator[tuple[str, Any]]:
+def each_change(value: Any) -> Iterator[tuple[str, Any]]:
     """What JSON says, with each thing in each place; and what that is."""
     for at in places(value):
         for new in [*VALUES, nested(60), nested(900)]:
-            yield f"{at} is {str(new)[:40]!a}", changed(value, at, new)
+            yield f"{at} is {str(new)[:40]!a}", with_value(value, at, new)
         if at:
-            yield f"{at} is gone", changed(value, at, GONE)
+            yield f"{at} is gone", with_value(value, at, GONE)
 
 
 def write_manifest(folder: Path, values: Any) -> None:
@@ -101,13 +101,13 @@ def reseal(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
     blocks = [zlib.crc32(data[at : at + (1 << 20)]) for at in range(0, len(data), 1 << 20)]
     sums = {"file": name, "bytes": len(data), "blocks": blocks}
-    write_journal(folder, [_resealed(record, sums) for record in records_of(folder)])
-    write_manifest(folder, _resealed(manifest_of(folder), sums))
+    write_journal(folder, [_reseal_value(record, sums) for record in records_of(folder)])
+    write_manifest(folder, _reseal_value(manifest_of(folder), sums))
 
 
-def _resealed(value: Any, sums: dict[str, Any]) -> Any:
+def _reseal_value(value: Any, sums: dict[str, Any]) -> Any:
     if isinstance(value, dict):
         if value.get("file") == sums["file"]:
             return sums
-        return {name: _resealed(inner, sums) for name, inner in value.items()}
-    return [_resealed(inner, sums) for inner in value] if isinstance(value, list) else value
+        return {name: _reseal_value(inner, sums) for name, inner in value.items()}
+    return [_reseal_value(inner, sums) for inner in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What may lie on a disk when the power goes: a model over the system calls of a process, as strace records them.
+"""What may lie on a disk when the power goes: a model over the system calls of a process.
 
 A write is on the disk once its file was synced, a name once its folder was (``fsync``). Until then, when the power
 goes: of the writes of a file there may be none, all, the first ones, or the last one by a part or as zeros; of the
@@ -8,120 +8,16 @@ and about what POSIX does.
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import which
-from typing import Any
 
-CALLS = (
-    "open openat creat read write pread64 pwrite64 readv writev pwritev lseek ftruncate truncate fallocate fsync "
-    "fdatasync rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mkdir mkdirat rmdir sendfile "
-    "copy_file_range mmap dup dup2 dup3 fcntl close ioctl"
-)
-_CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)")
-_TEXT = r'"((?:\\x[0-9a-f]{2})*)"'
-_OPEN_FILE = r"(\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*)(?:>\(deleted\)|>)"
+from .recorder import Call
+
 _HARMLESS = re.compile(r"^pread64|^mmap\(.*(PROT_READ,|MAP_PRIVATE)|^fcntl\(.*, F_[GS]ET|^ioctl\(.*, (TCGETS|FIOCLEX)")
-_SAID = b'{"acknowledged"'
-
-
-def missing() -> str:
-    """Why nothing can be recorded here; nothing where it can."""
-    return "" if which("strace") else "there is no strace"
-
-
-@dataclass(frozen=True)
-class Call:
-    """A system call that came off: its name, its arguments as they stand in the record, and what it returned."""
-
-    name: str
-    arguments: str
-    result: int
-
-    @property
-    def texts(self) -> list[bytes]:
-        """Its strings: paths, or what is written."""
-        return [_bytes(text) for text in re.findall(_TEXT, self.arguments)]
-
-    @property
-    def files(self) -> list[int]:
-        """The numbers of the open files among its arguments, -1 for the working folder."""
-        return [-1 if number == "AT_FDCWD" else int(number) for number, _ in re.findall(_OPEN_FILE, self.arguments)]
-
-    @property
-    def numbers(self) -> list[int]:
-        """Its plain numbers."""
-        bare = re.sub(f"{_TEXT}|{_OPEN_FILE}", "", self.arguments)
-        return [int(number) for number in re.findall(r"(?<![\w\[])-?\d+(?![\w\]])", bare)]
-
-
-def _bytes(text: str) -> bytes:
-    return bytes.fromhex(text.replace("\\x", ""))
-
-
-class Recorder:
-    """A process that does scenarios while its system calls are recorded."""
-
-    def __init__(self, scratch: Path) -> None:
-        self._log = scratch / "calls"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        here = str(Path(__file__).parent.parent)
-        environment["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "helpers.powercut"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-
-    def record(self, scenario: str, root: Path) -> list[Call]:
-        """The calls of one scenario, from its beginning to its end."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
-        trace = ["strace", "-f", "-y", "-xx", "-s", str(1 << 28), "-o", str(self._log), "-p", str(self._process.pid)]
-        with subprocess.Popen(
-            [*trace, "-e", f"trace={','.join(CALLS.split())}"], stderr=subprocess.PIPE, text=True
-        ) as recorder:
-            assert recorder.stderr is not None
-            for line in recorder.stderr:  # until it is there
-                if "attached" in line:
-                    break
-            else:
-                raise RuntimeError("strace may not look into other processes here")
-            self._process.stdin.write(json.dumps({"scenario": scenario, "root": str(root)}) + "\n")
-            self._process.stdin.flush()
-            while "done" not in (line := self._process.stdout.readline()):
-                assert line, "the process that is recorded has ended"
-            recorder.terminate()
-            recorder.stderr.read()
-        return _read(self._log)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-
-
-def _read(log: Path) -> list[Call]:
-    calls, cut = [], dict[str, str]()
-    for line in log.read_text().splitlines():
-        process = line.split(" ", 1)[0]
-        if line.endswith("<unfinished ...>"):
-            cut[process] = line.removesuffix("<unfinished ...>")
-            continue
-        resumed = re.sub(r"^\d+ +<\.\.\. \w+ resumed>", "", line)
-        if resumed != line:
-            line = cut.pop(process) + resumed
-        if (found := _CALL.match(line)) and int(found[3]) >= 0:
-            calls.append(Call(found[1], found[2], int(found[3])))
-    return calls
 
 
 @dataclass(eq=False)
@@ -134,7 +30,7 @@ class File:
     @property
     def live(self) -> bytes:
         """As processes see it."""
-        return _written(self.durable, self.pending)
+        return _apply_writes(self.durable, self.pending)
 
 
 @dataclass(eq=False)
@@ -165,7 +61,7 @@ class Disk:
 
     def __init__(self, root: Path) -> None:
         self._path = os.fsencode(root)
-        self.root = _taken(root)
+        self.root = _read_folder(root)
         self.changes: list[Change] = []
         self._handles: dict[int, _Handle] = {}
 
@@ -175,7 +71,7 @@ class Disk:
         if act is not None:
             return act(call)
         # What is not modelled must not go unseen.
-        here = any(number in self._handles for number in call.files) or any(self._at(t, -1) for t in call.texts)
+        here = any(number in self._handles for number in call.files) or any(self._locate(t, -1) for t in call.texts)
         assert not here or _HARMLESS.search(f"{call.name}({call.arguments}"), f"no model of {call}"
         return False
 
@@ -192,13 +88,13 @@ class Disk:
             if rng.random() < names:
                 for folder, name, node in change:
                     applied.setdefault(id(folder), {})[name] = node
-        return dict(_listed(self.root, "", applied, lambda file: _content(file, rng, data)))
+        return dict(_list_files(self.root, "", applied, lambda file: _choose_content(file, rng, data)))
 
     # ---- calls
 
     def _openat(self, call: Call) -> bool:
         self._handles.pop(call.result, None)
-        where = self._at(call.texts[0], call.files[0] if call.files else -1)
+        where = self._locate(call.texts[0], call.files[0] if call.files else -1)
         if where is None:
             return False
         folder, name = where
@@ -239,11 +135,11 @@ class Disk:
 
     def _sendfile(self, call: Call) -> bool:
         target, source = call.files
-        return self._copied(source, target, call.result)
+        return self._copy_bytes(source, target, call.result)
 
     def _copy_file_range(self, call: Call) -> bool:
         source, target = call.files
-        return self._copied(source, target, call.result)
+        return self._copy_bytes(source, target, call.result)
 
     def _ftruncate(self, call: Call) -> bool:
         handle = self._handles.get(call.files[0])
@@ -264,23 +160,23 @@ class Disk:
         for change in [c for c in self.changes if any(folder is handle.node for folder, _, _ in c)]:
             self.changes.remove(change)
             for folder, name, node in change:
-                _set(folder.durable, name, node)
+                _set_name(folder.durable, name, node)
         return True
 
     _fdatasync = _fsync
 
     def _rename(self, call: Call) -> bool:
-        return self._moved(call, keep=False)
+        return self._move(call, keep=False)
 
     _renameat = _renameat2 = _rename
 
     def _link(self, call: Call) -> bool:
-        return self._moved(call, keep=True)
+        return self._move(call, keep=True)
 
     _linkat = _link
 
-    def _moved(self, call: Call, *, keep: bool) -> bool:
-        places = [self._at(text, at) for text, at in zip(call.texts, call.files or [-1, -1], strict=True)]
+    def _move(self, call: Call, *, keep: bool) -> bool:
+        places = [self._locate(text, at) for text, at in zip(call.texts, call.files or [-1, -1], strict=True)]
         if places == [None, None]:
             return False
         assert places[0] is not None, f"something comes from elsewhere: {call}"
@@ -292,7 +188,7 @@ class Disk:
         return True
 
     def _unlink(self, call: Call) -> bool:
-        where = self._at(call.texts[0], call.files[0] if call.files else -1)
+        where = self._locate(call.texts[0], call.files[0] if call.files else -1)
         if where is None:
             return False
         self._change([(*where, None)])
@@ -301,7 +197,7 @@ class Disk:
     _unlinkat = _rmdir = _unlink
 
     def _mkdir(self, call: Call) -> bool:
-        where = self._at(call.texts[0], call.files[0] if call.files else -1)
+        where = self._locate(call.texts[0], call.files[0] if call.files else -1)
         if where is None:
             return False
         self._change([(*where, Folder())])
@@ -314,7 +210,7 @@ class Disk:
     def _change(self, change: Change) -> None:
         self.changes.append(change)
         for folder, name, node in change:
-            _set(folder.live, name, node)
+            _set_name(folder.live, name, node)
 
     def _put(self, number: int, data: bytes, place: int | None = None) -> bool:
         handle = self._handles.get(number)
@@ -327,7 +223,7 @@ class Disk:
         handle.node.pending.append((place, data))
         return True
 
-    def _copied(self, source: int, target: int, count: int) -> bool:
+    def _copy_bytes(self, source: int, target: int, count: int) -> bool:
         if target not in self._handles:
             return False
         file = self._handles[source]
@@ -335,7 +231,7 @@ class Disk:
         file.place += count
         return self._put(target, file.node.live[file.place - count : file.place])
 
-    def _at(self, path: bytes, number: int) -> tuple[Folder, str] | None:
+    def _locate(self, path: bytes, number: int) -> tuple[Folder, str] | None:
         """The folder below the root and the name in it that a path means; none for other places."""
         folder: File | Folder | None
         if path.startswith(b"/"):
@@ -354,25 +250,25 @@ class Disk:
         return folder, names[-1] if names else ""
 
 
-def _taken(path: Path) -> Folder:
-    names = {p.name: _taken(p) if p.is_dir() else File(p.read_bytes()) for p in path.iterdir()}
+def _read_folder(path: Path) -> Folder:
+    names = {p.name: _read_folder(p) if p.is_dir() else File(p.read_bytes()) for p in path.iterdir()}
     return Folder(dict(names), dict(names))
 
 
-def _set(names: dict[str, File | Folder], name: str, node: File | Folder | None) -> None:
+def _set_name(names: dict[str, File | Folder], name: str, node: File | Folder | None) -> None:
     if node is None:
         names.pop(name, None)
     else:
         names[name] = node
 
 
-def _written(data: bytes, writes: list[tuple[int, bytes | None]]) -> bytes:
+def _apply_writes(data: bytes, writes: list[tuple[int, bytes | None]]) -> bytes:
     for place, piece in writes:
         data = data[:place].ljust(place, b"\0") + (b"" if piece is None else piece + data[place + len(piece) :])
     return data
 
 
-def _content(file: File, rng: random.Random, data: float) -> bytes:
+def _choose_content(file: File, rng: random.Random, data: float) -> bytes:
     """What of a file's writes may be there."""
     if not file.pending or rng.random() < data:
         return file.live
@@ -381,14 +277,14 @@ def _content(file: File, rng: random.Random, data: float) -> bytes:
     count = rng.randrange(len(file.pending))
     place, piece = file.pending[count]
     if piece is None:
-        return _written(file.durable, file.pending[:count])
+        return _apply_writes(file.durable, file.pending[:count])
     torn = piece[: rng.randrange(len(piece) + 1)]
     if rng.random() < 0.3:
         torn = torn.ljust(len(piece), b"\0")  # the size came to the disk, what lies there did not
-    return _written(file.durable, [*file.pending[:count], (place, torn)])
+    return _apply_writes(file.durable, [*file.pending[:count], (place, torn)])
 
 
-def _listed(
+def _list_files(
     folder: Folder, path: str, applied: dict[int, dict[str, File | Folder | None]], content: Callable[[File], bytes]
 ) -> Iterator[tuple[str, bytes | None]]:
     names: dict[str, File | Folder | None] = {**folder.durable, **applied.get(id(folder), {})}
@@ -397,37 +293,13 @@ def _listed(
             yield path + name, content(node)
         elif node is not None:
             yield path + name, None
-            yield from _listed(node, f"{path}{name}/", applied, content)
+            yield from _list_files(node, f"{path}{name}/", applied, content)
 
 
-def acknowledges(call: Call) -> bool:
-    """Whether a call says that a step is acknowledged."""
-    return call.name == "write" and call.texts[0].startswith(_SAID)
-
-
-def laid_out(state: dict[str, bytes | None], root: Path) -> None:
+def lay_out(state: dict[str, bytes | None], root: Path) -> None:
     """Write a state into an empty folder."""
     for name, content in state.items():
         if content is None:
             (root / name).mkdir()
         else:
             (root / name).write_bytes(content)
-
-
-def _serve() -> None:
-    import torch
-
-    from helpers.scenarios import SCENARIOS
-
-    logging.getLogger("reasonedit").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
-    os.write(1, b"ready\n")
-    for line in sys.stdin:
-        asked: dict[str, Any] = json.loads(line)
-        for _ in SCENARIOS[asked["scenario"]].act(Path(asked["root"])):
-            os.write(1, _SAID + b": true}\n")
-        os.write(1, b"done\nready\n")
-
-
-if __name__ == "__main__":
-    _serve()

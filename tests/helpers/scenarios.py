@@ -27,7 +27,7 @@ from reasonedit.types import Edit
 from reasonedit.vlm import VLM, load_vlm
 
 from .tiny import HashEncoder, design, save_tiny_llava
-from .writer import made
+from .writer import make_edit
 
 NONE, REFUSED = "none", "refused"
 _OF_E0 = (b"thing 0", b"pictures/ed92030a1d77d88f", b"pictures/838753dba307ad29", b"keys/00000000")
@@ -70,7 +70,7 @@ def _look(folder: Path) -> Seen:
     if not Store.exists(folder):
         return Seen(NONE, NONE)
     try:
-        memory = opened(folder)
+        memory = open_memory(folder)
         assert memory.store is not None
         statistics = {name: tensor.tolist() for name, tensor in memory.store.statistics().items()}
         edits = [*memory.edits.values(), *memory.undone.values()]
@@ -89,7 +89,7 @@ def _look(folder: Path) -> Seen:
     return Seen(words, hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
 
 
-def opened(folder: Path) -> EditMemory:
+def open_memory(folder: Path) -> EditMemory:
     return EditMemory.open(Store.open(folder))
 
 
@@ -97,7 +97,7 @@ def compact(root: Path) -> None:
     """What the command does."""
     for name in ("book", "copy"):
         if Store.exists(root / name):
-            memory = opened(root / name)
+            memory = open_memory(root / name)
             assert memory.store is not None
             memory.settle(join=True)
             with memory.store.writing():
@@ -114,9 +114,9 @@ def leftovers(root: Path) -> list[str]:
     return [n.as_posix() for n in hidden if ".damaged-" not in n.parts[0] or n.parts[0][0] == "."]
 
 
-def numbered(number: int) -> tuple[Edit, list[Entry]]:
+def numbered_edit(number: int) -> tuple[Edit, list[Entry]]:
     """An edit whose content follows from its number, its time included."""
-    edit, entries = made(number)
+    edit, entries = make_edit(number)
     return replace(edit, time=_TIME), entries
 
 
@@ -124,16 +124,16 @@ def begin(folder: Path) -> Store:
     return Store.create(folder, {"vlm": "v"}, {"model": "m"}, {"mean": torch.arange(4.0)})
 
 
-def _book(*numbers: int, undone: tuple[int, ...] = (), settled: bool = True) -> Callable[[Path], None]:
+def _prepare_book(*numbers: int, undone: tuple[int, ...] = (), settled: bool = True) -> Callable[[Path], None]:
     def prepare(root: Path) -> None:
         memory = EditMemory()
         for number in numbers:
-            memory.write(*numbered(number))
+            memory.write(*numbered_edit(number))
         for number in undone:
             memory.undo(f"e{number:05d}")
         memory.copy_to(begin(root / "book"))
         if not settled:
-            memory.write(*numbered(numbers[-1] + 1))
+            memory.write(*numbered_edit(numbers[-1] + 1))
 
     return prepare
 
@@ -153,9 +153,9 @@ def _edit(*numbers: int) -> Callable[[Path], Iterator[None]]:
     """One after the other."""
 
     def act(root: Path) -> Iterator[None]:
-        memory = opened(root / "book")
+        memory = open_memory(root / "book")
         for number in numbers:
-            edit, entries = numbered(number)
+            edit, entries = numbered_edit(number)
             if edit.id not in _known(memory):
                 memory.write(edit, entries)
             yield
@@ -167,8 +167,8 @@ def _together(*numbers: int) -> Callable[[Path], Iterator[None]]:
     """All of them or none."""
 
     def act(root: Path) -> Iterator[None]:
-        memory = opened(root / "book")
-        drafts = [Draft.of(*numbered(number)) for number in numbers]
+        memory = open_memory(root / "book")
+        drafts = [Draft.of(*numbered_edit(number)) for number in numbers]
         if drafts[0].edit.id not in _known(memory):
             memory.add(drafts)
         yield
@@ -177,7 +177,7 @@ def _together(*numbers: int) -> Callable[[Path], Iterator[None]]:
 
 
 def _turns(root: Path) -> Iterator[None]:
-    memory = opened(root / "book")
+    memory = open_memory(root / "book")
     past = len(memory.events)
     start = sum(event.op == "edit" for event in memory.events)
     for number, (op, edit_id) in enumerate((("undo", "e00001"), ("undo", "e00002"), ("restore", "e00001"))):
@@ -187,7 +187,7 @@ def _turns(root: Path) -> Iterator[None]:
 
 
 def _settle(root: Path) -> Iterator[None]:
-    opened(root / "book").settle()
+    open_memory(root / "book").settle()
     yield
 
 
@@ -198,7 +198,7 @@ def _join(root: Path) -> Iterator[None]:
 
 def _save(root: Path) -> Iterator[None]:
     if not Store.exists(root / "copy"):
-        opened(root / "book").copy_to(begin(root / "copy"))
+        open_memory(root / "book").copy_to(begin(root / "copy"))
     yield
 
 
@@ -224,9 +224,9 @@ def _erase(*names: str) -> Callable[[Path], Iterator[None]]:
     return act
 
 
-def _rewritten(root: Path) -> None:
+def _prepare_rewritten(root: Path) -> None:
     """A codebook that was written anew before."""
-    _book(0, 1, 2, 3, undone=(1,))(root)
+    _prepare_book(0, 1, 2, 3, undone=(1,))(root)
     for _ in _erase("e00000")(root):
         pass
 
@@ -239,24 +239,24 @@ def _models() -> tuple[VLM, tempfile.TemporaryDirectory[str]]:
     return load_vlm(str(save_tiny_llava(Path(folder.name))), dtype="float32"), folder
 
 
-def _embedded(root: Path) -> None:
+def _prepare_embedded(root: Path) -> None:
     """A codebook with keys that a VLM made, of which one edit is undone."""
     editor = ReasonEditor(_models()[0], design(k=2, keys="image"))
     for number in range(2):
-        edit, _ = numbered(number)
+        edit, _ = numbered_edit(number)
         editor.write(replace(edit, evidence=[[(0.0, 0.0, 0.5, 0.5)], None]))
     editor.undo("e00000")
     editor.save(root / "book")
 
 
 def _migrate(root: Path) -> Iterator[None]:
-    migrate_codebook(opened(root / "book"), _models()[0], root / "copy", design(k=2, keys="both"))
+    migrate_codebook(open_memory(root / "book"), _models()[0], root / "copy", design(k=2, keys="both"))
     yield
 
 
-def _damaged(root: Path) -> None:
+def _prepare_damaged(root: Path) -> None:
     """The keys of the last edit, in a file of their own, are hit, and an undone edit is there."""
-    _book(0, 1, 2, 3, undone=(1,), settled=False)(root)
+    _prepare_book(0, 1, 2, 3, undone=(1,), settled=False)(root)
     path = max(root.glob("book/keys/*"), key=lambda p: p.name)
     data = bytearray(path.read_bytes())
     data[-3] ^= 16
@@ -279,9 +279,9 @@ def _many(*numbers: int) -> Callable[[Path], Iterator[str]]:
     """One after the other, whatever becomes of one of them; hands over the ids."""
 
     def act(root: Path) -> Iterator[str]:
-        memory = opened(root / "book")
+        memory = open_memory(root / "book")
         for number in numbers:
-            edit, entries = numbered(number)
+            edit, entries = numbered_edit(number)
             try:
                 memory.write(edit, entries)
             except ReasonEditError:
@@ -293,21 +293,21 @@ def _many(*numbers: int) -> Callable[[Path], Iterator[str]]:
 
 SCENARIOS = {
     "begin": Scenario(lambda root: None, _begin),
-    "edit": Scenario(_book(0, 1), _edit(2, 3)),
-    "edits together": Scenario(_book(0, 1), _together(2, 3)),
-    "undo and restore": Scenario(_book(0, 1, 2), _turns),
-    "settle": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _settle),
-    "compact": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _join),
-    "save": Scenario(_book(0, 1, 2, undone=(1,)), _save),
-    "backup": Scenario(_book(0, 1, 2, undone=(1,), settled=False), _backup),
-    "migrate": Scenario(_embedded, _migrate, stride=7),
-    "repair": Scenario(_damaged, _repair),
-    "erase": Scenario(_book(0, 1, 2, 3, undone=(1,)), _erase("e00000"), gone=_OF_E0),
-    "edit what was rewritten": Scenario(_rewritten, _edit(4)),
-    "compact what was rewritten": Scenario(_rewritten, _edit_and_join),
+    "edit": Scenario(_prepare_book(0, 1), _edit(2, 3)),
+    "edits together": Scenario(_prepare_book(0, 1), _together(2, 3)),
+    "undo and restore": Scenario(_prepare_book(0, 1, 2), _turns),
+    "settle": Scenario(_prepare_book(0, 1, 2, undone=(1,), settled=False), _settle),
+    "compact": Scenario(_prepare_book(0, 1, 2, undone=(1,), settled=False), _join),
+    "save": Scenario(_prepare_book(0, 1, 2, undone=(1,)), _save),
+    "backup": Scenario(_prepare_book(0, 1, 2, undone=(1,), settled=False), _backup),
+    "migrate": Scenario(_prepare_embedded, _migrate, stride=7),
+    "repair": Scenario(_prepare_damaged, _repair),
+    "erase": Scenario(_prepare_book(0, 1, 2, 3, undone=(1,)), _erase("e00000"), gone=_OF_E0),
+    "edit what was rewritten": Scenario(_prepare_rewritten, _edit(4)),
+    "compact what was rewritten": Scenario(_prepare_rewritten, _edit_and_join),
 }
 
-WRITERS = {f"writer {n}": Scenario(_book(0), _many(*range(1 + n, 65, 2))) for n in range(2)}
+WRITERS = {f"writer {n}": Scenario(_prepare_book(0), _many(*range(1 + n, 65, 2))) for n in range(2)}
 """Two that write beside each other."""
 
 
@@ -318,6 +318,6 @@ def states(scenario: Scenario, root: Path) -> list[dict[str, Seen]]:
     return found
 
 
-def copied(source: Path, target: Path) -> None:
+def copy_tree(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target, symlinks=True)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from helpers.tiny import picture
 
 
-def made(number: int) -> tuple[Edit, list[Entry]]:
+def make_edit(number: int) -> tuple[Edit, list[Entry]]:
     """An edit whose content follows from its number; some merge, some come with two pictures."""
     crop = [[picture(number + 1000)], None] if number % 3 == 0 else ()
     edit = Edit(picture(number), f"What is {number}?", f"thing {number}", ["It is round.", "It is red."],
@@ -35,11 +35,11 @@ def book(folder: Path, edits: int = 3) -> EditMemory:
     """A codebook with the first so many edits, made where it is not there."""
     memory = open_or_create(folder)
     for number in range(edits):
-        memory.write(*made(number))
+        memory.write(*make_edit(number))
     return memory
 
 
-def opened(folder: Path) -> EditMemory:
+def open_memory(folder: Path) -> EditMemory:
     """The codebook in a folder, read anew."""
     return EditMemory.open(Store.open(folder))
 
@@ -50,7 +50,7 @@ def write_on(folder: Path, said: int) -> None:
     number = len(memory.edits) + len(memory.undone)
     os.write(said, b"ready\n")
     while True:
-        memory.write(*made(number))
+        memory.write(*make_edit(number))
         os.write(said, b"wrote e%05d\n" % number)
         if number % 7 == 3:
             memory.undo(f"e{number - 1:05d}")
