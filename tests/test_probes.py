@@ -233,7 +233,7 @@ def test_a_description_that_was_cut_off_is_noted(tiny_vlm, edits, tmp_path, monk
     assert (line.made_by["reply"], line.made_by["finish_reason"]) == (cut.text, "length")
 
 
-def test_error_inducing_facts_are_those_the_model_does_not_hold(tiny_vlm, edits, tmp_path, monkeypatch):
+def test_facts_that_led_to_the_error_are_those_the_model_does_not_believe(tiny_vlm, edits, tmp_path, monkeypatch):
     edit = edits[0]
     held = {verification_question("It is a kettle."): 0.9, verification_question("A kettle stores tea."): 0.2}
     monkeypatch.setattr(
@@ -249,7 +249,7 @@ def test_error_inducing_facts_are_those_the_model_does_not_hold(tiny_vlm, edits,
     held[verification_question("A kettle stores tea.")] = 0.8
     before = len(writer.prompts)
     report = build(CoEProbes(tiny_vlm, writer, painter, Budget()), [edit], tmp_path, 1)
-    assert report.reasons == {"the model holds every fact of the reasoning": 1}
+    assert report.reasons == {"the model believes every fact of the reasoning": 1}
     assert len(writer.prompts) == before
 
 

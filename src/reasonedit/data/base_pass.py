@@ -1,4 +1,4 @@
-"""The base pass: what the unedited model says to the samples of a data set, and to their probes."""
+"""The base pass: what the unedited model answers to the samples of a data set, and to their probes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class BasePass:
-    """What the unedited model says.
+    """What the unedited model answers.
 
     Attributes:
-        edits: The samples it gets wrong.
-        probes: Their probes; of the locality groups only those it gets right.
+        edits: The samples that it gets wrong.
+        probes: Their probes; of the locality groups only those that it gets right.
         answers: Its answer to each probe.
         metrics: Its share of right answers and the number of samples, by group.
         exact_match: Its share of exact matches, by group.
@@ -62,7 +62,7 @@ def ask_unedited(
         source: The data set.
         answers: The model.
         batch_size: Questions per batch.
-        probed: Probes of so many edits only, spread evenly over all; of all when not given.
+        probed: How many edits are probed, spread evenly over all; all when not given.
         progress: Whether to show a bar.
 
     Raises:
@@ -71,23 +71,23 @@ def ask_unedited(
     with _progress_bar(progress) as bar:
         edits, right = _ask_candidates(source, answers, batch_size, bar)
         probes = source.probes(edits, right)
-        answers.agree([*(e.id for e in edits), *(p.edit_id for p in probes)])
+        answers.check_same_edits([*(e.id for e in edits), *(p.edit_id for p in probes)])
         if probed is not None:
             chosen = {e.id for e in spread(edits, probed)}
             probes = [p for p in probes if p.edit_id in chosen]
         replies, times = _ask_probes(probes, answers, batch_size, bar)
-    cut = sum(reply.finish_reason == "length" for reply in replies)
-    if cut and answers.rank == 0:
-        _log.warning("The unedited model: %s", cut_off_message(cut, len(replies), answers.generation))
-    asked = [i for i, p in enumerate(probes) if p.group not in LOCALITIES or matches(replies[i].text, p.targets)]
-    base = BasePass(edits, [probes[i] for i in asked], [replies[i].text for i in asked])
+    cut_off = sum(reply.finish_reason == "length" for reply in replies)
+    if cut_off and answers.rank == 0:
+        _log.warning("The unedited model: %s", cut_off_message(cut_off, len(replies), answers.generation))
+    used = [i for i, p in enumerate(probes) if p.group not in LOCALITIES or matches(replies[i].text, p.targets)]
+    base = BasePass(edits, [probes[i] for i in used], [replies[i].text for i in used])
     base.ms_per_query = sum(times) / max(1, len(times))
     _fill_in_metrics(base)
     return base
 
 
 def find_wrong(source: EditSource, answers: SharedAnswers, batch_size: int, *, progress: bool = False) -> list[Edit]:
-    """What the unedited model gets wrong, without probes of it; arguments and errors as for :func:`ask_unedited`."""
+    """The samples that the unedited model gets wrong; arguments and errors as for :func:`ask_unedited`."""
     with _progress_bar(progress) as bar:
         return _ask_candidates(source, answers, batch_size, bar)[0]
 
@@ -122,7 +122,7 @@ def _fill_in_metrics(base: BasePass) -> None:
 def _ask_candidates(
     source: EditSource, answers: SharedAnswers, batch_size: int, bar: Progress
 ) -> tuple[list[Edit], list[str]]:
-    """The edits, and the ids of what was answered rightly on the way to them."""
+    """Ask candidates until there are edits enough: the edits, and the ids of what was answered rightly."""
     task = bar.add_task("finding errors", total=source.edits)
     edits: list[Edit] = []
     right: list[str] = []

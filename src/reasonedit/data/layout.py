@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass
 class StreamItem:
-    """One step of a stream: a question, and what it is for.
+    """One question of a stream, and what it is for.
 
     Attributes:
         query: The question.
@@ -70,10 +70,10 @@ def lay_out(
     Args:
         edits: The edits.
         probes: Their probes, each with what the unedited model answered.
-        stops: After how many edits there are probes; the last of all edits.
+        stops: After how many edits there are probes; the last stop is the number of all edits.
         batch_size: Questions per batch; a batch never mixes edits with probes.
-        sample: Before the end only the probes of so many of the edits so far are asked; of all when not given.
-        check: Whether edits come one at a time, each asked again right after it.
+        sample: How many of the edits so far are probed before the end; all when not given.
+        check: Whether edits come one at a time, and each is asked again right after it.
     """
     batches: list[list[StreamItem]] = []
     start = 0
@@ -103,7 +103,7 @@ def _item_of(edit: Edit) -> StreamItem:
 def share_out(batches: Sequence[list[StreamItem]], ranks: int = 1) -> list[Step]:
     """The steps of all ranks: that of rank 0, of rank 1, …, the next of rank 0, and so on.
 
-    A batch of edits is shared out among the ranks; of the batches of probes each takes its turn.
+    The ranks share each batch of edits, and take turns with the batches of probes.
 
     Args:
         batches: The batches of the stream, in order.
@@ -118,7 +118,7 @@ def share_out(batches: Sequence[list[StreamItem]], ranks: int = 1) -> list[Step]
         while blocks and blocks[0][0].phase == phase and len(parts) < ranks:
             block = list(enumerate(blocks.popleft(), place))
             place += len(block)
-            # Nothing is learnt from a probe: whole batches, as a single rank asks them.
+            # Nothing is learnt from a probe, so its batches stay whole, as a single rank asks them.
             parts += [block] if phase == "probe" else _shares(block, ranks)
         number = len(steps) // ranks
         for part in parts + [[]] * (ranks - len(parts)):
@@ -127,7 +127,7 @@ def share_out(batches: Sequence[list[StreamItem]], ranks: int = 1) -> list[Step]
 
 
 def _shares(block: Sequence[tuple[int, StreamItem]], ranks: int) -> list[list[tuple[int, StreamItem]]]:
-    """A batch of edits shared out so that each rank has about as many sentences to find evidence for."""
+    """Share a batch of edits so that each rank has about as many sentences to find evidence for."""
     shares: list[list[tuple[int, StreamItem]]] = [[] for _ in range(ranks)]
     loads = [0] * ranks
     costs = [1 + sum(not given for given in item.edit.evidence) if item.edit else 1 for _, item in block]

@@ -31,7 +31,7 @@ class SharedAnswers:
         self.generation = answers.generation
         self.close = answers.close
 
-    def agree(self, names: Sequence[str]) -> None:
+    def check_same_edits(self, names: Sequence[str]) -> None:
         """Make sure that the source gave every rank the same edits.
 
         Raises:

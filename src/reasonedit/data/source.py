@@ -34,17 +34,19 @@ class Probe:
 
 
 class EditSource(Protocol):
-    """A data set of edits. A new one is one new file with a class that has these."""
+    """A data set of edits. A new one is one new file with a class that has these members."""
 
     edits: int
     """How many edits are wanted."""
 
     def candidates(self) -> Iterator[Edit]:
-        """Corrected samples, in a fixed order; those that the unedited model gets wrong become edits."""
+        """Corrected samples in a fixed order. Those that the unedited model gets wrong become edits."""
         ...
 
     def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
-        """The probes of the edits, those of each edit together; of the localities some may be dropped.
+        """The probes of the edits, those of each edit together.
+
+        Of the locality probes a stream keeps those that the unedited model gets right.
 
         Args:
             edits: The edits.

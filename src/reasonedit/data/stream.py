@@ -48,23 +48,22 @@ class _Steps(Dataset[Step]):
 class EditStream(L.LightningDataModule):
     """A stream of edits and probes.
 
-    First the base pass asks the unedited model: the samples it gets wrong are the edits. Then come the edits in order,
-    then the probes; or, with ``interleave``, n edits, the probes of all edits so far, n more edits, and so on.
+    First the base pass asks the unedited model: the samples that it gets wrong are the edits. Then come the edits in
+    order, then the probes; or, with ``interleave``, n edits, the probes of all edits so far, n more edits, and so on.
 
-    On several devices a batch of edits is shared out among the ranks, and of the batches of probes each rank takes its
-    turn. All take the same number of steps, with nothing to do in some; so a question sees the edits of all batches
-    before its own, and no others, however many ranks there are.
+    On several devices the ranks share each batch of edits, and take turns with the batches of probes. All take the same
+    number of steps, with nothing to do in some. So a question sees the edits of all batches before its own, and no
+    others, however many ranks there are.
 
     Args:
         source: A name that a package offers (``"world"``: the embedded world), or any
             :class:`~reasonedit.data.source.EditSource`.
         batch_size: Questions per batch; a batch never mixes edits with probes.
-        interleave: Probe after every so many edits, or after the numbers of edits that are listed; and after all edits,
-            in any case.
-        sample: Before the end only the probes of so many of the edits so far are asked, spread evenly over them; of all
-            when not given.
-        probed: Probes of so many edits only, spread evenly over all, are ever asked; of all when not given.
-        check: Whether edits come one at a time, each asked again right after it (phase ``check``, of no group).
+        interleave: After how many edits there are probes each time, or a list of such numbers; there are always probes
+            after the last edit.
+        sample: How many of the edits so far are probed before the end, spread evenly over them; all when not given.
+        probed: How many edits are ever probed, spread evenly over all; all when not given.
+        check: Whether edits come one at a time, and each is asked again right after it (phase ``check``, of no group).
 
     Raises:
         InputError: An argument is out of range.
@@ -94,13 +93,13 @@ class EditStream(L.LightningDataModule):
                 if value is not None and value < 1:
                     raise InputError(f"{name} must be 1 or more, not {value}.")
         self.source: EditSource = source
-        if source.edits < 1:  # asked for here, as a data set reads its rows then: before any model is loaded
+        if source.edits < 1:  # a data set reads its rows for this, before any model is loaded
             raise InputError(f"edits must be 1 or more, not {source.edits}.")
         self.batch_size = batch_size
         self.interleave = interleave
         self.sample, self.probed, self.check = sample, probed, check
         self.base: BasePass | None = None
-        self._asked: object = None  # the model that the base pass asked, and how
+        self._asked: object = None  # which model the base pass asked, and how
 
     def predict_dataloader(self) -> DataLoader[Step]:
         """Run the base pass, unless it is done, and lay out the stream.
@@ -130,7 +129,7 @@ class EditStream(L.LightningDataModule):
         return DataLoader(steps, batch_size=None, sampler=turns, collate_fn=collate)  # type: ignore[arg-type]
 
     def train_dataloader(self) -> NoReturn:
-        """Refused: see :meth:`predict_dataloader`.
+        """Refuse to train: a stream runs in ``trainer.predict``.
 
         Raises:
             InputError: Always.
@@ -171,7 +170,7 @@ class EditStream(L.LightningDataModule):
         return self.base
 
     def find_edits(self, vlm: VLM, generation: Generation | None = None, *, progress: bool = False) -> list[Edit]:
-        """What the unedited model gets wrong, without probes of it; arguments as in :meth:`base_pass`.
+        """The samples that the unedited model gets wrong; no probe is asked. Arguments as in :meth:`base_pass`.
 
         Raises:
             InputError: The model gets nothing wrong.
@@ -200,7 +199,7 @@ class EditStream(L.LightningDataModule):
         )
 
     def steps(self, ranks: int = 1) -> list[Step]:
-        """The steps of all ranks, those of one step after the other; see :func:`~reasonedit.data.layout.share_out`.
+        """The steps of all ranks, as :func:`~reasonedit.data.layout.share_out` orders them.
 
         Raises:
             InputError: The base pass has not run.

@@ -1,4 +1,4 @@
-"""Probe builders: what asks whether an edit generalises, made by language models and painted by diffusion models."""
+"""Builders of the probes that ask whether an edit generalises: language models write, diffusion models paint them."""
 
 from .build import BuildReport, build
 from .builder import Budget, Builder, ProbeDraft

@@ -49,7 +49,7 @@ class CoEProbes(Builder):
         made_by |= {"vlm": self._vlm.name, "held": [round(p, 4) for p in p_yes]}
         facts = [sentence for sentence, p in zip(edit.reasoning, p_yes, strict=True) if p <= _BELIEVED]
         if not facts:
-            raise Rejected("the model holds every fact of the reasoning")
+            raise Rejected("the model believes every fact of the reasoning")
         fact = facts[number % len(facts)]
         made_by["fact"] = fact
         prompt = _PROMPT.format(place=_PLACES[seed % len(_PLACES)], fact=fact)

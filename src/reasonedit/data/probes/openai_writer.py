@@ -57,7 +57,7 @@ class OpenAIWriter:
             ) from error
         except (openai.NotFoundError, openai.BadRequestError) as error:
             raise UnavailableError(
-                f"The endpoint {self._address} does not serve '{self.model}' so: {_message_of(error)}"
+                f"The endpoint {self._address} does not serve '{self.model}' as it was asked to: {_message_of(error)}"
             ) from error
         except openai.APIStatusError as error:
             raise UnavailableError(
@@ -69,7 +69,7 @@ class OpenAIWriter:
                 f"The endpoint {self._address} cannot be reached or does not reply ({why}): check OPENAI_BASE_URL and "
                 "whether the server runs."
             ) from error
-        except (openai.APIError, ValueError):  # what came back is no JSON, or none of the expected form
+        except (openai.APIError, ValueError):  # the reply is no JSON, or has another form
             return ""
         choices = getattr(reply, "choices", None) or [None]
         return str(getattr(getattr(choices[0], "message", None), "content", None) or "").strip()

@@ -13,7 +13,7 @@ from .changes import Changes
 from .facts import FactTable, new_table
 from .kinds import ICONS
 from .probe_samples import ProbeSamples
-from .questions import Sample, ask_in_new_scene, draw_choices
+from .questions import WorldSample, ask_in_new_scene, draw_choices
 from .relations import RELATIONS, SECOND_STEP
 
 PRESETS: dict[str, int] = {"demo": 40, "standard": 200, "stress": 1000}
@@ -52,7 +52,7 @@ class EmbeddedWorld:
         self.edits = edits or PRESETS[preset]
         self.facts: FactTable = new_table(seed)
         self._changes = Changes(self.facts)
-        self._samples: dict[str, Sample] = {}
+        self._samples: dict[str, WorldSample] = {}
 
     def candidates(self) -> Iterator[Edit]:
         """Samples that turn on a fact that changed, or on a novel kind; each fact once before any comes again."""
@@ -73,7 +73,7 @@ class EmbeddedWorld:
                     sample.scene.render(), sample.question, sample.answer, list(sample.reasoning), choices, edit_id
                 )
 
-    def sample(self, name: str) -> Sample:
+    def sample(self, name: str) -> WorldSample:
         """The sample that the edit or the probe of this id was made from, its scene included."""
         return self._samples[name]
 
@@ -95,7 +95,7 @@ class EmbeddedWorld:
                     probes.append(Probe(group, query, sample.answer, edit.id))
         return probes
 
-    def _draw_sample(self, rng: random.Random, kind: str, name: str) -> Sample | None:
+    def _draw_sample(self, rng: random.Random, kind: str, name: str) -> WorldSample | None:
         """A question that turns on a fact, in one of the forms that need what is new of it."""
         form = "two_step" if self._changes.only_second_changed(kind, name) else rng.choice(_FORMS)
         if form == "two_step" and (name not in SECOND_STEP or not self._changes.two_steps_changed(kind, name)):

@@ -13,7 +13,7 @@ from .icons import COLOURS
 from .kinds import KNOWN_KINDS
 from .questions import (
     RECOGNITION,
-    Sample,
+    WorldSample,
     ask_about,
     ask_in_new_scene,
     ask_which,
@@ -38,13 +38,13 @@ class ProbeSamples:
         edits: The samples of all edits, which localities must not touch.
     """
 
-    def __init__(self, facts: FactTable, edits: Sequence[Sample]) -> None:
+    def __init__(self, facts: FactTable, edits: Sequence[WorldSample]) -> None:
         self._facts, self._changes = facts, Changes(facts)
         self._edited_questions = {sample.question for sample in edits}
         self._edited_kinds = {sample.kind for sample in edits}
         self._edited_facts = {fact for sample in edits for fact in sample.facts}
 
-    def draw(self, rng: random.Random, sample: Sample) -> dict[str, list[Sample]]:
+    def draw(self, rng: random.Random, sample: WorldSample) -> dict[str, list[WorldSample]]:
         """The samples of one edit's probes, by group, reliability first.
 
         Args:
@@ -62,7 +62,7 @@ class ProbeSamples:
             "hard_loc": _draw_several("hard_loc", partial(self._similar, rng, sample)),
         }
 
-    def _same_reasoning(self, rng: random.Random, sample: Sample) -> Sample | None:
+    def _same_reasoning(self, rng: random.Random, sample: WorldSample) -> WorldSample | None:
         """R-Gen: another scene and another form of question that needs the same new fact, and no other."""
         relation = RELATIONS[sample.relation]
         if self._changes.only_second_changed(sample.kind, sample.relation):
@@ -83,7 +83,7 @@ class ProbeSamples:
         form = rng.choice([f for f in forms if f != sample.form])
         return ask_in_new_scene(rng, sample.kind, relation, form, self._facts)
 
-    def _same_question_about(self, rng: random.Random, sample: Sample, kind: str) -> Sample | None:
+    def _same_question_about(self, rng: random.Random, sample: WorldSample, kind: str) -> WorldSample | None:
         """The sample's very question in another scene, where it turns on ``kind``; ``None`` where it does not.
 
         CoE-Gen asks it about the sample's own kind, hard locality about another one.
@@ -119,7 +119,7 @@ class ProbeSamples:
             )
         return asked if asked is not None and asked.question == sample.question else None
 
-    def _similar(self, rng: random.Random, sample: Sample) -> Sample | None:
+    def _similar(self, rng: random.Random, sample: WorldSample) -> WorldSample | None:
         """Hard Loc: the same question, another kind whose answer has not changed and that no edit speaks of."""
         kind = rng.choice([k for k in KNOWN_KINDS if k != sample.kind])
         if self._changes.changed(kind, sample.relation):
@@ -138,7 +138,7 @@ class ProbeSamples:
                 return None
         return asked
 
-    def _unrelated(self, rng: random.Random) -> Sample | None:
+    def _unrelated(self, rng: random.Random) -> WorldSample | None:
         """Loc: no image, question or kind of any edit; where all kinds are edited, no fact of any edit."""
         kinds = [k for k in KNOWN_KINDS if k not in self._edited_kinds]
         if len(kinds) < _FEWEST_KINDS:
@@ -158,9 +158,9 @@ class ProbeSamples:
         return None if asked.question in self._edited_questions else asked
 
 
-def _draw_several(group: str, draw: Callable[[], Sample | None]) -> list[Sample]:
+def _draw_several(group: str, draw: Callable[[], WorldSample | None]) -> list[WorldSample]:
     """As many different samples as the group wants, or fewer where the world does not allow them."""
-    samples: dict[tuple[Scene, str], Sample] = {}
+    samples: dict[tuple[Scene, str], WorldSample] = {}
     for _ in range(_TRIES):
         if len(samples) == PER_EDIT[group]:
             break
@@ -181,17 +181,17 @@ def _with_colour(rng: random.Random, scene: Scene, kind: str, colour: str) -> Sc
     return replace(scene, things=things)
 
 
-def _ask_to_recognise(rng: random.Random, scene: Scene, thing: Thing) -> Sample:
+def _ask_to_recognise(rng: random.Random, scene: Scene, thing: Thing) -> WorldSample:
     style = rng.choice(("what", "colour", "where"))
     wording = rng.randrange(len(RECOGNITION[style]))
     ask = RECOGNITION[style][wording]
     if style == "what":
         subject = rng.choice(subjects_of(scene, thing))
         reasoning = (subject.seen_as(thing.kind),)
-        return Sample(
+        return WorldSample(
             scene, ask.format(s=subject.text), thing.kind, reasoning, thing.kind, "recognition", pool=KNOWN_KINDS
         )
     answer = thing.colour if style == "colour" else thing.position
     reasoning = (f"The {thing.kind} is {answer}." if style == "colour" else f"The {thing.kind} is at the {answer}.",)
     pool = tuple(COLOURS) if style == "colour" else POSITIONS
-    return Sample(scene, ask.format(k=thing.kind), answer, reasoning, thing.kind, "recognition", pool=pool)
+    return WorldSample(scene, ask.format(k=thing.kind), answer, reasoning, thing.kind, "recognition", pool=pool)

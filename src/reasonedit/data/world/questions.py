@@ -39,7 +39,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Sample:
+class WorldSample:
     """One question about one scene.
 
     Attributes:
@@ -95,7 +95,7 @@ def subjects_of(scene: Scene, thing: Thing, *, whole: bool = True) -> list[Subje
 
 def ask_about(
     scene: Scene, thing: Thing, subject: Subject, relation: Relation, facts: FactTable, *, two_steps: bool, wording: int
-) -> Sample:
+) -> WorldSample:
     """A question from an object to a value, in one step or two."""
     value = facts.of_kind[thing.kind][relation.name]
     reasoning = [subject.seen_as(thing.kind), state(relation, thing.kind, value)]
@@ -106,7 +106,7 @@ def ask_about(
         answer = facts.of_value[value][asked.name]
         reasoning.append(state(asked, value, answer))
         needed[value, asked.name] = answer
-    return Sample(
+    return WorldSample(
         scene,
         asked.asks[wording].format(s=subject.text),
         answer,
@@ -121,12 +121,12 @@ def ask_about(
     )
 
 
-def ask_which(scene: Scene, thing: Thing, relation: Relation, facts: FactTable, *, wording: int) -> Sample | None:
+def ask_which(scene: Scene, thing: Thing, relation: Relation, facts: FactTable, *, wording: int) -> WorldSample | None:
     """A question from a value to the object that has it, or ``None`` where two objects of the scene do."""
     value = facts.of_kind[thing.kind][relation.name]
     if sum(facts.of_kind[t.kind][relation.name] == value for t in scene.things) > 1:
         return None
-    return Sample(
+    return WorldSample(
         scene,
         relation.reversed_asks[wording].format(v=value),
         thing.kind,
@@ -141,7 +141,9 @@ def ask_which(scene: Scene, thing: Thing, relation: Relation, facts: FactTable, 
     )
 
 
-def ask_in_new_scene(rng: random.Random, kind: str, relation: Relation, form: str, facts: FactTable) -> Sample | None:
+def ask_in_new_scene(
+    rng: random.Random, kind: str, relation: Relation, form: str, facts: FactTable
+) -> WorldSample | None:
     """A question of one form in a new scene that shows a kind; ``None`` where it would have two answers."""
     scene = random_scene(rng, count=rng.choice((2, 3, 4)) if form == "reversed" else None, required=[kind])
     thing = scene.find(kind)
@@ -151,7 +153,7 @@ def ask_in_new_scene(rng: random.Random, kind: str, relation: Relation, form: st
     return ask_about(scene, thing, subject, relation, facts, two_steps=form == "two_step", wording=rng.randrange(4))
 
 
-def rephrase(sample: Sample, facts: FactTable) -> list[Sample]:
+def rephrase(sample: WorldSample, facts: FactTable) -> list[WorldSample]:
     """The same question in all its other phrasings."""
     if sample.form == "reversed":
         relation = RELATIONS[sample.relation]
