@@ -36,28 +36,28 @@ from reasonedit.vlm import VLM, load_vlm
 BATCH = 16
 
 
-def batches(probes: Sequence[Probe]) -> Iterator[list[Probe]]:
+def split_batches(probes: Sequence[Probe]) -> Iterator[list[Probe]]:
     ordered = sorted(probes, key=lambda p: (p.query.choices is None, len(p.query.question)))
     for start in range(0, len(ordered), BATCH):
         yield ordered[start : start + BATCH]
 
 
-def shares(right: dict[str, list[bool]]) -> dict[str, float]:
-    return {group: sum(mine) / len(mine) for group, mine in right.items() if mine}
+def shares_of(right: dict[str, list[bool]]) -> dict[str, float]:
+    return {group: sum(answers) / len(answers) for group, answers in right.items() if answers}
 
 
-def ceiling(vlm: VLM, base: BasePass) -> dict[str, float]:
+def measure_ceiling(vlm: VLM, base: BasePass) -> dict[str, float]:
     edits: dict[str, Edit] = {e.id: e for e in base.edits}
     right: dict[str, list[bool]] = defaultdict(list)
-    for part in batches([p for p in base.probes if p.group not in LOCALITIES]):
+    for part in split_batches([p for p in base.probes if p.group not in LOCALITIES]):
         texts = [with_facts(edits[p.edit_id].reasoning, p.query.question) for p in part]
         answers = vlm.answer(vlm.see([p.query.image for p in part]), texts, [p.query.choices for p in part])
         for probe, answer in zip(part, answers, strict=True):
             right[probe.group].append(matches(answer, probe.targets))
-    return shares(right)
+    return shares_of(right)
 
 
-def edited(pipeline: EditingPipeline, base: BasePass, world: EmbeddedWorld) -> dict[str, float]:
+def measure_design(pipeline: EditingPipeline, base: BasePass, world: EmbeddedWorld) -> dict[str, float]:
     """Write all edits, ask all probes; of R-Gen also how often the sentence it needs was fetched, and what then."""
     started = time.perf_counter()
     for edit in base.edits:
@@ -68,43 +68,42 @@ def edited(pipeline: EditingPipeline, base: BasePass, world: EmbeddedWorld) -> d
     reasons = {e.id: set(e.reasoning) for e in base.edits}
     fetched: dict[bool, list[bool]] = {True: [], False: []}
     started = time.perf_counter()
-    for part in batches(base.probes):
+    for part in split_batches(base.probes):
         vision = pipeline.see([p.query.image for p in part])
         questions, choices = [p.query.question for p in part], [p.query.choices for p in part]
-        texts, found = pipeline.prompts(vision, questions, pipeline.retrieve(vision, questions), choices)
+        texts, retrievals = pipeline.prompts(vision, questions, pipeline.retrieve(vision, questions), choices)
         answers = pipeline.vlm.answer(vision, texts, choices)
-        for probe, answer, retrieval in zip(part, answers, found, strict=True):
+        for probe, answer, retrieval in zip(part, answers, retrievals, strict=True):
             correct = matches(answer, probe.targets)
             right[probe.group].append(correct)
             if probe.group == "r_gen":
                 needed = set(world.sample(probe.query.id).reasoning[1:]) & reasons[probe.edit_id]
                 assert needed, f"{probe.query.id} shares no sentence with its edit"
                 fetched[needed <= set(retrieval.facts)].append(correct)
-        hits += [len(r.hits) for r in found]
-    found_shares = shares(right)
-    found_shares["s/edit"], found_shares["keys/edit"] = seconds, len(pipeline.memory) / len(base.edits)
-    found_shares["fetched"] = len(fetched[True]) / max(1, len(fetched[True]) + len(fetched[False]))
-    found_shares["then"] = sum(fetched[True]) / max(1, len(fetched[True]))
-    found_shares["facts"] = sum(hits) / len(hits)
-    found_shares["ms"] = 1000 * (time.perf_counter() - started) / len(base.probes)
-    return found_shares
+        hits += [len(r.hits) for r in retrievals]
+    row = shares_of(right)
+    row["s/edit"], row["keys/edit"] = seconds, len(pipeline.memory) / len(base.edits)
+    row["fetched"] = len(fetched[True]) / max(1, len(fetched[True]) + len(fetched[False]))
+    row["then"] = sum(fetched[True]) / max(1, len(fetched[True]))
+    row["facts"] = sum(hits) / len(hits)
+    row["ms"] = 1000 * (time.perf_counter() - started) / len(base.probes)
+    return row
 
 
-def changed(design: Design, changes: Sequence[str]) -> Design:
+def change_design(design: Design, changes: Sequence[str]) -> Design:
     """A design with values such as ``retrieval.k=8`` in place of its own."""
     values: dict[str, Any] = design.to_dict()
     for change in changes:
         name, _, value = change.partition("=")
         part, _, key = name.partition(".")
         try:
-            parsed = json.loads(value)
+            values[part][key] = json.loads(value)
         except ValueError:
-            parsed = value
-        values[part][key] = parsed
+            values[part][key] = value
     return Design.from_dict(values)
 
 
-def show(name: str, row: dict[str, float]) -> None:
+def print_row(name: str, row: dict[str, float]) -> None:
     cells = [f"{row[g]:.3f}" if g in row else "" for g in LABELS]
     rest = [f"{row[k]:.2f}" if k in row else "" for k in ("fetched", "then", "s/edit", "keys/edit", "facts", "ms")]
     print("| " + " | ".join([name, *cells, *rest]) + " |", flush=True)
@@ -123,7 +122,7 @@ def main() -> None:
     default = Design.default("embedded" if args.model == "embedded" else vlm.name)
     designs = {n: default if n == "default" else PAPER if n == "paper" else Design.load(n) for n in args.designs}
     if args.set:
-        designs[" ".join(args.set)] = changed(default, args.set)
+        designs[" ".join(args.set)] = change_design(default, args.set)
     encoder = SentenceEncoder.from_pretrained()
     print(
         "| | "
@@ -147,13 +146,13 @@ def main() -> None:
         base = EditStream(world, BATCH).base_pass(vlm)
         if not args.no_bounds:
             rows["unedited"].append({g: share for g, (share, _) in base.metrics.items()})
-            rows["ceiling"].append(ceiling(vlm, base))
+            rows["ceiling"].append(measure_ceiling(vlm, base))
         for name, design in designs.items():
-            rows[name].append(edited(EditingPipeline(vlm, design, encoder=encoder), base, world))
-        for name, found in rows.items():
-            show(f"{name}, seed {seed}", found[-1])
-    for name, found in rows.items():
-        show(f"**{name}, mean**", {k: sum(r[k] for r in found) / len(found) for k in found[0]})
+            rows[name].append(measure_design(EditingPipeline(vlm, design, encoder=encoder), base, world))
+        for name, by_seed in rows.items():
+            print_row(f"{name}, seed {seed}", by_seed[-1])
+    for name, by_seed in rows.items():
+        print_row(f"**{name}, mean**", {k: sum(row[k] for row in by_seed) / len(by_seed) for k in by_seed[0]})
 
 
 if __name__ == "__main__":

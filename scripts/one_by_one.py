@@ -28,13 +28,13 @@ def logits(vlm: VLM, image: Image.Image, text: str) -> tuple[torch.Tensor, torch
 def p_yes(vlm: VLM, image: Image.Image, sentence: str) -> float:
     """P(yes) / (P(yes) + P(no)) from the whole next-token distribution."""
     probabilities = logits(vlm, image, vlm.prompt(verification_question(sentence)))[0][-1].softmax(-1)
-    found = []
+    masses = []
     for word in WORDS:
         variants = [lead + cased for lead in ("", " ") for cased in (word, word.capitalize(), word.upper())]
         ids = [vlm.tokenizer(v, add_special_tokens=False)["input_ids"] for v in variants]
         tokens = {i[0] for i in ids if len(i) == 1} or {i[0] for i in ids}
-        found.append(float(probabilities[sorted(tokens)].sum()))
-    return found[0] / (found[0] + found[1])
+        masses.append(float(probabilities[sorted(tokens)].sum()))
+    return masses[0] / (masses[0] + masses[1])
 
 
 def nll(vlm: VLM, image: Image.Image, sentence: str) -> float:
@@ -49,7 +49,7 @@ def nll(vlm: VLM, image: Image.Image, sentence: str) -> float:
 def find(vlm: VLM, image: Image.Image, sentences: list[str], config: EvidenceConfig) -> list[Evidence]:
     """Evidence of sentences, one forward pass at a time."""
     image = shrink(image)
-    found = []
+    evidences = []
     for sentence in sentences:
         evidence = Evidence(sentence)
         for box in windows_of(image.size, config.grid):
@@ -60,5 +60,5 @@ def find(vlm: VLM, image: Image.Image, sentences: list[str], config: EvidenceCon
                 score.nll = described
             evidence.windows.append(score)
         choose_windows(evidence.windows, config.top)
-        found.append(evidence)
-    return found
+        evidences.append(evidence)
+    return evidences

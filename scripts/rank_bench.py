@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 
-def ranks(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Run the stream on one and on two processes, in turns, and print the ratio of the times."""
     times: dict[int, list[float]] = {1: [], 2: []}
-    whole: dict[int, list[float]] = {1: [], 2: []}
-    told = {}
+    command_times: dict[int, list[float]] = {1: [], 2: []}
+    results = {}
     for turn in range(args.repeats):
         for count in (1, 2) if turn % 2 == 0 else (2, 1):
             with tempfile.TemporaryDirectory() as name:
@@ -29,19 +29,19 @@ def ranks(args: argparse.Namespace) -> None:
                     env=environment,
                     stderr=subprocess.DEVNULL,
                 )
-                whole[count].append(time.perf_counter() - started)
-                found = json.loads((Path(name) / "result.json").read_text())
-                times[count].append(found.pop("seconds"))
-                told.setdefault(count, found)
-    assert told[1]["metrics"] == told[2]["metrics"], told  # the same answers
-    assert told[1]["edits"] == told[2]["edits"]
-    for what, found in (("predict", times), ("whole command, loading included", whole)):
-        one, two = min(found[1]), min(found[2])
+                command_times[count].append(time.perf_counter() - started)
+                result = json.loads((Path(name) / "result.json").read_text())
+                times[count].append(result.pop("seconds"))
+                results.setdefault(count, result)
+    assert results[1]["metrics"] == results[2]["metrics"], results  # the same answers
+    assert results[1]["edits"] == results[2]["edits"]
+    for what, seconds in (("predict", times), ("whole command, loading included", command_times)):
+        one, two = min(seconds[1]), min(seconds[2])
         print(f"{what}: 1 process {one:.1f} s, 2 processes {two:.1f} s = {one / two:.2f} x   (aim >= 1.8)")
-    print(f"{args.edits} edits, best of {args.repeats}; metrics the same: {told[1]['metrics']}")
+    print(f"{args.edits} edits, best of {args.repeats}; metrics the same: {results[1]['metrics']}")
 
 
-def _run(count: int, edits: int, out: str) -> None:
+def _run_stream(count: int, edits: int, out: str) -> None:
     import lightning as L
     import torch
 
@@ -80,9 +80,9 @@ def _run(count: int, edits: int, out: str) -> None:
     trainer.predict(module, datamodule=stream, return_predictions=False)
     seconds = time.perf_counter() - clock.started
     if trainer.is_global_zero:
-        found = {"seconds": seconds, "metrics": metrics.results, "edits": list(book.memory.edits)}
-        (Path(out) / "result.json").write_text(json.dumps(found))
+        result = {"seconds": seconds, "metrics": metrics.results, "edits": list(book.memory.edits)}
+        (Path(out) / "result.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
-    _run(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    _run_stream(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from reasonedit import Answer, Query, ReasonEditor
+from reasonedit.call_batcher import CallBatcher
 from reasonedit.data.world.benchmark import EmbeddedWorld
-from reasonedit.threads import Gathering
 from reasonedit.vlm import Generation
 
 THREADS = 8
 
 
-def prepared(model: str, edits: int, questions: int) -> tuple[ReasonEditor, list[Query]]:
+def prepare(model: str, edits: int, questions: int) -> tuple[ReasonEditor, list[Query]]:
     """An editor with edits of a development seed, and questions of the same seed that are no edits."""
     editor = ReasonEditor.from_pretrained(model)
     samples = list(islice(EmbeddedWorld("demo", seed=100).candidates(), edits + questions))
@@ -24,15 +25,17 @@ def prepared(model: str, edits: int, questions: int) -> tuple[ReasonEditor, list
     return editor, [Query(s.image, s.question, s.choices) for s in samples[edits:]]
 
 
-def timed(run: Callable[[Query], Answer], queries: Sequence[Query], threads: int) -> tuple[float, list[Answer]]:
+def time_questions(
+    ask: Callable[[Query], Answer], queries: Sequence[Query], threads: int
+) -> tuple[float, list[Answer]]:
     """Questions per second, and the answers in the order of the questions."""
     with ThreadPoolExecutor(threads) as pool:
         started = time.perf_counter()
-        answers = list(pool.map(run, queries))
+        answers = list(pool.map(ask, queries))
     return len(queries) / (time.perf_counter() - started), answers
 
 
-def differing(answers: Sequence[Answer], right: Sequence[Answer]) -> str:
+def describe_differences(answers: Sequence[Answer], right: Sequence[Answer]) -> str:
     """How many answers, and lists of facts, are others; and by how much distances differ."""
     pairs = list(zip(answers, right, strict=True))
     texts = sum(a.text != b.text for a, b in pairs)
@@ -40,19 +43,20 @@ def differing(answers: Sequence[Answer], right: Sequence[Answer]) -> str:
     return f"other answers {texts}, other facts {facts}, distances by {max(abs(a.nearest - b.nearest) for a, b in pairs):.1e}"
 
 
-def main(model: str, edits: int, questions: int) -> None:
-    editor, queries = prepared(model, edits, questions)
+def run(args: argparse.Namespace) -> None:
+    """Compare questions per second, and the answers."""
+    editor, queries = prepare(args.model, args.edits, args.questions)
 
-    def by(most: int) -> Callable[[Query], Answer]:
-        gathering: Gathering[tuple[Query, Generation], Answer] = Gathering(editor._answer, most)
-        return lambda query: gathering.ask((query, editor.generation))
+    def answer_by(most: int) -> Callable[[Query], Answer]:
+        batcher: CallBatcher[tuple[Query, Generation], Answer] = CallBatcher(editor._answer, most)
+        return lambda query: batcher.ask((query, editor.generation))
 
-    timed(by(1), queries[:4], 1)  # warm
-    alone, right = timed(by(1), queries, 1)
-    locked, answers = timed(by(1), queries, THREADS)
-    print(f"{edits} edits, {questions} questions, seed 100 of the embedded world")
+    time_questions(answer_by(1), queries[:4], 1)  # warm
+    alone, right = time_questions(answer_by(1), queries, 1)
+    locked, answers = time_questions(answer_by(1), queries, THREADS)
+    print(f"{args.edits} edits, {args.questions} questions, seed 100 of the embedded world")
     print(f"one thread                         {alone:5.2f} questions per second")
-    print(f"{THREADS} threads, one lock                {locked:5.2f}  ({differing(answers, right)})")
-    gathered, answers = timed(by(THREADS), queries, THREADS)
-    print(f"{THREADS} threads, gathered into batches  {gathered:5.2f}  ({differing(answers, right)})")
+    print(f"{THREADS} threads, one lock                {locked:5.2f}  ({describe_differences(answers, right)})")
+    gathered, answers = time_questions(answer_by(THREADS), queries, THREADS)
+    print(f"{THREADS} threads, gathered into batches  {gathered:5.2f}  ({describe_differences(answers, right)})")
     print(f"gathered / one lock: {gathered / locked:.2f}")

@@ -7,6 +7,7 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -27,99 +28,102 @@ from reasonedit.vlm import load_vlm
 _PER_EDIT = 1000
 
 
-def halves() -> tuple[torch.Tensor, ...]:
+def embed_halves() -> tuple[torch.Tensor, ...]:
     """Vision halves and sentence halves of the embedded world; those of other scenes and of questions as queries."""
     pipeline = EditingPipeline(load_vlm("embedded", place=True))
-    seen, texts, asked_of, asked = [], set(), [], []
+    regions, texts, query_regions, questions = [], set(), [], []
     for i, edit in enumerate(islice(EmbeddedWorld("stress", seed=100).candidates(), 260)):
-        regions = pipeline.embedder.embed_regions(pipeline.see([edit.image]), [[*QUERY_REGIONS, WHOLE]])[0]
-        (seen if i < 220 else asked_of).append(regions)
+        halves = pipeline.embedder.embed_regions(pipeline.see([edit.image]), [[*QUERY_REGIONS, WHOLE]])[0]
+        (regions if i < 220 else query_regions).append(halves)
         texts.update([*edit.reasoning, edit.question] if i < 220 else [])
-        asked += [edit.question] if i >= 220 else []
+        questions += [edit.question] if i >= 220 else []
     return (
-        torch.cat(seen),
+        torch.cat(regions),
         pipeline.embedder.embed_texts(sorted(texts)),
-        torch.stack(asked_of),
-        pipeline.embedder.embed_texts(asked),
+        torch.stack(query_regions),
+        pipeline.embedder.embed_texts(questions),
     )
 
 
-def anonymous() -> float:
+def own_memory() -> float:
     """GiB of memory that is this process's own, files that are mapped not counted."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
     return int(line.split()[1]) / 2**20
 
 
-def fabricate(folder: Path, count: int, seen: torch.Tensor, texts: torch.Tensor) -> None:
+def write_codebook(folder: Path, count: int, regions: torch.Tensor, texts: torch.Tensor) -> None:
     """A codebook of so many keys: every one a region of a scene beside a sentence."""
-    pairs = torch.randperm(len(seen) * len(texts), generator=torch.Generator().manual_seed(0))[:count]
+    pairs = torch.randperm(len(regions) * len(texts), generator=torch.Generator().manual_seed(0))[:count]
     store, picture, first = Store.create(folder, {}, {}, {}), Image.new("RGB", (8, 8)), 0
     with store.writing():
         for number, part in enumerate(pairs.split(_PER_EDIT)):
-            keys = torch.cat([seen[part // len(texts)], texts[part % len(texts)]], dim=1)
+            keys = torch.cat([regions[part // len(texts)], texts[part % len(texts)]], dim=1)
             edit = Draft.of(Edit(picture, "What?", f"thing {number}", ["It is."], id=f"e{number}"), []).edit
             facts = [(f"fact {number} {i}", "patch") for i in range(len(part))]
-            written = (keys, np.full(len(part), 0.05, np.float32), {edit.image: picture})
-            store.append([Event.of_edit(edit, facts, first)], [written])
+            arrays = (keys, np.full(len(part), 0.05, np.float32), {edit.image: picture})
+            store.append([Event.of_edit(edit, facts, first)], [arrays])
             first += len(part)
         store.settle(np.arange(count), merge=True, join=True)
 
 
-def timed(call: object, repeats: int) -> float:
+def time_call(call: Callable[[], object], repeats: int) -> float:
     """Median milliseconds."""
-    found = []
+    milliseconds = []
     for _ in range(repeats):
         started = time.perf_counter()
-        call()  # type: ignore[operator]
-        found.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(found)
+        call()
+        milliseconds.append(1e3 * (time.perf_counter() - started))
+    return statistics.median(milliseconds)
 
 
-def scale(args: argparse.Namespace) -> None:
-    """Print one block per size."""
+def run(args: argparse.Namespace) -> None:
+    """Print one block of figures for each size."""
     torch.set_num_threads(args.threads)
     import faiss
 
     faiss.omp_set_num_threads(args.threads)
-    seen, texts, asked_of, asked = halves()
-    queries = torch.cat([asked_of, asked[:, None].expand(-1, asked_of.shape[1], -1)], dim=2)  # (40, 10, D)
+    regions, texts, query_regions, questions = embed_halves()
+    repeated = questions[:, None].expand(-1, query_regions.shape[1], -1)
+    queries = torch.cat([query_regions, repeated], dim=2)  # (40, 10, D)
     flat = queries.flatten(0, 1)
     rows = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(1))][:256]
     print(f"{args.threads} threads, keys of {flat.shape[1]} numbers; exact up to {EXACT_UP_TO:,} keys")
     for size in args.sizes:
         with tempfile.TemporaryDirectory(dir=args.folder) as name:
             folder = Path(name) / "book"
-            fabricate(folder, size, seen, texts)
-            one_size(folder, size, queries, rows, args.repeats)
+            write_codebook(folder, size, regions, texts)
+            measure(folder, size, queries, rows, args.repeats)
     print(
         f"largest resident size, mapped files included: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
     )
 
 
-def one_size(folder: Path, size: int, queries: torch.Tensor, rows: torch.Tensor, repeats: int) -> None:
-    before, started = anonymous(), time.perf_counter()
+def measure(folder: Path, size: int, queries: torch.Tensor, rows: torch.Tensor, repeats: int) -> None:
+    before, started = own_memory(), time.perf_counter()
     memory = EditMemory.open(Store.open(folder))
-    opened, held = time.perf_counter() - started, anonymous() - before
+    open_seconds, open_memory = time.perf_counter() - started, own_memory() - before
     retriever = FactRetriever(memory, RetrievalConfig(k=5, k_counts="facts", gate_per_fact=True))
-    before, started = anonymous(), time.perf_counter()
+    before, started = own_memory(), time.perf_counter()
     retriever.retrieve(queries[:1])
-    built, index_holds = time.perf_counter() - started, anonymous() - before
+    index_seconds, index_memory = time.perf_counter() - started, own_memory() - before
     group = retriever._groups[0]
     exact = ExactIndex()
     exact.add(memory.keys)
     best = torch.cat([exact.search(part, 5)[0] for part in rows.split(64)])
-    found = torch.cat([group.index.search(part, 5)[0] for part in rows.split(64)])
-    recall = float((found <= best[:, -1:] * (1 + 1e-5)).float().mean())
+    nearest = torch.cat([group.index.search(part, 5)[0] for part in rows.split(64)])
+    recall = float((nearest <= best[:, -1:] * (1 + 1e-5)).float().mean())
     print(f"\n{size:,} keys ({type(group.index).__name__}, {size * rows.shape[1] * 4 / 2**30:.2f} GiB on disk)")
-    print(f"  open {opened:.2f} s, {held:.2f} GiB; index and gate {built:.2f} s, {index_holds:.2f} GiB")
+    print(
+        f"  open {open_seconds:.2f} s, {open_memory:.2f} GiB; index and gate {index_seconds:.2f} s, {index_memory:.2f} GiB"
+    )
     print(f"  recall@5 against exact: {recall:.4f}   (aim >= 0.95)")
     for batch in (1, 64):
-        mine, theirs = (timed(lambda i=i, b=batch: i.search(rows[:b], 5), repeats) for i in (group.index, exact))
-        print(f"  batch {batch:2d}: {mine:8.2f} ms, exact {theirs:8.2f} ms = {theirs / mine:6.1f} x")
+        ours, theirs = (time_call(lambda i=i, b=batch: i.search(rows[:b], 5), repeats) for i in (group.index, exact))
+        print(f"  batch {batch:2d}: {ours:8.2f} ms, exact {theirs:8.2f} ms = {theirs / ours:6.1f} x")
     print(
-        f"  one question with ten regions, gate and facts: {timed(lambda: retriever.retrieve(queries[:1]), repeats):.2f} ms"
+        f"  one question with ten regions, gate and facts: {time_call(lambda: retriever.retrieve(queries[:1]), repeats):.2f} ms"
     )
-    written = []
+    add_times = []
     for number in range(4):
         edit = Edit(Image.new("RGB", (8, 8)), "What?", "new", ["It is."], id=f"new{number}")
         near = rows[5 * number : 5 * number + 5] + 0.01
@@ -127,13 +131,13 @@ def one_size(folder: Path, size: int, queries: torch.Tensor, rows: torch.Tensor,
         started = time.perf_counter()
         memory.write(edit, entries)
         retriever.retrieve(queries[:1])
-        written.append(1e3 * (time.perf_counter() - started))
+        add_times.append(1e3 * (time.perf_counter() - started))
     print(
-        f"  add an edit of 5 keys, durable, then ask: first {written[0]:.0f} ms, then {statistics.median(written[1:]):.0f} ms"
+        f"  add an edit of 5 keys, durable, then ask: first {add_times[0]:.0f} ms, then {statistics.median(add_times[1:]):.0f} ms"
     )
     started = time.perf_counter()
     memory.undo("new1")
-    undone = time.perf_counter() - started
+    undo_seconds = time.perf_counter() - started
     started = time.perf_counter()
     retriever.retrieve(queries[:1])
-    print(f"  undo it: {1e3 * undone:.0f} ms; the next question {1e3 * (time.perf_counter() - started):.0f} ms")
+    print(f"  undo it: {1e3 * undo_seconds:.0f} ms; the next question {1e3 * (time.perf_counter() - started):.0f} ms")
