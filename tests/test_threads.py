@@ -13,10 +13,11 @@ from helpers.tiny import design, picture
 from helpers.waiting import CEILING
 
 from reasonedit import Edit, Query, ReasonEditError, ReasonEditor
+from reasonedit.call_batcher import CallBatcher
 from reasonedit.codebook.disk.lock import WriterLock
 from reasonedit.codebook.disk.lockfile import LockFile
 from reasonedit.retrieval import RetrievalConfig
-from reasonedit.threads import Gathering, guard_of, guarded
+from reasonedit.threads import guard_of, guarded
 from reasonedit.vlm import as_vlm, load_vlm
 
 THREADS = 8
@@ -211,7 +212,7 @@ def test_whoever_runs_the_bare_model_meanwhile_is_not_read(vlm):
     layer = vlm.vision_layers[0]
     right = vlm.see([picture(0, 64)], [layer]).layer(layer)[0]
     theirs = vlm.pixels([picture(1, 64)])
-    given = {k: vlm._moved(theirs[k]) for k in vlm.pixel_keys if k in theirs}
+    given = {k: vlm._to_device(theirs[k]) for k in vlm.pixel_keys if k in theirs}
     stop = threading.Event()
 
     def bare():
@@ -245,7 +246,7 @@ def test_what_a_family_of_ones_own_overrides_is_guarded_too():
         Theirs.model_types = ()
 
 
-def test_gathering_answers_together_what_waits():
+def test_what_waits_is_answered_in_one_batch():
     begun, go_on = threading.Event(), threading.Event()
     batches = []
 
@@ -255,12 +256,12 @@ def test_gathering_answers_together_what_waits():
         go_on.wait(CEILING)
         return [item * 10 for item in items]
 
-    gathering = Gathering(run, most=3)
+    batcher = CallBatcher(run, most=3)
     with ThreadPoolExecutor(6) as pool:
-        futures = [pool.submit(gathering.ask, 0)]
+        futures = [pool.submit(batcher.ask, 0)]
         assert begun.wait(CEILING)
-        futures += [pool.submit(gathering.ask, i) for i in range(1, 6)]
-        while len(gathering._waiting) < 5:
+        futures += [pool.submit(batcher.ask, i) for i in range(1, 6)]
+        while len(batcher._waiting) < 5:
             threading.Event().wait(0.001)
         go_on.set()
         assert [f.result(CEILING) for f in futures] == [0, 10, 20, 30, 40, 50]
@@ -268,23 +269,23 @@ def test_gathering_answers_together_what_waits():
     assert [len(batch) for batch in batches] == [1, 3, 2]
 
 
-def test_gathering_tells_each_its_own_error():
+def test_each_call_gets_its_own_error():
     def run(items):
         if "bad" in items:
             raise ReasonEditError("bad")
         return items
 
-    gathering = Gathering(run)
+    batcher = CallBatcher(run)
 
     def ask(item):
         try:
-            return gathering.ask(item)
+            return batcher.ask(item)
         except ReasonEditError as error:
             return f"error: {error}"
 
     found = at_once(*(lambda item=item: ask(item) for item in ("a", "bad", "b", "c", "bad", "d")))
     assert found == ["a", "error: bad", "b", "c", "error: bad", "d"]
-    assert not gathering._waiting
+    assert not batcher._waiting
 
 
 def test_whoever_is_interrupted_does_not_hold_up_the_others():
@@ -298,16 +299,16 @@ def test_whoever_is_interrupted_does_not_hold_up_the_others():
             raise KeyboardInterrupt
         return items
 
-    gathering = Gathering(run)
+    batcher = CallBatcher(run)
 
     def interrupted():
         with pytest.raises(KeyboardInterrupt):
-            gathering.ask("first")
+            batcher.ask("first")
 
     with ThreadPoolExecutor(3) as pool:
         one = pool.submit(interrupted)
         assert begun.wait(CEILING)
-        others = [pool.submit(gathering.ask, name) for name in ("second", "third")]
+        others = [pool.submit(batcher.ask, name) for name in ("second", "third")]
         go_on.set()
         assert [f.result(CEILING) for f in others] == ["second", "third"]
         one.result(CEILING)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reasonedit.boxes import Region
+from reasonedit.call_batcher import CallBatcher
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.design import Design
@@ -14,7 +15,6 @@ from reasonedit.erasure import Erasure, erase_from
 from reasonedit.explain import Explanation
 from reasonedit.images import ImageSource
 from reasonedit.pipeline import EditingPipeline, Written
-from reasonedit.threads import Gathering
 from reasonedit.types import Answer, Edit, Query
 from reasonedit.vlm import VLM, Generation, load_vlm
 
@@ -46,7 +46,7 @@ class ReasonEditor:
     def _set_up(self, pipeline: EditingPipeline, generation: Generation | None) -> None:
         self.vlm, self.pipeline = pipeline.vlm, pipeline
         self.generation = generation or Generation()
-        self._gathering = Gathering(self._answer)
+        self._batcher = CallBatcher(self._answer)
 
     @property
     def memory(self) -> EditMemory:
@@ -195,7 +195,7 @@ class ReasonEditor:
             InputError: The image, the question or a generation argument is unusable.
         """
         how = self.generation.but(max_new_tokens, choice_rule, **generate_kwargs)
-        return self._gathering.ask((Query.of(image, question, choices), how))
+        return self._batcher.ask((Query.of(image, question, choices), how))
 
     def ask_batch(
         self,
