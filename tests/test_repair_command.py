@@ -10,7 +10,7 @@ from helpers.tiny import design, picture
 from reasonedit import ReasonEditor
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.commands import asking
+from reasonedit.commands import confirm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -118,8 +118,8 @@ def test_less_than_was_there_is_written_only_when_somebody_says_so(book, editor,
     assert f"the edit '{name}'" in told
     assert "--yes" in told
     asked = []
-    monkeypatch.setattr(asking.sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("reasonedit.commands.repair.agreed", lambda question: bool(asked.append(question)))
+    monkeypatch.setattr(confirm.sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("reasonedit.commands.repair.confirm", lambda question: bool(asked.append(question)))
     code, told = call(capsys, "codebook", "repair", book)
     assert (code, told.splitlines()[-1]) == (1, "nothing was repaired")
     assert "The damaged folder is kept beside it" in asked[0]

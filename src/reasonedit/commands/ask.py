@@ -40,20 +40,20 @@ def main(argv: Sequence[str]) -> int:
     add_generation(parser)
     add_trust(parser)
     arguments = parser.parse_args(argv)
-    how = generation_from(arguments)
+    generation = generation_from(arguments)
     query = Query.of(arguments.image, arguments.question, arguments.choices)  # refused before the model is loaded
     with _console.status("loading the VLM"):
         editor = ReasonEditor.load(
             arguments.codebook,
             dtype=arguments.dtype,
-            generation=how,
+            generation=generation,
             trust_remote_code=arguments.trust_remote_code,
         )
     if arguments.explain:
-        _explain(editor.explain(query.image, query.question, query.choices), how)
+        _show_explanation(editor.explain(query.image, query.question, query.choices), generation)
         return 0
     answer = editor.ask(query.image, query.question, query.choices)
-    _say(answer, how)
+    _show_answer(answer, generation)
     if not answer.hits:
         _console.print(f"(no fact used: the nearest is at {answer.nearest:.3f}, the gate at {answer.threshold:.3f})")
     for hit in answer.hits:
@@ -61,30 +61,30 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _say(answer: Answer, how: Generation) -> None:
+def _show_answer(answer: Answer, generation: Generation) -> None:
     _console.print(answer.text, markup=False)
     if answer.thought:
         _console.print(f"(thought: {answer.thought})", markup=False, style="dim")
     if answer.finish_reason == "length":
-        _console.print(f"({cut_off_message(1, 1, how)})", markup=False)
+        _console.print(f"({cut_off_message(1, 1, generation)})", markup=False)
 
 
-def _explain(told: Explanation, how: Generation) -> None:
-    _say(told.answer, how)
-    gate = "open" if told.open else "closed"
-    nearest = f"the nearest key is at {told.answer.nearest:.3f}, the gate at {told.answer.threshold:.3f}"
-    _console.print(f"gate {gate}: {nearest}" if told.keys else "the codebook is empty")
+def _show_explanation(explanation: Explanation, generation: Generation) -> None:
+    _show_answer(explanation.answer, generation)
+    gate = "open" if explanation.open else "closed"
+    nearest = f"the nearest key is at {explanation.answer.nearest:.3f}, the gate at {explanation.answer.threshold:.3f}"
+    _console.print(f"gate {gate}: {nearest}" if explanation.keys else "the codebook is empty")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("distance", "radius", "match"):
         table.add_column(name, justify="right")
     for name in ("key", "fact", "edit", "picture", "fate"):
         table.add_column(name, overflow="fold" if name in ("fact", "fate") else "ellipsis")
-    for key in told.keys:
+    for key in explanation.keys:
         visual_match = "" if key.visual_match is None else f"{key.visual_match:.1f}"
         style = "bold" if key.fate == USED else "dim"
         texts = [key.kind, " / ".join(key.facts), key.edit.id[:12], key.edit.image[:8], key.fate]
         table.add_row(
             f"{key.distance:.3f}", f"{key.radius:.3f}", visual_match, *map(escape, map(plain, texts)), style=style
         )
-    if told.keys:
+    if explanation.keys:
         _console.print(table)

@@ -17,18 +17,14 @@ from reasonedit.data.probes import (
     Budget,
     Builder,
     BuildReport,
-    CoEProbes,
-    ImageProbes,
     Painter,
-    RationaleProbes,
-    TextProbes,
     Writer,
     build,
+    builders,
     load_writer,
 )
 from reasonedit.data.probes.build import TRIES
 from reasonedit.errors import ReasonEditError
-from reasonedit.groups import GENERALITIES
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM
 
@@ -36,7 +32,6 @@ from .configs import add_config, parse_with_overrides, read_configs
 from .screen import Screen
 
 _console = Screen()
-_WRITES, _PAINTS = ("t_gen", "r_gen", "coe_gen"), ("i_gen", "coe_gen")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,11 +66,11 @@ def main(argv: Sequence[str]) -> int:
 
 def _check_makers(arguments: argparse.Namespace) -> None:
     for group in arguments.groups:
-        if group in _WRITES and arguments.writer is None:
+        if builders()[group].needs_writer and arguments.writer is None:
             raise ReasonEditError(
                 f"{group} needs a language model: name one with --writer, or leave it out of --groups."
             )
-        if group in _PAINTS and arguments.painter is None:
+        if builders()[group].needs_painter and arguments.painter is None:
             raise ReasonEditError(
                 f"{group} needs a text-to-image pipeline: name one with --painter, or leave it out of --groups."
             )
@@ -92,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add_config(parser, "YAML file of a run: its model and data are used", required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the probe sets")
     parser.add_argument(
-        "--groups", nargs="+", choices=GENERALITIES, default=list(GENERALITIES), help="which (default: all)"
+        "--groups", nargs="+", choices=list(builders()), default=list(builders()), help="which (default: all)"
     )
     parser.add_argument(
         "--writer",
@@ -123,17 +118,12 @@ class _Makers:
 
     def builder(self, group: str) -> Builder:
         """What makes the probes of a group."""
-        if group == "t_gen":
-            return TextProbes(self.writer, None, self.budget)
-        if group == "i_gen":
-            return ImageProbes(self.vlm, self.painter, self.budget)
-        if group == "r_gen":
-            return RationaleProbes(self.writer, self.painter, self.budget)
-        return CoEProbes(self.vlm, self.writer, self.painter, self.budget)
+        return builders()[group](self.vlm, self.writer, self.painter, self.budget)
 
 
 def _load_makers(arguments: argparse.Namespace, vlm: VLM) -> _Makers:
-    writer = load_writer(arguments.writer) if set(arguments.groups) & set(_WRITES) else None
+    writes = any(builders()[group].needs_writer for group in arguments.groups)
+    writer = load_writer(arguments.writer) if writes else None
     painter = Painter.from_pretrained(arguments.painter) if arguments.painter else None
     return _Makers(vlm, writer, painter, Budget(arguments.limit))
 
@@ -154,9 +144,7 @@ def _dry_run(arguments: argparse.Namespace, edits: int) -> int:
     probes = edits * arguments.per_edit * len(arguments.seed)
     total = 0
     for group in arguments.groups:
-        calls = probes * (
-            (group in _WRITES) + (group in _PAINTS or (group == "r_gen" and arguments.painter is not None))
-        )
+        calls = probes * builders()[group].calls(with_painter=arguments.painter is not None)
         total += calls
         _console.print(
             f"{group}: {probes} probes, {calls} calls if none is rejected, {TRIES * calls} at most", highlight=False

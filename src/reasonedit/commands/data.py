@@ -52,48 +52,48 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    pool = _opened(arguments)
-    columns: Counter[str] = Counter()
+    pool = _open_pool(arguments)
     bad: list[tuple[int, str]] = []
     samples: dict[str, Sample] = {}
+    rows_of_question: dict[tuple[Path | bytes, str], list[tuple[int, str]]] = {}
     rows = pool.read_samples(open_images=True)
-    asked: dict[tuple[Path | bytes, str], list[tuple[int, str]]] = {}
-    for number, found in track(rows, "reading", console=_stderr, transient=True, disable=not _stderr.is_terminal):
-        if isinstance(found, Sample):
-            samples[found.id] = found
-            key = (found.image, found.question.strip().casefold())
-            asked.setdefault(key, []).append((number, normalise(found.answer)))
+    for number, sample in track(rows, "reading", console=_stderr, transient=True, disable=not _stderr.is_terminal):
+        if isinstance(sample, Sample):
+            samples[sample.id] = sample
+            question = (sample.image, sample.question.strip().casefold())
+            rows_of_question.setdefault(question, []).append((number, normalise(sample.answer)))
         else:
-            bad.append((number, found))
-    good = len(samples)
-    if arguments.format == "own":
-        for row in pool.rows():
-            columns.update(list(row.values))
+            bad.append((number, sample))  # the reason
     if bad:
         table = Table("row", Column("why it cannot be used", overflow="fold"), box=None, padding=(0, 2, 0, 0))
-        for number, why in bad:
-            table.add_row(str(number), escape(plain(why)))
+        for number, reason in bad:
+            table.add_row(str(number), escape(plain(reason)))
         _console.print(table)
-    for name in sorted(set(columns) - set(COLUMNS)):
-        near = difflib.get_close_matches(name, COLUMNS, n=1)
-        hint = f": did you mean '{near[0]}'?" if near else "."
-        _said(f"The column '{name}' ({columns[name]} rows) is not used{hint}")
-    for group in (mine for mine in asked.values() if len(mine) > 1):
+    if arguments.format == "own":
+        _report_unused_columns(pool)
+    for group in (rows for rows in rows_of_question.values() if len(rows) > 1):
         numbers = ", ".join(str(number) for number, _ in group)
         differ = len({answer for _, answer in group}) > 1
-        _said(f"Rows {numbers} ask the same of the same picture{', with different answers' if differ else ''}.")
+        _console.say(f"Rows {numbers} ask the same of the same picture{', with different answers' if differ else ''}.")
     for remark in pool.remarks(samples):
-        _said(remark)
+        _console.say(remark)
+    good = len(samples)
     empty = " There is nothing in it." if not good and not bad else ""
-    _said(f"{pool.name}: {good + len(bad)} rows, {good} of them good, {len(bad)} bad.{empty}")
+    _console.say(f"{pool.name}: {good + len(bad)} rows, {good} of them good, {len(bad)} bad.{empty}")
     return 1 if bad or not good else 0
 
 
-def _said(text: str) -> None:
-    _console.print(plain(text), soft_wrap=True, markup=False, highlight=False)
+def _report_unused_columns(pool: Pool) -> None:
+    columns: Counter[str] = Counter()
+    for row in pool.rows():
+        columns.update(list(row.values))
+    for name in sorted(set(columns) - set(COLUMNS)):
+        near = difflib.get_close_matches(name, COLUMNS, n=1)
+        hint = f": did you mean '{near[0]}'?" if near else "."
+        _console.say(f"The column '{name}' ({columns[name]} rows) is not used{hint}")
 
 
-def _opened(arguments: argparse.Namespace) -> Pool:
+def _open_pool(arguments: argparse.Namespace) -> Pool:
     path, images = arguments.path, arguments.images
     if arguments.format == "aokvqa":
         return AOKVQA(path, images or path, arguments.split)

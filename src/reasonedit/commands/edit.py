@@ -12,14 +12,14 @@ from reasonedit.codebook import Store
 from reasonedit.codebook.disk.lock import login_name
 from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
-from reasonedit.errors import ReasonEditError
-from reasonedit.shown import plain
+from reasonedit.errors import InputError
+from reasonedit.pipeline import Written
 from reasonedit.types import Edit
 from reasonedit.validation import split_reasoning
-from reasonedit.vlm import load_vlm
+from reasonedit.vlm import Generation, load_vlm
 
 from .generation import add_generation, generation_from
-from .screen import Screen
+from .screen import Screen, count_edits
 from .trust import add_trust
 
 _console = Screen(highlight=False, soft_wrap=True)
@@ -27,6 +27,28 @@ _console = Screen(highlight=False, soft_wrap=True)
 
 def main(argv: Sequence[str]) -> int:
     """Write one edit; the codebook is made when it is not there."""
+    arguments = _parser().parse_args(argv)
+    # Everything that can be refused is, before the model is loaded.
+    generation = generation_from(arguments)
+    edit = _read_edit(arguments)
+    _check_codebook(arguments)
+    with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
+        editor = _open_editor(arguments, generation)
+    before = editor.ask(edit.image, edit.question, edit.choices)
+    written = editor.write(edit)
+    after = editor.ask(edit.image, edit.question, edit.choices)
+    editor.save(arguments.codebook)
+    _console.say(f"before: {before.text}")
+    _console.say(f"after:  {after.text}")
+    _show_evidence(edit, written)
+    for other in written.edit.contradicts:
+        answer = f"'{editor.memory.find(other).answer}' (edit {other})"
+        _console.say(f"warning: this contradicts {answer}: the same question about the same picture")
+    _console.say(f"{arguments.codebook} holds {count_edits(len(editor.memory.edits))}; this is {edit.id}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="reasonedit edit", description="Correct one answer and keep it in a codebook."
     )
@@ -57,45 +79,43 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
     add_generation(parser)
     add_trust(parser)
-    given = parser.parse_args(argv)
-    # Everything that can be refused is, before the model is loaded.
-    how = generation_from(given)
-    sentences = split_reasoning(given.reasoning)
-    evidence = _evidence(given.box, len(sentences))
-    edit = Edit.of(given.image, given.question, given.answer, sentences, given.choices, evidence, given.author)
-    there = Store.exists(given.codebook)
-    options: dict[str, Any] = {"dtype": given.dtype, "trust_remote_code": given.trust_remote_code}
-    if there and given.model is not None:
-        raise ReasonEditError(f"The codebook '{given.codebook}' has its model already: leave --model out.")
-    if there and given.design is not None:
-        raise ReasonEditError(f"The codebook '{given.codebook}' has its design already: leave --design out.")
-    with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
-        if there:
-            editor = ReasonEditor.load(given.codebook, generation=how, **options)
-        else:
-            model = given.model or "embedded"
-            design = Design.load(given.design, Design.default(model)) if given.design else None
-            editor = ReasonEditor(load_vlm(model, place=True, **options), design, how)
-    before = editor.ask(edit.image, edit.question, edit.choices)
-    written = editor.write(edit)
-    after = editor.ask(edit.image, edit.question, edit.choices)
-    editor.save(given.codebook)
-    _console.print(f"before: {plain(before.text)}\nafter:  {plain(after.text)}", markup=False)
-    for sentence, theirs, found in zip(edit.reasoning, edit.evidence, written.evidence, strict=True):
-        regions = list(theirs or found.boxes)
-        where = (
-            "; ".join(" ".join(f"{x:.2f}" for x in r) for r in regions if isinstance(r, tuple))
-            or "nowhere in particular"
-        )
-        _console.print(f"  kept: {plain(sentence)}  (seen at {where})", markup=False)
-    for other in written.edit.contradicts:
-        told = plain(f"'{editor.memory.find(other).answer}' (edit {other})")
-        _console.print(f"warning: this contradicts {told}: the same question about the same picture", markup=False)
-    count = len(editor.memory.edits)
-    _console.print(
-        f"{given.codebook} holds {count} {'edit' if count == 1 else 'edits'}; this is {edit.id}", markup=False
+    return parser
+
+
+def _read_edit(arguments: argparse.Namespace) -> Edit:
+    sentences = split_reasoning(arguments.reasoning)
+    return Edit.of(
+        arguments.image,
+        arguments.question,
+        arguments.answer,
+        sentences,
+        arguments.choices,
+        _evidence(arguments.box, len(sentences)),
+        arguments.author,
     )
-    return 0
+
+
+def _check_codebook(arguments: argparse.Namespace) -> None:
+    """Refuse what a codebook that is there has already."""
+    for name in ("model", "design"):
+        if getattr(arguments, name) is not None and Store.exists(arguments.codebook):
+            raise InputError(f"The codebook '{arguments.codebook}' has its {name} already: leave --{name} out.")
+
+
+def _open_editor(arguments: argparse.Namespace, generation: Generation) -> ReasonEditor:
+    options: dict[str, Any] = {"dtype": arguments.dtype, "trust_remote_code": arguments.trust_remote_code}
+    if Store.exists(arguments.codebook):
+        return ReasonEditor.load(arguments.codebook, generation=generation, **options)
+    model = arguments.model or "embedded"
+    design = Design.load(arguments.design, Design.default(model)) if arguments.design else None
+    return ReasonEditor(load_vlm(model, place=True, **options), design, generation)
+
+
+def _show_evidence(edit: Edit, written: Written) -> None:
+    for sentence, given, evidence in zip(edit.reasoning, edit.evidence, written.evidence, strict=True):
+        boxes = [region for region in given or evidence.boxes if isinstance(region, tuple)]
+        places = "; ".join(" ".join(f"{share:.2f}" for share in box) for box in boxes)
+        _console.say(f"  kept: {sentence}  (seen at {places or 'nowhere in particular'})")
 
 
 def _evidence(boxes: Sequence[Sequence[str]], sentences: int) -> list[list[Region]]:
@@ -103,6 +123,6 @@ def _evidence(boxes: Sequence[Sequence[str]], sentences: int) -> list[list[Regio
     evidence: list[list[Region]] = [[] for _ in range(sentences)]
     for number, *box in boxes:
         if not number.isdigit() or not 1 <= int(number) <= sentences:
-            raise ReasonEditError(f"--box names sentence {number}, but the reasoning has sentences 1 to {sentences}.")
+            raise InputError(f"--box names sentence {number}, but the reasoning has sentences 1 to {sentences}.")
         evidence[int(number) - 1].append(check_box(box))
     return evidence

@@ -1,55 +1,48 @@
-"""``reasonedit edits erase``: edits that are to be nowhere any more."""
+"""``reasonedit edits erase``: edits that shall be nowhere any more."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sized
 
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.erasure import NOT_LOOKED_FOR, Erasure, erase_from, plan_erasure
-from reasonedit.shown import plain
 
-from .asking import agreed
-from .screen import Screen
+from .confirm import confirm
+from .screen import Screen, count_edits
 
 _console = Screen(highlight=False, soft_wrap=True)
 
 
-def erase_edits(given: argparse.Namespace) -> int:
+def erase_edits(arguments: argparse.Namespace) -> int:
     """Say what goes and what may be left elsewhere, ask, and erase."""
-    memory = EditMemory.open(Store.open(given.codebook))
-    told = plan_erasure(memory, given.id)
-    for edit in told.edits:
-        _say(f"{edit.id}  {edit.question}  {edit.answer}")
-    if told.here:
-        _say("what goes:")
-    for text in told.here:
-        _say(f"  {text}")
-    _say_elsewhere(told)
-    if not given.yes and told.edits and not agreed(f"Erase {_edits(told.edits)} for good? There is no way back."):
-        _say("nothing was erased")
+    memory = EditMemory.open(Store.open(arguments.codebook))
+    plan = plan_erasure(memory, arguments.id)
+    _show(plan)
+    question = f"Erase {count_edits(len(plan.edits))} for good? There is no way back."
+    if not arguments.yes and plan.edits and not confirm(question):
+        _console.say("nothing was erased")
         return 1
-    done = erase_from(memory, given.id, given.author)
-    for text in done.here:
-        _say(f"cleaned: {text}")
-    for text in done.elsewhere:
-        if text not in told.elsewhere:
-            _say(f"left: {text}")
-    what = f"{_edits(done.edits)} erased" if done.edits else "what was cut short is finished"
-    _say(f"{what}; {given.codebook} holds {_edits(memory.edits)}")
+    erasure = erase_from(memory, arguments.id, arguments.author)
+    for text in erasure.here:
+        _console.say(f"cleaned: {text}")
+    for text in erasure.elsewhere:
+        if text not in plan.elsewhere:
+            _console.say(f"left: {text}")
+    if erasure.edits:
+        result = f"{count_edits(len(erasure.edits))} erased"
+    else:
+        result = "the erasing that was cut short is finished"
+    _console.say(f"{result}; {arguments.codebook} holds {count_edits(len(memory.edits))}")
     return 0
 
 
-def _edits(edits: Sized) -> str:
-    return f"{len(edits)} {'edit' if len(edits) == 1 else 'edits'}"
-
-
-def _say_elsewhere(told: Erasure) -> None:
-    _say("what may be left elsewhere:")
-    for text in told.elsewhere:
-        _say(f"  {text}")
-    _say(f"  {NOT_LOOKED_FOR}")
-
-
-def _say(text: str) -> None:
-    _console.print(plain(text), markup=False)
+def _show(plan: Erasure) -> None:
+    for edit in plan.edits:
+        _console.say(f"{edit.id}  {edit.question}  {edit.answer}")
+    if plan.here:
+        _console.say("what goes:")
+    for text in plan.here:
+        _console.say(f"  {text}")
+    _console.say("what may be left elsewhere:")
+    for text in (*plan.elsewhere, NOT_LOOKED_FOR):
+        _console.say(f"  {text}")

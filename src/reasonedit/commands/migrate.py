@@ -12,40 +12,57 @@ from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.backup import backup
 from reasonedit.codebook.format3 import add_pictures, is_format3, read_format3
 from reasonedit.data.pictures import pictures_by_id
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
-from .screen import Screen
+from .screen import Screen, count_edits
+from .trust import add_trust
 
 _console = Screen(highlight=False, soft_wrap=True)
 
 
-def backup_codebook(given: argparse.Namespace) -> int:
-    """Copy a codebook as it is now."""
-    made = backup(given.codebook, given.out)
-    count = f"{made.edits} {'edit' if made.edits == 1 else 'edits'}"
-    undone = f", and {made.undone} undone" if made.undone else ""
-    _console.print(
-        f"{given.out} holds {count}{undone}: {made.bytes / 2**20:.1f} MiB, read again and whole", markup=False
+def add_migrate(action: argparse.ArgumentParser) -> None:
+    """Add the options of ``migrate`` to its parser."""
+    action.add_argument("--to", required=True, metavar="MODEL", help="the VLM: hub id, folder, or embedded")
+    action.add_argument("--out", type=Path, required=True, help="the new folder; goes on there if cut short")
+    action.add_argument("--design", default=None, help="design of the new codebook, a JSON file (default: as now)")
+    action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    action.add_argument(
+        "--pictures",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="of a codebook of format 3, which kept none: a file with the columns id and image",
     )
+    add_trust(action)
+
+
+def backup_codebook(arguments: argparse.Namespace) -> int:
+    """Copy a codebook as it is now."""
+    copy = backup(arguments.codebook, arguments.out)
+    undone = f", and {copy.undone} undone" if copy.undone else ""
+    size = f"{copy.bytes / 2**20:.1f} MiB"
+    _console.say(f"{arguments.out} holds {count_edits(copy.edits)}{undone}: {size}, read again and whole")
     return 0
 
 
-def migrate_codebook(given: argparse.Namespace) -> int:
+def migrate_codebook(arguments: argparse.Namespace) -> int:
     """Embed edits anew, for another VLM; those of an earlier format for any."""
     from reasonedit.design import Design
     from reasonedit.migrate import migrate_codebook as migrate
     from reasonedit.vlm import load_vlm
 
-    memory, told = _read(given.codebook, given.pictures)
-    design = Design.from_dict(told) if given.design is None else Design.load(given.design, Design.default(given.to))
+    model, out = arguments.to, arguments.out
+    memory, settings = _read(arguments.codebook, arguments.pictures)
+    if arguments.design is None:
+        design = Design.from_dict(settings)
+    else:
+        design = Design.load(arguments.design, Design.default(model))
     with _console.status("loading the VLM"):
-        vlm = load_vlm(given.to, dtype=given.dtype, place=True, trust_remote_code=given.trust_remote_code)
+        vlm = load_vlm(model, dtype=arguments.dtype, place=True, trust_remote_code=arguments.trust_remote_code)
     with Progress(console=Screen(stderr=True)) as bar:
         task = bar.add_task("embedding edits", total=None)
-        new = migrate(memory, vlm, given.out, design, lambda done, of: bar.update(task, completed=done, total=of))
-    _console.print(
-        f"{given.out} holds {len(new.edits)} edits for {given.to}; {given.codebook} is as it was", markup=False
-    )
+        migrated = migrate(memory, vlm, out, design, lambda done, of: bar.update(task, completed=done, total=of))
+    _console.say(f"{out} holds {count_edits(len(migrated.edits))} for {model}; {arguments.codebook} is as it was")
     return 0
 
 
@@ -53,18 +70,18 @@ def _read(folder: Path, pictures: Path | None) -> tuple[EditMemory, dict[str, An
     """The edits of a codebook with their pictures, and its design.
 
     Raises:
-        ReasonEditError: Their pictures are not in the codebook and not given, or they are in it and are given, too.
+        InputError: The pictures are neither in the codebook nor given, or they are both.
     """
     if is_format3(folder):
         former = read_format3(folder)
         if pictures is None:
-            raise ReasonEditError(
+            raise InputError(
                 f"The codebook in '{folder}' is of format 3, which kept no pictures: name by --pictures a file with "
                 f"the columns id and image for its {len(former.edits)} edits, such as the data set that they came from."
             )
         return add_pictures(former, pictures_by_id(pictures, {edit.id for edit in former.edits})), former.design
     memory = EditMemory.open(Store.open(folder))
     if pictures is not None:
-        raise ReasonEditError(f"The codebook in '{folder}' has its pictures: leave --pictures out.")
+        raise InputError(f"The codebook in '{folder}' has its pictures: leave --pictures out.")
     assert memory.store is not None
     return memory, memory.store.manifest.design

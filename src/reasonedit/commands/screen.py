@@ -20,3 +20,12 @@ class Screen(Console):
         """As rich does it."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(plain(segment.text, lines=True), segment.style)
+
+    def say(self, text: str) -> None:
+        """Print one line that may quote a text that somebody else wrote."""
+        self.print(plain(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def count_edits(count: int) -> str:
+    """So many edits, in words: "1 edit"."""
+    return f"{count} {'edit' if count == 1 else 'edits'}"

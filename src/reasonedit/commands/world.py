@@ -52,7 +52,8 @@ def _abilities(model: str, questions: int, seed: int) -> int:
     from rich.progress import track
     from rich.table import Table
 
-    from reasonedit.data.world.abilities import ABILITIES, measure
+    from reasonedit.data.world.abilities import ABILITIES
+    from reasonedit.data.world.measure import measure
     from reasonedit.vlm import load_vlm
 
     with _console.status("loading the VLM"):

@@ -1,0 +1,29 @@
+"""A question to whoever sits at the terminal, before something is lost."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.markup import escape
+
+from reasonedit.errors import UnavailableError
+
+from .screen import Screen
+
+
+def confirm(question: str) -> bool:
+    """Ask for a yes or no; anything but a yes is a no.
+
+    Args:
+        question: The question.
+
+    Raises:
+        UnavailableError: Nobody can be asked: standard input is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise UnavailableError(f"{question} Nobody can be asked here: --yes says so. Nothing was changed.")
+    try:
+        reply = Screen(stderr=True, highlight=False, soft_wrap=True).input(escape(f"{question} [y/N] "))
+    except EOFError:
+        return False
+    return reply.strip().casefold() in ("y", "yes")
