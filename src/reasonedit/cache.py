@@ -1,4 +1,4 @@
-"""Where things are kept that can be made again."""
+"""The cache: a folder for what can be computed again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """``$REASONEDIT_CACHE``, else ``reasonedit`` in the user's cache."""
+    """The folder ``$REASONEDIT_CACHE``, else ``reasonedit`` in the user's cache."""
     named = os.environ.get("REASONEDIT_CACHE")
     if named:
         return _first_place_of(named)
@@ -17,5 +17,5 @@ def cache_folder() -> Path:
 
 @cache
 def _first_place_of(named: str) -> Path:
-    """A folder where it was when it was first named: the process may change its working folder."""
+    """The absolute path of a folder when it was first named: the process may change its working folder."""
     return Path(named).absolute()

@@ -1,25 +1,28 @@
-"""Numbers that are not finite are an error where they arise, and never an answer, a key or an edit."""
+"""Numbers that are not finite: an error where they arise, and never an answer, a key or an edit."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 
-def finite(tensor: Tensor, what: str) -> Tensor:
-    """The tensor, if all of its numbers are finite.
+def check_finite(tensor: Tensor, what: str) -> Tensor:
+    """Check that all numbers of a tensor are finite.
 
     Args:
         tensor: Any numbers.
-        what: What they are, to begin a sentence with.
+        what: What they are, at the beginning of a sentence.
+
+    Returns:
+        The tensor.
 
     Raises:
-        ReasonEditError: Some are not; says which.
+        InputError: Some are not.
     """
     if not bool(torch.isfinite(tensor).all()):
-        raise ReasonEditError(
+        raise InputError(
             f"{what} are not finite numbers: the model overflows or its weights are damaged. Load it in bfloat16 or "
             "float32, or fetch its weights anew."
         )

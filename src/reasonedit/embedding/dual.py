@@ -15,7 +15,7 @@ from reasonedit.boxes import WHOLE, Box
 from reasonedit.dependencies import code_version
 from reasonedit.errors import InputError
 from reasonedit.evidence.windows import crop, shrink
-from reasonedit.finite import finite
+from reasonedit.finite import check_finite
 from reasonedit.prompts import DESCRIBE
 from reasonedit.registry import lookup
 from reasonedit.vlm import VLM, Vision
@@ -206,7 +206,7 @@ class DualEmbedder:
                     if box in seen.regions:
                         pooled[i] = self._pool_crop(seen, box)
             transformed = self.statistics.apply(pooled, self.config.transform)
-            halves.append(finite(transformed, f"The activations of the layer '{self.layer}'"))
+            halves.append(check_finite(transformed, f"The activations of the layer '{self.layer}'"))
         return halves
 
     def embed(self, vision: Vision, texts: Sequence[str]) -> Tensor:
@@ -224,7 +224,7 @@ class DualEmbedder:
         if self.reads_language:
             states = self.vlm.language_states(vision, texts, self.layer)
             vision_halves = torch.stack([self._pool_whole(s) for s in states]) / self.statistics.scale
-            finite(vision_halves, f"The activations of the layer '{self.layer}'")
+            check_finite(vision_halves, f"The activations of the layer '{self.layer}'")
         else:
             vision_halves = torch.cat(self.embed_regions(vision, [[WHOLE]] * len(vision)))
         return torch.cat([vision_halves, self.embed_texts(texts)], dim=1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reasonedit.errors import InputError, NotFoundError, UnavailableError
-from reasonedit.finite import finite
+from reasonedit.finite import check_finite
 from reasonedit.shown import plain
 from reasonedit.threads import guard_of
 from reasonedit.weights import digest_of, files_digest, weight_sums
@@ -133,7 +133,7 @@ class SentenceEncoder:
                 normalize_embeddings=True,
                 show_progress_bar=False,
             )
-        rows = finite(torch.as_tensor(encoded).float().cpu(), "The embeddings of texts")
+        rows = check_finite(torch.as_tensor(encoded).float().cpu(), "The embeddings of texts")
         counts = [len(of_text) for of_text in parts]
         if all(count == 1 for count in counts):
             return rows

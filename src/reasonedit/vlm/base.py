@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from reasonedit.finite import finite
+from reasonedit.finite import check_finite
 from reasonedit.threads import guarded
 
 from .generate import run_generate
@@ -212,7 +212,7 @@ class VLM(TextSide):
         for seen, prompt in zip(vision.images, prompts, strict=True):
             self.check_room(seen, prompt)
         states = self.run(self.inputs(vision, [close_thought(p) for p in prompts])).last_hidden_state
-        return finite(self.head(states[:, -1]).float(), "The logits of the next token").softmax(-1).cpu()
+        return check_finite(self.head(states[:, -1]).float(), "The logits of the next token").softmax(-1).cpu()
 
     def p_yes(self, images: Vision | ImagePrefix, questions: Sequence[Sequence[str]]) -> list[Tensor]:
         """P("yes") / (P("yes") + P("no")), each summed over its case and leading-space variants.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reasonedit.boxes import WHOLE, Box
 from reasonedit.errors import InputError
-from reasonedit.finite import finite
+from reasonedit.finite import check_finite
 
 from .base import VLM
 from .vision import IMAGE_FEATURES, Seen, Vision
@@ -130,7 +130,7 @@ class Family(VLM):
         size_in_pixels = vision_inputs["pixel_values"].numel() // max(1, len(images))
         seen = []
         for i, tokens in enumerate(features):
-            finite(tokens, f"What the vision part makes of image {i + 1} of {len(images)}: its features")
+            check_finite(tokens, f"What the vision part makes of image {i + 1} of {len(images)}: its features")
             # A copy: a view would hold the layer of the whole batch, all its tiles included.
             layers_of_image = {name: raster[i].clone() for name, raster in rasters.items()}
             if IMAGE_FEATURES in layers:

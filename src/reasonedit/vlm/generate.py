@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reasonedit.errors import InputError, ReasonEditError
-from reasonedit.finite import finite
+from reasonedit.finite import check_finite
 
 from .checkpoint import first_line
 from .devices import is_out_of_memory
@@ -94,5 +94,5 @@ def run_generate(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Gener
 
 def _check_logits(_ids: Tensor, scores: Tensor) -> Tensor:
     # A token that must not be said is at minus infinity; nothing else is infinite.
-    finite(torch.where(scores == -torch.inf, 0.0, scores), "The logits of an answer")
+    check_finite(torch.where(scores == -torch.inf, 0.0, scores), "The logits of an answer")
     return scores

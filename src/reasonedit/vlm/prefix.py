@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from reasonedit.finite import finite
+from reasonedit.finite import check_finite
 
 from .devices import run_in_parts
 from .trie import Trie
@@ -91,7 +91,7 @@ class ImagePrefix:
             states = self._states([[(prompt, ()) for prompt in prompts_of] for prompts_of in prompts])
             parts = [self.vlm.head(part)[:, list(tokens)].float().cpu() for part in self._split(states)]
         logits = torch.cat(parts) if parts else torch.empty(0, len(tokens))
-        finite(logits, "The logits of the next token")
+        check_finite(logits, "The logits of the next token")
         return list(logits.split([len(prompts_of) for prompts_of in prompts]))  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
@@ -118,7 +118,7 @@ class ImagePrefix:
         of_tokens = torch.cat(parts)[:, 0] if parts else torch.empty(0)
         of_texts = of_tokens.split(counts)  # type: ignore[no-untyped-call]
         means = torch.stack([tokens.mean() for tokens in of_texts]) if of_texts else torch.empty(0)
-        finite(means, "The likelihoods of what could be said")
+        check_finite(means, "The likelihoods of what could be said")
         return list(means.split([len(texts_of) for texts_of in texts]))  # type: ignore[no-untyped-call]
 
     def _split(self, rows: Tensor) -> Sequence[Tensor]:
