@@ -28,8 +28,8 @@ from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Ret
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Entry, Fact, Store
 from reasonedit.codebook.backup import backup
-from reasonedit.codebook.records import picture_name
 from reasonedit.codebook.repair import LOST, verify
+from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.erasure import erase, erase_from, plan_erasure
 from reasonedit.traces import ErasedEdits
 

@@ -19,7 +19,7 @@ from helpers.tiny import picture
 from reasonedit import ReasonEditError
 from reasonedit.cli import main
 from reasonedit.codebook import as_edit, row_of
-from reasonedit.codebook.records import Draft
+from reasonedit.codebook.drafts import Draft
 from reasonedit.data import rows as rows_module
 from reasonedit.data.columns import as_choices, as_text, pick_choice
 from reasonedit.data.editfile import EditFile

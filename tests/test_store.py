@@ -29,7 +29,7 @@ from reasonedit.codebook import DamagedError, EditMemory, Entry, Store, as_edit
 from reasonedit.codebook.disk.journal import Journal
 from reasonedit.codebook.disk.lock import WriterLock
 from reasonedit.codebook.events import Event
-from reasonedit.codebook.records import picture_name
+from reasonedit.codebook.stored_edit import picture_name
 
 WRITER = Path(__file__).parent / "helpers" / "writer.py"
 
@@ -681,7 +681,7 @@ def answers_alike(one: EditMemory, other: EditMemory) -> None:
 def test_a_reader_of_what_was_rewritten_reads_it_anew(tmp_path):
     memory = book(tmp_path, 4)
     reader, writer = open_memory(tmp_path), open_memory(tmp_path)
-    memory.rewrite(lambda events: [*(e for e in events if e.edit_id != "e00001"), Event.of_erasing(1, "Ada")])
+    memory.rewrite(lambda events: [*(e for e in events if e.edit_id != "e00001"), Event.of_erasure(1, "Ada")])
     assert reader.refresh()
     the_same(reader, memory)
     assert list(reader.edits) == ["e00000", "e00002", "e00003"]

@@ -1,7 +1,7 @@
-"""What is done to codebooks while the machine fails, step by step, and what must be there after each step.
+"""Scenarios: what is done to codebooks while the machine fails, and what must be there after each step.
 
-A scenario works on folders below a root of its own. It is a generator that hands over once a step is acknowledged, and
-that can be run again at any time: what is done already is left out, as a person does who tries once more.
+A scenario works on folders below a root of its own. It is a generator that yields once a step is acknowledged. It can
+be run again at any time and leaves out what is done already, like a person who tries once more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.codebook import EditMemory, Entry, Store
-from reasonedit.codebook.records import Draft
+from reasonedit.codebook.drafts import Draft
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.migrate import migrate_codebook
 from reasonedit.types import Edit
@@ -31,14 +31,14 @@ from .writer import make_edit
 
 NONE, REFUSED = "none", "refused"
 _OF_E0 = (b"thing 0", b"pictures/ed92030a1d77d88f", b"pictures/838753dba307ad29", b"keys/00000000")
-"""Of the edit e00000: its answer, its pictures, and the files that its keys were in before it was erased."""
+"""Of the edit e00000: its answer, its pictures, and the files of its keys before it was erased."""
 
 _TIME = "2026-01-01T00:00:00+00:00"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a folder shows to whoever opens it: in words, and by its content."""
+    """What a codebook shows once it is opened: in words, and as a digest of its content."""
 
     words: str
     content: str
@@ -50,9 +50,9 @@ class Scenario:
 
     Attributes:
         prepare: Makes what is there before.
-        act: Does it, once more and to the end; hands over after each step that was acknowledged.
-        gone: What must not be found in any file, nor in the name of one, once all steps are acknowledged.
-        stride: Which of its calls are tried, each so-manieth: one for which a model runs takes long.
+        act: Does it, or the rest of it; yields after each step that was acknowledged.
+        gone: What no file, and no name of a file, may hold once all steps are acknowledged.
+        stride: Of how many of its calls one is tried: a scenario that runs a model takes long.
     """
 
     prepare: Callable[[Path], None]
@@ -62,7 +62,7 @@ class Scenario:
 
 
 def look(root: Path) -> dict[str, Seen]:
-    """What each codebook of a scenario shows."""
+    """What each codebook below a scenario's root shows."""
     return {name: _look(root / name) for name in ("book", "copy")}
 
 
@@ -94,7 +94,7 @@ def open_memory(folder: Path) -> EditMemory:
 
 
 def compact(root: Path) -> None:
-    """What the command does."""
+    """Compact each codebook, as the command does."""
     for name in ("book", "copy"):
         if Store.exists(root / name):
             memory = open_memory(root / name)
@@ -105,9 +105,9 @@ def compact(root: Path) -> None:
 
 
 def leftovers(root: Path) -> list[str]:
-    """Files and folders that a scenario cut short has left, in the codebooks or beside them.
+    """Hidden files and folders that a scenario cut short has left, in the codebooks or beside them.
 
-    What lies in the copy of a damaged folder is as it was there.
+    The copy of a damaged folder may hold some, as the folder did.
     """
     names = [path.relative_to(root) for path in root.rglob("*")]
     hidden = [n for n in names if any(part[0] == "." and part != ".lock" for part in n.parts)]
@@ -115,7 +115,7 @@ def leftovers(root: Path) -> list[str]:
 
 
 def numbered_edit(number: int) -> tuple[Edit, list[Entry]]:
-    """An edit whose content follows from its number, its time included."""
+    """An edit that depends on its number alone, even its time."""
     edit, entries = make_edit(number)
     return replace(edit, time=_TIME), entries
 
@@ -150,7 +150,7 @@ def _begin(root: Path) -> Iterator[None]:
 
 
 def _edit(*numbers: int) -> Callable[[Path], Iterator[None]]:
-    """One after the other."""
+    """Write edits one after the other."""
 
     def act(root: Path) -> Iterator[None]:
         memory = open_memory(root / "book")
@@ -164,7 +164,7 @@ def _edit(*numbers: int) -> Callable[[Path], Iterator[None]]:
 
 
 def _together(*numbers: int) -> Callable[[Path], Iterator[None]]:
-    """All of them or none."""
+    """Write edits all at once."""
 
     def act(root: Path) -> Iterator[None]:
         memory = open_memory(root / "book")
@@ -217,7 +217,7 @@ def _erase(*names: str) -> Callable[[Path], Iterator[None]]:
         try:
             erase(root / "book", names)
         except ReasonEditError as error:
-            if "There is no edit" not in str(error):  # somebody who tries again is told so where it was done
+            if "There is no edit" not in str(error):  # it was erased before this try
                 raise
         yield
 
@@ -225,7 +225,7 @@ def _erase(*names: str) -> Callable[[Path], Iterator[None]]:
 
 
 def _prepare_rewritten(root: Path) -> None:
-    """A codebook that was written anew before."""
+    """A codebook that was rewritten before."""
     _prepare_book(0, 1, 2, 3, undone=(1,))(root)
     for _ in _erase("e00000")(root):
         pass
@@ -240,7 +240,7 @@ def _models() -> tuple[VLM, tempfile.TemporaryDirectory[str]]:
 
 
 def _prepare_embedded(root: Path) -> None:
-    """A codebook with keys that a VLM made, of which one edit is undone."""
+    """A codebook with keys of a VLM, and one edit undone."""
     editor = ReasonEditor(_models()[0], design(k=2, keys="image"))
     for number in range(2):
         edit, _ = numbered_edit(number)
@@ -255,7 +255,7 @@ def _migrate(root: Path) -> Iterator[None]:
 
 
 def _prepare_damaged(root: Path) -> None:
-    """The keys of the last edit, in a file of their own, are hit, and an undone edit is there."""
+    """A codebook with an undone edit, and damaged keys of the last edit, in a file of their own."""
     _prepare_book(0, 1, 2, 3, undone=(1,), settled=False)(root)
     path = max(root.glob("book/keys/*"), key=lambda p: p.name)
     data = bytearray(path.read_bytes())
@@ -276,7 +276,7 @@ def _edit_and_join(root: Path) -> Iterator[None]:
 
 
 def _many(*numbers: int) -> Callable[[Path], Iterator[str]]:
-    """One after the other, whatever becomes of one of them; hands over the ids."""
+    """Write edits one after the other and yield their ids; one that cannot be written is left out."""
 
     def act(root: Path) -> Iterator[str]:
         memory = open_memory(root / "book")
@@ -308,14 +308,12 @@ SCENARIOS = {
 }
 
 WRITERS = {f"writer {n}": Scenario(_prepare_book(0), _many(*range(1 + n, 65, 2))) for n in range(2)}
-"""Two that write beside each other."""
+"""Two processes that write at the same time."""
 
 
 def states(scenario: Scenario, root: Path) -> list[dict[str, Seen]]:
-    """What is seen before, and after each step, where nothing fails; the root is what was prepared."""
-    found = [look(root)]
-    found += [look(root) for _ in scenario.act(root)]
-    return found
+    """What is seen in a prepared root before, and after each step, where nothing fails."""
+    return [look(root), *(look(root) for _ in scenario.act(root))]
 
 
 def copy_tree(source: Path, target: Path) -> None:

@@ -2,10 +2,11 @@
 
 from .disk.errors import DamagedError
 from .disk.store import Store
+from .drafts import Draft, Entry, Fact
 from .fingerprint import KEYS_MADE, check_fingerprint
 from .memory import EditMemory
 from .radius import augment, merges, overlap
-from .records import Draft, Entry, Fact, StoredEdit, as_edit, row_of
+from .stored_edit import StoredEdit, as_edit, row_of
 
 __all__ = [
     "KEYS_MADE",

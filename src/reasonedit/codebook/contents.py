@@ -14,11 +14,13 @@ from reasonedit.errors import ConflictError, InputError, NotFoundError
 from reasonedit.kinds import KINDS, KeyKind
 from reasonedit.threads import Guard, guarded
 
+from .column import Column
 from .contradictions import answer_entries, contradict
+from .drafts import Draft, Entry, Fact
 from .events import Event
 from .key_table import KeyTable, KeyView
-from .merging import Column, Merging
-from .records import Draft, Entry, Fact, StoredEdit
+from .merging import Merging
+from .stored_edit import StoredEdit
 
 T = TypeVar("T")
 

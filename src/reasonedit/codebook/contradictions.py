@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from reasonedit.kinds import KeyKind
 from reasonedit.matching import matches
 
-from .records import Draft, Entry, StoredEdit
+from .drafts import Draft, Entry
+from .stored_edit import StoredEdit
 
 _LONG = 500
 """Characters. The common sentence encoders of the shortest reach read about as many (128 tokens)."""

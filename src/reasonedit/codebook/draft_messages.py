@@ -13,7 +13,8 @@ from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .records import Draft, Entry, Fact, StoredEdit
+from .drafts import Draft, Entry, Fact
+from .stored_edit import StoredEdit
 
 _JSON = "json"
 """Name of the tensor that holds the JSON."""

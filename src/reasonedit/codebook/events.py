@@ -11,7 +11,7 @@ from typing import Any
 
 from reasonedit.kinds import KINDS
 
-from .records import StoredEdit
+from .stored_edit import StoredEdit
 
 OPS = ("edit", "undo", "restore", "erase")
 PICTURE = re.compile(r"[0-9a-f]{64}")
@@ -51,15 +51,15 @@ class Event:
         return cls("edit", edit.id, edit.author, edit.time, edit.version, edit, facts, first)
 
     @classmethod
-    def of_turn(cls, op: str, edit_id: str, author: str) -> Event:
+    def now(cls, op: str, edit_id: str, author: str) -> Event:
         """An edit is undone or restored now."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return cls(op, edit_id, author, now, metadata.version("reasonedit"))
 
     @classmethod
-    def of_erasing(cls, count: int, author: str) -> Event:
+    def of_erasure(cls, count: int, author: str) -> Event:
         """Edits are erased now."""
-        return replace(cls.of_turn("erase", "", author), count=count)
+        return replace(cls.now("erase", "", author), count=count)
 
     def without_keys(self) -> Event:
         """The same event of an edit whose keys are lost."""

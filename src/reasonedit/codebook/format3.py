@@ -21,8 +21,9 @@ from reasonedit.images import load_image
 from .disk.errors import UnreadableError
 from .disk.files import read_content
 from .disk.manifest import MANIFEST
+from .drafts import Draft
 from .memory import EditMemory
-from .records import Draft, StoredEdit, picture_name
+from .stored_edit import StoredEdit, picture_name
 
 FORMAT = 3
 _MAX_BYTES = 512 * 2**20

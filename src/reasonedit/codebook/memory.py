@@ -16,8 +16,9 @@ from reasonedit.validation import check_name
 from .contradictions import contradicted_among
 from .disk.store import Store
 from .disk.writing import EditArrays
+from .drafts import Draft, Entry
 from .events import Event
-from .records import Draft, Entry, StoredEdit
+from .stored_edit import StoredEdit
 from .synced import SyncedContents
 
 _log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class EditMemory(SyncedContents):
             edit = self.find(edit_id)
             if self._slots[edit.id].counts == (op == "restore"):
                 raise ConflictError(f"The edit '{edit.id}' is {'undone already' if op == 'undo' else 'not undone'}.")
-            event = Event.of_turn(op, edit.id, author)
+            event = Event.now(op, edit.id, author)
             self._stale = True
             if self.store is not None:
                 self.store.append([event])
@@ -185,7 +186,7 @@ class EditMemory(SyncedContents):
         with store.writing(), self.guard:
             self.refresh()
             settled = (self._merging.settled, self.merge)
-            written = (self._as_written(e, pictures=True) for e in self.events if e.edit is not None)
+            written = (self._arrays_of(e, pictures=True) for e in self.events if e.edit is not None)
             store.rewrite(self.events, written, settled=settled)
             self.store, self._pictures = store, {}
 
@@ -204,7 +205,7 @@ class EditMemory(SyncedContents):
         """
         with self.changing():
             events = choose(list(self.events))
-            written = [self._as_written(e) for e in events if e.edit is not None]
+            written = [self._arrays_of(e) for e in events if e.edit is not None]
             if self.store is None:
                 self._become(self._build(events, written))
             else:
@@ -233,7 +234,7 @@ class EditMemory(SyncedContents):
                 if new:
                     written.append((_stack_keys(new, 0), np.array([e.radius for e in new], np.float32), {}))
                 elif event.edit is not None:
-                    written.append(self._as_written(event))
+                    written.append(self._arrays_of(event))
             self._stale = True
             self.store.rewrite(events, written)
             self._catch_up()
@@ -254,7 +255,7 @@ class EditMemory(SyncedContents):
             memory._apply(numbered)
         return memory
 
-    def _as_written(self, event: Event, *, pictures: bool = False) -> EditArrays:
+    def _arrays_of(self, event: Event, *, pictures: bool = False) -> EditArrays:
         """Keys and radii of an edit, and its pictures where they are wanted."""
         assert event.edit is not None
         numbers = slice(event.first, event.first + len(event.facts))

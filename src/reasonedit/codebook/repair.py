@@ -19,13 +19,13 @@ from .disk.store import Store
 from .disk.writing import EditArrays
 from .events import Event
 from .memory import EditMemory
-from .records import StoredEdit
 from .rescue.copies import clear_parts, copy_aside
 from .rescue.findings import Found, FoundEdit
 from .rescue.history import REPAIR
 from .rescue.lost import LOST, without_lost_pictures, write_lost
 from .rescue.reembed import OpenEmbed, embed_anew
 from .rescue.verify import verify
+from .stored_edit import StoredEdit
 
 __all__ = ["LOST", "Found", "LossError", "repair", "verify"]
 
@@ -132,7 +132,7 @@ def _recover_events(found: Found) -> list[Event]:
         counts[event.edit_id] = event.op != "undo"
         events.append(event if event.edit is None else _without_lost(event, event.edit, edits[event.edit_id]))
     differing = [name for name, edit in edits.items() if edit.counts != counts[name]]
-    return [*events, *(Event.of_turn("undo" if counts[name] else "restore", name, REPAIR) for name in differing)]
+    return [*events, *(Event.now("undo" if counts[name] else "restore", name, REPAIR) for name in differing)]
 
 
 def _without_lost(event: Event, edit: StoredEdit, found: FoundEdit) -> Event:

@@ -86,7 +86,7 @@ def events_without(events: Sequence[Event], ids: Collection[str], author: str) -
     """
     staying = [_without_mention(event, ids) for event in events if event.edit_id not in ids]
     count = sum(event.edit is not None and event.edit_id in ids for event in events)
-    return [*staying, Event.of_erasing(count, author)]
+    return [*staying, Event.of_erasure(count, author)]
 
 
 def _without_mention(event: Event, ids: Collection[str]) -> Event:

@@ -17,7 +17,7 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.images import load_image
 
 from ..events import Event
-from ..records import picture_name
+from ..stored_edit import picture_name
 from .checksums import Checksums
 from .errors import DamagedError
 from .files import open_to_read, sync, write_atomically

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..disk.errors import DamagedError
 from ..disk.manifest import Manifest
 from ..events import Event
-from ..records import StoredEdit
+from ..stored_edit import StoredEdit
 from .history import Record
 from .keyfiles import Rows
 

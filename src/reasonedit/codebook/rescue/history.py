@@ -9,7 +9,7 @@ import numpy as np
 
 from ..disk.checksums import Checksums
 from ..events import Event
-from ..records import StoredEdit
+from ..stored_edit import StoredEdit
 
 REPAIR = "codebook repair"
 """The author of an undo that a repair writes in the place of one that can be read in part only."""

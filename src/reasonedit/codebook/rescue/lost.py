@@ -11,7 +11,7 @@ from typing import Any
 
 from ..disk.files import stage, sync
 from ..disk.layout import PICTURES
-from ..records import StoredEdit, row_of
+from ..stored_edit import StoredEdit, row_of
 from .findings import Found, FoundEdit
 
 LOST = "lost-edits.jsonl"

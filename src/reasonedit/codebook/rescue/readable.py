@@ -9,7 +9,7 @@ from typing import Any
 
 from ..disk.checksums import Checksums
 from ..events import Event
-from ..records import StoredEdit
+from ..stored_edit import StoredEdit
 
 _FIELD = re.compile(r'"(op|id|author|time|by|question|answer)": "((?:[^"\\]|\\.)*)"')
 _HEAD = ("id", "created", "fingerprint", "config", "merge")

@@ -10,8 +10,9 @@ from reasonedit.types import Edit
 
 from ..disk.errors import write_error
 from ..disk.store import Store
+from ..drafts import Draft, Entry
 from ..memory import EditMemory
-from ..records import Draft, Entry, StoredEdit, as_edit
+from ..stored_edit import StoredEdit, as_edit
 from .lost import remove_from_lost
 
 Embed = Callable[[Edit, StoredEdit], Draft]

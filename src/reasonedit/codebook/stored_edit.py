@@ -1,48 +1,17 @@
-"""What a codebook keeps of an edit: its text, its entries and its pictures."""
+"""An edit as a codebook keeps it, and what can be made of it again."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
-from importlib import metadata
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
 from reasonedit.boxes import Box
 from reasonedit.errors import NotFoundError
-from reasonedit.kinds import KeyKind
 from reasonedit.types import Edit
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A fact that a key stands for.
-
-    Attributes:
-        text: The sentence.
-        kind: What the key is made of, or its name.
-        edit_id: The edit that it comes from.
-    """
-
-    text: str
-    kind: KeyKind
-    edit_id: str
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kind", KeyKind(self.kind))
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What an edit writes: a key (D,), its radius, and the fact that it stands for."""
-
-    key: Tensor
-    radius: float
-    fact: Fact
 
 
 @dataclass(frozen=True)
@@ -128,62 +97,6 @@ def _check_box(value: Any) -> Box:
         raise ValueError("a region of the edit lies outside of any picture")
     left, top, right, bottom = (float(x) for x in value)
     return left, top, right, bottom
-
-
-@dataclass(frozen=True)
-class Draft:
-    """An edit on its way into the codebook.
-
-    Attributes:
-        edit: The edit.
-        entries: What it writes.
-        pictures: Its pictures by their names.
-    """
-
-    edit: StoredEdit
-    entries: list[Entry]
-    pictures: dict[str, Image.Image]
-
-    @classmethod
-    def of(
-        cls,
-        edit: Edit,
-        entries: Sequence[Entry],
-        found: Sequence[Sequence[Box]] = (),
-        guessed: Sequence[bool] = (),
-    ) -> Draft:
-        """Draft an edit with what it writes.
-
-        Args:
-            edit: The edit.
-            entries: What it writes.
-            found: The windows that were found for each sentence.
-            guessed: Whether the windows of each sentence are a guess.
-        """
-        pictures = {picture_name(edit.image): edit.image}
-        given: list[list[Box | str]] = []
-        for regions in edit.evidence:
-            given.append([])
-            for region in regions or ():
-                if isinstance(region, Image.Image):
-                    pictures[picture_name(region)] = region
-                given[-1].append(picture_name(region) if isinstance(region, Image.Image) else region)
-        stored = StoredEdit(
-            edit.id,
-            edit.question,
-            edit.answer,
-            list(edit.reasoning),
-            edit.choices,
-            picture_name(edit.image),
-            given,
-            [list(windows) for windows in found],
-            list(guessed),
-            edit.author,
-            edit.time or datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            metadata.version("reasonedit"),
-            answers=list(edit.answers),
-        )
-        return cls(stored, list(entries), pictures)
 
 
 def picture_name(image: Image.Image) -> str:
