@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from reasonedit.data.world.abilities import ABILITIES, measure
+from reasonedit.data.world.abilities import ABILITIES
+from reasonedit.data.world.measure import measure
 
 SHORT_OF_ITS_BOUND = {
     # Measured on 200 questions of seed 7: what it reaches, and what it must not fall behind.

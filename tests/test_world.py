@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from reasonedit import ReasonEditError
-from reasonedit.data.world.abilities import ABILITIES, items
+from reasonedit.data.world.abilities import ABILITIES
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.data.world.contexts import held_out
 from reasonedit.data.world.facts import OLD, new_table
 from reasonedit.data.world.icons import COLOURS, draw_icon
 from reasonedit.data.world.kinds import ICONS, KNOWN_KINDS, NOVEL_KINDS
+from reasonedit.data.world.measure import items
 from reasonedit.data.world.probe_samples import PER_EDIT
 from reasonedit.data.world.relations import RELATIONS
 from reasonedit.data.world.scenes import BACKGROUNDS, SIZE, random_scene

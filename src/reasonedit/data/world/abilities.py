@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,18 +12,12 @@ from typing import Any
 
 from PIL import Image
 
-from reasonedit.metrics import matches
-from reasonedit.vlm import VLM
-
 from . import tasks
 from .contexts import Context, add_facts, random_value
-from .questions import Subject, draw_choices
+from .questions import Subject
 from .relations import RELATIONS, SECOND_STEP, Relation
 from .scenes import CELL, GRID, Scene, Thing, random_scene
 from .tasks import Task
-
-_HELD_OUT = 10**6
-"""Scenes are drawn with seeds from here on, which no training scene uses."""
 
 Item = tuple[Image.Image, str, Task]
 """A picture, the facts before the question, and the question."""
@@ -190,43 +184,3 @@ ABILITIES: tuple[Ability, ...] = (
     Ability("multiple choice", 0.95, _choices, choices=True),
     Ability("facts in words never trained on", 0.75, _hand_written),
 )
-
-
-def items(ability: Ability, count: int, seed: int) -> Iterator[Item]:
-    """Questions of one ability, on scenes that no training picture shows; the same for the same seed."""
-    rng = random.Random(f"{_HELD_OUT + seed}-{ability.name}")
-    drawn = 0
-    while drawn < count:
-        item = ability.make(rng)
-        if item is not None:
-            drawn += 1
-            yield item
-
-
-def measure(vlm: VLM, ability: Ability, count: int, seed: int = 0, batch_size: int = 16) -> tuple[float, int]:
-    """Ask the VLM.
-
-    Returns:
-        The share of right answers (or, for a loss, the difference of two shares) and the number of questions.
-    """
-    rng = random.Random(seed)
-    questions_asked = list(items(ability, count, seed))
-    right = right_without_facts = 0
-    for start in range(0, count, batch_size):
-        batch = questions_asked[start : start + batch_size]
-        vision = vlm.see([image for image, _, _ in batch])
-        questions = [t.question for _, _, t in batch]
-        with_facts = [f"{facts} {q}".strip() for (_, facts, _), q in zip(batch, questions, strict=True)]
-        choices = [
-            draw_choices(rng, t.answer, tuple(tasks.pool_of(t))) if ability.choices else None for _, _, t in batch
-        ]
-        right += _count(vlm.answer(vision, with_facts, choices), batch)
-        if ability.without_facts:
-            right_without_facts += _count(vlm.answer(vision, questions), batch)
-    return ((right_without_facts - right) if ability.without_facts else right) / count, count
-
-
-def _count(answers: list[str], batch: list[Item]) -> int:
-    return sum(
-        any(matches(a, right) for right in (t.answer, *t.also)) for a, (_, _, t) in zip(answers, batch, strict=True)
-    )

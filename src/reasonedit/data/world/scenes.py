@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from .icons import COLOURS, RANDOM, draw_icon
+from .icons import COLOURS, draw_icon
 from .kinds import KNOWN_KINDS
 
 SIZE = 96
@@ -98,44 +98,12 @@ def random_scene(
     """
     count = max(count or rng.choice((1, 2, 2, 3, 3, 4, 4)), len(required))
     others = [k for k in kinds if k not in required]
-    chosen = [*required, *rng.sample(others, count - len(required))]
-    rng.shuffle(chosen)
+    chosen_kinds = [*required, *rng.sample(others, count - len(required))]
+    rng.shuffle(chosen_kinds)
     colours = rng.sample(list(COLOURS), count)
     cells = rng.sample(range(GRID * GRID), count)
-    things = tuple(Thing(k, c, p) for k, c, p in zip(chosen, colours, cells, strict=True))
+    things = tuple(Thing(k, c, p) for k, c, p in zip(chosen_kinds, colours, cells, strict=True))
     return Scene(things, rng.choice(BACKGROUNDS), rng.getrandbits(32))
-
-
-def unrelated_scenes(count: int) -> list[Scene]:
-    """Scenes that belong to no benchmark, the same each time: what pictures of this world have in common."""
-    rng = random.Random("unrelated")
-    return [random_scene(rng) for _ in range(count)]
-
-
-def unrelated_things() -> tuple[list[Image.Image], list[int]]:
-    """Pictures of things by themselves, the same each time: 1,200 random shapes four times, known kinds 20 times.
-
-    Novel kinds are not among them, nor is any scene of a benchmark.
-
-    Returns:
-        The pictures, each the cell of a scene, and the number of the thing that each shows.
-    """
-    rng = random.Random("things")
-    shapes = [f"{RANDOM}{rng.getrandbits(32)}" for _ in range(1200)]
-    numbers = {kind: i for i, kind in enumerate([*shapes, *KNOWN_KINDS])}
-    pictures, shown = [], []
-    for kinds, times in ((shapes, 4), (KNOWN_KINDS, 20)):
-        for _ in range(times):
-            order = rng.sample(kinds, len(kinds))
-            for together in (order[i : i + 4] for i in range(0, len(order), 4)):
-                scene = random_scene(rng, count=len(together), required=together)
-                picture = scene.render()
-                for thing in scene.things:
-                    row, column = divmod(thing.cell, GRID)
-                    left, top = column * CELL, row * CELL
-                    pictures.append(picture.crop((left, top, left + CELL, top + CELL)))
-                    shown.append(numbers[thing.kind])
-    return pictures, shown
 
 
 def neighbours(scene: Scene, thing: Thing) -> list[Thing]:
@@ -146,7 +114,7 @@ def neighbours(scene: Scene, thing: Thing) -> list[Thing]:
 
 def _placements(scene: Scene) -> list[tuple[Image.Image, int, int, int]]:
     rng = random.Random(scene.seed)
-    placed = []
+    placements = []
     for thing in scene.things:
         side = int(rng.uniform(0.68, 0.98) * CELL)
         shade = rng.uniform(0.85, 1.06)
@@ -159,8 +127,8 @@ def _placements(scene: Scene) -> list[tuple[Image.Image, int, int, int]]:
         slack = CELL - side + 2
         x = min(SIZE - side, max(0, int(column * CELL - 1 + rng.uniform(0, slack))))
         y = min(SIZE - side, max(0, int(row * CELL - 1 + rng.uniform(0, slack))))
-        placed.append((icon, x, y, side))
-    return placed
+        placements.append((icon, x, y, side))
+    return placements
 
 
 def _mask(icon: Image.Image, side: int) -> Image.Image:
