@@ -1,4 +1,4 @@
-"""Checksums of the code that something depends on: found from the imports, so that no list has to be kept."""
+"""Checksums of the code that something depends on, found by its imports: there is no list to maintain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 OURS = "reasonedit"
 
@@ -27,75 +27,75 @@ class _Import:
 
     module: str
     name: str | None
-    bound: str  # what it is called here
+    bound: str  # its name in the file that imports it
     typing: bool  # for type checkers only
 
 
 @dataclass(frozen=True)
-class _Parsed:
+class _Source:
     checksum: str
     imports: tuple[_Import, ...]
-    files: tuple[str, ...]  # data files beside it that it names
+    files: tuple[str, ...]  # data files next to it that it names
 
 
 def code_of(roots: Iterable[ModuleType | type], known: dict[str, str] | None = None) -> dict[str, str]:
     """The modules that classes or modules depend on, each with a checksum.
 
-    Imports are followed wherever they stand, within this package and within code that is not installed (an editor of
-    one's own, and what it imports). Of a package only the modules are taken that the names that are imported come from;
-    of a package that is a root itself, all. Comments, docstrings and layout do not count.
+    Imports are followed wherever they stand, within this package and within code that is not installed (a user's own
+    editor, and what it imports). Of an imported package only the modules count from which the imported names come; of a
+    package that is a root itself, all modules count. Comments, docstrings and layout do not.
 
     Args:
-        roots: Classes, with those that they derive from, or modules.
-        known: Checksums that were taken before and hold on; those that are taken now are added.
+        roots: Modules, or classes, which count with their base classes.
+        known: Checksums that were taken before and still hold; new ones are added.
 
     Raises:
-        ReasonEditError: A class is defined in no file.
+        InputError: A class is defined in no file.
     """
-    named: set[str] = set()
+    root_modules: set[str] = set()
     for root in roots:
         if isinstance(root, ModuleType):
-            named.update(_all_of(root))
+            root_modules.update(_modules_of(root))
         else:
-            named.update(c.__module__ for c in root.__mro__ if c is root or _counts(c.__module__))
-    missing = next((name for name in sorted(named) if _file_of(name) is None), None)
+            root_modules.update(c.__module__ for c in root.__mro__ if c is root or _counts(c.__module__))
+    missing = next((name for name in sorted(root_modules) if _file_of(name) is None), None)
     if missing is not None:
-        raise ReasonEditError(
+        raise InputError(
             f"The code of the module '{missing}' is in no file: put it into one that can be imported, so that its "
             "results can be told from those of other code."
         )
-    wanted: list[tuple[str, str | None]] = [(name, None) for name in named]
-    found: dict[str, str] = {}
-    seen: set[tuple[str, str | None]] = set()
+    to_visit: list[tuple[str, str | None]] = [(name, None) for name in root_modules]
+    visited: set[tuple[str, str | None]] = set()
+    checksums: dict[str, str] = {}
     known = known if known is not None else {}
-    while wanted:
-        module, name = wanted.pop()
-        if (module, name) in seen:
+    while to_visit:
+        module, name = to_visit.pop()
+        if (module, name) in visited:
             continue
-        seen.add((module, name))
+        visited.add((module, name))
         path = _file_of(module)
-        if path is None or not (_counts(module) or module in named):
+        if path is None or not (_counts(module) or module in root_modules):
             continue
-        parsed = _read(path)
+        source = _read(path)
         if name is not None and path.name == "__init__.py":
             if _file_of(f"{module}.{name}") is not None:
-                wanted.append((f"{module}.{name}", None))
+                to_visit.append((f"{module}.{name}", None))
                 continue
-            homes = [i for i in parsed.imports if i.bound == name]
-            if homes and module not in named:
-                wanted += [(i.module, i.name) for i in homes]
+            origins = [i for i in source.imports if i.bound == name]
+            if origins and module not in root_modules:
+                to_visit += [(i.module, i.name) for i in origins]
                 continue
-        if module not in found:
-            found[module] = known.setdefault(module, parsed.checksum)
-            wanted += [(i.module, i.name) for i in parsed.imports if not i.typing]
-            for file in parsed.files:
+        if module not in checksums:
+            checksums[module] = known.setdefault(module, source.checksum)
+            to_visit += [(i.module, i.name) for i in source.imports if not i.typing]
+            for file in source.files:
                 label = f"{module}:{file}"
-                found[label] = known.setdefault(label, _sum((path.parent / file).read_bytes()))
-    return dict(sorted(found.items()))
+                checksums[label] = known.setdefault(label, _sum((path.parent / file).read_bytes()))
+    return dict(sorted(checksums.items()))
 
 
 def checksum_of(path: Path) -> str:
-    """The checksum of one file of code, by what it says."""
+    """The checksum of one file of code, without comments, docstrings and layout."""
     return _read(path).checksum
 
 
@@ -103,7 +103,7 @@ def _sum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _all_of(module: ModuleType) -> list[str]:
+def _modules_of(module: ModuleType) -> list[str]:
     """A module, or all modules of a package."""
     if not module.__file__ or Path(module.__file__).name != "__init__.py":
         return [module.__name__]
@@ -113,7 +113,7 @@ def _all_of(module: ModuleType) -> list[str]:
 
 
 def _counts(module: str) -> bool:
-    """Whether a module is ours, or somebody's who does not install it."""
+    """Whether a module is ours, or is not installed: a user's own."""
     if module.partition(".")[0] == OURS:
         return True
     path = _file_of(module)
@@ -123,37 +123,37 @@ def _counts(module: str) -> bool:
 
 
 def _file_of(module: str) -> Path | None:
-    """The source of a module; none of what is built in, compiled, or not there."""
-    origin = getattr(sys.modules.get(module), "__file__", None) or _found(module)
+    """The source file of a module; ``None`` for one that is built in, compiled, or missing."""
+    origin = getattr(sys.modules.get(module), "__file__", None) or _origin_of(module)
     return Path(origin) if origin is not None and origin.endswith(".py") and Path(origin).is_file() else None
 
 
 @cache
-def _found(module: str) -> str | None:
+def _origin_of(module: str) -> str | None:
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, AttributeError, ValueError):  # a parent that is no package, or cannot be imported
+    except (ImportError, AttributeError, ValueError):  # its parent is no package, or cannot be imported
         return None
     return spec.origin if spec is not None else None
 
 
-def _read(path: Path) -> _Parsed:
+def _read(path: Path) -> _Source:
     stamp = path.stat()
-    return _parsed(path, stamp.st_mtime_ns, stamp.st_size)
+    return _parse(path, stamp.st_mtime_ns, stamp.st_size)
 
 
 @cache
-def _parsed(path: Path, _time: int, _size: int) -> _Parsed:
+def _parse(path: Path, _time: int, _size: int) -> _Source:
     tree = ast.parse(path.read_bytes())
     module = _module_of(path)
     imports = tuple(_imports(tree, module, package=path.name == "__init__.py"))
-    texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    files = sorted(t for t in texts if _names_a_file(path.parent, t))
-    return _Parsed(_sum(repr(_said(tree)).encode()), imports, tuple(files))
+    strings = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    files = sorted(t for t in strings if _names_a_file(path.parent, t))
+    return _Source(_sum(repr(_meaning_of(tree)).encode()), imports, tuple(files))
 
 
 def _module_of(path: Path) -> str:
-    """The package that relative imports of a file start from, with the file's own name."""
+    """The name of the module in a file: relative imports start from it."""
     names = [] if path.name == "__init__.py" else [path.stem]
     folder = path.parent
     while (folder / "__init__.py").is_file():
@@ -163,8 +163,8 @@ def _module_of(path: Path) -> str:
 
 
 def _names_a_file(folder: Path, text: str) -> bool:
-    plain = 0 < len(text) < 100 and text.isprintable() and "/" not in text and "." in text.strip(".")
-    return plain and not text.endswith(".py") and (folder / text).is_file()
+    could_be_name = 0 < len(text) < 100 and text.isprintable() and "/" not in text and "." in text.strip(".")
+    return could_be_name and not text.endswith(".py") and (folder / text).is_file()
 
 
 def _imports(tree: ast.Module, module: str, *, package: bool) -> Iterator[_Import]:
@@ -191,37 +191,34 @@ def _imports(tree: ast.Module, module: str, *, package: bool) -> Iterator[_Impor
                 yield _Import(base, name, alias.asname or alias.name, typing)
 
 
-_SILENT = ("ctx", "kind", "type_comment", "lineno", "end_lineno", "col_offset", "end_col_offset")
+_WITHOUT_MEANING = ("ctx", "kind", "type_comment", "lineno", "end_lineno", "col_offset", "end_col_offset")
 
 
-def _said(node: Any) -> Any:
-    """What code says: without where it stands, and without texts that are nothing but documentation.
-
-    Empty fields are left out, as a newer Python has more of them.
-    """
+def _meaning_of(node: Any) -> Any:
+    """What code means: without positions and documentation, and without empty fields, which a newer Python adds."""
     if isinstance(node, ast.AST):
-        fields = ((name, _said(value)) for name, value in ast.iter_fields(node) if name not in _SILENT)
+        fields = ((name, _meaning_of(value)) for name, value in ast.iter_fields(node) if name not in _WITHOUT_MEANING)
         return (type(node).__name__, *((name, value) for name, value in fields if value is not None and value != []))
     if isinstance(node, list):
-        return [_said(part) for part in node if not _documents(part)]
+        return [_meaning_of(part) for part in node if not _is_documentation(part)]
     return None if node is None else (type(node).__name__, repr(node))
 
 
-def _documents(node: Any) -> bool:
+def _is_documentation(node: Any) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def versions_of(packages: Sequence[str]) -> dict[str, str]:
-    """Versions of installed packages; of one that is not, nothing."""
+    """Versions of packages, by name; those that are not installed are left out."""
     from importlib import metadata
 
-    found = {}
+    versions = {}
     for name in packages:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def code_version(*roots: ModuleType | type) -> str:
