@@ -22,7 +22,7 @@ from reasonedit.errors import ConflictError, InputError, MismatchError, ReasonEd
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder
 from reasonedit.pipeline import EditingPipeline, is_kept_in
 from reasonedit.ranks import exchange
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM
 
@@ -232,7 +232,7 @@ class Codebook(Editor):
                 others = ", ".join(f"'{other}' ({self.memory.find(other).answer})" for other in edit.contradicts)
                 _log.warning(
                     "The edit '%s' (%s) contradicts %s: the same question about the same picture, another answer.",
-                    *map(plain, (edit.id, edit.answer, others)),
+                    *map(to_safe_text, (edit.id, edit.answer, others)),
                 )
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from reasonedit.errors import ReasonEditError, check_runs
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 from reasonedit.signals import Interrupted, watch_signals
 
 COMMANDS: dict[str, str] = {
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 where the input cannot be used or the disk is full, 2 for a wrong call; 130 where Ctrl-C and 143 where
         SIGTERM ended it.
     """
-    _show_what_can_be_shown()
+    _replace_unprintable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="reasonedit",
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _quieten()
     interrupted: list[int] = []
     if argv is None:
-        atexit.register(_leave, interrupted)  # called last: what registers itself later is called before
+        atexit.register(_exit_interrupted, interrupted)  # runs last: functions that are registered later run before
     with watch_signals() as watch:
         try:
             if name in _OF_RUNS:
@@ -68,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ReasonEditError as error:
             return _fail(str(error))
         except (KeyboardInterrupt, Interrupted) as stop:
-            said = "" if isinstance(stop, Interrupted) else str(stop)
+            message = "" if isinstance(stop, Interrupted) else str(stop)
             if watch is None or watch.speaks:
-                _fail(said or "Interrupted.")
+                _fail(message or "Interrupted.")
             interrupted.append(watch.exit_code if watch is not None and watch.signal_number else 130)
             return interrupted[0]
         except OSError as error:
@@ -92,8 +92,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _leave(interrupted: Sequence[int]) -> None:
-    """End the process where it was interrupted: Python takes seconds to put away all that was imported."""
+def _exit_interrupted(interrupted: Sequence[int]) -> None:
+    """End an interrupted process at once: Python takes seconds to put away all that was imported."""
     for code in interrupted:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
@@ -102,12 +102,12 @@ def _leave(interrupted: Sequence[int]) -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"reasonedit: {plain(message)}", file=sys.stderr)
+    print(f"reasonedit: {to_safe_text(message)}", file=sys.stderr)
     return 1
 
 
-def _show_what_can_be_shown() -> None:
-    """Print a question mark for what the terminal's encoding, or any encoding, cannot say, such as in a file's name."""
+def _replace_unprintable() -> None:
+    """Print a question mark for a character that the terminal's encoding, or any, does not have."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
@@ -127,7 +127,7 @@ def _quieten() -> None:
     warnings.filterwarnings(
         "ignore", module=r"(lightning|torch|transformers|jsonargparse|faiss|importlib|huggingface_hub|diffusers).*"
     )
-    logging.basicConfig(level=logging.WARNING, handlers=[_shown_plainly()])
+    logging.basicConfig(level=logging.WARNING, handlers=[_plain_handler()])
     for name in (
         "lightning.pytorch.utilities.rank_zero",
         "lightning.pytorch",
@@ -138,12 +138,12 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _shown_plainly() -> logging.Handler:
-    """What logs to the terminal: messages quote texts that somebody else wrote."""
+def _plain_handler() -> logging.Handler:
+    """A handler that logs to the terminal: its messages quote texts that somebody else wrote."""
 
     class Plain(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return plain(super().format(record), lines=True)
+            return to_safe_text(super().format(record), lines=True)
 
     handler = logging.StreamHandler()
     handler.setFormatter(Plain("%(message)s"))

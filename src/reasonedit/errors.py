@@ -6,18 +6,18 @@ import importlib
 import importlib.util
 from typing import Any
 
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 
 
 class ReasonEditError(ValueError):
     """Something cannot be done. The message names the thing and says what to do.
 
     Args:
-        message: One line; what it quotes of texts and names is shown by :func:`~reasonedit.shown.plain`.
+        message: One line; what it quotes of texts and names is shown by :func:`~reasonedit.safe_text.to_safe_text`.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(plain(message))
+        super().__init__(to_safe_text(message))
 
 
 class InputError(ReasonEditError):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from reasonedit.editor import ReasonEditor
 from reasonedit.explain import USED, Explanation
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 from reasonedit.types import Answer, Query
 from reasonedit.vlm import Generation
 from reasonedit.vlm.generation import cut_off_message
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     if not answer.hits:
         _console.print(f"(no fact used: the nearest is at {answer.nearest:.3f}, the gate at {answer.threshold:.3f})")
     for hit in answer.hits:
-        _console.print(f"  {hit.distance:.3f}  {plain(hit.fact)}", markup=False)
+        _console.print(f"  {hit.distance:.3f}  {to_safe_text(hit.fact)}", markup=False)
     return 0
 
 
@@ -84,7 +84,11 @@ def _show_explanation(explanation: Explanation, generation: Generation) -> None:
         style = "bold" if key.fate == USED else "dim"
         texts = [key.kind, " / ".join(key.facts), key.edit.id[:12], key.edit.image[:8], key.fate]
         table.add_row(
-            f"{key.distance:.3f}", f"{key.radius:.3f}", visual_match, *map(escape, map(plain, texts)), style=style
+            f"{key.distance:.3f}",
+            f"{key.radius:.3f}",
+            visual_match,
+            *map(escape, map(to_safe_text, texts)),
+            style=style,
         )
     if explanation.keys:
         _console.print(table)

@@ -19,7 +19,7 @@ from reasonedit.data.pool import Pool
 from reasonedit.data.rationale_vqa import HUB_ID, SUBSETS, RationaleVQA
 from reasonedit.data.sample import Sample
 from reasonedit.metrics import normalise
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 
 from .screen import Screen
 
@@ -67,7 +67,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if bad:
         table = Table("row", Column("why it cannot be used", overflow="fold"), box=None, padding=(0, 2, 0, 0))
         for number, reason in bad:
-            table.add_row(str(number), escape(plain(reason)))
+            table.add_row(str(number), escape(to_safe_text(reason)))
         _console.print(table)
     if arguments.format == "own":
         _report_unused_columns(pool)

@@ -13,7 +13,7 @@ from rich.table import Table
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.disk.lock import login_name
 from reasonedit.data.exported import export
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 
 from .erase import erase_edits
 from .import_edits import import_edits
@@ -98,7 +98,7 @@ def _list(arguments: argparse.Namespace) -> int:
         cells = [short_id, edit.time[:16].replace("T", " "), edit.author, edit.question, edit.answer]
         if every:
             cells.append("undone" if edit.id in memory.undone else "")
-        table.add_row(*(escape(plain(cell)) for cell in cells))
+        table.add_row(*(escape(to_safe_text(cell)) for cell in cells))
     if edits:
         Screen(highlight=False).print(table)
     undone, erased = len(memory.undone), sum(event.count for event in memory.events)

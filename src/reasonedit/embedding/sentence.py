@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reasonedit.errors import InputError, NotFoundError, UnavailableError
 from reasonedit.finite import check_finite
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 from reasonedit.threads import guard_of
 from reasonedit.weights import digest_of, files_digest, weight_sums
 
@@ -189,7 +189,7 @@ class SentenceEncoder:
                 "design (embedding.encoder). This is said once.",
                 self.name,
                 made_for,
-                plain(shown),
+                to_safe_text(shown),
             )
 
 

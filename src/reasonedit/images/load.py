@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from reasonedit.errors import InputError, ReasonEditError
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 
 from .arrays import MOST_PIXELS, check_pixels, from_array, is_array
 from .files import MOST_BYTES, image_name, read_image_bytes, reason_of
@@ -101,7 +101,7 @@ def load_image(source: ImageSource, name: str = "") -> Image.Image:
         ) from error
     image.info = {}  # else its orientation would count again
     if has_frames:
-        _log.warning("%s has several frames: the first is used.", plain(name))
+        _log.warning("%s has several frames: the first is used.", to_safe_text(name))
     return image
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from reasonedit.errors import InputError
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 
 from .family import Family
 from .generate import run_generate
@@ -150,7 +150,7 @@ class InstructBlipVLM(Family):
                 _log.warning(
                     "The Q-Former of '%s' reads the last %d tokens of a text, which its language model reads as a "
                     "whole; this one has %d: '%s…'. Fewer facts (k) leave room. This is said once.",
-                    self.name, longest, length, plain(text[:60]),
+                    self.name, longest, length, to_safe_text(text[:60]),
                 )  # fmt: skip
                 return
 

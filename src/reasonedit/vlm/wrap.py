@@ -8,7 +8,7 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 
 from .base import VLM
 from .checkpoint import unwrap_adapter
@@ -51,7 +51,7 @@ def _family_for(config: Any, name: str) -> type[VLM]:
     _log.warning(
         "No family serves '%s' (model type '%s'): each text runs alone, its image from the pixels each time, and "
         "images have no regions.",
-        plain(name),
+        to_safe_text(name),
         config.model_type,
     )
     return AnyVLM

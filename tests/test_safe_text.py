@@ -15,7 +15,7 @@ from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.cli import COMMANDS, main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.report.charts import Line, draw_bars, draw_lines, draw_scatter
-from reasonedit.shown import plain
+from reasonedit.safe_text import to_safe_text
 from reasonedit.types import Edit
 
 ARABIC = "مرحبا"
@@ -40,24 +40,24 @@ OBEYED = re.compile(
     ],
 )
 def test_letters_of_any_script_and_emoji_stay(text):
-    assert plain(text) == text
+    assert to_safe_text(text) == text
 
 
 def test_what_a_terminal_obeys_is_written_out():
     for code in range(0x110000):
         character = chr(code)
-        shown = plain(f"a{character}b")
+        shown = to_safe_text(f"a{character}b")
         if unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs"):
             assert shown.isascii(), code
         assert not OBEYED.search(shown), code
-    assert plain("pay\u200dpal a\u200c \u200d") == r"pay\u200dpal a\u200c \u200d"
-    assert plain("\x1b[2J\n\t\\") == r"\x1b[2J\n\t" + "\\"
-    assert plain("\x1b[2J\n\t", lines=True) == "\\x1b[2J\n\t"
-    assert plain(plain(EVIL)) == plain(EVIL)
+    assert to_safe_text("pay\u200dpal a\u200c \u200d") == r"pay\u200dpal a\u200c \u200d"
+    assert to_safe_text("\x1b[2J\n\t\\") == r"\x1b[2J\n\t" + "\\"
+    assert to_safe_text("\x1b[2J\n\t", lines=True) == "\\x1b[2J\n\t"
+    assert to_safe_text(to_safe_text(EVIL)) == to_safe_text(EVIL)
 
 
 def test_an_error_is_one_plain_line():
-    assert str(ReasonEditError(f"There is no '{EVIL}'.")) == f"There is no '{plain(EVIL)}'."
+    assert str(ReasonEditError(f"There is no '{EVIL}'.")) == f"There is no '{to_safe_text(EVIL)}'."
 
 
 @pytest.fixture
