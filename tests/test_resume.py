@@ -27,7 +27,7 @@ from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.disk.lock import login_name
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.resume import begin, check
-from reasonedit.runs import going_on
+from reasonedit.runs import lock_folder
 
 DESIGN = design(keys="both", merge=True)
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -308,7 +308,7 @@ def test_a_killed_command_goes_on(tmp_path, hash_encoder, capsys):
     assert not (tmp_path / "cut" / "metrics.json").exists()
     capsys.readouterr()
     resume = ["run", "--resume", str(tmp_path / "cut")]
-    with going_on(tmp_path / "cut"):
+    with lock_folder(tmp_path / "cut"):
         assert main(resume) == 1
     assert f"is going on already, by {login_name()}@" in capsys.readouterr().err
     assert main([*resume, "--data.init_args.batch_size", "2"]) == 1

@@ -15,7 +15,7 @@ from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.config import Config
 from reasonedit.experiments import EXPERIMENTS
-from reasonedit.runs import going_on
+from reasonedit.runs import lock_folder
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -158,10 +158,10 @@ def test_two_at_once_in_one_folder_are_refused(tmp_path, capsys):
     name = next(iter(EXPERIMENTS))
     folder = tmp_path / name
     folder.mkdir()
-    with going_on(folder):
+    with lock_folder(folder):
         with pytest.raises(ReasonEditError, match=r"The run in .* is going on already, by .*@.* \(process"):
-            going_on(folder).__enter__()
+            lock_folder(folder).__enter__()
         assert main(["experiment", name, "--out", str(tmp_path)]) == 1
     assert f"The experiment in '{folder}' is going on already" in capsys.readouterr().err
-    with going_on(folder):  # whoever held it has let go
+    with lock_folder(folder):  # whoever held it has let go
         pass

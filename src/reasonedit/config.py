@@ -19,7 +19,7 @@ import torch
 from reasonedit.boundedyaml import bounded_yaml
 from reasonedit.config_errors import explain_refusal, group_options
 from reasonedit.data.stream import EditStream
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, NotFoundError, ReasonEditError
 from reasonedit.module import VLMModule
 from reasonedit.regular import read_file
 
@@ -125,7 +125,7 @@ class Config:
             for name in _PARTS:
                 part = values.get(name)
                 if isinstance(part, Mapping) and part and "class_path" not in part and name not in named:
-                    raise ReasonEditError(
+                    raise InputError(
                         f"The config '{path}' has '{name}' without a class_path: add it, or name a config that has it "
                         "before this one."
                     )
@@ -143,7 +143,7 @@ def config_path(name: str) -> Path:
     """A YAML file, by path or by the name of a packaged one.
 
     Raises:
-        ReasonEditError: There is none.
+        NotFoundError: There is none.
     """
     packaged = packaged_configs()
     if Path(name).exists():
@@ -151,7 +151,7 @@ def config_path(name: str) -> Path:
     if Path(name).parent == Path("configs") and (packaged / Path(name).name).is_file():
         return packaged / Path(name).name
     known = ", ".join(sorted(f"configs/{p.name}" for p in packaged.glob("*.yaml")))
-    raise ReasonEditError(f"There is no config file '{name}'. The packaged ones are: {known}.")
+    raise NotFoundError(f"There is no config file '{name}'. The packaged ones are: {known}.")
 
 
 def read_config(name: str, *, trusted: bool = False) -> dict[str, Any]:
@@ -170,15 +170,15 @@ def read_config(name: str, *, trusted: bool = False) -> dict[str, Any]:
     except ReasonEditError:
         raise
     except UnicodeDecodeError as error:
-        raise ReasonEditError(f"The config '{path}' is not UTF-8: save it as UTF-8.") from error
+        raise InputError(f"The config '{path}' is not UTF-8: save it as UTF-8.") from error
     except (OSError, ValueError) as error:
         raise explain_refusal(error, [(path, {})]) from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ReasonEditError(f"The config '{path}' is no mapping of 'model', 'data' and so on.")
+        raise InputError(f"The config '{path}' is no mapping of 'model', 'data' and so on.")
     # A file that is named within would be read without the checks above.
     named = [name for name in _PARTS if isinstance(values.get(name), str) and _is_file(values[name])]
     if "config" in values or named:
-        raise ReasonEditError(
+        raise InputError(
             f"The config '{path}' names another file by '{[*named, 'config'][0]}': name that file with a --config of "
             "its own, or write out what it says."
         )
@@ -201,7 +201,7 @@ def refuse_code(values: Any, *, trusted: bool) -> None:
     """
     name = None if trusted else _asks_for_code(values)
     if name is not None:
-        raise ReasonEditError(
+        raise InputError(
             f"The config sets '{name}', which runs code that comes with a model: read that code, and then say so on "
             "the command line by --trust-remote-code."
         )
@@ -250,7 +250,7 @@ def load_module_and_stream(config: Config) -> tuple[VLMModule, EditStream]:
     objects = config.instantiate("model", "data")
     module, stream = objects["model"], objects["data"]
     if not isinstance(module, VLMModule) or not isinstance(stream, EditStream):
-        raise ReasonEditError(
+        raise InputError(
             f"The config '{config.paths[-1]}' must have a VLMModule as its model and an EditStream as its data."
         )
     if torch.cuda.is_available() and module.vlm.movable:

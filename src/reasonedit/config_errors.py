@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, ReasonEditError
 
 Files = Sequence[tuple[Path, Mapping[str, Any]]]
 """Config files, each with what it says."""
@@ -30,7 +30,7 @@ def explain_refusal(error: BaseException, files: Files = (), overrides: Sequence
         if isinstance(cause, ReasonEditError):
             return cause
         cause = cause.__cause__ or cause.__context__
-    return ReasonEditError(_explain(str(error), files, overrides))
+    return InputError(_explain(str(error), files, overrides))
 
 
 def group_options(words: Sequence[str]) -> list[tuple[str, list[str]]]:

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningCLI
 
 import reasonedit.callbacks as cb
 from reasonedit.dependencies import code_of, versions_of
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import MismatchError
 from reasonedit.experiments.data_files import DataFiles
 from reasonedit.experiments.provenance import classes_in
 from reasonedit.runs import write_json
@@ -24,7 +24,7 @@ FILE = "run.json"
 
 _FORMAT = 1
 _LIBRARIES = ("reasonedit", "torch", "transformers", "sentence-transformers", "pillow")
-_NO_MATTER = (
+_IRRELEVANT = (
     "accelerator",
     "callbacks",
     "default_root_dir",
@@ -39,12 +39,12 @@ _NO_MATTER = (
     "strategy",
 )
 """Settings of the trainer that change no result, or that are looked at by themselves."""
-_SHOWS = (ProgressBar, cb.TensorBoardCharts)
-_WRITES = (cb.Codebook, cb.PredictionWriter)
-_SHOWN = 3
+_DISPLAYS = (ProgressBar, cb.TensorBoardCharts)
+_WRITERS = (cb.Codebook, cb.PredictionWriter)
+_LISTED = 3
 
 
-def made_with(cli: LightningCLI, folder: Path) -> dict[str, Any]:
+def describe_run(cli: LightningCLI, folder: Path) -> dict[str, Any]:
     """Everything that a run's results depend on.
 
     That is its settings with the content of the files they name, the model, the kind of device, and the code and
@@ -60,8 +60,10 @@ def made_with(cli: LightningCLI, folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads(json.dumps(cli.config.as_dict(), default=str))
     trainer = config["trainer"]
     callbacks = _callbacks(trainer.get("callbacks"))
-    counting = {name: value for name, value in trainer.items() if name not in _NO_MATTER}
-    settings = dict(_flat("", {"trainer": counting, "model": config["model"], "data": config.get("data"), **callbacks}))
+    counting = {name: value for name, value in trainer.items() if name not in _IRRELEVANT}
+    settings = dict(
+        _flatten("", {"trainer": counting, "model": config["model"], "data": config.get("data"), **callbacks})
+    )
     settings |= {"seed_everything": config.get("seed_everything"), "callbacks": list(callbacks)}
     vlm = getattr(cli.model, "vlm", None)
     named = [config.get("data"), callbacks]
@@ -78,8 +80,12 @@ def made_with(cli: LightningCLI, folder: Path) -> dict[str, Any]:
     }
 
 
-def begin(folder: Path, made: Mapping[str, Any]) -> str:
+def begin(folder: Path, description: Mapping[str, Any]) -> str:
     """Write down what a run is made with.
+
+    Args:
+        folder: Its results folder.
+        description: What it is made with; see :func:`describe_run`.
 
     Returns:
         The name of the run, which tells it from all others.
@@ -88,92 +94,98 @@ def begin(folder: Path, made: Mapping[str, Any]) -> str:
         ReasonEditError: It cannot be written.
     """
     name = uuid.uuid4().hex
-    write_json(folder / FILE, {"run": name, **made})
+    write_json(folder / FILE, {"run": name, **description})
     return name
 
 
-def check(folder: Path, made: Mapping[str, Any]) -> str:
+def check(folder: Path, now: Mapping[str, Any]) -> str:
     """See that a run goes on with what it was begun with.
 
     Args:
         folder: Its results folder.
-        made: What it would be made with now.
+        now: What it would be made with now; see :func:`describe_run`.
 
     Returns:
         The name of the run.
 
     Raises:
-        ReasonEditError: Something is another now; says what. Or nobody knows, as an earlier version began the run.
+        MismatchError: Something has changed, and the message says what; or an earlier version began the run, which
+            noted nothing.
     """
-    then = _read(folder)
-    differing = [*_settings(then["settings"], made["settings"])]
-    differing += [f"the content of '{n}' is another" for n, v in then["files"].items() if made["files"].get(n, v) != v]
-    differing += ["the model is another"] if then["model"] != made["model"] else []
+    before = _read(folder)
+    differing = [*_differences(before["settings"], now["settings"])]
+    differing += [
+        f"the content of '{name}' is another"
+        for name, checksum in before["files"].items()
+        if now["files"].get(name, checksum) != checksum
+    ]
+    differing += ["the model is another"] if before["model"] != now["model"] else []
     for name in ("device", "libraries"):
-        pairs = [then[name], made[name]]
-        before, now = (value if isinstance(value, dict) else {name: value} for value in pairs)
-        differing += _settings(before, now)
-    changed = [name for name in then["code"] if made["code"].get(name) != then["code"][name]]
-    changed += [name for name in made["code"] if name not in then["code"]]
+        pair = (before[name], now[name])
+        differing += _differences(*(value if isinstance(value, dict) else {name: value} for value in pair))
+    changed = [name for name in before["code"] if now["code"].get(name) != before["code"][name]]
+    changed += [name for name in now["code"] if name not in before["code"]]
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         differing.append(f"the code of {changed[0]}{more} is another")
     if differing:
-        more = f"; and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
-        raise ReasonEditError(
-            f"The run in '{folder}' was begun with something else: {'; '.join(differing[:_SHOWN])}{more}. Resume it "
+        more = f"; and {len(differing) - _LISTED} more" if len(differing) > _LISTED else ""
+        raise MismatchError(
+            f"The run in '{folder}' was begun with something else: {'; '.join(differing[:_LISTED])}{more}. Resume it "
             "with what it was begun with (its config.yaml as it was, no other options), or begin a new run."
         )
-    return str(then["run"])
+    return str(before["run"])
 
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        then = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        values = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ReasonEditError(
+        raise MismatchError(
             f"The run in '{folder}' was begun by an earlier version, which did not note what it was made with "
             f"({FILE}): begin a new run."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ReasonEditError(f"'{folder / FILE}' cannot be read ({error}): begin a new run.") from error
+        raise MismatchError(f"'{folder / FILE}' cannot be read ({error}): begin a new run.") from error
     parts = {"settings": dict, "files": dict, "libraries": dict, "code": dict, "device": str, "run": str}
-    whole = isinstance(then, dict) and "model" in then and then.get("format") == _FORMAT
-    if not whole or not all(isinstance(then.get(name), kind) for name, kind in parts.items()):
-        raise ReasonEditError(f"'{folder / FILE}' is not what a run writes there: begin a new run.")
-    return dict(then)
+    complete = isinstance(values, dict) and "model" in values and values.get("format") == _FORMAT
+    if not complete or not all(isinstance(values.get(name), kind) for name, kind in parts.items()):
+        raise MismatchError(f"'{folder / FILE}' is not what a run writes there: begin a new run.")
+    return dict(values)
 
 
 def _callbacks(given: Any) -> dict[str, Any]:
     """The callbacks that count, each by its name."""
-    found: dict[str, Any] = {}
-    for one in given if isinstance(given, list) else [given] if given else []:
-        ((kind, arguments), *_) = classes_in(one)
-        if issubclass(kind, _SHOWS):
+    callbacks: dict[str, Any] = {}
+    for config in given if isinstance(given, list) else [given] if given else []:
+        ((kind, arguments), *_) = classes_in(config)
+        if issubclass(kind, _DISPLAYS):
             continue
-        kept = {name: value for name, value in arguments.items() if name != "path" or not issubclass(kind, _WRITES)}
+        counting = {
+            name: value for name, value in arguments.items() if name != "path" or not issubclass(kind, _WRITERS)
+        }
         name = kind.__name__
-        while name in found:
+        while name in callbacks:
             name += "'"
-        found[name] = {"class_path": one["class_path"], "init_args": kept}
-    return found
+        callbacks[name] = {"class_path": config["class_path"], "init_args": counting}
+    return callbacks
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Settings by dotted names; a class's arguments stand under what it is given for."""
     if not isinstance(value, Mapping) or not value:
         yield name, value
         return
     for key, inner in value.items():
         skipped = key == "init_args" and "class_path" in value
-        yield from _flat(name if skipped else f"{name}.{key}".lstrip("."), inner)
+        yield from _flatten(name if skipped else f"{name}.{key}".lstrip("."), inner)
 
 
-def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for name in [*then, *(name for name in now if name not in then)]:
-        if then.get(name) != now.get(name):
-            yield f"{name} was {_said(then.get(name))}, is {_said(now.get(name))} now"
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in [*before, *(name for name in now if name not in before)]:
+        if before.get(name) != now.get(name):
+            yield f"{name} was {_format_value(before.get(name))}, is {_format_value(now.get(name))} now"
 
 
-def _said(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "not set" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from reasonedit.codebook.disk.lock import login_name
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, LockedError, UnavailableError
 from reasonedit.groups import LABELS
 from reasonedit.matching import COMPARISON
 
@@ -40,11 +40,11 @@ def new_folder(wanted: Path) -> Path:
     """Make a folder for a run: ``wanted``, or ``wanted-2``, ``wanted-3``, … where it exists; nothing is overwritten.
 
     Raises:
-        ReasonEditError: It cannot be made.
+        UnavailableError: It cannot be made.
     """
     wanted = wanted.resolve()
     if not wanted.name:
-        raise ReasonEditError(f"The results folder cannot be '{wanted}': name another one with --out.")
+        raise InputError(f"The results folder cannot be '{wanted}': name another one with --out.")
     folder, number = wanted, 1
     while True:
         try:
@@ -53,7 +53,7 @@ def new_folder(wanted: Path) -> Path:
             number += 1
             folder = wanted.with_name(f"{wanted.name}-{number}")
         except OSError as error:
-            raise ReasonEditError(
+            raise UnavailableError(
                 f"The results folder '{folder}' cannot be made ({error.strerror}): name another one with --out."
             ) from error
         else:
@@ -61,7 +61,7 @@ def new_folder(wanted: Path) -> Path:
 
 
 def abandon(folder: Path) -> None:
-    """Remove the folder of a run that never began; where there is anything else in it, it stays as it is."""
+    """Remove the folder of a run that never began; a folder with anything else in it stays as it is."""
     with contextlib.suppress(OSError):
         if {path.name for path in folder.iterdir()} <= {*_RUNNING}:
             for name in _RUNNING:
@@ -70,29 +70,32 @@ def abandon(folder: Path) -> None:
 
 
 @contextmanager
-def going_on(folder: Path, what: str = "run") -> Iterator[None]:
-    """Keep a results folder from being used by two processes at once; the system lets go of it however one ends.
+def lock_folder(folder: Path, what: str = "run") -> Iterator[None]:
+    """Keep a second process from using a results folder; the system releases it however this process ends.
 
     Args:
         folder: The folder.
         what: What runs there, for the message.
 
     Raises:
-        ReasonEditError: Somebody runs there, which says who; or the folder cannot be locked.
+        LockedError: Another process runs there, and the message says whose.
+        UnavailableError: The folder cannot be locked.
     """
     lock, note = FileLock(folder / _RUNNING[0]), folder / _RUNNING[1]
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ReasonEditError(
+        raise LockedError(
             f"The {what} in '{folder}' is going on already, by {_runner(note)}: wait until it ends, or name another "
             "folder."
         ) from error
     except OSError as error:
-        raise ReasonEditError(f"The results folder '{folder}' cannot be locked ({error.strerror or error}).") from error
+        raise UnavailableError(
+            f"The results folder '{folder}' cannot be locked ({error.strerror or error})."
+        ) from error
     try:
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        with contextlib.suppress(ReasonEditError):  # a full disk: the lock holds without a name
+        with contextlib.suppress(UnavailableError):  # a full disk: the lock holds without a name
             write_json(note, {"who": f"{login_name()}@{socket.gethostname()}", "pid": os.getpid(), "since": since})
         yield
     finally:
@@ -103,21 +106,21 @@ def going_on(folder: Path, what: str = "run") -> Iterator[None]:
 
 def _runner(note: Path) -> str:
     try:
-        told = json.loads(note.read_text(encoding="utf-8"))
-        return f"{told['who']} (process {told['pid']}, since {told['since']})"
+        runner = json.loads(note.read_text(encoding="utf-8"))
+        return f"{runner['who']} (process {runner['pid']}, since {runner['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
 
 
 def versions() -> dict[str, str]:
     """Versions of Python, of the machine and of the packages that matter."""
-    found = {"python": platform.python_version(), "machine": platform.platform()}
+    numbers = {"python": platform.python_version(), "machine": platform.platform()}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            numbers[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return numbers
 
 
 def row(
@@ -140,26 +143,26 @@ def row(
         ``rel_samples`` and ``rel_exact_match``); a metric without a sample is ``None`` with 0 samples. ``comparison``
         names what the first is.
     """
-    made: dict[str, Any] = {"comparison": COMPARISON}
+    values: dict[str, Any] = {"comparison": COMPARISON}
     for group in LABELS:
         share, samples = shares.get(group, (None, 0))
-        made[group] = None if share is None else round(share, 4)
-        made[f"{group}_samples"] = samples
-        made[f"{group}_exact_match"] = round(exact[group], 4) if group in exact else None
-    made["seconds_per_edit"] = None if seconds_per_edit is None else round(seconds_per_edit, 4)
-    made["ms_per_query"] = None if ms_per_query is None else round(ms_per_query, 2)
-    return made
+        values[group] = None if share is None else round(share, 4)
+        values[f"{group}_samples"] = samples
+        values[f"{group}_exact_match"] = round(exact[group], 4) if group in exact else None
+    values["seconds_per_edit"] = None if seconds_per_edit is None else round(seconds_per_edit, 4)
+    values["ms_per_query"] = None if ms_per_query is None else round(ms_per_query, 2)
+    return values
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file.
 
     Raises:
-        ReasonEditError: It cannot be written.
+        UnavailableError: It cannot be written.
     """
     try:
         part = path.with_name(f".{path.name}.part")
         part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        raise ReasonEditError(f"'{path}' cannot be written ({error.strerror}): free some space.") from error
+        raise UnavailableError(f"'{path}' cannot be written ({error.strerror}): free some space.") from error

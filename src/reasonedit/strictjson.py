@@ -40,12 +40,12 @@ def strict_json(text: str, most: int = MOST_VALUES) -> Any:
         raise ValueError(f"not JSON ({error.msg} at {line}character {error.colno})") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if opening > DEEPEST and _deeper(value, DEEPEST):
+    if opening > DEEPEST and _is_deeper(value, DEEPEST):
         raise ValueError("nested too deeply")
     return value
 
 
-def _deeper(value: Any, most: int) -> bool:
+def _is_deeper(value: Any, most: int) -> bool:
     level = [value]
     for _ in range(most):
         held = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, (dict, list)))
@@ -56,11 +56,11 @@ def _deeper(value: Any, most: int) -> bool:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"the key '{twice[:80]}' is there twice in one object: keep one of them")
-    return made
+    return values
 
 
 def _constant(name: str) -> float:

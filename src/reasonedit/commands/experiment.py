@@ -15,7 +15,7 @@ from reasonedit.experiments.experiment import with_editors
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
-from reasonedit.runs import abandon, going_on
+from reasonedit.runs import abandon, lock_folder
 
 from .configs import add_config, parse_with_overrides, read_configs
 from .screen import Screen
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     folder = arguments.out / (experiment.name if not arguments.quick else f"quick/{experiment.name}")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with going_on(folder, "experiment"):
+        with lock_folder(folder, "experiment"):
             _run(cells, Lab(config, edits), folder)
     finally:
         abandon(folder)  # where nothing came of it

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 
 from reasonedit.config import REFUSALS, Config, refuse_code
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 
 class _CLI(LightningCLI):
@@ -59,7 +59,7 @@ def parse_run(config: Config, folder: Path) -> LightningCLI:
             trusted=config.trusted,
         )
     except MisconfigurationException as error:
-        raise ReasonEditError(f"The trainer cannot be made so: {error}") from error
+        raise InputError(f"The trainer cannot be made so: {error}") from error
     except REFUSALS as error:
         raise config.explain(error) from error
 

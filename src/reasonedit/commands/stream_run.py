@@ -17,10 +17,10 @@ from lightning.pytorch.cli import LightningCLI
 import reasonedit.callbacks as cb
 from reasonedit.codebook import Store
 from reasonedit.config import Config
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import ConflictError, InputError, NotFoundError
 from reasonedit.ranks import end_processes
-from reasonedit.resume import begin, check, made_with
-from reasonedit.runs import abandon, going_on, new_folder, versions, write_json
+from reasonedit.resume import begin, check, describe_run
+from reasonedit.runs import abandon, lock_folder, new_folder, versions, write_json
 
 from .results_table import collect_results, describe_contained
 from .run_parser import parse_run, save_merged_config
@@ -63,7 +63,7 @@ def begin_run(config: Config, out: Path | None) -> Run:
     shared = os.environ.get(FOLDER)
     watch_as_rank()
     folder = Path(shared) if shared else _make_folder(out, config.paths)
-    with going_on(folder) if is_first_rank() else nullcontext():
+    with lock_folder(folder) if is_first_rank() else nullcontext():
         try:
             with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
                 cli = parse_run(config, folder)
@@ -89,12 +89,12 @@ def resume_run(folder: Path, overrides: Sequence[str] = (), *, trusted: bool = F
     """
     path = folder / "config.yaml"
     if not path.is_file():
-        raise ReasonEditError(f"There is no run to go on with in '{folder}': it would hold a file config.yaml.")
+        raise NotFoundError(f"There is no run to go on with in '{folder}': it would hold a file config.yaml.")
     folder = folder.resolve()
     watch_as_rank()
-    with going_on(folder) if is_first_rank() else nullcontext():
+    with lock_folder(folder) if is_first_rank() else nullcontext():
         if (folder / "metrics.json").exists():
-            raise ReasonEditError(f"The run in '{folder}' is finished: its table is in '{folder / 'metrics.json'}'.")
+            raise ConflictError(f"The run in '{folder}' is finished: its table is in '{folder / 'metrics.json'}'.")
         with _console.status("loading the VLM"):
             cli = parse_run(Config.read([str(path)], overrides, trusted=trusted), folder)
         return _predict(cli, folder, resume=True)
@@ -107,9 +107,9 @@ def _make_folder(out: Path | None, configs: Sequence[Path]) -> Path:
     if not launched:
         return new_folder(out or Path("runs") / "+".join(path.stem for path in configs))
     if out is None:
-        raise ReasonEditError("Under torchrun or SLURM all ranks must know the results folder: name it with --out.")
+        raise InputError("Under torchrun or SLURM all ranks must know the results folder: name it with --out.")
     if rank == "0" and (out / "config.yaml").exists():
-        raise ReasonEditError(f"There is a run in '{out}' already: name another folder, or go on with it by --resume.")
+        raise ConflictError(f"There is a run in '{out}' already: name another folder, or go on with it by --resume.")
     out.mkdir(parents=True, exist_ok=True)
     return out.resolve()
 
@@ -117,7 +117,7 @@ def _make_folder(out: Path | None, configs: Sequence[Path]) -> Path:
 def _refuse_old_codebook(trainer: L.Trainer) -> None:
     codebook = cb.find_callback(trainer, cb.Codebook)
     if codebook is not None and codebook.path is not None and Store.exists(codebook.path):
-        raise ReasonEditError(
+        raise ConflictError(
             f"There is a codebook in '{codebook.path}' already, and a run begins its own: name another folder."
         )
 
@@ -159,8 +159,8 @@ def _prepare_log(cli: LightningCLI, folder: Path, codebook: cb.Codebook | None, 
     cli.trainer.callbacks.insert(0, log)  # type: ignore[attr-defined]
     if not cli.trainer.is_global_zero:
         return
-    made = made_with(cli, folder)
-    log.run = check(folder, made) if resume else begin(folder, made)
+    description = describe_run(cli, folder)
+    log.run = check(folder, description) if resume else begin(folder, description)
     if resume:
         log.read(codebook)
     else:
@@ -176,7 +176,7 @@ def _ask(cli: LightningCLI, folder: Path) -> Run:
     try:
         trainer.predict(cli.model, datamodule=data, return_predictions=False)
     except MisconfigurationException as error:
-        raise ReasonEditError(f"The trainer cannot be set up so: {error}") from error
+        raise InputError(f"The trainer cannot be set up so: {error}") from error
     results = collect_results(trainer, data)
     if results and trainer.is_global_zero:
         write_json(folder / "metrics.json", results)
