@@ -1,4 +1,4 @@
-"""Children of this process: what they return or raise, as a text."""
+"""Runs functions in children of this process; what they return or raise is a text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from reasonedit import ReasonEditError
 
 HANGS = 600
-"""Seconds after which a child is taken to hang: what it does takes none worth speaking of."""
+"""Seconds after which a child is taken to hang: what it does takes far less."""
 
 
 class Child:
@@ -20,16 +20,16 @@ class Child:
         process: Its id.
     """
 
-    def __init__(self, process: int, said: int) -> None:
-        self.process, self._said = process, said
+    def __init__(self, process: int, pipe: int) -> None:
+        self.process, self._pipe = process, pipe
 
     def result(self) -> str:
-        """What the function returned, as a text, once it has ended; of an error its type and its text."""
-        with os.fdopen(self._said, encoding="utf-8") as file:
-            found = file.read()
+        """What the function returned, as a text, once it has ended; of an error, its type and message."""
+        with os.fdopen(self._pipe, encoding="utf-8") as file:
+            text = file.read()
         _, status = os.waitpid(self.process, 0)
-        assert os.WIFEXITED(status), f"the child was ended by signal {os.WTERMSIG(status)}: {found}"
-        return found
+        assert os.WIFEXITED(status), f"the child was ended by signal {os.WTERMSIG(status)}: {text}"
+        return text
 
 
 def run_in_child(
@@ -41,7 +41,7 @@ def run_in_child(
         run: The function.
         user: The user to be; only root may be another one.
         group: The group to be of.
-        umask: What is taken away from the modes of new files.
+        umask: What new files get no mode for.
     """
     reading, writing = os.pipe()
     process = os.fork()
@@ -59,12 +59,12 @@ def run_in_child(
         if umask is not None:
             os.umask(umask)
         try:
-            told = str(run())
+            text = str(run())
         except ReasonEditError as error:
-            told = f"refused: {error}"
+            text = f"refused: {error}"
         except BaseException as error:
-            told = f"{type(error).__name__}: {error}"
+            text = f"{type(error).__name__}: {error}"
         with os.fdopen(writing, "w", encoding="utf-8") as file:
-            file.write(told)
+            file.write(text)
     finally:
         os._exit(0)

@@ -54,10 +54,10 @@ def disk_errors(scratch: Path, every: int = 2) -> Tally:
 
 
 def _judge_faulty(tally: Tally, bench: Bench, name: str, ran: Outcome, how: str) -> None:
-    seen = {book: Seen(*told) for book, told in ran.seen.items()}
-    kind, told = find_problem(seen, bench.expected[name][len(ran.acknowledged) :][:2])
+    seen = {book: Seen(*texts) for book, texts in ran.seen.items()}
+    kind, description = find_problem(seen, bench.expected[name][len(ran.acknowledged) :][:2])
     if kind:
-        tally.fail(kind, f"{name}, {how}: {told}")
+        tally.fail(kind, f"{name}, {how}: {description}")
     elif ran.raw:
         tally.fail("raw errors", f"{name}, {how}: {ran.raw}")
     elif "\n" in ran.error.strip() or len(ran.error) > 1000:

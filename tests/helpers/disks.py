@@ -1,4 +1,4 @@
-"""Loops over disks that are full, and over locks that exclude nobody."""
+"""Loops over full disks, and over locks that exclude nobody."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .scenarios import WRITERS, begin, numbered_edit, open_memory
 
 
 def missing() -> str:
-    """Why no disk can be made small here; nothing where it can."""
+    """Why no small disk can be mounted here; nothing where one can."""
     return "" if sys.platform.startswith("linux") and os.geteuid() == 0 else "a small disk is mounted by root, on Linux"
 
 
 def hollow_locks(scratch: Path, rounds: int = 3) -> Tally:
-    """Two write at the same time where locks exclude nobody; what was acknowledged and is not there is lost."""
+    """Two processes write at the same time where locks exclude nobody; no acknowledged edit may be lost."""
     tally, root = Tally("edits of two writers whose locks exclude nobody"), scratch / "root"
     with run_with_faults(scratch) as one, run_with_faults(scratch) as other, ThreadPoolExecutor(2) as threads:
         for _ in range(rounds):
@@ -47,7 +47,7 @@ def hollow_locks(scratch: Path, rounds: int = 3) -> Tally:
 
 
 def full_disks(scratch: Path, rounds: int = 20) -> Tally:
-    """Edits until a small disk is full, each time at another place; then there is room again."""
+    """Write edits until a small disk is full, each time at another place; then there is room again."""
     tally, disk = Tally("full disks"), scratch / "disk"
     disk.mkdir()
     for round_ in range(rounds):

@@ -23,14 +23,14 @@ NOTHING, FAIL, FAIL_FROM_HERE, SHORT, HALF_THEN_FAIL, KILL, HALF_THEN_KILL = ran
 
 
 def missing() -> str:
-    """Why no such process can be had here; nothing where it can."""
+    """Why no such process can run here; nothing where one can."""
     if not sys.platform.startswith("linux"):
         return "calls are met by LD_PRELOAD, on Linux"
     return "" if which("cc") else "there is no C compiler"
 
 
 def build_library(folder: Path) -> Path:
-    """The library that stands in between."""
+    """Compile the library that intercepts the calls."""
     made = folder / "faults.so"
     command = ["cc", "-O1", "-Wall", "-shared", "-fPIC", "-o", str(made), str(HERE / "faults.c"), "-ldl"]
     subprocess.run(command, check=True)
@@ -39,16 +39,16 @@ def build_library(folder: Path) -> Path:
 
 @dataclass
 class Outcome:
-    """How it went.
+    """What came of a scenario.
 
     Attributes:
-        acknowledged: What each step that was acknowledged handed over.
-        killed: Whether it was.
+        acknowledged: What each acknowledged step yielded.
+        killed: Whether the process was killed.
         calls: A letter for each call that writes, as in faults.c.
-        error: The sentence that was said.
-        raw: The error that was no sentence.
-        seen: What the codebooks showed then, as :func:`~helpers.scenarios.look` tells it.
-        again: What went wrong when the same process tried once more, with no fault.
+        error: The message of a ReasonEditError.
+        raw: The traceback of any other error.
+        seen: What the codebooks showed then, as by :func:`~helpers.scenarios.look`.
+        again: The traceback of what went wrong when the same process tried once more without a fault.
     """
 
     acknowledged: list[Any] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Outcome:
 
 
 class FaultyProcesses:
-    """Runs scenarios in processes of their own, which are forked from one that has loaded everything."""
+    """Runs scenarios in processes of their own, forked from one that has loaded everything."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -69,7 +69,7 @@ class FaultyProcesses:
     def run(
         self, scenario: str, root: Path, kind: int = NOTHING, at: int = 0, code: int = 0, *, hollow: bool = False
     ) -> Outcome:
-        """One scenario with one fault; ``hollow`` for locks that exclude nobody."""
+        """Run one scenario with one fault; ``hollow`` for locks that exclude nobody."""
         asked = {"scenario": scenario, "root": str(root), "kind": kind, "at": at, "code": code, "hollow": hollow}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -77,20 +77,20 @@ class FaultyProcesses:
         self._process.stdin.flush()
         ran = Outcome()
         for line in self._process.stdout:
-            told = json.loads(line)
-            ran.acknowledged += [told["acknowledged"]] if "acknowledged" in told else []
+            message = json.loads(line)
+            ran.acknowledged += [message["acknowledged"]] if "acknowledged" in message else []
             for name in ("calls", "error", "raw", "seen", "again"):
-                setattr(ran, name, told.get(name, getattr(ran, name)))
-            if "ended" in told:
-                ran.killed = told["ended"] == signal.SIGKILL
-                assert ran.killed or told["ended"] == 0, told
+                setattr(ran, name, message.get(name, getattr(ran, name)))
+            if "ended" in message:
+                ran.killed = message["ended"] == signal.SIGKILL
+                assert ran.killed or message["ended"] == 0, message
                 return ran
         raise AssertionError("the process that forks has ended")
 
 
 @contextmanager
 def run_with_faults(scratch: Path) -> Iterator[FaultyProcesses]:
-    """Where scenarios run with faults."""
+    """Start the process that forks those in which scenarios run with faults."""
     environment = {**os.environ, "LD_PRELOAD": str(build_library(scratch)), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "helpers.faults"]
@@ -103,8 +103,8 @@ def run_with_faults(scratch: Path) -> Iterator[FaultyProcesses]:
             process.kill()
 
 
-def _report(**told: Any) -> None:
-    os.write(1, json.dumps(told).encode() + b"\n")
+def _report(**message: Any) -> None:
+    os.write(1, json.dumps(message).encode() + b"\n")
 
 
 def _run_child(asked: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ def _run_child(asked: dict[str, Any]) -> None:
     shim.faults_disarm()
     _report(calls=shim.faults_seen().decode())
     _report(seen={name: [seen.words, seen.content] for name, seen in look(root).items()})
-    try:  # the disk is well again: the same process goes on
+    try:  # the disk works again: the same process goes on
         for _ in scenario.act(root):
             pass
     except Exception:

@@ -1,4 +1,4 @@
-"""What loops over faults count, and how they judge what a codebook shows afterwards."""
+"""How loops over faults count failures, and judge what a codebook shows afterwards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Tally:
     examples: dict[str, str] = field(default_factory=dict)
 
     def fail(self, kind: str, example: str) -> None:
-        """Something went wrong."""
+        """Count a failure."""
         self.failures[kind] += 1
         self.examples.setdefault(kind, example)
 
@@ -42,20 +42,20 @@ class Tally:
 
 
 def find_problem(seen: Looks, legal: Sequence[Looks]) -> tuple[str, str]:
-    """What is wrong with what is seen: a kind, in a word or two, and the whole of it; nothing where it is legal."""
+    """The kind of problem with what is seen, and a description; nothing where it is legal."""
     for name in seen:
-        mine, allowed = seen[name], [looks[name] for looks in legal]
-        if mine in allowed or (mine.content == REFUSED and any(a.content == REFUSED for a in allowed)):
+        book, allowed = seen[name], [looks[name] for looks in legal]
+        if book in allowed or (book.content == REFUSED and any(a.content == REFUSED for a in allowed)):
             continue
-        told = f"{name}: {mine.words}; legal: {' | '.join(dict.fromkeys(a.words for a in allowed))}"
-        if mine.content == NONE:
-            return "codebooks that are not there", told
-        return ("codebooks that do not open" if mine.content == REFUSED else "wrong contents"), told
+        description = f"{name}: {book.words}; legal: {' | '.join(dict.fromkeys(a.words for a in allowed))}"
+        if book.content == NONE:
+            return "codebooks that are not there", description
+        return ("codebooks that do not open" if book.content == REFUSED else "wrong contents"), description
     return "", ""
 
 
 class Bench:
-    """Scenarios with what each should show, and folders to try them in."""
+    """Scenarios, what each should show, and a folder to try them in."""
 
     def __init__(self, scratch: Path, names: Sequence[str] = ()) -> None:
         self.root = scratch / "root"
@@ -69,12 +69,12 @@ class Bench:
             self.expected[name] = states(SCENARIOS[name], self.root)
 
     def prepare(self, name: str) -> Path:
-        """What is there before a scenario."""
+        """Make what is there before a scenario; the root."""
         copy_tree(self._scratch / "bases" / name, self.root)
         return self.root
 
     def judge(self, tally: Tally, name: str, acknowledged: int, how: str, *, retry: bool = True) -> None:
-        """Whether what lies in the root is what may lie there, and whether another try comes to the end."""
+        """Count it as a failure if the root does not show what it may, or if another try does not succeed."""
         expected = self.expected[name]
         legal = expected[acknowledged : acknowledged + 2]
         try:
@@ -82,17 +82,17 @@ class Bench:
         except Exception as error:
             tally.fail("raw errors", f"{name}, {how}: {error!r}")
             return
-        kind, told = find_problem(seen, legal)
+        kind, description = find_problem(seen, legal)
         if kind:
-            tally.fail(kind, f"{name}, {how}: {told}")
+            tally.fail(kind, f"{name}, {how}: {description}")
             return
-        if acknowledged == len(expected) - 1 and (kept := self._find_undeleted(name)):
-            tally.fail("erased things that are there", f"{name}, {how}: {kept}")
+        if acknowledged == len(expected) - 1 and (undeleted := self._find_undeleted(name)):
+            tally.fail("erased things that are there", f"{name}, {how}: {undeleted}")
         elif retry:
             self.finish(tally, name, how)
 
     def finish(self, tally: Tally, name: str, how: str) -> None:
-        """Try once more, with nothing in the way, and put it in order."""
+        """Try once more without a fault, then compact."""
         try:
             for _ in SCENARIOS[name].act(self.root):
                 pass
@@ -102,29 +102,29 @@ class Bench:
         self.check_settled(tally, name, how)
 
     def check_settled(self, tally: Tally, name: str, how: str) -> None:
-        """Whether all is there now and, once it is put in order, nothing else."""
-        for what, act in (("after the retry", lambda _: None), ("put in order", compact)):
+        """Count it as a failure if not all is there, or if something else is left once it is compacted."""
+        for what, act in (("after the retry", lambda _: None), ("after compacting", compact)):
             act(self.root)
-            kind, told = find_problem(look(self.root), self.expected[name][-1:])
+            kind, description = find_problem(look(self.root), self.expected[name][-1:])
             if kind:
-                tally.fail(f"{kind} {what}", f"{name}, {how}: {told}")
+                tally.fail(f"{kind} {what}", f"{name}, {how}: {description}")
                 return
-        if left := leftovers(self.root):
-            tally.fail("leftovers", f"{name}, {how}: {', '.join(left)}")
-        if kept := self._find_undeleted(name):
-            tally.fail("erased things that are there", f"{name}, {how}: {kept}")
+        if names := leftovers(self.root):
+            tally.fail("leftovers", f"{name}, {how}: {', '.join(names)}")
+        if undeleted := self._find_undeleted(name):
+            tally.fail("erased things that are there", f"{name}, {how}: {undeleted}")
 
     def _find_undeleted(self, name: str) -> str:
-        """What is there and should be gone, and where."""
+        """Something that should be gone, and where it is; nothing where all is gone."""
         for path in (path for path in self.root.rglob("*") if path.is_file()):
             content = bytes(path) + path.read_bytes()
-            if found := [part for part in SCENARIOS[name].gone if part in content]:
-                return f"{found[0]!r} in {path}"
+            if parts := [part for part in SCENARIOS[name].gone if part in content]:
+                return f"{parts[0]!r} in {path}"
         return ""
 
 
 def make_empty(scratch: Path) -> Path:
-    """An empty folder."""
+    """Make a folder, or empty it."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     return scratch

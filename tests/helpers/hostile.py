@@ -1,4 +1,4 @@
-"""Codebooks that somebody made to be opened: their files say anything, with the right sums."""
+"""Hostile codebooks: their files say anything, with the right checksums."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ VALUES: list[Any] = [
     None, True, 0, -1, 1, 2**63, 10**30, -(10**200), 0.5, float("nan"), float("inf"), "", "x", "../../x", "\ud800",
     "a\0b", [], [[]], [1], ["a"], {}, {"a": 1}, {"": {"": []}},
 ]  # fmt: skip
-"""What may stand anywhere."""
+"""Values that are put anywhere."""
 GONE = object()
 
 
 def nested(depth: int) -> Any:
-    """Lists within each other."""
+    """Lists within each other, so deep."""
     value: Any = []
     for _ in range(depth):
         value = [value]
@@ -30,7 +30,7 @@ def nested(depth: int) -> Any:
 
 
 def places(value: Any, at: Place = ()) -> Iterator[Place]:
-    """Where anything stands in what JSON says."""
+    """Each place in a JSON value."""
     yield at
     if isinstance(value, (dict, list)):
         for key in value if isinstance(value, dict) else range(len(value)):
@@ -38,7 +38,7 @@ def places(value: Any, at: Place = ()) -> Iterator[Place]:
 
 
 def with_value(value: Any, at: Place, new: Any) -> Any:
-    """A copy with something else in one place, or nothing."""
+    """A copy with another value in one place, or with none."""
     if not at:
         return new
     copy = json.loads(json.dumps(value))
@@ -53,7 +53,7 @@ def with_value(value: Any, at: Place, new: Any) -> Any:
 
 
 def each_change(value: Any) -> Iterator[tuple[str, Any]]:
-    """What JSON says, with each thing in each place; and what that is."""
+    """A JSON value with each other value in each place; and what was changed."""
     for at in places(value):
         for new in [*VALUES, nested(60), nested(900)]:
             yield f"{at} is {str(new)[:40]!a}", with_value(value, at, new)
@@ -62,7 +62,7 @@ def each_change(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def write_manifest(folder: Path, values: Any) -> None:
-    """Write a manifest whose sum is right."""
+    """Write a manifest with the right sum."""
     if isinstance(values, dict):
         values = {name: value for name, value in values.items() if name != "sum"}
         values["sum"] = hashlib.blake2b(json.dumps(values).encode(), digest_size=8).hexdigest()
@@ -70,34 +70,34 @@ def write_manifest(folder: Path, values: Any) -> None:
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    """What the manifest says."""
+    """The values of a manifest."""
     values = json.loads((folder / "codebook.json").read_text())
     assert isinstance(values, dict)
     return values
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
-    """What the journal says, without the sums."""
+    """The records of a journal, without their sums."""
     lines = (folder / "journal.jsonl").read_text().splitlines()
     return [{n: v for n, v in json.loads(line).items() if n not in ("after", "sum")} for line in lines]
 
 
 def write_journal(folder: Path, records: list[Any]) -> None:
-    """Write a journal whose sums are right, and the manifest that goes with it."""
+    """Write a journal with the right sums, and the manifest that goes with it."""
     (folder / "journal.jsonl").unlink()
     mark = Mark()
     for record in records:
         text = json.dumps({**record, "after": mark.sum})
-        total = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-        line = f'{text[:-1]}, "sum": "{total}"}}\n'.encode()
+        record_sum = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        line = f'{text[:-1]}, "sum": "{record_sum}"}}\n'.encode()
         with (folder / "journal.jsonl").open("ab") as file:
             file.write(line)
-        mark = Mark(mark.bytes + len(line), mark.records + 1, total)
+        mark = Mark(mark.bytes + len(line), mark.records + 1, record_sum)
     write_manifest(folder, {**manifest_of(folder), "journal": asdict(mark)})
 
 
 def reseal(folder: Path, name: str, data: bytes) -> None:
-    """Put another content into a file, and its sums wherever the old ones stand."""
+    """Give a file another content, and put its checksums wherever the old ones are."""
     (folder / name).write_bytes(data)
     blocks = [zlib.crc32(data[at : at + (1 << 20)]) for at in range(0, len(data), 1 << 20)]
     sums = {"file": name, "bytes": len(data), "blocks": blocks}

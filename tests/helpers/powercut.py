@@ -22,14 +22,14 @@ _HARMLESS = re.compile(r"^pread64|^mmap\(.*(PROT_READ,|MAP_PRIVATE)|^fcntl\(.*, 
 
 @dataclass(eq=False)
 class File:
-    """Bytes that are on the disk, and writes that may be: (place, bytes), or (size, none) where it was cut."""
+    """Bytes that are on the disk, and writes that may be: (place, bytes), or (size, none) for a truncation."""
 
     durable: bytes = b""
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
 
     @property
     def live(self) -> bytes:
-        """As processes see it."""
+        """The content as processes see it."""
         return _apply_writes(self.durable, self.pending)
 
 
@@ -53,7 +53,7 @@ class _Handle:
 
 
 class Disk:
-    """Files and folders below a root, with what is on the disk and what may be.
+    """Files and folders below a root: what is on the disk, and what may be.
 
     Args:
         root: What is there, and on the disk, before anything is replayed.
@@ -66,7 +66,7 @@ class Disk:
         self._handles: dict[int, _Handle] = {}
 
     def replay(self, call: Call) -> bool:
-        """Do what a call did; whether anything below the root was changed or synced."""
+        """Do what a call did; whether it changed or synced anything below the root."""
         act: Callable[[Call], bool] | None = getattr(self, f"_{call.name}", None)
         if act is not None:
             return act(call)

@@ -25,13 +25,13 @@ _ACKNOWLEDGED = b'{"acknowledged"'
 
 
 def missing() -> str:
-    """Why nothing can be recorded here; nothing where it can."""
+    """Why nothing can be recorded here; nothing where something can."""
     return "" if which("strace") else "there is no strace"
 
 
 @dataclass(frozen=True)
 class Call:
-    """A system call that came off: its name, its arguments as they stand in the record, and what it returned."""
+    """A system call that succeeded: its name, its arguments as strace prints them, and what it returned."""
 
     name: str
     arguments: str
@@ -72,7 +72,7 @@ class Recorder:
         )  # fmt: skip
 
     def record(self, scenario: str, root: Path) -> list[Call]:
-        """The calls of one scenario, from its beginning to its end."""
+        """The calls of one scenario."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"

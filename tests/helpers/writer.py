@@ -1,4 +1,4 @@
-"""Processes that write edits until they are killed; they say each id once the edit is acknowledged."""
+"""Processes that write edits until they are killed, and report each id once the edit is acknowledged."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from helpers.tiny import picture
 
 
 def make_edit(number: int) -> tuple[Edit, list[Entry]]:
-    """An edit whose content follows from its number; some merge, some come with two pictures."""
+    """An edit that depends on its number alone; some merge, some have two pictures."""
     crop = [[picture(number + 1000)], None] if number % 3 == 0 else ()
     edit = Edit(picture(number), f"What is {number}?", f"thing {number}", ["It is round.", "It is red."],
                 id=f"e{number:05d}", evidence=crop)  # fmt: skip
@@ -32,7 +32,7 @@ def open_or_create(folder: Path) -> EditMemory:
 
 
 def book(folder: Path, edits: int = 3) -> EditMemory:
-    """A codebook with the first so many edits, made where it is not there."""
+    """A codebook with the first edits, created where it does not exist."""
     memory = open_or_create(folder)
     for number in range(edits):
         memory.write(*make_edit(number))
@@ -40,30 +40,30 @@ def book(folder: Path, edits: int = 3) -> EditMemory:
 
 
 def open_memory(folder: Path) -> EditMemory:
-    """The codebook in a folder, read anew."""
+    """Read the codebook in a folder anew."""
     return EditMemory.open(Store.open(folder))
 
 
-def write_on(folder: Path, said: int) -> None:
-    """Write until killed; what is acknowledged is said through a pipe."""
+def write_on(folder: Path, pipe: int) -> None:
+    """Write until killed; what is acknowledged goes into a pipe."""
     memory = open_or_create(folder)
     number = len(memory.edits) + len(memory.undone)
-    os.write(said, b"ready\n")
+    os.write(pipe, b"ready\n")
     while True:
         memory.write(*make_edit(number))
-        os.write(said, b"wrote e%05d\n" % number)
+        os.write(pipe, b"wrote e%05d\n" % number)
         if number % 7 == 3:
             memory.undo(f"e{number - 1:05d}")
-            os.write(said, b"undid e%05d\n" % (number - 1))
+            os.write(pipe, b"undid e%05d\n" % (number - 1))
         if number % 5 == 4:
             memory.settle(join=number % 10 == 9)
         number += 1
 
 
 def serve() -> None:
-    """For each folder that is named on standard input a process of its own that writes there; its id is said first.
+    """Fork a process for each folder named on standard input, which writes there; its id is printed first.
 
-    They are forked from here, where everything is loaded already.
+    Everything is loaded already when it is forked.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
