@@ -25,6 +25,7 @@ from reasonedit.data.probes import (
     RationaleProbes,
     TextProbes,
     build,
+    builders,
     load_writer,
 )
 from reasonedit.data.probes.checks import Rejected, check_paraphrase, first_line_of, names_in, parse_json_object
@@ -137,7 +138,7 @@ def test_json_is_found_within_a_reply():
 
 def test_probes_are_kept_with_their_provenance_and_not_made_twice(edits, tmp_path):
     writer = Scripted("no question", "What is it good for, that thing?")
-    report = build(TextProbes(writer, None, Budget()), edits, tmp_path, 7, per_edit=2)
+    report = build(TextProbes(None, writer, None, Budget()), edits, tmp_path, 7, per_edit=2)
     assert (report.built, report.given_up, report.existing, report.complete) == (6, 0, 0, True)
     assert report.reasons == {"not a question": 6}
     lines = read_probe_lines(probe_file(tmp_path, "t_gen", 7))
@@ -156,49 +157,49 @@ def test_probes_are_kept_with_their_provenance_and_not_made_twice(edits, tmp_pat
         assert by["rejected_before"] == ["not a question"]
     assert len({s for _, s in writer.prompts}) == 12  # every try has a seed of its own
     asked = len(writer.prompts)
-    again = build(TextProbes(writer, None, Budget()), edits, tmp_path, 7, per_edit=2)
+    again = build(TextProbes(None, writer, None, Budget()), edits, tmp_path, 7, per_edit=2)
     assert (again.built, again.existing, len(writer.prompts)) == (0, 6, asked)
 
 
 def test_what_is_rejected_however_often_is_kept_with_its_reason(edits, tmp_path):
     writer = Scripted("no question")
-    report = build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
+    report = build(TextProbes(None, writer, None, Budget()), edits, tmp_path, 0)
     assert (report.built, report.given_up, len(writer.prompts)) == (0, 3, 9)
     assert [(b.probe, b.rejected) for b in read_probe_lines(probe_file(tmp_path, "t_gen", 0))] == [
         (None, "not a question")
     ] * 3
-    assert build(TextProbes(writer, None, Budget()), edits, tmp_path, 0).existing == 3
+    assert build(TextProbes(None, writer, None, Budget()), edits, tmp_path, 0).existing == 3
 
 
 def test_a_limit_stops_and_the_next_run_goes_on(edits, tmp_path):
     writer = Scripted("What is it good for, that thing?")
     budget = Budget(2)
-    first = build(TextProbes(writer, None, budget), edits, tmp_path, 0)
+    first = build(TextProbes(None, writer, None, budget), edits, tmp_path, 0)
     assert (first.built, first.complete, budget.calls, len(writer.prompts)) == (2, False, 2, 2)
-    second = build(TextProbes(writer, None, Budget(2)), edits, tmp_path, 0)
+    second = build(TextProbes(None, writer, None, Budget(2)), edits, tmp_path, 0)
     assert (second.built, second.existing, second.complete) == (1, 2, True)
 
 
 def test_a_line_cut_short_is_made_again(edits, tmp_path):
     writer = Scripted("What is it good for, that thing?")
-    build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
+    build(TextProbes(None, writer, None, Budget()), edits, tmp_path, 0)
     path = probe_file(tmp_path, "t_gen", 0)
     whole = path.read_text()
     path.write_text(whole[:-40])
-    report = build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
+    report = build(TextProbes(None, writer, None, Budget()), edits, tmp_path, 0)
     assert (report.existing, report.built) == (2, 1)
     assert [b.edit for b in read_probe_lines(path)] == [e.id for e in edits]
     assert path.read_text().count("\n") == 3
     path.write_text("{}\n" + whole)
     with pytest.raises(ReasonEditError, match=r"Line 1 of the probe set .* is damaged"):
-        build(TextProbes(writer, None, Budget()), edits, tmp_path, 0)
+        build(TextProbes(None, writer, None, Budget()), edits, tmp_path, 0)
     assert path.read_text() == "{}\n" + whole
 
 
 def test_seeds_make_sets_of_their_own(edits, tmp_path):
     writer = Scripted("What is it good for, that thing?")
     for seed in (0, 1):
-        build(TextProbes(writer, None, Budget()), edits, tmp_path, seed)
+        build(TextProbes(None, writer, None, Budget()), edits, tmp_path, seed)
     assert len({s for _, s in writer.prompts}) == 6
     assert sorted(p.name for p in tmp_path.glob("*.jsonl")) == ["t_gen-0.jsonl", "t_gen-1.jsonl"]
 
@@ -209,18 +210,18 @@ def test_new_questions_share_the_reasoning(edits, tmp_path):
     long = {**good, "answer": " ".join(["kettle"] * 9)}
     writer = Scripted(*(json.dumps(x) for x in (strange, long, good)))
     painter = Coloured()
-    report = build(RationaleProbes(writer, painter, Budget()), edits[:1], tmp_path, 0)
+    report = build(RationaleProbes(None, writer, painter, Budget()), edits[:1], tmp_path, 0)
     assert report.reasons == {"shares no word with the reasoning": 1, "the answer is longer than 8 words": 1}
     (line,) = read_probe_lines(probe_file(tmp_path, "r_gen", 0))
     assert (line.probe["question"], line.probe["answer"]) == (good["question"], "a kettle")
     assert painter.scenes == ["A kettle on a stove."]
     assert Image.open(tmp_path / line.probe["image"]).size == (16, 16)
-    report = build(RationaleProbes(Scripted(json.dumps(good)), None, Budget()), edits[:1], tmp_path, 1)
+    report = build(RationaleProbes(None, Scripted(json.dumps(good)), None, Budget()), edits[:1], tmp_path, 1)
     assert read_probe_lines(probe_file(tmp_path, "r_gen", 1))[0].probe["image"] is None
 
 
 def test_a_picture_that_shows_nothing_is_rejected(tiny_vlm, edits, tmp_path):
-    report = build(ImageProbes(tiny_vlm, Coloured(blank=True), Budget()), edits[:1], tmp_path, 0)
+    report = build(ImageProbes(tiny_vlm, None, Coloured(blank=True), Budget()), edits[:1], tmp_path, 0)
     assert report.given_up == 1
     assert set(report.reasons) <= {"the picture shows nothing", "empty"}
 
@@ -228,7 +229,7 @@ def test_a_picture_that_shows_nothing_is_rejected(tiny_vlm, edits, tmp_path):
 def test_a_description_that_was_cut_off_is_noted(tiny_vlm, edits, tmp_path, monkeypatch):
     cut = Reply("A kettle stands on a", finish_reason="length")
     monkeypatch.setattr(tiny_vlm, "reply", lambda vision, questions, choices, how: [cut])
-    build(ImageProbes(tiny_vlm, Coloured(), Budget()), edits[:1], tmp_path, 0)
+    build(ImageProbes(tiny_vlm, None, Coloured(), Budget()), edits[:1], tmp_path, 0)
     (line,) = read_probe_lines(probe_file(tmp_path, "i_gen", 0))
     assert (line.made_by["reply"], line.made_by["finish_reason"]) == (cut.text, "length")
 
@@ -317,13 +318,13 @@ def test_an_endpoint_that_goes_on_failing_stops_the_run_and_nothing_is_lost(
 ):
     with serving(lambda request: GOOD, lambda n: None if n < 2 else behaviour) as server:
         endpoint(server)
-        builder = TextProbes(OpenAIWriter("x", tries=1), None, Budget())
+        builder = TextProbes(None, OpenAIWriter("x", tries=1), None, Budget())
         with pytest.raises(ReasonEditError, match=message):
             build(builder, edits, tmp_path, 0)
     assert [b.edit for b in read_probe_lines(probe_file(tmp_path, "t_gen", 0))] == [e.id for e in edits[:2]]
     with serving(lambda request: GOOD) as server:
         endpoint(server)
-        report = build(TextProbes(OpenAIWriter("x"), None, Budget()), edits, tmp_path, 0)
+        report = build(TextProbes(None, OpenAIWriter("x"), None, Budget()), edits, tmp_path, 0)
     assert (report.existing, report.built) == (2, 1)
 
 
@@ -352,7 +353,7 @@ def test_an_endpoint_that_is_down_says_so(monkeypatch):
 def test_malformed_and_empty_replies_are_rejected_and_tried_again(endpoint, edits, tmp_path, body):
     with serving(lambda request: GOOD, lambda n: body if n == 0 else None) as server:
         endpoint(server)
-        report = build(TextProbes(OpenAIWriter("x", tries=1), None, Budget()), edits[:1], tmp_path, 0)
+        report = build(TextProbes(None, OpenAIWriter("x", tries=1), None, Budget()), edits[:1], tmp_path, 0)
     assert (report.built, report.reasons) == (1, {"empty": 1})
 
 
@@ -387,6 +388,13 @@ def test_a_real_language_model_writes_by_its_seed_locally_and_behind_an_endpoint
     with serving(reply) as server:
         endpoint(server)
         assert OpenAIWriter("smollm2").write("Tell me a tale.", 0, 16) == tale[0]
+
+
+def test_builders_are_found_by_their_groups_and_say_what_they_call():
+    assert builders() == {"t_gen": TextProbes, "i_gen": ImageProbes, "r_gen": RationaleProbes, "coe_gen": CoEProbes}
+    assert [kind.calls(with_painter=False) for kind in builders().values()] == [1, 1, 1, 2]
+    assert [kind.calls(with_painter=True) for kind in builders().values()] == [1, 1, 2, 2]
+
 
 
 def test_probes_are_built_and_measured_from_the_command_line(smollm, endpoint, tiny_folder, tmp_path, capsys):

@@ -1,7 +1,7 @@
 """Builders of the probes that ask whether an edit generalises: language models write, diffusion models paint them."""
 
 from .build import BuildReport, build
-from .builder import Budget, Builder, ProbeDraft
+from .builder import Budget, Builder, ProbeDraft, builders
 from .coe import CoEProbes
 from .image import ImageProbes
 from .local_writer import LocalWriter
@@ -25,5 +25,6 @@ __all__ = [
     "TextProbes",
     "Writer",
     "build",
+    "builders",
     "load_writer",
 ]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from PIL import Image
 
 from reasonedit.errors import InputError
+from reasonedit.groups import GENERALITIES
 from reasonedit.types import Edit
+from reasonedit.vlm import VLM
 
 from .checks import Rejected
 from .painter import Painter
@@ -61,18 +66,48 @@ class ProbeDraft:
 
 
 class Builder(ABC):
-    """Makes the probes of one group.
+    """Makes the probes of one group. A class in a file of this package is found by its group.
+
+    Args:
+        vlm: The unedited model.
+        writer: What writes, where there is one.
+        painter: What paints, where there is one.
+        budget: How often these two may be called.
 
     Attributes:
         group: The group.
-        calls: Calls of writer and painter that one try takes.
+        needs_writer: Whether one call of a writer is made for each try.
+        needs_painter: Whether one call of a painter is made for each try.
+        may_paint: Whether such a call is made only where there is a painter.
     """
 
-    group: str
-    calls: int
+    group: ClassVar[str]
+    needs_writer: ClassVar[bool] = False
+    needs_painter: ClassVar[bool] = False
+    may_paint: ClassVar[bool] = False
 
-    def __init__(self, writer: Writer | None, painter: Painter | None, budget: Budget) -> None:
-        self._writer, self._painter, self._budget = writer, painter, budget
+    def __init__(self, vlm: VLM | None, writer: Writer | None, painter: Painter | None, budget: Budget) -> None:
+        self._vlm, self._writer, self._painter, self._budget = vlm, writer, painter, budget
+
+    @classmethod
+    def calls(cls, *, with_painter: bool) -> int:
+        """Calls of writer and painter that one try takes.
+
+        Args:
+            with_painter: Whether there is a painter.
+        """
+        return cls.needs_writer + (cls.needs_painter or (cls.may_paint and with_painter))
+
+    @property
+    def vlm(self) -> VLM:
+        """The unedited model.
+
+        Raises:
+            InputError: There is none.
+        """
+        if self._vlm is None:
+            raise InputError(f"{self.group} needs the unedited model: give the builder one.")
+        return self._vlm
 
     @abstractmethod
     def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> ProbeDraft:
@@ -118,3 +153,11 @@ class Builder(ABC):
         if image is None:
             raise Rejected("the picture shows nothing")
         return image
+
+
+def builders() -> dict[str, type[Builder]]:
+    """The builder of each group that has one, in the order of the groups."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):  # a builder is known once its file is imported
+        importlib.import_module(f"{__package__}.{module.name}")
+    by_group = {kind.group: kind for kind in Builder.__subclasses__()}
+    return {group: by_group[group] for group in GENERALITIES if group in by_group}

@@ -6,12 +6,9 @@ from typing import Any
 
 from reasonedit.prompts import verification_question
 from reasonedit.types import Edit
-from reasonedit.vlm import VLM
 
-from .builder import Budget, Builder, ProbeDraft
+from .builder import Builder, ProbeDraft
 from .checks import Rejected, check_shared, first_line_of
-from .painter import Painter
-from .writer import Writer
 
 _PLACES = ("outdoors", "indoors", "seen from close by", "seen from far away", "among other things", "on a table")
 _PROMPT = (
@@ -27,26 +24,17 @@ class CoEProbes(Builder):
     The model is asked the evidence question of each (section 6 of the method; arXiv 2602.02408). A language model
     describes a new scene that shows one of them, a text-to-image pipeline paints it, and the edit's question is asked
     about that picture.
-
-    Args:
-        vlm: The unedited model.
-        writer: What describes scenes.
-        painter: What paints them.
-        budget: How often they may.
     """
 
     group = "coe_gen"
-    calls = 2
-
-    def __init__(self, vlm: VLM, writer: Writer | None, painter: Painter | None, budget: Budget) -> None:
-        super().__init__(writer, painter, budget)
-        self._vlm = vlm
+    needs_writer = True
+    needs_painter = True
 
     def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> ProbeDraft:
         """See :meth:`Builder.make`."""
         questions = [[verification_question(sentence) for sentence in edit.reasoning]]
-        p_yes = self._vlm.p_yes(self._vlm.see([edit.image]), questions)[0].tolist()
-        made_by |= {"vlm": self._vlm.name, "held": [round(p, 4) for p in p_yes]}
+        p_yes = self.vlm.p_yes(self.vlm.see([edit.image]), questions)[0].tolist()
+        made_by |= {"vlm": self.vlm.name, "held": [round(p, 4) for p in p_yes]}
         facts = [sentence for sentence, p in zip(edit.reasoning, p_yes, strict=True) if p <= _BELIEVED]
         if not facts:
             raise Rejected("the model believes every fact of the reasoning")

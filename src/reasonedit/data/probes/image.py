@@ -5,36 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from reasonedit.types import Edit
-from reasonedit.vlm import VLM, Generation
+from reasonedit.vlm import Generation
 
-from .builder import Budget, Builder, ProbeDraft
+from .builder import Builder, ProbeDraft
 from .checks import first_line_of
-from .painter import Painter
 
 _CAPTION = "Describe this image in one sentence."
 
 
 class ImageProbes(Builder):
-    """The scene is described by the VLM, and painted again by a text-to-image pipeline.
-
-    Args:
-        vlm: What describes it.
-        painter: What paints it.
-        budget: How often it may.
-    """
+    """The VLM describes the scene, and a text-to-image pipeline paints it again."""
 
     group = "i_gen"
-    calls = 1
-
-    def __init__(self, vlm: VLM, painter: Painter | None, budget: Budget) -> None:
-        super().__init__(None, painter, budget)
-        self._vlm = vlm
+    needs_painter = True
 
     def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> ProbeDraft:
         """See :meth:`Builder.make`."""
-        (reply,) = self._vlm.reply(self._vlm.see([edit.image]), [_CAPTION], None, Generation(64))
+        (reply,) = self.vlm.reply(self.vlm.see([edit.image]), [_CAPTION], None, Generation(64))
         made_by |= {
-            "vlm": self._vlm.name,
+            "vlm": self.vlm.name,
             "prompt": _CAPTION,
             "reply": reply.text,
             "finish_reason": reply.finish_reason,

@@ -22,11 +22,8 @@ class RationaleProbes(Builder):
     """New questions by a language model. Their pictures are painted where there is a painter, else the edit's own."""
 
     group = "r_gen"
-
-    @property
-    def calls(self) -> int:  # type: ignore[override]
-        """One, and one for a picture."""
-        return 1 if self._painter is None else 2
+    needs_writer = True
+    may_paint = True
 
     def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> ProbeDraft:
         """See :meth:`Builder.make`."""

@@ -19,7 +19,7 @@ class TextProbes(Builder):
     """Paraphrases by a language model: not identical, a question, with every name and number kept."""
 
     group = "t_gen"
-    calls = 1
+    needs_writer = True
 
     def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> ProbeDraft:
         """See :meth:`Builder.make`."""
