@@ -38,16 +38,16 @@ def test_a_backup_is_the_same_codebook(tmp_path):
     (tmp_path / "book" / LOST).write_text("{}\n")
     (tmp_path / "book" / "mine.txt").write_text("not of the codebook")
     (tmp_path / "book" / ".erasing.json").write_text('["e00001"]')
-    done = backup(tmp_path / "book", tmp_path / "all" / "kept")
+    copy = backup(tmp_path / "book", tmp_path / "all" / "kept")
     there = tmp_path / "all" / "kept"
-    assert (done.folder, done.edits, done.undone) == (there, 4, 1)
-    assert done.bytes == sum(len(data) for data in content(there).values())
-    mine = {name: data for name, data in content(tmp_path / "book").items() if name != "mine.txt"}
-    assert content(there) == mine
+    assert (copy.folder, copy.edits, copy.undone) == (there, 4, 1)
+    assert copy.bytes == sum(len(data) for data in content(there).values())
+    expected = {name: data for name, data in content(tmp_path / "book").items() if name != "mine.txt"}
+    assert content(there) == expected
     assert sorted(p.name for p in (tmp_path / "all").iterdir()) == ["kept"]
     the_same(open_memory(there), memory)
     # It is a copy: what happens to one happens to it alone.
-    assert all((there / name).stat().st_nlink == 1 for name in mine)
+    assert all((there / name).stat().st_nlink == 1 for name in expected)
     open_memory(there).undo("e00001")
     memory.write(*make_edit(8))
     assert (len(open_memory(there).edits), len(memory.edits)) == (3, 5)
@@ -89,11 +89,11 @@ def test_a_damaged_codebook_is_not_copied_as_if_it_were_whole(tmp_path, name):
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     book(tmp_path / "book")
-    write_atomically, left = module.write_atomically, [3]
+    write_atomically, files_left = module.write_atomically, [3]
 
     def full(path):
-        left[0] -= 1
-        if left[0] < 0:
+        files_left[0] -= 1
+        if files_left[0] < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         return write_atomically(path)
 
@@ -127,9 +127,9 @@ def while_written(folder: Path, out: Path, times: int) -> None:
         os._exit(1)
     os.close(says)
     wrote, histories = 0, []
-    with open(hears) as said:
+    with open(hears) as lines:
         for turn in range(times):
-            for line in said:  # what it says is acknowledged; it goes on writing meanwhile
+            for line in lines:  # what it says is acknowledged; it goes on writing meanwhile
                 wrote += line.startswith("wrote")
                 if wrote > 5 * turn:
                     break
@@ -157,8 +157,8 @@ def test_many_backups_while_somebody_writes(tmp_path):
 def test_the_command_says_what_it_made(tmp_path, capsys):
     book(tmp_path / "book")
     assert main(["codebook", "backup", str(tmp_path / "book"), str(tmp_path / "kept")]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(f"{tmp_path / 'kept'} holds 3 edits, and 1 undone")
-    assert "read again" in said
+    output = capsys.readouterr().out
+    assert output.startswith(f"{tmp_path / 'kept'} holds 3 edits, and 1 undone")
+    assert "read again" in output
     assert main(["codebook", "backup", str(tmp_path / "book"), str(tmp_path / "kept")]) == 1
     assert "exists already" in capsys.readouterr().err

@@ -21,13 +21,13 @@ def keys(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 5, generator=torch.Generator().manual_seed(seed))
 
 
-def entries(made: Edit, rows: torch.Tensor, radius: float = 0.0) -> list[Entry]:
-    texts = [(made.answer_fact, "answer"), *((s, "image") for s in made.reasoning)]
-    return [Entry(row, radius, Fact(t, e, made.id)) for row, (t, e) in zip(rows, texts, strict=True)]
+def entries(written_edit: Edit, rows: torch.Tensor, radius: float = 0.0) -> list[Entry]:
+    texts = [(written_edit.answer_fact, "answer"), *((s, "image") for s in written_edit.reasoning)]
+    return [Entry(row, radius, Fact(t, e, written_edit.id)) for row, (t, e) in zip(rows, texts, strict=True)]
 
 
-def write(memory: EditMemory, made: Edit, rows: torch.Tensor, radius: float = 0.0) -> int:
-    return memory.write(made, entries(made, rows, radius))
+def write(memory: EditMemory, written_edit: Edit, rows: torch.Tensor, radius: float = 0.0) -> int:
+    return memory.write(written_edit, entries(written_edit, rows, radius))
 
 
 def test_exact_duplicates_join_and_near_ones_do_not():
@@ -45,22 +45,22 @@ def test_exact_duplicates_join_and_near_ones_do_not():
     assert write(memory, edit(2), moved) == 1
 
 
-def by_hand(keys_and_radii):
+def merge_by_hand(keys_and_radii):
     """Merging by a plain loop over all keys, the nearest that qualifies first."""
-    kept = []
+    merged = []
     for number, (x, a) in enumerate(keys_and_radii):
-        near = sorted((float((x - y).norm()), i) for i, (y, _, _) in enumerate(kept))
+        near = sorted((float((x - y).norm()), i) for i, (y, _, _) in enumerate(merged))
         for d, i in near:
-            y, b, values = kept[i]
-            if (d < 0.1 * a and d < 0.1 * b) or (d < 0.3 and shared_by_sampling(a, b, d, 500) > 0.9):
-                kept[i] = (y, max(b, d + a), [*values, number])
+            y, b, values = merged[i]
+            if (d < 0.1 * a and d < 0.1 * b) or (d < 0.3 and sample_overlap(a, b, d, 500) > 0.9):
+                merged[i] = (y, max(b, d + a), [*values, number])
                 break
         else:
-            kept.append((x, a, [number]))
-    return kept
+            merged.append((x, a, [number]))
+    return merged
 
 
-def shared_by_sampling(a, b, d, steps=1500):
+def sample_overlap(a, b, d, steps=1500):
     """Area that two circles share as a share of the larger one's, by counting points of a grid."""
     import numpy as np
 
@@ -75,7 +75,7 @@ def shared_by_sampling(a, b, d, steps=1500):
     ("a", "b", "d"), [(1, 1, 0.1), (1, 1, 0.157), (1, 0.97, 0.05), (2, 0.3, 1.8), (1, 1, 2.5), (1, 3, 0)]
 )
 def test_overlap_is_the_shared_area(a, b, d):
-    assert overlap(a, b, d) == pytest.approx(shared_by_sampling(a, b, d), abs=2e-3)
+    assert overlap(a, b, d) == pytest.approx(sample_overlap(a, b, d), abs=2e-3)
     assert overlap(b, a, d) == pytest.approx(overlap(a, b, d))
 
 
@@ -91,7 +91,7 @@ def test_keys_merge_as_a_plain_loop_merges_them():
     memory = EditMemory()
     for i, (row, radius) in enumerate(zip(rows, radii, strict=True)):
         memory.write(edit(i), [Entry(row, radius, Fact(f"{i}", "image", f"e{i}"))])
-    expected = by_hand(list(zip(rows, radii, strict=True)))
+    expected = merge_by_hand(list(zip(rows, radii, strict=True)))
     assert 8 <= len(expected) < 120
     assert torch.equal(memory.keys, torch.stack([y for y, _, _ in expected]))
     assert memory.radii.tolist() == pytest.approx([b for _, b, _ in expected], rel=1e-5)

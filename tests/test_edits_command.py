@@ -48,7 +48,7 @@ def opened(folder) -> EditMemory:
     return EditMemory.open(Store.open(folder))
 
 
-def said(capsys, *call) -> str:
+def output_of(capsys, *call) -> str:
     assert main([str(c) for c in call]) == 0, capsys.readouterr().err
     return capsys.readouterr().out
 
@@ -67,11 +67,11 @@ def test_an_edit_is_on_the_disk_when_it_is_acknowledged(book):
 
 def test_edits_are_listed_and_shown(book, tmp_path, capsys):
     first, _, last = opened(book).edits.values()
-    listed = said(capsys, "edits", "list", book)
+    listed = output_of(capsys, "edits", "list", book)
     assert "3 edits with" in listed
     assert all(word in listed for word in ("Ada", "Bob", "a boat", "a kettle", "What is number 0?"))
     assert f"contradiction: {last.id} (a kettle) and {first.id} (a boat)" in listed
-    shown = said(capsys, "edits", "show", book, first.id[:6], "--image", tmp_path / "out" / "e.png")
+    shown = output_of(capsys, "edits", "show", book, first.id[:6], "--image", tmp_path / "out" / "e.png")
     assert "It is a boat.  (given: 0.00 0.00 0.50 0.50)" in shown
     assert f"written {first.time} by Ada, version" in shown
     assert Image.open(tmp_path / "out" / "e.png").size[0] > 400
@@ -81,33 +81,33 @@ def test_edits_are_listed_and_shown(book, tmp_path, capsys):
 def test_edits_are_undone_and_restored(book, capsys):
     before = opened(book)
     first, second, last = before.edits
-    assert f"undone: {last}" in said(capsys, "edits", "undo", book, last[:8], "--author", "Eve")
+    assert f"undone: {last}" in output_of(capsys, "edits", "undo", book, last[:8], "--author", "Eve")
     assert list(opened(book).edits) == [first, second]
-    assert "contradiction" not in said(capsys, "edits", "list", book)
-    listed = said(capsys, "edits", "list", book, "--all")
+    assert "contradiction" not in output_of(capsys, "edits", "list", book)
+    listed = output_of(capsys, "edits", "list", book, "--all")
     assert "undone" in listed
     assert "2 edits with" in listed
     assert f"'{last}' is undone already" in refused(capsys, "edits", "undo", book, last)
     # Where one of several is not known, none is touched.
     assert "no edit 'x'" in refused(capsys, "edits", "undo", book, first, "x")
     assert list(opened(book).edits) == [first, second]
-    assert f"restored: {last}" in said(capsys, "edits", "restore", book, last)
+    assert f"restored: {last}" in output_of(capsys, "edits", "restore", book, last)
     there = opened(book)
     assert torch.equal(there.keys, before.keys)
     assert there.entries == before.entries
-    shown = said(capsys, "edits", "show", book, last)
+    shown = output_of(capsys, "edits", "show", book, last)
     assert "undone 20" in shown
     assert "by Eve" in shown
 
 
 def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys):
     before = opened(book)
-    assert "3 edits written to" in said(capsys, "edits", "export", book, tmp_path / "out" / "edits.jsonl")
+    assert "3 edits written to" in output_of(capsys, "edits", "export", book, tmp_path / "out" / "edits.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "out" / "edits.jsonl").read_text().splitlines()]
     assert [r["author"] for r in rows] == ["Ada", "Bob", "Bob"]
     assert rows[0]["evidence"] == [[[0.0, 0.0, 0.5, 0.5]], None]
     # What reads a user's own corrections reads it, too: a run, and the check.
-    checked = said(capsys, "data", "check", tmp_path / "out" / "edits.jsonl")
+    checked = output_of(capsys, "data", "check", tmp_path / "out" / "edits.jsonl")
     assert "3 rows, 3 of them good, 0 bad" in checked
     assert "is not used" not in checked
     for edit in EditFile(str(tmp_path / "out" / "edits.jsonl")).candidates():
@@ -118,20 +118,22 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
             stored.author,
             stored.time,
         )
-        assert edit.evidence == [list(map(tuple, mine)) for mine in stored.given]
+        assert edit.evidence == [list(map(tuple, regions)) for regions in stored.given]
     assert "exists already" in refused(capsys, "edits", "export", book, tmp_path / "out" / "edits.jsonl")
-    assert "1 edit written to" in said(
+    assert "1 edit written to" in output_of(
         capsys, "edits", "export", book, tmp_path / "one.jsonl", list(before.edits)[1][:8]
     )
     # Into the same codebook: nothing to do. Into a new one: the same edits, keys and authors.
-    assert "0 edits written, 3 were there already" in said(
+    assert "0 edits written, 3 were there already" in output_of(
         capsys, "edits", "import", book, tmp_path / "out" / "edits.jsonl", "--dtype", "float32"
     )
     editor = ReasonEditor.from_pretrained(str(tiny_folder), design(keys="both", merge=True), dtype="float32")
     editor.save(tmp_path / "new")
-    told = said(capsys, "edits", "import", tmp_path / "new", tmp_path / "out" / "edits.jsonl", "--dtype", "float32")
-    assert "3 edits written; " in told
-    assert "(a kettle) contradicts" in told
+    output = output_of(
+        capsys, "edits", "import", tmp_path / "new", tmp_path / "out" / "edits.jsonl", "--dtype", "float32"
+    )
+    assert "3 edits written; " in output
+    assert "(a kettle) contradicts" in output
     there = opened(tmp_path / "new")
     assert torch.allclose(there.keys, before.keys, atol=1e-5)
     assert there.entries == before.entries
@@ -143,7 +145,7 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
             {k: rows[0][k] for k in ("image", "question", "answer", "reasoning")} | {"choices": [], "boxes": [[], None]}
         )
     )
-    assert "2 edits written; " in said(
+    assert "2 edits written; " in output_of(
         capsys, "edits", "import", tmp_path / "new", tmp_path / "out" / "own.jsonl", "--dtype", "float32"
     )
     assert opened(tmp_path / "new").edits["7"].answer == "2"
@@ -158,9 +160,9 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
 
 
 def test_a_codebook_is_verified_repaired_and_compacted(book, capsys):
-    assert "whole; 3 edits, 2 pictures" in said(capsys, "codebook", "verify", book)
+    assert "whole; 3 edits, 2 pictures" in output_of(capsys, "codebook", "verify", book)
     before = opened(book)
-    assert "1 files" not in said(capsys, "codebook", "compact", book)
+    assert "1 files" not in output_of(capsys, "codebook", "compact", book)
     assert len(list((book / "keys").iterdir())) == 1
     the_same(opened(book), before)
     journal = book / "journal.jsonl"
@@ -171,7 +173,7 @@ def test_a_codebook_is_verified_repaired_and_compacted(book, capsys):
     assert "2 edits, 2 pictures; 1 edit whose text cannot be read" in out
     assert "answer 'a DRUM'" in out
     assert "reasonedit codebook repair" in refused(capsys, "edits", "list", book)
-    assert "the damaged folder is" in said(capsys, "codebook", "repair", book, "--yes")
+    assert "the damaged folder is" in output_of(capsys, "codebook", "repair", book, "--yes")
     assert [e.answer for e in opened(book).edits.values()] == ["a boat", "a kettle"]
     assert len(list(book.parent.glob("book.damaged-*"))) == 1
 
@@ -186,19 +188,24 @@ def test_another_model_is_refused_and_the_edits_move_to_it(book, tmp_path, capsy
     with pytest.raises(ReasonEditError, match=r"made with another model or setting.*codebook migrate"):
         ReasonEditor.load(book, load_vlm(str(other), dtype="float32"))
     call = ["codebook", "migrate", book, "--to", other, "--out", tmp_path / "new", "--dtype", "float32"]
-    assert f"holds 2 edits for {other}" in said(capsys, *call)
+    assert f"holds 2 edits for {other}" in output_of(capsys, *call)
     editor = ReasonEditor.load(tmp_path / "new", dtype="float32")
     assert list(editor.edits) == [first.id, last.id]
     assert list(editor.memory.undone) == [second.id]
-    kept = editor.edits[first.id]
-    assert (kept.author, kept.time, kept.given, kept.reasoning) == ("Ada", first.time, first.given, first.reasoning)
+    migrated = editor.edits[first.id]
+    assert (migrated.author, migrated.time, migrated.given, migrated.reasoning) == (
+        "Ada",
+        first.time,
+        first.given,
+        first.reasoning,
+    )
     # Its keys are those of the new VLM for the evidence of then.
     answer = editor.explain(picture(0), "What is number 0?")
     assert answer.keys[0].distance == pytest.approx(0, abs=1e-4)
     assert {e.fact.kind for e in editor.memory.entries_of(last.id)} == {e.fact.kind for e in before.entries_of(last.id)}
     the_same(opened(book), before)  # the old one is as it was
     # Cut short it goes on; into itself, or into another's codebook, it does not go.
-    assert "holds 2 edits" in said(capsys, *call)
+    assert "holds 2 edits" in output_of(capsys, *call)
     assert "is the codebook itself" in refused(capsys, *call[:6], book, *call[7:])
     third = save_tiny_llava(tmp_path / "third", tower="clip")
     assert "made with another model" in refused(capsys, *[third if c == other else c for c in call])
@@ -207,15 +214,15 @@ def test_another_model_is_refused_and_the_edits_move_to_it(book, tmp_path, capsy
 def test_why_an_answer_came_about(book, capsys, tmp_path):
     editor = ReasonEditor.load(book, dtype="float32")
     first = next(iter(editor.edits.values()))
-    told = editor.explain(picture(0), "What is number 0?")
+    explanation = editor.explain(picture(0), "What is number 0?")
     plain = editor.ask(picture(0), "What is number 0?")
-    assert told.answer == plain
-    assert told.open
-    assert [k.distance for k in told.keys] == sorted(k.distance for k in told.keys)
-    used = [k for k in told.keys if k.fate == USED]
+    assert explanation.answer == plain
+    assert explanation.open
+    assert [k.distance for k in explanation.keys] == sorted(k.distance for k in explanation.keys)
+    used = [k for k in explanation.keys if k.fate == USED]
     assert {f for k in used for f in k.facts} >= {h.fact for h in plain.hits}
     assert all(set(k.facts) & {h.fact for h in plain.hits} for k in used)
-    assert all(k.fate == "not among the K nearest" for k in told.keys if k.fate != USED)
+    assert all(k.fate == "not among the K nearest" for k in explanation.keys if k.fate != USED)
     assert used[0].edit.id == first.id
     assert editor.memory.picture(used[0].edit.image).tobytes() == picture(0).tobytes()
     assert used[0].radius > 0
@@ -224,7 +231,7 @@ def test_why_an_answer_came_about(book, capsys, tmp_path):
     assert {k.fate for k in far.keys} == {"the gate is closed"}
     assert far.answer.hits == []
     picture(0).save(tmp_path / "q.png")
-    shown = said(
+    shown = output_of(
         capsys, "ask", tmp_path / "q.png", "What is number 0?", "--codebook", book, "--explain", "--dtype", "float32"
     )
     assert shown.splitlines()[0] == plain.text
@@ -289,7 +296,7 @@ def test_a_codebook_goes_to_the_hub_and_comes_back(book, tmp_path, monkeypatch, 
     editor.save(tmp_path / "mine")
     editor.edit(picture(5), "Who?", answer="nobody", reasoning="It is empty.")
     assert len(opened(tmp_path / "mine").edits) == 4
-    assert "holds 3 edits" in said(capsys, "codebook", "pull", tmp_path / "pulled", "ada/book")
+    assert "holds 3 edits" in output_of(capsys, "codebook", "pull", tmp_path / "pulled", "ada/book")
     the_same(opened(tmp_path / "pulled"), opened(book))
     with pytest.raises(ReasonEditError, match="'no/such' cannot be fetched from the Hub"):
         ReasonEditor.from_hub("no/such")
@@ -380,15 +387,15 @@ def test_what_changes_while_it_is_imported_is_refused_and_what_was_written_stays
         return made
 
     monkeypatch.setattr(ReasonEditor, "write", written)
-    told = refused(capsys, "edits", "import", tmp_path / "book", file, "--dtype", "float32")
-    assert f"Row 3 of '{file}', or a picture of it, was changed while it was being imported" in told
-    assert "Before that 2 edits had been written" in told
+    message = refused(capsys, "edits", "import", tmp_path / "book", file, "--dtype", "float32")
+    assert f"Row 3 of '{file}', or a picture of it, was changed while it was being imported" in message
+    assert "Before that 2 edits had been written" in message
     assert list(opened(tmp_path / "book").edits) == ["edit0", "edit1"]
-    assert "2 edits written, 2 were there already" in said(
+    assert "2 edits written, 2 were there already" in output_of(
         capsys, "edits", "import", tmp_path / "book", file, "--dtype", "float32"
     )
-    kept = opened(tmp_path / "book")
-    assert kept.picture(kept.edits["edit2"].given[0][0]).tobytes() == picture(77, 300).tobytes()
+    memory = opened(tmp_path / "book")
+    assert memory.picture(memory.edits["edit2"].given[0][0]).tobytes() == picture(77, 300).tobytes()
 
 
 def test_a_row_that_is_changed_or_taken_out_is_refused(tmp_path):

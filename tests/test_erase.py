@@ -114,8 +114,8 @@ def test_pictures_and_texts_stay_that_others_have_too(tmp_path):
         memory.write(
             edit, [Entry(torch.full((8,), len(memory) + 1.0), 0.0, Fact(t, "image", name)) for t in edit.reasoning]
         )
-    told = plan_erasure(memory, ["one"])
-    assert "0 pictures (1 more stay, which other edits have, too)" in told.here[0]
+    plan = plan_erasure(memory, ["one"])
+    assert "0 pictures (1 more stay, which other edits have, too)" in plan.here[0]
     erase_from(memory, ["one"])
     again = opened(tmp_path / "book")
     assert [f.text for facts in again.entries for f in facts] == ["It is shared.", "It is two."]
@@ -198,23 +198,23 @@ def test_nothing_is_left_in_the_folder_of_its_run(run):
     used = [row for row in rows if row["edit"] != "patient-1x" and "patient-1x" in row["fact_edits"]]
     assert used
     assert "evidence/patient-0x" in images_in(run / "tensorboard")
-    told = plan_erasure(opened(run / "codebook"), ["patient-1x"])
-    assert any(f"in '{run}': their rows and those of their probes" in text for text in told.here)
+    plan = plan_erasure(opened(run / "codebook"), ["patient-1x"])
+    assert any(f"in '{run}': their rows and those of their probes" in text for text in plan.here)
     done = erase(run / "codebook", ["patient-1x"])
     assert holding(run, texts, picture(1)) == []
     assert f"'{run / 'predictions.parquet'}'" in done.here
     # What is not of it is what it was.
     table = pq.read_table(run / "predictions.parquet")
     assert b"comparison" in table.schema.metadata
-    kept = table.to_pylist()
+    rows_left = table.to_pylist()
     others = [row for row in rows if row["edit"] != "patient-1x"]
-    assert [(r["id"], r["right"], r["distances"]) for r in kept] == [
+    assert [(r["id"], r["right"], r["distances"]) for r in rows_left] == [
         (r["id"], r["right"], r["distances"]) for r in others
     ]
     untouched = [row for row in others if "patient-1x" not in row["fact_edits"]]
     assert untouched
-    assert all(row in kept for row in untouched)
-    (first,) = [row for row in kept if row["id"] == used[0]["id"] and row["edits"] == used[0]["edits"]]
+    assert all(row in rows_left for row in untouched)
+    (first,) = [row for row in rows_left if row["id"] == used[0]["id"] and row["edits"] == used[0]["edits"]]
     assert first["fact_edits"].count("(erased)") == used[0]["fact_edits"].count("patient-1x")
     assert first["prompt"].startswith("(erased) ") or " (erased) " in first["prompt"]
     board = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
@@ -316,8 +316,8 @@ def test_sentences_go_from_the_cache_of_evidence(tmp_path, monkeypatch):
     with closing(sqlite3.connect(path)) as base, base:
         base.execute("create table found (asked text primary key, evidence text, seconds real)")
         for i, sentence in enumerate(["Only Anna knows this.", "Everybody knows that."]):
-            told = json.dumps([{"sentence": sentence, "windows": []}])
-            base.execute("insert into found values (?, ?, 0.5)", (f"key {i}", told))
+            evidence = json.dumps([{"sentence": sentence, "windows": []}])
+            base.execute("insert into found values (?, ?, 0.5)", (f"key {i}", evidence))
     done = erase(tmp_path / "book", ["one"])
     assert "1 searches in the cache of evidence" in done.here
     assert holding(tmp_path, ["Only Anna knows this."]) == []
@@ -346,7 +346,7 @@ def test_a_disk_that_fails_at_any_sync_is_one_sentence_and_the_same_again_finish
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    said, at = [], 0
+    messages, at = [], 0
     while failing[0] <= 0:  # until there are fewer syncs than that
         at += 1
         there = tmp_path / f"copy-{at}"
@@ -355,48 +355,48 @@ def test_a_disk_that_fails_at_any_sync_is_one_sentence_and_the_same_again_finish
         try:
             erase(there, ["e00001"])
         except ReasonEditError as error:
-            said.append(str(error))
+            messages.append(str(error))
         if "e00001" in {*opened(there).edits, *opened(there).undone} or (there / ".erasing.json").exists():
             erase(there, ["e00001"])
         assert list(opened(there).edits) == ["e00000", "e00002"]
         assert b"thing 1" not in b"".join(p.read_bytes() for p in there.rglob("*") if p.is_file())
         assert not (there / ".erasing.json").exists()
-    assert len(said) > 10
-    assert all(os.strerror(errno.ENOSPC) in text for text in said)
+    assert len(messages) > 10
+    assert all(os.strerror(errno.ENOSPC) in text for text in messages)
 
 
-def said(capsys, *call, code: int = 0) -> str:
+def output_of(capsys, *call, code: int = 0) -> str:
     assert main([str(c) for c in call]) == code
-    told = capsys.readouterr()
-    return told.out + told.err
+    captured = capsys.readouterr()
+    return captured.out + captured.err
 
 
 def test_the_command_asks_first(tmp_path, capsys, monkeypatch):
     book(tmp_path / "book")
     call = ["edits", "erase", tmp_path / "book", "e00001", "e00004"]
-    told = said(capsys, *call, code=1)
-    assert "Erase 2 edits for good? There is no way back. Nobody can be asked here: --yes" in told
-    assert "e00001  What is 1?  thing 1" in told
-    assert "backups and codebooks migrated or pulled from this one" in told
+    output = output_of(capsys, *call, code=1)
+    assert "Erase 2 edits for good? There is no way back. Nobody can be asked here: --yes" in output
+    assert "e00001  What is 1?  thing 1" in output
+    assert "backups and codebooks migrated or pulled from this one" in output
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    assert "nothing was erased" in said(capsys, *call, code=1)
+    assert "nothing was erased" in output_of(capsys, *call, code=1)
     assert len(opened(tmp_path / "book").edits) == 6
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    assert f"2 edits erased; {tmp_path / 'book'} holds 4 edits" in said(capsys, *call)
-    assert "keys; 2 were erased" in said(capsys, "edits", "list", tmp_path / "book")
-    assert "There is no edit 'e00001'" in said(capsys, *call, "--yes", code=1)
-    assert "1 edit erased" in said(capsys, *call[:3], "e00002", "--yes", "--author", "Ada")
+    assert f"2 edits erased; {tmp_path / 'book'} holds 4 edits" in output_of(capsys, *call)
+    assert "keys; 2 were erased" in output_of(capsys, "edits", "list", tmp_path / "book")
+    assert "There is no edit 'e00001'" in output_of(capsys, *call, "--yes", code=1)
+    assert "1 edit erased" in output_of(capsys, *call[:3], "e00002", "--yes", "--author", "Ada")
     assert opened(tmp_path / "book").events[-1].author == "Ada"
 
 
 def test_the_command_shows_stored_text_plainly(tmp_path, capsys):
     memory = open_or_create(tmp_path / "book")
     memory.write(Edit(picture(1), "Who\x1b]0;me\x07?", "\u202enobody", ["It is so."], id="one"), [])
-    told = said(capsys, "edits", "erase", tmp_path / "book", "one", "--yes")
-    assert r"one  Who\x1b]0;me\x07?  \u202enobody" in told
-    assert not {*told} & {"\x1b", "\x07", "\u202e"}
+    output = output_of(capsys, "edits", "erase", tmp_path / "book", "one", "--yes")
+    assert r"one  Who\x1b]0;me\x07?  \u202enobody" in output
+    assert not {*output} & {"\x1b", "\x07", "\u202e"}
 
 
 def test_an_editor_erases_and_answers_on(tiny_vlm, tmp_path, hash_encoder):
@@ -410,8 +410,8 @@ def test_an_editor_erases_and_answers_on(tiny_vlm, tmp_path, hash_encoder):
     assert "It is person one." in other.ask(picture(1), "Who is one?").prompt
     done = editor.erase("one")
     assert [edit.id for edit in done.edits] == ["one"]
-    for mine in (editor, other):  # also whoever has had it open all the time
-        answer = mine.ask(picture(1), "Who is one?")
+    for reader in (editor, other):  # also whoever has had it open all the time
+        answer = reader.ask(picture(1), "Who is one?")
         assert {hit.edit_id for hit in answer.hits} == {"two"}
     assert holding(tmp_path, ["person one"]) == []
 
@@ -441,18 +441,18 @@ def killed_at(step: int, work) -> bool:
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)  # a forked process has no threads but its own
-        left = step
+        steps_left = step
 
         def count(event: str, given: tuple) -> None:
-            nonlocal left
+            nonlocal steps_left
             mode = given[1] if event == "open" else None
             flags = given[2] if event == "open" else 0
             writes = event == "open" and (
                 (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & 3)
             )
             if writes or event in WRITES:
-                left -= 1
-                if left < 0:
+                steps_left -= 1
+                if steps_left < 0:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(count)

@@ -72,7 +72,7 @@ def test_format_4_is_written_on(folder):
 
 
 @pytest.fixture
-def former(tmp_path):
+def format_3(tmp_path):
     """A codebook of format 3, and the data set that its edits came from."""
     folder = Path(shutil.copytree(DATA / "codebook-format-3", tmp_path / "former"))
     rows = [{"id": name, "image": f"{name}.png"} for name in ("harp", "kettle", "anchor", "another")]
@@ -82,13 +82,13 @@ def former(tmp_path):
     return folder
 
 
-def refused(capsys, *call) -> str:
+def refusal_of(capsys, *call) -> str:
     assert main([str(c) for c in call]) == 1
     return capsys.readouterr().err
 
 
-def test_format_3_is_read_by_migration(former, tmp_path, tiny_folder, hash_encoder, capsys):
-    call = ["codebook", "migrate", former, "--to", tiny_folder, "--out", tmp_path / "new", "--dtype", "float32"]
+def test_format_3_is_read_by_migration(format_3, tmp_path, tiny_folder, hash_encoder, capsys):
+    call = ["codebook", "migrate", format_3, "--to", tiny_folder, "--out", tmp_path / "new", "--dtype", "float32"]
     assert main([*map(str, call), "--pictures", str(tmp_path / "pictures.jsonl")]) == 0
     assert "holds 3 edits" in capsys.readouterr().out
     memory = EditMemory.open(Store.open(tmp_path / "new"))
@@ -101,30 +101,30 @@ def test_format_3_is_read_by_migration(former, tmp_path, tiny_folder, hash_encod
     )
     assert anchor.reasoning == ["Es ist ein Anker.", "Der Fährmann wirft ihn aus."]
     assert memory.picture(anchor.image).tobytes() == picture(1).tobytes()
-    old = json.loads((former / "codebook.json").read_text(encoding="utf-8"))
+    old = json.loads((format_3 / "codebook.json").read_text(encoding="utf-8"))
     assert [[f.text for f in facts] for facts in memory.entries] == [[f["text"] for f in e] for e in old["entries"]]
     # The keys of then are there to compare with: the same model makes the same ones, as far as that can be.
-    assert memory.keys.shape == load_file(former / "keys.safetensors")["keys"].shape
+    assert memory.keys.shape == load_file(format_3 / "keys.safetensors")["keys"].shape
     # It answers: what was written about a picture is found for it.
     editor = ReasonEditor.load(tmp_path / "new", dtype="float32")
     assert editor.ask(picture(0), "Who owns it?").hits[0].fact == "The answer to 'Who owns it?' is the sailor."
     assert verify(tmp_path / "new").damages == []
 
 
-def test_format_3_says_what_it_needs(former, tmp_path, capsys):
-    call = ["codebook", "migrate", former, "--to", tmp_path / "no-model", "--out", tmp_path / "new"]
-    assert "format 3, which kept no pictures: name by --pictures a file" in refused(capsys, *call)
+def test_format_3_says_what_it_needs(format_3, tmp_path, capsys):
+    call = ["codebook", "migrate", format_3, "--to", tmp_path / "no-model", "--out", tmp_path / "new"]
+    assert "format 3, which kept no pictures: name by --pictures a file" in refusal_of(capsys, *call)
     for action in ("verify", "compact"):
-        assert "is of format 3: 'reasonedit codebook migrate'" in refused(capsys, "codebook", action, former)
-    assert "is of format 3: 'reasonedit codebook migrate'" in refused(capsys, "edits", "list", former)
+        assert "is of format 3: 'reasonedit codebook migrate'" in refusal_of(capsys, "codebook", action, format_3)
+    assert "is of format 3: 'reasonedit codebook migrate'" in refusal_of(capsys, "edits", "list", format_3)
     (tmp_path / "some.jsonl").write_text('{"id": "harp", "image": "harp.png"}\n')
-    said = refused(capsys, *call, "--pictures", tmp_path / "some.jsonl")
-    assert "There is no picture of the edits 'kettle', 'anchor'" in said
+    message = refusal_of(capsys, *call, "--pictures", tmp_path / "some.jsonl")
+    assert "There is no picture of the edits 'kettle', 'anchor'" in message
     (tmp_path / "kettle.png").unlink()
-    said = refused(capsys, *call, "--pictures", tmp_path / "pictures.jsonl")
-    assert "kettle.png" in said
-    (former / "codebook.json").write_text('{"format": 3, "edits": [{"id": 7}], "config": {}}')
-    assert "of format 3, is damaged" in refused(capsys, *call, "--pictures", tmp_path / "pictures.jsonl")
+    message = refusal_of(capsys, *call, "--pictures", tmp_path / "pictures.jsonl")
+    assert "kettle.png" in message
+    (format_3 / "codebook.json").write_text('{"format": 3, "edits": [{"id": 7}], "config": {}}')
+    assert "of format 3, is damaged" in refusal_of(capsys, *call, "--pictures", tmp_path / "pictures.jsonl")
     assert not (tmp_path / "new").exists()
 
 

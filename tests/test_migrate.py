@@ -26,27 +26,27 @@ def old(tiny_vlm, hash_encoder, tmp_path):
     return editor.memory
 
 
-def happened(memory: EditMemory):
+def events_of(memory: EditMemory):
     return [(e.op, e.edit_id, e.author, e.time) for e in memory.events]
 
 
-def cut_short(monkeypatch, after: int) -> None:
-    embed, left = EditingPipeline.embed_anew, [after]
+def interrupt_after(monkeypatch, after: int) -> None:
+    embed, calls_left = EditingPipeline.embed_anew, [after]
 
-    def embedded(self, *args):
-        left[0] -= 1
-        if left[0] < 0:
+    def embed_or_stop(self, *args):
+        calls_left[0] -= 1
+        if calls_left[0] < 0:
             raise KeyboardInterrupt
         return embed(self, *args)
 
-    monkeypatch.setattr(EditingPipeline, "embed_anew", embedded)
+    monkeypatch.setattr(EditingPipeline, "embed_anew", embed_or_stop)
 
 
 def test_cut_short_it_is_not_there_and_goes_on(old, tiny_vlm, tmp_path, monkeypatch):
-    other, told = design(k=2, keys="both"), []
+    other, progress = design(k=2, keys="both"), []
     for after in (0, 1):
         with monkeypatch.context() as patch:
-            cut_short(patch, after)
+            interrupt_after(patch, after)
             with pytest.raises(KeyboardInterrupt):
                 migrate_codebook(old, tiny_vlm, tmp_path / "new", other)
         assert not (tmp_path / "new").exists()
@@ -55,9 +55,9 @@ def test_cut_short_it_is_not_there_and_goes_on(old, tiny_vlm, tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             migrate_codebook(old, tiny_vlm, tmp_path / "new", other)
     assert not (tmp_path / "new").exists()
-    new = migrate_codebook(old, tiny_vlm, tmp_path / "new", other, lambda *done: told.append(done))
-    assert told == []  # all were embedded before
-    assert happened(new) == happened(old)
+    new = migrate_codebook(old, tiny_vlm, tmp_path / "new", other, lambda *done: progress.append(done))
+    assert progress == []  # all were embedded before
+    assert events_of(new) == events_of(old)
     assert (list(new.edits), list(new.undone)) == (list(old.edits), list(old.undone))
     assert new.store.folder == tmp_path / "new"
     new.undo(next(iter(new.edits)))
@@ -66,18 +66,18 @@ def test_cut_short_it_is_not_there_and_goes_on(old, tiny_vlm, tmp_path, monkeypa
 
 
 def test_the_same_again_has_nothing_to_do_and_anything_else_is_refused(old, tiny_vlm, tmp_path):
-    made = design(k=2, keys="both")
-    new = migrate_codebook(old, tiny_vlm, tmp_path / "new", made)
-    assert happened(migrate_codebook(old, tiny_vlm, tmp_path / "new", made)) == happened(new)
+    new_design = design(k=2, keys="both")
+    new = migrate_codebook(old, tiny_vlm, tmp_path / "new", new_design)
+    assert events_of(migrate_codebook(old, tiny_vlm, tmp_path / "new", new_design)) == events_of(new)
     with pytest.raises(ReasonEditError, match="is the codebook itself"):
-        migrate_codebook(old, tiny_vlm, tmp_path / "old", made)
+        migrate_codebook(old, tiny_vlm, tmp_path / "old", new_design)
     old.restore(next(iter(old.undone)))
     with pytest.raises(ReasonEditError, match=r"a codebook in .* already, of an earlier time"):
-        migrate_codebook(old, tiny_vlm, tmp_path / "new", made)
+        migrate_codebook(old, tiny_vlm, tmp_path / "new", new_design)
     new.undo(next(iter(new.edits)))
     with pytest.raises(ReasonEditError, match="holds what was migrated of another codebook"):
-        migrate_codebook(old, tiny_vlm, tmp_path / "new", made)
+        migrate_codebook(old, tiny_vlm, tmp_path / "new", new_design)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(ReasonEditError, match="is not empty"):
-        migrate_codebook(old, tiny_vlm, tmp_path / "full", made)
+        migrate_codebook(old, tiny_vlm, tmp_path / "full", new_design)

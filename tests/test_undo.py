@@ -106,14 +106,14 @@ def test_after_undoing_the_first_edit_the_second_is_as_if_it_came_alone():
 def test_what_cannot_be_undone_is_said():
     memory = alone([[(0.0, 0.0, 1.0, "image")]] * 2, {0, 1})
     memory.undo("e0")
-    for turn, name, said in (
+    for turn, name, message in (
         (memory.undo, "e0", "'e0' is undone already"),
         (memory.restore, "e1", "'e1' is not undone"),
         (memory.undo, "e", "Several edits begin with 'e': e0, e1"),
         (memory.undo, "x", "no edit 'x' in the codebook"),
         (memory.undo, "", "no edit '' in the codebook"),
     ):
-        with pytest.raises(ReasonEditError, match=said):
+        with pytest.raises(ReasonEditError, match=message):
             turn(name)
     with pytest.raises(ReasonEditError, match="an undone edit 'e0' in the codebook already: restore that one"):
         memory.write(*made(0, [(0.0, 0.0, 1.0, "image")]))
@@ -142,8 +142,8 @@ def test_an_edit_that_contradicts_another_says_so():
     memory.write(*asked(3, "a kettle", 5.0))  # another question or picture
     memory.undo("e0")
     memory.write(*asked(4, "a drum", 0.4))
-    told = {name: edit.contradicts for name, edit in memory.edits.items()}
-    assert told == {"e1": [], "e2": ["e0", "e1"], "e3": [], "e4": ["e1", "e2"]}
+    contradicted = {name: edit.contradicts for name, edit in memory.edits.items()}
+    assert contradicted == {"e1": [], "e2": ["e0", "e1"], "e3": [], "e4": ["e1", "e2"]}
 
 
 @pytest.mark.parametrize("merge", [False, True])
