@@ -16,12 +16,15 @@ from helpers.tiny import picture
 from helpers.toy import ToySource
 
 import reasonedit
-from reasonedit import EditStream, ReasonEditError, VLMModule
+from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
 from reasonedit.callbacks import EditingMetrics, PredictionWriter
+from reasonedit.data.built_probes import probe_file, read_probe_lines
+from reasonedit.data.probes import Budget, build, builders
+from reasonedit.groups import GENERALITIES
 from reasonedit.vlm import Generation, load_vlm
 
 TEXT = (Path(reasonedit.__file__).parent / "EXTENDING.md").read_text()
-FAMILY, DATA, EDITOR = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+FAMILY, DATA, METRIC, EDITOR = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
 def run(block, name):
@@ -66,6 +69,18 @@ def test_the_data_set_is_read_and_its_bad_rows_are_named(tiny_vlm, tmp_path):
     path.write_text("picture,question,answer,why\n0.png,What is it?,a boat,It swims.\n2.png,Who?,me,It is I.\n")
     with pytest.raises(ReasonEditError, match=r"Row 3 of .*corrections.csv' cannot be used: There is no image file"):
         EditStream(source(str(path)))
+
+
+def test_the_builder_of_a_new_metric_is_found_and_builds(tmp_path, monkeypatch):
+    kind = run(METRIC, "example_metric").NegationProbes
+    monkeypatch.setattr("reasonedit.data.probes.builder.GENERALITIES", (*GENERALITIES, "negation"))
+    assert builders()["negation"] is kind
+    edit = Edit.of(picture(0), "Is it round?", "yes", ["It is round."])
+    writer = types.SimpleNamespace(name="scripted", write=lambda *_: "Is it not round?")
+    report = build(kind(None, writer, None, Budget()), [edit], tmp_path, 0)
+    assert (report.built, report.given_up) == (1, 0)
+    (line,) = read_probe_lines(probe_file(tmp_path, "negation", 0))
+    assert (line.probe["question"], line.probe["answer"]) == ("Is it not round?", "not yes")
 
 
 def test_the_editor_edits(tiny_vlm, tmp_path):
