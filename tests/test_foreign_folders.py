@@ -29,7 +29,7 @@ as_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither pipes
 
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory) -> Path:
-    """A codebook with all that one can have: joined keys and loose ones, what merged, one undone."""
+    """A codebook with all there can be: joined and loose keys, saved merges, an undone edit."""
     folder = tmp_path_factory.mktemp("sent") / "book"
     config = {"model": "m", "design": Design().to_dict()}
     memory = EditMemory()
@@ -47,8 +47,8 @@ def folder(sent, tmp_path) -> Path:
     return tmp_path / "book"
 
 
-def everything(folder: Path) -> None:
-    """All that reads a codebook's folder."""
+def read_everything(folder: Path) -> None:
+    """Read all of a codebook's folder."""
     memory = open_memory(folder)
     store = memory.store
     assert store is not None
@@ -62,10 +62,10 @@ def everything(folder: Path) -> None:
     str(store.manifest.model)
 
 
-def is_refused_or_read(folder: Path, what: str) -> bool:
-    """Whether a folder is refused; fails where anything but a sentence comes of it."""
+def refuses(folder: Path, what: str) -> bool:
+    """Whether a folder is refused; fails where it is refused by anything but a sentence."""
     try:
-        everything(folder)
+        read_everything(folder)
     except ReasonEditError as error:
         return str(error).endswith(".") and len(str(error)) < 2000
     except Exception as error:
@@ -73,7 +73,7 @@ def is_refused_or_read(folder: Path, what: str) -> bool:
     return False
 
 
-def told_by_verify(folder: Path, what: str) -> None:
+def check_verify(folder: Path, what: str) -> None:
     try:
         verify(folder)
     except ReasonEditError:
@@ -89,9 +89,9 @@ def try_manifests(folder: Path, step: int, start: int = 0) -> tuple[int, int]:
     refused = 0
     for i, (what, hostile) in enumerate(tries):
         write_manifest(folder, hostile)
-        refused += is_refused_or_read(folder, what)
+        refused += refuses(folder, what)
         if i % 10 == 0:
-            told_by_verify(folder, what)
+            check_verify(folder, what)
     (folder / "codebook.json").write_bytes(whole)
     return len(tries), refused
 
@@ -105,9 +105,9 @@ def try_records(folder: Path, step: int) -> tuple[int, int]:
         if not isinstance(new, dict):
             continue
         write_journal(folder, [*records[:i], new, *records[i + 1 :]])
-        refused += is_refused_or_read(folder, what)
+        refused += refuses(folder, what)
         if number % 10 == 0:
-            told_by_verify(folder, what)
+            check_verify(folder, what)
         (folder / "codebook.json").write_bytes(manifest)
         (folder / "journal.jsonl").write_bytes(journal)
     return len(tries), refused
@@ -127,7 +127,7 @@ def test_any_record_is_read_or_refused(folder):
 
 @pytest.mark.slow
 def test_every_manifest_and_every_record_is_read_or_refused(folder):
-    everything(folder)
+    read_everything(folder)
     for tried in (try_manifests, try_records):
         count, refused = tried(folder, 1)
         assert count > 1000
@@ -198,12 +198,12 @@ def test_any_header_of_tensors_is_read_or_refused(folder, header, size):
     data = (len(header) if size is None else size).to_bytes(8, "little") + header.encode() + b"\0" * 4
     for name in (f"keys/{file.name}", "statistics.safetensors"):
         reseal(folder, name, data)
-        assert is_refused_or_read(folder, header)
-        told_by_verify(folder, header)
+        assert refuses(folder, header)
+        check_verify(folder, header)
 
 
 def test_statistics_that_were_exchanged_are_refused(folder):
-    """Their sums are right and the manifest's is, too: the journal says which they were."""
+    """Their sums and the manifest's are right, but the journal says which statistics they were."""
     values = manifest_of(folder)
     other = save({"mean": torch.arange(4.0) + 1})
     (folder / "statistics.safetensors").write_bytes(other)
@@ -216,7 +216,7 @@ def test_statistics_that_were_exchanged_are_refused(folder):
     with pytest.raises(DamagedError, match="another statistics, statistics_digest"):
         open_memory(folder)
     write_manifest(folder, {**values, "statistics": told})
-    # Even where their sums are the same: CRC-32 is not made against somebody who tries.
+    # Even where their sums are the same: CRC-32 does not keep out somebody who tries.
     write_journal(
         folder, [with_value(r, ("statistics",), told) if r["op"] == "create" else r for r in records_of(folder)]
     )
@@ -268,7 +268,7 @@ def victim(tmp_path) -> Path:
 
 
 def change_everything(folder: Path) -> list[str]:
-    """Everything that writes into a folder; what it is refused with."""
+    """Do everything that writes into a folder; the messages with which it is refused."""
 
     def write_edit():
         open_memory(folder).write(*make_edit(7))
@@ -317,7 +317,7 @@ def test_nothing_is_written_into_a_folder_elsewhere(folder, tmp_path, name):
     (folder / name).rename(tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
     before = sorted(os.listdir(tmp_path / "elsewhere"))
-    everything(folder)  # it may be read, as what DVC or git-annex put there
+    read_everything(folder)  # it may be read, as what DVC or git-annex put there
     told = change_everything(folder)
     assert told
     assert all("is a link" in line or "already" in line for line in told)
@@ -331,7 +331,7 @@ def test_links_to_files_are_read(folder, tmp_path):
         target = tmp_path / f"blob-{path.name}"
         path.rename(target)
         path.symlink_to(target)
-    everything(folder)
+    read_everything(folder)
     assert not verify(folder).damages
 
 
@@ -364,9 +364,9 @@ def test_what_is_no_file_is_refused_and_not_waited_for(folder, name, kind):
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    refused = is_refused_or_read(folder, f"{name} is a {kind}")
+    refused = refuses(folder, f"{name} is a {kind}")
     assert refused == (name not in (".lock", ".writer.json"))
-    told_by_verify(folder, name)
+    check_verify(folder, name)
     for told in change_everything(folder):
         assert "Errno" not in told
 
@@ -380,7 +380,7 @@ def test_a_hole_is_not_read_into_memory(folder):
         whole = path.read_bytes() if path.exists() else b""
         with path.open("r+b" if path.exists() else "wb") as file:
             file.truncate(1 << 40)
-        assert is_refused_or_read(folder, name) == refused[name]
+        assert refuses(folder, name) == refused[name]
         path.write_bytes(whole)
 
 

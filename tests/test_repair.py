@@ -1,4 +1,4 @@
-"""What can be recovered of a damaged codebook, and that the damaged one is kept."""
+"""What is recovered of a damaged codebook, and that the damaged one is kept."""
 
 import errno
 import json
@@ -78,7 +78,7 @@ def test_what_was_never_acknowledged_is_no_damage(tmp_path):
         ("journal.jsonl", lambda data: data[:-200], [0, 1, 2, 3, 4], []),
         ("journal.jsonl", lambda data: data.replace(b"What is 1?", b"What is 7?"), [0, 1, 2, 3, 4, 5], []),
         ("keys/*0012-3*", flip(200), [0, 1, 2, 3, 4, 5], [4]),
-        ("keys/*0012-3*", flip(20), [0, 1, 2, 3, 4, 5], []),  # what stands before the numbers follows from the rest
+        ("keys/*0012-3*", flip(20), [0, 1, 2, 3, 4, 5], []),  # the header follows from the rest
         ("keys/*0012-3*", lambda data: data + b"x", [0, 1, 2, 3, 4, 5], []),
         ("keys/*joined*", lambda data: data + b"x", [0, 1, 2, 3, 4, 5], []),
         ("keys/*joined*", flip(20), [0, 1, 2, 3, 4, 5], []),
@@ -141,14 +141,16 @@ def test_edits_that_lost_their_keys_keep_their_place_and_are_embedded_anew(tmp_p
     assert there.keyless == ["e00000", "e00001", "e00002", "e00003"]
     assert len(there) == len(make_edit(4)[1]) + len(make_edit(5)[1]) - 3  # the keys of the last two are the same three
 
-    def embedded(edit, kept):
+    def embed(edit, stored):
         assert edit.image.tobytes() == make_edit(int(edit.id[1:]))[0].image.tobytes()
-        assert (kept.id, kept.author) == (edit.id, edit.author)
+        assert (stored.id, stored.author) == (edit.id, edit.author)
         return Draft.of(edit, make_edit(int(edit.id[1:]))[1])
 
-    told = []
-    assert repair(tmp_path / "book", embed=lambda _: embedded, done=lambda done, of: told.append((done, of)))[1] is None
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    progress = []
+    assert (
+        repair(tmp_path / "book", embed=lambda _: embed, done=lambda done, of: progress.append((done, of)))[1] is None
+    )
+    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
     the_same(open_memory(tmp_path / "book"), memory)
     assert open_memory(tmp_path / "book").keyless == []
     assert not (tmp_path / "book" / LOST).exists()  # nothing is lost any more
@@ -245,7 +247,7 @@ def test_a_manifest_of_another_codebook_is_no_loss(tmp_path):
 
 
 def test_killed_at_any_moment_the_codebook_has_its_name_and_nothing_is_left_for_good(tmp_path, damaged):
-    """A copy is made first; that one was begun and not ended shows in no other name than a hidden one."""
+    """A copy is made first; one that was cut short has a hidden name."""
     memory = open_memory(tmp_path / "book")
     damaged("keys/*0012-3*", flip(200))
     for moment in (1, 8, 20, 30):
@@ -261,7 +263,7 @@ def test_killed_at_any_moment_the_codebook_has_its_name_and_nothing_is_left_for_
 
 
 def killed_in_repair(folder, moment):
-    """Kill a repair at the n-th file that it links, copies, makes, renames or removes; whether it comes that far."""
+    """Kill a repair at the n-th file that it links, copies, makes, renames or removes; whether there are so many."""
     child = os.fork()
     if child == 0:
         seen = []

@@ -1,4 +1,4 @@
-"""What a damaged journal says: records are corrected where a sum proves them, and what is lost is never guessed at."""
+"""What a damaged journal says: records are corrected where a sum proves them, and lost ones are never guessed."""
 
 import random
 import shutil
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def changed(folder, tmp_path):
-    """A copy of it whose journal was changed by a function of its lines."""
+    """Copies the codebook, and changes the journal of the copy by a function."""
 
     def change(how):
         shutil.rmtree(tmp_path / "book", ignore_errors=True)
@@ -42,8 +42,8 @@ def lines(how):
     return lambda data: b"".join(how(data.splitlines(keepends=True)))
 
 
-def garbled(number, start=0, stop=None):
-    """The bytes of one line exchanged, all but its end."""
+def garble_line(number, start=0, stop=None):
+    """Exchange the bytes of one line, all but its end."""
 
     def how(mine):
         line = mine[number][:-1]
@@ -54,7 +54,7 @@ def garbled(number, start=0, stop=None):
     return lines(how)
 
 
-def without(number):
+def drop_line(number):
     return lines(lambda mine: mine[:number] + mine[number + 1 :])
 
 
@@ -90,12 +90,12 @@ def test_what_an_editor_made_of_a_whole_journal_is_undone(changed, folder, how, 
     assert verify(there).damages == []
 
 
-def flipped(data, places):
+def flip_bits(data, places):
     for at, bit in places:
         yield data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :]
 
 
-def bits(data, rng, count):
+def choose_bits(data, rng, count):
     turns = data.index(b'{"op": "undo"')
     places = [(rng.randrange(turns, len(data)), rng.randrange(8)) for _ in range(count)]
     ends = [(i, rng.randrange(8)) for i, byte in enumerate(data) if byte == ord("\n")]
@@ -106,7 +106,7 @@ def test_a_flipped_bit_is_found_and_flipped_back(folder):
     """Anywhere: in a text, in a sum, between two records, at the end of the last."""
     data = (folder / "journal.jsonl").read_bytes()
     whole = [p.values for p in salvage_journal(data).pieces]
-    for damaged in flipped(data, bits(data, random.Random(3), 60)):
+    for damaged in flip_bits(data, choose_bits(data, random.Random(3), 60)):
         assert [p.values for p in salvage_journal(damaged).pieces] == whole
 
 
@@ -114,7 +114,7 @@ def test_a_flipped_bit_is_found_and_flipped_back(folder):
 def test_every_flipped_bit_is_flipped_back(folder):
     data = (folder / "journal.jsonl").read_bytes()
     whole = [p.values for p in salvage_journal(data).pieces]
-    for damaged in flipped(data, [(at, bit) for at in range(len(data)) for bit in range(8)]):
+    for damaged in flip_bits(data, [(at, bit) for at in range(len(data)) for bit in range(8)]):
         assert [p.values for p in salvage_journal(damaged).pieces] == whole
 
 
@@ -138,7 +138,7 @@ def test_after_a_flip_of_each_byte_nothing_is_resurrected_and_nothing_lost(folde
         there = tmp_path / "book"
         shutil.rmtree(there, ignore_errors=True)
         shutil.copytree(folder, there)
-        (there / "journal.jsonl").write_bytes(next(flipped(data, [(at, at % 8)])))
+        (there / "journal.jsonl").write_bytes(next(flip_bits(data, [(at, at % 8)])))
         _, kept = repair(there)
         assert state(there) == WHOLE
         shutil.rmtree(kept)
@@ -146,7 +146,7 @@ def test_after_a_flip_of_each_byte_nothing_is_resurrected_and_nothing_lost(folde
 
 @pytest.mark.parametrize("start", [40, 60, 100])
 def test_an_undo_of_which_only_some_can_be_read_still_undoes(changed, start):
-    there = changed(garbled(9, start))
+    there = changed(garble_line(9, start))
     found = verify(there)
     assert "the edit 'e00002' was undone" in found.damages[0].what
     assert {e.id: e.counts for e in found.edits}["e00002"] is False
@@ -155,7 +155,7 @@ def test_an_undo_of_which_only_some_can_be_read_still_undoes(changed, start):
 
 
 def test_a_restore_of_which_only_some_can_be_read_restores_nothing_unasked(changed):
-    there = changed(garbled(8, 60))
+    there = changed(garble_line(8, 60))
     found = verify(there)
     assert found.losses == [
         f"the edit 'e00001' does not count, but the record at byte {found.damages[0].offset}, of which not all can be "
@@ -167,7 +167,7 @@ def test_a_restore_of_which_only_some_can_be_read_restores_nothing_unasked(chang
     assert state(there) == (["e00000", "e00004"], ["e00001", "e00002", "e00003"])
 
 
-@pytest.mark.parametrize("how", [garbled(7), without(7)])
+@pytest.mark.parametrize("how", [garble_line(7), drop_line(7)])
 def test_a_lost_record_puts_in_doubt_what_no_later_one_speaks_of(changed, folder, how):
     """The undo of e00003 is lost: e00001 and e00002 were turned after it, so of these it said nothing."""
     there = changed(how)
@@ -182,7 +182,7 @@ def test_a_lost_record_puts_in_doubt_what_no_later_one_speaks_of(changed, folder
     assert not list(there.parent.glob("*damaged*"))
 
 
-@pytest.mark.parametrize("how", [garbled(7), without(7)])
+@pytest.mark.parametrize("how", [garble_line(7), drop_line(7)])
 def test_what_merged_where_tells_what_a_lost_record_undid(folder, tmp_path, how):
     there = tmp_path / "settled"
     shutil.copytree(folder, there)
@@ -197,14 +197,14 @@ def test_what_merged_where_tells_what_a_lost_record_undid(folder, tmp_path, how)
 
 
 def test_a_restore_tells_of_the_undo_before_it_that_is_lost(changed):
-    there = changed(without(6))
+    there = changed(drop_line(6))
     found = verify(there)
     assert [e.id for e in found.edits if e.doubt] == []
     repair(there, accept_loss=True)
     assert state(there) == WHOLE
 
 
-@pytest.mark.parametrize("how", [garbled(2), without(2), garbled(2, 300)])
+@pytest.mark.parametrize("how", [garble_line(2), drop_line(2), garble_line(2, 300)])
 def test_a_lost_edit_is_named_and_puts_nothing_else_in_doubt(changed, how):
     there = changed(how)
     found = verify(there)
@@ -217,7 +217,7 @@ def test_a_lost_edit_is_named_and_puts_nothing_else_in_doubt(changed, how):
 
 
 def test_what_is_missing_at_the_end_is_missed(changed):
-    found = verify(changed(without(9)))
+    found = verify(changed(drop_line(9)))
     assert "may have undone 'e00000', 'e00001', 'e00002', 'e00004'" in found.losses[0]
     assert "restored 'e00003'" in found.losses[0]
 
@@ -236,8 +236,8 @@ def test_an_edit_that_somebody_changed_by_hand_is_no_edit_any_more_but_can_be_im
     assert [r.id for r in read(there / "lost-edits.jsonl")] == ["e00001"]
 
 
-def hurt(data, rng):
-    """A journal with something done to it that no sum corrects, mostly."""
+def damage_somehow(data, rng):
+    """Damage a journal, mostly so that no sum corrects it."""
     at = rng.randrange(len(data))
     end = at + rng.choice([1, 2, 3, 8, 40, 150, 400, 1500])
     mine = data.splitlines(keepends=True)
@@ -257,8 +257,8 @@ def hurt(data, rng):
     )
 
 
-def lived_through(folder, rng):
-    """A codebook to which this and that happened."""
+def write_at_random(folder, rng):
+    """Write a codebook with edits, undos and restores at random."""
     memory = book(folder, 0)
     for number in range(rng.randint(5, 12)):
         memory.write(*make_edit(number))
@@ -275,11 +275,11 @@ def lived_through(folder, rng):
 
 @pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 120))])
 def test_whatever_is_done_to_a_journal_nothing_changes_unsaid(tmp_path, seed):
-    """Each edit that is lost, or of which the state is another one, is named; what counts again is asked for, too."""
+    """Each edit that is lost or turned is named, and no undone edit counts again unless somebody agrees."""
     rng = random.Random(seed)
-    memory = lived_through(tmp_path / "book", rng)
+    memory = write_at_random(tmp_path / "book", rng)
     path = tmp_path / "book" / memory.store.manifest.journal_file
-    path.write_bytes(hurt(path.read_bytes(), rng))
+    path.write_bytes(damage_somehow(path.read_bytes(), rng))
     if seed % 7 == 5:
         (tmp_path / "book" / "codebook.json").write_bytes(b"{}")
     found = verify(tmp_path / "book")
@@ -308,7 +308,7 @@ def test_whatever_is_done_to_a_journal_nothing_changes_unsaid(tmp_path, seed):
 
 
 def test_each_record_is_accounted_for(changed):
-    found = verify(changed(garbled(2, 300)))
+    found = verify(changed(garble_line(2, 300)))
     assert [(r.op, r.edit_id, r.state) for r in found.records] == [
         ("create", "", "whole"),
         ("edit", "e00000", "whole"),
