@@ -12,7 +12,8 @@ from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.commands.configs import parse_with_overrides
 from reasonedit.commands.run_parser import parse_run
-from reasonedit.config import Config, config_path, packaged_configs
+from reasonedit.config import Config
+from reasonedit.config_files import config_path, packaged_configs
 from reasonedit.experiments import Lab
 from reasonedit.experiments.cells import Cell
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import reasonedit.callbacks as cb
-from reasonedit.config import Config, packaged_configs
+from reasonedit.config import Config
+from reasonedit.config_files import packaged_configs
 from reasonedit.data.source import Probe
 from reasonedit.data.stream import EditStream
 from reasonedit.drawings import Corrected, draw_story

@@ -10,7 +10,8 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 
-from reasonedit.config import REFUSALS, Config, refuse_code
+from reasonedit.config import REFUSALS, Config
+from reasonedit.config_files import refuse_code
 from reasonedit.errors import InputError
 
 
@@ -73,4 +74,4 @@ def save_merged_config(cli: LightningCLI, folder: Path) -> None:
     del config["trainer"]["default_root_dir"]
     if getattr(config["trainer"]["logger"], "init_args", {}).get("save_dir") == str(folder):
         del config["trainer"]["logger"]
-    cli.parser.save(config, folder / "config.yaml", skip_check=True)
+    cli.parser.save(config, folder / "config.yaml", skip_validation=True)
