@@ -336,6 +336,22 @@ def test_a_network_of_mend_belongs_to_all_that_it_was_trained_with(lab, monkeypa
         assert network_path(other) != first
 
 
+def test_the_network_of_mend_is_trained_once(lab, tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.callbacks.baselines.mend.BLOCKS", (-2, -1))
+    monkeypatch.setattr("reasonedit.experiments.mend_network.TRAINING_EDITS", 3)
+    monkeypatch.setattr("reasonedit.experiments.mend_network.cache_folder", lambda: tmp_path / "cache")
+    lab.mend_steps = 2
+    main = EXPERIMENTS["main"]
+    plan = replace(main, rows=tuple(replace(r, stream={}) for r in main.rows if r.name == "mend"))
+    assert run_all(lab, tmp_path / "main", plan, (0,)) == [True]
+    path = network_path(lab)
+    trained = path.stat().st_mtime_ns
+    assert run_all(lab, tmp_path / "main", plan) == [False, True]  # the second seed uses the same network
+    assert path.stat().st_mtime_ns == trained
+    record, _ = read_cell(tmp_path / "main" / "cells" / "mend-1.parquet")
+    assert Path(record["editor"]["_path"]).name == path.name
+
+
 def test_a_cell_holds_what_made_it_and_what_came_of_it(lab, tmp_path):
     plan, folder = experiment(), tmp_path / "main"
     run_all(lab, folder, plan)
