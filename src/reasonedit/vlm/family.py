@@ -151,7 +151,7 @@ class Family(VLM):
         batch = [[image] for image in images] if self.nested else list(images)
         options = getattr(self.processor, "images_kwargs", None) or {}  # which the whole processor would add
         try:
-            return self.processor.image_processor(images=batch, return_tensors="pt", **options)
+            return self.processor.image_processor(images=batch, **{**options, "return_tensors": "pt"})
         except ValueError as error:
             sizes = ", ".join(sorted({f"{i.width} x {i.height}" for i in images}))
             reason = str(error).strip().rstrip(".")
