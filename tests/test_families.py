@@ -347,7 +347,7 @@ def test_generation_is_greedy_and_ends_whatever_the_checkpoint_says(vlm, images)
     assert vlm.answer(vision, QUESTIONS, max_new_tokens=8) == plain
 
 
-def test_who_is_not_known_says_so_in_one_line(tmp_path, caplog):
+def test_a_model_without_a_family_is_named_in_one_warning(tmp_path, caplog):
     folder = str(FAMILIES["unknown"](tmp_path))
     with caplog.at_level(logging.WARNING):
         load_vlm(folder)
@@ -369,16 +369,23 @@ def test_images_that_a_processor_refuses_are_named(tmp_path):
         vlm.see([Image.new("RGB", (2000, 4))])
 
 
+def test_a_processor_may_name_a_return_type_of_its_own(tmp_path):
+    vlm = load_vlm(str(FAMILIES["llava"](tmp_path)), dtype="float32")
+    right = vlm.pixels([picture(0, 64)])["pixel_values"]
+    vlm.processor.images_kwargs = {"return_tensors": "np"}
+    assert torch.equal(vlm.pixels([picture(0, 64)])["pixel_values"], right)
+
+
 def test_an_encoder_decoder_is_refused(tmp_path):
     import transformers as tf
-    from helpers.families import SIGHT, save
+    from helpers.families import VISION, save
     from helpers.tiny import tokenizer
 
     words = tokenizer()
     t5 = tf.T5Config(vocab_size=400, d_model=48, d_ff=96, d_kv=12, num_layers=2, num_heads=4).to_dict()
     former = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = tf.InstructBlipConfig(
-        vision_config=SIGHT,
+        vision_config=VISION,
         qformer_config={**former, "intermediate_size": 48, "encoder_hidden_size": 32},
         text_config=t5,
     )

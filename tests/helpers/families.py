@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import transformers as tf
 
-from .tiny import save_tiny_llava, tokenizer
+from .tiny import save_tiny_llava
+from .tiny import tokenizer as tiny_tokenizer
 
 TEXT = {
     "hidden_size": 48,
@@ -20,7 +21,7 @@ TEXT = {
     "max_position_embeddings": 4096,
     "initializer_range": 0.2,
 }
-SIGHT = {
+VISION = {
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 3,
@@ -36,22 +37,26 @@ CHAT = (
 
 def words(*special: str, named: dict[str, str] | None = None, bos: bool = False) -> Any:
     """The tiny tokenizer with more special tokens."""
-    made = tokenizer(bos=bos, named=named)
-    made.add_tokens(list(special), special_tokens=True)
-    return made
+    tokenizer = tiny_tokenizer(bos=bos, named=named)
+    tokenizer.add_tokens(list(special), special_tokens=True)
+    return tokenizer
 
 
-def text(made: Any, **more: Any) -> dict[str, Any]:
+def text(tokenizer: Any, **more: Any) -> dict[str, Any]:
     """The text part of a config."""
-    ends = {"pad_token_id": made.pad_token_id, "eos_token_id": made.eos_token_id, "bos_token_id": made.bos_token_id}
-    return {"vocab_size": len(made) + 6, **TEXT, **ends, **more}
+    ends = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+    }
+    return {"vocab_size": len(tokenizer) + 6, **TEXT, **ends, **more}
 
 
 def save(folder: Path, kind: type, config: Any, processor: Any) -> Path:
     """Save a model with random weights and its processor."""
     torch.manual_seed(0)
     model = kind(config)
-    for parameter in model.parameters():  # what begins at zero (projectors, queries) would hide mistakes
+    for parameter in model.parameters():  # weights that begin at zero (projectors, queries) would hide mistakes
         if float(parameter.detach().abs().sum()) == 0 and parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder)
@@ -66,11 +71,11 @@ def llava(folder: Path) -> Path:
 
 def llava_next(folder: Path) -> Path:
     """LLaVA-NeXT: up to four tiles."""
-    made = words()
+    tokenizer = words()
     config = tf.LlavaNextConfig(
-        vision_config=tf.CLIPVisionConfig(**SIGHT),
-        text_config=tf.LlamaConfig(**text(made)),
-        image_token_index=made.convert_tokens_to_ids("<image>"),
+        vision_config=tf.CLIPVisionConfig(**VISION),
+        text_config=tf.LlamaConfig(**text(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=[[32, 64], [64, 32], [64, 64]],
     )
     images = tf.LlavaNextImageProcessor(
@@ -80,7 +85,7 @@ def llava_next(folder: Path) -> Path:
     )
     processor = tf.LlavaNextProcessor(
         images,
-        made,
+        tokenizer,
         patch_size=8,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
@@ -91,12 +96,12 @@ def llava_next(folder: Path) -> Path:
 
 def llava_onevision(folder: Path) -> Path:
     """LLaVA-OneVision: SigLIP, Qwen2, tiles."""
-    made = words("<video>")
+    tokenizer = words("<video>")
     config = tf.LlavaOnevisionConfig(
-        vision_config=tf.SiglipVisionConfig(**SIGHT, vision_use_head=False),
-        text_config=tf.Qwen2Config(**text(made)),
-        image_token_index=made.convert_tokens_to_ids("<image>"),
-        video_token_index=made.convert_tokens_to_ids("<video>"),
+        vision_config=tf.SiglipVisionConfig(**VISION, vision_use_head=False),
+        text_config=tf.Qwen2Config(**text(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         image_grid_pinpoints=[[32, 64], [64, 32], [64, 64]],
         vision_feature_select_strategy="full",
         vision_feature_layer=-1,
@@ -106,7 +111,7 @@ def llava_onevision(folder: Path) -> Path:
     )
     processor = tf.LlavaOnevisionProcessor(
         images,
-        made,
+        tokenizer,
         tf.LlavaOnevisionVideoProcessor(size={"height": 32, "width": 32}),
         num_image_tokens=16,
         vision_feature_select_strategy="full",
@@ -116,34 +121,34 @@ def llava_onevision(folder: Path) -> Path:
 
 
 def _qwen(folder: Path, generation: str) -> Path:
-    made = words("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    tokenizer = words("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
     ids = {
-        "image_token_id": made.convert_tokens_to_ids("<|image_pad|>"),
-        "video_token_id": made.convert_tokens_to_ids("<|video_pad|>"),
-        "vision_start_token_id": made.convert_tokens_to_ids("<|vision_start|>"),
-        "vision_end_token_id": made.convert_tokens_to_ids("<|vision_end|>"),
+        "image_token_id": tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        "video_token_id": tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        "vision_start_token_id": tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        "vision_end_token_id": tokenizer.convert_tokens_to_ids("<|vision_end|>"),
     }
-    sight = {"hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "out_hidden_size": 48, "depth": 3}
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "out_hidden_size": 48, "depth": 3}
     limits = {"shortest_edge": 32 * 32, "longest_edge": 128 * 128}
     rope = {"rope_type": "default", "mrope_section": [2, 2, 2], "rope_theta": 10000.0}
     chat = CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
     if generation == "3":
         config = tf.Qwen3VLConfig(
-            text_config=text(made, head_dim=12, rope_parameters=rope | {"mrope_interleaved": True}),
-            vision_config=sight | {"patch_size": 8, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]},
+            text_config=text(tokenizer, head_dim=12, rope_parameters=rope | {"mrope_interleaved": True}),
+            vision_config=vision | {"patch_size": 8, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]},
             **ids,
         )
         images = tf.Qwen2VLImageProcessor(patch_size=8, merge_size=2, size=limits)
         videos = tf.Qwen3VLVideoProcessor(patch_size=8, merge_size=2)
-        processor = tf.Qwen3VLProcessor(images, made, videos, chat_template=chat)
+        processor = tf.Qwen3VLProcessor(images, tokenizer, videos, chat_template=chat)
         return save(folder, tf.Qwen3VLForConditionalGeneration, config, processor)
     config = tf.Qwen2_5_VLConfig(
-        text_config=text(made, rope_parameters=rope),
-        vision_config=sight | {"patch_size": 8, "window_size": 32, "fullatt_block_indexes": [2]},
+        text_config=text(tokenizer, rope_parameters=rope),
+        vision_config=vision | {"patch_size": 8, "window_size": 32, "fullatt_block_indexes": [2]},
         **ids,
     )
     images = tf.Qwen2VLImageProcessor(patch_size=8, merge_size=2, size=limits)
-    processor = tf.Qwen2_5_VLProcessor(images, made, tf.Qwen2VLVideoProcessor(patch_size=8), chat_template=chat)
+    processor = tf.Qwen2_5_VLProcessor(images, tokenizer, tf.Qwen2VLVideoProcessor(patch_size=8), chat_template=chat)
     return save(folder, tf.Qwen2_5_VLForConditionalGeneration, config, processor)
 
 
@@ -159,12 +164,12 @@ def qwen2_5_vl(folder: Path) -> Path:
 
 def _idefics(folder: Path, smol: bool) -> Path:
     rows = [f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)]
-    made = words("<fake_token_around_image>", "<global-img>", "<end_of_utterance>", "<video>", *rows)
+    tokenizer = words("<fake_token_around_image>", "<global-img>", "<end_of_utterance>", "<video>", *rows)
     kind = tf.SmolVLMConfig if smol else tf.Idefics3Config
     config = kind(
-        vision_config=SIGHT,
-        text_config=tf.LlamaConfig(**text(made)),
-        image_token_id=made.convert_tokens_to_ids("<image>"),
+        vision_config=VISION,
+        text_config=tf.LlamaConfig(**text(tokenizer)),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=2,
     )
     sizes = {"size": {"longest_edge": 64}, "max_image_size": {"longest_edge": 32}}
@@ -172,10 +177,10 @@ def _idefics(folder: Path, smol: bool) -> Path:
     if smol:
         videos = tf.SmolVLMVideoProcessor(**sizes)
         processor = tf.SmolVLMProcessor(
-            tf.SmolVLMImageProcessor(**sizes), made, videos, image_seq_len=4, chat_template=chat
+            tf.SmolVLMImageProcessor(**sizes), tokenizer, videos, image_seq_len=4, chat_template=chat
         )
         return save(folder, tf.SmolVLMForConditionalGeneration, config, processor)
-    processor = tf.Idefics3Processor(tf.Idefics3ImageProcessor(**sizes), made, image_seq_len=4, chat_template=chat)
+    processor = tf.Idefics3Processor(tf.Idefics3ImageProcessor(**sizes), tokenizer, image_seq_len=4, chat_template=chat)
     return save(folder, tf.Idefics3ForConditionalGeneration, config, processor)
 
 
@@ -192,37 +197,37 @@ def smolvlm(folder: Path) -> Path:
 def gemma3(folder: Path) -> Path:
     """Gemma 3, with a window that is shorter than the prompts."""
     named = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
-    made = words(named=named, bos=True)
+    tokenizer = words(named=named, bos=True)
     config = tf.Gemma3Config(
         text_config=text(
-            made,
+            tokenizer,
             head_dim=12,
             sliding_window=24,
             layer_types=["sliding_attention", "full_attention"],
             query_pre_attn_scalar=12,
         ),
-        vision_config=tf.SiglipVisionConfig(**SIGHT, vision_use_head=False),
+        vision_config=tf.SiglipVisionConfig(**VISION, vision_use_head=False),
         mm_tokens_per_image=4,
-        image_token_index=made.image_token_id,
-        boi_token_index=made.boi_token_id,
-        eoi_token_index=made.eoi_token_id,
+        image_token_index=tokenizer.image_token_id,
+        boi_token_index=tokenizer.boi_token_id,
+        eoi_token_index=tokenizer.eoi_token_id,
     )
     images = tf.Gemma3ImageProcessor(size={"height": 32, "width": 32})
     chat = "<s>" + CHAT.replace("IMAGE", "<start_of_image>")
-    processor = tf.Gemma3Processor(images, made, image_seq_length=4, chat_template=chat)
+    processor = tf.Gemma3Processor(images, tokenizer, image_seq_length=4, chat_template=chat)
     return save(folder, tf.Gemma3ForConditionalGeneration, config, processor)
 
 
 def _paligemma(folder: Path, second: bool) -> Path:
-    made = words(bos=True)
+    tokenizer = words(bos=True)
     images = tf.SiglipImageProcessor(size={"height": 32, "width": 32})
     images.image_seq_length = 16
-    processor = tf.PaliGemmaProcessor(images, made)
+    processor = tf.PaliGemmaProcessor(images, tokenizer)
     model_type = "gemma2" if second else "gemma"
     more = {"sliding_window": 24, "query_pre_attn_scalar": 12} if second else {}
     config = tf.PaliGemmaConfig(
-        text_config=text(made, head_dim=12, model_type=model_type, **more),
-        vision_config=tf.SiglipVisionConfig(**SIGHT, vision_use_head=False, projection_dim=48),
+        text_config=text(tokenizer, head_dim=12, model_type=model_type, **more),
+        vision_config=tf.SiglipVisionConfig(**VISION, vision_use_head=False, projection_dim=48),
         image_token_index=processor.image_token_id,
         projection_dim=48,
     )
@@ -247,18 +252,18 @@ def internvl(folder: Path) -> Path:
         "context_image_token": "<IMG_CONTEXT>",
         "video_token": "<video>",
     }
-    made = words(named=named)
-    sight = SIGHT | {"image_size": [32, 32], "patch_size": [8, 8]}
+    tokenizer = words(named=named)
+    vision = VISION | {"image_size": [32, 32], "patch_size": [8, 8]}
     config = tf.InternVLConfig(
-        vision_config=tf.InternVLVisionConfig(**sight),
-        text_config=tf.Qwen2Config(**text(made)),
-        image_token_id=made.context_image_token_id,
+        vision_config=tf.InternVLVisionConfig(**vision),
+        text_config=tf.Qwen2Config(**text(tokenizer)),
+        image_token_id=tokenizer.context_image_token_id,
         image_seq_length=4,
     )
     images = tf.GotOcr2ImageProcessor(size={"height": 32, "width": 32}, max_patches=3)
     processor = tf.InternVLProcessor(
         images,
-        made,
+        tokenizer,
         tf.InternVLVideoProcessor(),
         image_seq_length=4,
         chat_template=CHAT.replace("IMAGE", "<IMG_CONTEXT>\n"),
@@ -266,9 +271,9 @@ def internvl(folder: Path) -> Path:
     return save(folder, tf.InternVLForConditionalGeneration, config, processor)
 
 
-def _instructblip(folder: Path, language: Any, made: Any) -> Path:
+def _instructblip(folder: Path, language: Any, tokenizer: Any) -> Path:
     config = tf.InstructBlipConfig(
-        vision_config=SIGHT,
+        vision_config=VISION,
         qformer_config={
             "vocab_size": 400,
             "hidden_size": 32,
@@ -279,47 +284,49 @@ def _instructblip(folder: Path, language: Any, made: Any) -> Path:
         },
         text_config=language,
         num_query_tokens=4,
-        image_token_index=made.convert_tokens_to_ids("<image>"),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
     images = tf.BlipImageProcessor(size={"height": 32, "width": 32})
-    processor = tf.InstructBlipProcessor(images, made, tokenizer(), num_query_tokens=4)
+    processor = tf.InstructBlipProcessor(images, tokenizer, tiny_tokenizer(), num_query_tokens=4)
     return save(folder, tf.InstructBlipForConditionalGeneration, config, processor)
 
 
 def instructblip(folder: Path) -> Path:
     """InstructBLIP on Vicuna."""
-    made = words(bos=True)
-    return _instructblip(folder, tf.LlamaConfig(**text(made)).to_dict(), made)
+    tokenizer = words(bos=True)
+    return _instructblip(folder, tf.LlamaConfig(**text(tokenizer)).to_dict(), tokenizer)
 
 
 def instructblip_opt(folder: Path) -> Path:
     """InstructBLIP on OPT, whose positions are learned."""
-    made = words(bos=True)
-    values = text(made, ffn_dim=96, word_embed_proj_dim=48)
-    return _instructblip(folder, tf.OPTConfig(**values).to_dict(), made)
+    tokenizer = words(bos=True)
+    values = text(tokenizer, ffn_dim=96, word_embed_proj_dim=48)
+    return _instructblip(folder, tf.OPTConfig(**values).to_dict(), tokenizer)
 
 
 def blip2(folder: Path) -> Path:
     """BLIP-2, which no family serves: its processor puts the placeholders itself."""
-    made = words(bos=True)
+    tokenizer = words(bos=True)
     former = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     config = tf.Blip2Config(
-        vision_config=SIGHT,
+        vision_config=VISION,
         qformer_config={**former, "num_attention_heads": 4, "encoder_hidden_size": 32},
-        text_config=tf.OPTConfig(**text(made, ffn_dim=96, word_embed_proj_dim=48)).to_dict(),
+        text_config=tf.OPTConfig(**text(tokenizer, ffn_dim=96, word_embed_proj_dim=48)).to_dict(),
         num_query_tokens=4,
-        image_token_index=made.convert_tokens_to_ids("<image>"),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    processor = tf.Blip2Processor(tf.BlipImageProcessor(size={"height": 32, "width": 32}), made, num_query_tokens=4)
+    processor = tf.Blip2Processor(
+        tf.BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer, num_query_tokens=4
+    )
     return save(folder, tf.Blip2ForConditionalGeneration, config, processor)
 
 
 def mllama(folder: Path) -> Path:
     """Llama 3.2 Vision, which no family serves: the language model looks at the image from some of its layers."""
-    made = words("<|image|>", named={"image_token": "<|image|>"}, bos=True)
+    tokenizer = words("<|image|>", named={"image_token": "<|image|>"}, bos=True)
     shapes = [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]]
     rope = {"rope_type": "default", "rope_theta": 1e4}
-    language = text(made, num_hidden_layers=4, cross_attention_layers=[1, 3], rope_parameters=rope)
+    language = text(tokenizer, num_hidden_layers=4, cross_attention_layers=[1, 3], rope_parameters=rope)
     config = tf.MllamaConfig(
         vision_config={
             "hidden_size": 32,
@@ -334,27 +341,27 @@ def mllama(folder: Path) -> Path:
             "vision_output_dim": 96,
             "supported_aspect_ratios": shapes,
         },
-        text_config=language | {"vocab_size": len(made)},
-        image_token_index=made.convert_tokens_to_ids("<|image|>"),
+        text_config=language | {"vocab_size": len(tokenizer)},
+        image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
     )
     images = tf.MllamaImageProcessor(size={"height": 32, "width": 32}, max_image_tiles=4)
-    processor = tf.MllamaProcessor(images, made, chat_template="<s>" + CHAT.replace("IMAGE", "<|image|>"))
+    processor = tf.MllamaProcessor(images, tokenizer, chat_template="<s>" + CHAT.replace("IMAGE", "<|image|>"))
     return save(folder, tf.MllamaForConditionalGeneration, config, processor)
 
 
 def unknown(folder: Path) -> Path:
-    """A type that no family serves."""
-    made = words()
+    """ViP-LLaVA, which no family serves."""
+    tokenizer = words()
     config = tf.VipLlavaConfig(
-        vision_config=tf.CLIPVisionConfig(**SIGHT),
-        text_config=tf.LlamaConfig(**text(made)),
-        image_token_index=made.convert_tokens_to_ids("<image>"),
+        vision_config=tf.CLIPVisionConfig(**VISION),
+        text_config=tf.LlamaConfig(**text(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layers=[-1, -2],
     )
     images = tf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     processor = tf.LlavaProcessor(
         images,
-        made,
+        tokenizer,
         patch_size=8,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
