@@ -90,7 +90,9 @@ def _assemble_into(target: Path) -> None:
     for name in ("vision_tower", "multi_modal_projector"):
         weights = {k.removeprefix(f"{name}."): v for k, v in trained.items() if k.startswith(f"{name}.")}
         model.model.get_submodule(name).load_state_dict(weights)
-    model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64, mean_resizing=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the rows of new tokens are drawn: each assembly is the same, byte by byte
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64, mean_resizing=False)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.generation_config.eos_token_id = model.generation_config.pad_token_id = end
     model.config.text_config.eos_token_id = model.config.text_config.pad_token_id = end
