@@ -15,7 +15,7 @@ import reasonedit
 ROOT = Path(reasonedit.__file__).parent
 FACES = (
     *("callbacks", "cli", "commands", "config", "config_errors", "experiments", "module", "ranks", "report", "resume"),
-    *("runs", "data.base_pass", "data.shared_answers", "data.stream"),
+    *("runs", "config_files", "data.base_pass", "data.shared_answers", "data.stream"),
 )
 """What stands above the core: all that is Lightning's, and the command line."""
 WORLD = "data.world"

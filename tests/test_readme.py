@@ -35,7 +35,7 @@ def test_files_that_are_named_exist(named):
 def test_the_top_level_is_what_was_agreed():
     tracked = {
         *("src", "configs", "callbacks", "tests", "scripts", "setup.cfg", "pyproject.toml", "README.md"),
-        *("LICENSE", "CHANGELOG.md", ".ci", ".gitignore"),
+        *("LICENSE", "CHANGELOG.md", "MANIFEST.in", ".ci", ".gitignore"),
     }
     import subprocess
 
