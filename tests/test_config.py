@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,8 @@ from reasonedit.codebook import EditMemory, Store
 from reasonedit.commands.configs import parse_with_overrides
 from reasonedit.commands.run_parser import parse_run
 from reasonedit.config import Config
-from reasonedit.config_files import config_path, packaged_configs
+from reasonedit.config_files import config_path, packaged_configs, read_config
+from reasonedit.design import Design
 from reasonedit.experiments import Lab
 from reasonedit.experiments.cells import Cell
 
@@ -280,3 +282,10 @@ def test_packaged_configs_are_found_from_anywhere(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "demo.yaml").write_text("{}")
     assert config_path("configs/demo.yaml").resolve() == tmp_path / "configs" / "demo.yaml"  # one's own comes first
+
+
+def test_the_config_of_the_paper_writes_out_its_design():
+    callbacks = read_config("configs/paper.yaml")["trainer"]["callbacks"]
+    (options,) = (callback["init_args"] for callback in callbacks if "init_args" in callback)
+    design = Design.from_dict(options["design"]["init_args"])
+    assert replace(design, embedding=replace(design.embedding, layer="")) == Design()
