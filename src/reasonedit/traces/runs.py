@@ -34,6 +34,7 @@ def clean_run(run: Path, erased: ErasedEdits) -> list[Path]:
 
     Raises:
         OSError: A file cannot be read or written.
+        UnavailableError: A package that reads the files is not installed.
     """
     changed = [path for path in sorted(run.glob("log/*.jsonl")) if _clean_log(path, erased)]
     parts = [path for folder in (run, run / "log", run / "tensorboard") for path in folder.glob(".*.part")]
@@ -50,7 +51,7 @@ def clean_run(run: Path, erased: ErasedEdits) -> list[Path]:
 
 def _clean_log(path: Path, erased: ErasedEdits) -> bool:
     before = path.read_bytes()
-    after = b""
+    rest = []
     for line in before.splitlines(keepends=True):
         try:
             row = json.loads(line) if line.endswith(b"\n") else None
@@ -58,8 +59,8 @@ def _clean_log(path: Path, erased: ErasedEdits) -> bool:
             row = None
         clean = erased.clean_row(row) if isinstance(row, dict) else None  # a row that was cut short counts as none
         if clean is not None:
-            after += line if clean == row else (json.dumps(clean) + "\n").encode()
-    return _write_if_changed(path, before, after)
+            rest.append(line if clean == row else (json.dumps(clean) + "\n").encode())
+    return _write_if_changed(path, before, b"".join(rest))
 
 
 def _write_if_changed(path: Path, before: bytes, after: bytes) -> bool:
