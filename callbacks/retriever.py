@@ -15,10 +15,11 @@ from reasonedit.codebook import Store
 from reasonedit.errors import InputError
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.retrieval import RetrievalConfig
+from reasonedit.types import Edit
 from reasonedit.vlm import Vision, generation_of
 
 from .base import RunCallback
-from .batch import answered_already, choices_of, pictures, questions
+from .batch import answered_already, choices_of, is_list, pictures, questions
 from .codebook import Codebook
 from .held_pipeline import HeldPipeline
 from .lookup import find_callback
@@ -68,6 +69,7 @@ class Retriever(RunCallback):
         self.choice_key = choice_key
         self._own = HeldPipeline.of_folder(Store.open(codebook)) if codebook is not None else None
         self._pipeline: EditingPipeline | None = None  # of this run
+        self._follows = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Open the codebook, if it is not that of a callback.
@@ -88,6 +90,8 @@ class Retriever(RunCallback):
         self._pipeline = None
         if self._own is not None and not self._is_of(codebook):
             self._pipeline = self._own.attach(trainer, pl_module, partial(self.say_once, trainer))
+        # Others may write into our folder meanwhile; several ranks would not see that at the same time.
+        self._follows = self._pipeline is not None and trainer.world_size == 1
 
     def _is_of(self, codebook: Codebook | None) -> bool:
         """Whether our folder is that of a callback, which may change it during the run."""
@@ -97,7 +101,6 @@ class Retriever(RunCallback):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the pipeline of the Codebook callback, which is set up by now, and retrieve as the arguments say."""
-        self._follows = self._pipeline is not None and trainer.world_size == 1
         if self._pipeline is None:
             codebook = find_callback(trainer, Codebook)
             assert codebook is not None  # so it was at set-up
@@ -119,12 +122,13 @@ class Retriever(RunCallback):
         assert pipeline is not None  # the run has begun
         asked = questions(batch, self.prompt_key, self)
         if self._follows:
-            pipeline.memory.refresh()  # others may write into it; several ranks would not see that at the same time
+            pipeline.memory.refresh()
         choices = choices_of(batch, self.choice_key, self, len(asked))
         if not asked or answered_already(batch) is not None:
             return
         if not pipeline.memory.edits:
-            if any(edit is not None for edit in batch.get("edits") or ()):  # who answers and who edits share the pass
+            edits = batch.get("edits")  # or something of the user's own
+            if is_list(edits) and any(isinstance(edit, Edit) for edit in edits):  # answers and edits share the pass
                 self._see(batch, len(asked), pipeline.embedder.has, pipeline.embedder.see)
             return
         vision = self._see(batch, len(asked), pipeline.has, pipeline.see)

@@ -26,7 +26,7 @@ from reasonedit.callbacks import (
     TensorBoardCharts,
 )
 from reasonedit.callbacks.baselines import IKE, FineTuning
-from reasonedit.codebook import Store
+from reasonedit.codebook import EditMemory, Store
 from reasonedit.vlm import load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -154,6 +154,24 @@ def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_le
     said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING and "trainer.fit" in r.getMessage()]
     assert [s.partition(" ")[0] for s in said] == ["Retriever", "EditingMetrics", "PredictionWriter"]
     assert "in trainer.fit facts come before the questions of validation, not of training" in said[0]
+
+
+def test_a_retriever_reads_the_disk_for_its_own_codebook_alone(book, tiny_vlm, monkeypatch):
+    """The codebook of a callback is as it is in memory, however often the run validates."""
+    read, refresh = [], EditMemory.refresh
+    monkeypatch.setattr(EditMemory, "refresh", lambda memory: (read.append(memory), refresh(memory))[1])
+    for callbacks, times in (([Retriever(book)], 4), ([Codebook.load(book), Retriever()], 0)):
+        read.clear()
+        run = trainer(*callbacks, max_epochs=2, num_sanity_val_steps=0)
+        run.fit(Echo(tiny_vlm), loader(), loader())  # two batches to validate per epoch
+        assert len(read) == times
+
+
+@pytest.mark.parametrize("edits", [3, "none", torch.zeros(2)])
+def test_somebodys_own_column_named_edits_does_no_harm_to_an_empty_codebook(edits, tiny_vlm, tmp_path):
+    ReasonEditor(tiny_vlm, design(k=1)).save(tmp_path / "empty")
+    run = trainer(Retriever(tmp_path / "empty"))
+    assert len(run.predict(VLMModule(tiny_vlm, max_new_tokens=2), loader(batches(1, edits=edits)))) == 1
 
 
 def test_edits_are_written_in_predict_only_and_the_folder_is_free_meanwhile(book, tiny_vlm, caplog):

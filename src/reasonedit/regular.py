@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -22,7 +22,7 @@ def open_file(path: Path, name: str) -> BinaryIO:
         name: What messages call it, such as ``The image 'a.png'``.
 
     Raises:
-        ReasonEditError: It is no regular file.
+        InputError: It is no regular file.
         OSError: It cannot be opened.
         ValueError: No file can have such a path.
     """
@@ -45,7 +45,7 @@ def read_file(path: Path, most: int, name: str) -> bytes:
         name: What messages call it, such as ``The image 'a.png'``.
 
     Raises:
-        ReasonEditError: It is no regular file, or it has more bytes.
+        InputError: It is no regular file, or it has more bytes.
         OSError: It cannot be read.
         ValueError: No file can have such a path.
     """
@@ -53,15 +53,15 @@ def read_file(path: Path, most: int, name: str) -> bytes:
         size = os.fstat(file.fileno()).st_size
         data = file.read(most + 1) if size <= most else b""
     if size > most or len(data) > most:
-        raise ReasonEditError(f"{name} has more than {_size(most)}, which is the most.")
+        raise InputError(f"{name} has more than {_size(most)}, which is the most.")
     return data
 
 
 def _check_mode(mode: int, name: str) -> None:
     if stat.S_ISDIR(mode):
-        raise ReasonEditError(f"{name} is a folder: name a file.")
+        raise InputError(f"{name} is a folder: name a file.")
     if not stat.S_ISREG(mode):
-        raise ReasonEditError(f"{name} is a pipe or a device, not a file: name a file.")
+        raise InputError(f"{name} is a pipe or a device, not a file: name a file.")
 
 
 def _size(most: int) -> str:

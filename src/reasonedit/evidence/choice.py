@@ -36,7 +36,7 @@ class WindowScore:
 
 @dataclass
 class Evidence:
-    """The evidence of one sentence: all windows in the order of :func:`windows_of`, the smallest first."""
+    """The evidence of one sentence: all windows in the order of :func:`.windows.windows_of`, the smallest first."""
 
     sentence: str
     windows: list[WindowScore] = field(default_factory=list)

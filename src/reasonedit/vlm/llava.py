@@ -38,7 +38,7 @@ class LlavaVLM(Family):
 
     @classmethod
     def serves(cls, config: Any) -> bool:
-        """All but Pixtral, which puts the patches of all images into one row: :class:`AnyVLM` serves it."""
+        """All but Pixtral, which puts the patches of all images into one row: :class:`.anyvlm.AnyVLM` serves it."""
         return super().serves(config) and config.vision_config.model_type != "pixtral"
 
     def features(self, output: Any, pixels: Any) -> list[Tensor]:
