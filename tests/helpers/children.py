@@ -41,7 +41,7 @@ def run_in_child(
         run: The function.
         user: The user to be; only root may be another one.
         group: The group to be of.
-        umask: What new files get no mode for.
+        umask: The mode bits that new files do not get.
     """
     reading, writing = os.pipe()
     process = os.fork()

@@ -14,7 +14,7 @@ from ..stored_edit import StoredEdit
 _FIELD = re.compile(r'"(op|id|author|time|by|question|answer)": "((?:[^"\\]|\\.)*)"')
 _HEAD = ("id", "created", "fingerprint", "config", "merge")
 _ALIKE = 0.75
-"""The share of bytes at the begin of a turn's record that must be as they would be written for an edit."""
+"""The share of bytes at the beginning of a turn's record that must be as they would be written for an edit."""
 
 
 def parse_head(values: Mapping[str, Any]) -> dict[str, Any]:
