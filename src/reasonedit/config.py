@@ -90,7 +90,7 @@ class Config:
         """
         parser, parsed = self._parse(*parts)
         try:
-            objects = parser.instantiate_classes(parsed)
+            objects = parser.instantiate(parsed)
         except REFUSALS as error:
             raise self.explain(error) from error
         return {name: objects[name] for name in parts}
@@ -134,7 +134,7 @@ def instantiate_parts(values: Mapping[str, Any], *parts: str) -> dict[str, Any]:
     """
     parser = _parser(*parts)
     try:
-        objects = parser.instantiate_classes(parser.parse_object(_select(values, *parts)))
+        objects = parser.instantiate(parser.parse_object(_select(values, *parts)))
     except REFUSALS as error:
         raise explain_refusal(error) from error
     return {name: objects[name] for name in parts}

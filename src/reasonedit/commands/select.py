@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "world's development seed when not given",
     )
     add_config(parser, "YAML file of a run: its model and the samples of its data, in place of --model and --pairs")
-    parser.add_argument("--transforms", nargs="+", default=["raw"], help="raw, centred, whitened (default: raw)")
+    parser.add_argument("--transforms", nargs="+", default=["raw"], help="raw or whitened, or both (default: raw)")
     parser.add_argument("--pooling", default="mean", help="mean or last (default: mean)")
     parser.add_argument("--reference", default=None, help="unrelated pictures: patterns, world or a folder")
     parser.add_argument("--neighbours", type=int, default=None, help="keep only edges to so many nearest nodes")

@@ -28,8 +28,9 @@ class Cell:
         make: Makes the callbacks of the editor.
         settings: What tells it from other cells of its experiment, for the record.
         x: Where it stands on the axis of a sweep.
-        stream: Arguments of :class:`EditStream` in place of the config's.
-        noise: Kind and share of what is done to the reasoning, see :class:`NoisyReasoning`.
+        stream: Arguments of :class:`~reasonedit.EditStream` in place of the config's.
+        noise: Kind and share of what is done to the reasoning, see
+            :class:`~reasonedit.experiments.noise.NoisyReasoning`.
         varies: What the seed is of: the argument of the source that it is given as.
         gallery: Whether pictures of its edits and queries are kept for the report.
     """

@@ -121,6 +121,6 @@ def with_editors(experiment: Experiment, editors: Sequence[str]) -> Experiment:
     rows = list(experiment.rows)
     for path in editors:
         kind = load_editor(path)
-        name = kind.__name__
+        name = path.rpartition(".")[2]
         rows.append(Row(name.lower(), kind.title or name, baseline(path), stream=experiment.rows[0].stream))
     return replace(experiment, rows=tuple(rows))
