@@ -52,7 +52,7 @@ def _current(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, only in removed.items():
         if settings.get(name, only) != only:
             raise InputError(
-                f"The design sets '{name}' to {settings[name]!r}, which this version no longer has: leave it out. If it is "
-                "that of a codebook, 'reasonedit codebook migrate --design' embeds the edits anew by another one."
+                f"The design sets '{name}' to {settings[name]!r}, which this version no longer has: leave it out. "
+                "If it is that of a codebook, 'reasonedit codebook migrate --design' embeds the edits anew by another one."
             )
     return {_RENAMED[part].get(name, name): value for name, value in settings.items() if name not in removed}
