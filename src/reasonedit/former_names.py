@@ -53,6 +53,6 @@ def _current(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         if settings.get(name, only) != only:
             raise InputError(
                 f"The design sets '{name}' to {settings[name]!r}, which this version no longer has: leave it out. "
-                "If it is that of a codebook, 'reasonedit codebook migrate --design' embeds the edits anew by another one."
+                "If it is a codebook's, 'reasonedit codebook migrate --design' embeds the edits anew by another one."
             )
     return {_RENAMED[part].get(name, name): value for name, value in settings.items() if name not in removed}
