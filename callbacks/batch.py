@@ -38,7 +38,7 @@ from reasonedit.batches import (
     pictures,
     questions,
 )
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 __all__ = [
     "answered_already",
@@ -57,12 +57,12 @@ def answers_of(outputs: Any) -> list[str]:
     """The answers in a prediction.
 
     Raises:
-        ReasonEditError: The prediction is neither a list nor a dict with ``answers``.
+        InputError: The prediction is neither a list nor a dict with ``answers``.
     """
     if isinstance(outputs, dict) and "answers" in outputs:
         outputs = outputs["answers"]
     if not isinstance(outputs, (list, tuple)):
-        raise ReasonEditError(
+        raise InputError(
             f"A prediction must be a list of answers or a dict with 'answers', not {type(outputs).__name__}."
         )
     return [str(a) for a in outputs]

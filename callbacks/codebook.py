@@ -268,7 +268,7 @@ class Codebook(Editor):
             InputError: No folder is named.
         """
         target = Path(path).absolute() if path is not None else self.path
-        if self.memory.store is not None and (target is None or is_kept_in(self.memory, target)):
+        if self.memory.store is not None and (path is None or is_kept_in(self.memory, Path(path))):
             self.memory.settle()
             return
         if target is None:

@@ -23,6 +23,7 @@ from .batch import answered_already, choices_of, is_list, pictures, questions
 from .codebook import Codebook
 from .held_pipeline import HeldPipeline
 from .lookup import find_callback
+from .model import own_vlm
 
 
 class Retriever(RunCallback):
@@ -128,7 +129,8 @@ class Retriever(RunCallback):
             return
         if not pipeline.memory.edits:
             edits = batch.get("edits")  # or something of the user's own
-            if is_list(edits) and any(isinstance(edit, Edit) for edit in edits):  # answers and edits share the pass
+            writes = is_list(edits) and any(isinstance(edit, Edit) for edit in edits)
+            if writes and own_vlm(pl_module) is pipeline.vlm:  # who answers and who edits share the pass
                 self._see(batch, len(asked), pipeline.embedder.has, pipeline.embedder.see)
             return
         vision = self._see(batch, len(asked), pipeline.has, pipeline.see)

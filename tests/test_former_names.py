@@ -50,3 +50,13 @@ def test_a_fingerprint_of_former_names_is_compared_by_those_of_today():
     check_fingerprint({"keys_made": 2, "layer": "x", "cells": "crops"}, made, "folder")
     with pytest.raises(ReasonEditError, match="region source: stored 'pooled', now 'crops'"):
         check_fingerprint({"keys_made": 2, "layer": "x", "cells": "pooled"}, made, "folder")
+
+
+def test_a_setting_by_both_of_its_names_is_refused():
+    with pytest.raises(ReasonEditError, match="sets both 'count' and 'k_counts', one setting"):
+        Design.from_dict({"retrieval": {"count": "facts", "k_counts": "keys"}})
+
+
+def test_a_value_that_is_gone_is_named():
+    with pytest.raises(ReasonEditError, match="sets 'transform' to 'centred', which this version no longer has"):
+        Design.from_dict({"embedding": {"transform": "centred"}})

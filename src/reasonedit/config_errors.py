@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 
 from reasonedit.errors import InputError, ReasonEditError
+from reasonedit.former_names import TODAY
 
 Files = Sequence[tuple[Path, Mapping[str, Any]]]
 """Config files, each with what it says."""
@@ -51,6 +52,8 @@ def _explain(message: str, files: Files, overrides: Sequence[str]) -> str:
         wrong = next((part for part in name.split(".") if part not in known), name)
         near = [] if wrong in known else difflib.get_close_matches(wrong, known, n=1)  # known, but not there
         hint = f" Did you mean '{near[0]}'?" if near else ""
+        if wrong in TODAY:
+            hint = f" As a setting of the design it is called '{TODAY[wrong]}' now."
         return f"{_culprit(wrong, None, files, overrides)} has a key '{wrong}' that nothing expects.{hint}"
     heads = list(re.finditer(r"""Parser key "([\w.]+)":|Problem with given class_path '([\w.]+)':""", message))
     if not heads:

@@ -24,7 +24,7 @@ from reasonedit.data.probes import (
     load_writer,
 )
 from reasonedit.data.probes.build import TRIES
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM
 
@@ -67,11 +67,9 @@ def main(argv: Sequence[str]) -> int:
 def _check_makers(arguments: argparse.Namespace) -> None:
     for group in arguments.groups:
         if builders()[group].needs_writer and arguments.writer is None:
-            raise ReasonEditError(
-                f"{group} needs a language model: name one with --writer, or leave it out of --groups."
-            )
+            raise InputError(f"{group} needs a language model: name one with --writer, or leave it out of --groups.")
         if builders()[group].needs_painter and arguments.painter is None:
-            raise ReasonEditError(
+            raise InputError(
                 f"{group} needs a text-to-image pipeline: name one with --painter, or leave it out of --groups."
             )
 
@@ -172,7 +170,7 @@ def _describe(report: BuildReport) -> str:
 def _pool(data: Any) -> Pool:
     source = getattr(data, "source", None)
     if not isinstance(source, Pool):
-        raise ReasonEditError(
+        raise InputError(
             f"build-probes makes probes for data sets of corrected samples; {type(source).__name__} draws its own."
         )
     return source

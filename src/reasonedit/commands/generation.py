@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.strictjson import strict_json
 from reasonedit.vlm import Generation
 from reasonedit.vlm.generation import CHOICE_RULES
@@ -43,7 +43,7 @@ def generation_from(given: argparse.Namespace) -> Generation:
     try:
         more = strict_json(given.generate_kwargs) if given.generate_kwargs is not None else {}
     except ValueError as error:
-        raise ReasonEditError(f"--generate-kwargs is not JSON ({error}): write it as an object.") from error
+        raise InputError(f"--generate-kwargs is not JSON ({error}): write it as an object.") from error
     if not isinstance(more, dict):
-        raise ReasonEditError("--generate-kwargs must be a JSON object, such as '{\"num_beams\": 4}'.")
+        raise InputError("--generate-kwargs must be a JSON object, such as '{\"num_beams\": 4}'.")
     return Generation().but(given.max_new_tokens, given.choice_rule, **more)

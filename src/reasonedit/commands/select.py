@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from reasonedit.data.rows import read_rows
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 from reasonedit.images import load_image
 from reasonedit.runs import new_folder, versions, write_json
 
@@ -95,11 +95,11 @@ def _check(arguments: argparse.Namespace, overrides: Sequence[str]) -> Embedding
 
     for name in ("runs", "layer_sample", "weight_sample"):
         if getattr(arguments, name) < 2:
-            raise ReasonEditError(f"--{name.replace('_', '-')} must be 2 or more, not {getattr(arguments, name)}.")
+            raise InputError(f"--{name.replace('_', '-')} must be 2 or more, not {getattr(arguments, name)}.")
     if arguments.config is not None and arguments.pairs is not None:
-        raise ReasonEditError("--config and --pairs both say what is looked at: leave one out.")
+        raise InputError("--config and --pairs both say what is looked at: leave one out.")
     if arguments.config is None and overrides:
-        raise ReasonEditError(f"'{overrides[0]}' sets a value of a config: name the config with --config.")
+        raise InputError(f"'{overrides[0]}' sets a value of a config: name the config with --config.")
     reference = arguments.reference or ("world" if arguments.model == "embedded" else "patterns")
     for transform in arguments.transforms:
         embedding = EmbeddingConfig(
@@ -175,7 +175,7 @@ def _read(path: Path) -> list[Pair]:
         image, question = row.values.get("image"), row.values.get("question")
         if row.problem or not isinstance(image, str) or not isinstance(question, str):
             why = f" ({row.problem})" if row.problem else ""
-            raise ReasonEditError(
+            raise InputError(
                 f'Line {row.number} of \'{path}\' is not of the form {{"image": PATH, "question": TEXT}}{why}.'
             )
         pairs.append((load_image(path.parent / image), question))

