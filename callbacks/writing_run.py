@@ -8,7 +8,7 @@ import lightning as L
 
 from reasonedit.codebook import EditMemory
 from reasonedit.ranks import Pulse, is_requeued, leave_signals, share_signals
-from reasonedit.signals import Watch, watch_signals
+from reasonedit.util.signals import Watch, watch_signals
 
 
 class WritingRun:

@@ -19,7 +19,7 @@ from helpers.waiting import CEILING, wait_until
 import reasonedit
 from reasonedit.cli import COMMANDS, main
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.runs import new_folder, row
+from reasonedit.runs.folder import new_folder, row
 
 
 def fails(capsys, *arguments, status=1):
@@ -211,7 +211,7 @@ def test_bad_input_is_one_clear_sentence(tmp_path, capsys):
     ],
 )
 def test_a_wrong_config_is_one_clear_sentence(old, new, said, tmp_path, capsys):
-    from reasonedit.config_files import config_path
+    from reasonedit.config.files import config_path
 
     texts = [config_path(f"configs/{name}.yaml").read_text() for name in ("demo", "paper")]
     text = next(t for t in texts if old in t)
@@ -222,7 +222,7 @@ def test_a_wrong_config_is_one_clear_sentence(old, new, said, tmp_path, capsys):
 
 
 def test_ctrl_c_saves_what_was_edited_and_says_where(tmp_path):
-    from reasonedit.config_files import read_config
+    from reasonedit.config.files import read_config
 
     content = read_config("configs/demo.yaml")
     content["trainer"]["callbacks"].append({"class_path": "helpers.waiting.Holds"})

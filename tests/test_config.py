@@ -13,8 +13,8 @@ from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.commands.configs import parse_with_overrides
 from reasonedit.commands.run_parser import parse_run
-from reasonedit.config import Config
-from reasonedit.config_files import config_path, packaged_configs, read_config
+from reasonedit.config.files import config_path, packaged_configs, read_config
+from reasonedit.config.merging import Config
 from reasonedit.design import Design
 from reasonedit.experiments import Lab
 from reasonedit.experiments.cells import Cell

@@ -10,7 +10,7 @@ from reasonedit import ReasonEditError
 from reasonedit.callbacks import baselines
 from reasonedit.data import EditFile
 from reasonedit.data.world.benchmark import EmbeddedWorld
-from reasonedit.dependencies import checksum_of, code_of, code_version
+from reasonedit.util.dependencies import checksum_of, code_of, code_version
 
 
 def modules(*roots):

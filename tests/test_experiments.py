@@ -26,7 +26,6 @@ from reasonedit import Edit, ReasonEditError, cli
 from reasonedit.callbacks import Editor
 from reasonedit.callbacks.baselines import Unedited
 from reasonedit.data.world.design import GROUNDED
-from reasonedit.dependencies import code_of
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
 from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, run_cell, summarise
 from reasonedit.experiments.editors import OURS, editing
@@ -35,11 +34,12 @@ from reasonedit.experiments.experiment import Row, with_editors
 from reasonedit.experiments.gallery import IGNORED, NOTHING, SWAYED, WRONG, cause_of
 from reasonedit.experiments.mend_network import network_path
 from reasonedit.experiments.noise import NoisyReasoning
-from reasonedit.experiments.provenance import describe_callback
 from reasonedit.experiments.tables import cells_in, table_of, write_summary
 from reasonedit.report import write_page
 from reasonedit.report.charts import Line, draw_bars, draw_lines, draw_scatter
 from reasonedit.report.findings import judge_claims
+from reasonedit.runs.provenance import describe_callback
+from reasonedit.util.dependencies import code_of
 
 # ---- intervals
 

@@ -19,7 +19,7 @@ from reasonedit.codebook import EditMemory
 from reasonedit.codebook.disk.lock import WriterLock
 from reasonedit.codebook.key_table import KeyTable
 from reasonedit.codebook.repair import verify
-from reasonedit.threads import Guard, guard_of
+from reasonedit.util.threads import Guard, guard_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
 

@@ -19,7 +19,7 @@ from test_store import book, content, open_memory
 from reasonedit import Edit, Query, ReasonEditError, ReasonEditor
 from reasonedit.codebook import DamagedError, EditMemory, Entry, Fact
 from reasonedit.codebook.repair import repair, verify
-from reasonedit.config import Config
+from reasonedit.config.merging import Config
 from reasonedit.data.exported import load_edits, read
 from reasonedit.design import Design
 from reasonedit.images import load_image, path_inside

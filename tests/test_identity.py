@@ -17,9 +17,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from reasonedit import Query, ReasonEditError, ReasonEditor
 from reasonedit.data.answers import Answers
 from reasonedit.embedding import DualEmbedder, EmbeddingConfig, SentenceEncoder
+from reasonedit.util.weights import files_digest, weight_sums
 from reasonedit.vlm import Generation, as_vlm, load_vlm
 from reasonedit.vlm.llava import _TEMPLATE
-from reasonedit.weights import files_digest, weight_sums
 
 EVERY_FAMILY = sorted(set(FAMILIES) - {"unknown"})
 
@@ -283,10 +283,10 @@ def test_answers_are_those_of_the_model_as_it_is_now(folder, tmp_path, monkeypat
 
 
 def test_checksums_are_taken_once_for_the_same_files(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("reasonedit.weights.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("reasonedit.util.weights.cache_folder", lambda: tmp_path / "cache")
     taken = []
-    take = __import__("reasonedit.weights", fromlist=["_take"])._take
-    monkeypatch.setattr("reasonedit.weights._take", lambda *given: taken.append(given) or take(*given))
+    take = __import__("reasonedit.util.weights", fromlist=["_take"])._take
+    monkeypatch.setattr("reasonedit.util.weights._take", lambda *given: taken.append(given) or take(*given))
     copy = tmp_path / "model"
     shutil.copytree(folder, copy)
     first = load_vlm(str(copy), dtype="float32").identity

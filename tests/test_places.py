@@ -16,12 +16,12 @@ from helpers.tiny import design, picture
 from torch.utils.data import DataLoader
 
 from reasonedit import EditStream, ReasonEditor, VLMModule
-from reasonedit.cache import cache_folder
 from reasonedit.callbacks import Codebook, PredictionWriter, Retriever
 from reasonedit.callbacks.runlog import RunLog
 from reasonedit.codebook import Store
 from reasonedit.data import EditFile
 from reasonedit.data.rationale_vqa import RationaleVQA
+from reasonedit.util.cache import cache_folder
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}

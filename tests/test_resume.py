@@ -26,8 +26,8 @@ from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.disk.lock import login_name
 from reasonedit.embedding import SentenceEncoder
-from reasonedit.resume import begin, check
-from reasonedit.runs import lock_folder
+from reasonedit.runs.folder import lock_folder
+from reasonedit.runs.resume import begin, check
 
 DESIGN = design(keys="both", merge=True)
 pytestmark = pytest.mark.usefixtures("hash_encoder")

@@ -31,7 +31,7 @@ from reasonedit.experiments.tables import cells_in
 from reasonedit.experiments.tables import table_of as experiment_table
 from reasonedit.metrics import COMPARISON
 from reasonedit.report import write_page
-from reasonedit.runs import row
+from reasonedit.runs.folder import row
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 

@@ -13,9 +13,9 @@ from helpers.families import FAMILIES
 from reasonedit import ReasonEditError
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.config import Config
+from reasonedit.config.merging import Config
 from reasonedit.experiments import EXPERIMENTS
-from reasonedit.runs import lock_folder
+from reasonedit.runs.folder import lock_folder
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -142,7 +142,7 @@ def test_a_slow_machine_does_not_widen_the_table(slow):
 
     from reasonedit.commands.results_table import results_table
     from reasonedit.groups import LABELS
-    from reasonedit.runs import row
+    from reasonedit.runs.folder import row
 
     shares = dict.fromkeys(LABELS, (0.5, 100))
     made = row(shares, dict.fromkeys(LABELS, 0.5), seconds_per_edit=1.2345 * slow, ms_per_query=149.0 * slow)

@@ -25,7 +25,7 @@ from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.cli import COMMANDS, main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.ranks.pulse import PATIENCE, _open_store
-from reasonedit.signals import Interrupted, Watch, watch_signals
+from reasonedit.util.signals import Interrupted, Watch, watch_signals
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 BOTH = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
@@ -66,7 +66,7 @@ def test_a_thread_handles_no_signals():
 
 _STUCK = """
 import contextlib, hashlib
-from reasonedit import signals
+from reasonedit.util import signals
 signals.GRACE, signals._SAME = {grace}, {same}
 with signals.watch_signals() as watch:
     watch.message = lambda: "what was made is saved"
@@ -93,7 +93,7 @@ def test_a_process_that_does_not_react_is_ended_with_its_message(grace, same, ti
 
 _FORKS = """
 import os, signal
-from reasonedit import signals
+from reasonedit.util import signals
 there, tell = os.pipe()
 with signals.watch_signals() as watch:
     child = os.fork()

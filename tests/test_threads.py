@@ -17,7 +17,7 @@ from reasonedit.call_batcher import CallBatcher
 from reasonedit.codebook.disk.lock import WriterLock
 from reasonedit.codebook.disk.lockfile import LockFile
 from reasonedit.retrieval import RetrievalConfig
-from reasonedit.threads import guard_of, guarded
+from reasonedit.util.threads import guard_of, guarded
 from reasonedit.vlm import as_vlm, load_vlm
 
 THREADS = 8

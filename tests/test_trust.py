@@ -11,8 +11,8 @@ from helpers.tiny import design, picture
 
 from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.cli import main
-from reasonedit.config import instantiate_parts
-from reasonedit.config_files import read_config, refuse_code
+from reasonedit.config.files import read_config, refuse_code
+from reasonedit.config.merging import instantiate_parts
 from reasonedit.design import Design
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.vlm import load_vlm

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from reasonedit.threads import Guard
+from reasonedit.util.threads import Guard
 
 T = TypeVar("T")
 R = TypeVar("R")

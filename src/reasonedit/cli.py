@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from reasonedit.errors import ReasonEditError, check_runs
 from reasonedit.safe_text import to_safe_text
-from reasonedit.signals import Interrupted, watch_signals
+from reasonedit.util.signals import Interrupted, watch_signals
 
 COMMANDS: dict[str, str] = {
     "demo": "watch the embedded VLM make mistakes, be corrected, and answer better",

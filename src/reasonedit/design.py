@@ -13,9 +13,9 @@ from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.evidence import EvidenceConfig
 from reasonedit.former_names import current_design
 from reasonedit.registry import lookup
-from reasonedit.regular import read_file
 from reasonedit.retrieval import RetrievalConfig
-from reasonedit.strictjson import strict_json
+from reasonedit.util.regular import read_file
+from reasonedit.util.strictjson import strict_json
 
 MOST_DESIGN = 1 << 20
 """The most bytes of a design's file; that of ``reasonedit select`` has some thousands."""

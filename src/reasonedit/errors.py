@@ -13,7 +13,7 @@ class ReasonEditError(ValueError):
     """Something cannot be done. The message names the thing and says what to do.
 
     Args:
-        message: One line; what it quotes of texts and names is shown by :func:`~reasonedit.safe_text.to_safe_text`.
+        message: One line. Texts that it quotes are shown by :func:`~reasonedit.safe_text.to_safe_text`.
     """
 
     def __init__(self, message: str) -> None:

@@ -26,8 +26,8 @@ from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceConfig, Ev
 from reasonedit.explain import CONSIDERED, Candidate, Explanation, explain_answer
 from reasonedit.keys import KeyBuilder, is_guess
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, fit_prompts, link_facts, verify_facts
-from reasonedit.threads import Guard
 from reasonedit.types import Answer, Edit, Query
+from reasonedit.util.threads import Guard
 from reasonedit.vlm import VLM, Generation, Reply, Seen, Vision
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reasonedit.errors import ConflictError, InputError, NotFoundError
 from reasonedit.kinds import KINDS, KeyKind
-from reasonedit.threads import Guard, guarded
+from reasonedit.util.threads import Guard, guarded
 
 from .column import Column
 from .contradictions import answer_entries, contradict

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from reasonedit.errors import ConflictError, NotFoundError, UnavailableError
-from reasonedit.threads import Guard, guarded
+from reasonedit.util.threads import Guard, guarded
 
 from .contents import Contents
 from .disk.store import Store

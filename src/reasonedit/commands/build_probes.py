@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from reasonedit.config import load_module_and_stream
+from reasonedit.config.merging import load_module_and_stream
 from reasonedit.data.pool import Pool
 from reasonedit.data.probes import (
     Budget,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .trust import add_trust
 
 if TYPE_CHECKING:
-    from reasonedit.config import Config
+    from reasonedit.config.merging import Config
 
 _OVERRIDES = ("--model.", "--data.")
 
@@ -57,6 +57,6 @@ def read_configs(arguments: argparse.Namespace, overrides: Sequence[str]) -> Con
     Raises:
         ReasonEditError: One of them cannot be used.
     """
-    from reasonedit.config import Config
+    from reasonedit.config.merging import Config
 
     return Config.read(arguments.config, overrides, trusted=arguments.trust_remote_code)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import reasonedit.callbacks as cb
-from reasonedit.config import Config
-from reasonedit.config_files import packaged_configs
+from reasonedit.config.files import packaged_configs
+from reasonedit.config.merging import Config
 from reasonedit.data.source import Probe
 from reasonedit.data.stream import EditStream
 from reasonedit.drawings import Corrected, draw_story

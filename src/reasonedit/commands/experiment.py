@@ -15,7 +15,7 @@ from reasonedit.experiments.experiment import with_editors
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
-from reasonedit.runs import abandon, lock_folder
+from reasonedit.runs.folder import abandon, lock_folder
 
 from .configs import add_config, parse_with_overrides, read_configs
 from .screen import Screen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from reasonedit.errors import InputError
-from reasonedit.strictjson import strict_json
+from reasonedit.util.strictjson import strict_json
 from reasonedit.vlm import Generation
 from reasonedit.vlm.generation import CHOICE_RULES
 

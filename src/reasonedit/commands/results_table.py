@@ -12,7 +12,7 @@ import reasonedit.callbacks as cb
 from reasonedit.data.stream import EditStream
 from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
-from reasonedit.runs import row
+from reasonedit.runs.folder import row
 
 _NAMES = {"unedited": "unedited", "reasonedit": "ReasonEdit"}
 

@@ -10,8 +10,8 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 
-from reasonedit.config import REFUSALS, Config
-from reasonedit.config_files import refuse_code
+from reasonedit.config.files import refuse_code
+from reasonedit.config.merging import REFUSALS, Config
 from reasonedit.errors import InputError
 
 

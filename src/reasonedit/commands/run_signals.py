@@ -12,7 +12,7 @@ import lightning as L
 import reasonedit.callbacks as cb
 from reasonedit.errors import ReasonEditError
 from reasonedit.ranks import share_signals
-from reasonedit.signals import Watch
+from reasonedit.util.signals import Watch
 
 FOLDER = "REASONEDIT_RUN_FOLDER"
 """Environment variable: the results folder, for the ranks that Lightning starts by running the same command again."""

@@ -16,7 +16,7 @@ from rich.table import Table
 from reasonedit.data.rows import read_rows
 from reasonedit.errors import InputError
 from reasonedit.images import load_image
-from reasonedit.runs import new_folder, versions, write_json
+from reasonedit.runs.folder import new_folder, versions, write_json
 
 from .configs import add_config, parse_with_overrides, read_configs
 from .screen import Screen
@@ -112,7 +112,7 @@ def _load(arguments: argparse.Namespace, overrides: Sequence[str]) -> tuple[VLM,
     """The VLM, and the pictures with their questions."""
     count = 2 * arguments.layer_sample
     if arguments.config is not None:
-        from reasonedit.config import load_module_and_stream
+        from reasonedit.config.merging import load_module_and_stream
 
         module, stream = load_module_and_stream(read_configs(arguments, overrides))
         return module.vlm, [(edit.image, edit.question) for edit in islice(stream.source.candidates(), count)]

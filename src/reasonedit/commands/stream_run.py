@@ -16,11 +16,11 @@ from lightning.pytorch.cli import LightningCLI
 
 import reasonedit.callbacks as cb
 from reasonedit.codebook import Store
-from reasonedit.config import Config
+from reasonedit.config.merging import Config
 from reasonedit.errors import ConflictError, InputError, NotFoundError
 from reasonedit.ranks import end_processes
-from reasonedit.resume import begin, check, describe_run
-from reasonedit.runs import abandon, lock_folder, new_folder, versions, write_json
+from reasonedit.runs.folder import abandon, lock_folder, new_folder, versions, write_json
+from reasonedit.runs.resume import begin, check, describe_run
 
 from .results_table import collect_results, describe_contained
 from .run_parser import parse_run, save_merged_config
@@ -36,7 +36,7 @@ class Run:
 
     Attributes:
         folder: Where it wrote.
-        results: The rows of its table; see :func:`~reasonedit.runs.row`.
+        results: The rows of its table; see :func:`~reasonedit.runs.folder.row`.
         contained: What is to be said of wrong answers that contain a right one.
         trainer: Its trainer.
         data: Its data.

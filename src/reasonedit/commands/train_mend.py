@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from reasonedit.config import load_module_and_stream
+from reasonedit.config.merging import load_module_and_stream
 from reasonedit.errors import InputError
 
 from .configs import add_config, parse_with_overrides, read_configs

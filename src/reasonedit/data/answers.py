@@ -12,10 +12,10 @@ from dataclasses import asdict
 import torch
 
 import reasonedit.vlm
-from reasonedit.cache import cache_folder
-from reasonedit.dependencies import code_version
 from reasonedit.errors import UnavailableError
 from reasonedit.types import Query
+from reasonedit.util.cache import cache_folder
+from reasonedit.util.dependencies import code_version
 from reasonedit.vlm import VLM, Generation, Reply
 
 

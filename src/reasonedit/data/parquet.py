@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import InputError, needed
-from reasonedit.regular import open_file
+from reasonedit.util.regular import open_file
 
 _MOST_BATCH = 256 * 2**20
 """Bytes of the rows that are unpacked at once."""

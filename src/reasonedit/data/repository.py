@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError, UnavailableError
-from reasonedit.regular import open_file
+from reasonedit.util.regular import open_file
 
 from .rows import KINDS, Row, read_rows
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError
-from reasonedit.regular import open_file, read_file
-from reasonedit.strictjson import strict_json
+from reasonedit.util.regular import open_file, read_file
+from reasonedit.util.strictjson import strict_json
 
 from .parquet import first_line, read_parquet
 

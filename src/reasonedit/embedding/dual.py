@@ -12,12 +12,12 @@ from torch import Tensor
 
 import reasonedit.vlm
 from reasonedit.boxes import WHOLE, Box
-from reasonedit.dependencies import code_version
 from reasonedit.errors import InputError
 from reasonedit.evidence.windows import crop, shrink
-from reasonedit.finite import check_finite
 from reasonedit.prompts import DESCRIBE
 from reasonedit.registry import lookup
+from reasonedit.util.dependencies import code_version
+from reasonedit.util.finite import check_finite
 from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.devices import run_in_parts
 from reasonedit.vlm.vision import Seen, flat

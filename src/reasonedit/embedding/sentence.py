@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from reasonedit.errors import InputError, NotFoundError, UnavailableError
-from reasonedit.finite import check_finite
 from reasonedit.safe_text import to_safe_text
-from reasonedit.threads import guard_of
-from reasonedit.weights import digest_of, files_digest, weight_sums
+from reasonedit.util.finite import check_finite
+from reasonedit.util.threads import guard_of
+from reasonedit.util.weights import digest_of, files_digest, weight_sums
 
 from .text_parts import split_evenly
 

@@ -7,8 +7,8 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 
-from reasonedit.cache import cache_folder
 from reasonedit.errors import ReasonEditError
+from reasonedit.util.cache import cache_folder
 
 from .statistics import Statistics, statistics_of, tensors_of
 

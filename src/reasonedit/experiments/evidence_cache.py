@@ -15,14 +15,13 @@ import torch
 from PIL import Image
 
 from reasonedit.boxes import Box
-from reasonedit.cache import cache_folder
-from reasonedit.dependencies import code_of, versions_of
 from reasonedit.errors import UnavailableError
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder, Shortlist, WindowScore
-from reasonedit.threads import Guard
+from reasonedit.runs.data_files import DataFiles
+from reasonedit.util.cache import cache_folder
+from reasonedit.util.dependencies import code_of, versions_of
+from reasonedit.util.threads import Guard
 from reasonedit.vlm import VLM, Seen
-
-from .data_files import DataFiles
 
 
 class CachedEvidenceFinder(EvidenceFinder):

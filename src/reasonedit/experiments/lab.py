@@ -14,18 +14,18 @@ import torch
 
 import reasonedit.callbacks as cb
 from reasonedit.data.stream import EditStream
-from reasonedit.dependencies import checksum_of, code_of, versions_of
 from reasonedit.design import Design
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.errors import InputError
 from reasonedit.module import VLMModule
 from reasonedit.registry import lookup
+from reasonedit.runs.data_files import DataFiles
+from reasonedit.runs.provenance import classes_in, describe_callback, encoders_in, to_plain
+from reasonedit.util.dependencies import checksum_of, code_of, versions_of
 
 from .cells import LIBRARIES, Cell
-from .data_files import DataFiles
 from .evidence_cache import CachedEvidenceFinder
 from .noise import NoisyReasoning
-from .provenance import classes_in, describe_callback, encoders_in, to_plain
 
 _RUNS_CELLS = (Path(__file__), Path(__file__).with_name("running.py"))
 """Of these files each counts by itself, not with all that it imports."""
@@ -53,7 +53,7 @@ class Lab:
     @cached_property
     def module(self) -> VLMModule:
         """The module with the VLM, on the GPU where there is one."""
-        from reasonedit.config import instantiate_parts
+        from reasonedit.config.merging import instantiate_parts
 
         module = instantiate_parts(self.config, "model")["model"]
         if not isinstance(module, VLMModule):
@@ -73,7 +73,7 @@ class Lab:
         Raises:
             InputError: The source takes no seed, or the config cannot be used.
         """
-        from reasonedit.config import instantiate_parts
+        from reasonedit.config.merging import instantiate_parts
 
         stream = instantiate_parts({"data": self.data_config(cell)}, "data")["data"]
         if not isinstance(stream, EditStream):
@@ -114,7 +114,7 @@ class Lab:
 
     def data_record(self, cell: Cell) -> tuple[dict[str, Any], list[type], list[dict[str, Any]]]:
         """The config of a cell's stream, the classes that it names, and their arguments."""
-        from reasonedit.config import resolve_parts
+        from reasonedit.config.merging import resolve_parts
 
         data = self.data_config(cell)
         named = list(classes_in(resolve_parts({"data": data}, "data")))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import lightning as L
 
-from reasonedit.cache import cache_folder
 from reasonedit.callbacks.baselines import MEND, mend_training
-from reasonedit.dependencies import versions_of
+from reasonedit.util.cache import cache_folder
+from reasonedit.util.dependencies import versions_of
 
 from .cells import LIBRARIES, Cell
 

@@ -15,16 +15,16 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import reasonedit.callbacks as cb
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import UnavailableError
-from reasonedit.runs import versions
+from reasonedit.runs.data_files import DataFiles
+from reasonedit.runs.folder import versions
+from reasonedit.runs.provenance import questions_checksum
 
 from .agreement import is_same
 from .cell_file import read_record, write_cell
 from .cells import Cell
-from .data_files import DataFiles
 from .evidence_cache import CachedEvidenceFinder
 from .gallery import write_gallery
 from .lab import Lab
-from .provenance import questions_checksum
 from .tensorboard_runs import set_others_aside, write_record
 
 

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError, UnavailableError
-from reasonedit.regular import read_file
+from reasonedit.util.regular import read_file
 
 LONGEST_SHOWN = 300
 """Characters of a path in a message."""

@@ -12,7 +12,7 @@ from datetime import timedelta
 import lightning as L
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from reasonedit.signals import Watch
+from reasonedit.util.signals import Watch
 
 from .ending import KILL, signal_processes
 from .exchange import describe_lost_ranks, exchange

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from reasonedit.cache import cache_folder
 from reasonedit.codebook.disk.manifest import MANIFEST
 from reasonedit.errors import UnavailableError
+from reasonedit.util.cache import cache_folder
 
 from .erased_edits import ErasedEdits
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from reasonedit.finite import check_finite
-from reasonedit.threads import guarded
+from reasonedit.util.finite import check_finite
+from reasonedit.util.threads import guarded
 
 from .generate import run_generate
 from .generation import Generation

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reasonedit.boxes import WHOLE, Box
 from reasonedit.errors import InputError
-from reasonedit.finite import check_finite
+from reasonedit.util.finite import check_finite
 
 from .base import VLM
 from .vision import IMAGE_FEATURES, Seen, Vision

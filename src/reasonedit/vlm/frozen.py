@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from reasonedit.errors import InputError
-from reasonedit.threads import guard_of, guarded
-from reasonedit.weights import weight_sums
+from reasonedit.util.threads import guard_of, guarded
+from reasonedit.util.weights import weight_sums
 
 from .devices import free_bytes
 from .settings import ModelSettings
@@ -61,7 +61,7 @@ class FrozenModel(ModelSettings, ABC):
         prompt_mask: Where the tokens of the prompts are in the inputs that were made last: bool (rows, columns). A hook
             inside the language model finds a question's tokens by it. In a longer pass, further columns follow the
             prompts; a shorter pass comes after them.
-        files_digest: What tells its weight files from others; see :func:`~reasonedit.weights.files_digest`.
+        files_digest: What tells its weight files from others; see :func:`~reasonedit.util.weights.files_digest`.
         special: A pattern of all special tokens.
     """
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reasonedit.errors import InputError, ReasonEditError
-from reasonedit.finite import check_finite
+from reasonedit.util.finite import check_finite
 
 from .checkpoint import first_line
 from .devices import is_out_of_memory

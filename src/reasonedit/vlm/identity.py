@@ -23,7 +23,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reasonedit.weights import WeightSums, digest_of, weight_sums
+from reasonedit.util.weights import WeightSums, digest_of, weight_sums
 
 from .generate import non_text_tokens
 from .vision import IMAGE_FEATURES

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError, UnavailableError
 from reasonedit.registry import lookup
-from reasonedit.weights import files_digest
+from reasonedit.util.weights import files_digest
 
 from .base import VLM
 from .checkpoint import Adapter, check_files, check_weights, find_adapter, first_line
@@ -115,7 +115,7 @@ class _Checkpoint:
         return os.path.abspath(self.name) if not self.offered and Path(self.name).is_dir() else self.name
 
     def digest(self, commit: str | None) -> str:
-        """What tells its weight files from others; see :func:`~reasonedit.weights.files_digest`."""
+        """What tells its weight files from others; see :func:`~reasonedit.util.weights.files_digest`."""
         return files_digest(self.base, commit) + ("" if self.adapter is None else files_digest(self.path))
 
     def read_config(self) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from reasonedit.finite import check_finite
+from reasonedit.util.finite import check_finite
 
 from .devices import run_in_parts
 from .trie import Trie

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.prompts import with_choices
-from reasonedit.threads import guarded
+from reasonedit.util.threads import guarded
 
 from .frozen import FrozenModel
 from .reply import close_thought

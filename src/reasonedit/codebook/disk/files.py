@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from reasonedit import regular
 from reasonedit.errors import ConflictError, ReasonEditError
+from reasonedit.util import regular
 
 from .errors import DamagedError, link_error, read_error
 

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from reasonedit.errors import LockedError
-from reasonedit.threads import Guard
+from reasonedit.util.threads import Guard
 
 from . import filesystem
 from .errors import write_error

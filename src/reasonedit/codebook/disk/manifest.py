@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import InputError, NotFoundError
-from reasonedit.strictjson import strict_json
+from reasonedit.util.strictjson import strict_json
 
 from .checksums import Checksums, parse_count
 from .errors import DamagedError

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from reasonedit.cache import cache_folder
 from reasonedit.errors import UnavailableError, needed
+from reasonedit.util.cache import cache_folder
 
 from .architecture import CHAT_TEMPLATE, PATCH, llava_config
 from .base_lm import load_language_model

@@ -12,10 +12,10 @@ from typing import Any
 import lightning as L
 
 import reasonedit.callbacks as cb
-from reasonedit.cache import cache_folder
 from reasonedit.data.base_pass import BasePass
 from reasonedit.design import Design
 from reasonedit.types import Edit, Query
+from reasonedit.util.cache import cache_folder
 
 _NO_MATTER = ("title", "seconds", "held")  # what an editor is called, what it has measured, what it works with
 

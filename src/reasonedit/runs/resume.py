@@ -13,12 +13,13 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 import reasonedit.callbacks as cb
-from reasonedit.dependencies import code_of, versions_of
 from reasonedit.errors import MismatchError
-from reasonedit.experiments.data_files import DataFiles
-from reasonedit.experiments.provenance import classes_in
-from reasonedit.runs import write_json
+from reasonedit.runs.folder import write_json
+from reasonedit.util.dependencies import code_of, versions_of
 from reasonedit.vlm import VLM
+
+from .data_files import DataFiles
+from .provenance import classes_in
 
 FILE = "run.json"
 

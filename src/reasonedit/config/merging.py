@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import torch
 
-from reasonedit.config_errors import explain_refusal, group_options
-from reasonedit.config_files import config_path, read_config, refuse_code
+from reasonedit.config.errors import explain_refusal, group_options
+from reasonedit.config.files import config_path, read_config, refuse_code
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.module import VLMModule

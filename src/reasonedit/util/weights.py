@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reasonedit.cache import cache_folder
+from reasonedit.util.cache import cache_folder
 
 _SAMPLED = 64
 """Numbers of each weight that are compared to see that it is still the same."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reasonedit.boundedyaml import bounded_yaml
-from reasonedit.config_errors import explain_refusal
+from reasonedit.config.errors import explain_refusal
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError
-from reasonedit.regular import read_file
+from reasonedit.util.boundedyaml import bounded_yaml
+from reasonedit.util.regular import read_file
 
 MOST_CONFIG = 1 << 20
 """Bytes of a config file; those that come with the package have two thousand."""

@@ -1,0 +1,1 @@
+"""Config files: finding, reading and merging them, and what is said of those that cannot be used."""

@@ -1,0 +1,1 @@
+"""Folders of runs, and how a run that was cut short goes on."""
