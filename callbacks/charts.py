@@ -41,6 +41,11 @@ class TensorBoardCharts(RunCallback):
 
     Raises:
         InputError: ``pictures`` is negative.
+
+    Example:
+        >>> logger = TensorBoardLogger("boards")  # doctest: +SKIP
+        >>> editing = [Codebook(), Retriever(), EditingMetrics()]  # doctest: +SKIP
+        >>> L.Trainer(logger=logger, callbacks=[*editing, TensorBoardCharts()])  # doctest: +SKIP
     """
 
     def __init__(self, settings: Mapping[str, Any] | None = None, pictures: int = 8) -> None:

@@ -36,6 +36,13 @@ class EditingMetrics(Evaluates):
         contained: How many wrong answers of the last round contain a right one.
         quiet: Whether somebody else prints how many answers contain a right one.
         history: The accuracies of all rounds, by number of edits.
+
+    Example:
+        >>> metrics = EditingMetrics()
+        >>> trainer = L.Trainer(callbacks=[Codebook(), Retriever(), metrics])  # doctest: +SKIP
+        >>> trainer.predict(VLMModule(), datamodule=EditStream())  # doctest: +SKIP
+        >>> metrics.results["rel"]  # doctest: +SKIP
+        (1.0, 20)
     """
 
     def __init__(self) -> None:

@@ -11,7 +11,11 @@ from .batch import in_steps
 
 
 class StreamProgress(RichProgressBar):
-    """Lightning's rich bar, with what the batch is for: ``editing 12/40`` or ``probing after 40 edits``."""
+    """Lightning's rich bar, with what the batch is for: ``editing 12/40`` or ``probing after 40 edits``.
+
+    Example:
+        >>> L.Trainer(callbacks=[Codebook(), Retriever(), StreamProgress()])  # doctest: +SKIP
+    """
 
     def __init__(self, refresh_rate: int = 1, leave: bool = False) -> None:
         super().__init__(refresh_rate=refresh_rate, leave=leave, console_kwargs={"stderr": True})

@@ -44,6 +44,10 @@ class RunLog(RunCallback):
         path: Each rank writes a file ``PATH.RANK.jsonl``; the files of all ranks are read.
         resume: Whether to go on with a log that is there; it is overwritten otherwise.
         run: The name of the run, known to rank 0 at least. The log of another run is refused.
+
+    Example:
+        >>> log = RunLog("run/log", resume=True)  # doctest: +SKIP
+        >>> L.Trainer(callbacks=[log, Codebook.load("run/codebook"), Retriever()])  # doctest: +SKIP
     """
 
     def __init__(self, path: str | os.PathLike[str], resume: bool = False, run: str = "") -> None:

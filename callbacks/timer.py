@@ -22,6 +22,13 @@ class QueryTimer(Evaluates):
     Attributes:
         seconds: Total time of the queries, in seconds.
         queries: Number of queries.
+
+    Example:
+        >>> timer = QueryTimer()
+        >>> trainer = L.Trainer(callbacks=[timer, Codebook(), Retriever()])  # doctest: +SKIP
+        >>> trainer.predict(VLMModule(), datamodule=EditStream())  # doctest: +SKIP
+        >>> timer.ms_per_query  # doctest: +SKIP
+        41.3
     """
 
     def __init__(self) -> None:

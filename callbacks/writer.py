@@ -45,6 +45,11 @@ class PredictionWriter(Evaluates):
 
     Raises:
         UnavailableError: ``pyarrow`` is not installed.
+
+    Example:
+        >>> trainer = L.Trainer(callbacks=[PredictionWriter("predictions.parquet")])  # doctest: +SKIP
+        >>> trainer.predict(their_module, their_loader)  # doctest: +SKIP
+        >>> pandas.read_parquet("predictions.parquet")  # doctest: +SKIP
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, prompt_key: str = "prompts") -> None:
