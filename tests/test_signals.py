@@ -31,6 +31,15 @@ QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": 
 BOTH = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Whoever starts the tests in the background may have Ctrl-C ignored, which a command then respects."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "code"), BOTH)
 def test_a_signal_is_raised_where_it_can_be_caught_and_handlers_are_those_of_before_afterwards(number, code):
     before = signal.getsignal(number)
