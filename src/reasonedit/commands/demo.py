@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     )
     _console.print(
         f"Written to {folder}/:\n"
-        "  metrics.json  predictions.parquet  codebook/  config.yaml  versions.json  tensorboard/  story/\n\n"
+        "  metrics.json  predictions.parquet  codebook/  config.yaml  run.json  versions.json  tensorboard/  story/\n\n"
         "What to try next:\n"
         f"  reasonedit ask {next_question} --codebook {folder}/codebook\n"
         f"  reasonedit edits list {folder}/codebook\n"
