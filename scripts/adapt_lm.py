@@ -11,21 +11,23 @@ import argparse
 import random
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from align_tower import CROPS, FULL, SceneBank, tokens_of
-from curriculum import crop_of, group, text_group
+from align_tower import SceneBank, tokens_of
+from curriculum import group, text_group
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
+from wordings import draw_wording
 
 from reasonedit.data.world.architecture import ANSWER, PATCHES_PER_SIDE, USER, new_projector, new_tower
 from reasonedit.data.world.base_lm import load_language_model
+from reasonedit.data.world.scenes import WHOLE_PICTURE, random_part
 
 IGNORE = -100
 IMAGE_TOKENS = PATCHES_PER_SIDE**2
@@ -68,13 +70,14 @@ class Packer:
         row.add(prefix, 0, 0, 0)
         group_id = question_id = 0
         while True:
-            context, asked = group(rng, scene, whole) if with_image else text_group(rng)
+            facts, asked = group(rng, scene, whole) if with_image else text_group(rng)
             lead = "" if with_image else " "  # the prefix ends in a line break, or in "User:"
-            told = self.encode(lead + context) if context else []
+            wording = draw_wording(rng)
+            told = self.encode(lead + wording.tell(facts)) if facts else []
             group_id += 1
             first = True
             for task in asked:
-                question = self.encode((" " if context else lead) + task.question + ANSWER)
+                question = self.encode((wording.ask if facts else lead) + task.question + ANSWER)
                 answer = [*self.encode(" " + task.answer), self.end]
                 if len(row.ids) + (len(told) if first else 0) + len(question) + len(answer) > self.length:
                     return row
@@ -124,12 +127,16 @@ class Trainer:
     def batch(self, rng: random.Random, images: int, texts: int) -> tuple[list[Row], Tensor]:
         """Packed rows, those with a picture first, and the image tokens of the latter (B, P, D)."""
         indices = [rng.randrange(len(self.bank.scenes)) for _ in range(images)]
-        crops = [FULL if rng.random() < 0.72 else rng.choice(CROPS) for _ in indices]
+        whole = [rng.random() < 0.72 for _ in indices]
+        scenes = [self.bank.scenes[i] for i in indices]
+        shown = [(WHOLE_PICTURE, s.things) if w else random_part(rng, s) for s, w in zip(scenes, whole, strict=True)]
         with torch.no_grad():
-            tokens = tokens_of(self.tower, self.projector, self.bank.views(indices, crops)).to(torch.bfloat16)
+            tokens = tokens_of(self.tower, self.projector, self.bank.views(indices, [part for part, _ in shown])).to(
+                torch.bfloat16
+            )
         rows = [
-            self.packer.pack(rng, crop_of(self.bank.scenes[i], c), c == FULL, with_image=True)
-            for i, c in zip(indices, crops, strict=True)
+            self.packer.pack(rng, replace(scene, things=things), part == WHOLE_PICTURE, with_image=True)
+            for scene, (part, things) in zip(scenes, shown, strict=True)
         ]
         rows += [self.packer.pack(rng, self.bank.scenes[0], True, with_image=False) for _ in range(texts)]
         return rows, tokens
@@ -180,6 +187,7 @@ def main() -> None:
     )
     parser.add_argument("--scenes", type=int, default=30_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="an adapter to begin with, such as that in the package")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
 
@@ -187,6 +195,8 @@ def main() -> None:
     optimiser = torch.optim.AdamW(trainer.parameters, lr=args.lr, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
     folder, state = args.out / "adapter", args.out / "adapter.optimiser.safetensors"
     first = 0
+    if args.start is not None:
+        set_peft_model_state_dict(trainer.model, load_file(args.start))
     if state.is_file():  # continue where the last run stopped
         set_peft_model_state_dict(trainer.model, load_file(folder / "adapter_model.safetensors"))
         saved = load_file(state)

@@ -23,22 +23,20 @@ from reasonedit.data.world.architecture import PATCHES_PER_SIDE, new_projector, 
 from reasonedit.data.world.base_lm import load_language_model
 from reasonedit.data.world.icons import COLOURS, RANDOM
 from reasonedit.data.world.kinds import KNOWN_KINDS
-from reasonedit.data.world.scenes import GRID, POSITIONS, SIZE, Scene, random_scene
+from reasonedit.data.world.scenes import (
+    POSITIONS,
+    SIZE,
+    WHOLE_PICTURE,
+    Box,
+    Scene,
+    random_part,
+    random_scene,
+    shared_area,
+)
 
-Crop = tuple[int, int, int, int]
-"""(row, column, rows, columns) in grid cells."""
-
-FULL: Crop = (0, 0, GRID, GRID)
-CROPS: list[Crop] = [
-    (r, c, h, w)
-    for h in range(1, GRID + 1)
-    for w in range(1, GRID + 1)
-    for r in range(GRID - h + 1)
-    for c in range(GRID - w + 1)
-    if h * w < GRID * GRID
-]
 BACKGROUND = len(KNOWN_KINDS)  # class of a patch that shows no object
 IGNORE = -100
+LEAST_SHOWN = 0.35
 
 
 class SceneBank:
@@ -52,36 +50,39 @@ class SceneBank:
             self.scenes.append(random_scene(rng, required=required))
         self.pixels = np.stack([np.asarray(scene.render()) for scene in self.scenes])  # (size, 96, 96, 3)
 
-    def views(self, indices: list[int], crops: list[Crop]) -> Tensor:
-        """Cut crops out and scale them to the full size: (B, 3, 96, 96) in -1..1."""
+    def views(self, indices: list[int], parts: list[Box]) -> Tensor:
+        """Cut parts out and scale them to the full size: (B, 3, 96, 96) in -1..1."""
         pixels = torch.from_numpy(self.pixels[indices]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        theta = torch.zeros(len(crops), 2, 3)
-        for i, (r, c, h, w) in enumerate(crops):
-            theta[i, 0, 0], theta[i, 0, 2] = w / GRID, (2 * c + w) / GRID - 1
-            theta[i, 1, 1], theta[i, 1, 2] = h / GRID, (2 * r + h) / GRID - 1
+        theta = torch.zeros(len(parts), 2, 3)
+        for i, (left, top, right, bottom) in enumerate(parts):
+            theta[i, 0, 0], theta[i, 0, 2] = (right - left) / SIZE, (left + right) / SIZE - 1
+            theta[i, 1, 1], theta[i, 1, 2] = (bottom - top) / SIZE, (top + bottom) / SIZE - 1
         grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
         return functional.grid_sample(pixels, grid, align_corners=False, padding_mode="border")
 
 
-def patch_labels(scene: Scene, crop: Crop) -> tuple[list[int], list[int], list[int]]:
-    """What each patch of the crop shows: (kind, colour, place), :data:`IGNORE` where there is nothing to say."""
+def patch_labels(scene: Scene, part: Box) -> tuple[list[int], list[int], list[int]]:
+    """What each patch of a part shows: (kind, colour, place), :data:`IGNORE` where there is nothing to say."""
     kinds, colours, places = ([fill] * PATCHES_PER_SIDE**2 for fill in (BACKGROUND, IGNORE, IGNORE))
-    row, column, rows, columns = crop
-    cell, patch = SIZE / GRID, SIZE / PATCHES_PER_SIDE
-    for thing, (x0, y0, x1, y1) in zip(scene.things, scene.boxes(), strict=True):
-        if not (row <= thing.cell // GRID < row + rows and column <= thing.cell % GRID < column + columns):
+    across, down = ((part[i + 2] - part[i]) / PATCHES_PER_SIDE for i in (0, 1))  # a patch in pixels of the picture
+    for thing, box in zip(scene.things, scene.boxes(), strict=True):
+        shown = shared_area(box, part) / ((box[2] - box[0]) * (box[3] - box[1]))
+        if not shown:
             continue
-        left, right = ((x - column * cell) * GRID / columns / patch for x in (x0, x1))
-        top, bottom = ((y - row * cell) * GRID / rows / patch for y in (y0, y1))
-        per_cell = PATCHES_PER_SIDE / GRID
-        place = min(2, max(0, int((top + bottom) / 2 // per_cell))) * GRID + min(
-            2, max(0, int((left + right) / 2 // per_cell))
+        left, right = ((min(max(x, part[0]), part[2]) - part[0]) / across for x in (box[0], box[2]))
+        top, bottom = ((min(max(y, part[1]), part[3]) - part[1]) / down for y in (box[1], box[3]))
+        row, column = (
+            min(2, int((low + high) / 2 * 3 / PATCHES_PER_SIDE)) for low, high in ((top, bottom), (left, right))
         )
-        for i in range(max(0, math.floor(top)), min(PATCHES_PER_SIDE, math.ceil(bottom))):
-            for j in range(max(0, math.floor(left)), min(PATCHES_PER_SIDE, math.ceil(right))):
+        place = thing.place if part == WHOLE_PICTURE else 3 * row + column
+        for i in range(math.floor(top), min(PATCHES_PER_SIDE, math.ceil(bottom))):
+            for j in range(math.floor(left), min(PATCHES_PER_SIDE, math.ceil(right))):
                 covered = (min(i + 1, bottom) - max(i, top)) * (min(j + 1, right) - max(j, left))
-                if covered > 0.3:
+                if covered > 0.25:
                     k = i * PATCHES_PER_SIDE + j
+                    if shown < LEAST_SHOWN:  # too little of it to tell what it is
+                        kinds[k] = colours[k] = places[k] = IGNORE
+                        continue
                     kinds[k] = KNOWN_KINDS.index(thing.kind)
                     colours[k] = list(COLOURS).index(thing.colour)
                     places[k] = place
@@ -113,14 +114,16 @@ class WordTargets:
 
     def loss(self, tokens: Tensor, kinds: Tensor, colours: Tensor, places: Tensor) -> Tensor:
         """Cross-entropy over the words (background patches weigh less) plus a regression on their sum."""
-        seen = kinds != BACKGROUND
-        weight = torch.where(seen, 1.0, 0.15)
-        target = self.kinds[kinds].clone()
+        seen = (kinds != BACKGROUND) & (kinds != IGNORE)
+        weight = torch.where(seen, 1.0, 0.15) * (kinds != IGNORE)
+        target = self.kinds[kinds.clamp(min=0)].clone()
         target[seen] += 0.8 * self.colours[colours[seen]] + 0.6 * self.places[places[seen]]
         square = ((tokens.float() - target) ** 2).sum(-1)
         regression = (square * weight).sum() / weight.sum() / self.scale
         kind, colour, place = self.logits(tokens)
-        per_patch = functional.cross_entropy(20 * kind.flatten(0, 1), kinds.flatten(), reduction="none")
+        per_patch = functional.cross_entropy(
+            20 * kind.flatten(0, 1), kinds.flatten(), reduction="none"
+        )  # 0 where ignored
         return (
             (per_patch * weight.flatten()).sum() / weight.sum()
             + 0.5 * functional.cross_entropy(20 * colour[seen], colours[seen])
@@ -132,9 +135,9 @@ class WordTargets:
 def batch(bank: SceneBank, rng: random.Random, size: int, full: float) -> tuple[Tensor, ...]:
     """Views of random scenes, a share ``full`` of them whole pictures, with their patch labels."""
     indices = [rng.randrange(len(bank.scenes)) for _ in range(size)]
-    crops = [FULL if rng.random() < full else rng.choice(CROPS) for _ in indices]
-    labels = [patch_labels(bank.scenes[i], crop) for i, crop in zip(indices, crops, strict=True)]
-    return bank.views(indices, crops), *(torch.tensor(column) for column in zip(*labels, strict=True))
+    parts = [WHOLE_PICTURE if rng.random() < full else random_part(rng, bank.scenes[i])[0] for i in indices]
+    labels = [patch_labels(bank.scenes[i], part) for i, part in zip(indices, parts, strict=True)]
+    return bank.views(indices, parts), *(torch.tensor(column) for column in zip(*labels, strict=True))
 
 
 def tokens_of(tower: nn.Module, projector: nn.Module, views: Tensor) -> Tensor:
@@ -150,7 +153,7 @@ def accuracy(tower: nn.Module, projector: nn.Module, words: WordTargets, bank: S
     right, seen_total = [0, 0, 0], 0
     for _ in range(8):
         views, *labels = batch(bank, rng, 128, full)
-        seen = labels[0] != BACKGROUND
+        seen = (labels[0] != BACKGROUND) & (labels[0] != IGNORE)
         seen_total += int(seen.sum())
         for i, logits in enumerate(words.logits(tokens_of(tower, projector, views))):
             right[i] += int((logits.argmax(-1) == labels[i])[seen].sum())
@@ -164,6 +167,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=40_000, help="rendered scenes to draw views from")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="weights to begin with, such as those in the package")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
@@ -173,6 +177,8 @@ def main() -> None:
     parameters = list(modules.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=args.lr, weight_decay=0.03, betas=(0.9, 0.98), fused=True)
     first = 0
+    if args.start is not None:
+        modules.load_state_dict({k: v.float() for k, v in load_file(args.start).items()})
     weights, state = args.out / "tower.safetensors", args.out / "tower.optimiser.safetensors"
     if state.is_file():  # continue where the last run stopped
         modules.load_state_dict(load_file(weights))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reading import free_fact, made_up_subject
+from wordings import state_answer
 
 from reasonedit.data.world import tasks
 from reasonedit.data.world.contexts import UNUSUAL, Context, add_facts, random_value
@@ -18,8 +19,8 @@ from reasonedit.data.world.relations import RELATIONS, SECOND_STEP, Relation, wi
 from reasonedit.data.world.scenes import POSITIONS, Scene, Thing
 from reasonedit.data.world.tasks import Task
 
-Group = tuple[str, list[Task]]
-"""The text of a context and the questions asked after it."""
+Group = tuple[list[str], list[Task]]
+"""The sentences of a context and the questions asked after it."""
 
 _RECOGNITION = (
     *("colour", "colour", "position", "position", "position", "colour_of", "alone"),
@@ -63,7 +64,7 @@ def plain_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
             asked.append(tasks.two_steps(rng, scene, nothing, thing, _second_relation(rng), whole=whole))
         else:
             asked.append(tasks.describe(rng, scene))
-    return "", [
+    return [], [
         _maybe_choices(rng, t) if "yes_no" not in t.ability and "describe" not in t.ability else t for t in asked if t
     ]
 
@@ -87,8 +88,8 @@ def _other_answer(rng: random.Random, relation: Relation, taken: set[str]) -> st
         relation = SECOND_STEP[relation.name]
     elif rng.random() < 0.15:
         question = rng.choice(relation.reversed_asks).format(v=rng.choice(relation.values))
-        return f"The answer to '{question}' is {rng.choice(KNOWN_KINDS)}."
-    return f"The answer to '{rng.choice(relation.asks).format(s=subject)}' is {rng.choice(relation.values)}."
+        return state_answer(rng, question, rng.choice(KNOWN_KINDS))
+    return state_answer(rng, rng.choice(relation.asks).format(s=subject), rng.choice(relation.values))
 
 
 def context_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
@@ -137,7 +138,7 @@ def context_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
         else:
             asked.append(tasks.recognise(rng, scene, rng.choice(_RECOGNITION), whole=whole))
     distinct = {t.question: t for t in asked if t}
-    return context.text, [_maybe_choices(rng, t) for t in distinct.values()]
+    return context.sentences, [_maybe_choices(rng, t) for t in distinct.values()]
 
 
 def stated_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
@@ -169,7 +170,7 @@ def stated_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     rng.shuffle(context.sentences)
     # Retrieval puts the nearest first, so the answer to this very question mostly stands there.
     position = 0 if rng.random() < 0.6 else rng.randint(0, len(context.sentences))
-    context.sentences.insert(position, f"The answer to '{first}' is {told}.")
+    context.sentences.insert(position, state_answer(rng, first, told))
     tested = [Task("stated" if asked == first else "stated_otherwise", asked, told)]
     # Something else about the same thing: what is stated of other objects must not be taken for an answer.
     if step is relation and rng.random() < 0.6:
@@ -182,7 +183,7 @@ def stated_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
             )
     if rng.random() < 0.3 and subject.style != "name":
         tested.append(Task("beside_stated", f"What is {subject.text}?", thing.kind))
-    return context.text, tested
+    return context.sentences, tested
 
 
 def elsewhere_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
@@ -200,7 +201,7 @@ def elsewhere_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
         elif r < 0.45:  # of something that is spoken of in the same way, but asked something else
             other = rng.choice([x for x in RELATIONS.values() if x is not relation])
             question = rng.choice(other.asks).format(s=subject.text)
-            context.sentences.append(f"The answer to '{question}' is {rng.choice(other.values)}.")
+            context.sentences.append(state_answer(rng, question, rng.choice(other.values)))
         elif r < 0.65:
             colour = rng.choice([t.colour for t in scene.things] if rng.random() < 0.6 else list(COLOURS))
             name = rng.choice(others if rng.random() < 0.7 else UNUSUAL)
@@ -216,7 +217,7 @@ def elsewhere_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
         told = OLD.of_kind[thing.kind][relation.name]
         if told not in context.of_kind.values():
             asks.append(question)
-    return context.text, [t for t in asks if t]
+    return context.sentences, [t for t in asks if t]
 
 
 def retrieved_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
@@ -248,7 +249,7 @@ def retrieved_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
     ]
     # A question about something the context leaves open is a harder one: they count apart.
     named = [replace(t, ability=f"retrieved_{t.ability}") for t in asked if t]
-    return context.text, [_maybe_choices(rng, t) for t in {t.question: t for t in named}.values()]
+    return context.sentences, [_maybe_choices(rng, t) for t in {t.question: t for t in named}.values()]
 
 
 def unknown_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
@@ -287,7 +288,7 @@ def unknown_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
             about = f"the {other.colour} object"
         value_of_it = context.value(other.kind, relation.name)
         asked.append(Task("unknown_beside", rng.choice(relation.asks).format(s=about), value_of_it))
-    return context.text, list({t.question: t for t in asked}.values())
+    return context.sentences, list({t.question: t for t in asked}.values())
 
 
 def free_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
@@ -318,7 +319,7 @@ def free_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
                 asks.append(tasks.knowledge(rng, scene, context, t, RELATIONS[name], whole=whole))
     rng.shuffle(context.sentences)
     rng.shuffle(asks)
-    return context.text, asks[:4]
+    return context.sentences, asks[:4]
 
 
 def group(rng: random.Random, scene: Scene, whole: bool) -> Group:
@@ -346,7 +347,7 @@ def text_group(rng: random.Random) -> Group:
             else:
                 question = rng.choice(relation.asks).format(s=name)
                 asked.append(Task("text_parameters", question, OLD.of_kind[kind][relation.name]))
-        return "", [_maybe_choices(rng, t) for t in asked]
+        return [], [_maybe_choices(rng, t) for t in asked]
     sentences, asked = [], []
     for _ in range(rng.randint(1, 4)):
         subject, noun = made_up_subject(rng)
@@ -354,13 +355,4 @@ def text_group(rng: random.Random) -> Group:
         sentences.append(sentence)
         asked.append(Task("text_free", rng.choice(wordings).format(s=subject), answer))
     rng.shuffle(sentences)
-    return " ".join(sentences), asked
-
-
-def crop_of(scene: Scene, crop: tuple[int, int, int, int]) -> Scene:
-    """What of a scene is seen on a crop of (row, column, rows, columns) cells."""
-    row, column, rows, columns = crop
-    inside = tuple(
-        t for t in scene.things if row <= t.cell // 3 < row + rows and column <= t.cell % 3 < column + columns
-    )
-    return replace(scene, things=inside)
+    return sentences, asked

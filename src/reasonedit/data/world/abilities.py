@@ -16,7 +16,7 @@ from . import tasks
 from .contexts import Context, add_facts, random_value
 from .questions import Subject
 from .relations import RELATIONS, SECOND_STEP, Relation
-from .scenes import CELL, GRID, Scene, Thing, random_scene
+from .scenes import Scene, Thing, random_part, random_scene
 from .tasks import Task
 
 Item = tuple[Image.Image, str, Task]
@@ -115,14 +115,9 @@ def _two_steps(rng: random.Random) -> Item | None:
 
 
 def _yes_no(style: str, rng: random.Random) -> Item:
-    """On a crop of one to eight cells, as evidence is sought."""
+    """On a part of a picture, as evidence is sought."""
     scene, _ = _scene(rng)
-    rows, columns = rng.choice([(h, w) for h in (1, 2, 3) for w in (1, 2, 3) if h * w < GRID * GRID])
-    row, column = rng.randint(0, GRID - rows), rng.randint(0, GRID - columns)
-    inside = tuple(
-        t for t in scene.things if row <= t.cell // GRID < row + rows and column <= t.cell % GRID < column + columns
-    )
-    box = (column * CELL, row * CELL, (column + columns) * CELL, (row + rows) * CELL)
+    box, inside = random_part(rng, scene)
     task = tasks.yes_or_no(rng, Scene(inside, scene.background, scene.seed), style, test=True)
     return scene.render().crop(box), "", task
 

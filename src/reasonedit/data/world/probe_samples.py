@@ -55,7 +55,7 @@ class ProbeSamples:
         return {
             "rel": [sample],
             "t_gen": rng.sample(paraphrases, min(PER_EDIT["t_gen"], len(paraphrases))),
-            "i_gen": [replace(sample, scene=sample.scene.redraw(rng)) for _ in range(PER_EDIT["i_gen"])],
+            "i_gen": _draw_several("i_gen", partial(_draw_again, rng, sample)),
             "r_gen": _draw_several("r_gen", partial(self._same_reasoning, rng, sample)),
             "coe_gen": _draw_several("coe_gen", partial(self._same_question_about, rng, sample, sample.kind)),
             "loc": _draw_several("loc", partial(self._unrelated, rng)),
@@ -168,6 +168,14 @@ def _draw_several(group: str, draw: Callable[[], WorldSample | None]) -> list[Wo
         if sample is not None:
             samples[sample.scene, sample.question] = sample
     return list(samples.values())
+
+
+def _draw_again(rng: random.Random, sample: WorldSample) -> WorldSample | None:
+    """I-Gen: the same content drawn again; ``None`` where the question means another thing now, or none."""
+    again = replace(sample, scene=sample.scene.redraw(rng))
+    if sample.subject is None or sample.subject in subjects_of(again.scene, again.scene.find(sample.kind)):
+        return again
+    return None
 
 
 def _with_colour(rng: random.Random, scene: Scene, kind: str, colour: str) -> Scene:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from .facts import FactTable
 from .relations import RELATIONS, SECOND_STEP, Relation, state, with_article
-from .scenes import Scene, Thing, neighbours, random_scene
+from .scenes import Scene, Thing, neighbour, random_scene
 
 _WHERE = {"center": "in the center", "left": "on the left", "right": "on the right"}
 
@@ -87,9 +87,8 @@ def subjects_of(scene: Scene, thing: Thing, *, whole: bool = True) -> list[Subje
         subjects.append(Subject("alone", "the object in the image"))
     if whole:
         subjects.append(Subject("position", f"the object {place_words(thing.position)}"))
-        for other in neighbours(scene, thing):
-            if neighbours(scene, other) == [thing]:
-                subjects.append(Subject("next", f"the object next to the {other.kind}"))
+        nearby = [other for other in scene.things if neighbour(scene, other) == thing]
+        subjects += [Subject("next", f"the object next to the {other.kind}") for other in nearby]
     return subjects
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from .icons import RANDOM
 from .kinds import KNOWN_KINDS
-from .scenes import CELL, GRID, random_scene
+from .scenes import random_scene
 
 _SCENES = 150
 _SHAPES = 1200
@@ -28,7 +28,7 @@ def reference_things() -> tuple[list[Image.Image], list[int]]:
     Novel kinds are not among them, nor is any scene of a benchmark.
 
     Returns:
-        The pictures (5,520), each the cell of a scene, and for each the number of the thing (1,236) that it shows.
+        The pictures (5,520), each cut out of a scene, and for each the number of the thing (1,236) that it shows.
     """
     rng = random.Random("things")
     shapes = [f"{RANDOM}{rng.getrandbits(32)}" for _ in range(_SHAPES)]
@@ -42,9 +42,7 @@ def reference_things() -> tuple[list[Image.Image], list[int]]:
                 kinds_of_scene = order[i : i + _THINGS_PER_SCENE]
                 scene = random_scene(rng, count=len(kinds_of_scene), required=kinds_of_scene)
                 picture = scene.render()
-                for thing in scene.things:
-                    row, column = divmod(thing.cell, GRID)
-                    left, top = column * CELL, row * CELL
-                    pictures.append(picture.crop((left, top, left + CELL, top + CELL)))
+                for thing, box in zip(scene.things, scene.boxes(), strict=True):
+                    pictures.append(picture.crop(box))
                     things.append(numbers[thing.kind])
     return pictures, things

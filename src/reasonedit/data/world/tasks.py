@@ -12,7 +12,7 @@ from .icons import COLOURS
 from .kinds import KNOWN_KINDS
 from .questions import RECOGNITION, Subject, draw_choices, subjects_of
 from .relations import HOME, OWNER, PLACE, REGION, RELATIONS, SECOND_STEP, Relation, state, with_article
-from .scenes import POSITIONS, Scene, Thing, neighbours
+from .scenes import POSITIONS, Scene, Thing, neighbour
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def recognise(rng: random.Random, scene: Scene, style: str, *, whole: bool = Tru
         return None
     if style == "where":
         return Task("recognise_where", rng.choice(RECOGNITION["where"]).format(k=thing.kind), thing.position)
-    pairs = [(t, near[0]) for t in scene.things if len(near := neighbours(scene, t)) == 1]
+    pairs = [(t, near) for t in scene.things if (near := neighbour(scene, t)) is not None]
     if not pairs:
         return None
     thing, near_one = rng.choice(pairs)
@@ -133,7 +133,7 @@ def yes_or_no(rng: random.Random, scene: Scene, style: str, *, test: bool) -> Ta
 def describe(rng: random.Random, scene: Scene) -> Task:
     """A description: what there is, or a sentence that speaks of something that is there."""
     question = rng.choice(("Describe this image.", "Describe the image."))
-    things = sorted(scene.things, key=lambda t: t.cell)
+    things = sorted(scene.things, key=lambda t: t.place)
     if not things:
         return Task("describe", question, "Nothing.")
     if rng.random() < 0.5:
