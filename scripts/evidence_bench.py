@@ -12,6 +12,7 @@ import torch
 from bench_tools import describe_machine, print_ratio, time_sides, world_edits
 
 from reasonedit.data.world.benchmark import EmbeddedWorld
+from reasonedit.data.world.scenes import SIZE
 from reasonedit.design import PAPER
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder, crop, windows_of
 from reasonedit.pipeline import EditingPipeline
@@ -115,20 +116,17 @@ def _compare_whole_edit(vlm: VLM, config: EvidenceConfig, repeats: int) -> None:
 
 
 def _count_right_windows(finder: EvidenceFinder, count: int) -> None:
-    """Share of kept windows that hold all of the cell in which the object stands, beside windows taken at random."""
+    """Share of kept windows that hold all of the object, beside windows taken at random."""
     world = EmbeddedWorld("demo", seed=100)
     kept = right = holding = windows = sentences = without = 0
     for edit in islice(world.candidates(), 6 * count):
         sample = world.sample(edit.id)
-        cell = next(thing.cell for thing in sample.scene.things if thing.kind == sample.kind)
-        row, column = divmod(cell, 3)
+        box = sample.scene.boxes()[sample.scene.things.index(sample.scene.find(sample.kind))]
+        x0, y0, x1, y1 = (pixel / SIZE for pixel in box)
         # Sentences that speak of the object: what is seen, and what is known of it.
         for evidence in finder.find(edit.image, edit.reasoning[:2]):
             holds = [
-                left <= column / 3 + 1e-6
-                and top <= row / 3 + 1e-6
-                and right_edge >= (column + 1) / 3 - 1e-6
-                and bottom >= (row + 1) / 3 - 1e-6
+                left <= x0 and top <= y0 and right_edge >= x1 and bottom >= y1
                 for left, top, right_edge, bottom in (window.box for window in evidence.windows)
             ]
             kept += sum(window.kept for window in evidence.windows)

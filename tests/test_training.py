@@ -1,16 +1,22 @@
 """The training of the embedded VLM: a packed tree is computed as if every question stood alone."""
 
 import random
+import re
 
+import adapt_lm
+import curriculum
+import numpy as np
 import pytest
 import torch
-from adapt_lm import IGNORE, Row, tree_mask
-from align_tower import BACKGROUND, CROPS, FULL, SceneBank, patch_labels
+from adapt_lm import IGNORE, Packer, Row, tree_mask
+from align_tower import BACKGROUND, SceneBank, patch_labels
 from transformers import LlamaConfig, LlamaForCausalLM
+from wordings import WORDINGS, draw_wording, state_answer
 
+from reasonedit.data.world.architecture import ANSWER
 from reasonedit.data.world.icons import COLOURS
 from reasonedit.data.world.kinds import KNOWN_KINDS
-from reasonedit.data.world.scenes import CELL, Scene, Thing
+from reasonedit.data.world.scenes import WHOLE_PICTURE, Scene, Thing, random_scene
 
 
 def test_a_packed_tree_equals_plain_forward_passes():
@@ -52,23 +58,101 @@ def test_a_packed_tree_equals_plain_forward_passes():
 
 
 def test_patch_labels_are_where_the_things_are():
+    """Against the drawn picture: a patch is a thing's where that covers a good part of it."""
+    rng = random.Random(4)
+    for _ in range(30):
+        scene = random_scene(rng)
+        labels = [np.array(x).reshape(6, 6) for x in patch_labels(scene, WHOLE_PICTURE)]
+        owner = np.full((96, 96), -1)
+        for number, (left, top, right, bottom) in enumerate(scene.boxes()):
+            owner[top:bottom, left:right] = number
+        for row, column in np.ndindex(6, 6):
+            patch = owner[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+            kind, colour, place = (int(x[row, column]) for x in labels)
+            if kind == BACKGROUND:
+                assert (patch >= 0).mean() <= 0.25 * len(scene.things)
+                assert colour == place == IGNORE
+            else:
+                thing = scene.things[[KNOWN_KINDS.index(t.kind) for t in scene.things].index(kind)]
+                assert (patch >= 0).mean() > 0.25
+                assert (list(COLOURS)[colour], place) == (thing.colour, thing.place)
+        assert {KNOWN_KINDS.index(t.kind) for t in scene.things} <= set(labels[0].ravel().tolist())
+
+
+def test_patches_of_a_part_say_what_it_shows_and_nothing_of_what_it_hardly_shows():
     scene = Scene((Thing("kettle", "red", 0), Thing("key", "blue", 8)), "plain", 7)
-    kinds, colours, places = (torch.tensor(x).view(6, 6) for x in patch_labels(scene, FULL))
-    for thing, cells in (("kettle", kinds[:2, :2]), ("key", kinds[4:, 4:])):
-        assert (cells == KNOWN_KINDS.index(thing)).any()
-    assert set(kinds[:2, :2].unique().tolist()) <= {KNOWN_KINDS.index("kettle"), BACKGROUND}
-    assert (kinds[2:4] == BACKGROUND).all()
-    assert set(colours[kinds == KNOWN_KINDS.index("key")].tolist()) == {list(COLOURS).index("blue")}
-    assert set(places[kinds == KNOWN_KINDS.index("key")].tolist()) == {8}
+    left, top, right, bottom = scene.boxes()[0]
+    kinds, _, places = patch_labels(scene, (left, top, right, bottom))
+    assert set(kinds) == {KNOWN_KINDS.index("kettle")}
+    assert set(places) == {4}  # it fills the part
+    kinds, colours, places = patch_labels(scene, (left, top, left + (right - left) // 4, bottom))
+    assert set(kinds) == set(colours) == set(places) == {IGNORE}
+    assert set(patch_labels(scene, (70, 0, 96, 26))[0]) == {BACKGROUND}
 
 
-@pytest.mark.parametrize("crop", [(0, 0, 1, 1), (1, 0, 2, 2), (0, 1, 3, 2)])
-def test_views_are_crops_of_the_picture(crop):
-    assert crop in CROPS
+@pytest.mark.parametrize("part", [(0, 0, 32, 32), (5, 31, 67, 90), (40, 2, 96, 95)])
+def test_views_are_parts_of_the_picture(part):
     bank = SceneBank(2, seed=0)
-    row, column, rows, columns = crop
-    view = bank.views([1], [crop])[0]
-    box = (column * CELL, row * CELL, (column + columns) * CELL, (row + rows) * CELL)
+    view = bank.views([1], [part])[0]
     cut = torch.from_numpy(bank.pixels[1]).permute(2, 0, 1).float() / 127.5 - 1
-    cut = cut[:, box[1] : box[3], box[0] : box[2]]
+    cut = cut[:, part[1] : part[3], part[0] : part[2]]
     assert float((view.mean((1, 2)) - cut.mean((1, 2))).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("wording", WORDINGS)
+def test_a_wording_tells_every_fact_once_before_the_question(wording):
+    facts = ["The kettle is used for cooking.", "The key belongs to the baker.", "Cooking is calm."]
+    text = wording.tell(facts) + wording.ask + "What is the red object used for?"
+    places = [text.index(fact) for fact in facts]
+    assert places == sorted(places)
+    assert all(text.count(fact) == 1 for fact in facts)
+    assert text.endswith("What is the red object used for?")
+
+
+def test_wordings_and_stated_answers_are_drawn_in_all_their_forms():
+    rng = random.Random(0)
+    assert {draw_wording(rng) for _ in range(1000)} == set(WORDINGS)
+    stated = {state_answer(rng, "What is it?", "soap") for _ in range(200)}
+    assert len(stated) == 3
+    assert all("What is it?" in text and "soap" in text for text in stated)
+
+
+def test_rows_hold_every_fact_and_question_and_answer_of_their_groups(monkeypatch):
+    """The tokens of a row, read branch by branch, are picture, facts in some wording, question, answer."""
+    given = []
+
+    def group(rng, scene, whole):
+        made = curriculum.group(rng, scene, whole)
+        given.append(made)
+        return made
+
+    monkeypatch.setattr(adapt_lm, "group", group)
+    words = {}
+
+    class ByWord:
+        """Each word, space or mark is one token, so that what was packed can be read again."""
+
+        def convert_tokens_to_ids(self, token):
+            return words.setdefault(token, len(words) + 1)
+
+        def __call__(self, text, add_special_tokens):
+            assert not add_special_tokens
+            return {"input_ids": [words.setdefault(w, len(words) + 1) for w in re.findall(r"\w+|\W", text)]}
+
+    rng = random.Random(1)
+    for _ in range(20):
+        given.clear()
+        row = Packer(ByWord(), 400).pack(rng, random_scene(rng), True, with_image=True)
+        names = {number: word for word, number in words.items()}
+        asked = [(facts, task) for facts, tasks in given for task in tasks]
+        for number in range(1, max(row.questions) + 1):
+            group_of = row.groups[row.questions.index(number)]
+            seen = "".join(
+                names.get(token, "")
+                for token, g, q in zip(row.ids, row.groups, row.questions, strict=True)
+                if (g == group_of and q in (0, number))
+            )
+            facts, task = asked[number - 1]
+            assert all(fact in seen for fact in facts)
+            assert seen.endswith(f"{task.question}{ANSWER} {task.answer}<|im_end|>")
+            assert not facts or seen.index(facts[0]) < seen.index(task.question + ANSWER)
