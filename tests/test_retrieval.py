@@ -141,7 +141,7 @@ def test_facts_stand_before_the_question():
         (lambda: RetrievalConfig(verify=1.0), "verify must be at least 0 and below 1"),
         (
             lambda: RetrievalConfig(verify=0.5, visual_margin=1.0),
-            "visual_margin must be 0 or more, and goes with visual_match and verify",
+            "visual_margin must be 0 or more, and goes with visual_match or false_alarms and verify",
         ),
         (lambda: RetrievalConfig(verify=0.5, visual_match=1.0, visual_margin=-1.0), "visual_margin must be 0 or more"),
     ],

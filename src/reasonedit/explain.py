@@ -9,11 +9,13 @@ from reasonedit.codebook import StoredEdit
 from reasonedit.kinds import KeyKind
 from reasonedit.retrieval import NearKey, Retrieval
 from reasonedit.types import Answer
+from reasonedit.vlm import Reply
 
 CONSIDERED = 16
 """How many of the nearest keys are explained, of answers where they are fetched apart, and of the others."""
 
 USED = "used"
+UNLIKE = "the picture is unlike all pictures of the calibration"
 
 Candidate = tuple[NearKey, StoredEdit, float]
 """A key near a query, the edit that made it, and its radius."""
@@ -76,7 +78,9 @@ def explain_answer(
         facts = [fact.text for fact in key.facts]
         reasons = [why for why, retrieval in steps if not set(facts) & set(retrieval.facts)]
         fate = reasons[0] if reasons else USED
-        if fate != USED and not is_open:
+        if fate != USED and answer.in_range is False and key.facts[0].kind.picture:
+            fate = UNLIKE
+        elif fate != USED and not is_open:
             fate = "the gate is closed"
         elif fate != USED and gate_per_fact and not key.within_gate:
             fate = "beyond the gate"
@@ -84,3 +88,18 @@ def explain_answer(
             fate = "its picture does not match"
         keys.append(ConsideredKey(key.distance, radius, key.facts[0].kind, facts, edit, key.visual_match, fate))
     return Explanation(answer, keys, is_open)
+
+
+def make_answer(reply: Reply, retrieved: Retrieval, prompt: str) -> Answer:
+    """An answer with what led to it: the VLM's reply to a prompt with the retrieved facts."""
+    return Answer(
+        reply.text,
+        retrieved.hits,
+        prompt,
+        retrieved.nearest,
+        retrieved.threshold,
+        retrieved.left_out,
+        thought=reply.thought,
+        finish_reason=reply.finish_reason,
+        in_range=retrieved.in_range,
+    )

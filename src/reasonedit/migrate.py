@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from reasonedit.codebook import EditMemory, Store, as_edit, check_fingerprint
+from reasonedit.codebook import Draft, EditMemory, Store, StoredEdit, as_edit, check_fingerprint
 from reasonedit.codebook.disk.errors import write_error
 from reasonedit.codebook.disk.files import sync
 from reasonedit.codebook.disk.lock import LOCK_FILES
@@ -14,6 +14,7 @@ from reasonedit.codebook.events import Event
 from reasonedit.design import Design
 from reasonedit.errors import ConflictError, InputError
 from reasonedit.pipeline import EditingPipeline
+from reasonedit.types import Edit
 from reasonedit.vlm import VLM
 
 
@@ -115,3 +116,17 @@ def _open_migrated(folder: Path, pipeline: EditingPipeline, memory: EditMemory) 
 def _events_of_edits(memory: EditMemory) -> list[Event]:
     """What happened, without the erasing of edits that are not there any more."""
     return [event for event in memory.events if event.op != "erase"]
+
+
+def open_embed(vlm: VLM) -> Callable[[EditMemory], Callable[[Edit, StoredEdit], Draft]]:
+    """What embeds the edits of a codebook anew, for :func:`reasonedit.codebook.repair.repair`.
+
+    Args:
+        vlm: The VLM that the codebook was made with; another one raises a ``ReasonEditError`` when it is called.
+    """
+
+    def open_pipeline(memory: EditMemory) -> Callable[[Edit, StoredEdit], Draft]:
+        assert memory.store is not None
+        return EditingPipeline.open(memory.store, vlm, memory).embed_anew
+
+    return open_pipeline

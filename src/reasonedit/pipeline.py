@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from reasonedit.asked import Asked, CurrentStatistics
 from reasonedit.boxes import WHOLE, Box
+from reasonedit.calibration import calibrated
 from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit, check_fingerprint
 from reasonedit.design import Design
 from reasonedit.embedding import (
@@ -23,12 +26,12 @@ from reasonedit.embedding import (
     tensors_of,
 )
 from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceConfig, EvidenceFinder, WindowScore
-from reasonedit.explain import CONSIDERED, Candidate, Explanation, explain_answer
+from reasonedit.explain import CONSIDERED, Candidate, Explanation, explain_answer, make_answer
 from reasonedit.keys import KeyBuilder, is_guess
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, fit_prompts, link_facts, verify_facts
 from reasonedit.types import Answer, Edit, Query
 from reasonedit.util.threads import Guard
-from reasonedit.vlm import VLM, Generation, Reply, Seen, Vision
+from reasonedit.vlm import VLM, Generation, Seen, Vision
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class EditingPipeline:
         self.memory.merge = self.design.writing.merge
         self.finder = finder(vlm, self.design.evidence)
         self.keys = KeyBuilder(self.embedder, self.design.writing)
+        self.statistics = CurrentStatistics(self.embedder)
         self._retriever: FactRetriever | None = None
+        self._retrieves_by: tuple[object, ...] = ()
         self._drafting = Guard()
         self._saving = Guard()
 
@@ -109,6 +114,7 @@ class EditingPipeline:
         design, statistics = Design.from_dict(store.manifest.design), statistics_of(store.statistics())
         pipeline = cls(vlm, design, memory, statistics=statistics, finder=finder)
         check_fingerprint(store.manifest.fingerprint, pipeline.embedder.fingerprint, store.folder)
+        pipeline.statistics.note(memory)
         return pipeline
 
     # ---- edits
@@ -185,12 +191,13 @@ class EditingPipeline:
     def retriever(self) -> FactRetriever:
         """What retrieves facts from the codebook as it is now."""
         with self.memory.guard:
-            retriever, retrieval = self._retriever, self.design.retrieval
-            if retriever is None or retriever.memory is not self.memory or retriever.config != retrieval:
-                sees = retrieval.visual_match is not None and self.embedder.width > 0
-                cohort = self.embedder.statistics.cohort if sees else None
-                retriever = self._retriever = FactRetriever(self.memory, retrieval, cohort)
-            return retriever
+            statistics = self.statistics.value if self.design.retrieval.matches_pictures else None
+            made_of = (self.memory, self.design.retrieval, statistics)
+            if self._retriever is None or self._retrieves_by != made_of:
+                retrieval = calibrated(self.design.retrieval, statistics)
+                cohort = statistics.cohort if statistics is not None else None
+                self._retriever, self._retrieves_by = FactRetriever(self.memory, retrieval, cohort), made_of
+            return self._retriever
 
     def use(self, retrieval: RetrievalConfig) -> None:
         """Retrieve facts in another way from now on."""
@@ -221,21 +228,42 @@ class EditingPipeline:
             vision: The images, from :meth:`see`.
             questions: One per image.
         """
-        keys = self.queries(vision, questions) if self.memory.edits else None
-        *_, (_, retrieved) = self.steps(vision, questions, self.nearest(questions, keys))
+        with self.asking(vision, questions) as asked:
+            nearest = self.nearest(questions, asked)
+        *_, (_, retrieved) = self.steps(vision, questions, nearest)
         return retrieved
 
-    def nearest(self, questions: Sequence[str], keys: Tensor | None) -> list[Retrieval]:
+    @contextmanager
+    def asking(self, vision: Vision, questions: Sequence[str]) -> Iterator[Asked | None]:
+        """Questions embedded by the statistics by which the keys are; the codebook does not change meanwhile.
+
+        ``None`` if there was no edit.
+        """
+        while True:
+            asked = self._embed_questions(vision, questions) if self.memory.edits else None
+            with self.memory.guard:
+                self.statistics.take_in(self.memory)
+                if asked is None or asked.statistics is self.statistics.value:
+                    yield asked
+                    return
+
+    def _embed_questions(self, vision: Vision, questions: Sequence[str]) -> Asked:
+        statistics, retrieval = self.statistics.value, self.design.retrieval
+        boxes = [*QUERY_REGIONS, WHOLE] if retrieval.query_regions else [WHOLE]
+        in_range = self.statistics.in_range(vision, boxes, retrieval.out_of_range)
+        return Asked(self.queries(vision, questions), in_range, statistics)
+
+    def nearest(self, questions: Sequence[str], asked: Asked | None) -> list[Retrieval]:
         """The nearest facts of questions, before any of them is verified.
 
         Args:
             questions: The questions.
-            keys: Their embeddings, from :meth:`queries`; ``None`` if there was no edit.
+            asked: Their embeddings, from :meth:`asking`.
         """
         with self.memory.guard:
-            if keys is None or not self.memory.edits:
+            if asked is None or not self.memory.edits:
                 return [Retrieval([], float("inf"), 0.0) for _ in questions]
-            return self.retriever.retrieve(keys)
+            return self.retriever.retrieve(asked.keys, asked.in_range)
 
     def steps(
         self, vision: Vision, questions: Sequence[str], retrieved: list[Retrieval]
@@ -248,8 +276,10 @@ class EditingPipeline:
             retrieved: Their nearest facts, from :meth:`nearest`.
         """
         yield "not among the K nearest", retrieved
-        config = self.design.retrieval
-        if config.verify is not None and any(r.hits for r in retrieved):
+        if not any(r.hits for r in retrieved):
+            return
+        config = self.retriever.config
+        if config.verify is not None:
             retrieved = verify_facts(self.vlm, vision, retrieved, config)
             yield "the VLM does not see it in the picture, or K others were nearer", retrieved
         if config.chain and any(r.hits for r in retrieved):
@@ -300,21 +330,20 @@ class EditingPipeline:
         self.memory.refresh()
         vision = self.see([query.image])
         questions, choices = [query.question], [query.choices]
-        keys = self.queries(vision, questions) if self.memory.edits else None
-        with self.memory.guard:  # the facts and the keys that are explained are of one moment
-            nearest = self.nearest(questions, keys)
-            near = self._near(keys)
+        with self.asking(vision, questions) as asked:  # the facts and the keys that are explained are of one moment
+            nearest = self.nearest(questions, asked)
+            near = self._near(asked)
         steps = [(why, left[0]) for why, left in self.steps(vision, questions, nearest)]
         prompts, retrieved = self.prompts(vision, questions, [steps[-1][1]], choices, generation)
         steps.append(("no room in the prompt", retrieved[0]))
         answer = make_answer(self.vlm.reply(vision, prompts, choices, generation)[0], retrieved[0], prompts[0])
         return explain_answer(answer, near, steps, gate_per_fact=self.design.retrieval.gate_per_fact)
 
-    def _near(self, keys: Tensor | None) -> list[Candidate]:
+    def _near(self, asked: Asked | None) -> list[Candidate]:
         """The keys near the first query, each with its edit and radius; none where nothing was edited yet."""
-        if keys is None:
+        if asked is None:
             return []
-        near = self.retriever.nearest(keys[0], CONSIDERED)
+        near = self.retriever.nearest(asked.keys[0], CONSIDERED)
         edits = [self.memory.find(key.facts[0].edit_id) for key in near]
         radii = [self.memory.radius(key.number) for key in near]
         return list(zip(near, edits, radii, strict=True))
@@ -331,6 +360,7 @@ class EditingPipeline:
         with self._saving:  # not the memory's guard, for which queries would have to wait
             if not is_kept_in(self.memory, folder):
                 self.memory.copy_to(self.begin_store(folder))
+                self.statistics.note(self.memory)
             self.memory.settle()
 
     def begin_store(self, folder: str | os.PathLike[str]) -> Store:
@@ -346,34 +376,6 @@ class EditingPipeline:
         return Store.create(folder, self.embedder.fingerprint, config, statistics, merge=self.memory.merge)
 
 
-def open_embed(vlm: VLM) -> Callable[[EditMemory], Callable[[Edit, StoredEdit], Draft]]:
-    """What embeds the edits of a codebook anew, for :func:`reasonedit.codebook.repair.repair`.
-
-    Args:
-        vlm: The VLM that the codebook was made with; another one raises a ``ReasonEditError`` when it is called.
-    """
-
-    def open_pipeline(memory: EditMemory) -> Callable[[Edit, StoredEdit], Draft]:
-        assert memory.store is not None
-        return EditingPipeline.open(memory.store, vlm, memory).embed_anew
-
-    return open_pipeline
-
-
 def is_kept_in(memory: EditMemory, folder: str | os.PathLike[str]) -> bool:
     """Whether a codebook is kept in a folder, whatever the folder is called."""
     return memory.store is not None and Store.exists(folder) and os.path.samefile(folder, memory.store.folder)
-
-
-def make_answer(reply: Reply, retrieved: Retrieval, prompt: str) -> Answer:
-    """An answer with what led to it: the VLM's reply to a prompt with the retrieved facts."""
-    return Answer(
-        reply.text,
-        retrieved.hits,
-        prompt,
-        retrieved.nearest,
-        retrieved.threshold,
-        retrieved.left_out,
-        thought=reply.thought,
-        finish_reason=reply.finish_reason,
-    )

@@ -179,6 +179,8 @@ class Answer:
             would be too long.
         thought: What a reasoning VLM wrote before its answer.
         finish_reason: ``"stop"``, or ``"length"`` where ``max_new_tokens`` cut the answer off.
+        in_range: Whether the image is like those of the calibration; ``None`` where that was not looked at. No fact is
+            fetched by an image that is unlike all of them.
     """
 
     text: str
@@ -189,6 +191,7 @@ class Answer:
     left_out: list[Hit] = field(default_factory=list)
     thought: str = ""
     finish_reason: str = "stop"
+    in_range: bool | None = None
 
     def __str__(self) -> str:
         return self.text

@@ -65,7 +65,7 @@ def repair(
         folder: The codebook.
         accept_loss: Whether to write what is left, even if that is less than is known to have been there.
         embed: Given the repaired codebook, what embeds one of its edits anew: edits that have lost their keys get new
-            ones. :func:`reasonedit.pipeline.open_embed` makes it from a VLM. Without it they are left for later.
+            ones. :func:`reasonedit.migrate.open_embed` makes it from a VLM. Without it they are left for later.
         done: Told after each edit how many are embedded anew, and of how many.
 
     Returns:

@@ -101,7 +101,7 @@ def _restore_keys(arguments: argparse.Namespace) -> int:
 def _embed(arguments: argparse.Namespace) -> None:
     from rich.progress import Progress
 
-    from reasonedit.pipeline import open_embed
+    from reasonedit.migrate import open_embed
     from reasonedit.vlm import load_vlm
 
     model = arguments.model or Store.open(arguments.codebook).manifest.config.get("model", "")

@@ -105,6 +105,10 @@ class DualEmbedder:
                     self._statistics = self._load_statistics()
         return self._statistics
 
+    def use(self, statistics: Statistics | None) -> None:
+        """Embed by other statistics from now on; by those of the design's reference where there are none."""
+        self._statistics = statistics
+
     def _load_statistics(self) -> Statistics:
         c = self.config
         if not is_named(c.reference):  # a folder may change
@@ -117,21 +121,45 @@ class DualEmbedder:
         return load_or_measure([*models, *settings, code], self._measure_statistics)
 
     def _measure_statistics(self) -> Statistics:
-        images, reference = reference_images(self._reference), ReferenceTokens()
+        reference = ReferenceTokens()
+        images = reference_images(self._reference)
+        run_in_parts(range(len(images)), _AT_ONCE, lambda part: self.read([images[i] for i in part], reference))
+        return self.measure(reference)
 
-        def add(part: list[int]) -> None:
-            vision = self.see([images[i] for i in part], regions=True)
-            if self.reads_language:
-                read = self.vlm.language_states(vision, [DESCRIBE] * len(vision), self.layer)
+    def read(self, images: Sequence[Image.Image], reference: ReferenceTokens, vision: Vision | None = None) -> None:
+        """Add pictures to those that statistics are made of.
+
+        Args:
+            images: The pictures.
+            reference: What they are added to.
+            vision: Their vision pass, where there was one already that kept :attr:`layers`.
+        """
+        vision = self.see(images, regions=True, vision=vision)
+        if self.reads_language:
+            read = self.vlm.language_states(vision, [DESCRIBE] * len(vision), self.layer)
+        else:
+            read = vision.layer(self.layer)
+        pooling = self.config.pooling
+        for tokens, seen in zip(read, vision.images, strict=True):
+            if seen.regions:
+                regions = torch.stack([self._pool_crop(seen, box) for box in QUERY_REGIONS])
+            elif pooling == "last" or tokens.dim() != 3:
+                regions = None
             else:
-                read = vision.layer(self.layer)
-            for tokens, seen in zip(read, vision.images, strict=True):
-                regions = torch.stack([self._pool_crop(seen, box) for box in QUERY_REGIONS]) if seen.regions else None
-                reference.add(tokens_to_pool(tokens, self.config.pooling), regions)
+                regions = pool(tokens.float().cpu(), QUERY_REGIONS, seen.view)
+            reference.add(tokens_to_pool(tokens, pooling), regions)
 
-        run_in_parts(range(len(images)), _AT_ONCE, add)
-        if self.config.transform != "discriminant":
-            return Statistics.of(reference, self.config.transform)
+    def measure(self, reference: ReferenceTokens) -> Statistics:
+        """Statistics of pictures that were :meth:`read`.
+
+        Raises:
+            InputError: The transform is ``"discriminant"``, and the design's reference has no pictures of things.
+        """
+        things = self._pool_things() if self.config.transform == "discriminant" else None
+        statistics = Statistics.of(reference, self.config.transform, things)
+        return statistics if self.reads_language else statistics.compared(reference, self.config.transform)
+
+    def _pool_things(self) -> tuple[Tensor, Tensor]:
         pictures, things = reference_things(self._reference)
         pooled: list[Tensor] = []
 
@@ -140,16 +168,17 @@ class DualEmbedder:
             pooled.extend(self._pool_whole(tokens) for tokens in vision.layer(self.layer))
 
         run_in_parts(range(len(pictures)), _AT_ONCE, pool_part)
-        return Statistics.of(reference, self.config.transform, (torch.stack(pooled), torch.tensor(things)))
+        return torch.stack(pooled), torch.tensor(things)
 
-    def see(self, images: Sequence[Image.Image], *, regions: bool = False) -> Vision:
+    def see(self, images: Sequence[Image.Image], *, regions: bool = False, vision: Vision | None = None) -> Vision:
         """Run the vision part, keeping the layer that is read here.
 
         Args:
             images: The images, each of which passes once.
             regions: Whether the query regions will be embedded: where they are crops, each of them passes as well.
+            vision: The pass of the images, where there was one already: only the regions pass then.
         """
-        vision = self.vlm.see(images, self.layers)
+        vision = vision or self.vlm.see(images, self.layers)
         if regions and self._crops_regions:
             crops = [crop(shrink(image), box) for image in images for box in QUERY_REGIONS]
             passes: list[Seen] = []
@@ -192,10 +221,22 @@ class DualEmbedder:
         """
         if self.layer == NO_LAYER:
             return [torch.zeros(len(of_image), 0) for of_image in boxes]
+        halves = [self.statistics.apply(pooled, self.config.transform) for pooled in self._pool_regions(vision, boxes)]
+        return [check_finite(half, f"The activations of the layer '{self.layer}'") for half in halves]
+
+    def along(self, vision: Vision, boxes: Sequence[Sequence[Box]]) -> list[Tensor]:
+        """Regions along the statistics' directions, by which it is told whether a picture is like the reference's.
+
+        Arguments, result and errors as for :meth:`embed_regions`.
+        """
+        return [self.statistics.along(pooled) for pooled in self._pool_regions(vision, boxes)]
+
+    def _pool_regions(self, vision: Vision, boxes: Sequence[Sequence[Box]]) -> list[Tensor]:
+        """Mean tokens of regions, (boxes, D) for each image; arguments and errors as for :meth:`embed_regions`."""
         parts = any(box != WHOLE for of_image in boxes for box in of_image)
         if self.reads_language or (self.config.pooling == "last" and parts):
             raise InputError(f"The layer '{self.layer}' with pooling '{self.config.pooling}' has no regions.")
-        halves = []
+        means = []
         for seen, of_image in zip(vision.images, boxes, strict=True):
             tokens = seen.layers[self.layer].float().cpu()
             if self.config.pooling == "last":
@@ -205,9 +246,8 @@ class DualEmbedder:
                 for i, box in enumerate(of_image):
                     if box in seen.regions:
                         pooled[i] = self._pool_crop(seen, box)
-            transformed = self.statistics.apply(pooled, self.config.transform)
-            halves.append(check_finite(transformed, f"The activations of the layer '{self.layer}'"))
-        return halves
+            means.append(pooled)
+        return means
 
     def embed(self, vision: Vision, texts: Sequence[str]) -> Tensor:
         """Embed one text with each whole image.

@@ -14,6 +14,7 @@ from reasonedit.errors import InputError
 from reasonedit.vlm.vision import flat
 
 from .pooling import QUERY_REGIONS, pool
+from .unrelated import Unrelated
 
 TRANSFORMS = ("raw", "whitened", "discriminant")
 SHRINKAGE = 0.1
@@ -66,7 +67,7 @@ class ReferenceTokens:
         return mean + self._shift, covariance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """What unrelated pictures have in common in one layer, and how far apart they are.
 
@@ -76,12 +77,15 @@ class Statistics:
             the directions that tell things apart, each divided by the standard deviation of one thing along it.
         scale: Root mean square distance of two unrelated pictures after the transform.
         cohort: The regions of the unrelated pictures after the transform, (9 * pictures, width).
+        unrelated: How near these pictures come to each other; ``None`` where that was not measured, as in codebooks of
+            earlier versions.
     """
 
     mean: Tensor
     projection: Tensor
     scale: float
     cohort: Tensor
+    unrelated: Unrelated | None = None
 
     @classmethod
     def of(cls, reference: ReferenceTokens, transform: str, things: tuple[Tensor, Tensor] | None = None) -> Statistics:
@@ -108,11 +112,21 @@ class Statistics:
         scaled = cls(mean, projection, float(spread.sqrt()), regions)
         return replace(scaled, cohort=scaled.apply(regions, transform))
 
+    def compared(self, reference: ReferenceTokens, transform: str) -> Statistics:
+        """The same, with how near the unrelated pictures come to each other; arguments as for :meth:`of`."""
+        wholes, regions = torch.cat(reference.wholes), torch.cat(reference.regions)
+        transformed = self.apply(wholes, transform), self.cohort
+        return replace(self, unrelated=Unrelated.of(transformed, (self.along(wholes), self.along(regions))))
+
+    def along(self, pooled: Tensor) -> Tensor:
+        """Pooled tokens (N, D) along the directions of :attr:`projection`: (N, 64), not brought to one length."""
+        return (pooled - self.mean) @ self.projection
+
     def apply(self, pooled: Tensor, transform: str) -> Tensor:
         """Transform pooled tokens (N, D); those of unrelated pictures then lie at distance 1 of each other."""
         if transform == "raw":
             return pooled / self.scale
-        return normalize((pooled - self.mean) @ self.projection, dim=-1) / self.scale
+        return normalize(self.along(pooled), dim=-1) / self.scale
 
 
 def _principal_directions(reference: ReferenceTokens) -> tuple[Tensor, Tensor]:
@@ -133,14 +147,22 @@ def _discriminants(pooled: Tensor, things: Tensor) -> Tensor:
     return torch.from_numpy(analysis.scalings_[:, :_DIRECTIONS]).float()
 
 
+_AXES = {"mean": 1, "projection": 2, "scale": 0, "cohort": 2}
+_AXES_UNRELATED = {"scores": 1, "wholes": 2, "regions": 2, "spread": 2}
+
+
 def tensors_of(statistics: Statistics) -> dict[str, Tensor]:
     """Statistics as tensors, to be stored."""
-    return {
+    tensors = {
         "mean": statistics.mean,
         "projection": statistics.projection,
         "scale": torch.tensor(statistics.scale, dtype=torch.float64),
         "cohort": statistics.cohort,
     }
+    unrelated = statistics.unrelated
+    if unrelated is not None:
+        tensors |= {name: getattr(unrelated, name) for name in _AXES_UNRELATED}
+    return tensors
 
 
 def statistics_of(tensors: Mapping[str, Tensor]) -> Statistics | None:
@@ -151,10 +173,12 @@ def statistics_of(tensors: Mapping[str, Tensor]) -> Statistics | None:
     """
     if not tensors:
         return None
-    expected = {"mean": 1, "projection": 2, "scale": 0, "cohort": 2}
+    compared = any(name in tensors for name in _AXES_UNRELATED)
+    expected = _AXES | (_AXES_UNRELATED if compared else {})
     fit = all(name in tensors and tensors[name].ndim == axes for name, axes in expected.items())
     if not fit or len(tensors["projection"]) != len(tensors["mean"]):
         raise InputError(
             "These statistics are not what the embedding needs: 'reasonedit codebook verify' says what is damaged."
         )
-    return Statistics(tensors["mean"], tensors["projection"], float(tensors["scale"]), tensors["cohort"])
+    unrelated = Unrelated(*(tensors[name] for name in _AXES_UNRELATED)) if compared else None
+    return Statistics(tensors["mean"], tensors["projection"], float(tensors["scale"]), tensors["cohort"], unrelated)

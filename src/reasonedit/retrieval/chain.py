@@ -18,7 +18,7 @@ def link_facts(retrievals: Sequence[Retrieval], questions: Sequence[str]) -> lis
     Some facts were found by their text alone ("The garden lies in the east."). Those of them that share a content word
     with the question, or with a fact that the picture shows, are linked. Where any fact is linked, the others go. Where
     none is, all stay: the VLM itself may know the step that leads to one. An answer stays if the picture shows a fact
-    of the same edit.
+    of the same edit. Nothing leads from a picture that is unlike all of the calibration's: there no fact stays.
 
     Args:
         retrievals: The facts of each query; those that the picture does not show are gone already.
@@ -31,6 +31,8 @@ def link_facts(retrievals: Sequence[Retrieval], questions: Sequence[str]) -> lis
 
 
 def _link(retrieval: Retrieval, question: str) -> Retrieval:
+    if retrieval.in_range is False:
+        return replace(retrieval, hits=[], left_out=[*retrieval.left_out, *retrieval.hits[::-1]])
     shown = [hit for hit in retrieval.hits if hit.kind.shows_fact]
     words = content_words(question).union(*(content_words(hit.fact) for hit in shown))
     edits = {hit.edit_id for hit in shown}

@@ -23,6 +23,12 @@ class RetrievalConfig:
         visual_match: How near the picture of a key must come to the query's for its facts to count at all: a z-score,
             in standard deviations by which it is nearer than unrelated pictures (see :mod:`.visual_match`). No bound
             when not given.
+        false_alarms: In place of ``visual_match``, how often a key may match a picture that has nothing to do with it,
+            such as 0.01: the bound then follows from how near the pictures of the calibration come to each other. Where
+            the statistics do not say that (those of earlier versions do not), ``visual_match`` counts.
+        out_of_range: How often a picture like those of the calibration may be taken for one that is unlike all of
+            them, such as 0.01. No fact is fetched by a picture that is unlike all of them; with ``chain`` none at all.
+            Pictures are not told apart when not given.
         k_answers: How many answers are fetched, apart from the other facts; when not given they compete for the same K.
         verify: The VLM is asked whether the query's image shows a fact that it affirmed of the edit's own image. The
             fact is left out unless the VLM affirms it with more than this probability. Not asked when not given.
@@ -43,6 +49,8 @@ class RetrievalConfig:
     hubness: bool = False
     query_regions: bool = False
     visual_match: float | None = None
+    false_alarms: float | None = None
+    out_of_range: float | None = None
     k_answers: int | None = None
     verify: float | None = None
     visual_margin: float | None = None
@@ -58,11 +66,22 @@ class RetrievalConfig:
             raise InputError(f"percentile must be above 0 and at most 100, not {self.percentile}.")
         if self.k_answers is not None and self.k_answers < 0:
             raise InputError(f"k_answers must be 0 or more, not {self.k_answers}.")
+        for name in ("false_alarms", "out_of_range"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate < 1:
+                raise InputError(f"{name} must be above 0 and below 1, not {rate}.")
         if self.visual_margin is not None and (
-            self.visual_margin < 0 or self.visual_match is None or self.verify is None
+            self.visual_margin < 0 or not self.matches_pictures or self.verify is None
         ):
-            raise InputError("visual_margin must be 0 or more, and goes with visual_match and verify only.")
+            raise InputError(
+                "visual_margin must be 0 or more, and goes with visual_match or false_alarms and verify only."
+            )
         if self.candidates < 1:
             raise InputError(f"candidates must be 1 or more, not {self.candidates}.")
         if self.verify is not None and not 0 <= self.verify < 1:
             raise InputError(f"verify must be at least 0 and below 1, not {self.verify}.")
+
+    @property
+    def matches_pictures(self) -> bool:
+        """Whether the picture of a key must match that of a question."""
+        return self.visual_match is not None or self.false_alarms is not None

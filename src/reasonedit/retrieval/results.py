@@ -18,12 +18,14 @@ class Retrieval:
         threshold: Largest distance at which the gate is open.
         left_out: Facts that were fetched and left out again, the farthest first: the image does not show them, or the
             prompt was full.
+        in_range: Whether the query's picture is like those of the calibration; ``None`` where that was not looked at.
     """
 
     hits: list[Hit]
     nearest: float
     threshold: float
     left_out: list[Hit] = field(default_factory=list)
+    in_range: bool | None = None
 
     @property
     def facts(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -30,12 +31,14 @@ class FactRetriever:
         memory: Where the facts are.
         config: How they are fetched.
         cohort: Vision halves of unrelated pictures, needed for ``config.visual_match``; without them every key matches.
+            What ``config.false_alarms`` makes of that is for the caller to say: see
+            :func:`reasonedit.calibration.calibrated`.
     """
 
     def __init__(self, memory: EditMemory, config: RetrievalConfig | None = None, cohort: Tensor | None = None) -> None:
         self.config = config or RetrievalConfig()
         self.memory = memory
-        self.visual_match = VisualMatch(cohort) if self.config.visual_match is not None and cohort is not None else None
+        self.visual_match = VisualMatch(cohort) if self.config.matches_pictures and cohort is not None else None
         self.gate = PercentileGate(self.config.percentile)
         self.hubs = HubScale() if self.config.hubness else None
         self._removals = memory.removals
@@ -43,32 +46,34 @@ class FactRetriever:
         together = self.config.k_answers is None
         self._groups = [IndexedKeys(KINDS)] if together else [IndexedKeys(answers), IndexedKeys(reasoning)]
 
-    def retrieve(self, queries: Tensor) -> list[Retrieval]:
+    def retrieve(self, queries: Tensor, in_range: Sequence[bool | None] | None = None) -> list[Retrieval]:
         """Fetch facts.
 
         Args:
             queries: One key per query (B, D), or one per region of each query (B, R, D), the whole image last, of which
                 the nearest counts.
+            in_range: Whether the picture of each is like those of the calibration, as far as that is known. Keys with
+                a picture do not match one that is unlike.
         """
         if queries.ndim == 2:
             queries = queries[:, None]
         with self.memory.guard:
-            return self._retrieve(queries)
+            return self._retrieve(queries, in_range or [None] * len(queries))
 
-    def _retrieve(self, queries: Tensor) -> list[Retrieval]:
+    def _retrieve(self, queries: Tensor, in_range: Sequence[bool | None]) -> list[Retrieval]:
         if len(self.memory) == 0:
-            return [Retrieval([], math.inf, 0.0) for _ in queries]
+            return [Retrieval([], math.inf, 0.0, in_range=known) for known in in_range]
         sigma = self._update()
         threshold = self.gate.threshold(len(self.memory.edits), sigma)
-        fetched = [self._fetch(queries, group, self._count(group), threshold, sigma) for group in self._groups]
+        fetched = [self._fetch(queries, group, threshold, sigma, in_range) for group in self._groups]
         retrievals = []
-        for of_query in zip(*fetched, strict=True):
+        for known, *of_query in zip(in_range, *fetched, strict=True):
             nearest = min(distance for distance, _ in of_query)
             hits: dict[str, Hit] = {}
             if nearest <= threshold:
                 for hit in sorted((hit for _, of_group in of_query for hit in of_group), key=lambda hit: hit.distance):
                     hits.setdefault(hit.fact, hit)
-            retrievals.append(Retrieval(list(hits.values()), nearest, threshold))
+            retrievals.append(Retrieval(list(hits.values()), nearest, threshold, in_range=known))
         return retrievals
 
     def _count(self, group: IndexedKeys) -> int:
@@ -135,21 +140,28 @@ class FactRetriever:
         return self.hubs.sigma
 
     def _fetch(
-        self, queries: Tensor, group: IndexedKeys, k: int, threshold: float, sigma: Tensor | None
+        self,
+        queries: Tensor,
+        group: IndexedKeys,
+        threshold: float,
+        sigma: Tensor | None,
+        in_range: Sequence[bool | None],
     ) -> list[tuple[float, list[Hit]]]:
         """For each query the distance of the nearest key of a group, and the hits among its keys."""
-        total = len(group.index.numbers)
+        total, k = len(group.index.numbers), self._count(group)
         if total == 0:
             return [(math.inf, [])] * len(queries)
         if k == 0:
             return [(float(distances[0]), []) for distances, _ in self._search(queries, group, 1, sigma)]
         # More than K keys are needed only where facts are counted or keys are left out.
-        more = self.config.k_counts == "facts" or self.visual_match is not None or sigma is not None
+        leaves_out = self.visual_match is not None or sigma is not None or False in in_range
+        more = leaves_out or self.config.k_counts == "facts"
         depth = min(total, max(k, _FIRST) if more else k)
         while True:
             results, enough = [], True
-            for query, (distances, numbers) in zip(queries, self._search(queries, group, depth, sigma), strict=True):
-                hits, complete = self._collect(query, distances, numbers, k, threshold)
+            nearest = self._search(queries, group, depth, sigma)
+            for query, known, (distances, numbers) in zip(queries, in_range, nearest, strict=True):
+                hits, complete = self._collect(query, distances, numbers, k, threshold, pictures=known is not False)
                 passed = self.config.gate_per_fact and len(distances) > 0 and float(distances[-1]) > threshold
                 enough &= complete or passed  # beyond the gate there is nothing to look for
                 results.append((float(distances[0]), hits))
@@ -182,9 +194,9 @@ class FactRetriever:
         return results
 
     def _collect(
-        self, query: Tensor, distances: Tensor, numbers: Tensor, k: int, threshold: float
+        self, query: Tensor, distances: Tensor, numbers: Tensor, k: int, threshold: float, *, pictures: bool
     ) -> tuple[list[Hit], bool]:
-        """The hits of one query among its nearest keys, and whether there are K."""
+        """The hits of one query among its nearest keys, and whether there are K; keys with a picture may not count."""
         config, hits = self.config, dict[str, Hit]()
         matches = self._match_pictures(query, numbers)
         keys = 0
@@ -194,6 +206,8 @@ class FactRetriever:
             if (keys if config.k_counts == "keys" else len(hits)) >= k:
                 return list(hits.values()), True
             facts = self.memory.facts(number)
+            if facts[0].kind.picture and not pictures:
+                continue
             match = matches[i] if matches is not None and facts[0].kind.picture else None
             if match is not None and match < self._least_match(facts[0].kind):
                 continue

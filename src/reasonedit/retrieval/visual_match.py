@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from reasonedit.codebook import EditMemory
+from reasonedit.embedding.unrelated import cohort_count, levels, match_scores
 from reasonedit.kinds import KINDS
-
-_NEAREST = 0.2
-"""Share of the cohort that a picture is compared with: the pictures nearest to it."""
 
 _REGIONS = [kind.number for kind in KINDS if kind.picture == "region"]
 _AT_ONCE = 65536
@@ -30,7 +28,7 @@ class VisualMatch:
 
     def __init__(self, cohort: Tensor) -> None:
         self.cohort = cohort
-        self._count = max(2, round(_NEAREST * len(cohort)))
+        self._count = cohort_count(cohort)
         self._levels = torch.empty(0, 2)
 
     def update(self, memory: EditMemory) -> None:
@@ -53,15 +51,10 @@ class VisualMatch:
         """
         width = self.cohort.shape[1]
         distances = torch.cdist(memory.table[numbers][:, :width], query[:, :width])  # (N, R)
-        keys, regions = self._levels[numbers], self._level(query)
-        from_keys = (keys[:, :1] - distances) / keys[:, 1:]
-        from_query = (regions[:, 0] - distances) / regions[:, 1]
-        scores = (from_keys + from_query) / 2
+        scores = match_scores(distances, self._levels[numbers], self._level(query))
         shows_region = torch.from_numpy(np.isin(memory.kinds[numbers.numpy()], _REGIONS))
         return torch.where(shows_region, scores.amax(1), scores[:, -1])
 
     def _level(self, keys: Tensor) -> Tensor:
         """Mean and standard deviation of the distances to the nearest of the cohort, (N, 2)."""
-        distances = torch.cdist(keys[:, : self.cohort.shape[1]], self.cohort)
-        nearest = distances.topk(self._count, dim=1, largest=False).values
-        return torch.stack([nearest.mean(1), nearest.std(1).clamp(min=1e-6)], dim=1)
+        return levels(torch.cdist(keys[:, : self.cohort.shape[1]], self.cohort), self._count)

@@ -19,7 +19,7 @@ Embed = Callable[[Edit, StoredEdit], Draft]
 """Embeds an edit anew: from the edit with its pictures, and from what is stored of it, to what it writes."""
 
 OpenEmbed = Callable[[EditMemory], Embed]
-"""Given a codebook, what embeds its edits; :func:`reasonedit.pipeline.open_embed` makes one from a VLM."""
+"""Given a codebook, what embeds its edits; :func:`reasonedit.migrate.open_embed` makes one from a VLM."""
 
 _AT_ONCE = 256
 """So many edits are embedded before they are written: the most that has to be done again after a kill."""

@@ -1,0 +1,87 @@
+"""Questions as they are embedded, and the statistics by which they are: those of the codebook's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from reasonedit.boxes import Box
+from reasonedit.calibration import PictureRange
+from reasonedit.codebook import EditMemory
+from reasonedit.codebook.disk.errors import DamagedError
+from reasonedit.embedding import DualEmbedder, Statistics, statistics_of
+from reasonedit.vlm import Vision
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions about pictures, embedded.
+
+    Attributes:
+        keys: (B, R, D): a key for each region that is looked at, the whole image last.
+        in_range: Whether the picture of each is like those of the calibration; ``None`` where that is not looked at.
+        statistics: By which statistics they are embedded; ``None`` where the embedding needs none.
+    """
+
+    keys: Tensor
+    in_range: list[bool | None]
+    statistics: Statistics | None
+
+
+class CurrentStatistics:
+    """The statistics by which the keys in a codebook are made: whoever writes into its folder may calibrate it anew.
+
+    Args:
+        embedder: What embeds by them.
+    """
+
+    def __init__(self, embedder: DualEmbedder) -> None:
+        self.embedder = embedder
+        self._digest = ""
+        self._range: tuple[Statistics, float, PictureRange | None] | None = None
+
+    @property
+    def value(self) -> Statistics | None:
+        """The statistics; measured when they are first needed, and ``None`` where the embedding needs none."""
+        return self.embedder.statistics if self.embedder.width else None
+
+    def note(self, memory: EditMemory) -> None:
+        """Take the statistics in use for those of the codebook's folder."""
+        self._digest = memory.store.manifest.statistics_digest if memory.store is not None else ""
+
+    def take_in(self, memory: EditMemory) -> None:
+        """Embed by the statistics of the codebook's folder, if others have calibrated it anew; called in its guard.
+
+        Raises:
+            DamagedError: The folder is damaged.
+        """
+        store = memory.store
+        while store is not None and store.manifest.statistics_digest != self._digest:
+            try:
+                statistics = statistics_of(store.statistics())
+            except DamagedError:  # the folder may have been written anew once more
+                if not memory.refresh():
+                    raise
+                continue
+            self.embedder.use(statistics)
+            self.note(memory)
+
+    def in_range(self, vision: Vision, boxes: Sequence[Box], rate: float | None) -> list[bool | None]:
+        """Whether pictures are like those of the calibration.
+
+        Args:
+            vision: The pictures.
+            boxes: Their regions that are embedded, the whole last.
+            rate: How often one that is like them may be taken for unlike; not looked at where there is none.
+        """
+        statistics = self.value if rate is not None and not self.embedder.reads_language else None
+        if rate is None or statistics is None:
+            return [None] * len(vision)
+        if self._range is None or self._range[0] is not statistics or self._range[1] != rate:
+            self._range = (statistics, rate, PictureRange.of(statistics, rate))
+        pictures = self._range[2]
+        if pictures is None:
+            return [None] * len(vision)
+        return [pictures.contains(query) for query in self.embedder.along(vision, [boxes] * len(vision))]
