@@ -16,6 +16,7 @@ A batch is a dict. The keys that hold images and prompts may be named otherwise;
 ``step``       number of the step that all ranks take together; on several devices edits come in such steps only
 ``positions``  list of the samples' places in the stream
 ``answers``    in a stream: what was answered already, before a run was cut short; it is not asked again
+``alone``      in a stream: whether each edit is taken back before the next one is asked
 ``phase``      what the batch is for (``edit``; ``check``, an edit that is asked again; ``probe``)
 ``vision``     the images as the VLM's vision part saw them; put there by whoever needs them first
 ``retrieved``  what the retriever found, one :class:`~reasonedit.retrieval.Retrieval` per sample; put there by it

@@ -76,6 +76,23 @@ class Editor(RunCallback, ABC):
             raise InputError(f"{names} would edit the same samples: give each editor a trainer of its own.")
         if trainer.world_size > 1 and not self.distributed:
             raise InputError(f"{self.title or type(self).__name__} edits on one device only: use devices=1.")
+        if getattr(getattr(trainer, "datamodule", None), "alone", False) and type(self).forget is Editor.forget:
+            self.forget()
+
+    def forget(self) -> None:
+        """Take back all edits, so that the next one stands alone; an editor that can do that says how.
+
+        Raises:
+            InputError: It cannot.
+        """
+        raise InputError(f"{self.title or type(self).__name__} takes no edit back: leave the stream's 'alone' out.")
+
+    def on_predict_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Where each edit stands alone, take back the one before the next is asked."""
+        if isinstance(batch, dict) and batch.get("alone") and batch.get("phase") == "edit" and self.edits:
+            self.forget()
 
     def on_predict_batch_end(
         self,

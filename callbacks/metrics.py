@@ -27,8 +27,8 @@ class EditingMetrics(Evaluates):
     says how many when the run ends.
 
     A sample counts if it has a target and a group (see :mod:`reasonedit.callbacks.batch`). A round of probes ends when
-    edits follow or the run ends. Its accuracies are logged with the number of edits so far as the step, and the next
-    round starts from zero. A group without a sample is not logged.
+    edits follow (unless each stands alone) or the run ends. Its accuracies are logged with the number of edits so far
+    as the step, and the next round starts from zero. A group without a sample is not logged.
 
     Attributes:
         results: The accuracies of the last round with the number of samples, by group: ``{"rel": (0.95, 20)}``.
@@ -80,7 +80,7 @@ class EditingMetrics(Evaluates):
         edits = sum(e is not None for e in batch.get("edits") or ())
         stepped = in_steps(batch)  # then all ranks are in the same phase, whether they have a sample or not
         # Edits after probes end a round. Ranks that see different batches only sync at the end.
-        in_round = self._asked and trainer.state.fn == "predict"
+        in_round = self._asked and trainer.state.fn == "predict" and not batch.get("alone")
         if in_round and (batch["phase"] == "edit" if stepped else edits > 0 and trainer.world_size == 1):
             self._log(trainer, pl_module)
         if batch.get("targets") is not None and batch.get("groups") is not None:

@@ -196,12 +196,12 @@ def test_differences_are_of_what_both_have_and_say_of_how_much():
 
 def test_a_mean_without_an_interval_has_none(tmp_path):
     table = table_of(MAIN, [cell(OURS, seed) for seed in (0, 1)])
-    assert table[0].metrics["harmonic"].mean == 0.5
-    assert math.isnan(table[0].metrics["harmonic"].low)
+    assert table[0].metrics["gen"].mean == 0.5
+    assert math.isnan(table[0].metrics["gen"].low)
     write_summary(tmp_path / "summary.parquet", table)
     kept = {r["metric"]: r for r in pq.read_table(tmp_path / "summary.parquet").to_pylist()}
-    assert kept["harmonic"]["mean"] == 0.5
-    assert kept["harmonic"]["low"] is kept["harmonic"]["high"] is None
+    assert kept["gen"]["mean"] == 0.5
+    assert kept["gen"]["low"] is kept["gen"]["high"] is None
 
 
 # ---- claims

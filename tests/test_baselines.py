@@ -1,6 +1,7 @@
 """The other editors: each by the logic of its paper, and none leaves a trace in the model."""
 
 import copy
+import itertools
 from dataclasses import replace
 
 import lightning as L
@@ -29,12 +30,17 @@ class Letters(ToySource):
             yield replace(edit, answer=letter, id=f"edit-{letter}")
 
 
-def run(vlm, *callbacks, edits=3, source=Letters, longest=2, **options):
+def run(vlm, *callbacks, edits=3, source=Letters, longest=2, stream=None, metrics=None, **options):
     writer = PredictionWriter(options.pop("path"))
-    stream = EditStream(source(edits), batch_size=2, check=True)
+    stream = EditStream(source(edits), batch_size=2, check=True, **(stream or {}))
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     trainer = L.Trainer(
-        accelerator="cpu", devices=1, logger=False, callbacks=[*callbacks, EditingMetrics(), writer], **quiet, **options
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        callbacks=[*callbacks, metrics or EditingMetrics(), writer],
+        **quiet,
+        **options,
     )
     trainer.predict(VLMModule(vlm, max_new_tokens=longest), datamodule=stream, return_predictions=False)
     return writer.rows
@@ -127,6 +133,40 @@ def test_edits_that_are_kept_count_in_the_next_run(tiny_vlm, tmp_path):
     # What the unedited model says is asked of the unedited model.
     told = [[r["before"] for r in rows if r["phase"] == "probe"] for rows in (first, second)]
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("name", ["ft", "mend"])
+def test_where_each_edit_stands_alone_the_model_is_its_own_before_each(tiny_vlm, network, tmp_path, name):
+    """The last edit does what it does in a run of its own."""
+
+    class Last(Letters):
+        def candidates(self):
+            return itertools.islice(super().candidates(), 2, None)
+
+    answers = []
+    for source, edits, options in ((Last, 1, {}), (Letters, 3, {"alone": True})):
+        editor = editors(network)[name]
+        rows = run(tiny_vlm, editor, edits=edits, source=source, stream=options, path=tmp_path / f"{edits}")
+        of_last = [r for r in rows if r["edit"] == "edit-x"]
+        answers.append([(r["phase"], r["group"], r["answer"]) for r in of_last])
+    assert answers[0] == answers[1]
+    assert [r["phase"] for r in rows[:3]] == ["edit", "check", "probe"]
+    assert editor.edits == 3
+    assert {r["edits"]: r["edit"] for r in rows if r["phase"] == "probe"} == {1: "edit-q", 2: "edit-w", 3: "edit-x"}
+
+
+def test_all_probes_of_edits_that_stand_alone_count(tiny_vlm, tmp_path):
+    metrics = EditingMetrics()
+    run(tiny_vlm, FineTuning(-2, steps=200, lr=1e-2), stream={"alone": True}, metrics=metrics, path=tmp_path / "rows")
+    assert list(metrics.history) == [3]
+    assert metrics.results["rel"] == (1.0, 3)
+
+
+def test_who_takes_no_edit_back_is_no_editor_of_edits_that_stand_alone(tiny_vlm, tmp_path):
+    with pytest.raises(ReasonEditError, match=r"GRACE takes no edit back: leave the stream's 'alone' out"):
+        run(tiny_vlm, GRACE(-2), stream={"alone": True}, path=tmp_path / "rows")
+    with pytest.raises(ReasonEditError, match="leave interleave out"):
+        EditStream(ToySource(), alone=True, interleave=2)
 
 
 # ---- GRACE

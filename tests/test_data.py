@@ -213,7 +213,7 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
     assert (probes["A?"].answer, probes["A?"].query.choices) == ("x", ["y", "x"])
     assert probes["A?"].query.image.tobytes() == picture(0, 64).tobytes()
     assert (probes["B?"].answer, probes["B?"].query.choices) == ("2", None)
-    assert set(probes) == {edit.question, "Which is it?", "A?", "B?"}
+    assert {q for q, p in probes.items() if p.group != "word_loc"} == {edit.question, "Which is it?", "A?", "B?"}
     for said in (
         "rows that cannot be used: 2 (the first, row 2 of 't_gen/val.jsonl'",
         "belong to no sample: 1",
@@ -231,7 +231,7 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
     # What build-probes made takes their place.
     (folder / "built").mkdir()
     probe_file(folder / "built", "t_gen", 0).write_text("")
-    assert {p.group for p in pool_again(folder, probes=str(folder / "built")).probes([edit])} == {"rel"}
+    assert {p.group for p in pool_again(folder, probes=str(folder / "built")).probes([edit])} == {"rel", "word_loc"}
 
 
 def pool_again(folder, **options):
@@ -383,7 +383,7 @@ def test_edits_are_what_the_model_gets_wrong_and_locality_what_it_gets_right(tin
     base = EditStream(EditFile(str(path), locality=2), batch_size=3).base_pass(model)
     assert {e.id for e in base.edits} == {"s1", "s3", "s5", "s7"}
     groups = [p.group for p in base.probes]
-    assert {g: groups.count(g) for g in groups} == {"rel": 4, "loc": 8, "hard_loc": 8}
+    assert {g: groups.count(g) for g in groups} == {"rel": 4, "loc": 8, "hard_loc": 8, "word_loc": 8}
     assert base.metrics["rel"][0] == 0
     assert base.metrics["loc"] == (1, 8)
     assert {p.query.question for p in base.probes if p.group != "rel"} <= set(known)

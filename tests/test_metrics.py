@@ -40,7 +40,8 @@ def test_each_metric_counts_its_own_samples_only(metric):
 
 
 def test_names_of_the_groups_are_all_there_once():
-    assert sorted(m.group for m in METRICS) == sorted(["rel", "t_gen", "i_gen", "r_gen", "coe_gen", "loc", "hard_loc"])
+    groups = ["rel", "t_gen", "i_gen", "r_gen", "coe_gen", "loc", "hard_loc", "word_loc"]
+    assert sorted(m.group for m in METRICS) == sorted(groups)
     assert sorted(editing_metrics()) == sorted(m.group for m in METRICS)
 
 

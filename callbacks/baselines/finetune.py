@@ -78,6 +78,12 @@ class FineTuning(LayerEditor):
         super().remove()
         self.weights.restore()
 
+    def forget(self) -> None:
+        """Begin again from the model's own weights; see :meth:`Editor.forget`."""
+        assert self.vlm is not None  # set-up ran
+        with self.vlm.guard:
+            self.weights.forget()
+
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
         """Fine-tune; see :meth:`Editor.write`."""
         assert self.vlm is not None  # set-up ran

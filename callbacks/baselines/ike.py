@@ -86,6 +86,7 @@ class IKE(Editor):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Put the demonstrations before the questions, in place."""
+        super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
         questions = questions_of(batch, self.prompt_key, self)
         if not questions or not self._stored:
             return

@@ -184,6 +184,12 @@ class EditedWeights:
             self._copy(name, weight)
         self._original = {}
 
+    def forget(self) -> None:
+        """Put the model's own weights in, as if nothing had been edited."""
+        for name, weight in self._original.items():
+            self._copy(name, weight)
+        self._edited = {}
+
     def current(self, name: str) -> Tensor:
         """The weight of a layer as edited so far, float32."""
         with torch.inference_mode(False):

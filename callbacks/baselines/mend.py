@@ -168,6 +168,12 @@ class MEND(LayerEditor):
         super().remove()
         self.weights.restore()
 
+    def forget(self) -> None:
+        """Begin again from the model's own weights; see :meth:`Editor.forget`."""
+        assert self.vlm is not None  # set-up ran
+        with self.vlm.guard:
+            self.weights.forget()
+
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
         """Take the step; see :meth:`Editor.write`."""
         assert self.vlm is not None  # set-up ran

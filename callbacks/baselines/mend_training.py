@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from reasonedit.data.source import EditSource, Probe
-from reasonedit.groups import LOCALITIES
+from reasonedit.groups import ProbeGroup
 from reasonedit.types import Edit
 
 from .mend import MEND, GradientNetwork, tokens_that_matter
 from .training_example import TrainingExample, enable_gradients
 
 _EDIT_WEIGHT = 0.1  # c_edit of the paper
+_UNRELATED = (ProbeGroup.LOCALITY, ProbeGroup.HARD_LOCALITY)  # what shares words may turn on the very fact
 _NORMALISED_BY = 64  # edits by whose gradients the network's inputs are normalised
 
 
@@ -59,7 +60,7 @@ def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: floa
     for probe in source.probes(edits, [e.id for e in edits]):
         kind = "near" if probe.group in ("t_gen", "i_gen") else probe.group
         probes.setdefault(probe.edit_id, {}).setdefault(kind, []).append(probe)
-    far = [p for of_edit in probes.values() for kind in LOCALITIES for p in of_edit.get(kind, [])]
+    far = [p for of_edit in probes.values() for kind in _UNRELATED for p in of_edit.get(kind, [])]
     network, vlm = mend.network, mend.vlm
     assert network is not None
     assert vlm is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 
@@ -27,6 +28,12 @@ class ProbeGroup(str, Enum):
         "hard_loc",
         "hard Loc",
         "The most similar questions that were answered rightly before: still right",
+        True,
+    )
+    WORD_LOCALITY = (
+        "word_loc",
+        "word Loc",
+        "Of all other questions those that share the most words with an edit's: still right where they were before",
         True,
     )
 
@@ -60,3 +67,25 @@ GENERALITIES: tuple[str, ...] = tuple(
     group.value for group in ProbeGroup if not group.is_locality and group is not ProbeGroup.RELIABILITY
 )
 """The groups that count what an edit corrects beyond its own question."""
+
+
+def harmonic_mean(values: Sequence[float]) -> float:
+    """The harmonic mean of shares; 0 where one of them is 0.
+
+    >>> round(harmonic_mean([0.5, 1.0]), 3), harmonic_mean([0.0, 1.0])
+    (0.667, 0.0)
+    """
+    return len(values) / sum(1 / value for value in values) if all(values) else 0.0
+
+
+def generality(shares: Mapping[str, float]) -> float | None:
+    """Gen: the harmonic mean of the generalities among some shares by group; ``None`` where there are none."""
+    means = [shares[group] for group in GENERALITIES if group in shares]
+    return harmonic_mean(means) if means else None
+
+
+def overall(shares: Mapping[str, float]) -> float | None:
+    """All: the harmonic mean of Gen, Loc and hard Loc, by which settings are chosen; ``None`` where one is missing."""
+    gen = generality(shares)
+    kept = [shares[group] for group in (ProbeGroup.LOCALITY, ProbeGroup.HARD_LOCALITY) if group in shares]
+    return harmonic_mean([gen, *kept]) if gen is not None and len(kept) == 2 else None

@@ -43,8 +43,8 @@ def main(argv: Sequence[str]) -> int:
     run = begin_run(Config.read([str(packaged_configs() / "demo.yaml")], overrides), arguments.out)
     next_question = _story(run)
     _console.print(results_table(run.results), soft_wrap=False)
-    if run.contained:
-        _console.print(run.contained, markup=False)
+    for note in run.notes:
+        _console.print(note, markup=False)
     folder = run.folder
     _console.print(
         "  Rel       the edits themselves\n"
@@ -54,6 +54,8 @@ def main(argv: Sequence[str]) -> int:
         "  CoE-Gen   the same questions about new pictures that show what was explained\n"
         "  Loc       unrelated questions that were answered rightly before\n"
         "  hard Loc  the same questions about other things, answered rightly before\n"
+        "  word Loc  the questions that share the most words with an edit's, of those answered rightly before\n"
+        "  Gen       harmonic mean of the four from T-Gen to CoE-Gen\n"
     )
     _console.print(
         f"Written to {folder}/:\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from reasonedit.experiments import EXPERIMENTS, Cell, Lab, run_cell
+from reasonedit.experiments import EXPERIMENTS, Cell, Estimate, Lab, run_cell
 from reasonedit.experiments.experiment import with_editors
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.groups import LABELS
@@ -18,6 +18,7 @@ from reasonedit.metrics import COMPARISON
 from reasonedit.runs.folder import abandon, lock_folder
 
 from .configs import add_config, parse_with_overrides, read_configs
+from .results_table import fold
 from .screen import Screen
 
 _CONFIG = "configs/experiment.yaml"
@@ -98,22 +99,28 @@ def _table(rows: Sequence[TableRow]) -> Table:
         padding=(0, 1, 0, 0),
     )
     table.add_column("")
-    names = {"now": "Rel,\nat once", **LABELS}
+    names = {"now": "Rel, at once", **LABELS, "gen": "Gen", "all": "All"}
     for name in names.values():
-        table.add_column(name, justify="right")
+        table.add_column(fold(name), justify="right")
     for name in ("s per\nedit", "ms per\nquery", "keys per\nedit"):
         table.add_column(name, justify="right")
     for row in rows:
         cells = []
         for group in names:
             share = row.metrics.get(group)
-            cells.append("–" if share is None else f"{share.mean:.2f}\n[dim]{share.low:.2f}–{share.high:.2f}[/dim]")
+            cells.append("–" if share is None else _format_share(share))
         cost = row.costs
         cells += [_format(cost.get("seconds_per_edit"), 2), _format(cost.get("ms_per_query"), 0)]
         edits, keys = cost.get("edits"), cost.get("keys")
         cells.append(_format(keys / edits if edits and keys is not None else None, 1))
         table.add_row(row.title, *cells)
     return table
+
+
+def _format_share(share: Estimate) -> str:
+    """A share, and below it its interval where it has one."""
+    interval = f"\n[dim]{share.low:.2f}–{share.high:.2f}[/dim]" if share.samples else ""
+    return f"{share.mean:.2f}{interval}"
 
 
 def _format(value: float | None, digits: int) -> str:

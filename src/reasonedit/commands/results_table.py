@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 import reasonedit.callbacks as cb
+from reasonedit.data.probe_counts import describe_counts
 from reasonedit.data.stream import EditStream
 from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
@@ -22,9 +23,16 @@ def collect_results(trainer: L.Trainer, data: L.LightningDataModule | None) -> d
     metrics, editor = cb.find_callback(trainer, cb.EditingMetrics), cb.find_callback(trainer, cb.Editor)  # type: ignore[type-abstract]
     timer = cb.find_callback(trainer, cb.QueryTimer)
     results: dict[str, dict[str, Any]] = {}
-    if isinstance(data, EditStream) and data.base is not None:
-        base = data.base
-        results["unedited"] = row(base.metrics, base.exact_match, seconds_per_edit=None, ms_per_query=base.ms_per_query)
+    base = data.base if isinstance(data, EditStream) else None
+    counts = base.counts if base is not None else None
+    if base is not None:
+        results["unedited"] = row(
+            base.metrics,
+            base.exact_match,
+            seconds_per_edit=None,
+            ms_per_query=base.ms_per_query,
+            counts=counts,
+        )
     if metrics is not None:
         seconds = list(editor.seconds.values()) if editor is not None else []
         name = "reasonedit" if editor is None or isinstance(editor, cb.Codebook) else editor.title
@@ -33,6 +41,7 @@ def collect_results(trainer: L.Trainer, data: L.LightningDataModule | None) -> d
             metrics.exact_match,
             seconds_per_edit=sum(seconds) / len(seconds) if seconds else None,
             ms_per_query=timer.ms_per_query if timer is not None else None,
+            counts=counts,
         )
     return results
 
@@ -45,21 +54,33 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
         caption=f"right by {COMPARISON}; {_describe_exact_match(results)}",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
     )
     table.add_column("", no_wrap=True, min_width=max(len(_NAMES.get(key, key)) for key in results))
     for group, name in LABELS.items():
-        table.add_column(f"{name}\n({samples[f'{group}_samples']})", justify="right")
+        table.add_column(f"{fold(name)}\n({samples[f'{group}_samples']})", justify="right")
+    table.add_column("Gen", justify="right")
     table.add_column("s per\nedit", justify="right")
     table.add_column("ms per\nquery", justify="right")
     for key, values in results.items():
-        cells = ["–" if values[group] is None else f"{values[group]:.2f}" for group in LABELS]
+        cells = ["–" if values[group] is None else f"{values[group]:.2f}" for group in (*LABELS, "gen")]
         cells += [_format_time(values["seconds_per_edit"], 3), _format_time(values["ms_per_query"], 1)]
         table.add_row(_NAMES.get(key, key), *cells)
     return table
 
 
-def describe_contained(trainer: L.Trainer, data: L.LightningDataModule | None) -> str:
+def fold(name: str) -> str:
+    """The name of a column in lines of five characters or so."""
+    return name.replace(" ", "\n").replace("-", "-\n") if len(name) > 5 else name
+
+
+def describe_results(trainer: L.Trainer, data: L.LightningDataModule | None) -> list[str]:
+    """What a reader of the table should know: probes that are not asked, wrong answers that contain a right one."""
+    counts = describe_counts([data.base.counts]) if isinstance(data, EditStream) and data.base is not None else []
+    return [*counts, *filter(None, [_describe_contained(trainer, data)])]
+
+
+def _describe_contained(trainer: L.Trainer, data: L.LightningDataModule | None) -> str:
     """One sentence on answers that count as wrong although they contain a right one; empty where there are none."""
     metrics = cb.find_callback(trainer, cb.EditingMetrics)
     counts = {

@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if run.results:
         _console.print(results_table(run.results))
-        if run.contained:
-            _console.print(run.contained, markup=False, soft_wrap=True)
+        for note in run.notes:
+            _console.print(note, markup=False, soft_wrap=True)
     _console.print(f"Everything was written to {run.folder}", markup=False, soft_wrap=True)
     return 0
 

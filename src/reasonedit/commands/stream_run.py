@@ -17,12 +17,13 @@ from lightning.pytorch.cli import LightningCLI
 import reasonedit.callbacks as cb
 from reasonedit.codebook import Store
 from reasonedit.config.merging import Config
+from reasonedit.data.stream import EditStream
 from reasonedit.errors import ConflictError, InputError, NotFoundError
 from reasonedit.ranks import end_processes
 from reasonedit.runs.folder import abandon, lock_folder, new_folder, versions, write_json
 from reasonedit.runs.resume import begin, check, describe_run
 
-from .results_table import collect_results, describe_contained
+from .results_table import collect_results, describe_results
 from .run_parser import parse_run, save_merged_config
 from .run_signals import FOLDER, describe_stop, is_first_rank, watch_as_rank, watch_trainer
 from .screen import Screen
@@ -37,14 +38,14 @@ class Run:
     Attributes:
         folder: Where it wrote.
         results: The rows of its table; see :func:`~reasonedit.runs.folder.row`.
-        contained: What is to be said of wrong answers that contain a right one.
+        notes: What is to be said below the table.
         trainer: Its trainer.
         data: Its data.
     """
 
     folder: Path
     results: dict[str, dict[str, Any]]
-    contained: str
+    notes: list[str]
     trainer: L.Trainer
     data: L.LightningDataModule | None
 
@@ -173,6 +174,8 @@ def _ask(cli: LightningCLI, folder: Path) -> Run:
     metrics = cb.find_callback(trainer, cb.EditingMetrics)
     if metrics is not None:
         metrics.quiet = True  # said below the table
+    if isinstance(data, EditStream):
+        data.quiet = True
     try:
         trainer.predict(cli.model, datamodule=data, return_predictions=False)
     except MisconfigurationException as error:
@@ -184,4 +187,4 @@ def _ask(cli: LightningCLI, folder: Path) -> Run:
         shutil.rmtree(folder / "log", ignore_errors=True)  # all of it is in the predictions
         for part in folder.glob("predictions.[0-9]*.parquet"):  # of ranks that were interrupted
             part.unlink(missing_ok=True)
-    return Run(folder, results, describe_contained(trainer, data), trainer, data)
+    return Run(folder, results, describe_results(trainer, data), trainer, data)

@@ -19,6 +19,7 @@ from reasonedit.vlm import Reply
 from reasonedit.vlm.generation import cut_off_message
 
 from .layout import chunks, spread
+from .probe_counts import ProbeCount, count_probes
 from .shared_answers import SharedAnswers
 from .source import EditSource, Probe
 
@@ -32,6 +33,7 @@ class BasePass:
     Attributes:
         edits: The samples that it gets wrong.
         probes: Their probes; of the locality groups only those that it gets right.
+        counts: By group how many there should be, and why some are not asked.
         answers: Its answer to each probe.
         metrics: Its share of right answers and the number of samples, by group.
         exact_match: Its share of exact matches, by group.
@@ -42,6 +44,7 @@ class BasePass:
     edits: list[Edit]
     probes: list[Probe]
     answers: list[str] = field(default_factory=list)
+    counts: dict[str, ProbeCount] = field(default_factory=dict)
     metrics: dict[str, tuple[float, int]] = field(default_factory=dict)
     exact_match: dict[str, float] = field(default_factory=dict)
     contained: int = 0
@@ -72,15 +75,15 @@ def ask_unedited(
         edits, right = _ask_candidates(source, answers, batch_size, bar)
         probes = source.probes(edits, right)
         answers.check_same_edits([*(e.id for e in edits), *(p.edit_id for p in probes)])
-        if probed is not None:
-            chosen = {e.id for e in spread(edits, probed)}
-            probes = [p for p in probes if p.edit_id in chosen]
+        chosen = [e.id for e in spread(edits, probed)]
+        probes = [p for p in probes if p.edit_id in set(chosen)]
         replies, times = _ask_probes(probes, answers, batch_size, bar)
     cut_off = sum(reply.finish_reason == "length" for reply in replies)
     if cut_off and answers.rank == 0:
         _log.warning("The unedited model: %s", cut_off_message(cut_off, len(replies), answers.generation))
     used = [i for i, p in enumerate(probes) if p.group not in LOCALITIES or matches(replies[i].text, p.targets)]
-    base = BasePass(edits, [probes[i] for i in used], [replies[i].text for i in used])
+    kept = [probes[i] for i in used]
+    base = BasePass(edits, kept, [replies[i].text for i in used], count_probes(source, chosen, probes, kept))
     base.ms_per_query = sum(times) / max(1, len(times))
     _fill_in_metrics(base)
     return base

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -131,6 +132,23 @@ def load_built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> dict[st
             more = f"; {others} of its lines are about other questions of edits with the same ids" if others else ""
             _log.warning("%d of %d edits have no probe in '%s'%s.", len(missing), len(by_id), file, more)
     return probes
+
+
+def count_built_probes(folder: Path, seed: int, edit_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many probes of each set there should be for each edit: one for each line, and one at least.
+
+    Args:
+        folder: The folder of the probe sets.
+        seed: Which of the sets, where there are several.
+        edit_ids: The edits.
+    """
+    counts: dict[str, dict[str, int]] = {name: {} for name in edit_ids}
+    for group in GENERALITIES:
+        if probe_file(folder, group, seed).exists():
+            lines = Counter(line.edit for line in read_probe_lines(probe_file(folder, group, seed)))
+            for name, of_edit in counts.items():
+                of_edit[group] = max(1, lines[name])
+    return counts
 
 
 def _make_probe(group: str, line: ProbeLine, values: Mapping[str, Any], edit: Edit, folder: Path) -> Probe:

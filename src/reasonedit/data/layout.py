@@ -64,6 +64,7 @@ def lay_out(
     batch_size: int,
     sample: int | None = None,
     check: bool = False,
+    alone: bool = False,
 ) -> list[list[StreamItem]]:
     """The batches of a stream, in order.
 
@@ -74,6 +75,7 @@ def lay_out(
         batch_size: Questions per batch; a batch never mixes edits with probes.
         sample: How many of the edits so far are probed before the end; all when not given.
         check: Whether edits come one at a time, and each is asked again right after it.
+        alone: Whether only the edits since the last stop are probed.
     """
     batches: list[list[StreamItem]] = []
     start = 0
@@ -84,7 +86,8 @@ def lay_out(
                 batches += [[item], [replace(item, phase="check", edit=None)]]
         else:
             batches += chunks(edits_now, batch_size)
-        asked = {e.id for e in (edits if end == len(edits) else spread(edits[:end], sample))}
+        so_far = edits[start:end] if alone else edits[:end]
+        asked = {e.id for e in (so_far if alone or end == len(edits) else spread(so_far, sample))}
         questions = [
             StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id, before=before, answers=p.answers)
             for p, before in probes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from reasonedit.types import Edit
@@ -15,7 +16,7 @@ def find_unrelated(samples: Mapping[str, Sample], edits: Sequence[Edit], right: 
     Args:
         samples: All samples by their ids.
         edits: The edits, each made of the sample of its id.
-        right: Ids of the samples that the unedited model got right: those to choose from.
+        right: Ids of the samples to choose from, such as those that the unedited model got right.
     """
     images = {samples[edit.id].image for edit in edits}
     questions = {edit.question.casefold() for edit in edits}
@@ -50,3 +51,31 @@ def find_similar(
     of_samples = sentences.encode([samples[name].question for name in unrelated])
     nearest = (of_edits @ of_samples.T).topk(min(count, len(unrelated)), dim=1).indices.tolist()
     return {edit.id: [unrelated[i] for i in places] for edit, places in zip(edits, nearest, strict=True)}
+
+
+def find_by_words(question: str, others: Mapping[str, str], count: int) -> list[str]:
+    """The questions that share the most words with one, as the paper's authors choose them for hard locality.
+
+    Overlap is the share of common words among all words of both (Jaccard), without case and punctuation.
+
+    >>> find_by_words("What is the red cup?", {"a": "Who sings?", "b": "What is the red hat?", "c": "what is it"}, 2)
+    ['b', 'c']
+
+    Args:
+        question: The question.
+        others: Questions by their names.
+        count: How many.
+
+    Returns:
+        Names, those with the most overlap first; of equals those that come first in ``others``.
+    """
+    words = _words(question)
+    overlaps = {}
+    for name, other in others.items():
+        theirs = _words(other)
+        overlaps[name] = len(words & theirs) / max(1, len(words | theirs))
+    return sorted(overlaps, key=lambda name: -overlaps[name])[:count]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.casefold()))

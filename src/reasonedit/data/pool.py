@@ -14,8 +14,8 @@ from reasonedit.errors import InputError, NotFoundError, ReasonEditError
 from reasonedit.images import LONGEST_SHOWN
 from reasonedit.types import Edit, Query
 
-from .built_probes import load_built_probes
-from .locality import find_similar, find_unrelated
+from .built_probes import count_built_probes, load_built_probes
+from .locality import find_by_words, find_similar, find_unrelated
 from .rows import Row, read_rows
 from .sample import BLANK, Sample
 from .source import Probe
@@ -29,15 +29,17 @@ class Pool(ABC):
     A new data set is one file with a subclass: :meth:`rows` reads it, :meth:`sample` makes a sample of a row.
 
     Probes are the edits themselves (reliability); what ``reasonedit build-probes`` made for them; and for locality
-    samples of the same pool that the unedited model got right and that share neither image nor question with an edit:
-    some at random, and those whose questions are the most similar to the edit's.
+    samples of the same pool that share neither image nor question with an edit. Of those that the unedited model got
+    right: some at random (``loc``), and those whose questions are the most similar to the edit's (``hard_loc``). Of
+    all, right or wrong: those whose questions share the most words with it (``word_loc``), as the paper's authors
+    choose them; a stream keeps those that the unedited model gets right.
 
     Args:
         edits: How many edits are wanted; as many as there are errors when not given.
         seed: Seed of the order of the samples and of the choice of unrelated ones.
         probes: Folder that ``reasonedit build-probes`` wrote.
         probe_seed: Which of the probe sets in it, where they were made with several seeds.
-        locality: How many unrelated samples there are per edit, of each of the two kinds.
+        locality: How many unrelated samples there are per edit, of each of the three kinds.
         encoder: The sentence encoder that finds similar questions.
 
     Attributes:
@@ -158,10 +160,13 @@ class Pool(ABC):
 
     def candidates(self) -> Iterator[Edit]:
         """The samples as edits, in the order of the seed."""
+        for name in self._order():
+            yield self.samples[name].to_edit()
+
+    def _order(self) -> list[str]:
         names = list(self.samples)
         random.Random(self.seed).shuffle(names)
-        for name in names:
-            yield self.samples[name].to_edit()
+        return names
 
     def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
         """The probes of the edits, those of each edit together.
@@ -176,6 +181,7 @@ class Pool(ABC):
             generality = load_built_probes(self.probe_folder, self.probe_seed, edits)
         unrelated = find_unrelated(self.samples, edits, right)
         similar = find_similar(self.samples, edits, unrelated, self.locality, self.encoder)
+        questions = {name: self.samples[name].question for name in find_unrelated(self.samples, edits, self._order())}
         if not unrelated:
             _log.warning("No sample of %s that is right is unrelated to all edits: no locality is measured.", self.name)
         probes = []
@@ -187,7 +193,15 @@ class Pool(ABC):
             probes += generality.get(edit.id, [])
             probes += [self._locality_probe("loc", name, edit) for name in at_random]
             probes += [self._locality_probe("hard_loc", name, edit) for name in similar[edit.id]]
+            by_words = find_by_words(edit.question, questions, self.locality)
+            probes += [self._locality_probe("word_loc", name, edit) for name in by_words]
         return probes
+
+    def expected_probes(self, edit_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+        """As many locality probes as were asked for, and all of the built sets, those given up included."""
+        locality = dict.fromkeys(("loc", "hard_loc", "word_loc"), self.locality)
+        built = {} if self.probe_folder is None else count_built_probes(self.probe_folder, self.probe_seed, edit_ids)
+        return {name: {**locality, **built.get(name, {})} for name in edit_ids}
 
     def _locality_probe(self, group: str, name: str, edit: Edit) -> Probe:
         other = self.samples[name].to_edit()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reasonedit.types import Edit, Query
 
@@ -52,4 +52,13 @@ class EditSource(Protocol):
             edits: The edits.
             right: Ids of the candidates that the unedited model got right before there were edits enough.
         """
+        ...
+
+
+@runtime_checkable
+class ExpectsProbes(Protocol):
+    """A source that says how many probes there should be, so that those that it cannot make are counted."""
+
+    def expected_probes(self, edit_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        """How many probes each edit should have, by its id and by group; asked after the probes were made."""
         ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from typing import Any, NoReturn
 
 import lightning as L
@@ -17,8 +19,11 @@ from reasonedit.vlm import VLM, Generation, generation_of
 from .answers import Answers
 from .base_pass import BasePass, ask_unedited, find_wrong
 from .layout import Step, StreamItem, lay_out, share_out
+from .probe_counts import describe_counts
 from .shared_answers import SharedAnswers
 from .source import EditSource
+
+_log = logging.getLogger(__name__)
 
 
 def _make_source(name: str) -> EditSource:
@@ -64,6 +69,12 @@ class EditStream(L.LightningDataModule):
         sample: How many of the edits so far are probed before the end, spread evenly over them; all when not given.
         probed: How many edits are ever probed, spread evenly over all; all when not given.
         check: Whether edits come one at a time, and each is asked again right after it (phase ``check``, of no group).
+        alone: Whether each edit stands alone: its probes follow it at once, and the editor takes it back before the
+            next one is asked. So MEND and fine-tuning are published. Goes without ``interleave``.
+
+    Attributes:
+        base: What the unedited model answered, once it was asked.
+        quiet: Whether somebody else says which probes are not asked.
 
     Raises:
         InputError: An argument is out of range.
@@ -78,6 +89,7 @@ class EditStream(L.LightningDataModule):
         sample: int | None = None,
         probed: int | None = None,
         check: bool = False,
+        alone: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(source, str):
@@ -92,12 +104,15 @@ class EditStream(L.LightningDataModule):
             for value in values:
                 if value is not None and value < 1:
                     raise InputError(f"{name} must be 1 or more, not {value}.")
+        if alone and interleave is not None:
+            raise InputError("With alone the probes follow each edit: leave interleave out.")
         self.source: EditSource = source
         if source.edits < 1:  # a data set reads its rows for this, before any model is loaded
             raise InputError(f"edits must be 1 or more, not {source.edits}.")
         self.batch_size = batch_size
         self.interleave = interleave
-        self.sample, self.probed, self.check = sample, probed, check
+        self.sample, self.probed, self.check, self.alone = sample, probed, check, alone
+        self.quiet = False
         self.base: BasePass | None = None
         self._asked: object = None  # which model the base pass asked, and how
 
@@ -126,7 +141,7 @@ class EditStream(L.LightningDataModule):
         if ranks > 1:
             turns = DistributedSampler(steps, ranks, self.trainer.global_rank, shuffle=False)
         # A step is a whole batch, so that the order and the borders between phases are the stream's own.
-        return DataLoader(steps, batch_size=None, sampler=turns, collate_fn=collate)  # type: ignore[arg-type]
+        return DataLoader(steps, batch_size=None, sampler=turns, collate_fn=partial(collate, alone=self.alone))
 
     def train_dataloader(self) -> NoReturn:
         """Refuse to train: a stream runs in ``trainer.predict``.
@@ -167,6 +182,9 @@ class EditStream(L.LightningDataModule):
             self.base = ask_unedited(self.source, answers, self.batch_size, probed=self.probed, progress=progress)
             answers.close()
             self._asked = asked_of
+            if not self.quiet and answers.rank == 0:
+                for sentence in describe_counts([self.base.counts]):
+                    _log.warning("%s", sentence)
         return self.base
 
     def find_edits(self, vlm: VLM, generation: Generation | None = None, *, progress: bool = False) -> list[Edit]:
@@ -196,6 +214,7 @@ class EditStream(L.LightningDataModule):
             batch_size=self.batch_size,
             sample=self.sample,
             check=self.check,
+            alone=self.alone,
         )
 
     def steps(self, ranks: int = 1) -> list[Step]:
@@ -208,13 +227,15 @@ class EditStream(L.LightningDataModule):
 
     def _stops(self, total: int) -> list[int]:
         """After how many edits there are probes."""
+        if self.alone:
+            return list(range(1, total + 1))
         if isinstance(self.interleave, list):
             return [*sorted({n for n in self.interleave if n < total}), total]
         every = self.interleave or total
         return [min(n, total) for n in range(every, total + every, every)]
 
 
-def collate(step: Step) -> dict[str, Any]:
+def collate(step: Step, *, alone: bool = False) -> dict[str, Any]:
     """A batch as the callbacks read it; see :mod:`reasonedit.callbacks.batch`."""
     items = step.items
     return {
@@ -230,4 +251,5 @@ def collate(step: Step) -> dict[str, Any]:
         "phase": step.phase,
         "step": step.number,
         "positions": step.positions,
+        "alone": alone,
     }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from reasonedit.boxes import Region
-from reasonedit.data.source import EditSource, Probe
+from reasonedit.data.source import EditSource, ExpectsProbes, Probe
 from reasonedit.errors import InputError
 from reasonedit.metrics import matches
 from reasonedit.types import Edit
@@ -78,3 +78,7 @@ class NoisyReasoning:
     def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
         """The source's own."""
         return self.source.probes(edits, right)
+
+    def expected_probes(self, edit_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        """The source's own."""
+        return self.source.expected_probes(edit_ids) if isinstance(self.source, ExpectsProbes) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     stream = lab.stream(cell)
+    stream.quiet = True  # the table says it
     timer, metrics = cb.QueryTimer(), cb.EditingMetrics()
     part = path.with_name(f".{path.name}.{os.getpid()}.rows")
     writer = _Writer(part)
@@ -80,6 +82,7 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
         "seconds_per_edit": _seconds(editor) / len(editor.seconds) if editor.seconds else None,
         "ms_per_query": timer.ms_per_query,
         "ms_per_query_unedited": stream.base.ms_per_query,
+        "probes": {group: asdict(count) for group, count in stream.base.counts.items()},
         "metrics": {group: share for group, (share, _) in metrics.results.items()},
         "versions": versions(),
         "asked": questions_checksum(stream.base),

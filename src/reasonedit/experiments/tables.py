@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reasonedit.data.probe_counts import ProbeCount, describe_counts
 from reasonedit.errors import NotFoundError
-from reasonedit.groups import GENERALITIES, LABELS
+from reasonedit.groups import LABELS, generality, overall
 
 from .agreement import CellRows, Record, compare_seeds, select_agreeing
 from .bootstrap import Estimate, Samples, summarise
@@ -34,7 +35,8 @@ class TableRow:
         line: The line of a sweep that it belongs to.
         seeds: Seeds that were run.
         metrics: The share of each group, with its interval; under ``now`` that of the edits right after they were
-            written, under ``harmonic`` the harmonic mean of the generalities (without an interval).
+            written, under ``gen`` the harmonic mean of the generalities and under ``all`` that of Gen, Loc and hard Loc
+            (both without an interval).
         exact: The share of exact matches beside each; NaN for cells of versions that did not record it.
         differences: The difference from the reference row, by group.
         costs: Means over the seeds of edits, keys, seconds per edit, milliseconds per query; only those that are
@@ -127,17 +129,31 @@ def table_of(
             if difference is not None and difference.edits:
                 rows[name].differences[group] = difference
     for name, row in rows.items():
-        means = [row.metrics[g].mean for g in GENERALITIES if g in row.metrics]
-        if means:
-            mean = len(means) / sum(1 / m for m in means) if all(means) else 0.0
-            row.metrics["harmonic"] = Estimate(mean, math.nan, math.nan, 0)
+        means = {group: share.mean for group, share in row.metrics.items()}
+        for summary, value in (("gen", generality(means)), ("all", overall(means))):
+            if value is not None:
+                row.metrics[summary] = Estimate(value, math.nan, math.nan, 0)
         row.earlier = _earlier(by_row[name])
         row.history = {
             stop: {group: summarise({"": samples})[""][0] for group, samples in groups.items()}
             for stop, groups in row.earlier.items()
         }
     records = [record for record, _ in agreement.cells]
-    return Table(rows.values(), records, agreement.left_out, compare_seeds(agreement.cells))
+    notes = [*_describe_probes(records), *compare_seeds(agreement.cells)]
+    return Table(rows.values(), records, agreement.left_out, notes)
+
+
+def _describe_probes(records: Sequence[Record]) -> list[str]:
+    """What is not asked, by group; the same for all rows of a seed, but for rows whose streams probe fewer edits."""
+    by_seed: dict[int, dict[str, ProbeCount]] = {}
+    for record in records:
+        counts = {group: ProbeCount(**count) for group, count in record.get("probes", {}).items()}
+        by_seed[record["seed"]] = max(by_seed.get(record["seed"], {}), counts, key=_number_expected)
+    return describe_counts([by_seed[seed] for seed in sorted(by_seed)])
+
+
+def _number_expected(counts: Mapping[str, ProbeCount]) -> int:
+    return sum(count.expected for count in counts.values())
 
 
 def _row(experiment: Experiment, name: str, records: Sequence[Record]) -> TableRow:
@@ -161,20 +177,28 @@ def _samples(
     after: int | None = None,
     score: Callable[[Mapping[str, Any]], float] | None = None,
 ) -> Samples:
-    """Right answers and probes by seed and edit, after the last edit or after so many."""
+    """Right answers and probes by seed and edit, after the last edit or after so many.
+
+    Where each edit stands alone, its probes come after itself.
+    """
     score = score or _accuracy
     samples: dict[int, dict[str, tuple[float, int]]] = {}
     for record, rows in cells:
         stop = after if after is not None else max((row["edits"] for row in rows), default=0)
         counts: dict[str, tuple[float, int]] = {}
         for row in rows:
-            asked = row["phase"] == "check" if group == "now" else row["group"] == group and row["edits"] == stop
+            at_stop = row["edits"] == stop or (after is None and _is_alone(record))
+            asked = row["phase"] == "check" if group == "now" else row["group"] == group and at_stop
             if asked:
                 right, total = counts.get(row["edit"], (0.0, 0))
                 counts[row["edit"]] = (right + score(row), total + 1)
         if counts:
             samples[record["seed"]] = counts
     return samples
+
+
+def _is_alone(record: Record) -> bool:
+    return bool((record["data"].get("init_args") or {}).get("alone"))
 
 
 def _accuracy(row: Mapping[str, Any]) -> float:
@@ -192,7 +216,9 @@ def _exact_share(cells: Sequence[CellRows], group: str) -> float:
 
 
 def _earlier(cells: Sequence[CellRows]) -> dict[int, dict[str, Samples]]:
-    stops = {row["edits"] for _, rows in cells for row in rows if row["phase"] == "probe"}
+    """The same on the way; where each edit stands alone there is no way."""
+    on_the_way = [rows for record, rows in cells if not _is_alone(record)]
+    stops = {row["edits"] for rows in on_the_way for row in rows if row["phase"] == "probe"}
     by_stop = {stop: {group: _samples(cells, group, stop) for group in LABELS} for stop in sorted(stops)}
     return {stop: {g: samples for g, samples in groups.items() if samples} for stop, groups in by_stop.items()}
 

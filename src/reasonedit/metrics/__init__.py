@@ -13,6 +13,7 @@ from .edit_accuracy import (
     RationaleGenerality,
     Reliability,
     TextGenerality,
+    WordLocality,
     editing_metrics,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "RationaleGenerality",
     "Reliability",
     "TextGenerality",
+    "WordLocality",
     "accuracy",
     "contains",
     "editing_metrics",

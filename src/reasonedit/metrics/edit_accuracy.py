@@ -132,6 +132,12 @@ class HardLocality(EditAccuracy):
     group = ProbeGroup.HARD_LOCALITY
 
 
+class WordLocality(EditAccuracy):
+    """Word Loc: the questions that share the most words with an edit's, where the unedited model got them right."""
+
+    group = ProbeGroup.WORD_LOCALITY
+
+
 METRICS: tuple[type[EditAccuracy], ...] = (
     Reliability,
     TextGenerality,
@@ -140,6 +146,7 @@ METRICS: tuple[type[EditAccuracy], ...] = (
     CoEGenerality,
     Locality,
     HardLocality,
+    WordLocality,
 )
 
 

@@ -25,13 +25,14 @@ from reasonedit.metrics import COMPARISON
 from .findings import judge_claims
 from .page_charts import charts_of, selection_charts
 
-_SHORT = {"now": "Rel at once", **LABELS, "harmonic": "Gen"}
+_SHORT = {"now": "Rel at once", **LABELS, "gen": "Gen", "all": "All"}
 _SAME_FIGURES = 0.0005
 """Shares that differ by no more look the same."""
 _HELP = {
     "now": "The edited question, asked again right after its edit",
     **{group.value: group.help for group in ProbeGroup},
-    "harmonic": f"Harmonic mean of {', '.join(LABELS[g] for g in GENERALITIES[:-1])} and {LABELS[GENERALITIES[-1]]}",
+    "gen": f"Harmonic mean of {', '.join(LABELS[g] for g in GENERALITIES[:-1])} and {LABELS[GENERALITIES[-1]]}",
+    "all": "Harmonic mean of Gen, Loc and hard Loc",
 }
 
 

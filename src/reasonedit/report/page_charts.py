@@ -44,9 +44,9 @@ def _chart(svg: str, title: str = "", text: str = "") -> Chart:
 def _main_charts(table: Sequence[TableRow]) -> list[Chart]:
     rows = [row for row in table if row.name not in ORACLES]
     points = {
-        row.title: (row.metrics["hard_loc"].mean, row.metrics["harmonic"].mean)
+        row.title: (row.metrics["hard_loc"].mean, row.metrics["gen"].mean)
         for row in rows
-        if {"hard_loc", "harmonic"} <= set(row.metrics)
+        if {"hard_loc", "gen"} <= set(row.metrics)
     }
     seconds, milliseconds = (
         {row.title: row.costs[key] for row in rows if key in row.costs} for key in ("seconds_per_edit", "ms_per_query")

@@ -17,8 +17,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from reasonedit.codebook.disk.lock import login_name
+from reasonedit.data.probe_counts import ProbeCount
 from reasonedit.errors import InputError, LockedError, UnavailableError
-from reasonedit.groups import LABELS
+from reasonedit.groups import LABELS, generality
 from reasonedit.matching import COMPARISON
 
 _RUNNING = (".running.lock", ".running.json")
@@ -129,6 +130,7 @@ def row(
     *,
     seconds_per_edit: float | None,
     ms_per_query: float | None,
+    counts: Mapping[str, ProbeCount] | None = None,
 ) -> dict[str, Any]:
     """One row of the table of results.
 
@@ -137,11 +139,13 @@ def row(
         exact: For each group the share of exact matches.
         seconds_per_edit: Mean time of an edit.
         ms_per_query: Mean time of a query.
+        counts: For each group how many probes there should be; where that is known.
 
     Returns:
         Each metric under its name with its number of samples and its share of exact matches beside it (``rel``,
         ``rel_samples`` and ``rel_exact_match``); a metric without a sample is ``None`` with 0 samples. ``comparison``
-        names what the first is.
+        names what the first is; ``gen`` is the harmonic mean of the generalities. ``rel_not_made`` is how many probes
+        could not be made, ``loc_wrong_before`` how many do not count, as the unedited model gets them wrong.
     """
     values: dict[str, Any] = {"comparison": COMPARISON}
     for group in LABELS:
@@ -149,6 +153,11 @@ def row(
         values[group] = None if share is None else round(share, 4)
         values[f"{group}_samples"] = samples
         values[f"{group}_exact_match"] = round(exact[group], 4) if group in exact else None
+        if counts is not None:
+            count = counts.get(group, ProbeCount())
+            values |= {f"{group}_not_made": count.not_made, f"{group}_wrong_before": count.wrong_before}
+    gen = generality({group: share for group, (share, _) in shares.items()})
+    values["gen"] = None if gen is None else round(gen, 4)
     values["seconds_per_edit"] = None if seconds_per_edit is None else round(seconds_per_edit, 4)
     values["ms_per_query"] = None if ms_per_query is None else round(ms_per_query, 2)
     return values

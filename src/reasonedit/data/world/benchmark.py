@@ -12,9 +12,10 @@ from reasonedit.types import Edit, Query
 from .changes import Changes
 from .facts import FactTable, new_table
 from .kinds import ICONS
-from .probe_samples import ProbeSamples
+from .probe_samples import PER_EDIT, ProbeSamples
 from .questions import WorldSample, ask_in_new_scene, draw_choices
 from .relations import RELATIONS, SECOND_STEP
+from .word_pool import WORD_LOC_PER_EDIT, WordPool
 
 PRESETS: dict[str, int] = {"demo": 40, "standard": 200, "stress": 1000}
 """Number of edits of each preset."""
@@ -80,10 +81,12 @@ class EmbeddedWorld:
     def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
         """All probes of the edits, those of each edit together, its reliability first."""
         samples = ProbeSamples(self.facts, [self._samples[edit.id] for edit in edits])
+        pool = WordPool(self.facts, self.probe_seed, {edit.question for edit in edits})
         probes: list[Probe] = []
         for edit in edits:
             rng = random.Random(f"probes-{self.probe_seed}-{edit.id}")
-            for group, group_samples in samples.draw(rng, self._samples[edit.id]).items():
+            by_group = samples.draw(rng, self._samples[edit.id]) | {"word_loc": pool.nearest(edit.question)}
+            for group, group_samples in by_group.items():
                 for i, sample in enumerate(group_samples):
                     # A probe is asked as its edit was: with choices, its own, where the edit had some.
                     if group == "rel" or edit.choices is None:
@@ -94,6 +97,10 @@ class EmbeddedWorld:
                     self._samples[query.id] = sample
                     probes.append(Probe(group, query, sample.answer, edit.id))
         return probes
+
+    def expected_probes(self, edit_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+        """The same for each edit; the world does not allow all of them."""
+        return {name: {"rel": 1, **PER_EDIT, "word_loc": WORD_LOC_PER_EDIT} for name in edit_ids}
 
     def _draw_sample(self, rng: random.Random, kind: str, name: str) -> WorldSample | None:
         """A question that turns on a fact, in one of the forms that need what is new of it."""
