@@ -6,7 +6,7 @@ import argparse
 
 from bench_tools import describe_machine, print_ratio
 
-from reasonedit.commands.select import _augment, _pairs_of_world
+from reasonedit.commands.select import _pairs_of_world
 from reasonedit.embedding import EmbeddingConfig, SentenceEncoder
 from reasonedit.embedding.select import select
 from reasonedit.embedding.selection import SelectionConfig
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
     pairs, encoder = _pairs_of_world(40), SentenceEncoder.from_pretrained()
     for transforms in (("raw",), ("raw", "whitened")):
         config = SelectionConfig(EmbeddingConfig(reference="world"), transforms)
-        selection = select(vlm, pairs, _augment, config, encoder)
+        selection = select(vlm, pairs, config, encoder)
         chosen, seconds = selection.embedding, selection.seconds
         print(f"{', '.join(transforms)}: {chosen.layer}, {chosen.transform}, w = {chosen.text_weight}")
         print_ratio("  wall time / forward passes alone", seconds["total"], seconds["forwards"], "<= 1.2")

@@ -1,6 +1,8 @@
 """Modularity against networkx, and the selection on planted data."""
 
 import json
+import random
+import zlib
 
 import networkx as nx
 import numpy as np
@@ -11,9 +13,12 @@ from helpers.tiny import picture
 from reasonedit import ReasonEditError
 from reasonedit.commands import select as command
 from reasonedit.design import Design
+from reasonedit.embedding.layer_choice import score_layers, score_views
+from reasonedit.embedding.layer_passes import make_ahead
 from reasonedit.embedding.modularity import balance, modularity, pair_modularity, similarity
 from reasonedit.embedding.select import WEIGHTS, select
 from reasonedit.embedding.selection import SelectionConfig
+from reasonedit.images.augment import augment
 
 
 def squared(points):
@@ -98,28 +103,119 @@ class PlantedVLM:
 
         self.passes += len(images)
         identity = torch.tensor([[*np.asarray(i.resize((2, 2)), dtype=np.float32).ravel()] for i in images]) / 64
-        noise = torch.randn(len(images), 4, 12, generator=torch.Generator().manual_seed(len(images)))
+        seeds = [torch.Generator().manual_seed(zlib.crc32(image.tobytes())) for image in images]
+        noise = torch.stack([torch.randn(4, 12, generator=generator) for generator in seeds])
         planted = {"noise": noise, "right": identity[:, None] + 0.1 * noise, "drowned": identity[:, None] + 3 * noise}
         each = [{k: planted[k][i].view(2, 2, -1) for k in layers} for i in range(len(images))]
         return Vision([Seen(torch.zeros(4, 1), mine, "", 4) for mine in each])
 
 
-def faded(image, text, rng):
-    return image.point(lambda x: min(255, x + rng.randint(0, 12))), f"Tell me: {text}"
+def by_hand(distances, own):
+    """Views found, AUC and margin by plain loops."""
+    found, auc, margin = [], [], []
+    for row, mine in zip(distances.tolist(), own.tolist(), strict=True):
+        others = [d for i, d in enumerate(row) if i != mine]
+        tied, nearer = sum(d == row[mine] for d in others), sum(d < row[mine] for d in others)
+        found.append(0 if nearer else 1 / (1 + tied))
+        auc.append(sum(1.0 if d > row[mine] else 0.5 if d == row[mine] else 0.0 for d in others) / len(others))
+        margin.append((np.mean(others) - row[mine]) / np.std(others, ddof=1))
+    return np.mean(found), np.mean(auc), np.mean(margin)
 
 
-def test_the_selection_finds_the_planted_layer_from_one_pass_per_picture(hash_encoder):
+@pytest.mark.parametrize("coarse", [False, True])
+def test_views_are_scored_as_plain_loops_score_them(coarse):
+    generator = torch.Generator().manual_seed(0)
+    distances, own = torch.rand(9, 6, generator=generator).double(), torch.randint(0, 6, (9,), generator=generator)
+    if coarse:  # many ties
+        distances = (3 * distances).round()
+    assert score_views(distances, own) == pytest.approx(by_hand(distances, own), rel=1e-6)
+
+
+def test_a_layer_that_sees_nothing_finds_no_more_than_chance():
+    distances, own = torch.ones(8, 8), torch.arange(8)
+    assert score_views(distances, own) == pytest.approx((1 / 8, 0.5, 0))
+
+
+def test_views_find_the_planted_layer_without_texts_or_labels():
+    vlm = PlantedVLM()
+    pictures = [picture(i) for i in range(10)]
+    scores = score_layers(vlm, pictures, transforms=("raw", "whitened"))
+    assert max(scores, key=lambda score: score.rank).layer == "right"
+    found = {(score.layer, score.transform): score.found for score in scores}
+    assert found["right", "raw"] > found["drowned", "raw"]
+    assert vlm.passes == 2 * 4 * 10 + 10  # two views of each quarter, and each picture for the whitening
+    assert score_layers(PlantedVLM(), pictures, transforms=("raw", "whitened")) == scores
+    with pytest.raises(ReasonEditError, match="4 pictures or more"):
+        score_layers(vlm, pictures[:3])
+
+
+def test_many_pictures_are_looked_at_in_part():
+    vlm = PlantedVLM()
+    score_layers(vlm, [picture(i) for i in range(600)])
+    assert vlm.passes == 2 * 256
+
+
+@pytest.mark.parametrize("criterion", ["views", "modularity"])
+def test_the_selection_finds_the_planted_layer_from_one_pass_per_picture(hash_encoder, criterion):
     vlm = PlantedVLM()
     pairs = [(picture(i), f"question about {'abcdefghijkl'[i]} number {i}") for i in range(12)]
-    config = SelectionConfig(layer_sample=6, weight_sample=6, runs=4)
-    found = select(vlm, pairs, faded, config)
+    config = SelectionConfig(layer_sample=6, weight_sample=6, runs=4, criterion=criterion)
+    found = select(vlm, pairs, config)
     assert found.embedding.layer == "right"
     by_layer = {s.layer: s.mean for s in found.layers}
     assert by_layer["right"] > by_layer["drowned"] > by_layer["noise"]
-    assert vlm.passes == 12 * 6 + 128  # each pair and copy once, and the reference pictures
+    # Each picture and copy once, the reference pictures, and two views of each quarter.
+    assert vlm.passes == 12 * 6 + 128 + 2 * 4 * 12
     assert 0 < found.embedding.text_weight < 10
-    again = select(PlantedVLM(), pairs, faded, config)
+    again = select(PlantedVLM(), pairs, config)
     assert (again.layers, again.weights) == (found.layers, found.weights)
+
+
+def test_q_of_a_layer_is_that_of_networkx_on_the_layer_alone(hash_encoder):
+    """Bimodal Q knows nothing of the texts: other texts leave it as it is, and an independent graph gives the same."""
+    pictures, copies = [picture(i) for i in range(6)], 5
+    config = SelectionConfig(layer_sample=copies, weight_sample=4, runs=1)
+    layers = [
+        select(PlantedVLM(), [(p, f"{word} {i}") for i, p in enumerate(pictures)], config).layers
+        for word in ("colour of", "how many of")
+    ]
+    assert layers[0] == layers[1]
+    made = [
+        augment(p, random.Random(f"0-{n}-{which}")) if which else p
+        for n, p in enumerate(pictures)
+        for which in range(copies)
+    ]
+    drawn = random.Random("0-layers").sample(range(6), copies)
+    rows = [number * copies + which for number in drawn for which in range(copies)]
+    points = torch.stack([t.flatten(0, 1).mean(0) for t in PlantedVLM().see(made, ["right"]).layer("right")])[rows]
+    gaps = np.linalg.norm(points.double().numpy()[:, None] - points.double().numpy()[None], axis=-1) ** 2
+    between = np.sort(gaps[~np.eye(len(rows), dtype=bool)])
+    weights = np.exp(-gaps / (2 * between[round(0.02 * len(between)) - 1]))
+    np.fill_diagonal(weights, 0)
+    expected = oracle(weights, torch.arange(len(rows)) // copies)
+    assert next(s.mean for s in layers[0] if s.layer == "right") == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_unknown_criterion_is_refused():
+    with pytest.raises(ReasonEditError, match="criterion must be views or modularity"):
+        SelectionConfig(criterion="q")
+
+
+def test_images_are_made_in_their_order_and_few_ahead():
+    made = []
+
+    def job(number):
+        def make():
+            made.append(number)
+            return number
+
+        return make
+
+    images = make_ahead([job(number) for number in range(500)])
+    assert next(images) == 0
+    assert len(made) < 150
+    assert list(images) == list(range(1, 500))
+    assert sorted(made) == list(range(500))
 
 
 def test_the_command_writes_a_choice_that_others_read(tiny_folder, tmp_path, hash_encoder, capsys):
@@ -130,11 +226,12 @@ def test_the_command_writes_a_choice_that_others_read(tiny_folder, tmp_path, has
     sizes = ["--layer-sample", "4", "--weight-sample", "4", "--runs", "2", "--dtype", "float32"]
     out = tmp_path / "selected"
     command.main(["--model", str(tiny_folder), "--encoder", "hash", "--pairs", str(pairs), "--out", str(out), *sizes])
-    assert "chosen: layer" in capsys.readouterr().out
+    assert "chosen by views: layer" in capsys.readouterr().out
     saved = json.loads((out / "selection.json").read_text())
     assert len(saved["layers"]) == 5
     design = Design.load(out / "selection.json")
-    assert design.embedding.layer == max(saved["layers"], key=lambda s: s["mean"])["layer"]
+    best = max(saved["layers"], key=lambda s: (s["found"], s["auc"], s["margin"]))
+    assert design.embedding.layer == best["layer"]
     assert design.embedding.text_weight == max(saved["weights"], key=lambda s: s["balance"])["weight"]
     for name in ("layers.png", "weights.png"):
         assert (out / name).stat().st_size > 10_000

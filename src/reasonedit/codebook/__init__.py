@@ -1,11 +1,13 @@
 """The memory of edits."""
 
+from reasonedit.images.augment import augment
+
 from .disk.errors import DamagedError
 from .disk.store import Store
 from .drafts import Draft, Entry, Fact
 from .fingerprint import KEYS_MADE, check_fingerprint
 from .memory import EditMemory
-from .radius import augment, merges, overlap
+from .radius import merges, overlap
 from .stored_edit import StoredEdit, as_edit, row_of
 
 __all__ = [

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import math
-import random
 
-from PIL import Image, ImageEnhance
-
-_FILLED = 0.9
-_ROTATION = 10.0
-_JITTER, _HUE = 0.1, 0.05
 _NEAR, _OVERLAP = 0.1, 0.9
 REACH = 0.16
 """Keys farther apart than this share of the smaller radius never merge: two equal circles overlap by 90 % at 0.157."""
@@ -44,28 +38,3 @@ def overlap(a: float, b: float, d: float) -> float:
 def merges(a: float, b: float, d: float) -> bool:
     """Whether a new key of radius ``a`` merges into one of radius ``b`` at distance ``d``."""
     return (d < _NEAR * a and d < _NEAR * b) or overlap(a, b, d) > _OVERLAP
-
-
-def augment(image: Image.Image, rng: random.Random) -> Image.Image:
-    """A rotated copy of an image with jittered colours and a mosaic border.
-
-    The image fills 90 % of the copy's area, at a random place. It is rotated by up to 10 degrees. Brightness, contrast
-    and saturation change by up to 0.1, the hue by up to 0.05 of its circle.
-
-    Returns:
-        The copy, of the image's size.
-    """
-    copy = image
-    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        copy = enhance(copy).enhance(1 + rng.uniform(-_JITTER, _JITTER))
-    turn = round(256 * rng.uniform(-_HUE, _HUE))
-    hue, saturation, value = copy.convert("HSV").split()
-    copy = Image.merge("HSV", (hue.point(lambda x: (x + turn) % 256), saturation, value)).convert("RGB")
-    border = copy.resize((8, 8), Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
-    side = math.sqrt(_FILLED)
-    size = (max(1, round(image.width * side)), max(1, round(image.height * side)))
-    inner = copy.resize(size, Image.Resampling.BILINEAR).convert("RGBA")
-    inner = inner.rotate(rng.uniform(-_ROTATION, _ROTATION), Image.Resampling.BILINEAR)
-    x, y = rng.randint(0, image.width - size[0]), rng.randint(0, image.height - size[1])
-    border.paste(inner, (x, y), inner)
-    return border

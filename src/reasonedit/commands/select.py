@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -35,7 +34,7 @@ _console = Screen(highlight=False)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Choose by modularity, save the choice as JSON, and draw two plots."""
+    """Choose layer and w, save the choice as JSON, and draw two plots."""
     arguments, overrides = parse_with_overrides(_parser(), argv)
     embedding = _check(arguments, overrides)
     from reasonedit.embedding.select import select
@@ -46,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
     with _console.status("comparing layers and weights"):
         config = SelectionConfig(
             embedding,
+            criterion=arguments.criterion,
             transforms=tuple(arguments.transforms),
             layer_sample=arguments.layer_sample,
             weight_sample=arguments.weight_sample,
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
             neighbours=arguments.neighbours,
             seed=arguments.seed,
         )
-        selection = select(vlm, pairs, _augment, config)
+        selection = select(vlm, pairs, config)
     folder = new_folder(arguments.out)  # only now that there is something to write
     _write(selection, vlm.name, folder)
     _show(selection, folder)
@@ -63,8 +63,8 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="reasonedit select",
-        description="Choose the vision-side layer (by bimodal modularity) and the weight w of the sentence half "
-        "(by the balance of vision and language modularity).",
+        description="Choose the vision-side layer (by how well augmented views of a picture find each other, or by "
+        "bimodal modularity) and the weight w of the sentence half (by the balance of vision and language modularity).",
     )
     parser.add_argument("--model", default="embedded", help="VLM: a hub id, a folder, or embedded (the default)")
     parser.add_argument("--encoder", default="embedded", help="sentence encoder: a hub id, a folder, or embedded")
@@ -76,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         "world's development seed when not given",
     )
     add_config(parser, "YAML file of a run: its model and the samples of its data, in place of --model and --pairs")
+    parser.add_argument(
+        "--criterion",
+        choices=("views", "modularity"),
+        default="views",
+        help="what the layer is chosen by; both are printed (default: views)",
+    )
     parser.add_argument("--transforms", nargs="+", default=["raw"], help="raw or whitened, or both (default: raw)")
     parser.add_argument("--pooling", default="mean", help="mean or last (default: mean)")
     parser.add_argument("--reference", default=None, help="unrelated pictures: patterns, world or a folder")
@@ -140,26 +146,21 @@ def _write(selection: Selection, model: str, folder: Path) -> None:
 
 
 def _show(selection: Selection, folder: Path) -> None:
-    table = Table("layer", "transform", "bimodal Q", box=box.SIMPLE_HEAD)
-    for score in sorted(selection.layers, key=lambda score: -score.mean):
-        table.add_row(score.layer, score.transform, f"{score.mean:.3f} ± {score.std:.3f}")
+    criterion = str(selection.settings["criterion"])
+    table = Table("layer", "transform", "views found", "AUC", "margin", "bimodal Q", box=box.SIMPLE_HEAD)
+    for score in sorted(selection.layers, key=lambda score: score.rank(criterion), reverse=True):
+        found = f"{score.found:.3f}", f"{score.auc:.4f}", f"{score.margin:.2f}"
+        table.add_row(score.layer, score.transform, *found, f"{score.mean:.3f} ± {score.std:.3f}")
     _console.print(table)
     embedding, seconds = selection.embedding, selection.seconds
     _console.print(
-        f"chosen: layer {embedding.layer}, {embedding.transform}, w = {embedding.text_weight:g}\n"
+        f"chosen by {criterion}: layer {embedding.layer}, {embedding.transform}, w = {embedding.text_weight:g}\n"
         f"{seconds['total']:.1f} s, of which forward passes {seconds['forwards']:.1f} s\n"
         f"Written to {folder}/: selection.json  layers.png  weights.png\n"
         f"Use it: reasonedit edit … --design {folder}/selection.json, or design: {folder}/selection.json of the\n"
         "Codebook callback in a config",
         soft_wrap=True,
     )
-
-
-def _augment(image: Image.Image, text: str, rng: random.Random) -> tuple[Image.Image, str]:
-    from reasonedit.codebook import augment
-    from reasonedit.codebook.paraphrase import paraphrase
-
-    return augment(image, rng), paraphrase(text, rng)
 
 
 def _pairs_of_world(count: int) -> list[Pair]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def plot_selection(selection: Selection, folder: Path) -> None:
-    """Draw ``layers.png``, Q by layer with the choice marked, and ``weights.png``, vision against language over w."""
+    """Draw ``layers.png``, both criteria by layer, and ``weights.png``, vision against language over w."""
     figure, axes = _figure()
     _draw_layers(axes, selection)
     figure.savefig(folder / "layers.png", dpi=150)
@@ -31,23 +31,28 @@ def _figure() -> tuple[Any, Any]:
 
 
 def _draw_layers(axes: Any, selection: Selection) -> None:
+    """Q with its deviation, and the share of views found on an axis of its own."""
     names = list(dict.fromkeys(score.layer for score in selection.layers))
     labels = [name.rsplit(".", 1)[-1].replace("_", "\n") for name in names]
+    found_axes = axes.twinx()
     for transform in dict.fromkeys(score.transform for score in selection.layers):
         scores = [score for score in selection.layers if score.transform == transform]
         places = [names.index(score.layer) for score in scores]
         means, deviations = [score.mean for score in scores], [score.std for score in scores]
-        axes.errorbar(places, means, deviations, marker="o", capsize=3, label=transform)
-    best = max(selection.layers, key=lambda score: score.mean)
-    star = {"marker": "*", "markersize": 20, "color": "black", "zorder": 5, "linestyle": "none", "label": "chosen"}
-    axes.plot(names.index(best.layer), best.mean, **star)
+        lines = axes.errorbar(places, means, deviations, marker="o", capsize=3, label=f"{transform}: Q")
+        color, found = lines[0].get_color(), [score.found for score in scores]
+        found_axes.plot(places, found, marker="s", linestyle="--", color=color, label=f"{transform}: views found")
+    chosen = selection.embedding.layer
+    axes.axvline(names.index(chosen), color="black", linestyle=":", label="chosen")
     axes.set_xticks(range(len(names)), labels, rotation=0 if len(names) < 9 else 60, fontsize=9)
     axes.set(
         xlabel="vision-side layer",
         ylabel="bimodal modularity Q",
-        title="Which layer keeps a pair and its copies together",
+        title="Which layer keeps a picture and its copies together",
     )
-    axes.legend(frameon=False)
+    found_axes.set_ylabel("share of views that find their picture")
+    handles = [*axes.get_legend_handles_labels()[0], *found_axes.get_legend_handles_labels()[0]]
+    axes.legend(handles=handles, frameon=False)
 
 
 def _draw_weights(axes: Any, selection: Selection) -> None:

@@ -4,66 +4,55 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from reasonedit.errors import InputError
+from reasonedit.images.augment import augment
 from reasonedit.vlm import VLM
-from reasonedit.vlm.devices import run_in_parts
-from reasonedit.vlm.vision import flat
 
 from .dual import DualEmbedder
+from .layer_choice import ViewPasses
+from .layer_passes import LayerPasses, make_ahead
 from .modularity import balance, modularity, pair_modularity, similarity
-from .pooling import tokens_to_pool
 from .reference import reference_images
 from .selection import LayerScore, Selection, SelectionConfig, WeightScore
 from .sentence import SentenceEncoder
-from .statistics import ReferenceTokens, Statistics
+from .statistics import Statistics
 
 WEIGHTS: tuple[float, ...] = tuple(round(0.1 * 1.25**i, 3) for i in range(22))
 """Values of w that are tried, 0.1 to 10.8: at w = 1 unrelated texts are about as far apart as unrelated pictures."""
 
 _LEAST_PAIRS = 4
-_AT_ONCE = 32
-"""Images that pass the vision part at once."""
-
-Augment = Callable[[Image.Image, str, random.Random], tuple[Image.Image, str]]
 
 
 @dataclass
-class _Distances:
-    """Squared distances between all copies of all pairs, (pairs * copies, pairs * copies).
+class _Scored:
+    """A layer and transform: how it scores, and the squared distances between the pairs' own pictures, (P, P)."""
 
-    Attributes:
-        images: By layer and transform, between the vision halves.
-        texts: Between the sentence halves at w = 1.
-        seconds: Time of the forward passes.
-    """
-
-    images: dict[tuple[str, str], Tensor]
-    texts: Tensor
-    seconds: float
+    score: LayerScore
+    images: Tensor
 
 
 def select(
     vlm: VLM,
     pairs: Sequence[tuple[Image.Image, str]],
-    augment: Augment,
     config: SelectionConfig | None = None,
     encoder: SentenceEncoder | None = None,
 ) -> Selection:
-    """Choose the vision-side layer by bimodal Q and w by the balance of vision and language Q.
+    """Choose the vision-side layer by how it tells augmented pictures apart, and w by the balance of both Q.
 
-    Each picture passes the vision part once, for all layers; every w and transform is computed from these passes.
+    Each picture passes the vision part once, for all layers; every w and transform is computed from these passes. A
+    vision-side layer sees no text, so the copies of a pair differ in their pictures alone.
 
     Args:
         vlm: The VLM.
         pairs: Matched images and texts, at least 4; each run draws its sample from them.
-        augment: Makes a copy of a pair, other in image and text.
         config: What is compared, and on which samples. A sample is always smaller than the pairs.
         encoder: The sentence encoder, loaded by ``config.embedding.encoder`` when not given.
 
@@ -77,22 +66,31 @@ def select(
     most = len(pairs) - 1
     config = replace(config, layer_sample=min(config.layer_sample, most), weight_sample=min(config.weight_sample, most))
     encoder = encoder or SentenceEncoder.from_pretrained(config.embedding.encoder)
-    distances = _measure_distances(vlm, encoder, pairs, augment, config)
-    layers = _score_layers(distances, len(pairs), config)
-    layer = max(layers, key=lambda score: score.mean)
-    weights = _score_weights(distances.images[layer.layer, layer.transform], distances.texts, len(pairs), config)
+    scored, forwards = _score_layers(vlm, [image for image, _ in pairs], config)
+    best = max(scored, key=lambda layer: layer.score.rank(config.criterion))
+    before_texts = time.perf_counter()
+    texts = encoder.encode([text for _, text in pairs])
+    forwards += time.perf_counter() - before_texts
+    weights = _score_weights(best.images, _squared_distances(texts), config)
     weight = max(weights, key=lambda score: score.balance)
     embedding = replace(
         config.embedding,
-        layer=layer.layer,
+        layer=best.score.layer,
         text_weight=weight.weight,
         encoder=encoder.name,
-        transform=layer.transform,
+        transform=best.score.transform,
         region_source="pooled",
     )
     DualEmbedder(vlm, embedding, encoder)  # refuses what could not be used
-    settings = {
-        "pairs": len(pairs),
+    seconds = {"total": time.perf_counter() - started, "forwards": forwards}
+    return Selection([layer.score for layer in scored], weights, embedding, seconds, _describe(config, len(pairs)))
+
+
+def _describe(config: SelectionConfig, pairs: int) -> dict[str, object]:
+    """What was done, for the record."""
+    return {
+        "pairs": pairs,
+        "criterion": config.criterion,
         "layer_sample": config.layer_sample,
         "weight_sample": config.weight_sample,
         "runs": config.runs,
@@ -100,55 +98,60 @@ def select(
         "seed": config.seed,
         "similarity": "exp(-d^2 / (2 b^2)), b the distance below which 2 % of the pairs lie",
     }
-    seconds = {"total": time.perf_counter() - started, "forwards": distances.seconds}
-    return Selection(layers, weights, embedding, seconds, settings)
 
 
-def _measure_distances(
-    vlm: VLM,
-    encoder: SentenceEncoder,
-    pairs: Sequence[tuple[Image.Image, str]],
-    augment: Augment,
-    config: SelectionConfig,
-) -> _Distances:
-    """Copy the pairs, and embed them with all layers and transforms; the first copy of a pair is the pair itself."""
-    layers, embedding, rng = vlm.vision_layers, config.embedding, random.Random(config.seed)
-    copies = [copy for pair in pairs for copy in (pair, *(augment(*pair, rng) for _ in range(config.layer_sample - 1)))]
-    started = time.perf_counter()
-    reference = _read_reference(vlm, reference_images(embedding.reference), layers, embedding.pooling)
-    pooled = _pool_images(vlm, [image for image, _ in copies], layers, embedding.pooling)
-    texts = encoder.encode([text for _, text in copies])
-    seconds = time.perf_counter() - started
-    images = {}
-    for layer in layers:
+def _score_layers(vlm: VLM, images: Sequence[Image.Image], config: SelectionConfig) -> tuple[list[_Scored], float]:
+    """Score all layers and transforms on the same samples of the same copies; also the seconds of the passes.
+
+    The first copy of a picture is the picture itself. Only the pooled tokens of all copies are kept, and the distances
+    of one layer at a time.
+    """
+    passes, copies = LayerPasses(vlm, vlm.vision_layers, config.embedding.pooling), config.layer_sample
+
+    def copy(number: int, which: int) -> Image.Image:
+        image = images[number]
+        return augment(image, random.Random(f"{config.seed}-{number}-{which}")) if which else image
+
+    unrelated = reference_images(config.embedding.reference)
+    if any(transform != "raw" for transform in config.transforms):
+        wholes, moments = passes.pool_with_moments(unrelated)
+    else:
+        wholes, moments = passes.pool(unrelated), {}
+    jobs = [partial(copy, number, which) for number in range(len(images)) for which in range(copies)]
+    pooled = passes.pool(make_ahead(jobs))
+    views = ViewPasses(passes, images, config.seed)
+    drawn = _draw_samples(random.Random(f"{config.seed}-layers"), len(images), copies, config.runs)
+    samples, scored = [_rows_of(sample, copies) for sample in drawn], []
+    for layer in passes.layers:
         for transform in config.transforms:
-            statistics = Statistics.of(reference[layer], transform)
-            images[layer, transform] = _squared_distances(statistics.apply(pooled[layer], transform))
-    return _Distances(images, _squared_distances(texts), seconds)
+            statistics = Statistics.of(moments[layer], transform) if transform != "raw" else None
+            if statistics is None:
+                rows = pooled[layer] / _distance_apart(wholes[layer])
+            else:
+                rows = statistics.apply(pooled[layer], transform)
+            squared = _squared_distances(rows)
+            mean_and_std = _mean_and_std([_bimodal(squared, sample, config) for sample in samples])
+            found = views.score(layer, transform, statistics)
+            score = LayerScore(layer, transform, *mean_and_std, found.found, found.auc, found.margin)
+            scored.append(_Scored(score, squared[::copies, ::copies].double()))
+    return scored, passes.seconds
 
 
-def _score_layers(distances: _Distances, pairs: int, config: SelectionConfig) -> list[LayerScore]:
-    """Bimodal Q of all layers and transforms, on the same samples."""
-    samples = list(_draw_samples(random.Random(f"{config.seed}-layers"), pairs, config.layer_sample, config.runs))
-    scores = []
-    for (layer, transform), images in distances.images.items():
-        values = [
-            _bimodal(images, distances.texts, sample, config.layer_sample, config.neighbours) for sample in samples
-        ]
-        scores.append(LayerScore(layer, transform, *_mean_and_std(values)))
-    return scores
+def _bimodal(squared: Tensor, sample: Tensor, config: SelectionConfig) -> float:
+    """Bimodal Q of one sample of the copies, by a layer alone: communities are a picture with its copies."""
+    adjacency = similarity(squared[sample[:, None], sample], config.neighbours)
+    return modularity(adjacency, torch.arange(len(sample)) // config.layer_sample)
 
 
-def _score_weights(images: Tensor, texts: Tensor, pairs: int, config: SelectionConfig) -> list[WeightScore]:
+def _score_weights(images: Tensor, texts: Tensor, config: SelectionConfig) -> list[WeightScore]:
     """Vision Q, language Q and their balance for all values of w, on the same samples of the pairs without copies."""
-    own = torch.arange(pairs) * config.layer_sample  # the first copy of each pair
-    images, texts = images[own][:, own], texts[own][:, own]
-    drawn = _draw_samples(random.Random(f"{config.seed}-weights"), pairs, config.weight_sample, config.runs)
+    drawn = _draw_samples(random.Random(f"{config.seed}-weights"), len(images), config.weight_sample, config.runs)
     samples = [torch.tensor(sample) for sample in drawn]
     scores = []
     for weight in WEIGHTS:
         values = [
-            pair_modularity(images[rows][:, rows], texts[rows][:, rows], weight, config.neighbours) for rows in samples
+            pair_modularity(images[rows[:, None], rows], texts[rows[:, None], rows], weight, config.neighbours)
+            for rows in samples
         ]
         vision = _mean_and_std([of_vision for of_vision, _ in values])
         language = _mean_and_std([of_language for _, of_language in values])
@@ -156,39 +159,13 @@ def _score_weights(images: Tensor, texts: Tensor, pairs: int, config: SelectionC
     return scores
 
 
-def _read_reference(
-    vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pooling: str
-) -> dict[str, ReferenceTokens]:
-    """The unrelated pictures as all layers see them, from one pass per image."""
-    tokens_of_layer = {layer: ReferenceTokens() for layer in layers}
-
-    def add(part: list[int]) -> None:
-        vision = vlm.see([images[i] for i in part], layers)
-        for layer in layers:
-            for tokens in vision.layer(layer):
-                tokens_of_layer[layer].add(tokens_to_pool(tokens, pooling))
-
-    run_in_parts(range(len(images)), _AT_ONCE, add)
-    return tokens_of_layer
-
-
-def _pool_images(vlm: VLM, images: Sequence[Image.Image], layers: Sequence[str], pooling: str) -> dict[str, Tensor]:
-    """Pooled tokens of all layers, (images, D) each, from one pass per image."""
-    rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-
-    def pool_part(part: list[int]) -> None:
-        vision = vlm.see([images[i] for i in part], layers)
-        for layer in layers:
-            rows[layer] += [
-                flat(tokens_to_pool(tokens, pooling)).float().mean(0).cpu() for tokens in vision.layer(layer)
-            ]
-
-    run_in_parts(range(len(images)), _AT_ONCE, pool_part)
-    return {layer: torch.stack(of_layer) for layer, of_layer in rows.items()}
-
-
 def _squared_distances(points: Tensor) -> Tensor:
-    return torch.cdist(points.double(), points.double()).square()
+    return torch.cdist(points.double(), points.double()).square().float()
+
+
+def _distance_apart(pooled: Tensor) -> float:
+    """Root mean square distance of two of some pictures (N, D): twice the mean squared distance from their mean."""
+    return float((2 * (pooled - pooled.mean(0)).square().sum() / (len(pooled) - 1)).sqrt())
 
 
 def _draw_samples(rng: random.Random, total: int, size: int, runs: int) -> Iterator[list[int]]:
@@ -196,11 +173,9 @@ def _draw_samples(rng: random.Random, total: int, size: int, runs: int) -> Itera
         yield rng.sample(range(total), size)
 
 
-def _bimodal(images: Tensor, texts: Tensor, sample: Sequence[int], copies: int, neighbours: int | None) -> float:
-    """Bimodal Q of one sample: communities are a pair with its copies; both halves weigh the same."""
-    rows = torch.cat([torch.arange(pair * copies, (pair + 1) * copies) for pair in sample])
-    adjacency = similarity(images[rows][:, rows] + texts[rows][:, rows], neighbours)
-    return modularity(adjacency, torch.arange(len(rows)) // copies)
+def _rows_of(sample: Sequence[int], copies: int) -> Tensor:
+    """The rows of all copies of some pictures."""
+    return torch.cat([torch.arange(picture * copies, (picture + 1) * copies) for picture in sample])
 
 
 def _mean_and_std(values: Sequence[float]) -> tuple[float, float]:

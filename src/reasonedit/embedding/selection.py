@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from reasonedit.errors import InputError
+
 from .config import EmbeddingConfig
+
+CRITERIA = ("views", "modularity")
+"""What the layer is chosen by."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,11 @@ class SelectionConfig:
         runs: Bootstrap runs.
         neighbours: As in :func:`~reasonedit.embedding.modularity.similarity`.
         seed: Seed of samples and copies.
+        criterion: What the layer is chosen by: how well the ``"views"`` of a picture find each other (see
+            :mod:`.layer_choice`), or the bimodal ``"modularity"`` of the paper. Both are reported.
+
+    Raises:
+        InputError: The criterion is unknown.
     """
 
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
@@ -29,16 +39,38 @@ class SelectionConfig:
     runs: int = 10
     neighbours: int | None = None
     seed: int = 0
+    criterion: str = "views"
+
+    def __post_init__(self) -> None:
+        if self.criterion not in CRITERIA:
+            raise InputError(f"criterion must be {' or '.join(CRITERIA)}, not '{self.criterion}'.")
 
 
 @dataclass
 class LayerScore:
-    """Bimodal Q of one layer and transform: mean and standard deviation over the bootstrap runs."""
+    """Both criteria for one layer and transform.
+
+    Attributes:
+        layer: The layer.
+        transform: The transform.
+        mean: Bimodal Q of the layer alone, mean over the bootstrap runs.
+        std: Its standard deviation.
+        found: As in :class:`~reasonedit.embedding.layer_choice.ViewScore`, as are ``auc`` and ``margin``.
+        auc: As there.
+        margin: As there.
+    """
 
     layer: str
     transform: str
     mean: float
     std: float
+    found: float
+    auc: float
+    margin: float
+
+    def rank(self, criterion: str) -> tuple[float, ...]:
+        """By what layers are compared."""
+        return (self.mean,) if criterion == "modularity" else (self.found, self.auc, self.margin)
 
 
 @dataclass
