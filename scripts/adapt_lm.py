@@ -16,21 +16,22 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from align_tower import SceneBank, tokens_of
+from align_tower import SceneBank
 from curriculum import group, text_group
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
+from vlm_shapes import SHAPES, TOKENS_PER_SIDE, Shape, new_vision_part, tokens_of, trained_part
 from wordings import draw_wording
 
-from reasonedit.data.world.architecture import ANSWER, PATCHES_PER_SIDE, USER, new_projector, new_tower
+from reasonedit.data.world.architecture import ANSWER, USER
 from reasonedit.data.world.base_lm import load_language_model
 from reasonedit.data.world.scenes import WHOLE_PICTURE, random_part
 
 IGNORE = -100
-IMAGE_TOKENS = PATCHES_PER_SIDE**2
+IMAGE_TOKENS = TOKENS_PER_SIDE**2
 
 
 @dataclass
@@ -56,8 +57,9 @@ class Row:
 class Packer:
     """Packs groups of questions into rows of a fixed length."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int, around: tuple[str, ...] = ()) -> None:
         self.length = length
+        self.before, self.after = ([tokenizer.convert_tokens_to_ids(t) for t in ts] for ts in (around[:1], around[1:]))
         self.end = tokenizer.convert_tokens_to_ids("<|im_end|>")
         self.encode = lru_cache(100_000)(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -66,7 +68,7 @@ class Packer:
         row = Row()
         prefix = self.encode(USER)
         if with_image:
-            prefix = [*prefix, *[0] * IMAGE_TOKENS, *self.encode("\n")]
+            prefix = [*prefix, *self.before, *[0] * IMAGE_TOKENS, *self.after, *self.encode("\n")]
         row.add(prefix, 0, 0, 0)
         group_id = question_id = 0
         while True:
@@ -104,7 +106,7 @@ def tree_mask(groups: Tensor, questions: Tensor) -> Tensor:
 class Trainer:
     """The frozen tower and language model, and the adapter that is trained."""
 
-    def __init__(self, folder: Path, rank: int, length: int, scenes: int, seed: int) -> None:
+    def __init__(self, shape: Shape, tower: Path, rank: int, length: int, scenes: int, seed: int) -> None:
         model, tokenizer, _ = load_language_model(torch.bfloat16)
         model.set_attn_implementation("eager")
         config = LoraConfig(
@@ -118,11 +120,10 @@ class Trainer:
         for p in self.parameters:
             p.data = p.data.float()
         self.embedding = self.language.get_input_embeddings()
-        self.tower, self.projector = new_tower().eval(), new_projector().eval()
-        state = load_file(folder / "tower.safetensors")
-        nn.ModuleDict({"vision_tower": self.tower, "multi_modal_projector": self.projector}).load_state_dict(state)
+        self.vision = new_vision_part(shape).eval()
+        trained_part(self.vision).load_state_dict(load_file(tower))
         self.bank = SceneBank(scenes, seed, unknown=0.1)
-        self.packer = Packer(tokenizer, length)
+        self.packer = Packer(tokenizer, length, shape.around)
 
     def batch(self, rng: random.Random, images: int, texts: int) -> tuple[list[Row], Tensor]:
         """Packed rows, those with a picture first, and the image tokens of the latter (B, P, D)."""
@@ -131,9 +132,8 @@ class Trainer:
         scenes = [self.bank.scenes[i] for i in indices]
         shown = [(WHOLE_PICTURE, s.things) if w else random_part(rng, s) for s, w in zip(scenes, whole, strict=True)]
         with torch.no_grad():
-            tokens = tokens_of(self.tower, self.projector, self.bank.views(indices, [part for part, _ in shown])).to(
-                torch.bfloat16
-            )
+            views = self.bank.views(indices, [part for part, _ in shown])
+            tokens = tokens_of(self.vision, views).to(torch.bfloat16)
         rows = [
             self.packer.pack(rng, replace(scene, things=things), part == WHOLE_PICTURE, with_image=True)
             for scene, (part, things) in zip(scenes, shown, strict=True)
@@ -153,7 +153,7 @@ class Trainer:
         mask = tree_mask(groups, questions)
         bias = torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill_(~mask, torch.finfo(torch.bfloat16).min)
         embeds = self.embedding(ids).detach()
-        start = len(self.packer.encode(USER))
+        start = len(self.packer.encode(USER)) + len(self.packer.before)
         embeds[: len(tokens), start : start + IMAGE_TOKENS] = tokens
         with torch.autocast("cpu", torch.bfloat16):
             hidden = self.language.model(
@@ -174,7 +174,8 @@ class Trainer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/embedded_vlm"), help="folder with tower.safetensors")
+    parser.add_argument("--shape", choices=SHAPES, default="embedded", help="shape of the VLM")
+    parser.add_argument("--out", type=Path, help="folder with tower.safetensors (default: runs/SHAPE_vlm)")
     parser.add_argument("--steps", type=int, default=2520)
     parser.add_argument("--images", type=int, default=4, help="rows with a picture in a step")
     parser.add_argument("--texts", type=int, default=1, help="rows without a picture in a step …")
@@ -191,9 +192,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
 
-    trainer = Trainer(args.out, args.rank, args.length, args.scenes, args.seed + 2)
+    out = args.out or Path(f"runs/{args.shape}_vlm")
+    tower = out / "tower.safetensors"
+    trainer = Trainer(SHAPES[args.shape], tower, args.rank, args.length, args.scenes, args.seed + 2)
     optimiser = torch.optim.AdamW(trainer.parameters, lr=args.lr, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
-    folder, state = args.out / "adapter", args.out / "adapter.optimiser.safetensors"
+    folder, state = out / "adapter", out / "adapter.optimiser.safetensors"
     first = 0
     if args.start is not None:
         set_peft_model_state_dict(trainer.model, load_file(args.start))

@@ -2,7 +2,7 @@
 
 Every patch of a picture becomes one token. The token is trained to lie near the sum of the word embeddings of what the
 patch shows (kind, colour, place), so that a pretrained language model can nearly read it from the start.
-Called by scripts/train_embedded_vlm; resumable.
+Called by scripts/train_embedded_vlm; resumable. Towers of other shapes (--shape) are trained in the same way.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import math
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from vlm_shapes import SHAPES, TOKENS_PER_SIDE, new_vision_part, tokens_of, trained_part
 
-from reasonedit.data.world.architecture import PATCHES_PER_SIDE, new_projector, new_tower
 from reasonedit.data.world.base_lm import load_language_model
 from reasonedit.data.world.icons import COLOURS, RANDOM
 from reasonedit.data.world.kinds import KNOWN_KINDS
@@ -63,8 +64,8 @@ class SceneBank:
 
 def patch_labels(scene: Scene, part: Box) -> tuple[list[int], list[int], list[int]]:
     """What each patch of a part shows: (kind, colour, place), :data:`IGNORE` where there is nothing to say."""
-    kinds, colours, places = ([fill] * PATCHES_PER_SIDE**2 for fill in (BACKGROUND, IGNORE, IGNORE))
-    across, down = ((part[i + 2] - part[i]) / PATCHES_PER_SIDE for i in (0, 1))  # a patch in pixels of the picture
+    kinds, colours, places = ([fill] * TOKENS_PER_SIDE**2 for fill in (BACKGROUND, IGNORE, IGNORE))
+    across, down = ((part[i + 2] - part[i]) / TOKENS_PER_SIDE for i in (0, 1))  # a patch in pixels of the picture
     for thing, box in zip(scene.things, scene.boxes(), strict=True):
         shown = shared_area(box, part) / ((box[2] - box[0]) * (box[3] - box[1]))
         if not shown:
@@ -72,14 +73,14 @@ def patch_labels(scene: Scene, part: Box) -> tuple[list[int], list[int], list[in
         left, right = ((min(max(x, part[0]), part[2]) - part[0]) / across for x in (box[0], box[2]))
         top, bottom = ((min(max(y, part[1]), part[3]) - part[1]) / down for y in (box[1], box[3]))
         row, column = (
-            min(2, int((low + high) / 2 * 3 / PATCHES_PER_SIDE)) for low, high in ((top, bottom), (left, right))
+            min(2, int((low + high) / 2 * 3 / TOKENS_PER_SIDE)) for low, high in ((top, bottom), (left, right))
         )
         place = thing.place if part == WHOLE_PICTURE else 3 * row + column
-        for i in range(math.floor(top), min(PATCHES_PER_SIDE, math.ceil(bottom))):
-            for j in range(math.floor(left), min(PATCHES_PER_SIDE, math.ceil(right))):
+        for i in range(math.floor(top), min(TOKENS_PER_SIDE, math.ceil(bottom))):
+            for j in range(math.floor(left), min(TOKENS_PER_SIDE, math.ceil(right))):
                 covered = (min(i + 1, bottom) - max(i, top)) * (min(j + 1, right) - max(j, left))
                 if covered > 0.25:
-                    k = i * PATCHES_PER_SIDE + j
+                    k = i * TOKENS_PER_SIDE + j
                     if shown < LEAST_SHOWN:  # too little of it to tell what it is
                         kinds[k] = colours[k] = places[k] = IGNORE
                         continue
@@ -90,9 +91,9 @@ def patch_labels(scene: Scene, part: Box) -> tuple[list[int], list[int], list[in
 
 
 class WordTargets:
-    """Word embeddings of the language model for kinds, colours and places, and the loss against them."""
+    """Word embeddings of the language model for kinds, colours and, where tokens say them, places."""
 
-    def __init__(self) -> None:
+    def __init__(self, says_places: bool) -> None:
         model, tokenizer, _ = load_language_model(torch.float32)
         table = model.get_input_embeddings().weight.detach()
 
@@ -100,86 +101,84 @@ class WordTargets:
             rows = [table[tokenizer(" " + w, add_special_tokens=False)["input_ids"]].mean(0) for w in words]
             return torch.stack(rows)
 
-        self.kinds = embed([*KNOWN_KINDS, "nothing"])
-        self.colours = embed(list(COLOURS))
-        self.places = embed(list(POSITIONS))
-        self.mean = torch.cat([self.kinds, self.colours, self.places]).mean(0)
-        self.unit = [functional.normalize(t - self.mean, dim=1) for t in (self.kinds, self.colours, self.places)]
-        self.scale = self.kinds.norm(dim=1).mean() ** 2
+        said = [[*KNOWN_KINDS, "nothing"], list(COLOURS), *([list(POSITIONS)] if says_places else [])]
+        self.words = [embed(words) for words in said]
+        self.mean = torch.cat(self.words).mean(0)
+        self.unit = [functional.normalize(words - self.mean, dim=1) for words in self.words]
+        self.scale = self.words[0].norm(dim=1).mean() ** 2
 
     def logits(self, tokens: Tensor) -> list[Tensor]:
-        """Cosine of each token (B, P, D) with the words for kinds, colours and places."""
+        """Cosine of each token (B, P, D) with the words of each sort."""
         directions = functional.normalize(tokens.float() - self.mean, dim=-1)
         return [directions @ unit.T for unit in self.unit]
 
-    def loss(self, tokens: Tensor, kinds: Tensor, colours: Tensor, places: Tensor) -> Tensor:
-        """Cross-entropy over the words (background patches weigh less) plus a regression on their sum."""
+    def loss(self, tokens: Tensor, labels: list[Tensor]) -> Tensor:
+        """Cross-entropy over the words (background patches weigh less) plus a regression on their sum.
+
+        Args:
+            tokens: The image tokens (B, P, D).
+            labels: What each shows (B, P): kinds, colours and places; places are passed over where none are said.
+        """
+        kinds, others = labels[0], labels[1 : len(self.words)]
         seen = (kinds != BACKGROUND) & (kinds != IGNORE)
         weight = torch.where(seen, 1.0, 0.15) * (kinds != IGNORE)
-        target = self.kinds[kinds.clamp(min=0)].clone()
-        target[seen] += 0.8 * self.colours[colours[seen]] + 0.6 * self.places[places[seen]]
+        target = self.words[0][kinds.clamp(min=0)].clone()
+        for words, label, share in zip(self.words[1:], others, (0.8, 0.6), strict=False):
+            target[seen] += share * words[label[seen]]
         square = ((tokens.float() - target) ** 2).sum(-1)
         regression = (square * weight).sum() / weight.sum() / self.scale
-        kind, colour, place = self.logits(tokens)
-        per_patch = functional.cross_entropy(
-            20 * kind.flatten(0, 1), kinds.flatten(), reduction="none"
-        )  # 0 where ignored
-        return (
-            (per_patch * weight.flatten()).sum() / weight.sum()
-            + 0.5 * functional.cross_entropy(20 * colour[seen], colours[seen])
-            + 0.5 * functional.cross_entropy(20 * place[seen], places[seen])
-            + 0.5 * regression
-        )
+        of_kinds, *of_others = self.logits(tokens)
+        per_patch = functional.cross_entropy(20 * of_kinds.flatten(0, 1), kinds.flatten(), reduction="none")
+        loss = (per_patch * weight.flatten()).sum() / weight.sum() + 0.5 * regression  # 0 where ignored
+        for logits, label in zip(of_others, others, strict=True):
+            loss = loss + 0.5 * functional.cross_entropy(20 * logits[seen], label[seen])
+        return loss
 
 
-def batch(bank: SceneBank, rng: random.Random, size: int, full: float) -> tuple[Tensor, ...]:
+def batch(bank: SceneBank, rng: random.Random, size: int, full: float) -> tuple[Tensor, list[Tensor]]:
     """Views of random scenes, a share ``full`` of them whole pictures, with their patch labels."""
     indices = [rng.randrange(len(bank.scenes)) for _ in range(size)]
     parts = [WHOLE_PICTURE if rng.random() < full else random_part(rng, bank.scenes[i])[0] for i in indices]
     labels = [patch_labels(bank.scenes[i], part) for i, part in zip(indices, parts, strict=True)]
-    return bank.views(indices, parts), *(torch.tensor(column) for column in zip(*labels, strict=True))
-
-
-def tokens_of(tower: nn.Module, projector: nn.Module, views: Tensor) -> Tensor:
-    """Image tokens as Llava forms them, before the tower's last normalisation: (B, P, D)."""
-    with torch.autocast(views.device.type, torch.bfloat16):
-        return projector(tower(views, output_hidden_states=True).hidden_states[-1])
+    return bank.views(indices, parts), [torch.tensor(column) for column in zip(*labels, strict=True)]
 
 
 @torch.no_grad()
-def accuracy(tower: nn.Module, projector: nn.Module, words: WordTargets, bank: SceneBank, full: float) -> list[float]:
-    """Share of object patches whose nearest kind, colour and place are right."""
+def accuracy(model: Any, words: WordTargets, bank: SceneBank, full: float) -> list[float]:
+    """Share of object patches whose nearest kind, colour and, where it is said, place are right."""
     rng = random.Random(0)
-    right, seen_total = [0, 0, 0], 0
+    right, seen_total = [0] * len(words.words), 0
     for _ in range(8):
-        views, *labels = batch(bank, rng, 128, full)
+        views, labels = batch(bank, rng, 128, full)
         seen = (labels[0] != BACKGROUND) & (labels[0] != IGNORE)
         seen_total += int(seen.sum())
-        for i, logits in enumerate(words.logits(tokens_of(tower, projector, views))):
+        for i, logits in enumerate(words.logits(tokens_of(model, views))):
             right[i] += int((logits.argmax(-1) == labels[i])[seen].sum())
     return [r / seen_total for r in right]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/embedded_vlm"), help="folder of the checkpoints")
+    parser.add_argument("--shape", choices=SHAPES, default="embedded", help="shape of the VLM")
+    parser.add_argument("--out", type=Path, help="folder of the checkpoints (default: runs/SHAPE_vlm)")
     parser.add_argument("--steps", type=int, default=3000, help="steps of 128 views")
     parser.add_argument("--scenes", type=int, default=40_000, help="rendered scenes to draw views from")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="weights to begin with, such as those in the package")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    out = args.out or Path(f"runs/{args.shape}_vlm")
+    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
 
-    tower, projector, words = new_tower(), new_projector(), WordTargets()
-    modules = nn.ModuleDict({"vision_tower": tower, "multi_modal_projector": projector})
+    model, words = new_vision_part(SHAPES[args.shape]), WordTargets(SHAPES[args.shape].says_places)
+    modules = trained_part(model)
     parameters = list(modules.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=args.lr, weight_decay=0.03, betas=(0.9, 0.98), fused=True)
     first = 0
     if args.start is not None:
         modules.load_state_dict({k: v.float() for k, v in load_file(args.start).items()})
-    weights, state = args.out / "tower.safetensors", args.out / "tower.optimiser.safetensors"
+    weights, state = out / "tower.safetensors", out / "tower.optimiser.safetensors"
     if state.is_file():  # continue where the last run stopped
         modules.load_state_dict(load_file(weights))
         saved = load_file(state)
@@ -201,12 +200,12 @@ def main() -> None:
         rate = args.lr * min(1, (step + 1) / 200) * (0.49 * (1 + math.cos(math.pi * step / args.steps)) + 0.02)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        views, *labels = batch(bank, rng, 128, 0.5)
+        views, labels = batch(bank, rng, 128, 0.5)
         gain, shift = (
             torch.rand(len(views), n, 1, 1, generator=torch.Generator().manual_seed(step + n)) - 0.5 for n in (1, 3)
         )
         views = views * (1 + 0.15 * gain) + 0.1 * shift
-        loss = words.loss(tokens_of(tower, projector, views), *labels)
+        loss = words.loss(tokens_of(model, views), labels)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -218,9 +217,10 @@ def main() -> None:
         if (step + 1) % 500 == 0 or step + 1 == args.steps:
             save(step + 1)
             modules.eval()
-            for name, full in (("full pictures", 1.0), ("crops", 0.0)):
-                kind, colour, place = accuracy(tower, projector, words, held_out, full)
-                print(f"  held-out {name}: kind {kind:.3f} colour {colour:.3f} place {place:.3f}", flush=True)
+            for name, full in (("whole pictures", 1.0), ("parts", 0.0)):
+                shares = accuracy(model, words, held_out, full)
+                named = zip(("kind", "colour", "place"), shares, strict=False)
+                print(f"  held-out {name}:", *(f"{sort} {share:.3f}" for sort, share in named), flush=True)
             modules.train()
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from .scenes import SIZE
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import LlavaConfig, PretrainedConfig
 
 USER = "User:"
@@ -31,16 +30,20 @@ _VISION: dict[str, Any] = {
     "patch_size": PATCH,
     "vision_use_head": False,
 }
-_TEXT_WIDTH = 576
 
 
-def llava_config(text_config: PretrainedConfig | None = None) -> LlavaConfig:
-    """Configuration of the embedded VLM around a language model of SmolLM2-135M's width."""
-    from transformers import LlamaConfig, LlavaConfig, SiglipVisionConfig
+def llava_config(text_config: PretrainedConfig, **vision: Any) -> LlavaConfig:
+    """Configuration of the embedded VLM around a language model.
+
+    Args:
+        text_config: Configuration of the language model.
+        **vision: What is different in the tower, such as ``hidden_size``.
+    """
+    from transformers import LlavaConfig, SiglipVisionConfig
 
     config = LlavaConfig(
-        vision_config=SiglipVisionConfig(**_VISION),
-        text_config=text_config or LlamaConfig(hidden_size=_TEXT_WIDTH),
+        vision_config=SiglipVisionConfig(**{**_VISION, **vision}),
+        text_config=text_config,
         image_seq_length=PATCHES_PER_SIDE**2,
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
@@ -49,16 +52,21 @@ def llava_config(text_config: PretrainedConfig | None = None) -> LlavaConfig:
     return config
 
 
-def new_tower() -> nn.Module:
-    """An untrained vision tower."""
-    from transformers import SiglipVisionModel
+def llava_processor(tokenizer: Any) -> Any:
+    """The processor of the embedded VLM; the tokenizer gets its token for images.
 
-    config: Any = llava_config().vision_config
-    return SiglipVisionModel(config)
+    Args:
+        tokenizer: The tokenizer of SmolLM2.
+    """
+    from transformers import LlavaProcessor, SiglipImageProcessor
 
-
-def new_projector() -> nn.Module:
-    """An untrained projector from the tower's width to the language model's."""
-    from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
-
-    return LlavaMultiModalProjector(llava_config())
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
+        image_processor=SiglipImageProcessor(size={"height": SIZE, "width": SIZE}),
+        tokenizer=tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="full",
+        image_token="<image>",
+        num_additional_image_tokens=0,
+        chat_template=CHAT_TEMPLATE,
+    )

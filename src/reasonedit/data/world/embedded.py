@@ -13,9 +13,8 @@ from typing import Any
 from reasonedit.errors import UnavailableError, needed
 from reasonedit.util.cache import cache_folder
 
-from .architecture import CHAT_TEMPLATE, PATCH, llava_config
+from .architecture import CHAT_TEMPLATE, llava_config, llava_processor
 from .base_lm import load_language_model
-from .scenes import SIZE
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ def assemble_embedded_vlm() -> Path:
 
 
 def _assemble_into(target: Path) -> None:
-    """Merge the adapter into the language model, join tower and projector to it, and save an ordinary Llava folder.
+    """Save the embedded VLM as an ordinary Llava folder.
 
     Args:
         target: An empty folder.
@@ -73,20 +72,55 @@ def _assemble_into(target: Path) -> None:
     Raises:
         UnavailableError: The language model cannot be had, or ``peft`` is missing.
     """
+    from transformers import LlavaForConditionalGeneration
+
+    language, tokenizer, origin = load_adapted_language_model(WEIGHTS / "adapter")
+    processor = llava_processor(tokenizer)
+    config = llava_config(language.config)
+    config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    model = LlavaForConditionalGeneration(config)
+    join_parts(model, language, tokenizer, WEIGHTS / "tower.safetensors")
+    save_vlm(target, model, processor)
+    (target / "NOTICE").write_text(
+        "The embedded VLM of ReasonEdit.\n\n"
+        f"Language model: SmolLM2-135M-Instruct by Hugging Face (Apache-2.0), from {origin},\n"
+        "changed by a low-rank adapter that was merged into it.\n"
+        "Vision tower, projector and adapter: the ReasonEdit developers (Apache-2.0).\n"
+    )
+    shutil.copy(WEIGHTS.parent / "APACHE-2.0.txt", target / "LICENSE")
+
+
+def load_adapted_language_model(adapter: Path) -> tuple[Any, Any, str]:
+    """The language model with an adapter merged into it, its tokenizer, and where it came from.
+
+    Args:
+        adapter: The folder of the adapter.
+
+    Raises:
+        UnavailableError: The language model cannot be had, or ``peft`` is missing.
+    """
     import torch
-    from safetensors.torch import load_file
-    from transformers import LlavaForConditionalGeneration, LlavaProcessor, SiglipImageProcessor
 
     peft = needed("peft", "demo")
     language, tokenizer, origin = load_language_model(torch.float32)
-    language = peft.PeftModel.from_pretrained(language, WEIGHTS / "adapter").merge_and_unload()
-    config = llava_config(language.config)
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
-    config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
-    model: Any = LlavaForConditionalGeneration(config)
+    return peft.PeftModel.from_pretrained(language, adapter).merge_and_unload(), tokenizer, origin
+
+
+def join_parts(model: Any, language: Any, tokenizer: Any, tower: Path) -> None:
+    """Give an untrained VLM the weights of a language model and of a trained tower and projector.
+
+    Args:
+        model: The VLM, with a language model, ``vision_tower`` and ``multi_modal_projector``.
+        language: The language model.
+        tokenizer: The VLM's tokenizer, new tokens included.
+        tower: The safetensors file of the tower and the projector.
+    """
+    import torch
+    from safetensors.torch import load_file
+
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.lm_head.load_state_dict(language.lm_head.state_dict())
-    trained: dict[str, Any] = {k: v.float() for k, v in load_file(WEIGHTS / "tower.safetensors").items()}
+    trained: dict[str, Any] = {k: v.float() for k, v in load_file(tower).items()}
     for name in ("vision_tower", "multi_modal_projector"):
         weights = {k.removeprefix(f"{name}."): v for k, v in trained.items() if k.startswith(f"{name}.")}
         model.model.get_submodule(name).load_state_dict(weights)
@@ -98,21 +132,11 @@ def _assemble_into(target: Path) -> None:
     model.config.text_config.eos_token_id = model.config.text_config.pad_token_id = end
     model.generation_config.bos_token_id = None
     tokenizer.padding_side = "left"
-    processor = LlavaProcessor(  # type: ignore[no-untyped-call]
-        image_processor=SiglipImageProcessor(size={"height": SIZE, "width": SIZE}),
-        tokenizer=tokenizer,
-        patch_size=PATCH,
-        vision_feature_select_strategy="full",
-        image_token="<image>",
-        num_additional_image_tokens=0,
-        chat_template=CHAT_TEMPLATE,
-    )
+
+
+def save_vlm(target: Path, model: Any, processor: Any) -> None:
+    """Save a VLM in half precision, with its processor."""
+    import torch
+
     model.to(torch.bfloat16).save_pretrained(target)
     processor.save_pretrained(target)
-    (target / "NOTICE").write_text(
-        "The embedded VLM of ReasonEdit.\n\n"
-        f"Language model: SmolLM2-135M-Instruct by Hugging Face (Apache-2.0), from {origin},\n"
-        "changed by a low-rank adapter that was merged into it.\n"
-        "Vision tower, projector and adapter: the ReasonEdit developers (Apache-2.0).\n"
-    )
-    shutil.copy(WEIGHTS.parent / "APACHE-2.0.txt", target / "LICENSE")
