@@ -55,15 +55,15 @@ def test_a_single_row_that_is_too_much_and_other_errors_are_raised():
 def test_evidence_goes_on_when_memory_runs_out(tiny_vlm, monkeypatch):
     config, image = EvidenceConfig(p_yes=0.3), picture(2, 48)
     right = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
-    read, sizes = ImagePrefix._read, []
+    inputs, sizes = ImagePrefix._image_inputs, []
 
-    def small(self):
-        sizes.append(len(self))
-        if len(self) > 8:
+    def small(self, images):
+        sizes.append(len(images))
+        if len(images) > 8:
             torch.empty(2**50)  # the error that torch itself raises
-        read(self)
+        return inputs(self, images)
 
-    monkeypatch.setattr(ImagePrefix, "_read", small)
+    monkeypatch.setattr(ImagePrefix, "_image_inputs", small)
     found = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
     assert [e.boxes for e in found] == [e.boxes for e in right]
     assert sizes[:4] == [1, 28, 14, 7]
@@ -73,23 +73,16 @@ def test_evidence_goes_on_when_memory_runs_out(tiny_vlm, monkeypatch):
 def test_one_batch_of_image_prefixes_is_held_at_a_time(tiny_vlm, monkeypatch):
     """29 windows x 4 sentences in batches of 5: no more than 5 images' keys and values are ever there."""
     alive, most = weakref.WeakSet(), []
-    read, packed = ImagePrefix._read, ImagePrefix._run_packed
+    run = ImagePrefix._run
 
-    def held():
+    def running(self, *texts, **how):
+        alive.add(self)
+        states = run(self, *texts, **how)
         gc.collect()
         most.append(sum(p._cache.layers[0].keys.shape[0] for p in alive if p._cache is not None))
+        return states
 
-    def reading(self):
-        alive.add(self)
-        read(self)
-        held()
-
-    def texts(self, given):
-        held()
-        return packed(self, given)
-
-    monkeypatch.setattr(ImagePrefix, "_read", reading)
-    monkeypatch.setattr(ImagePrefix, "_run_packed", texts)
+    monkeypatch.setattr(ImagePrefix, "_run", running)
     monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, *sizes: 5)
     EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.3)).find(picture(2, 48), SENTENCES)
     assert len(most) >= 2 * 6

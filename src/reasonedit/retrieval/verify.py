@@ -40,11 +40,12 @@ def verify_facts(vlm: VLM, vision: Vision, retrievals: Sequence[Retrieval], conf
                     asked[i].append(hit)
                 else:
                     denied[i].add(hit.fact)
-    rows = [i for i, hits in enumerate(asked) if hits]
-    if rows:
-        questions = [[verification_question(hit.fact) for hit in asked[i]] for i in rows]
-        for i, p in zip(rows, vlm.p_yes(vision.select(rows), questions), strict=True):
+    if any(asked):
+        prefix = vlm.read(vision)
+        questions = [[verification_question(hit.fact) for hit in hits] for hits in asked]
+        for i, p in enumerate(vlm.p_yes(prefix, questions)):
             denied[i] |= {hit.fact for hit, value in zip(asked[i], p.tolist(), strict=True) if value <= threshold}
+        vision.prefix = prefix  # the answers need the images that were read
     return [_leave_out(retrieval, facts, config.k) for retrieval, facts in zip(retrievals, denied, strict=True)]
 
 

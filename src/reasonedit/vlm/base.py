@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reasonedit.util.finite import check_finite
 from reasonedit.util.threads import guarded
 
-from .generate import run_generate
+from .generate import run_generate, tokens_never_said
 from .generation import Generation
 from .identity import identity_of, key_parts
 from .prefix import ImagePrefix
@@ -123,42 +123,43 @@ class VLM(TextSide):
         prompts = [self.prompt(q, c) for q, c in zip(questions, choices, strict=True)]
         for seen, prompt in zip(vision.images, prompts, strict=True):
             self.check_room(seen, prompt)
-        replies = [Reply("")] * len(prompts)
-        opened = [i for i, options in enumerate(choices) if not options]
-        closed = [i for i, options in enumerate(choices) if options]
-        if opened:
-            texts = self._generate_replies(vision.select(opened), [prompts[i] for i in opened], generation)
-            for i, reply in zip(opened, texts, strict=True):
-                replies[i] = reply
-        if closed:
-            offered = [list(choices[i] or ()) for i in closed]
-            chosen = self._choose(vision.select(closed), [prompts[i] for i in closed], offered, generation.choice_rule)
-            for i, choice in zip(closed, chosen, strict=True):
-                replies[i] = Reply(choice)
-        return replies
-
-    def _generate_replies(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Reply]:
-        replies = []
-        generated = self.generate(vision, prompts, generation)
-        for seen, prompt, tokens in zip(vision.images, prompts, generated, strict=True):
-            limited = generation
-            if not self.has_room(seen, prompt, generation.max_new_tokens):  # tokens beyond the context mean nothing
-                limited = generation.but(self.context_length - seen.size - self.count_tokens(prompt))
-            replies.append(decode_reply(self, tokens[: limited.max_new_tokens], prompt, limited))
-        return replies
+        images = vision.take_prefix(self) or self.read(vision)
+        replies = {i: Reply(choice) for i, choice in self._choose(images, prompts, choices, generation.choice_rule)}
+        opened = {i: prompts[i] for i in range(len(prompts)) if i not in replies}
+        for i, tokens in self._generate(images, opened, generation).items():
+            limited, seen = generation, vision.images[i]
+            if not self.has_room(seen, prompts[i], generation.max_new_tokens):  # tokens beyond it mean nothing
+                limited = generation.but(self.context_length - seen.size - self.count_tokens(prompts[i]))
+            replies[i] = decode_reply(self, tokens[: limited.max_new_tokens], prompts[i], limited)
+        return [replies[i] for i in range(len(prompts))]
 
     def _choose(
-        self, vision: Vision, prompts: Sequence[str], choices: Sequence[Sequence[str]], choice_rule: str
-    ) -> list[str]:
+        self, images: ImagePrefix, prompts: Sequence[str], choices: Sequence[Sequence[str] | None], choice_rule: str
+    ) -> list[tuple[int, str]]:
+        """The numbers of the questions that have choices, and the choice that is taken of each."""
         chosen = []
-        means = self.log_likelihood(vision, prompts, choices)
-        for prompt, options, mean in zip(prompts, choices, means, strict=True):
+        offered = [list(options or ()) for options in choices]
+        means = self.log_likelihood(images, prompts, offered) if any(offered) else []
+        for i, (prompt, options, mean) in enumerate(zip(prompts, offered, means, strict=False)):
+            if not options:
+                continue
             answered = close_thought(prompt)
             scores = mean * torch.tensor([len(self.continuation(answered, option)) for option in options])
             if choice_rule == "acc_norm":
                 scores = scores / torch.tensor([len(option.strip()) for option in options])
-            chosen.append(options[int(scores.argmax())])
+            chosen.append((i, options[int(scores.argmax())]))
         return chosen
+
+    def _generate(self, images: ImagePrefix, prompts: Mapping[int, str], generation: Generation) -> dict[int, Tensor]:
+        """The tokens that the model generates after prompts, by the numbers of the images."""
+        if not prompts:
+            return {}
+        never = tokens_never_said(self, generation)
+        has_own_way = getattr(self.generate, "__func__", None) is not VLM.generate
+        if never is not None and images.can_answer and not has_own_way:
+            return images.answer(prompts, generation.max_new_tokens, never)
+        generated = self.generate(images.vision.select(list(prompts)), list(prompts.values()), generation)
+        return dict(zip(prompts, generated, strict=True))
 
     @guarded
     def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:

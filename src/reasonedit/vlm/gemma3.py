@@ -19,6 +19,7 @@ class Gemma3VLM(Family):
     projector = "model.multi_modal_projector"
     blocks = "model.language_model.layers"
     nested = True
+    images_see_ahead = True
 
     def features(self, output: Any, pixels: Any) -> list[Tensor]:
         """One row of tokens per image."""

@@ -44,6 +44,28 @@ def non_text_tokens(vlm: VLM) -> dict[str, Any]:
     return values
 
 
+def tokens_never_said(vlm: VLM, generation: Generation) -> list[int] | None:
+    """The tokens that are never said, where nothing else is asked of generating: then it is to take the likeliest.
+
+    Args:
+        vlm: The VLM.
+        generation: How to generate.
+
+    Returns:
+        Their ids; ``None`` where transformers' ``generate`` is needed.
+
+    Raises:
+        InputError: A value of the checkpoint's generation config names no tokens.
+    """
+    values = non_text_tokens(vlm)
+    words = [list(row) for row in values.get("bad_words_ids") or []]
+    if generation.generate_kwargs or "begin_suppress_tokens" in values or any(len(word) > 1 for word in words):
+        return None
+    # As generate has it, an answer may always end.
+    said = [word[0] for word in words if word[0] not in vlm.end_token_ids]
+    return [token for token in (*said, *values.get("suppress_tokens", ())) if 0 <= token < vlm.vocabulary_size]
+
+
 def run_generate(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generation) -> Tensor:
     """Run ``generate`` of a model.
 

@@ -1,8 +1,8 @@
-"""Image prefixes in the language model's cache: each is read once, and any number of texts follow it."""
+"""Images in the language model's cache: each is read once, and any number of texts follow it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from reasonedit.util.finite import check_finite
 
 from .devices import run_in_parts
+from .lanes import NOBODY, Block, pack_rows, pack_tries, place_images, visible_columns
 from .trie import Trie
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ Text: TypeAlias = tuple[str, Sequence[int]]
 
 
 class ImagePrefix:
-    """Images that the language model has read once.
+    """Images that the language model reads once, each together with the first texts that are about it.
 
-    All texts about an image run in one row: laid out as a :class:`Trie`, each token sees the image and the tokens of
-    its own text only. Families in which the image's states depend on the text (``shares_prefix`` false), and attention
-    kernels that take no such mask, run each text with its image from the beginning: slower, with the same result.
+    The texts about an image are laid out as a :class:`Trie`: each token sees the image and the tokens of its own text
+    only. Images whose texts differ in length share rows (see :mod:`.lanes`). Families in which the image's states
+    depend on the text (``shares_prefix`` false), and attention kernels that take no such mask, run each text with its
+    image from the beginning: slower, with the same result.
 
     Args:
         vlm: The VLM.
@@ -40,38 +42,32 @@ class ImagePrefix:
     def __init__(self, vlm: VLM, vision: Vision) -> None:
         self.vlm = vlm
         self.vision = vision
+        self._shares = vlm.can_share_prefix
         self._cache: Any = None
-        self._mask = self._positions = self._next = torch.empty(0)
-        if len(vision) and vlm.can_share_prefix:
-            with vlm.guard:
-                self._read()
+        self._lanes: dict[int, int] = {}  # of the images that were read
+        # Of the columns in the cache: whose they are, and their positions; of each image, the position after it.
+        self._owners = torch.empty(0, 0, dtype=torch.long)
+        self._positions = torch.empty(0, 0, dtype=torch.long)
+        self._next = torch.zeros(len(vision), dtype=torch.long, device=vlm.device)
 
     def __len__(self) -> int:
         return len(self.vision)
 
-    @torch.inference_mode()
-    def _read(self) -> None:
-        from transformers import DynamicCache
-
-        inputs = self.vlm.inputs(self.vision, [self.vlm.prompt("")] * len(self.vision))
-        # All rows are padded on the left, so they end alike, and what follows the image is cut off all at once.
-        length = int((inputs["input_ids"][0] == self.vlm.image_token_id).nonzero()[-1]) + 1
-        inputs |= {name: inputs[name][:, :length] for name in _names_by_token(inputs)}
-        self._mask = inputs["attention_mask"].bool()
-        self._positions, self._next = self.vlm.positions(inputs)
-        # A cache without sliding windows keeps everything; the masks hide what a window does not reach.
-        output = self.vlm.states(**inputs, position_ids=self._positions, cache=DynamicCache(), use_cache=True)
-        self._cache = output.cache
-
     def narrow(self, indices: Sequence[int]) -> None:
         """Keep only the images at ``indices``, in that order."""
         self.vision = self.vision.select(indices)
-        if self._cache is not None:
-            rows = torch.as_tensor(indices, dtype=torch.long)  # on the CPU: layers may be on several devices
-            with torch.inference_mode():
-                self._mask, self._next = self._mask[rows], self._next[rows]
-                self._positions = self._positions[..., rows, :]
-                self._cache.batch_select_indices(rows)
+        if self._cache is None:
+            return
+        rows = sorted({self._lanes[i] for i in indices if i in self._lanes})
+        self._lanes = {new: rows.index(self._lanes[old]) for new, old in enumerate(indices) if old in self._lanes}
+        of_old = torch.full((len(self._next) + 1,), NOBODY)
+        of_old[list(indices)] = torch.arange(len(indices))
+        chosen = torch.tensor(rows, dtype=torch.long)  # on the CPU: layers may be on several devices
+        with torch.inference_mode():
+            self._owners = of_old.to(self._owners.device)[self._owners[chosen]]  # NOBODY is the last
+            self._positions = self._positions[..., chosen, :]
+            self._next = self._next[list(indices)]
+            self._cache.batch_select_indices(chosen)
 
     @torch.inference_mode()
     def next_logits(self, prompts: Sequence[Sequence[str]], tokens: Sequence[int]) -> list[Tensor]:
@@ -121,6 +117,48 @@ class ImagePrefix:
         check_finite(means, "The likelihoods of what could be said")
         return list(means.split([len(texts_of) for texts_of in texts]))  # type: ignore[no-untyped-call]
 
+    # ---- answers
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether :meth:`answer` takes no more passes than the model's own way to generate."""
+        return self._shares and (self._cache is not None or not self.vlm.images_see_ahead)
+
+    @torch.inference_mode()
+    def answer(self, prompts: Mapping[int, str], most: int, never: Sequence[int] = ()) -> dict[int, Tensor]:
+        """What the model most probably says after prompts, token by token.
+
+        The prompts and answers stay in the cache: what is asked afterwards about these images would follow them.
+
+        Args:
+            prompts: For some of the images, by their numbers, a prompt from :meth:`VLM.prompt`.
+            most: The most tokens of an answer.
+            never: Ids of tokens that are never said.
+
+        Returns:
+            For each of the images the ids of the tokens, with the one that ends the answer.
+
+        Raises:
+            InputError: The model's numbers are not finite.
+        """
+        with self.vlm.guard:
+            tries, _ = self._lay_out({image: [(prompt, ())] for image, prompt in prompts.items()})
+            said: dict[int, list[int]] = {image: [] for image in prompts}
+            states = self._run(tries, {image: [len(trie.ids) - 1] for image, trie in tries.items()}, keep=True)
+            live = list(prompts)
+            while True:
+                logits = check_finite(self.vlm.head(states).float(), "The logits of an answer")
+                logits[:, list(never)] = -torch.inf
+                for image, token in zip(live, logits.argmax(-1).tolist(), strict=True):
+                    said[image].append(token)
+                live = [i for i in live if len(said[i]) < most and said[i][-1] not in self.vlm.end_token_ids]
+                if not live:
+                    return {image: torch.tensor(tokens) for image, tokens in said.items()}
+                last = {image: Trie.of([said[image][-1:]]) for image in live}
+                states = self._run(last, {image: [0] for image in live}, keep=True)
+
+    # ---- passes
+
     def _split(self, rows: Tensor) -> Sequence[Tensor]:
         """Parts of rows of which the logits are held at once."""
         size = max(1, _LOGITS_AT_ONCE // self.vlm.vocabulary_size)
@@ -136,68 +174,150 @@ class ImagePrefix:
         for seen, texts_of in zip(self.vision.images, texts, strict=True):
             for prompt, ids in texts_of:
                 self.vlm.check_room(seen, prompt, max(1, len(ids)))
-        if self._cache is None:
+        if not self._shares:
             return self._run_apart(texts)
         # All texts of a row take part in its attention, seen or not: a few at a time cost less than all at once.
-        counts = [[max(1, len(ids)) for _, ids in texts_of] for texts_of in texts]
         longest = max(len(texts_of) for texts_of in texts)
-        parts = []
+        parts: list[list[Tensor]] = [[] for _ in texts]
         for start in range(0, longest, _TEXTS_AT_ONCE):
-            states = self._run_packed([texts_of[start : start + _TEXTS_AT_ONCE] for texts_of in texts])
-            sizes = [sum(counts_of[start : start + _TEXTS_AT_ONCE]) for counts_of in counts]
-            parts.append(states.split(sizes))  # type: ignore[no-untyped-call]
-        return torch.cat([part[row] for row in range(len(texts)) for part in parts])
+            some = {i: part for i, t in enumerate(texts) if (part := t[start : start + _TEXTS_AT_ONCE])}
+            tries, nodes = self._lay_out(some)
+            sizes = [len(nodes[image]) for image in some]
+            states = self._run(tries, nodes).split(sizes)  # type: ignore[no-untyped-call]
+            for image, part in zip(some, states, strict=True):
+                parts[image].append(part)
+        return torch.cat([part for of_image in parts for part in of_image])
 
-    def _run_packed(self, texts: Sequence[Sequence[Text]]) -> Tensor:
-        """The states of :meth:`_states`, by one row per image behind its prefix."""
-        vlm = self.vlm
-        tries, rows, nodes = self._lay_out(texts)
-        width = max(len(trie.ids) for trie in tries)
-        tokens = torch.full((len(tries), width), vlm.pad_token_id, dtype=torch.long)
-        positions = torch.zeros(len(tries), width, dtype=torch.long)
-        sees = torch.eye(width, dtype=torch.bool).repeat(len(tries), 1, 1)
-        for row, trie in enumerate(tries):
-            count = len(trie.ids)
-            tokens[row, :count], positions[row, :count], sees[row, :count, :count] = trie.ids, trie.depths, trie.sees
-        device = self._mask.device
-        positions = positions.to(device) + self._next[:, None]
-        visible = torch.cat([self._mask[:, None].expand(-1, width, -1), sees.to(device)], dim=2)[:, None]
-        output = vlm.states(
-            input_ids=tokens.to(device),
-            attention_mask=self._attention_masks(visible, positions),
-            # Where positions have several axes, those of texts agree in all of them.
-            position_ids=positions.expand(*self._positions.shape[:-2], -1, -1),
-            cache=self._cache,
-            use_cache=True,
-        )
-        self._cache.crop(-width)
-        return torch.as_tensor(output.last_hidden_state[rows, nodes])
-
-    def _lay_out(self, texts: Sequence[Sequence[Text]]) -> tuple[list[Trie], list[int], list[int]]:
-        """The trie of each image; of each state that is asked for, in order, its row and its node."""
+    def _lay_out(self, texts: Mapping[int, Sequence[Text]]) -> tuple[dict[int, Trie], dict[int, list[int]]]:
+        """The trie of each image's texts, and its nodes whose states are asked for, in order."""
         placeholder = self.vision.images[0].placeholder  # all end alike
-        prompts = {prompt for texts_of in texts for prompt, _ in texts_of}
+        prompts = {prompt for texts_of in texts.values() for prompt, _ in texts_of}
         after_image = {prompt: self.vlm.token_ids_after_image(prompt, placeholder) for prompt in prompts}
         known: dict[tuple[tuple[int, ...], ...], Trie] = {}  # images with the same texts share one
-        tries, rows, nodes = [], [], []
-        for row, texts_of in enumerate(texts):
+        tries: dict[int, Trie] = {}
+        nodes: dict[int, list[int]] = {}
+        for image, texts_of in texts.items():
             # The last of the scored tokens predicts nothing that is asked for: it need not run.
             sequences = tuple((*after_image[prompt], *ids[:-1]) for prompt, ids in texts_of)
-            if sequences not in known:
-                known[sequences] = Trie.of(sequences)
-            tries.append(known[sequences])
-            for path, (_, ids) in zip(tries[-1].paths, texts_of, strict=True):
-                predicting = path[len(path) - max(1, len(ids)) :]
-                nodes += predicting
-                rows += [row] * len(predicting)
-        return tries, rows, nodes
+            tries[image] = known.get(sequences) or known.setdefault(sequences, Trie.of(sequences))
+            paths = zip(tries[image].paths, texts_of, strict=True)
+            nodes[image] = [node for path, (_, ids) in paths for node in path[len(path) - max(1, len(ids)) :]]
+        return tries, nodes
+
+    def _run(self, tries: Mapping[int, Trie], nodes: Mapping[int, Sequence[int]], *, keep: bool = False) -> Tensor:
+        """Run texts behind their images, and images that were not read yet before them.
+
+        Args:
+            tries: The texts of images, by the images' numbers.
+            nodes: For each of these images the nodes whose last hidden states are asked for.
+            keep: Whether the texts stay in the cache.
+
+        Returns:
+            The states, in order: (all, D).
+        """
+        vlm = self.vlm
+        blocks, pixels = self._begin(tries)
+        packed = pack_tries(tries, self._lanes, self._owners.shape[0], vlm.pad_token_id)
+        owners = packed.owners.to(vlm.device)
+        positions = packed.depths.to(vlm.device) + self._next[owners.clamp(min=0)]
+        # Where positions have several axes, those of texts agree in all of them.
+        positions = positions.expand(*self._positions.shape[:-2], -1, -1)
+        blocks.append(Block({"input_ids": packed.ids.to(vlm.device)}, positions, owners, packed.sees.to(vlm.device)))
+        inputs = {
+            name: torch.cat([b.inputs.get(name, torch.zeros_like(b.owners)) for b in blocks], dim=1)
+            for name in blocks[0].inputs
+        }
+        positions = torch.cat([block.positions for block in blocks], dim=-1)
+        masks = self._attention_masks(visible_columns(self._owners, blocks), positions)
+        output = vlm.states(
+            **inputs, **pixels, attention_mask=masks, position_ids=positions, cache=self._cache, use_cache=True
+        )
+        width = packed.ids.shape[1]
+        if keep:
+            for image, trie in tries.items():
+                self._next[image] += len(trie.ids)
+        else:
+            self._cache.crop(-width)
+            blocks, positions = blocks[:-1], positions[..., : positions.shape[-1] - width]
+        self._owners = torch.cat([self._owners, *(block.owners for block in blocks)], dim=1)
+        self._positions = torch.cat([self._positions, positions], dim=-1)
+        states = output.last_hidden_state[:, -width:]
+        rows = [self._lanes[image] for image, of_image in nodes.items() for _ in of_image]
+        columns = [packed.first[image] + node for image, of_image in nodes.items() for node in of_image]
+        return torch.as_tensor(states[rows, columns])
+
+    def _begin(self, tries: Mapping[int, Trie]) -> tuple[list[Block], dict[str, Any]]:
+        """Find room for the images of texts that were not read yet.
+
+        Returns:
+            Their columns, none where all were read, and what else the model takes with them.
+        """
+        vlm = self.vlm
+        new = [image for image in tries if image not in self._lanes]
+        if not new:
+            return [], {}
+        if vlm.images_see_ahead:
+            self._read_images()
+            return [], {}
+        loads = [0] * self._owners.shape[0]
+        for image in tries.keys() - set(new):
+            loads[self._lanes[image]] += len(tries[image].ids)
+        lengths = {image: self.vision.images[image].size + len(tries[image].ids) for image in new}
+        lanes = place_images(lengths, loads, vlm.model.config.get_text_config().hidden_size)
+        self._lanes |= lanes
+        new.sort(key=lambda image: (lanes[image], image))  # the model takes the images in the order of the lanes
+        inputs, positions, following = self._image_inputs(new)
+        self._next[new] = following
+        self._widen(max([*lanes.values(), len(loads) - 1]) + 1, positions)
+        by_token = {name: inputs.pop(name) for name in _names_by_token(inputs)}
+        block = pack_rows(by_token, positions, new, self._lanes, self._owners.shape[0], vlm.pad_token_id)
+        return [block], inputs
+
+    def _image_inputs(self, images: Sequence[int]) -> tuple[dict[str, Any], Tensor, Tensor]:
+        """The model's inputs of images without texts, the positions, and the position after each."""
+        vlm = self.vlm
+        inputs = vlm.inputs(self.vision.select(images), [vlm.prompt("")] * len(images))
+        # All rows are padded on the left, so they end alike, and what follows the image is cut off all at once.
+        length = int((inputs["input_ids"][0] == vlm.image_token_id).nonzero()[-1]) + 1
+        inputs |= {name: inputs[name][:, :length] for name in _names_by_token(inputs)}
+        return inputs, *vlm.positions(inputs)
+
+    def _widen(self, count: int, positions: Tensor) -> None:
+        """Have so many lanes: what is new in them is nobody's."""
+        from transformers import DynamicCache
+
+        if self._cache is None:
+            # A cache without sliding windows keeps everything; the masks hide what a window does not reach.
+            self._cache = DynamicCache()
+            self._owners = self._owners.new_empty(count, 0, device=positions.device)
+            self._positions = positions.new_empty(*positions.shape[:-2], count, 0)
+            return
+        more = count - self._owners.shape[0]
+        if more:
+            self._owners = torch.nn.functional.pad(self._owners, (0, 0, 0, more), value=NOBODY)
+            self._positions = torch.nn.functional.pad(self._positions, (0, 0, 0, more))
+            for layer in self._cache.layers:
+                layer.keys, layer.values = (
+                    torch.cat([x, x.new_zeros(more, *x.shape[1:])]) for x in (layer.keys, layer.values)
+                )
+
+    def _read_images(self) -> None:
+        """Read all images, one in each lane, by the mask that the model makes itself."""
+        images = range(len(self))
+        inputs, positions, self._next = self._image_inputs(images)
+        self._widen(len(self), positions)
+        self._lanes = {image: image for image in images}
+        mask = inputs["attention_mask"].bool()
+        self.vlm.states(**inputs, position_ids=positions, cache=self._cache, use_cache=True)
+        self._owners = torch.arange(len(self), device=mask.device)[:, None].expand_as(mask).where(mask, NOBODY)
+        self._positions = positions
 
     def _attention_masks(self, visible: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
         """What is added to the attention's scores.
 
         Args:
-            visible: Which tokens each new token sees: bool (B, 1, new, all).
-            positions: Positions of the new tokens (B, new).
+            visible: Which tokens each new token sees: bool (lanes, 1, new, all).
+            positions: Positions of the new tokens, (lanes, new), or with axes before.
         """
         dtype = self.vlm.model.dtype
 

@@ -17,6 +17,7 @@ class ModelSettings:
         tokenizer: The processor's tokenizer.
         name: Where the model was loaded from.
         shares_prefix: Whether the image's states in the language model do not depend on the text that follows.
+        images_see_ahead: Whether the tokens of an image see each other, and not only those before them.
     """
 
     model: Any
@@ -24,6 +25,7 @@ class ModelSettings:
     tokenizer: Any
     name: str
     shares_prefix: bool = True
+    images_see_ahead: bool = False
 
     @property
     def image_token(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,10 +42,12 @@ class Trie:
                     parents.append(parent)
                 path.append(node)
             paths.append(path)
-        sees = torch.eye(len(ids), dtype=torch.bool)
+        sees = np.eye(len(ids), dtype=np.bool_)
         depths = [0] * len(ids)
         for node, parent in enumerate(parents):
             if parent >= 0:
                 sees[node] |= sees[parent]
                 depths[node] = depths[parent] + 1
-        return cls(torch.tensor(ids, dtype=torch.long), torch.tensor(depths, dtype=torch.long), sees, paths)
+        return cls(
+            torch.tensor(ids, dtype=torch.long), torch.tensor(depths, dtype=torch.long), torch.from_numpy(sees), paths
+        )

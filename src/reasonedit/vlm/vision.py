@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from reasonedit.boxes import WHOLE, Box
+
+if TYPE_CHECKING:
+    from .prefix import ImagePrefix
 
 IMAGE_FEATURES = "image_features"
 """The name of the layer that leaves the vision part: the image's tokens as the language model gets them."""
@@ -44,9 +47,23 @@ class Seen:
 
 @dataclass
 class Vision:
-    """Images, as the vision part saw them."""
+    """Images, as the vision part saw them.
+
+    Attributes:
+        images: The images.
+        prefix: The same images as far as the language model read them already, for whoever asks about them next.
+    """
 
     images: list[Seen]
+    prefix: ImagePrefix | None = field(default=None, compare=False, repr=False)
+
+    def take_prefix(self, vlm: object) -> ImagePrefix | None:
+        """What a VLM read of these images already, once: it is not kept any longer."""
+        prefix, self.prefix = self.prefix, None
+        if prefix is None or prefix.vlm is not vlm or len(prefix) != len(self):
+            return None
+        same = all(a is b for a, b in zip(prefix.vision.images, self.images, strict=True))
+        return prefix if same else None
 
     def __len__(self) -> int:
         return len(self.images)
