@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from reasonedit.boxes import Box
-from reasonedit.calibration import PictureRange
+from reasonedit.calibration import Calibration, CalibrationRecord, PictureRange
 from reasonedit.codebook import EditMemory
 from reasonedit.codebook.disk.errors import DamagedError
 from reasonedit.embedding import DualEmbedder, Statistics, statistics_of
+from reasonedit.errors import InputError
 from reasonedit.vlm import Vision
 
 
@@ -35,11 +37,18 @@ class CurrentStatistics:
 
     Args:
         embedder: What embeds by them.
+        calibration: The calibration that they are of, if they are of one.
+
+    Attributes:
+        record: What that calibration was made of.
     """
 
-    def __init__(self, embedder: DualEmbedder) -> None:
+    def __init__(self, embedder: DualEmbedder, calibration: Calibration | None = None) -> None:
         self.embedder = embedder
+        self.record: CalibrationRecord | None = None
         self._digest = ""
+        if calibration is not None:
+            self.use(calibration)
         self._range: tuple[Statistics, float, PictureRange | None] | None = None
 
     @property
@@ -47,9 +56,37 @@ class CurrentStatistics:
         """The statistics; measured when they are first needed, and ``None`` where the embedding needs none."""
         return self.embedder.statistics if self.embedder.width else None
 
+    def use(self, calibration: Calibration) -> None:
+        """Embed by a calibration from now on; keys that are there already have to be made by it, too.
+
+        Raises:
+            MismatchError: It was made for another VLM or setting.
+        """
+        calibration.record.check(self.embedder)
+        self.embedder.use(calibration.statistics)
+        self.record = calibration.record
+
+    def to_config(self) -> dict[str, Any]:
+        """What a codebook's manifest says of them."""
+        return {} if self.record is None else {"calibration": self.record.to_dict()}
+
     def note(self, memory: EditMemory) -> None:
-        """Take the statistics in use for those of the codebook's folder."""
-        self._digest = memory.store.manifest.statistics_digest if memory.store is not None else ""
+        """Take the statistics in use for those of the codebook's folder, and read there what they were made of.
+
+        Raises:
+            InputError: The manifest says it in a way that is not understood.
+        """
+        if memory.store is None:
+            return
+        self._digest = memory.store.manifest.statistics_digest
+        values = memory.store.manifest.config.get("calibration")
+        try:
+            self.record = None if values is None else CalibrationRecord.from_dict(values)
+        except TypeError as error:
+            raise InputError(
+                f"The codebook in '{memory.store.folder}' does not say how it was calibrated ({error}): its manifest "
+                "was written by something else."
+            ) from error
 
     def take_in(self, memory: EditMemory) -> None:
         """Embed by the statistics of the codebook's folder, if others have calibrated it anew; called in its guard.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from reasonedit.boxes import Region
+from reasonedit.calibration import Calibration, calibrate
 from reasonedit.call_batcher import CallBatcher
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
@@ -15,6 +16,7 @@ from reasonedit.erasure import Erasure, erase_from
 from reasonedit.explain import Explanation
 from reasonedit.images import ImageSource
 from reasonedit.pipeline import EditingPipeline, Written
+from reasonedit.recalibrate import recalibrate
 from reasonedit.types import Answer, Edit, Query
 from reasonedit.vlm import VLM, Generation, load_vlm
 
@@ -32,6 +34,8 @@ class ReasonEditor:
         design: How edits are embedded, grounded, written and retrieved. The default is the paper's, except for the
             embedded VLM, whose default is the best of the designs that were compared on it.
         generation: How answers are made, unless a question says otherwise.
+        calibration: What pictures like those that will be asked about say of the VLM, from :meth:`calibrate` or
+            ``reasonedit calibrate``.
 
     Example:
         >>> editor = ReasonEditor.from_pretrained("llava-hf/llava-1.5-7b-hf")  # doctest: +SKIP
@@ -40,8 +44,14 @@ class ReasonEditor:
         >>> editor.ask("other.jpg", "What is it?").text  # doctest: +SKIP
     """
 
-    def __init__(self, vlm: VLM, design: Design | None = None, generation: Generation | None = None) -> None:
-        self._set_up(EditingPipeline(vlm, design), generation)
+    def __init__(
+        self,
+        vlm: VLM,
+        design: Design | None = None,
+        generation: Generation | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._set_up(EditingPipeline(vlm, design, calibration=calibration), generation)
 
     def _set_up(self, pipeline: EditingPipeline, generation: Generation | None) -> None:
         self.vlm, self.pipeline = pipeline.vlm, pipeline
@@ -63,6 +73,7 @@ class ReasonEditor:
         max_new_tokens: int | None = None,
         choice_rule: str | None = None,
         generate_kwargs: Mapping[str, Any] | None = None,
+        calibration: Calibration | None = None,
         **kwargs: Any,
     ) -> ReasonEditor:
         """Load a VLM and start with an empty codebook.
@@ -75,13 +86,41 @@ class ReasonEditor:
                 :class:`~reasonedit.vlm.generation.Generation`.
             choice_rule: Which choice is the answer.
             generate_kwargs: Other arguments of transformers' ``generate``.
+            calibration: As above.
             **kwargs: Passed on to transformers' ``from_pretrained``, such as ``device_map``.
 
         Raises:
             ReasonEditError: The model cannot be loaded, or an argument is out of range.
         """
         generation = Generation().but(max_new_tokens, choice_rule, **(generate_kwargs or {}))
-        return cls(load_vlm(model, dtype=dtype, place=True, **kwargs), design, generation)
+        return cls(load_vlm(model, dtype=dtype, place=True, **kwargs), design, generation, calibration)
+
+    def calibrate(
+        self,
+        pictures: str | os.PathLike[str] | Iterable[ImageSource],
+        done: Callable[[int, int], None] = lambda _done, _all: None,
+    ) -> Calibration:
+        """Learn from unlabelled pictures what is near and what is far in pictures like them.
+
+        Edits that are there are embedded anew from the evidence that was found for them; until all are, questions are
+        answered as before. With a folder the step is on the disk when this returns.
+
+        Args:
+            pictures: A folder, or the pictures: 64 or more like those that will be asked about. Those of a folder that
+                cannot be read are named in the calibration's ``record.left_out``.
+            done: Told how many pictures were read, and of how many.
+
+        Returns:
+            The calibration, which can be saved for other codebooks.
+
+        Raises:
+            InputError: There are fewer than 16 distinct pictures, one that was given cannot be read, or the design
+                embeds no pictures.
+            ReasonEditError: The codebook cannot be written. Nothing has changed in any of these cases.
+        """
+        calibration = calibrate(self.pipeline.embedder, pictures, done)
+        recalibrate(self.pipeline, calibration)
+        return calibration
 
     def edit(
         self,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from PIL import Image
@@ -13,11 +14,10 @@ from torch import Tensor
 
 from reasonedit.asked import Asked, CurrentStatistics
 from reasonedit.boxes import WHOLE, Box
-from reasonedit.calibration import calibrated
+from reasonedit.calibration import Calibration, calibrated
 from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit, check_fingerprint
 from reasonedit.design import Design
 from reasonedit.embedding import (
-    NO_LAYER,
     QUERY_REGIONS,
     DualEmbedder,
     SentenceEncoder,
@@ -66,6 +66,10 @@ class EditingPipeline:
         encoder: The sentence encoder; loaded by its name in the design when not given.
         statistics: The statistics of the vision half, if they are known already.
         finder: Makes the evidence finder, such as one with a cache.
+        calibration: A calibration by pictures like the user's, in place of the design's reference pictures.
+
+    Raises:
+        MismatchError: The calibration was made for another VLM or setting.
     """
 
     def __init__(
@@ -76,15 +80,19 @@ class EditingPipeline:
         encoder: SentenceEncoder | None = None,
         statistics: Statistics | None = None,
         finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
+        calibration: Calibration | None = None,
     ) -> None:
         self.vlm = vlm
-        self.design = self.own = design or Design.default(vlm.name)
+        design = design or Design.default(vlm.name)
+        if calibration is not None:
+            design = replace(design, embedding=calibration.record.embedding(design.embedding))
+        self.design = self.own = design
         self.embedder = DualEmbedder(vlm, self.design.embedding, encoder, statistics)
         self.memory = memory if memory is not None else EditMemory(self.design.writing.merge)
         self.memory.merge = self.design.writing.merge
         self.finder = finder(vlm, self.design.evidence)
         self.keys = KeyBuilder(self.embedder, self.design.writing)
-        self.statistics = CurrentStatistics(self.embedder)
+        self.statistics = CurrentStatistics(self.embedder, calibration)
         self._retriever: FactRetriever | None = None
         self._retrieves_by: tuple[object, ...] = ()
         self._drafting = Guard()
@@ -130,8 +138,12 @@ class EditingPipeline:
             ConflictError: There is an edit of this id already.
             ReasonEditError: The codebook cannot be written.
         """
+        made_by = self.statistics.value
         draft, evidence = self.draft(edit, vision)
         with self.memory.changing():
+            self.statistics.take_in(self.memory)
+            if self.statistics.value is not made_by:  # the codebook was calibrated anew meanwhile
+                draft = self.embed_anew(edit, draft.edit)
             stored = self.memory.add([draft])[0]
             new_keys = self.memory.key_count(stored.id)  # without what others wrote into the folder meanwhile
         return Written(new_keys, draft.entries, evidence, stored)
@@ -370,10 +382,14 @@ class EditingPipeline:
             ConflictError: There is one already.
             UnavailableError: The folder cannot be written.
         """
-        config = {"model": self.vlm.name, "design": self.design.to_dict()}
-        sees = self.embedder.layer != NO_LAYER
-        statistics = tensors_of(self.embedder.statistics) if sees else {}
-        return Store.create(folder, self.embedder.fingerprint, config, statistics, merge=self.memory.merge)
+        statistics = self.statistics.value
+        tensors = tensors_of(statistics) if statistics is not None else {}
+        return Store.create(folder, self.embedder.fingerprint, self.settings, tensors, merge=self.memory.merge)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a codebook's manifest says of how it was made."""
+        return {"model": self.vlm.name, "design": self.design.to_dict(), **self.statistics.to_config()}
 
 
 def is_kept_in(memory: EditMemory, folder: str | os.PathLike[str]) -> bool:

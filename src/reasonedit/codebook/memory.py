@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from reasonedit.errors import ConflictError, InputError, MismatchError
 from reasonedit.types import Edit
@@ -36,6 +38,7 @@ class EditMemory(SyncedContents):
 
     Args:
         merge: Whether a new key merges into an old one that it nearly coincides with.
+        across_kinds: Whether it may be of another kind; see :class:`~reasonedit.codebook.merging.Merging`.
 
     Attributes:
         store: The folder, in which every change is written before it counts; ``None`` for a codebook in memory alone.
@@ -187,6 +190,7 @@ class EditMemory(SyncedContents):
             self.refresh()
             settled = (self._merging.settled, self.merge)
             written = (self._arrays_of(e, pictures=True) for e in self.events if e.edit is not None)
+            store.manifest = replace(store.manifest, across_kinds=self.across_kinds)
             store.rewrite(self.events, written, settled=settled)
             self.store, self._pictures = store, {}
 
@@ -226,22 +230,54 @@ class EditMemory(SyncedContents):
         """
         with self.changing():
             assert self.store is not None
-            self._check_keys(entries)
-            events, written = list[Event](), list[EditArrays]()
-            for event in self.events:
-                new = entries.get(event.edit_id, ()) if event.lost_facts else ()
-                events.append(replace(event, facts=_facts_of(new), lost_facts=[]) if new else event)
-                if new:
-                    written.append((_stack_keys(new, 0), np.array([e.radius for e in new], np.float32), {}))
-                elif event.edit is not None:
-                    written.append(self._arrays_of(event))
+            self._check_keys(entries, {self._table.width} if self._table.width else set())
+            events, written = self._exchange_keys(entries, lost=True)
             self._stale = True
             self.store.rewrite(events, written)
             self._catch_up()
 
+    def replace_keys(
+        self, entries: Mapping[str, Sequence[Entry]], statistics: Mapping[str, Tensor], config: Mapping[str, Any]
+    ) -> None:
+        """Replace keys by those that other statistics make, in one step: the old ones count, or the new ones.
+
+        Args:
+            entries: What edits write, by id; undone ones too. Others keep their keys.
+            statistics: The other statistics, as tensors.
+            config: In place of what the folder's manifest says of the same settings.
+
+        Raises:
+            MismatchError: The keys are not all of one width.
+            InputError: A key is not finite.
+            ReasonEditError: The folder cannot be written. Nothing has changed in any of these cases.
+        """
+        with self.changing(), torch.inference_mode(False):
+            events, written = self._exchange_keys(entries, lost=False)
+            self._check_keys(entries, {keys.shape[1] for keys, _, _ in written if len(keys)})
+            if self.store is None:
+                self._become(self._build(events, written))
+            else:
+                self._stale = True  # in case this is cut short: what is on the disk counts
+                self.store.rewrite(events, written, statistics=statistics, config=config)
+                self._catch_up()
+
+    def _exchange_keys(
+        self, entries: Mapping[str, Sequence[Entry]], *, lost: bool
+    ) -> tuple[list[Event], list[EditArrays]]:
+        """What happened, with other keys of edits that have lost theirs, or of those that have not."""
+        events, written = list[Event](), list[EditArrays]()
+        for event in self.events:
+            new = entries.get(event.edit_id, ()) if event.edit is not None and bool(event.lost_facts) is lost else ()
+            events.append(replace(event, facts=_facts_of(new), lost_facts=[]) if new else event)
+            if new:
+                written.append((_stack_keys(new, 0), np.array([e.radius for e in new], np.float32), {}))
+            elif event.edit is not None:
+                written.append(self._arrays_of(event))
+        return events, written
+
     def _build(self, events: Sequence[Event], written: Sequence[EditArrays]) -> EditMemory:
         """A memory in which these events happened."""
-        memory, first = EditMemory(self.merge), 0
+        memory, first = EditMemory(self.merge, self.across_kinds), 0
         edits = iter(written)
         for event in events:
             numbered = replace(event, first=first)
@@ -268,14 +304,15 @@ class EditMemory(SyncedContents):
             self.check_new(name)
             if name in ids[:i]:
                 raise InputError(f"Two edits are called '{name}': give one of them another id.")
-        self._check_keys({draft.edit.id: draft.entries for draft in drafts})
+        entries = {draft.edit.id: draft.entries for draft in drafts}
+        self._check_keys(entries, {self._table.width} if self._table.width else set())
 
-    def _check_keys(self, entries: Mapping[str, Sequence[Entry]]) -> None:
-        widths = {self._table.width} if self._table.width else set()
-        widths |= {len(e.key) for entries_of_edit in entries.values() for e in entries_of_edit}
+    def _check_keys(self, entries: Mapping[str, Sequence[Entry]], widths: set[int]) -> None:
+        """Refuse keys that are not finite, or of another width than others in the codebook have."""
+        widths = widths | {len(e.key) for entries_of_edit in entries.values() for e in entries_of_edit}
         if len(widths) > 1:
             raise MismatchError(
-                f"Keys of {' and '.join(str(w) for w in sorted(w or 0 for w in widths))} numbers cannot stand in one "
+                f"Keys of {' and '.join(str(w) for w in sorted(widths))} numbers cannot stand in one "
                 "codebook: it was made with another layer or sentence encoder. Use the same ones, or begin a new one."
             )
         for name, entries_of_edit in entries.items():

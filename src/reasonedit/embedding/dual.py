@@ -132,9 +132,10 @@ class DualEmbedder:
         Args:
             images: The pictures.
             reference: What they are added to.
-            vision: Their vision pass, where there was one already that kept :attr:`layers`.
+            vision: Their vision pass, where there was one already that kept :attr:`layers`. Regions that did not pass
+                by themselves are pooled from it.
         """
-        vision = self.see(images, regions=True, vision=vision)
+        vision = vision or self.see(images, regions=True)
         if self.reads_language:
             read = self.vlm.language_states(vision, [DESCRIBE] * len(vision), self.layer)
         else:

@@ -38,7 +38,7 @@ def reference_images(source: str) -> list[Image.Image]:
     if offered is not None:
         images: list[Image.Image] = offered.reference_images()
         return images
-    paths = _pictures(Path(source))
+    paths = pictures_in(Path(source))
     if len(paths) < 2:
         raise InputError(
             f"There are no reference images in '{source}': give 'patterns', 'world' or a folder of some pictures."
@@ -63,13 +63,13 @@ def reference_things(source: str) -> tuple[list[Image.Image], list[int]]:
     if offered is not None and hasattr(offered, "reference_things"):
         things: tuple[list[Image.Image], list[int]] = offered.reference_things()
         return things
-    folders = [f for f in sorted(Path(source).glob("*")) if f.is_dir() and len(_pictures(f)) > 1]
+    folders = [f for f in sorted(Path(source).glob("*")) if f.is_dir() and len(pictures_in(f)) > 1]
     if len(folders) < 2:
         raise InputError(
             f"The transform 'discriminant' learns from pictures of things: '{source}' should be 'world', or a folder "
             "with one folder per thing, each of two pictures or more."
         )
-    paths = [(number, path) for number, folder in enumerate(folders) for path in _pictures(folder)]
+    paths = [(number, path) for number, folder in enumerate(folders) for path in pictures_in(folder)]
     return [load_image(path) for _, path in paths], [number for number, _ in paths]
 
 
@@ -78,5 +78,6 @@ def is_named(source: str) -> bool:
     return source == PATTERNS or lookup("references", source) is not None
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder and in folders within it, in the order of their paths."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)

@@ -70,6 +70,7 @@ class Store(StoreReader):
         config: Mapping[str, Any],
         statistics: Mapping[str, Tensor],
         merge: bool = True,
+        across_kinds: bool = True,
     ) -> Store:
         """Prepare a new codebook; it is there, whole or not at all, once the first events are written.
 
@@ -79,13 +80,15 @@ class Store(StoreReader):
             config: What is needed to go on with the same settings.
             statistics: Tensors that the embedding needs.
             merge: Whether keys merge.
+            across_kinds: Whether keys of different kinds merge.
 
         Raises:
             ConflictError: There is a codebook already.
             UnavailableError: The folder cannot be written.
         """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        store = cls(Path(folder), Manifest(uuid.uuid4().hex, now, dict(fingerprint), dict(config), merge))
+        manifest = Manifest(uuid.uuid4().hex, now, dict(fingerprint), dict(config), merge, across_kinds=across_kinds)
+        store = cls(Path(folder), manifest)
         store._statistics = statistics
         store._refuse_another()
         with store._report_write_errors():
@@ -160,6 +163,7 @@ class Store(StoreReader):
         arrays: Iterable[EditArrays] = (),
         *,
         statistics: Mapping[str, Tensor] | None = None,
+        config: Mapping[str, Any] | None = None,
         settled: tuple[np.ndarray[Any, Any], bool] | None = None,
     ) -> None:
         """Replace all that the folder holds by other events, in one step; or begin a codebook with them.
@@ -177,6 +181,7 @@ class Store(StoreReader):
             arrays: For each edit among them its keys, their radii (as many as it has facts), and those of its pictures
                 that may not be in the folder yet. It is read once, edit by edit.
             statistics: Tensors that the embedding needs; when not given they stay as they are.
+            config: What is needed to go on with the same settings; when not given it stays as it is.
             settled: Which keys merged, and whether keys merge, as for :meth:`settle`; when not given it is found out
                 when the folder is opened.
 
@@ -197,7 +202,9 @@ class Store(StoreReader):
             with self._report_write_errors():
                 if is_new:
                     begun.write_note(self.folder, self.manifest.id, 1 + len(events))
-                manifest, content = self._write_generation(generation, events, arrays, statistics, settled)
+                manifest, content = self._write_generation(
+                    generation, events, arrays, statistics, config or self.manifest.config, settled
+                )
                 self._commit(manifest)
         except BaseException:
             if is_new:  # there is one, whole, or there is none
@@ -214,10 +221,12 @@ class Store(StoreReader):
         events: Sequence[Event],
         arrays: Iterable[EditArrays],
         statistics: Mapping[str, Tensor] | None,
+        config: Mapping[str, Any],
         settled: tuple[np.ndarray[Any, Any], bool] | None,
     ) -> tuple[Manifest, JournalContent]:
         """Write all files but the manifest, which is returned with what the journal holds."""
         manifest = replace(self.manifest, generation=generation, journal_file=journal_name(generation), settled=None)
+        manifest = replace(manifest, config=dict(config))
         if statistics:
             sums = writing.write_tensor_file(self.folder, statistics_name(generation), statistics)
             manifest = replace(manifest, statistics=sums, statistics_digest=digest_of(statistics))

@@ -1,0 +1,77 @@
+"""A codebook that is calibrated anew: its keys are made again by other statistics, from the evidence that was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from reasonedit.calibration import Calibration
+from reasonedit.codebook import EditMemory, Entry, as_edit
+from reasonedit.embedding import tensors_of
+from reasonedit.kinds import KeyKind
+from reasonedit.pipeline import EditingPipeline
+
+
+def recalibrate(
+    pipeline: EditingPipeline,
+    calibration: Calibration,
+    done: Callable[[int, int], None] = lambda _done, _all: None,
+) -> int:
+    """Embed by another calibration from now on, the keys that are there included.
+
+    Keys that no picture went into stay as they are. Questions that are asked meanwhile are answered by the old keys,
+    until all new ones are there; the step from one to the other is a single one, in memory and on the disk. So it is
+    for other processes that read the folder.
+
+    Args:
+        pipeline: What works on the codebook.
+        calibration: The calibration.
+        done: Told after each edit how many are embedded anew, and of how many.
+
+    Returns:
+        How many edits were embedded anew.
+
+    Raises:
+        MismatchError: The calibration was made for another VLM or setting.
+        NotFoundError: The picture of an edit is missing; nothing has changed.
+        ReasonEditError: The folder cannot be written; nothing has changed.
+    """
+    calibration.record.check(pipeline.embedder)
+    memory = pipeline.memory
+    memory.refresh()
+    anew = EditingPipeline(
+        pipeline.vlm,
+        pipeline.design,
+        EditMemory(pipeline.design.writing.merge),
+        pipeline.embedder.encoder,
+        calibration=calibration,
+    )
+    entries: dict[str, Sequence[Entry]] = {}
+    all_depend = anew.embedder.reads_language or anew.embedder.width != pipeline.embedder.width
+    _embed(memory, anew, entries, done, all_depend=all_depend)
+    with memory.changing():
+        _embed(memory, anew, entries, done, all_depend=all_depend)  # what others wrote meanwhile
+        there = {*memory.edits, *memory.undone}
+        new = {name: of_edit for name, of_edit in entries.items() if name in there}
+        memory.replace_keys(new, tensors_of(calibration.statistics), anew.settings)
+        pipeline.statistics.use(calibration)
+        pipeline.statistics.note(memory)
+    return len(new)
+
+
+def _embed(
+    memory: EditMemory,
+    anew: EditingPipeline,
+    entries: dict[str, Sequence[Entry]],
+    done: Callable[[int, int], None],
+    *,
+    all_depend: bool,
+) -> None:
+    """Add to ``entries`` what edits write whose keys change with the statistics, if they are not among them yet."""
+    with memory.guard:
+        edits = [e for e in {**memory.edits, **memory.undone}.values() if e.id not in entries]
+        kinds = {e.id: {entry.fact.kind for entry in memory.entries_of(e.id)} for e in edits}
+    depending = [e for e in edits if (kinds[e.id] if all_depend else kinds[e.id] - {KeyKind.TEXT})]
+    for number, edit in enumerate(depending, 1):
+        given = as_edit(edit, {name: memory.picture(name) for name in edit.pictures})
+        entries[edit.id] = anew.embed_anew(given, edit).entries
+        done(number, len(depending))

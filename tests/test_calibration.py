@@ -1,0 +1,522 @@
+"""Calibration by unlabelled pictures: what it measures, keeps and refuses, and what it makes of keys and questions."""
+
+import json
+import math
+import statistics as plain
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny import HashEncoder, design, picture
+from PIL import Image
+from test_store import killed_before_each
+
+from reasonedit import Edit, ReasonEditError, ReasonEditor
+from reasonedit.boxes import WHOLE
+from reasonedit.calibration import Calibration, CalibrationPictures, PictureRange, calibrate, calibrated
+from reasonedit.calibration.thresholds import MARGIN, gaussian_threshold, quantile_threshold, range_threshold
+from reasonedit.codebook import EditMemory, Store, as_edit
+from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, EmbeddingConfig, statistics_of, tensors_of
+from reasonedit.embedding.unrelated import Unrelated, distances_from_pictures
+from reasonedit.pipeline import EditingPipeline
+from reasonedit.recalibrate import recalibrate
+from reasonedit.retrieval import FactRetriever, RetrievalConfig
+from reasonedit.retrieval.visual_match import VisualMatch
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+
+
+def points(count: int, width: int = 4, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(count, width))).float()
+
+
+def pictures(count: int = 20, first: int = 100):
+    return [picture(first + number) for number in range(count)]
+
+
+def whitened(**retrieval):
+    base = design(keys="grounded")
+    return replace(
+        base,
+        embedding=replace(base.embedding, transform="whitened"),
+        retrieval=replace(base.retrieval, query_regions=True, percentile=100.0, **retrieval),
+    )
+
+
+@pytest.fixture
+def embedder(tiny_vlm):
+    return DualEmbedder(tiny_vlm, whitened().embedding, HashEncoder())
+
+
+# ---- how near unrelated pictures come to each other
+
+
+def brute_force_scores(wholes: torch.Tensor, regions: torch.Tensor) -> list[float]:
+    """The match of each region with each other picture, by the definition, one pair at a time."""
+    count, each = len(wholes), len(regions) // len(wholes)
+    cohort = [(number // each, region) for number, region in enumerate(regions.tolist())]
+    nearest = min(max(2, round(0.2 * len(cohort))), len(cohort) - each)
+
+    def level(owner: int, row: list[float]) -> tuple[float, float]:
+        distances = sorted(math.dist(row, other) for of, other in cohort if of != owner)[:nearest]
+        return plain.mean(distances), plain.stdev(distances)
+
+    scores = []
+    for owner, key in cohort:
+        for other in range(count):
+            if other == owner:
+                continue
+            rows = [row for of, row in cohort if of == other] + [wholes[other].tolist()]
+            found = []
+            for row in rows:
+                distance = math.dist(key, row)
+                sides = (level(owner, key), level(other, row))
+                found.append(sum((mean - distance) / spread for mean, spread in sides) / 2)
+            scores.append(max(found))
+    return sorted(scores)
+
+
+def test_scores_of_unrelated_pairs_are_those_of_the_definition():
+    wholes, regions = points(5, seed=1), points(15, seed=2)
+    unrelated = Unrelated.of((wholes, regions), (wholes, regions))
+    assert unrelated.scores.tolist() == pytest.approx(brute_force_scores(wholes, regions), rel=1e-3, abs=1e-3)
+
+
+def test_the_distance_from_all_pictures_leaves_each_out_of_its_own():
+    wholes, regions = points(7, seed=1), points(21, seed=2)
+    unrelated = Unrelated.of((wholes, regions), (wholes, regions))
+    for i in range(7):
+        others = [j for j in range(7) if j != i]
+        whole = plain.mean(sorted(math.dist(wholes[i], wholes[j]) for j in others)[:5])
+        rows = [regions[3 * j + r].tolist() for j in others for r in range(3)]
+        parts = [plain.mean(sorted(math.dist(regions[3 * i + r], row) for row in rows)[:5]) for r in range(3)]
+        assert unrelated.spread[i].tolist() == pytest.approx([whole, plain.mean(parts)], rel=1e-4)
+    assert Unrelated.of((wholes[:2], regions[:6]), (wholes[:2], regions[:6])) is None  # no third to compare with
+
+
+def test_many_pairs_are_kept_as_quantiles():
+    wholes, regions = points(30, seed=1), points(270, seed=2)
+    scores = Unrelated.of((wholes, regions), (wholes, regions)).scores
+    assert len(scores) == 4096
+    assert torch.equal(scores, scores.sort().values)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.05, 0.01])
+def test_a_bound_from_a_rate_of_false_alarms_keeps_it(rate):
+    """Counted on pictures of the same kind that the bound was not made of."""
+    made_of, new = (Unrelated.of(pair, pair) for pair in ((points(60, 8, s), points(540, 8, s + 1)) for s in (1, 3)))
+    for rule in (quantile_threshold, gaussian_threshold):
+        share = float((new.scores >= rule(made_of.scores, rate)).float().mean())
+        assert share == pytest.approx(rate, rel=0.6), rule
+
+
+def test_related_pairs_among_the_unrelated_move_the_robust_bound_little():
+    null = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    mixed = torch.cat([null, 8 + null[:3_000]]).sort().values
+    assert gaussian_threshold(mixed, 0.01) == pytest.approx(2.33, abs=0.15)
+    assert quantile_threshold(mixed, 0.01) > 7
+    assert range_threshold(null.sort().values, 0.05) == pytest.approx(MARGIN * 1.645, abs=0.05)
+
+
+def test_the_rate_replaces_the_bound_only_where_statistics_say_how_near_pictures_come(embedder):
+    measured = calibrate(embedder, pictures()).statistics
+    config = RetrievalConfig(visual_match=2.5, false_alarms=0.01)
+    assert calibrated(config, measured).visual_match == pytest.approx(
+        gaussian_threshold(measured.unrelated.scores, 0.01)
+    )
+    assert calibrated(config, replace(measured, unrelated=None)) == config  # of an earlier version
+    assert calibrated(config, None) == config
+    assert calibrated(RetrievalConfig(visual_match=2.5), measured).visual_match == 2.5
+    for rates in ({"false_alarms": 0.0}, {"out_of_range": 1.0}):
+        with pytest.raises(ReasonEditError, match="must be above 0 and below 1"):
+            RetrievalConfig(**rates)
+
+
+def test_the_scores_are_those_that_retrieval_gives(embedder):
+    """A key of one picture's region and another picture as the query, through the codebook."""
+    shown = pictures(12)
+    found = calibrate(embedder, pictures(16)).statistics
+    embedder.use(found)
+    regions = [*QUERY_REGIONS, WHOLE]
+    halves = embedder.embed_regions(embedder.see(shown[:2]), [regions] * 2)
+    memory = EditMemory()
+    from reasonedit.codebook import Entry, Fact
+    from reasonedit.kinds import KeyKind
+
+    key = torch.cat([halves[0][4], torch.zeros(2)])
+    memory.write(Edit(shown[0], "What?", "it", ["It is."]), [Entry(key, 0.0, Fact("It is.", KeyKind.PATCH, "e"))])
+    query = torch.cat([halves[1], torch.zeros(10, 2)], dim=1)
+    match = VisualMatch(found.cohort)
+    match.update(memory)
+    score = float(match.score(memory, query, torch.tensor([0])))
+    low, high = found.unrelated.scores.min(), found.unrelated.scores.max()
+    assert low - 1 < score < high + 1
+
+
+# ---- the object and its files
+
+
+def test_a_calibration_comes_back_from_its_files(embedder, tmp_path):
+    made = calibrate(embedder, pictures())
+    made.save(tmp_path / "new" / "mine")
+    again = Calibration.load(tmp_path / "new" / "mine")
+    assert again.record == made.record
+    assert made.record.pictures == 20
+    for name, tensor in tensors_of(made.statistics).items():
+        assert torch.equal(tensors_of(again.statistics)[name], tensor), name
+    assert sorted(p.name for p in (tmp_path / "new" / "mine").iterdir()) == [
+        "calibration.json",
+        "calibration.safetensors",
+    ]
+    with pytest.raises(ReasonEditError, match=r"There is a calibration in .* already"):
+        made.save(tmp_path / "new" / "mine")
+    with pytest.raises(ReasonEditError, match="There is no calibration"):
+        Calibration.load(tmp_path)
+
+
+def test_damaged_files_are_refused_in_words(embedder, tmp_path):
+    calibrate(embedder, pictures()).save(tmp_path)
+    record, tensors = tmp_path / "calibration.json", tmp_path / "calibration.safetensors"
+    good_record, good_tensors = record.read_bytes(), tensors.read_bytes()
+    values = json.loads(good_record)
+    for broken in (
+        b"{",
+        b"[]",
+        json.dumps(values | {"digest": "0" * 32}).encode(),
+        json.dumps(values | {"record": values["record"] | {"pictures": "many"}}).encode(),
+        json.dumps(values | {"record": {}}).encode(),
+    ):
+        record.write_bytes(broken)
+        with pytest.raises(ReasonEditError, match=r"is damaged .* make it anew"):
+            Calibration.load(tmp_path)
+    record.write_bytes(json.dumps(values | {"format": 9}).encode())
+    with pytest.raises(ReasonEditError, match="is of format 9"):
+        Calibration.load(tmp_path)
+    record.write_bytes(good_record)
+    for broken in (good_tensors[:-9], good_tensors[:-9] + b"x" * 9, b""):
+        tensors.write_bytes(broken)
+        with pytest.raises(ReasonEditError, match=r"is damaged .* make it anew"):
+            Calibration.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer": "model.vision_tower.encoder.layers.1"}, "layer: '.*projector' there, '.*layers.1' here"),
+        ({"transform": "raw"}, "transform: 'whitened' there, 'raw' here"),
+        ({"pooling": "last"}, "pooling: 'mean' there, 'last' here"),
+    ],
+)
+def test_another_setting_is_refused(embedder, tiny_vlm, change, message):
+    made = calibrate(embedder, pictures())
+    other = replace(whitened(), embedding=replace(whitened().embedding, **change))
+    with pytest.raises(ReasonEditError, match=message):
+        ReasonEditor(tiny_vlm, other, calibration=made)
+
+
+def test_another_vlm_is_refused(embedder, tiny_vlm):
+    made = calibrate(embedder, pictures())
+    weights = tiny_vlm.model.get_parameter("model.multi_modal_projector.linear_1.bias")
+    record = replace(made.record, parts=made.record.parts | {"vision_weights": "0" * 32})
+    assert weights is not None
+    with pytest.raises(ReasonEditError, match="which differ in vision_weights"):
+        ReasonEditor(tiny_vlm, whitened(), calibration=Calibration(made.statistics, record))
+
+
+def test_the_layer_is_that_of_the_calibration_where_the_design_names_none(tiny_vlm):
+    layer = "model.vision_tower.encoder.layers.1"
+    config = replace(whitened().embedding, layer=layer)
+    made = calibrate(DualEmbedder(tiny_vlm, config, HashEncoder()), pictures())
+    editor = ReasonEditor(tiny_vlm, whitened(), calibration=made)
+    assert editor.pipeline.embedder.layer == layer == editor.pipeline.design.embedding.layer
+
+
+def test_pictures_that_cannot_be_used_are_counted_and_named(embedder, tmp_path):
+    for number, shown in enumerate(pictures(17)):
+        shown.save(tmp_path / f"{number:02}.png")
+    (tmp_path / "within").mkdir()
+    picture(100).save(tmp_path / "within" / "again.png")
+    (tmp_path / "torn.jpg").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").write_text("not looked at")
+    told = []
+    record = calibrate(embedder, tmp_path, lambda *done: told.append(done)).record
+    assert record.pictures == 17
+    assert record.source == str(tmp_path)
+    assert " ".join(record.left_out) == ("1 were left out: the same picture came before. 1 cannot be read: torn.jpg.")
+    assert told[-1] == (19, 19)
+
+
+def test_too_few_pictures_are_refused_and_few_are_warned_of(embedder, tmp_path, caplog):
+    with pytest.raises(ReasonEditError, match="no folder: name a folder of pictures"):
+        calibrate(embedder, tmp_path / "none")
+    with pytest.raises(ReasonEditError, match="There are no pictures in"):
+        calibrate(embedder, tmp_path)
+    with pytest.raises(ReasonEditError, match="at least 16 distinct pictures, better 64: '15 pictures' has 15"):
+        calibrate(embedder, pictures(15))
+    with pytest.raises(ReasonEditError, match="There is no image file"):
+        calibrate(embedder, [*pictures(20), tmp_path / "gone.png"])
+    calibrate(embedder, pictures(16))
+    assert "16 pictures is rough: 64 or more are better" in caplog.text
+    text_alone = DualEmbedder(embedder.vlm, EmbeddingConfig(encoder="hash", layer="none"), HashEncoder())
+    with pytest.raises(ReasonEditError, match="embeds texts alone"):
+        calibrate(text_alone, pictures())
+
+
+def test_of_very_many_pictures_some_are_taken_at_even_steps():
+    sources = [f"{number}.png" for number in range(1201)]
+    taken = CalibrationPictures.of(sources)
+    assert len(taken) == 401
+    assert "401 of 1201 pictures were taken, at even steps." in taken.describe_left_out()
+
+
+# ---- pictures out of range
+
+
+def test_pictures_like_the_reference_are_in_range_and_others_are_not(embedder):
+    found = calibrate(embedder, pictures(40)).statistics
+    embedder.use(found)
+    like = PictureRange.of(found, 0.05)
+    boxes = [*QUERY_REGIONS, WHOLE]
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    unlike = [Image.new("RGB", (32, 32), colour) for colour in ("white", "black")] + [Image.fromarray(noise)]
+    for parts in (boxes, [WHOLE]):
+        own, others = (
+            [like.contains(query) for query in embedder.along(embedder.see(shown), [parts] * len(shown))]
+            for shown in (pictures(40, first=500), unlike)
+        )
+        assert sum(own) >= 0.9 * 40
+        assert not any(others)
+    assert PictureRange.of(found, None) is None
+    assert PictureRange.of(replace(found, unrelated=None), 0.05) is None
+
+
+def test_the_score_is_the_distance_as_a_share_of_how_far_a_picture_may_lie():
+    wholes, regions = points(30, seed=1), points(90, seed=2)
+    like = PictureRange(Unrelated.of((wholes, regions), (wholes, regions)), 0.1)
+    query = points(4, seed=3)
+    distances = distances_from_pictures(query, wholes, regions)
+    spread = Unrelated.of((wholes, regions), (wholes, regions)).spread
+    medians = spread.median(0).values
+    bound = 1.1 * np.quantile((spread / medians).mean(1).numpy(), 0.9)
+    assert like.score(query) == pytest.approx(float((distances / medians).mean()) / bound, rel=1e-4)
+
+
+@pytest.mark.parametrize("chain", [False, True])
+def test_no_fact_is_fetched_by_a_picture_that_is_unlike_all_others(tiny_vlm, chain):
+    made = calibrate(DualEmbedder(tiny_vlm, whitened().embedding, HashEncoder()), pictures(40))
+    editor = ReasonEditor(tiny_vlm, whitened(out_of_range=0.02, chain=chain), calibration=made)
+    shown = picture(100)
+    box = (0.0, 0.0, 0.5, 0.5)
+    editor.edit(
+        shown, "What is it?", answer="a stop", reasoning=["It is red.", "Red things stop."], evidence=[[box], None]
+    )
+    found = {hit.kind.value for hit in editor.ask(shown, "What is it?").hits}
+    assert "given" in found
+    strange = Image.new("RGB", (32, 32), "white")
+    answer = editor.ask(strange, "What is it?")
+    assert answer.in_range is False
+    assert editor.ask(shown, "What is it?").in_range is True
+    assert not any(hit.kind.picture for hit in answer.hits)
+    if chain:
+        assert not answer.hits
+    explanation = editor.explain(strange, "What is it?")
+    fates = {key.fate for key in explanation.keys if key.kind.picture}
+    assert fates == {"the picture is unlike all pictures of the calibration"}
+    careless = ReasonEditor(tiny_vlm, whitened(), calibration=made)
+    assert careless.ask(strange, "What is it?").in_range is None
+
+
+def test_texts_are_fetched_for_a_picture_out_of_range_however_many_pictures_are_nearer():
+    from reasonedit.codebook import Entry, Fact
+    from reasonedit.kinds import KeyKind
+
+    memory = EditMemory()
+    for number in range(200):
+        kind, place = (KeyKind.TEXT, 5.0) if number == 150 else (KeyKind.PATCH, 0.001 * number)
+        entry = Entry(torch.tensor([place, 0.0]), 0.0, Fact(f"Fact {number}.", kind, f"e{number}"))
+        memory.write(Edit(picture(0), "What?", "it", [f"Fact {number}."], id=f"e{number}"), [entry])
+    retriever = FactRetriever(memory, RetrievalConfig(k=3, percentile=100))
+    inside, outside = retriever.retrieve(torch.zeros(2, 2), [True, False])
+    assert inside.facts == ["Fact 0.", "Fact 1.", "Fact 2."]
+    assert outside.facts == ["Fact 150."]
+    assert (inside.in_range, outside.in_range) == (True, False)
+    assert retriever.retrieve(torch.zeros(1, 2))[0].in_range is None
+
+
+# ---- keys that are made anew
+
+
+def edits(count: int = 3):
+    told = [[f"It is {number}.", "Things stand."] for number in range(count)]
+    return [Edit(picture(i), f"What is {i}?", f"thing {i}", told[i], id=f"e{i}") for i in range(count)]
+
+
+def same_keys(one: EditMemory, other: EditMemory) -> bool:
+    return (
+        torch.allclose(one.keys, other.keys, atol=1e-5)
+        and torch.allclose(one.radii, other.radii, atol=1e-5)
+        and one.entries == other.entries
+        and list(one.edits) == list(other.edits)
+        and list(one.undone) == list(other.undone)
+    )
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["memory", "folder"])
+@pytest.mark.parametrize("merge", [False, True])
+def test_calibrated_later_the_codebook_is_as_if_it_had_been_calibrated_first(tiny_vlm, tmp_path, folder, merge):
+    chosen = replace(whitened(), writing=replace(whitened().writing, merge=merge, keys="both"))
+    late = ReasonEditor(tiny_vlm, chosen)
+    if folder:
+        late.save(tmp_path / "late")
+    for one in edits():
+        late.write(one)
+    late.undo("e1", "Ada")
+    before = late.memory.keys.clone()
+    made = late.calibrate(pictures())
+    early = ReasonEditor(tiny_vlm, chosen, calibration=made)
+    for one in edits():
+        # The evidence is kept, so that it is not sought by other statistics.
+        early.memory.add([early.pipeline.embed_anew(one, late.memory.find(one.id))])
+    early.undo("e1", "Ada")
+    assert not torch.allclose(before, late.memory.keys)
+    assert same_keys(late.memory, early.memory)
+    assert [(e.op, e.edit_id, e.author) for e in late.memory.events][-1] == ("undo", "e1", "Ada")
+    late.restore("e1")
+    early.restore("e1")
+    assert same_keys(late.memory, early.memory)
+    assert [h.fact for h in late.ask(picture(2), "What is 2?").hits] == [
+        h.fact for h in early.ask(picture(2), "What is 2?").hits
+    ]
+    if folder:
+        again = ReasonEditor.load(tmp_path / "late", tiny_vlm)
+        assert same_keys(again.memory, late.memory)
+        assert again.pipeline.statistics.record == made.record
+        for name, tensor in tensors_of(made.statistics).items():
+            assert torch.equal(tensors_of(again.pipeline.embedder.statistics)[name], tensor)
+        assert as_edit(again.memory.find("e0"), {n: again.memory.picture(n) for n in again.memory.find("e0").pictures})
+
+
+def test_what_no_picture_went_into_is_not_embedded_anew(tiny_vlm, monkeypatch):
+    editor = ReasonEditor(tiny_vlm, replace(whitened(), writing=replace(whitened().writing, entries="reasoning")))
+    from reasonedit.evidence import Evidence, EvidenceFinder
+
+    monkeypatch.setattr(
+        EvidenceFinder, "find_with_windows", lambda self, image, texts, *rest: ([Evidence(t) for t in texts], {})
+    )
+    for one in edits():
+        editor.write(one)
+    assert {fact.kind.value for facts in editor.memory.entries for fact in facts} == {"text"}
+    before, asked = editor.memory.keys.clone(), []
+    monkeypatch.setattr(EditingPipeline, "embed_anew", lambda *_: asked.append(1))
+    editor.calibrate(pictures())
+    assert torch.equal(before, editor.memory.keys)
+    assert not asked
+
+
+def test_who_reads_the_folder_takes_the_new_statistics_with_the_new_keys(tiny_vlm, tmp_path):
+    writer = ReasonEditor(tiny_vlm, whitened())
+    writer.save(tmp_path / "book")
+    for one in edits():
+        writer.write(one)
+    reader = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+    asked = (picture(1), "What is 1?")
+    assert reader.ask(*asked).nearest == pytest.approx(writer.ask(*asked).nearest)
+    made = writer.calibrate(pictures())
+    answer, expected = reader.ask(*asked), writer.ask(*asked)
+    assert answer.nearest == pytest.approx(expected.nearest, abs=1e-5)
+    assert [h.fact for h in answer.hits] == [h.fact for h in expected.hits]
+    assert reader.pipeline.statistics.record == made.record
+    reader.edit(picture(9), "What is 9?", answer="thing 9", reasoning=["It is 9."])
+    assert writer.ask(picture(9), "What is 9?").nearest == pytest.approx(0, abs=1e-4)
+
+
+def test_an_edit_that_was_embedded_while_others_calibrated_is_embedded_anew(tiny_vlm, tmp_path, monkeypatch):
+    writer = ReasonEditor(tiny_vlm, whitened())
+    writer.save(tmp_path / "book")
+    other = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+    draft = EditingPipeline.draft
+
+    def draft_and_wait(self, edit, vision=None):
+        made = draft(self, edit, vision)
+        if self is other.pipeline:
+            writer.calibrate(pictures())
+        return made
+
+    monkeypatch.setattr(EditingPipeline, "draft", draft_and_wait)
+    other.write(edits()[0])
+    assert other.pipeline.statistics.record is not None
+    assert writer.ask(picture(0), "What is 0?").nearest == pytest.approx(0, abs=1e-4)
+
+
+def test_questions_that_are_asked_while_the_codebook_is_calibrated_see_one_or_the_other(tiny_vlm):
+    editor = ReasonEditor(tiny_vlm, whitened())
+    for one in edits(2):
+        editor.write(one)
+    asked = (picture(0), "What is 0?")
+    legal = {round(editor.ask(*asked).nearest, 3)}
+    first = calibrate(editor.pipeline.embedder, pictures())
+    seen, stop = set(), threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            seen.add(round(editor.ask(*asked).nearest, 3))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    for number in range(4):
+        made = calibrate(editor.pipeline.embedder, pictures(first=1000 * number)) if number % 2 else first
+        recalibrate(editor.pipeline, made)
+        legal.add(round(editor.ask(*asked).nearest, 3))
+    stop.set()
+    thread.join()
+    assert seen <= legal
+
+
+def test_killed_in_the_middle_the_codebook_is_the_old_one_or_the_new_one(tiny_vlm, tmp_path):
+    editor = ReasonEditor(tiny_vlm, whitened())
+    editor.save(tmp_path / "book")
+    for one in edits():
+        editor.write(one)
+    old = {"keys": editor.memory.keys.clone(), "statistics": Store.open(tmp_path / "book").statistics()}
+    made = calibrate(editor.pipeline.embedder, pictures())
+    anew = EditingPipeline(tiny_vlm, whitened(), calibration=made)
+    entries = {one.id: anew.embed_anew(one, editor.memory.find(one.id)).entries for one in edits()}
+    new = {
+        "keys": torch.stack([e.key for one in edits() for e in entries[one.id]]),
+        "statistics": tensors_of(made.statistics),
+    }
+    states = []
+
+    def replace_keys():
+        memory = EditMemory.open(Store.open(tmp_path / "book"))
+        memory.replace_keys(entries, tensors_of(made.statistics), anew.settings)
+
+    def look():
+        store = Store.open(tmp_path / "book")
+        memory, there = EditMemory.open(store), store.statistics()
+        is_new = "calibration" in store.manifest.config
+        expected = new if is_new else old
+        assert torch.equal(memory.keys, expected["keys"])
+        assert all(torch.equal(there[name], tensor) for name, tensor in expected["statistics"].items())
+        states.append(is_new)
+
+    assert killed_before_each(replace_keys, look) > 6
+    look()
+    assert states == sorted(states)
+    assert set(states) == {False, True}
+    assert statistics_of(Store.open(tmp_path / "book").statistics()) is not None
+
+
+def test_an_error_on_the_way_changes_nothing(tiny_vlm, monkeypatch):
+    editor = ReasonEditor(tiny_vlm, whitened())
+    for one in edits():
+        editor.write(one)
+    before, by = editor.memory.keys.clone(), editor.pipeline.statistics.value
+    monkeypatch.setattr(EditMemory, "picture", lambda *_: (_ for _ in ()).throw(ReasonEditError("gone")))
+    with pytest.raises(ReasonEditError, match="gone"):
+        editor.calibrate(pictures())
+    assert torch.equal(before, editor.memory.keys)
+    assert editor.pipeline.statistics.value is by
+    assert editor.pipeline.statistics.record is None
