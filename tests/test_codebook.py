@@ -9,6 +9,7 @@ from PIL import Image
 from reasonedit import Edit, ReasonEditError
 from reasonedit.codebook import EditMemory, Entry, Fact, augment, check_fingerprint, overlap
 from reasonedit.codebook.neighbours import NeighbourSearch
+from reasonedit.kinds import KeyKind
 
 
 def edit(number: int = 0, **changes) -> Edit:
@@ -45,18 +46,20 @@ def test_exact_duplicates_join_and_near_ones_do_not():
     assert write(memory, edit(2), moved) == 1
 
 
-def merge_by_hand(keys_and_radii):
-    """Merging by a plain loop over all keys, the nearest that qualifies first."""
+def merge_by_hand(rows, radii, kinds, across_kinds):
+    """Merging by a plain loop: into the first key that qualifies; as it was, into the nearest one of the same kind."""
     merged = []
-    for number, (x, a) in enumerate(keys_and_radii):
-        near = sorted((float((x - y).norm()), i) for i, (y, _, _) in enumerate(merged))
+    for number, (x, a, kind) in enumerate(zip(rows, radii, kinds, strict=True)):
+        near = [(float((x - y).norm()), i) for i, (y, *_) in enumerate(merged)]
+        if not across_kinds:
+            near = sorted(pair for pair in near if merged[pair[1]][2] == kind)
         for d, i in near:
-            y, b, values = merged[i]
-            if (d < 0.1 * a and d < 0.1 * b) or (d < 0.3 and sample_overlap(a, b, d, 500) > 0.9):
-                merged[i] = (y, max(b, d + a), [*values, number])
+            y, b, kind_of_key, values = merged[i]
+            if d == 0 or (d < 0.1 * a and d < 0.1 * b) or (d < 0.3 and sample_overlap(a, b, d, 500) > 0.9):
+                merged[i] = (y, max(b, d + a), kind_of_key, [*values, number])
                 break
         else:
-            merged.append((x, a, [number]))
+            merged.append((x, a, kind, [number]))
     return merged
 
 
@@ -79,7 +82,8 @@ def test_overlap_is_the_shared_area(a, b, d):
     assert overlap(b, a, d) == pytest.approx(overlap(a, b, d))
 
 
-def test_keys_merge_as_a_plain_loop_merges_them():
+@pytest.mark.parametrize("across_kinds", [True, False])
+def test_keys_merge_as_a_plain_loop_merges_them(across_kinds):
     generator = torch.Generator().manual_seed(1)
     centres = torch.randn(8, 6, generator=generator)
     # Around each centre some keys at distances below, at and above what merges, with radii that differ.
@@ -88,14 +92,22 @@ def test_keys_merge_as_a_plain_loop_merges_them():
         centres.repeat(15, 1) + torch.nn.functional.normalize(torch.randn(120, 6, generator=generator), dim=1) * spread
     )
     radii = (0.6 + 0.5 * torch.rand(120, generator=generator)).tolist()
-    memory = EditMemory()
-    for i, (row, radius) in enumerate(zip(rows, radii, strict=True)):
-        memory.write(edit(i), [Entry(row, radius, Fact(f"{i}", "image", f"e{i}"))])
-    expected = merge_by_hand(list(zip(rows, radii, strict=True)))
-    assert 8 <= len(expected) < 120
-    assert torch.equal(memory.keys, torch.stack([y for y, _, _ in expected]))
-    assert memory.radii.tolist() == pytest.approx([b for _, b, _ in expected], rel=1e-5)
-    assert [[int(f.text) for f in facts] for facts in memory.entries] == [v for _, _, v in expected]
+    rows[100:] = rows[20:40]  # some are the same as earlier ones
+    kinds = ["image", "patch", "answer"] * 40
+    memory = EditMemory(across_kinds=across_kinds)
+    for i, (row, radius, kind) in enumerate(zip(rows, radii, kinds, strict=True)):
+        memory.write(edit(i), [Entry(row, radius, Fact(f"{i}", kind, f"e{i}"))])
+    expected = merge_by_hand(rows, radii, kinds, across_kinds)
+    assert 8 <= len(expected) < 100
+    assert torch.equal(memory.keys, torch.stack([y for y, *_ in expected]))
+    assert memory.radii.tolist() == pytest.approx([b for _, b, _, _ in expected], rel=1e-5)
+    assert [[int(f.text) for f in facts] for facts in memory.entries] == [v for *_, v in expected]
+    # Each fact keeps the kind under which it was written.
+    assert all(f.kind == kinds[int(f.text)] for facts in memory.entries for f in facts)
+    assert any(len({f.kind for f in facts}) > 1 for facts in memory.entries) == across_kinds
+    held = [{kinds[v] for v in values} for *_, values in expected]
+    masks = memory.kinds_held[memory.numbers.numpy()].tolist()
+    assert masks == [sum(1 << KeyKind(kind).number for kind in of_key) for of_key in held]
 
 
 def test_without_merging_near_keys_stay_apart():

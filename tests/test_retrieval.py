@@ -387,6 +387,36 @@ def table_of(keys: torch.Tensor) -> KeyTable:
     return table
 
 
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_key_with_facts_of_several_kinds_is_found_for_each_where_answers_are_fetched_apart(count, monkeypatch):
+    monkeypatch.setattr("reasonedit.retrieval.indexed_keys.EXACT_UP_TO", 8)  # the 40 are searched approximately
+    memory, keys = EditMemory(), 5 * points(count, width=4)
+    config = RetrievalConfig(k=1, k_answers=1, percentile=100)
+    retriever = FactRetriever(memory, config)
+
+    def write_one(name: str, key: torch.Tensor, kind: str) -> None:
+        edit = Edit(picture(0), f"question {name}", "this", [f"sentence {name}."], id=name)
+        memory.write(edit, [Entry(key, 1.0, Fact(f"{kind} {name}", kind, name))])
+
+    def found(query: torch.Tensor) -> list[tuple[str, str, float]]:
+        near = retriever.retrieve(query[None])[0]
+        assert near == FactRetriever(memory, config).retrieve(query[None])[0]
+        return [(hit.fact, hit.kind.value, round(hit.distance, 3)) for hit in near.hits]
+
+    for number, key in enumerate(keys):
+        write_one(f"i{number}", key, "image")
+    assert found(keys[0]) == [("image i0", "image", 0.0)]
+    write_one("a", keys[0] + torch.tensor([0.05, 0, 0, 0]), "answer")  # merges into the key of i0
+    assert len(memory) == count
+    assert found(keys[0]) == [("image i0", "image", 0.0), ("answer a", "answer", 0.0)]
+    write_one("b", keys[0] + torch.tensor([30.0, 0, 0, 0]), "answer")
+    assert found(keys[0] + torch.tensor([30.0, 0, 0, 0]))[0] == ("answer b", "answer", 0.0)
+    memory.undo("i0")  # now the key is the answer's own
+    assert found(keys[0])[-1 if count > 1 else 0] == ("answer a", "answer", 0.05)
+    memory.restore("i0")
+    assert found(keys[0]) == [("image i0", "image", 0.0), ("answer a", "answer", 0.0)]
+
+
 def test_very_many_keys_are_searched_nearly_exactly():
     keys, queries = clustered(20_000), clustered(64, seed=1)
     index, exact = ApproximateIndex(table_of(keys)), ExactIndex()

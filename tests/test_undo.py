@@ -1,5 +1,6 @@
 """Undoing and restoring: what is left is what the other edits alone would have made."""
 
+import json
 import math
 
 import pytest
@@ -10,12 +11,15 @@ from hypothesis import strategies as st
 
 from reasonedit import Edit, ReasonEditError
 from reasonedit.codebook import EditMemory, Entry, Fact, Store
+from reasonedit.codebook.disk.manifest import sum_of_values
 from reasonedit.retrieval import FactRetriever, RetrievalConfig
 
 NAMES = 8
 # Corners of a grid and steps around them: many keys fall together, some exactly, some nearly, some in chains.
 coordinate = st.sampled_from([0.0, 0.05, 0.1, 0.15, 0.2, 1.0, 1.1])
-one_entry = st.tuples(coordinate, coordinate, st.sampled_from([0.0, 0.7, 1.0, 1.3]), st.sampled_from(["image", "text"]))
+one_entry = st.tuples(
+    coordinate, coordinate, st.sampled_from([0.0, 0.7, 1.0, 1.3]), st.sampled_from(["image", "text", "answer"])
+)
 edits = st.lists(st.lists(one_entry, min_size=1, max_size=4), min_size=2, max_size=NAMES)
 turns = st.lists(st.integers(0, NAMES - 1), max_size=12)
 
@@ -27,9 +31,9 @@ def made(number: int, rows) -> tuple[Edit, list[Entry]]:
     return edit, entries
 
 
-def alone(written, alive, merge=True) -> EditMemory:
+def alone(written, alive, merge=True, across_kinds=True) -> EditMemory:
     """A new codebook of some of the edits, in their order."""
-    memory = EditMemory(merge)
+    memory = EditMemory(merge, across_kinds)
     for number, rows in enumerate(written):
         if number in alive:
             memory.write(*made(number, rows))
@@ -46,10 +50,11 @@ def same(one: EditMemory, other: EditMemory) -> None:
     assert found[0] == found[1]
 
 
-@given(edits, turns, st.booleans())
-def test_a_codebook_is_what_the_edits_that_count_make_alone(written, turned, merge):
-    memory = alone(written, range(NAMES), merge)
-    retriever = FactRetriever(memory, RetrievalConfig(k=3, percentile=50))
+@given(edits, turns, st.booleans(), st.booleans(), st.sampled_from([None, 1]))
+def test_a_codebook_is_what_the_edits_that_count_make_alone(written, turned, merge, across_kinds, k_answers):
+    memory = alone(written, range(NAMES), merge, across_kinds)
+    config = RetrievalConfig(k=3, percentile=50, k_answers=k_answers)
+    retriever = FactRetriever(memory, config)
     alive = set(range(len(written)))
     queries = torch.tensor([[0.0, 0.0], [0.3, 1.0], [5.0, 5.0]])
     for number in turned:
@@ -57,10 +62,10 @@ def test_a_codebook_is_what_the_edits_that_count_make_alone(written, turned, mer
             continue
         (memory.undo if number in alive else memory.restore)(f"e{number}")
         alive ^= {number}
-        expected = alone(written, alive, merge)
+        expected = alone(written, alive, merge, across_kinds)
         same(memory, expected)
         # One that has followed all along finds the same as a new one.
-        fresh = FactRetriever(expected, RetrievalConfig(k=3, percentile=50))
+        fresh = FactRetriever(expected, config)
         assert retriever.retrieve(queries) == fresh.retrieve(queries)
 
 
@@ -85,6 +90,32 @@ def test_a_folder_gives_back_the_same_codebook(tmp_path_factory, written, turned
     same(EditMemory.open(Store.open(folder)), expected)
     reader.refresh()
     same(reader, expected)
+
+
+def test_a_codebook_of_an_earlier_version_keeps_kinds_apart(tmp_path):
+    """Its manifest does not say that they merge: it answers as it did, whatever is written, undone or copied."""
+    rows = [(0.0, 0.0, 1.0, "image"), (0.05, 0.0, 1.0, "text")], [(0.06, 0.0, 1.0, "answer"), (0.02, 0.0, 1.0, "text")]
+    assert [len(alone(rows, {0, 1}, across_kinds=across)) for across in (True, False)] == [1, 3]
+    memory = alone(rows, {0}, across_kinds=False)
+    memory.copy_to(Store.create(tmp_path / "book", {}, {}, {}))
+    manifest = tmp_path / "book" / "codebook.json"
+    values = json.loads(manifest.read_text())
+    assert values.pop("sum") == sum_of_values(values)
+    assert values.pop("across_kinds") is False
+    manifest.write_text(json.dumps({**values, "sum": sum_of_values(values)}))
+    memory = EditMemory.open(Store.open(tmp_path / "book"))
+    same(memory, alone(rows, {0}, across_kinds=False))
+    memory.write(*made(1, rows[1]))
+    same(memory, alone(rows, {0, 1}, across_kinds=False))
+    memory.undo("e0")
+    memory.restore("e0")
+    memory.rewrite(list)
+    same(EditMemory.open(Store.open(tmp_path / "book")), alone(rows, {0, 1}, across_kinds=False))
+    memory.copy_to(Store.create(tmp_path / "copy", {}, {}, {}))
+    same(EditMemory.open(Store.open(tmp_path / "copy")), alone(rows, {0, 1}, across_kinds=False))
+    new = alone(rows, {0, 1})
+    new.copy_to(Store.create(tmp_path / "new", {}, {}, {}))
+    same(EditMemory.open(Store.open(tmp_path / "new")), alone(rows, {0, 1}))
 
 
 def test_after_undoing_the_first_edit_the_second_is_as_if_it_came_alone():

@@ -47,6 +47,7 @@ class Contents:
 
     Args:
         merge: Whether a new key merges into an old one that it nearly coincides with.
+        across_kinds: Whether it may be of another kind; see :class:`~reasonedit.codebook.merging.Merging`.
         guard: The lock that each method holds; a thread may take it again. Whoever reads several things that have to
             fit together holds it meanwhile.
 
@@ -55,11 +56,11 @@ class Contents:
         events: What happened, in order.
     """
 
-    def __init__(self, merge: bool, guard: Guard) -> None:
+    def __init__(self, merge: bool, across_kinds: bool, guard: Guard) -> None:
         self.guard = guard
         self.removals = 0
         self.events: list[Event] = []
-        self._merging = Merging(merge)
+        self._merging = Merging(merge, across_kinds)
         self._table = self._merging.table
         self._slots: dict[str, Slot] = {}
         self._order: list[Slot] = []
@@ -75,6 +76,11 @@ class Contents:
     @merge.setter
     def merge(self, merge: bool) -> None:
         self._merging.merge = merge
+
+    @property
+    def across_kinds(self) -> bool:
+        """Whether a key may merge into one of another kind; not so in codebooks of earlier versions."""
+        return self._merging.across_kinds
 
     @guarded
     def __len__(self) -> int:
@@ -107,6 +113,11 @@ class Contents:
     def kinds(self) -> np.ndarray[Any, Any]:
         """The kind of each entry, as :attr:`KeyKind.number`: (M,) uint8."""
         return self._merging.kinds.values
+
+    @property
+    def kinds_held(self) -> np.ndarray[Any, Any]:
+        """By the number of a key the kinds of its facts, as the sum of ``1 << kind.number``: (M,) uint8."""
+        return self._merging.kinds_held.values
 
     @property
     @guarded

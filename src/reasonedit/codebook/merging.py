@@ -21,12 +21,18 @@ class Merging:
 
     The result depends only on the entries that count and on their order, also after some were taken out again.
 
+    An entry merges into the first key that it may merge into, of whatever kind. Codebooks of earlier versions keep
+    their rule: there it merges into the nearest such key of its own kind.
+
     Args:
-        merge: Whether near entries merge; else only equal ones do.
+        merge: Whether near entries merge; else only equal ones of one kind do.
+        across_kinds: Whether an entry may merge into a key of another kind.
 
     Attributes:
         table: The entries' keys by number: (M, D).
-        kinds: The kind of each entry: (M,) uint8. Only entries of one kind merge.
+        kinds: The kind of each entry: (M,) uint8.
+        kinds_held: By the number of a key the kinds of all entries that are part of it, as the sum of ``1 << kind``:
+            (M,) uint8.
         radii: The radius of each entry by itself: (M,) float32.
         reach: The radius of each entry with those that merged into it: (M,) float32.
         founder: The key that each entry is part of: (M,) int64.
@@ -35,9 +41,10 @@ class Merging:
         members: The entries that merged into a key, by key.
     """
 
-    def __init__(self, merge: bool) -> None:
-        self.merge = merge
+    def __init__(self, merge: bool, across_kinds: bool = True) -> None:
+        self.merge, self.across_kinds = merge, across_kinds
         self.table = KeyTable()
+        self.kinds_held = Column(np.uint8)
         self.kinds, self.radii, self.reach = Column(np.uint8), Column(np.float32), Column(np.float32)
         self.founder, self.is_key, self.counts = Column(np.int64), Column(np.bool_), Column(np.bool_)
         self.members: dict[int, list[int]] = {}
@@ -47,6 +54,7 @@ class Merging:
     def extend(self, kinds: np.ndarray[Any, Any], radii: np.ndarray[Any, Any]) -> None:
         """Describe the next entries, whose keys are in the table already. They do not count yet."""
         self.kinds.extend(kinds)
+        self.kinds_held.extend(np.left_shift(1, kinds).astype(np.uint8))
         self.radii.extend(radii)
         self.reach.extend(radii)
         self.founder.extend(np.full(len(kinds), -1))
@@ -70,6 +78,7 @@ class Merging:
             self.is_key.values[number] = False
             self.members.pop(number, None)
             self.reach.values[number] = self.radii.values[number]
+            self.kinds_held.values[number] = 1 << int(self.kinds.values[number])
             name = self._digest(number)
             if self._digests.get(name) == number:
                 del self._digests[name]
@@ -98,11 +107,12 @@ class Merging:
             self._join(number, key, float((self.table[number] - self.table[key]).norm()))
         self._digests = None
 
-    def nearby(self, key: Tensor, distance: float, kind: int) -> Tensor:
-        """Entries of one kind that count and may lie within a distance of a key; none that does is left out."""
+    def nearby(self, key: Tensor, distance: float, kind: int | None = None) -> Tensor:
+        """Entries that count and may lie within a distance of a key, of one kind or any; none that does is left out."""
         self._prepare()
         rows = self._search.within(key, distance).numpy()
-        return torch.from_numpy(rows[(self.kinds.values[rows] == kind) & self.counts.values[rows]])
+        fits = self.counts.values[rows]
+        return torch.from_numpy(rows[fits if kind is None else fits & (self.kinds.values[rows] == kind)])
 
     def _prepare(self) -> None:
         """Build what only writing needs, when it is first needed."""
@@ -115,38 +125,47 @@ class Merging:
         """Make an entry a key, or part of one."""
         assert self._digests is not None
         name = self._digest(number)
-        key, distance = self._digests.get(name), 0.0
-        if key is None and self.merge:
-            key, distance = self._find_key(number)
-        if key is not None:
-            self._join(number, key, distance)
+        same, found = self._digests.get(name), None
+        if self.merge and (same is None or self._compares_all):
+            found = self._find_key(number)
+        if same is not None and (found is None or same <= found[0]):
+            found = same, 0.0
+        if found is not None:
+            self._join(number, *found)
             return
         self.founder.values[number] = number
         self.is_key.values[number] = True
         self._digests[name] = number
 
+    @property
+    def _compares_all(self) -> bool:
+        """Whether an entry is compared with keys of all kinds: with merging off only equal ones of one kind are one."""
+        return self.merge and self.across_kinds
+
     def _join(self, number: int, key: int, distance: float) -> None:
         self.founder.values[number] = key
         self.members.setdefault(key, []).append(number)
+        self.kinds_held.values[key] |= 1 << int(self.kinds.values[number])
         reach = self.reach.values
         reach[key] = max(float(reach[key]), distance + float(self.radii.values[number]))
 
-    def _find_key(self, number: int) -> tuple[int | None, float]:
-        """The nearest key that an entry merges into, and its distance."""
+    def _find_key(self, number: int) -> tuple[int, float] | None:
+        """The key that an entry merges into by its radius, and its distance."""
         radius = float(self.radii.values[number])
         if radius <= 0:
-            return None, 0.0
-        key = self.table[number]
-        rows = self.nearby(key, REACH * radius, int(self.kinds.values[number]))
+            return None
+        key, kind = self.table[number], None if self._compares_all else int(self.kinds.values[number])
+        rows = self.nearby(key, REACH * radius, kind)
         rows = rows[torch.from_numpy(self.is_key.values[rows.numpy()])]
         if not len(rows):
-            return None, 0.0
+            return None
         distances = (self.table[rows] - key).norm(dim=1)
-        for i in distances.argsort(stable=True).tolist():
+        order = range(len(rows)) if self._compares_all else distances.argsort(stable=True).tolist()
+        for i in order:
             row, distance = int(rows[i]), float(distances[i])
             if merges(radius, float(self.reach.values[row]), distance):
                 return row, distance
-        return None, 0.0
+        return None
 
     def _region(self, numbers: Sequence[int]) -> set[int]:
         """All entries whose merging the given ones can affect: those near them, those near these, and so on.
@@ -160,7 +179,8 @@ class Merging:
         while frontier:
             number = frontier.pop()
             key, own = self.table[number], float(radii[number]) if self.merge else 0.0
-            rows = self.nearby(key, REACH * widest, int(self.kinds.values[number]))
+            kind = None if self._compares_all else int(self.kinds.values[number])
+            rows = self.nearby(key, REACH * widest, kind)
             distances = (self.table[rows] - key).norm(dim=1).numpy()
             theirs = radii[rows.numpy()] if self.merge else np.zeros(len(rows), np.float32)
             linked = distances <= REACH * np.maximum(own, theirs) * (1 + 1e-4)
@@ -172,5 +192,6 @@ class Merging:
         return region
 
     def _digest(self, number: int) -> bytes:
-        key = self.table[number].numpy().tobytes()
-        return hashlib.blake2b(key, digest_size=16, key=bytes([int(self.kinds.values[number])])).digest()
+        """Equal for equal keys, of one kind where kinds do not merge."""
+        kind = b"" if self._compares_all else bytes([int(self.kinds.values[number])])
+        return hashlib.blake2b(self.table[number].numpy().tobytes(), digest_size=16, key=kind).digest()

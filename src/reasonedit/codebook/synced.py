@@ -23,13 +23,14 @@ class SyncedContents(Contents):
 
     Args:
         merge: Whether a new key merges into an old one that it nearly coincides with.
+        across_kinds: Whether it may be of another kind; see :class:`~reasonedit.codebook.merging.Merging`.
 
     Attributes:
         store: The folder, in which every change is written before it counts; ``None`` for a codebook in memory alone.
     """
 
-    def __init__(self, merge: bool = True) -> None:
-        super().__init__(merge, Guard(self._after_fork))
+    def __init__(self, merge: bool = True, across_kinds: bool = True) -> None:
+        super().__init__(merge, across_kinds, Guard(self._after_fork))
         self.store: Store | None = None
         self._stale = False  # a change was cut short: the folder may hold more than is known here
         self._pictures: dict[str, Image.Image] = {}
@@ -42,7 +43,7 @@ class SyncedContents(Contents):
             DamagedError: The folder is damaged.
             UnreadableError: A file of it cannot be read now.
         """
-        memory = cls(store.manifest.merge)
+        memory = cls(store.manifest.merge, store.manifest.across_kinds)
         memory.store = store
         memory._take_in()
         return memory

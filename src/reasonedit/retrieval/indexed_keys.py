@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -24,27 +22,24 @@ class IndexedKeys:
     def __init__(self, kinds: tuple[KeyKind, ...]) -> None:
         self.kinds = kinds
         self.index: KeyIndex = ExactIndex()
-        self._kind_numbers = [kind.number for kind in kinds]
-        self._last, self._removals = -1, 0
+        self._mask = np.uint8(sum(1 << kind.number for kind in kinds))
+        self._taken, self._removals = 0, 0
 
     def update(self, memory: EditMemory) -> None:
-        """Take in the keys that came, and drop those that went, since the last call."""
-        numbers = memory.numbers.numpy()
-        if isinstance(self.index, ExactIndex) and len(numbers) > EXACT_UP_TO:
-            of_kinds = self._select(memory, numbers)
-            if len(of_kinds) > EXACT_UP_TO:
-                self.index = ApproximateIndex(memory.table)
-                self.index.change(memory.table, of_kinds)
-                self._removals, self._last = memory.removals, int(numbers[-1])
-        if memory.removals != self._removals:
-            self._removals = memory.removals
-            self.index.change(memory.table, self._select(memory, numbers))
-        else:
-            new = self._select(memory, numbers[np.searchsorted(numbers, self._last, side="right") :])
-            if len(new):
-                self.index.add(memory.table[torch.from_numpy(new)], new)
-        self._last = int(numbers[-1]) if len(numbers) else -1
+        """Take in the keys that came, and drop those that went, since the last call.
 
-    def _select(self, memory: EditMemory, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The numbers of keys of these kinds."""
-        return numbers[np.isin(memory.kinds[numbers], self._kind_numbers)]
+        A key that is there already comes when a fact of these kinds merges into it.
+        """
+        if memory.removals == self._removals and len(memory.table) == self._taken:
+            return
+        numbers = memory.numbers.numpy()
+        of_kinds = numbers[(memory.kinds_held[numbers] & self._mask) != 0]
+        new = of_kinds[np.searchsorted(of_kinds, self._taken) :]
+        if isinstance(self.index, ExactIndex) and len(of_kinds) > EXACT_UP_TO:
+            self.index = ApproximateIndex(memory.table)
+            self.index.change(memory.table, of_kinds)
+        elif memory.removals != self._removals or len(self.index.numbers) + len(new) != len(of_kinds):
+            self.index.change(memory.table, of_kinds)
+        elif len(new):
+            self.index.add(memory.table[torch.from_numpy(new)], new)
+        self._taken, self._removals = len(memory.table), memory.removals

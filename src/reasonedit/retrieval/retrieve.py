@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from reasonedit.codebook import EditMemory
+from reasonedit.codebook import EditMemory, Fact
 from reasonedit.kinds import KINDS, KeyKind
 from reasonedit.types import Hit
 
@@ -104,9 +104,10 @@ class FactRetriever:
             distances, numbers = self._search(query[None], group, count, sigma)[0]
             matches = self._match_pictures(query, numbers)
             for i, (number, distance) in enumerate(zip(numbers.tolist()[:count], distances.tolist(), strict=False)):
-                facts = self.memory.facts(number)
-                visual_match = matches[i] if matches is not None and facts[0].kind.picture else None
-                matches_visually = visual_match is None or visual_match >= self._least_match(facts[0].kind)
+                facts = self._facts(number, group)
+                match = matches[i] if matches is not None else None
+                matches_visually = any(self._matches(fact.kind, match) for fact in facts)
+                visual_match = match if any(fact.kind.picture for fact in facts) else None
                 keys.append(NearKey(number, distance, facts, visual_match, distance <= threshold, matches_visually))
         return sorted(keys, key=lambda key: key.distance)
 
@@ -161,7 +162,7 @@ class FactRetriever:
             results, enough = [], True
             nearest = self._search(queries, group, depth, sigma)
             for query, known, (distances, numbers) in zip(queries, in_range, nearest, strict=True):
-                hits, complete = self._collect(query, distances, numbers, k, threshold, pictures=known is not False)
+                hits, complete = self._collect(query, distances, numbers, group, threshold, pictures=known is not False)
                 passed = self.config.gate_per_fact and len(distances) > 0 and float(distances[-1]) > threshold
                 enough &= complete or passed  # beyond the gate there is nothing to look for
                 results.append((float(distances[0]), hits))
@@ -194,10 +195,10 @@ class FactRetriever:
         return results
 
     def _collect(
-        self, query: Tensor, distances: Tensor, numbers: Tensor, k: int, threshold: float, *, pictures: bool
+        self, query: Tensor, distances: Tensor, numbers: Tensor, group: IndexedKeys, threshold: float, *, pictures: bool
     ) -> tuple[list[Hit], bool]:
         """The hits of one query among its nearest keys, and whether there are K; keys with a picture may not count."""
-        config, hits = self.config, dict[str, Hit]()
+        config, hits, k = self.config, dict[str, Hit](), self._count(group)
         matches = self._match_pictures(query, numbers)
         keys = 0
         for i, (number, distance) in enumerate(zip(numbers.tolist(), distances.tolist(), strict=True)):
@@ -205,14 +206,12 @@ class FactRetriever:
                 break
             if (keys if config.k_counts == "keys" else len(hits)) >= k:
                 return list(hits.values()), True
-            facts = self.memory.facts(number)
-            if facts[0].kind.picture and not pictures:
-                continue
-            match = matches[i] if matches is not None and facts[0].kind.picture else None
-            if match is not None and match < self._least_match(facts[0].kind):
-                continue
-            keys += 1
+            match = matches[i] if matches is not None else None
+            facts = [fact for fact in self._facts(number, group) if self._matches(fact.kind, match)]
+            facts = facts if pictures else [fact for fact in facts if not fact.kind.picture]
+            keys += bool(facts)
             for fact in facts:
+                match = matches[i] if matches is not None and fact.kind.picture else None
                 hit = hits.get(fact.text)
                 if hit is None:
                     hits[fact.text] = Hit(fact.text, distance, fact.kind, fact.edit_id, match)
@@ -220,6 +219,14 @@ class FactRetriever:
                     hits[fact.text] = replace(hit, visual_match=match)
         counted = keys if config.k_counts == "keys" else len(hits)
         return list(hits.values())[: k if config.k_counts == "facts" else None], counted >= k
+
+    def _facts(self, number: int, group: IndexedKeys) -> list[Fact]:
+        """The facts of a key that are of the kinds of a group: facts of several kinds may stand under one key."""
+        return [fact for fact in self.memory.facts(number) if fact.kind in group.kinds]
+
+    def _matches(self, kind: KeyKind, match: float | None) -> bool:
+        """Whether the picture of a key matches well enough for a fact of some kind; some facts need none."""
+        return match is None or not kind.picture or match >= self._least_match(kind)
 
     def _least_match(self, kind: KeyKind) -> float:
         """The visual match that a key needs to count; one that the VLM can verify may fall short by the margin."""

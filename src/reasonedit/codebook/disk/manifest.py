@@ -76,6 +76,7 @@ class Manifest:
         generation: How often everything was written anew; each generation has files of its own.
         journal_file: The journal's name.
         statistics_digest: A digest of what is in the statistics; there was none before format 5.
+        across_kinds: Whether keys of different kinds merge; codebooks that do not say it keep kinds apart.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Manifest:
     generation: int = 0
     journal_file: str = JOURNAL
     statistics_digest: str = ""
+    across_kinds: bool = False
 
     def write(self, folder: Path) -> None:
         """Write it in the place of the manifest that is there.
@@ -161,6 +163,7 @@ class Manifest:
             generation,
             journal,
             _get({"statistics_digest": "", **values}, "statistics_digest", str),
+            _get({"across_kinds": False, **values}, "across_kinds", bool),
         )
         manifest._check()
         return manifest

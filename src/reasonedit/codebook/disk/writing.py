@@ -255,7 +255,7 @@ def write_merges(folder: Path, manifest: Manifest, events: int, founders: Array,
 
 def head_record(manifest: Manifest) -> dict[str, Any]:
     """The journal's first record: with it the journal and the files it names are enough to make all else anew."""
-    names = ("id", "created", "fingerprint", "config", "merge", "generation")
+    names = ("id", "created", "fingerprint", "config", "merge", "across_kinds", "generation")
     sums = {
         "statistics": None if manifest.statistics is None else asdict(manifest.statistics),
         "statistics_digest": manifest.statistics_digest,

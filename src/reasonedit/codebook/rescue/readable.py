@@ -29,6 +29,7 @@ def parse_head(values: Mapping[str, Any]) -> dict[str, Any]:
     fits = all(isinstance(head[n], str) for n in ("id", "created"))
     if not fits or not all(isinstance(head[n], dict) for n in ("fingerprint", "config")):
         raise TypeError("what the codebook was made with is not what it should be")
+    head["across_kinds"] = bool(values.get("across_kinds", False))
     sums = values.get("statistics")
     head["statistics"] = Checksums.from_dict(sums) if sums is not None else None
     head["statistics_digest"] = str(values.get("statistics_digest", ""))

@@ -101,6 +101,7 @@ def _manifest_of(head: Mapping[str, Any] | None, journal: Path) -> Manifest | No
     manifest = Manifest(head["id"], head["created"], head["fingerprint"], head["config"], bool(head["merge"]))
     return replace(
         manifest,
+        across_kinds=head["across_kinds"],
         statistics=head["statistics"],
         statistics_digest=head["statistics_digest"],
         generation=name.generation,
