@@ -133,8 +133,9 @@ class Retriever(RunCallback):
             if writes and own_vlm(pl_module) is pipeline.vlm:  # who answers and who edits share the pass
                 self._see(batch, len(asked), pipeline.embedder.has, pipeline.embedder.see)
             return
+        ahead = pipeline.embedder.begin_texts(asked)
         vision = self._see(batch, len(asked), pipeline.has, pipeline.see)
-        retrieved = pipeline.retrieve(vision, asked)
+        retrieved = pipeline.retrieve(vision, asked, ahead)
         prompts, retrieved = pipeline.prompts(vision, asked, retrieved, choices, generation_of(pl_module))
         batch[self.prompt_key], batch["retrieved"] = prompts, retrieved
 

@@ -19,6 +19,7 @@ from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit, che
 from reasonedit.design import Design
 from reasonedit.embedding import (
     QUERY_REGIONS,
+    Coming,
     DualEmbedder,
     SentenceEncoder,
     Statistics,
@@ -224,46 +225,46 @@ class EditingPipeline:
         """Whether a vision pass has all that :meth:`see` gives."""
         return self.embedder.has(vision, regions=self.design.retrieval.query_regions)
 
-    def queries(self, vision: Vision, questions: Sequence[str]) -> Tensor:
+    def queries(self, vision: Vision, questions: Sequence[str], ahead: Coming | None = None) -> Tensor:
         """Embed questions: (B, 1, D), or (B, 10, D) with the nine query regions, the whole image last."""
         if not self.design.retrieval.query_regions:
-            return self.embedder.embed(vision, questions)[:, None]
-        boxes = [*QUERY_REGIONS, WHOLE]
-        halves = torch.stack(self.embedder.embed_regions(vision, [boxes] * len(questions)))  # (B, 10, Dv)
-        texts = self.embedder.embed_texts(questions)[:, None].expand(-1, len(boxes), -1)
-        return torch.cat([halves, texts], dim=2)
+            return self.embedder.embed(vision, questions, ahead)[:, None]
+        halves = torch.stack(self.embedder.embed_regions(vision, [[*QUERY_REGIONS, WHOLE]] * len(questions)))
+        texts = ahead.result() if ahead is not None else self.embedder.embed_texts(questions)
+        return torch.cat([halves, texts[:, None].expand(-1, halves.shape[1], -1)], dim=2)
 
-    def retrieve(self, vision: Vision, questions: Sequence[str]) -> list[Retrieval]:
+    def retrieve(self, vision: Vision, questions: Sequence[str], ahead: Coming | None = None) -> list[Retrieval]:
         """Retrieve facts for questions about images.
 
         Args:
             vision: The images, from :meth:`see`.
             questions: One per image.
+            ahead: Their sentence halves, if the embedder's ``begin_texts`` began them before the images were seen.
         """
-        with self.asking(vision, questions) as asked:
+        with self.asking(vision, questions, ahead) as asked:
             nearest = self.nearest(questions, asked)
         *_, (_, retrieved) = self.steps(vision, questions, nearest)
         return retrieved
 
     @contextmanager
-    def asking(self, vision: Vision, questions: Sequence[str]) -> Iterator[Asked | None]:
+    def asking(self, vision: Vision, questions: Sequence[str], ahead: Coming | None = None) -> Iterator[Asked | None]:
         """Questions embedded by the statistics by which the keys are; the codebook does not change meanwhile.
 
         ``None`` if there was no edit.
         """
         while True:
-            asked = self._embed_questions(vision, questions) if self.memory.edits else None
+            asked = self._embed_questions(vision, questions, ahead) if self.memory.edits else None
             with self.memory.guard:
                 self.statistics.take_in(self.memory)
                 if asked is None or asked.statistics is self.statistics.value:
                     yield asked
                     return
 
-    def _embed_questions(self, vision: Vision, questions: Sequence[str]) -> Asked:
+    def _embed_questions(self, vision: Vision, questions: Sequence[str], ahead: Coming | None) -> Asked:
         statistics, retrieval = self.statistics.value, self.design.retrieval
         boxes = [*QUERY_REGIONS, WHOLE] if retrieval.query_regions else [WHOLE]
         in_range = self.statistics.in_range(vision, boxes, retrieval.out_of_range)
-        return Asked(self.queries(vision, questions), in_range, statistics)
+        return Asked(self.queries(vision, questions, ahead), in_range, statistics)
 
     def nearest(self, questions: Sequence[str], asked: Asked | None) -> list[Retrieval]:
         """The nearest facts of questions, before any of them is verified.
@@ -329,8 +330,10 @@ class EditingPipeline:
         """
         self.memory.refresh()
         questions, choices = [q.question for q in queries], [q.choices for q in queries]
+        ahead = self.embedder.begin_texts(questions) if self.memory.edits else None
         vision = self.see([q.image for q in queries])
-        prompts, retrieved = self.prompts(vision, questions, self.retrieve(vision, questions), choices, generation)
+        found = self.retrieve(vision, questions, ahead)
+        prompts, retrieved = self.prompts(vision, questions, found, choices, generation)
         replies = self.vlm.reply(vision, prompts, choices, generation)
         return [make_answer(*parts) for parts in zip(replies, retrieved, prompts, strict=True)]
 

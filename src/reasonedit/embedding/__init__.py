@@ -1,7 +1,7 @@
 """Embeddings of images and texts."""
 
 from .config import NO_LAYER, EmbeddingConfig
-from .dual import DualEmbedder
+from .dual import Coming, DualEmbedder
 from .pooling import QUERY_REGIONS, pool
 from .reference import reference_images
 from .sentence import EMBEDDED, SentenceEncoder
@@ -11,6 +11,7 @@ __all__ = [
     "EMBEDDED",
     "NO_LAYER",
     "QUERY_REGIONS",
+    "Coming",
     "DualEmbedder",
     "EmbeddingConfig",
     "SentenceEncoder",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TypeAlias
 
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from reasonedit.errors import InputError
 from reasonedit.evidence.windows import crop, shrink
 from reasonedit.prompts import DESCRIBE
 from reasonedit.registry import lookup
+from reasonedit.util.ahead import Ahead
 from reasonedit.util.dependencies import code_version
 from reasonedit.util.finite import check_finite
 from reasonedit.vlm import VLM, Vision
@@ -28,6 +30,9 @@ from .reference import is_named, reference_images, reference_things
 from .sentence import SentenceEncoder
 from .statistics import ReferenceTokens, Statistics
 from .statistics_cache import load_or_measure
+
+Coming: TypeAlias = Ahead[Tensor]
+"""Sentence halves that another thread is making."""
 
 KEYS_MADE = 2
 """The version of the way in which keys are made: it is raised when the same edit gets other keys."""
@@ -179,18 +184,21 @@ class DualEmbedder:
             regions: Whether the query regions will be embedded: where they are crops, each of them passes as well.
             vision: The pass of the images, where there was one already: only the regions pass then.
         """
-        vision = vision or self.vlm.see(images, self.layers)
-        if regions and self._crops_regions:
-            crops = [crop(shrink(image), box) for image in images for box in QUERY_REGIONS]
-            passes: list[Seen] = []
+        boxes = QUERY_REGIONS if regions and self._crops_regions else ()
+        small = [shrink(image) for image in images] if boxes else []
+        pictures = [] if vision is not None else list(images)
+        pictures += [crop(image, box) for image in small for box in boxes]
+        passes: list[Seen] = []
 
-            def see_part(part: list[int]) -> None:
-                passes.extend(self.vlm.see([crops[i] for i in part], self.layers).images)
+        def see_part(part: list[int]) -> None:
+            passes.extend(self.vlm.see([pictures[i] for i in part], self.layers).images)
 
-            run_in_parts(range(len(crops)), _AT_ONCE, see_part)
-            remaining = iter(passes)
-            for image in vision.images:
-                image.regions = {box: next(remaining) for box in QUERY_REGIONS}
+        run_in_parts(range(len(pictures)), max(_AT_ONCE, len(images)), see_part)
+        if vision is None:
+            vision, passes = Vision(passes[: len(images)]), passes[len(images) :]
+        remaining = iter(passes)
+        for image in vision.images if boxes else ():
+            image.regions = {box: next(remaining) for box in boxes}
         return vision
 
     def has(self, vision: object, *, regions: bool = False) -> bool:
@@ -206,6 +214,11 @@ class DualEmbedder:
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Sentence halves: (texts, width of the encoder), w included."""
         return self.config.text_weight * self.encoder.encode([self.vlm.clean(t) for t in texts])
+
+    def begin_texts(self, texts: Sequence[str]) -> Coming:
+        """Begin to embed texts as :meth:`embed_texts` does, while the VLM sees their pictures."""
+        cleaned = [self.vlm.clean(t) for t in texts]  # here: the other thread is not to wait for the VLM
+        return Ahead(lambda: self.config.text_weight * self.encoder.encode(cleaned))
 
     def embed_regions(self, vision: Vision, boxes: Sequence[Sequence[Box]]) -> list[Tensor]:
         """Vision halves of regions, pooled from the tokens of one pass.
@@ -250,12 +263,13 @@ class DualEmbedder:
             means.append(pooled)
         return means
 
-    def embed(self, vision: Vision, texts: Sequence[str]) -> Tensor:
+    def embed(self, vision: Vision, texts: Sequence[str], ahead: Coming | None = None) -> Tensor:
         """Embed one text with each whole image.
 
         Args:
             vision: Images, from :meth:`see`.
             texts: One text per image.
+            ahead: Their sentence halves, if :meth:`begin_texts` began them.
 
         Returns:
             (texts, width of the layer + width of the encoder), float32, on the CPU.
@@ -268,7 +282,8 @@ class DualEmbedder:
             check_finite(vision_halves, f"The activations of the layer '{self.layer}'")
         else:
             vision_halves = torch.cat(self.embed_regions(vision, [[WHOLE]] * len(vision)))
-        return torch.cat([vision_halves, self.embed_texts(texts)], dim=1)
+        sentence_halves = ahead.result() if ahead is not None else self.embed_texts(texts)
+        return torch.cat([vision_halves, sentence_halves], dim=1)
 
     @property
     def width(self) -> int:

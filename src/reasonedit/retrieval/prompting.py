@@ -45,8 +45,7 @@ def fit_prompts(
             bare = close_thought(vlm.prompt(question, options))
             answer_length = max(len(vlm.continuation(bare, option)) for option in options) + vlm.count_tokens(bare)
             answer_length -= vlm.count_tokens(vlm.prompt(question, options))
-        room = vlm.context_length - image.size - answer_length
-        while hits and vlm.count_tokens(vlm.prompt(with_facts(facts, question), options)) > room:
+        while hits and not vlm.has_room(image, vlm.prompt(with_facts(facts, question), options), answer_length):
             hits.pop()
             facts.pop()
         texts.append(with_facts(facts, question))
