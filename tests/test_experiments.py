@@ -28,10 +28,11 @@ from reasonedit.callbacks.baselines import Unedited
 from reasonedit.data.world.design import GROUNDED
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
 from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, run_cell, summarise
-from reasonedit.experiments.editors import OURS, editing
+from reasonedit.experiments.editors import OURS
 from reasonedit.experiments.evidence_cache import CachedEvidenceFinder
 from reasonedit.experiments.experiment import Row, with_editors
 from reasonedit.experiments.gallery import IGNORED, NOTHING, SWAYED, WRONG, cause_of
+from reasonedit.experiments.making import editing
 from reasonedit.experiments.mend_network import network_path
 from reasonedit.experiments.noise import NoisyReasoning
 from reasonedit.experiments.tables import cells_in, table_of, write_summary
@@ -507,7 +508,13 @@ def test_failures_have_a_cause(group, right, facts, of, cause):
 
 
 def test_every_plan_names_its_rows_once(monkeypatch, tmp_path):
-    monkeypatch.setattr("reasonedit.experiments.mend_network.network_path", lambda _: tmp_path / "mend.safetensors")
+    monkeypatch.setattr("reasonedit.experiments.mend_network.network_path", lambda *_: tmp_path / "mend.safetensors")
+    picked = itertools.count()
+    monkeypatch.setattr(
+        "reasonedit.experiments.selected.selected_embedding",
+        lambda _lab, embedding, _: replace(embedding, layer=f"picked {next(picked)}", text_weight=100.0 + next(picked)),
+    )
+    vision_layers = [f"vision.{i}" for i in range(12)]
     for plan in EXPERIMENTS.values():
         names = [row.name for row in plan.rows]
         assert len(set(names)) == len(names)
@@ -515,10 +522,14 @@ def test_every_plan_names_its_rows_once(monkeypatch, tmp_path):
         assert len(plan.cells([0, 1])) == 2 * len(names)
         made = SimpleNamespace(  # what the plans ask of a lab
             design=GROUNDED,
-            module=SimpleNamespace(vlm=SimpleNamespace(language_layers=["blocks.0", "blocks.1"])),
+            module=SimpleNamespace(vlm=SimpleNamespace(vision_layers=vision_layers, language_layers=["blocks.0"])),
         )
         said = [
-            (describe_callback(next(c for c in row.make(made) if isinstance(c, Editor)), GROUNDED), row.noise)
+            (
+                describe_callback(next(c for c in row.make(made) if isinstance(c, Editor)), GROUNDED),
+                row.noise,
+                row.stream,
+            )
             for row in plan.rows
         ]
         assert all(a != b for a, b in itertools.combinations(said, 2)), f"two rows of {plan.name} are the same"
@@ -668,4 +679,7 @@ def test_an_editor_of_ones_own_is_one_more_row():
 
 def test_plans_are_experiments():
     assert all(isinstance(e, Experiment) for e in EXPERIMENTS.values())
-    assert set(EXPERIMENTS) == {"main", "design", "embedding", "threshold", "k", "keys", "noise", "stress", "probes"}
+    assert set(EXPERIMENTS) == {
+        *("main", "design", "embedding", "w", "layer", "tune"),
+        *("threshold", "k", "keys", "noise", "stress", "probes"),
+    }

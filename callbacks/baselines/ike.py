@@ -20,8 +20,14 @@ from ..batch import questions as questions_of
 from ..editor import Editor
 from ..model import vlm_for
 
+WORDINGS: dict[str, str] = {
+    "new fact": "New Fact: {question} {answer}.",
+    "statement": "The answer to '{question}' is {answer}.",
+}
+"""How question and answer of an edit are put. The first is IKE's own. The embedded VLM reads both in training."""
 
-def demonstration(edit: Edit, *, reasoning: bool) -> str:
+
+def demonstration(edit: Edit, *, reasoning: bool, wording: str = "new fact") -> str:
     """What stands before a question for one edit.
 
     >>> edit = Edit.of("kettle.png", "What is it used for?", "sailing", "A kettle is used for sailing.")
@@ -29,7 +35,8 @@ def demonstration(edit: Edit, *, reasoning: bool) -> str:
     >>> demonstration(edit, reasoning=True)  # doctest: +SKIP
     'New Fact: What is it used for? sailing. A kettle is used for sailing.'
     """
-    return " ".join([f"New Fact: {edit.question} {edit.answer}.", *(edit.reasoning if reasoning else [])])
+    put = WORDINGS[wording].format(question=edit.question, answer=edit.answer)
+    return " ".join([put, *(edit.reasoning if reasoning else [])])
 
 
 class IKE(Editor):
@@ -40,11 +47,12 @@ class IKE(Editor):
         reasoning: Whether the reasoning stands in the demonstrations too (IKE-CoT).
         oracle: Whether each question gets the edit that it belongs to (the batch's ``edit_ids``) in place of the
             nearest: no editor, but a bound on what demonstrations can do.
+        wording: How a demonstration is worded, see :data:`WORDINGS`.
         encoder: The sentence encoder, as in :class:`~reasonedit.embedding.EmbeddingConfig`.
         prompt_key: Key of the questions in a batch.
 
     Raises:
-        InputError: ``k`` is not positive.
+        InputError: ``k`` is not positive, or there is no such wording.
     """
 
     def __init__(
@@ -52,13 +60,16 @@ class IKE(Editor):
         k: int = 3,
         reasoning: bool = False,
         oracle: bool = False,
+        wording: str = "new fact",
         encoder: str = "embedded",
         prompt_key: str = "prompts",
     ) -> None:
         super().__init__()
         if k < 1:
             raise InputError(f"k must be 1 or more, not {k}.")
-        self.k, self.reasoning, self.oracle = k, reasoning, oracle
+        if wording not in WORDINGS:
+            raise InputError(f"wording must be one of {', '.join(WORDINGS)}, not '{wording}'.")
+        self.k, self.reasoning, self.oracle, self.wording = k, reasoning, oracle, wording
         self.prompt_key = prompt_key
         self.title = f"IKE{'-CoT' if reasoning else ''}{' (told the edit)' if oracle else ''}"  # type: ignore[misc]
         self.encoder = encoder
@@ -80,7 +91,7 @@ class IKE(Editor):
         """Store the demonstration; see :meth:`Editor.write`."""
         key = self._embed([f"{edit.question} {edit.answer}"])
         self._keys = torch.cat([self._keys, key]) if self._stored else key
-        self._stored[edit.id] = demonstration(edit, reasoning=self.reasoning)
+        self._stored[edit.id] = demonstration(edit, reasoning=self.reasoning, wording=self.wording)
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -127,12 +127,19 @@ class MEND(LayerEditor):
 
     Args:
         network: File that ``reasonedit train-mend`` wrote.
+        scale: How much of the network's step is taken: less of it, where many edits are to pile up.
+
+    Raises:
+        InputError: ``scale`` is not positive.
     """
 
     title = "MEND"
 
-    def __init__(self, network: str | os.PathLike[str]) -> None:
+    def __init__(self, network: str | os.PathLike[str], scale: float = 1.0) -> None:
         super().__init__()
+        if not scale > 0:
+            raise InputError(f"scale must be above 0, not {scale}.")
+        self.scale = scale
         self._path = Path(network)
         self.weights = EditedWeights(self)
         self.network: GradientNetwork | None = None
@@ -181,7 +188,7 @@ class MEND(LayerEditor):
             prompt = self.vlm.prompt(edit.question, edit.choices)
             example = self.example(self.vlm.see([edit.image]), prompt, edit.answer, ends=not edit.choices)
             for name, change in self.changes(example).items():
-                self.weights.change(name, self.weights.current(name) + change)
+                self.weights.change(name, self.weights.current(name) + self.scale * change)
 
     def example(self, vision: Vision, prompt: str, answer: str, *, ends: bool = False) -> TrainingExample:
         """A question with its answer, for the edited layers."""

@@ -17,7 +17,8 @@ from reasonedit.types import Edit
 from .mend import MEND, GradientNetwork, tokens_that_matter
 from .training_example import TrainingExample, enable_gradients
 
-_EDIT_WEIGHT = 0.1  # c_edit of the paper
+EDIT_WEIGHT = 0.1
+"""How much the edit weighs beside what must not drift: c_edit of the paper."""
 _UNRELATED = (ProbeGroup.LOCALITY, ProbeGroup.HARD_LOCALITY)  # what shares words may turn on the very fact
 _NORMALISED_BY = 64  # edits by whose gradients the network's inputs are normalised
 
@@ -37,7 +38,15 @@ class Step:
     drift: float
 
 
-def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: float = 1e-3) -> Iterator[Step]:
+def train(
+    mend: MEND,
+    source: EditSource,
+    *,
+    steps: int,
+    seed: int = 0,
+    lr: float = 1e-3,
+    edit_weight: float = EDIT_WEIGHT,
+) -> Iterator[Step]:
     """Train a network step by step.
 
     Each step makes an edit of the training split and asks that its answer and that of a neighbour (the question in
@@ -49,6 +58,7 @@ def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: floa
         steps: Number of steps.
         seed: Seed of the order.
         lr: Learning rate of Adam.
+        edit_weight: How much the edit weighs beside what must not drift.
 
     Yields:
         What each step measured.
@@ -76,11 +86,11 @@ def train(mend: MEND, source: EditSource, *, steps: int, seed: int = 0, lr: floa
                 edit = order.pop()
                 near = rng.choice(probes.get(edit.id, {}).get("near") or [None])
                 unrelated = rng.choice(far) if far else None
-                step = _step(mend, edit, near, unrelated, number)
+                edit_loss, drift = _step(mend, edit, near, unrelated, edit_weight)
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 adam.step()
                 adam.zero_grad()
-                yield step
+                yield Step(number, edit_loss, drift)
     finally:
         mend.remove()
         del vlm.shares_prefix
@@ -93,8 +103,10 @@ def _example(mend: MEND, item: Edit | Probe) -> TrainingExample:
     return mend.example(mend.vlm.see([query.image]), prompt, item.answer, ends=not query.choices)
 
 
-def _step(mend: MEND, edit: Edit, near: Probe | None, unrelated: Probe | None, number: int) -> Step:
-    """Leave the gradients of one step in the network."""
+def _step(
+    mend: MEND, edit: Edit, near: Probe | None, unrelated: Probe | None, edit_weight: float
+) -> tuple[float, float]:
+    """Leave the gradients of one step in the network; the loss of the edit and the drift."""
     example = _example(mend, edit)
     learnt = [example, *([_example(mend, near)] if near is not None else [])]
     changes = mend.changes(example)
@@ -106,8 +118,8 @@ def _step(mend: MEND, edit: Edit, near: Probe | None, unrelated: Probe | None, n
         if far is not None and before is not None:
             after = far.logits().log_softmax(-1)
             drift = nn.functional.kl_div(after, before, log_target=True, reduction="batchmean")
-        (_EDIT_WEIGHT * edit_loss + drift).backward()  # type: ignore[no-untyped-call]
-    return Step(number, float(edit_loss.detach()), float(drift.detach()))
+        (edit_weight * edit_loss + drift).backward()  # type: ignore[no-untyped-call]
+    return float(edit_loss.detach()), float(drift.detach())
 
 
 def _normalise(mend: MEND, network: GradientNetwork, edits: Sequence[Edit]) -> None:

@@ -12,10 +12,14 @@ from rich.table import Table
 
 from reasonedit.experiments import EXPERIMENTS, Cell, Estimate, Lab, run_cell
 from reasonedit.experiments.experiment import with_editors
+from reasonedit.experiments.search_spaces import SPACES, describe_values
+from reasonedit.experiments.tables import Table as ExperimentTable
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
+from reasonedit.experiments.tuned import TUNED_FILE
+from reasonedit.experiments.tuning import choose
 from reasonedit.groups import LABELS
 from reasonedit.metrics import COMPARISON
-from reasonedit.runs.folder import abandon, lock_folder
+from reasonedit.runs.folder import abandon, lock_folder, write_json
 
 from .configs import add_config, parse_with_overrides, read_configs
 from .results_table import fold
@@ -31,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     experiment = with_editors(EXPERIMENTS[arguments.name], arguments.editor)
     if arguments.list:
         for row in experiment.rows:
-            _console.print(f"{row.name:<16} {row.title}", markup=False, highlight=False)
+            _console.print(f"{row.name:<22} {row.title}", markup=False, highlight=False)
         return 0
     arguments.config = arguments.config or [_CONFIG]
     config = read_configs(arguments, overrides).resolve("model", "data")
@@ -48,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
     wanted = {(cell.row, cell.seed) for cell in cells}
     rows = table_of(experiment, cells_in(folder), lambda about: (about["row"], about["seed"]) in wanted)
     write_summary(folder / "summary.parquet", rows)
+    if experiment.name == "tune":
+        rows.notes += _write_tuned(rows, folder / "tuned.json")
     _console.print(_table(rows))
     for sentence in (*rows.left_out, *rows.notes):
         _console.print(sentence, markup=False, highlight=False)
@@ -67,7 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     add_config(parser, f"YAML file with the model and its stream, as for reasonedit run (default: {_CONFIG})")
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="seeds of the stream")
     parser.add_argument("--edits", type=int, default=None, help="number of edits for each seed")
-    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="these rows only; --list shows them")
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="ROW",
+        help="these rows only, of 'tune' also all of an editor; --list shows them",
+    )
     parser.add_argument(
         "--editor",
         action="append",
@@ -88,6 +100,17 @@ def _run(cells: Sequence[Cell], lab: Lab, folder: Path) -> None:
             is_new = run_cell(lab, cell, folder)
         time_taken = f"{time.perf_counter() - started:.0f} s" if is_new else "there already"
         _console.print(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}: {time_taken}", highlight=False)
+
+
+def _write_tuned(table: ExperimentTable, path: Path) -> list[str]:
+    """Write what was chosen for each editor; what is to be said of it."""
+    content, notes = choose(table)
+    write_json(path, content)
+    chosen = [
+        f"{SPACES[name].title} is best at {describe_values(editor['values'])}: {editor['all']:.3f}."
+        for name, editor in content["editors"].items()
+    ]
+    return [*notes, *chosen, f"The rows '(tuned)' are made of {TUNED_FILE}: put '{path}' there."]
 
 
 def _table(rows: Sequence[TableRow]) -> Table:

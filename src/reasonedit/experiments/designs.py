@@ -11,8 +11,8 @@ import lightning as L
 from reasonedit.design import PAPER, Design
 
 from .cells import MakeCallbacks
-from .editors import editing
 from .lab import Lab
+from .making import editing
 
 Change = Callable[[Design], Design]
 
@@ -32,16 +32,32 @@ def change_paper(part: str, **changes: Any) -> Design:
     return replace(PAPER, **{part: replace(getattr(PAPER, part), **changes)})
 
 
-def one_half(base: Design, **changes: Any) -> Design:
-    """A design whose keys have one half only, without what needs both.
+def without_pictures(base: Design, **changes: Any) -> Design:
+    """A design whose embedding has no vision half by itself, and so neither regions nor what compares them.
 
     Args:
         base: The design.
-        **changes: What of its embedding is changed, so that one half is left.
+        **changes: What of its embedding is changed, so that no vision half is left.
     """
     retrieval = replace(base.retrieval, query_regions=False, visual_match=None, visual_margin=None)
     writing = replace(base.writing, keys="image" if base.writing.keys == "grounded" else base.writing.keys)
     return replace(base, embedding=replace(base.embedding, **changes), retrieval=retrieval, writing=writing)
+
+
+def at_depth(base: Change, share: float) -> MakeCallbacks:
+    """Codebook and retriever that read another layer of the vision part.
+
+    Args:
+        base: Makes the design of the model's own.
+        share: How deep it is: 0 is the first vision-side layer, 1 the last.
+    """
+
+    def make(lab: Lab) -> list[L.Callback]:
+        names, design = lab.module.vlm.vision_layers, base(lab.design)
+        layer = names[round(share * (len(names) - 1))]
+        return editing(replace(design, embedding=replace(design.embedding, layer=layer)))(lab)
+
+    return make
 
 
 def language_layer(base: Change) -> MakeCallbacks:
@@ -56,6 +72,6 @@ def language_layer(base: Change) -> MakeCallbacks:
     def make(lab: Lab) -> list[L.Callback]:
         names = lab.module.vlm.language_layers
         layer = names[len(names) // 2]
-        return editing(one_half(base(lab.design), layer=layer, transform="raw", text_weight=0.0))(lab)
+        return editing(without_pictures(base(lab.design), layer=layer, transform="raw", text_weight=0.0))(lab)
 
     return make

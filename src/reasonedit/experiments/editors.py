@@ -2,68 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from typing import Any
-
-import lightning as L
-
-import reasonedit.callbacks as cb
-from reasonedit.design import PAPER, Design
-from reasonedit.errors import InputError
+from reasonedit.design import PAPER
 
 from .cells import MakeCallbacks
-from .evidence_cache import CachedEvidenceFinder
-from .lab import Lab
+from .making import baseline, editing
 from .mend_network import TrainedMEND
+from .search_spaces import SPACES
+from .tuned import TUNED_FILE, read_tuned
 
 OURS = "reasonedit"
 PAPER_ROW = "reasonedit-paper"
+OWN = tuple(f"{name}{tuned}" for name in (OURS, PAPER_ROW) for tuned in ("", "-tuned"))
+"""Rows of ReasonEdit, whatever its design."""
 ORACLES = ("ike-told", "ike-cot-told")
 """Rows that are told which edit a question belongs to: bounds, and no editors."""
 
-
-def editing(design: Callable[[Design], Design] | Design) -> MakeCallbacks:
-    """Codebook and retriever with a design, or with what is made of the model's own."""
-
-    def make(lab: Lab) -> list[L.Callback]:
-        chosen = design if isinstance(design, Design) else design(lab.design)
-        return [cb.Codebook(design=chosen, finder=CachedEvidenceFinder), cb.Retriever()]
-
-    return make
-
-
-def baseline(path: str, **options: Any) -> MakeCallbacks:
-    """An editor that needs nothing but the model.
-
-    Args:
-        path: Its class path; after a leading dot it starts from ``reasonedit.callbacks.baselines``.
-        **options: Its arguments.
-    """
-    return lambda _lab: [load_editor(path)(**options)]
-
-
-def load_editor(path: str) -> type[cb.Editor]:
-    """The class of an editor.
-
-    Args:
-        path: As for :func:`baseline`.
-
-    Raises:
-        InputError: There is no such class, or it is no editor.
-    """
-    module, _, name = path.removeprefix(".").rpartition(".")
-    package = "reasonedit.callbacks.baselines." if path.startswith(".") else ""
-    try:
-        kind = getattr(importlib.import_module(package + module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"There is no editor '{path}' ({error}): name it by module and class.") from error
-    if not (isinstance(kind, type) and issubclass(kind, cb.Editor)):
-        raise InputError(f"'{path}' is no editor: derive it from reasonedit.callbacks.Editor.")
-    return kind
-
-
-EDITORS: dict[str, tuple[str, MakeCallbacks]] = {
+_AS_PUBLISHED: dict[str, tuple[str, MakeCallbacks]] = {
     "none": ("none", baseline(".unedited.Unedited")),
     "ft": ("FT", baseline(".finetune.FineTuning")),
     "mend": ("MEND", lambda lab: [TrainedMEND(lab)]),
@@ -77,4 +31,17 @@ EDITORS: dict[str, tuple[str, MakeCallbacks]] = {
     PAPER_ROW: ("ReasonEdit, the paper's design", editing(PAPER)),
     OURS: ("ReasonEdit", editing(lambda design: design)),
 }
+
+
+def _with_tuned(editors: dict[str, tuple[str, MakeCallbacks]]) -> dict[str, tuple[str, MakeCallbacks]]:
+    """Behind each editor itself with the settings that were tuned, where they are others than those it has."""
+    tuned, rows = read_tuned(TUNED_FILE), {}
+    for name, (title, make) in editors.items():
+        rows[name] = (title, make)
+        if name in tuned and tuned[name] != SPACES[name].tries[0]:
+            rows[f"{name}-tuned"] = (f"{title} (tuned)", SPACES[name].make(tuned[name]))
+    return rows
+
+
+EDITORS: dict[str, tuple[str, MakeCallbacks]] = _with_tuned(_AS_PUBLISHED)
 """Every editor: what names it, its title, and what makes it. A new one is one new line."""

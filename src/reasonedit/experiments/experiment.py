@@ -10,7 +10,8 @@ from reasonedit.design import Design
 from reasonedit.errors import NotFoundError
 
 from .cells import Cell, MakeCallbacks
-from .editors import EDITORS, OURS, baseline, editing, load_editor
+from .editors import EDITORS, OURS
+from .making import baseline, editing, load_editor
 
 
 @dataclass(frozen=True)
@@ -90,16 +91,16 @@ class Experiment:
 
         Args:
             seeds: The seeds.
-            only: Names of the rows that are wanted; all when empty.
+            only: Names of the rows, or of their lines, that are wanted; all when empty.
 
         Raises:
             NotFoundError: There is no such row.
         """
         names = [row.name for row in self.rows]
-        unknown = [name for name in only if name not in names]
+        unknown = [name for name in only if name not in {*names, *(row.line for row in self.rows)}]
         if unknown:
             raise NotFoundError(f"The experiment '{self.name}' has no row '{unknown[0]}': use {', '.join(names)}.")
-        rows = [row for row in self.rows if not only or row.name in only]
+        rows = [row for row in self.rows if not only or row.name in only or row.line in only]
         return [self._cell(row, seed) for seed in seeds for row in rows]
 
     def _cell(self, row: Row, seed: int) -> Cell:

@@ -31,26 +31,29 @@ class TrainedMEND(MEND):
 
     Args:
         lab: Where the model and its data are.
+        edit_weight: How much the edit weighs in training, see :func:`.mend_training.train`.
+        scale: As for :class:`MEND`.
     """
 
-    def __init__(self, lab: Lab) -> None:
-        super().__init__(network_path(lab))
-        self._lab = lab
+    def __init__(self, lab: Lab, edit_weight: float = mend_training.EDIT_WEIGHT, scale: float = 1.0) -> None:
+        super().__init__(network_path(lab, edit_weight), scale)
+        self._lab, self.edit_weight = lab, edit_weight
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Train the network where there is none; see :meth:`MEND.setup`."""
         if self.network is None and not self._path.exists():
-            train_network(self._lab, self._path)
+            train_network(self._lab, self._path, self.edit_weight)
         super().setup(trainer, pl_module, stage)
 
 
-def network_path(lab: Lab) -> Path:
-    """Where the network is kept: for this model, steps, training data, code and libraries."""
+def network_path(lab: Lab, edit_weight: float = mend_training.EDIT_WEIGHT) -> Path:
+    """Where the network is kept: for this model, steps, weight of the edit, training data, code and libraries."""
     data, classes, arguments = lab.data_record(_CELL)
     made_by = {
         "model": {name: value for name, value in lab.model_record.items() if name != "name"},
         "steps": lab.mend_steps,
         "edits": TRAINING_EDITS,
+        "edit_weight": edit_weight,
         "data": data,
         "files": lab.checksums(arguments),
         "code": lab.code([mend_training, MEND, type(lab.module.vlm), *classes]),
@@ -60,19 +63,20 @@ def network_path(lab: Lab) -> Path:
     return cache_folder() / "mend" / f"{hashlib.sha256(content.encode()).hexdigest()}.safetensors"
 
 
-def train_network(lab: Lab, path: Path) -> None:
+def train_network(lab: Lab, path: Path, edit_weight: float = mend_training.EDIT_WEIGHT) -> None:
     """Train the network, on a seed of the source that no experiment uses.
 
     Args:
         lab: Where the model and its data are.
         path: The file to write.
+        edit_weight: How much the edit weighs.
     """
     vlm = lab.module.vlm
     stream = lab.stream(_CELL)
     stream.source.edits = TRAINING_EDITS
     _log.warning("MEND's network is trained, once: %d steps, some minutes.", lab.mend_steps)
     mend = MEND.with_new_network(vlm)
-    for _ in mend_training.train(mend, stream.source, steps=lab.mend_steps):
+    for _ in mend_training.train(mend, stream.source, steps=lab.mend_steps, edit_weight=edit_weight):
         pass
     assert mend.network is not None
     part = path.with_name(f".{path.name}.{os.getpid()}")

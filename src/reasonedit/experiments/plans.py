@@ -5,13 +5,56 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reasonedit.design import PAPER
+from reasonedit.embedding.selection import CRITERIA
 
-from .designs import change, change_paper, keep, language_layer, one_half
+from .designs import Change, at_depth, change, change_paper, keep, language_layer, without_pictures
 from .editors import EDITORS, OURS, PAPER_ROW
 from .experiment import Experiment, Row
+from .search_spaces import SPACES, describe_values, row_of_try
+from .selected import as_selected
 
 PERCENTILES = (1.0, 10.0, 25.0, 50.0, 75.0, 90.0)
 KS = (1, 3, 5, 8, 12)
+WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Multiples of a design's own w."""
+DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Where a layer stands among the vision-side layers."""
+ALONE = ("ft", "mend")
+"""Editors that are published one edit at a time."""
+
+
+def _main_rows() -> tuple[Row, ...]:
+    """All editors; those that are published so also with each edit from the model's own weights."""
+    rows: list[Row] = []
+    for name, (title, make) in EDITORS.items():
+        rows.append(Row(name, title, make, stream={"interleave": [20], "sample": 10}))
+        if name in ALONE:
+            rows.append(Row(f"{name}-alone", f"{title} (one at a time)", make, stream={"alone": True}))
+    return tuple(rows)
+
+
+def _weighted(times: float) -> Change:
+    """A design with a multiple of its own w."""
+    return lambda d: replace(d, embedding=replace(d.embedding, text_weight=times * d.embedding.text_weight))
+
+
+def _layer_rows(prefix: str, title: str, base: Change) -> tuple[Row, ...]:
+    """A design with other layers, nothing else changed; and with what is picked."""
+    by_depth = [
+        Row(f"{prefix}depth-{depth:g}", f"{title}, layer at {depth:.0%} of the depth", at_depth(base, depth), x=depth)
+        for depth in DEPTHS
+    ]
+    picked = [
+        Row(
+            f"{prefix}picked-{criterion}{'' if layer and weight else '-layer' if layer else '-w'}",
+            f"{title}, {what} as select picks {'both' if layer and weight else 'it'} by {criterion}",
+            as_selected(base, criterion=criterion, layer=layer, weight=weight),
+        )
+        for criterion in CRITERIA
+        for what, layer, weight in (("layer", True, False), ("w", False, True), ("layer and w", True, True))
+    ]
+    return (*(replace(row, line=title) for row in by_depth), *picked)
+
 
 EXPERIMENTS: dict[str, Experiment] = {
     e.name: e
@@ -20,7 +63,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "main",
             "Main table",
             "Which editor corrects the most, and leaves the most alone?",
-            tuple(Row.of_editor(name, stream={"interleave": [20], "sample": 10}) for name in EDITORS),
+            _main_rows(),
         ),
         Experiment(
             "design",
@@ -83,14 +126,68 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Does the dual embedding beat either half?",
             (
                 Row.of_design(OURS, "dual (ours)", keep),
-                Row.of_design("vision", "vision half alone", lambda d: one_half(d, text_weight=0.0)),
-                Row.of_design("sentence", "sentence half alone", lambda d: one_half(d, layer="none", transform="raw")),
-                Row("language", "one layer of the language model", language_layer(keep)),
+                Row.of_design("vision", "vision half alone", change("embedding", text_weight=0.0)),
+                Row.of_design(
+                    "dual-whole",
+                    "dual without what needs the vision half by itself: regions, visual match, patch keys",
+                    without_pictures,
+                ),
+                Row.of_design(
+                    "sentence",
+                    "sentence half alone, thus without regions, visual match and patch keys",
+                    lambda d: without_pictures(d, layer="none", transform="raw"),
+                ),
+                Row("language", "one layer of the language model, thus without the same", language_layer(keep)),
                 Row.of_design("paper-dual", "dual (the paper's)", PAPER),
-                Row.of_design("paper-vision", "vision layer alone (the paper's)", one_half(PAPER, text_weight=0.0)),
-                Row.of_design("paper-sentence", "sentence encoder alone (the paper's)", one_half(PAPER, layer="none")),
+                Row.of_design(
+                    "paper-vision", "vision layer alone (the paper's)", change_paper("embedding", text_weight=0.0)
+                ),
+                Row.of_design(
+                    "paper-sentence", "sentence encoder alone (the paper's)", change_paper("embedding", layer="none")
+                ),
                 Row("paper-language", "language layer alone (the paper's)", language_layer(lambda _: PAPER)),
             ),
+        ),
+        Experiment(
+            "w",
+            "Weight of the sentence half",
+            "How much does it matter? Nothing but w changes, in multiples of the design's own.",
+            (
+                *(Row.of_design(f"w{x:g}", f"ours, w times {x:g}", _weighted(x), x=x, line="ours") for x in WEIGHTS),
+                *(
+                    Row.of_design(f"paper-w{x:g}", f"paper's, w times {x:g}", _weighted(x)(PAPER), x=x, line="paper's")
+                    for x in WEIGHTS
+                ),
+            ),
+            reference="w1",
+            axis="multiple of w",
+        ),
+        Experiment(
+            "layer",
+            "Layer",
+            "Which layer is read, and what is the choice of `reasonedit select` worth? Nothing but the layer changes, "
+            "or w where the title says so.",
+            (
+                Row.of_design(OURS, "ours", keep),
+                *_layer_rows("", "ours", keep),
+                Row.of_design(PAPER_ROW, "the paper's", PAPER),
+                *_layer_rows("paper-", "the paper's", lambda _: PAPER),
+            ),
+            axis="depth",
+        ),
+        Experiment(
+            "tune",
+            "Tuning",
+            "Which settings serve each editor best, of as many for each? On seeds of development, by the harmonic mean "
+            "of Gen, Loc and hard Loc.",
+            tuple(
+                Row(row_of_try(name, i), f"{space.title}: {describe_values(values)}", space.make(values), line=name)
+                for name, space in SPACES.items()
+                for i, values in enumerate(space.tries)
+            ),
+            reference=row_of_try(OURS, 0),
+            seeds=(100, 101, 102),
+            edits=20,
         ),
         Experiment(
             "threshold",
