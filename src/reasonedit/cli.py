@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "report": "make one page of the results of experiments",
     "train-mend": "train the network that the baseline MEND needs",
     "select": "choose layer and weight of the embedding for a VLM and its data",
+    "calibrate": "learn from unlabelled pictures like yours what is near and what is far",
     "ask": "ask a question about one picture, with a codebook",
     "edit": "correct one answer and keep it in a codebook",
     "edits": "list, show, undo, restore, export and import the edits of a codebook",

@@ -42,10 +42,18 @@ class PictureRange:
         """
         distances = distances_from_pictures(query, self._unrelated.wholes, self._unrelated.regions)
         parts = len(distances)
+        return float((distances / self._medians[:parts]).mean()) / self.reach(parts)
+
+    def reach(self, parts: int = 2) -> float:
+        """How far a picture may lie, as a multiple of the median of the reference pictures.
+
+        Args:
+            parts: 2 where its regions count too, 1 for the whole alone.
+        """
         if parts not in self._thresholds:
             own = (self._unrelated.spread[:, :parts] / self._medians[:parts]).mean(1)
             self._thresholds[parts] = range_threshold(own, self._rate)
-        return float((distances / self._medians[:parts]).mean()) / self._thresholds[parts]
+        return self._thresholds[parts]
 
     def contains(self, query: Tensor) -> bool:
         """Whether a picture is like the reference pictures; arguments as for :meth:`score`."""

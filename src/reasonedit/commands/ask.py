@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reasonedit.editor import ReasonEditor
-from reasonedit.explain import USED, Explanation
+from reasonedit.explain import UNLIKE, USED, Explanation
 from reasonedit.safe_text import to_safe_text
 from reasonedit.types import Answer, Query
 from reasonedit.vlm import Generation
@@ -54,7 +54,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     answer = editor.ask(query.image, query.question, query.choices)
     _show_answer(answer, generation)
-    if not answer.hits:
+    if not answer.hits and answer.in_range is False:
+        _console.print(f"(no fact used: {UNLIKE})")
+    elif not answer.hits:
         _console.print(f"(no fact used: the nearest is at {answer.nearest:.3f}, the gate at {answer.threshold:.3f})")
     for hit in answer.hits:
         _console.print(f"  {hit.distance:.3f}  {to_safe_text(hit.fact)}", markup=False)
@@ -74,6 +76,8 @@ def _show_explanation(explanation: Explanation, generation: Generation) -> None:
     gate = "open" if explanation.open else "closed"
     nearest = f"the nearest key is at {explanation.answer.nearest:.3f}, the gate at {explanation.answer.threshold:.3f}"
     _console.print(f"gate {gate}: {nearest}" if explanation.keys else "the codebook is empty")
+    if explanation.answer.in_range is False:
+        _console.print(f"{UNLIKE}: no fact is fetched by it")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("distance", "radius", "match"):
         table.add_column(name, justify="right")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.boxes import Region, check_box
+from reasonedit.calibration import Calibration
 from reasonedit.codebook import Store
 from reasonedit.codebook.disk.lock import login_name
 from reasonedit.design import Design
@@ -67,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         "--design", default=None, help="design of a new codebook: a JSON file, as reasonedit select writes"
     )
     parser.add_argument(
+        "--calibration",
+        default=None,
+        metavar="FOLDER",
+        help="calibration of a new codebook, as reasonedit calibrate writes; later: calibrate --codebook",
+    )
+    parser.add_argument(
         "--box",
         nargs=5,
         action="append",
@@ -97,7 +104,7 @@ def _read_edit(arguments: argparse.Namespace) -> Edit:
 
 def _check_codebook(arguments: argparse.Namespace) -> None:
     """Refuse what a codebook that is there has already."""
-    for name in ("model", "design"):
+    for name in ("model", "design", "calibration"):
         if getattr(arguments, name) is not None and Store.exists(arguments.codebook):
             raise InputError(f"The codebook '{arguments.codebook}' has its {name} already: leave --{name} out.")
 
@@ -108,7 +115,8 @@ def _open_editor(arguments: argparse.Namespace, generation: Generation) -> Reaso
         return ReasonEditor.load(arguments.codebook, generation=generation, **options)
     model = arguments.model or "embedded"
     design = Design.load(arguments.design, Design.default(model)) if arguments.design else None
-    return ReasonEditor(load_vlm(model, place=True, **options), design, generation)
+    calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
+    return ReasonEditor(load_vlm(model, place=True, **options), design, generation, calibration)
 
 
 def _show_evidence(edit: Edit, written: Written) -> None:
