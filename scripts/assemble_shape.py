@@ -29,6 +29,7 @@ def assemble(shape_name: str, tower: Path, adapter: Path, target: Path) -> None:
     shape = SHAPES[shape_name]
     language, tokenizer, _ = load_adapted_language_model(adapter)
     processor = shape.processor(tokenizer)
+    tokenizer = processor.tokenizer
     config = shape.config(language.config)
     config.image_token_id = processor.image_token_id
     model: Any = AutoModelForImageTextToText.from_config(config)

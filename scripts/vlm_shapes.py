@@ -43,7 +43,7 @@ class Shape:
 
     Attributes:
         config: The configuration around that of a language model.
-        processor: The processor around a tokenizer, which gets the tokens that the shape needs.
+        processor: The processor around a tokenizer, to which the tokens that the shape needs are added.
         says_places: Whether image tokens are trained to say where in the picture they are.
         around: Tokens of the language model whose embeddings stand before and after a picture's tokens.
     """
@@ -69,11 +69,13 @@ def _merged_config(text_config: Any) -> Any:
 
 
 def _merged_processor(tokenizer: Any) -> Any:
-    from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
+    from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor, PreTrainedTokenizerFast
 
     names = ("start_image_token", "end_image_token", "context_image_token", "video_token")
     tokens = dict(zip(names, ("<img>", "</img>", "<IMG_CONTEXT>", "<video>"), strict=True))
-    tokenizer.add_special_tokens({"extra_special_tokens": tokens})
+    named = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, **tokenizer.special_tokens_map, extra_special_tokens=tokens
+    )
     images = GotOcr2ImageProcessor(
         size={"height": SIZE, "width": SIZE},
         image_mean=[0.5, 0.5, 0.5],
@@ -82,7 +84,7 @@ def _merged_processor(tokenizer: Any) -> Any:
     )
     return InternVLProcessor(
         images,
-        tokenizer,
+        named,
         InternVLVideoProcessor(),
         image_seq_length=TOKENS_PER_SIDE**2,
         chat_template=CHAT_TEMPLATE.replace("<image>", "<IMG_CONTEXT>"),
