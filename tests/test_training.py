@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from adapt_lm import IGNORE, Packer, Row, tree_mask
-from align_tower import BACKGROUND, SceneBank, patch_labels
+from align_tower import BACKGROUND, THINGS, SceneBank, patch_labels
 from transformers import LlamaConfig, LlamaForCausalLM
 from wordings import WORDINGS, draw_wording, state_answer
 
 from reasonedit.data.world.architecture import ANSWER
-from reasonedit.data.world.icons import COLOURS
+from reasonedit.data.world.icons import COLOURS, RANDOM
 from reasonedit.data.world.kinds import KNOWN_KINDS
 from reasonedit.data.world.scenes import WHOLE_PICTURE, Scene, Thing, random_scene
 
@@ -68,26 +68,43 @@ def test_patch_labels_are_where_the_things_are():
             owner[top:bottom, left:right] = number
         for row, column in np.ndindex(6, 6):
             patch = owner[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
-            kind, colour, place = (int(x[row, column]) for x in labels)
+            kind, colour, place, number = (int(x[row, column]) for x in labels)
             if kind == BACKGROUND:
                 assert (patch >= 0).mean() <= 0.25 * len(scene.things)
-                assert colour == place == IGNORE
+                assert colour == place == number == IGNORE
             else:
                 thing = scene.things[[KNOWN_KINDS.index(t.kind) for t in scene.things].index(kind)]
                 assert (patch >= 0).mean() > 0.25
                 assert (list(COLOURS)[colour], place) == (thing.colour, thing.place)
+                assert number == kind
         assert {KNOWN_KINDS.index(t.kind) for t in scene.things} <= set(labels[0].ravel().tolist())
 
 
 def test_patches_of_a_part_say_what_it_shows_and_nothing_of_what_it_hardly_shows():
     scene = Scene((Thing("kettle", "red", 0), Thing("key", "blue", 8)), "plain", 7)
     left, top, right, bottom = scene.boxes()[0]
-    kinds, _, places = patch_labels(scene, (left, top, right, bottom))
+    kinds, _, places, _ = patch_labels(scene, (left, top, right, bottom))
     assert set(kinds) == {KNOWN_KINDS.index("kettle")}
     assert set(places) == {4}  # it fills the part
-    kinds, colours, places = patch_labels(scene, (left, top, left + (right - left) // 4, bottom))
-    assert set(kinds) == set(colours) == set(places) == {IGNORE}
+    labels = patch_labels(scene, (left, top, left + (right - left) // 4, bottom))
+    assert [set(sort) for sort in labels] == [{IGNORE}] * 4
     assert set(patch_labels(scene, (70, 0, 96, 26))[0]) == {BACKGROUND}
+
+
+def test_a_thing_without_a_name_has_a_number_and_a_colour_but_no_kind():
+    scene = Scene((Thing(f"{RANDOM}5", "red", 4), Thing(f"{RANDOM}never numbered", "blue", 8)), "plain", 7)
+    for box, number, colour in zip(scene.boxes(), (len(KNOWN_KINDS) + 5, IGNORE), ("red", "blue"), strict=True):
+        kinds, colours, _, things = patch_labels(scene, box)
+        middle = 6 * 3 + 2
+        assert (kinds[middle], things[middle]) == (IGNORE, number)
+        assert list(COLOURS)[colours[middle]] == colour
+
+
+def test_a_bank_holds_things_without_names_where_it_is_to():
+    assert not any(t.kind.startswith(RANDOM) for scene in SceneBank(30, seed=0).scenes for t in scene.things)
+    unnamed = [t.kind for scene in SceneBank(30, seed=0, unnamed=1.0).scenes for t in scene.things]
+    assert sum(kind.startswith(RANDOM) for kind in unnamed) >= 30
+    assert set(unnamed) <= set(THINGS)
 
 
 @pytest.mark.parametrize("part", [(0, 0, 32, 32), (5, 31, 67, 90), (40, 2, 96, 95)])
