@@ -82,6 +82,8 @@ class Editor(RunCallback, ABC):
     def forget(self) -> None:
         """Take back all edits, so that the next one stands alone; an editor that can do that says how.
 
+        It is called by :meth:`on_predict_batch_start`.
+
         Raises:
             InputError: It cannot.
         """

@@ -16,6 +16,10 @@ OWN = tuple(f"{name}{tuned}" for name in (OURS, PAPER_ROW) for tuned in ("", "-t
 """Rows of ReasonEdit, whatever its design."""
 ORACLES = ("ike-told", "ike-cot-told")
 """Rows that are told which edit a question belongs to: bounds, and no editors."""
+ALONE = {name: f"{name}-alone" for name in ("ft", "mend")}
+"""Editors that are published one edit at a time, and their rows of that kind."""
+NO_RIVALS = (*ORACLES, *ALONE.values())
+"""Rows that stand beside the others, and that nothing is compared with."""
 
 _AS_PUBLISHED: dict[str, tuple[str, MakeCallbacks]] = {
     "none": ("none", baseline(".unedited.Unedited")),
@@ -44,4 +48,4 @@ def _with_tuned(editors: dict[str, tuple[str, MakeCallbacks]]) -> dict[str, tupl
 
 
 EDITORS: dict[str, tuple[str, MakeCallbacks]] = _with_tuned(_AS_PUBLISHED)
-"""Every editor: what names it, its title, and what makes it. A new one is one new line."""
+"""Every editor: what names it, its title, and what makes it. A new one is one new line above."""

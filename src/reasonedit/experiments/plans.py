@@ -8,7 +8,7 @@ from reasonedit.design import PAPER
 from reasonedit.embedding.selection import CRITERIA
 
 from .designs import Change, at_depth, change, change_paper, keep, language_layer, without_pictures
-from .editors import EDITORS, OURS, PAPER_ROW
+from .editors import ALONE, EDITORS, OURS, PAPER_ROW
 from .experiment import Experiment, Row
 from .search_spaces import SPACES, describe_values, row_of_try
 from .selected import as_selected
@@ -19,8 +19,6 @@ WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Multiples of a design's own w."""
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Where a layer stands among the vision-side layers."""
-ALONE = ("ft", "mend")
-"""Editors that are published one edit at a time."""
 
 
 def _main_rows() -> tuple[Row, ...]:
@@ -29,7 +27,7 @@ def _main_rows() -> tuple[Row, ...]:
     for name, (title, make) in EDITORS.items():
         rows.append(Row(name, title, make, stream={"interleave": [20], "sample": 10}))
         if name in ALONE:
-            rows.append(Row(f"{name}-alone", f"{title} (one at a time)", make, stream={"alone": True}))
+            rows.append(Row(ALONE[name], f"{title} (one at a time)", make, stream={"alone": True}))
     return tuple(rows)
 
 

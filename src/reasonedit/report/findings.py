@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from reasonedit.experiments.bootstrap import Estimate, Samples, difference
-from reasonedit.experiments.editors import ORACLES, OURS, OWN, PAPER_ROW
+from reasonedit.experiments.editors import NO_RIVALS, OURS, OWN, PAPER_ROW
 from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.tables import TableRow
 from reasonedit.groups import LABELS
@@ -81,7 +81,7 @@ def _judge_main(table: Rows) -> list[Finding | None]:
 
 def _judge_against_all(table: Rows, group: str, claim: str, least: float, left_out: Sequence[str]) -> Finding | None:
     """Ours is ahead of every other editor by more than ``least``, which is below 0 where no loss is claimed."""
-    no_rivals = {*OWN, *ORACLES, *left_out}
+    no_rivals = {*OWN, *NO_RIVALS, *left_out}
     planned = [row for row in EXPERIMENTS["main"].rows if row.name not in no_rivals]
     rivals = [row for name, row in table.items() if name not in no_rivals]
     leads = {row.title: negate(row.differences[group]) for row in rivals if group in row.differences}

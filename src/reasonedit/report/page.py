@@ -14,7 +14,7 @@ from reasonedit.drawings import COLOURS
 from reasonedit.errors import NotFoundError, UnavailableError
 from reasonedit.experiments.agreement import Record
 from reasonedit.experiments.bootstrap import Estimate
-from reasonedit.experiments.editors import ORACLES, OURS
+from reasonedit.experiments.editors import NO_RIVALS, ORACLES, OURS
 from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.gallery import CAUSES
 from reasonedit.experiments.plans import EXPERIMENTS
@@ -122,7 +122,7 @@ def _section(experiment: Experiment, table: Table) -> dict[str, Any]:
 
 
 def _row(experiment: Experiment, row: TableRow, table: Sequence[TableRow]) -> dict[str, Any]:
-    rivals = [r for r in table if r.name not in ORACLES and r.name != "none"]
+    rivals = [r for r in table if r.name not in NO_RIVALS and r.name != "none"]
     shown = {}
     for group, e in row.metrics.items():
         d = row.differences.get(group)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reasonedit.experiments.editors import ORACLES
+from reasonedit.experiments.editors import NO_RIVALS
 from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.tables import TableRow
 from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES
@@ -42,7 +42,7 @@ def _chart(svg: str, title: str = "", text: str = "") -> Chart:
 
 
 def _main_charts(table: Sequence[TableRow]) -> list[Chart]:
-    rows = [row for row in table if row.name not in ORACLES]
+    rows = [row for row in table if row.name not in NO_RIVALS]
     points = {
         row.title: (row.metrics["hard_loc"].mean, row.metrics["gen"].mean)
         for row in rows
