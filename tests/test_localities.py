@@ -153,3 +153,32 @@ def test_gen_and_all_are_harmonic_means():
     assert generality(dict.fromkeys(GENERALITIES, 0.0)) == 0
     assert generality({"rel": 1.0}) is None
     assert overall({"r_gen": 1.0, "loc": 1.0}) is None
+
+
+# ---- by known and novel kinds
+
+
+def test_results_are_split_by_the_kinds_that_edits_turn_on():
+    from breakdown import break_down, describe
+
+    from reasonedit.data.world.kinds import NOVEL_KINDS
+    from reasonedit.experiments.gallery import IGNORED, NOTHING, SWAYED
+
+    world = EmbeddedWorld("demo", 103, edits=20)
+    edits = [edit.id for edit in islice(world.candidates(), 20)]
+    of_novel = {name for name in edits if world.sample(name).kind in NOVEL_KINDS}
+    assert 0 < len(of_novel) < 20
+
+    def row(name, group, right, edits=20, **facts):
+        told = {"facts": [], "fact_edits": [], **facts}
+        return {"phase": "probe", "group": group, "edit": name, "right": right, "edits": edits, **told}
+
+    rows = [row(name, "r_gen", name in of_novel) for name in edits]
+    rows += [row(edits[0], "coe_gen", False, facts=["A fact."], fact_edits=[edits[0]]), row(edits[0], "loc", False)]
+    rows.append(row(edits[0], "r_gen", True, edits=10))  # on the way
+    record = {"data": {"init_args": {"source": {"init_args": {"seed": 103, "edits": 20}}}}}
+    shares, causes = break_down([(record, rows)])
+    assert shares["novel", "r_gen"] == (len(of_novel), len(of_novel))
+    assert shares["known", "r_gen"] == (0, 20 - len(of_novel))
+    assert causes == {("r_gen", NOTHING): 20 - len(of_novel), ("coe_gen", IGNORED): 1, ("loc", SWAYED): 1}
+    assert f"1.000 ({len(of_novel)})" in describe("ours", shares, causes)
