@@ -1,4 +1,6 @@
-"""Evidence by the access pattern of the paper's authors: one full forward pass per window, sentence and score.
+"""Evidence by the access pattern of the paper's authors: one full forward pass per window and sentence.
+
+A window of which the VLM affirms the sentence takes a second one, for its likelihood.
 
 What the benchmark compares with, and the tests' oracle: it shares nothing with the fast path but the model.
 """
@@ -55,9 +57,8 @@ def find(vlm: VLM, image: Image.Image, sentences: list[str], config: EvidenceCon
         for box in windows_of(image.size, config.grid):
             window = crop(image, box)
             score = WindowScore(box, p_yes(vlm, window, sentence))
-            described = nll(vlm, window, sentence)
-            if score.p_yes is not None and score.p_yes > config.p_yes:
-                score.nll = described
+            if score.p_yes is not None and score.p_yes > config.p_yes:  # as the authors' code has it
+                score.nll = nll(vlm, window, sentence)
             evidence.windows.append(score)
         choose_windows(evidence.windows, config.top)
         evidences.append(evidence)
