@@ -166,9 +166,13 @@ def test_the_embedded_vlm_is_trained_on_the_wordings_of_demonstrations():
 
 def test_all_probes_of_edits_that_stand_alone_are_in_the_table(config, tmp_path):
     main = EXPERIMENTS["main"]
+    # Configs of the command line have all defaults in them.
+    config["data"]["init_args"] |= {"interleave": None, "sample": None, "probed": None, "alone": False}
     for one in main.cells([0], ["ft", "ft-alone"]):
         assert run_cell(Lab(config, 3), one, tmp_path / "main")
-    rows = {row.name: row for row in table_of(main, cells_in(tmp_path / "main"))}
+    table = table_of(main, cells_in(tmp_path / "main"))
+    assert not table.left_out
+    rows = {row.name: row for row in table}
     assert rows["ft-alone"].title == "FT (one at a time)"
     assert [rows[name].metrics["rel"].samples for name in ("ft", "ft-alone")] == [3, 3]
     assert not rows["ft-alone"].history

@@ -119,7 +119,7 @@ def _table(rows: Sequence[TableRow]) -> Table:
         caption=f"right by {COMPARISON}; exact match is in summary.parquet",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
     )
     table.add_column("")
     names = {"now": "Rel, at once", **LABELS, "gen": "Gen", "all": "All"}

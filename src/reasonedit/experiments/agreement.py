@@ -18,6 +18,9 @@ CellRows = tuple[Record, Sequence[Mapping[str, Any]]]
 RECORDED = ("data", "files", "model", "editor", "beside", "stream", "encoders", "libraries", "code")
 """What a cell must say of itself, so that it can be told from others."""
 
+LAYOUT = ("interleave", "sample", "probed", "check", "alone")
+"""Arguments of a stream that say when its questions are asked: rows of one table may differ in them."""
+
 _Key = tuple[str, str]
 Facts = Mapping[_Key, Any]
 
@@ -62,8 +65,7 @@ def facts_of(record: Record) -> dict[_Key, Any]:
     source = (options.get("source") or {}).get("init_args") or {}
     edits = source.pop("edits", None)
     source.pop(record.get("varies", "seed"), None)
-    for name in record["stream"]:
-        options.pop(name, None)
+    layout = {name: options.pop(name, None) for name in sorted({*LAYOUT, *record["stream"]})}
     row, seed = record["row"], str(record["seed"])
     facts: dict[_Key, Any] = {("edits", ""): edits, ("data", ""): data}
     facts |= {("files", name): value for name, value in record["files"].items()}
@@ -73,7 +75,7 @@ def facts_of(record: Record) -> dict[_Key, Any]:
     facts |= {("encoders", name): value for name, value in record["encoders"].items()}
     facts |= {("libraries", name): value for name, value in record["libraries"].items()}
     facts |= {("code", name): value for name, value in record["code"].items()}
-    facts["row", row] = [record["editor"], record["beside"], record.get("noise"), dict(record["stream"])]
+    facts["row", row] = [record["editor"], record["beside"], record.get("noise"), layout]
     if record.get("asked") is not None:
         facts["asked", seed] = record["asked"]
         facts["copy", record["asked"]] = seed
