@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench_tools import print_ratio
+
 
 def run(args: argparse.Namespace) -> None:
     """Run the stream on one and on two processes, in turns, and print the ratio of the times."""
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     assert results[1]["edits"] == results[2]["edits"]
     for what, seconds in (("predict", times), ("whole command, loading included", command_times)):
         one, two = min(seconds[1]), min(seconds[2])
-        print(f"{what}: 1 process {one:.1f} s, 2 processes {two:.1f} s = {one / two:.2f} x   (aim >= 1.8)")
+        print_ratio(f"{what}: 1 process / 2 processes", one, two, ">= 1.8")
     print(f"{args.edits} edits, best of {args.repeats}; metrics the same: {results[1]['metrics']}")
 
 

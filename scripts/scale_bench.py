@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bench_results import Result, keep
+from bench_tools import print_ratio
 from PIL import Image
 
 from reasonedit.boxes import WHOLE
@@ -117,9 +119,10 @@ def measure(folder: Path, size: int, queries: torch.Tensor, rows: torch.Tensor, 
         f"  open {open_seconds:.2f} s, {open_memory:.2f} GiB; index and gate {index_seconds:.2f} s, {index_memory:.2f} GiB"
     )
     print(f"  recall@5 against exact: {recall:.4f}   (aim >= 0.95)")
+    keep(Result("scale", f"{size:,} keys", ("recall@5", "of the exact search"), (recall, 1.0), ">= 0.95", ""))
     for batch in (1, 64):
         ours, theirs = (time_call(lambda i=i, b=batch: i.search(rows[:b], 5), repeats) for i in (group.index, exact))
-        print(f"  batch {batch:2d}: {ours:8.2f} ms, exact {theirs:8.2f} ms = {theirs / ours:6.1f} x")
+        print_ratio(f"{size:,} keys, batch {batch}: exact / ours", theirs / 1e3, ours / 1e3, "")
     print(
         f"  one question with ten regions, gate and facts: {time_call(lambda: retriever.retrieve(queries[:1]), repeats):.2f} ms"
     )

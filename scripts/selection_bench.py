@@ -23,4 +23,5 @@ def run(args: argparse.Namespace) -> None:
         selection = select(vlm, pairs, config, encoder)
         chosen, seconds = selection.embedding, selection.seconds
         print(f"{', '.join(transforms)}: {chosen.layer}, {chosen.transform}, w = {chosen.text_weight}")
-        print_ratio("  wall time / forward passes alone", seconds["total"], seconds["forwards"], "<= 1.2")
+        what = f"{' and '.join(transforms)}: wall time / forward passes alone"
+        print_ratio(what, seconds["total"], seconds["forwards"], "<= 1.2")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
+from bench_tools import print_ratio
+
 from reasonedit import Answer, Query, ReasonEditor
 from reasonedit.call_batcher import CallBatcher
 from reasonedit.data.world.benchmark import EmbeddedWorld
@@ -59,4 +61,4 @@ def run(args: argparse.Namespace) -> None:
     print(f"{THREADS} threads, one lock                {locked:5.2f}  ({describe_differences(answers, right)})")
     gathered, answers = time_questions(answer_by(THREADS), queries, THREADS)
     print(f"{THREADS} threads, gathered into batches  {gathered:5.2f}  ({describe_differences(answers, right)})")
-    print(f"gathered / one lock: {gathered / locked:.2f}")
+    print_ratio(f"{THREADS} threads: one lock / gathered, per question", 1 / locked, 1 / gathered, ">= 1.0")

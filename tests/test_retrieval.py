@@ -23,6 +23,7 @@ from reasonedit.retrieval import (
     verify_facts,
 )
 from reasonedit.retrieval.chain import content_words
+from reasonedit.retrieval.gate import percentile_of
 from reasonedit.retrieval.visual_match import VisualMatch
 from reasonedit.types import Hit
 
@@ -77,6 +78,13 @@ def test_gate_is_the_percentile_of_all_pairs_while_keys_come_in(percentile):
         edits = max(2, size // 2)
         expected = np.percentile(pairs, max(percentile, 100 / edits))
         assert gate.threshold(edits) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("p", [0.5, 10, 37.3, 50, 99.99, 100])
+@pytest.mark.parametrize("count", [1, 2, 11, 1000])
+def test_a_percentile_is_that_of_numpy(count, p):
+    values = np.random.default_rng(count).integers(0, 40, count).astype(np.float32) / 7  # with ties
+    assert percentile_of(values, p) == pytest.approx(float(np.percentile(values, p)), rel=1e-6)
 
 
 def test_gate_is_open_for_a_single_edit_and_closed_for_none():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 
 from PIL import Image
 from torch import Tensor
@@ -14,6 +13,7 @@ from reasonedit.boxes import Box
 from reasonedit.kinds import KeyKind
 from reasonedit.types import Edit
 
+from .events import package_version
 from .stored_edit import StoredEdit, picture_name
 
 
@@ -94,7 +94,7 @@ class Draft:
             list(guessed),
             edit.author,
             edit.time or datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            metadata.version("reasonedit"),
+            package_version(),
             answers=list(edit.answers),
         )
         return cls(stored, list(entries), pictures)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -15,6 +16,12 @@ from .stored_edit import StoredEdit
 
 OPS = ("edit", "undo", "restore", "erase")
 PICTURE = re.compile(r"[0-9a-f]{64}")
+
+
+@cache
+def package_version() -> str:
+    """The version of this package, which is recorded with all that it does."""
+    return metadata.version("reasonedit")
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Event:
     def now(cls, op: str, edit_id: str, author: str) -> Event:
         """An edit is undone or restored now."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return cls(op, edit_id, author, now, metadata.version("reasonedit"))
+        return cls(op, edit_id, author, now, package_version())
 
     @classmethod
     def of_erasure(cls, count: int, author: str) -> Event:

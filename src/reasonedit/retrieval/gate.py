@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,7 +124,23 @@ class PercentileGate:
         distances = self._distances[: self._filled]
         if sigma is not None:
             divisors = sigma.numpy()[self._pairs[: self._filled]]
-            return float(np.percentile(np.concatenate([distances / divisors[:, 0], distances / divisors[:, 1]]), p))
+            return percentile_of(np.concatenate([distances / divisors[:, 0], distances / divisors[:, 1]]), p)
         if edits not in self._thresholds:
-            self._thresholds[edits] = float(np.percentile(distances, p))
+            self._thresholds[edits] = percentile_of(distances, p)
         return self._thresholds[edits]
+
+
+def percentile_of(values: np.ndarray[Any, Any], p: float) -> float:
+    """A percentile, between two values in proportion: as ``numpy.percentile``, which takes ten times as long.
+
+    Args:
+        values: At least one, in any order.
+        p: From 0 to 100.
+    """
+    place = p / 100 * (len(values) - 1)
+    below = math.floor(place)
+    parted = np.partition(values, below)
+    low = float(parted[below])
+    if below + 1 == len(values):
+        return low
+    return low + (float(parted[below + 1 :].min()) - low) * (place - below)

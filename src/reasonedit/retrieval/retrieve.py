@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -181,17 +182,16 @@ class FactRetriever:
         if sigma is not None:
             distances = distances / sigma[torch.searchsorted(self.memory.numbers, numbers)]
         results = []
-        for of_query, numbers_of_query in zip(distances.view(count, -1), numbers.view(count, -1), strict=True):
-            order = of_query.argsort(stable=True)
-            nearest: dict[int, float] = {}
-            for number, distance in zip(numbers_of_query[order].tolist(), of_query[order].tolist(), strict=True):
-                if distance < math.inf:
-                    nearest.setdefault(number, distance)
+        for of_query, numbers_of_query in zip(
+            distances.view(count, -1).numpy(), numbers.view(count, -1).numpy(), strict=True
+        ):
+            order = of_query.argsort(kind="stable")
+            order = order[of_query[order] < math.inf]
+            # Of a key that several regions came near to, the nearest counts.
+            first = np.sort(np.unique(numbers_of_query[order], return_index=True)[1])
             # Each region was searched to this depth: farther than that, another region may have nearer keys.
-            complete = list(nearest.items())[:depth]
-            results.append(
-                (torch.tensor([d for _, d in complete]), torch.tensor([n for n, _ in complete], dtype=torch.long))
-            )
+            complete = order[first[:depth]]
+            results.append((torch.from_numpy(of_query[complete]), torch.from_numpy(numbers_of_query[complete])))
         return results
 
     def _collect(
