@@ -14,13 +14,14 @@ from typing import Any
 
 import lightning as L
 
+from reasonedit.calibration import Calibration
 from reasonedit.codebook import Draft, EditMemory, Store
 from reasonedit.codebook.draft_messages import pack_drafts, unpack_drafts
 from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.design import Design
 from reasonedit.errors import ConflictError, InputError, MismatchError, ReasonEditError
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder
-from reasonedit.pipeline import EditingPipeline, is_kept_in
+from reasonedit.pipeline import EditingPipeline
 from reasonedit.ranks import exchange
 from reasonedit.safe_text import to_safe_text
 from reasonedit.types import Edit
@@ -28,6 +29,7 @@ from reasonedit.vlm import VLM
 
 from .editor import Editor
 from .held_pipeline import HeldPipeline
+from .pool_calibration import PoolCalibration
 from .writing_run import WritingRun
 
 _log = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ class Codebook(Editor):
             select`` writes. When not given, the default of the VLM: :meth:`~reasonedit.Design.default`.
         model: The VLM that embeds, if the LightningModule has none of its own (``pl_module.vlm``).
         finder: Makes the evidence finder, such as one with a cache.
+        calibration: The calibration of a new codebook, or its folder, as ``reasonedit calibrate`` writes. When not
+            given and the design's reference is ``"own"``, the pool of the stream calibrates it.
 
     Attributes:
         evidence: The evidence of each sentence of an edit, by the edit's id.
@@ -67,14 +71,16 @@ class Codebook(Editor):
         design: Design | str | None = None,
         model: str | None = None,
         finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
+        calibration: Calibration | str | None = None,
     ) -> None:
         super().__init__()
         self.path = Path(path).absolute() if path is not None else None
-        self.held = HeldPipeline(design, model, finder)
+        self.held = HeldPipeline(design, model, finder, calibration)
         self.evidence: dict[str, list[Evidence]] = {}
         self.quiet = False
         self._edits_before = 0
         self._run = WritingRun()
+        self._pool = PoolCalibration()
 
     @property
     def design(self) -> Design | str | None:
@@ -149,7 +155,8 @@ class Codebook(Editor):
             self._run.lock(self.memory)
         if trainer.world_size > 1:
             self._agree(trainer)
-        self.held.attach(trainer, pl_module, partial(self.say_once, trainer))
+        pipeline = self.held.attach(trainer, pl_module, partial(self.say_once, trainer))
+        self._pool.begin(trainer, pipeline)
 
     def _agree(self, trainer: L.Trainer) -> None:
         """Give every rank the codebook of rank 0, which has locked it."""
@@ -235,6 +242,12 @@ class Codebook(Editor):
                     *map(to_safe_text, (edit.id, edit.answer, others)),
                 )
 
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Calibrate by the pictures of the stream's base pass, where the design says so."""
+        super().on_predict_start(trainer, pl_module)
+        assert self.pipeline is not None  # set-up ran
+        self._pool.finish(trainer, self.pipeline)
+
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the folder if nothing was written, and put it in order."""
         if trainer.is_global_zero:
@@ -268,7 +281,7 @@ class Codebook(Editor):
             InputError: No folder is named.
         """
         target = Path(path).absolute() if path is not None else self.path
-        if self.memory.store is not None and (path is None or is_kept_in(self.memory, Path(path))):
+        if self.memory.store is not None and (path is None or self.memory.store.lies_in(path)):
             self.memory.settle()
             return
         if target is None:

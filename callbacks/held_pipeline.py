@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 
+from reasonedit.calibration import Calibration
 from reasonedit.codebook import EditMemory, Store, check_fingerprint
 from reasonedit.design import Design
 from reasonedit.errors import UnavailableError
@@ -28,6 +29,7 @@ class HeldPipeline:
             VLM gets by default.
         model: The VLM to load where the LightningModule has none of its own.
         finder: What makes the evidence finder.
+        calibration: The calibration of a new codebook, or its folder.
 
     Attributes:
         memory: The codebook.
@@ -39,7 +41,9 @@ class HeldPipeline:
         design: Design | str | None = None,
         model: str | None = None,
         finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
+        calibration: Calibration | str | None = None,
     ) -> None:
+        self.calibration = Calibration.load(calibration) if isinstance(calibration, str) else calibration
         self.design = os.path.abspath(design) if isinstance(design, str) else design
         self.model = model
         self.finder = finder
@@ -107,7 +111,7 @@ class HeldPipeline:
         design = self.design
         if isinstance(design, str):
             design = Design.load(design, Design.default(vlm.name))
-        return EditingPipeline(vlm, design, self.memory, finder=self.finder)
+        return EditingPipeline(vlm, design, self.memory, finder=self.finder, calibration=self.calibration)
 
     def save(self, folder: Path) -> None:
         """Keep the codebook in a folder from now on.

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import lightning as L
+from torchmetrics import SumMetric
 
 from reasonedit.metrics import EditAccuracy, editing_metrics
 from reasonedit.ranks import collective
@@ -30,10 +31,15 @@ class EditingMetrics(Evaluates):
     edits follow (unless each stands alone) or the run ends. Its accuracies are logged with the number of edits so far
     as the step, and the next round starts from zero. A group without a sample is not logged.
 
+    Where it is looked at whether pictures are like those of the calibration, ``edit/out_of_range`` is the share of
+    samples whose picture is not: no fact was fetched by it.
+
     Attributes:
         results: The accuracies of the last round with the number of samples, by group: ``{"rel": (0.95, 20)}``.
         exact_match: The shares of exact matches of the last round, by group.
         contained: How many wrong answers of the last round contain a right one.
+        out_of_range: The share of samples of the last round whose picture is unlike the calibration's, and of how many;
+            ``None`` where that was not looked at.
         quiet: Whether somebody else prints how many answers contain a right one.
         history: The accuracies of all rounds, by number of edits.
 
@@ -50,7 +56,9 @@ class EditingMetrics(Evaluates):
         self.results: dict[str, tuple[float, int]] = {}
         self.exact_match: dict[str, float] = {}
         self.contained = 0
+        self.out_of_range: tuple[float, int] | None = None
         self.quiet = False
+        self._unlike, self._looked_at = SumMetric(), SumMetric()
         self.history: dict[int, dict[str, tuple[float, int]]] = {}
         self._edits = 0
         self._asked = False
@@ -58,8 +66,11 @@ class EditingMetrics(Evaluates):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start from zero."""
         # MPS has no 64-bit numbers, and no ranks that would have to meet on the device.
-        self.metrics.to("cpu" if pl_module.device.type == "mps" else pl_module.device).reset()
-        self.results, self.exact_match, self.contained = {}, {}, 0
+        device = "cpu" if pl_module.device.type == "mps" else pl_module.device
+        self.metrics.to(device).reset()
+        for count in (self._unlike, self._looked_at):
+            count.to(device).reset()
+        self.results, self.exact_match, self.contained, self.out_of_range = {}, {}, 0, None
         self.history, self._edits, self._asked = {}, 0, False
 
     def on_predict_batch_end(
@@ -120,6 +131,13 @@ class EditingMetrics(Evaluates):
             self.say_once(trainer, f"EditingMetrics counts no group '{', '.join(unknown)}': there are {known}.")
         rows = [row for row, right_answers in enumerate(targets) if right_answers]  # others have nothing to count
         self.metrics.update([answers[i] for i in rows], [targets[i] for i in rows], [groups[i] for i in rows])
+        found = batch.get("retrieved")
+        if isinstance(found, list) and len(found) == len(answers):
+            told = [
+                in_range for i in rows if groups[i] and (in_range := getattr(found[i], "in_range", None)) is not None
+            ]
+            self._unlike.update(told.count(False))
+            self._looked_at.update(len(told))
 
     def _log(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         shares: dict[str, tuple[float, int]] = {}
@@ -135,15 +153,26 @@ class EditingMetrics(Evaluates):
                     contained += int(metric.contained)
         self.metrics.reset()
         self._asked = False
+        self.out_of_range = self._count_out_of_range(trainer)
         if not shares:
             return
         self.results, self.exact_match, self.contained = shares, exact, contained
         self.history[self._edits] = shares
         logged = {f"edit/{g}": share for g, (share, _) in shares.items()}
         logged |= {f"edit/{g}_exact_match": share for g, share in exact.items()}
+        if self.out_of_range is not None:
+            logged["edit/out_of_range"] = self.out_of_range[0]
         if trainer.state.fn != "predict":  # validate and test log and return what the module logs
             pl_module.log_dict(logged, sync_dist=True)
             return
         for logger in trainer.loggers if trainer.is_global_zero else ():
             logger.log_metrics(logged, step=self._edits)
             logger.save()
+
+    def _count_out_of_range(self, trainer: L.Trainer) -> tuple[float, int] | None:
+        """The share of samples whose picture is unlike the calibration's, and of how many; of all ranks."""
+        with collective(trainer), self._unlike.sync_context(), self._looked_at.sync_context():
+            unlike, of = int(self._unlike.sum_value), int(self._looked_at.sum_value)
+        self._unlike.reset()
+        self._looked_at.reset()
+        return (unlike / of, of) if of else None

@@ -520,3 +520,78 @@ def test_an_error_on_the_way_changes_nothing(tiny_vlm, monkeypatch):
     assert torch.equal(before, editor.memory.keys)
     assert editor.pipeline.statistics.value is by
     assert editor.pipeline.statistics.record is None
+
+
+# ---- no calibration at first
+
+
+def own(**retrieval):
+    base = whitened(**retrieval)
+    return replace(base, embedding=replace(base.embedding, reference="own"))
+
+
+def test_without_pictures_it_begins_cautiously_and_calibrates_itself_once_there_are_enough(tiny_vlm, caplog):
+    caplog.set_level("INFO", "reasonedit.cold_start")
+    editor = ReasonEditor(tiny_vlm, own(false_alarms=0.01, out_of_range=0.02))
+    assert editor.pipeline.retriever.config.percentile == 50.0
+    first = calibrated(editor.pipeline.retriever.config, editor.pipeline.statistics.value).visual_match
+    assert first == editor.pipeline.retriever.config.visual_match
+    assert editor.pipeline.retriever.config.false_alarms == pytest.approx(0.001)
+    editor.edit(picture(0), "What is 0?", answer="thing 0", reasoning=["It is 0."])
+    before = editor.memory.keys.clone()
+    for number in range(62):  # with that of the edit 63
+        answer = editor.ask(picture(1 + number), "What is it?")
+        editor.ask(picture(1 + number), "And what is this?")  # the same picture counts once
+        assert answer.in_range is None  # nobody knows yet
+    assert torch.equal(editor.memory.keys, before)
+    assert not caplog.records
+    assert editor.ask(picture(99), "What is it?").in_range is True
+    assert [record.message for record in caplog.records] == [
+        "Calibrated by the first 64 pictures that were asked about and edited; 1 edits were embedded anew."
+    ]
+    assert not torch.allclose(editor.memory.keys, before)
+    record = editor.pipeline.statistics.record
+    assert record.pictures == 64
+    assert editor.pipeline.retriever.config.percentile == 100.0
+    for number in range(70):
+        editor.ask(picture(200 + number), "What is it?")
+    assert editor.pipeline.statistics.record is record  # once
+
+
+def test_the_calibration_by_what_is_asked_is_that_by_the_same_pictures(tiny_vlm):
+    editor = ReasonEditor(tiny_vlm, own())
+    shown = pictures(64)
+    for one in shown:
+        editor.ask(one, "What is it?")
+    expected = calibrate(DualEmbedder(tiny_vlm, own().embedding, HashEncoder()), shown)
+    found = editor.pipeline.statistics.value
+    probe = points(5, len(found.mean))
+    distances = [
+        torch.cdist(s.apply(probe, "whitened"), s.apply(probe, "whitened")) for s in (found, expected.statistics)
+    ]
+    torch.testing.assert_close(*distances, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.unrelated.scores, expected.statistics.unrelated.scores, rtol=1e-2, atol=1e-2)
+    assert editor.pipeline.statistics.record.parts == expected.record.parts
+
+
+def test_a_calibration_that_is_given_or_another_reference_switches_the_cold_start_off(tiny_vlm):
+    made = calibrate(DualEmbedder(tiny_vlm, own().embedding, HashEncoder()), pictures())
+    for editor in (ReasonEditor(tiny_vlm, own(), calibration=made), ReasonEditor(tiny_vlm, whitened())):
+        before = editor.pipeline.statistics.value
+        for number in range(65):
+            editor.ask(picture(number), "What is it?")
+        assert editor.pipeline.statistics.value is before
+        assert editor.pipeline.retriever.config.percentile == 100.0
+
+
+def test_an_image_that_is_asked_about_passes_once_all_the_same(tiny_vlm, monkeypatch):
+    editor = ReasonEditor(tiny_vlm, own())
+    passed = []
+    see = type(tiny_vlm).see
+    monkeypatch.setattr(
+        type(tiny_vlm),
+        "see",
+        lambda self, images, *rest, **more: passed.append(len(images)) or see(self, images, *rest, **more),
+    )
+    editor.ask(picture(1), "What is it?")
+    assert sum(passed) == 1

@@ -13,6 +13,7 @@ from reasonedit.calibration import Calibration, CalibrationRecord, PictureRange
 from reasonedit.codebook import EditMemory
 from reasonedit.codebook.disk.errors import DamagedError
 from reasonedit.embedding import DualEmbedder, Statistics, statistics_of
+from reasonedit.embedding.reference import OWN, PATTERNS
 from reasonedit.errors import InputError
 from reasonedit.vlm import Vision
 
@@ -55,6 +56,16 @@ class CurrentStatistics:
     def value(self) -> Statistics | None:
         """The statistics; measured when they are first needed, and ``None`` where the embedding needs none."""
         return self.embedder.statistics if self.embedder.width else None
+
+    @property
+    def awaits_pictures(self) -> bool:
+        """Whether the design takes the user's own pictures for its reference, and there was no calibration by them."""
+        return self.embedder.config.reference == OWN and self.record is None
+
+    @property
+    def _say_range(self) -> bool:
+        """Whether a picture can be like those of the statistics: none is like patterns."""
+        return self.record is not None or self.embedder.config.reference not in (OWN, PATTERNS)
 
     def use(self, calibration: Calibration) -> None:
         """Embed by a calibration from now on; keys that are there already have to be made by it, too.
@@ -113,7 +124,8 @@ class CurrentStatistics:
             boxes: Their regions that are embedded, the whole last.
             rate: How often one that is like them may be taken for unlike; not looked at where there is none.
         """
-        statistics = self.value if rate is not None and not self.embedder.reads_language else None
+        looks = rate is not None and not self.embedder.reads_language and self._say_range
+        statistics = self.value if looks else None
         if rate is None or statistics is None:
             return [None] * len(vision)
         if self._range is None or self._range[0] is not statistics or self._range[1] != rate:

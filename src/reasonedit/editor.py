@@ -11,6 +11,7 @@ from reasonedit.calibration import Calibration, calibrate
 from reasonedit.call_batcher import CallBatcher
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
+from reasonedit.cold_start import ColdStart
 from reasonedit.design import Design
 from reasonedit.erasure import Erasure, erase_from
 from reasonedit.explain import Explanation
@@ -28,6 +29,9 @@ class ReasonEditor:
     come one after the other, in some order. An edit counts from the moment in which the codebook has it. A question
     sees the codebook at the moment in which its facts are retrieved. Questions that several threads ask while the model
     is busy are answered as one batch, as by :meth:`ask_batch`.
+
+    Where the design's reference is ``"own"`` and no calibration is given, it begins with cautious bounds, takes in the
+    pictures that are asked about and edited (of which only means are kept), and calibrates itself with the 64th.
 
     Args:
         vlm: The VLM.
@@ -57,6 +61,9 @@ class ReasonEditor:
         self.vlm, self.pipeline = pipeline.vlm, pipeline
         self.generation = generation or Generation()
         self._batcher = CallBatcher(self._answer)
+        self._cold_start = ColdStart.of(pipeline)
+        if self._cold_start is not None:
+            pipeline.watch = self._cold_start.take
 
     @property
     def memory(self) -> EditMemory:
@@ -167,7 +174,10 @@ class ReasonEditor:
             ConflictError: An edit of this id is there already.
             ReasonEditError: The codebook cannot be written.
         """
-        return self.pipeline.write(edit)
+        written = self.pipeline.write(edit)
+        if self._cold_start is not None:
+            self._cold_start.take([edit.image])
+        return written
 
     @property
     def edits(self) -> dict[str, StoredEdit]:

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from reasonedit.boxes import WHOLE, Box
-from reasonedit.codebook import Entry, Fact, augment
+from reasonedit.codebook import Entry, Fact, StoredEdit, augment
 from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.design import WritingConfig
 from reasonedit.embedding import DualEmbedder
-from reasonedit.evidence import GUESSED, Evidence, crop
+from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, WindowScore, crop
 from reasonedit.kinds import KeyKind
 from reasonedit.types import Edit
 from reasonedit.vlm import Seen, Vision
@@ -168,6 +168,16 @@ class KeyBuilder:
             seen = {number: vision.select([row]) for row, number in enumerate(numbers)}
         changed = self._embed(seen, [replace(plan, text=paraphrases[plan.text]) for plan in planned])
         return [float((key - copy).norm()) for key, copy in zip(keys, changed, strict=True)]
+
+
+def evidence_of(stored: StoredEdit) -> list[Evidence]:
+    """The evidence of each sentence of an edit, as a codebook keeps it."""
+    evidence = []
+    for i, sentence in enumerate(stored.reasoning):
+        boxes = stored.found[i] if i < len(stored.found) else []
+        why = GUESSED if i < len(stored.guessed) and stored.guessed[i] else LIKELIEST
+        evidence.append(Evidence(sentence, [WindowScore(box, kept=True, why=why) for box in boxes]))
+    return evidence
 
 
 def is_guess(evidence: Evidence) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reasonedit.asked import Asked, CurrentStatistics
 from reasonedit.boxes import WHOLE, Box
-from reasonedit.calibration import Calibration, calibrated
+from reasonedit.calibration import Calibration, calibrated, cautious
 from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit, check_fingerprint
 from reasonedit.design import Design
 from reasonedit.embedding import (
@@ -26,9 +26,9 @@ from reasonedit.embedding import (
     statistics_of,
     tensors_of,
 )
-from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, EvidenceConfig, EvidenceFinder, WindowScore
+from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder
 from reasonedit.explain import CONSIDERED, Candidate, Explanation, explain_answer, make_answer
-from reasonedit.keys import KeyBuilder, is_guess
+from reasonedit.keys import KeyBuilder, evidence_of, is_guess
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, fit_prompts, link_facts, verify_facts
 from reasonedit.types import Answer, Edit, Query
 from reasonedit.util.threads import Guard
@@ -69,6 +69,9 @@ class EditingPipeline:
         finder: Makes the evidence finder, such as one with a cache.
         calibration: A calibration by pictures like the user's, in place of the design's reference pictures.
 
+    Attributes:
+        watch: Told the pictures of each batch of questions, with their vision pass, before facts are fetched for them.
+
     Raises:
         MismatchError: The calibration was made for another VLM or setting.
     """
@@ -94,6 +97,7 @@ class EditingPipeline:
         self.finder = finder(vlm, self.design.evidence)
         self.keys = KeyBuilder(self.embedder, self.design.writing)
         self.statistics = CurrentStatistics(self.embedder, calibration)
+        self.watch: Callable[[Sequence[Image.Image], Vision], None] = lambda _images, _vision: None
         self._retriever: FactRetriever | None = None
         self._retrieves_by: tuple[object, ...] = ()
         self._drafting = Guard()
@@ -168,12 +172,7 @@ class EditingPipeline:
             edit: The edit.
             stored: The edit as a codebook keeps it.
         """
-        evidence = []
-        for i, sentence in enumerate(stored.reasoning):
-            boxes = stored.found[i] if i < len(stored.found) else []
-            why = GUESSED if i < len(stored.guessed) and stored.guessed[i] else LIKELIEST
-            evidence.append(Evidence(sentence, [WindowScore(box, kept=True, why=why) for box in boxes]))
-        return self._make_draft(edit, evidence)
+        return self._make_draft(edit, evidence_of(stored))
 
     def _make_draft(
         self,
@@ -205,9 +204,12 @@ class EditingPipeline:
         """What retrieves facts from the codebook as it is now."""
         with self.memory.guard:
             statistics = self.statistics.value if self.design.retrieval.matches_pictures else None
-            made_of = (self.memory, self.design.retrieval, statistics)
+            retrieval = self.design.retrieval
+            if self.statistics.awaits_pictures:
+                retrieval = cautious(retrieval)
+            made_of = (self.memory, retrieval, statistics)
             if self._retriever is None or self._retrieves_by != made_of:
-                retrieval = calibrated(self.design.retrieval, statistics)
+                retrieval = calibrated(retrieval, statistics)
                 cohort = statistics.cohort if statistics is not None else None
                 self._retriever, self._retrieves_by = FactRetriever(self.memory, retrieval, cohort), made_of
             return self._retriever
@@ -331,7 +333,9 @@ class EditingPipeline:
         self.memory.refresh()
         questions, choices = [q.question for q in queries], [q.choices for q in queries]
         ahead = self.embedder.begin_texts(questions) if self.memory.edits else None
-        vision = self.see([q.image for q in queries])
+        images = [q.image for q in queries]
+        vision = self.see(images)
+        self.watch(images, vision)
         found = self.retrieve(vision, questions, ahead)
         prompts, retrieved = self.prompts(vision, questions, found, choices, generation)
         replies = self.vlm.reply(vision, prompts, choices, generation)
@@ -373,7 +377,7 @@ class EditingPipeline:
             UnavailableError: The folder cannot be written.
         """
         with self._saving:  # not the memory's guard, for which queries would have to wait
-            if not is_kept_in(self.memory, folder):
+            if self.memory.store is None or not self.memory.store.lies_in(folder):
                 self.memory.copy_to(self.begin_store(folder))
                 self.statistics.note(self.memory)
             self.memory.settle()
@@ -393,8 +397,3 @@ class EditingPipeline:
     def settings(self) -> dict[str, Any]:
         """What a codebook's manifest says of how it was made."""
         return {"model": self.vlm.name, "design": self.design.to_dict(), **self.statistics.to_config()}
-
-
-def is_kept_in(memory: EditMemory, folder: str | os.PathLike[str]) -> bool:
-    """Whether a codebook is kept in a folder, whatever the folder is called."""
-    return memory.store is not None and Store.exists(folder) and os.path.samefile(folder, memory.store.folder)

@@ -1,6 +1,6 @@
 """Calibration: what unlabelled pictures like the user's say of one VLM."""
 
-from .applied import calibrated
+from .applied import calibrated, cautious
 from .calibration import Calibration
 from .measure import calibrate
 from .pictures import CalibrationPictures
@@ -15,6 +15,7 @@ __all__ = [
     "PictureRange",
     "calibrate",
     "calibrated",
+    "cautious",
     "match_threshold",
     "range_threshold",
 ]

@@ -1,4 +1,4 @@
-"""What a calibration makes of the settings of retrieval (ours)."""
+"""What a calibration, or the want of one, makes of the settings of retrieval (ours)."""
 
 from __future__ import annotations
 
@@ -22,3 +22,18 @@ def calibrated(retrieval: RetrievalConfig, statistics: Statistics | None) -> Ret
     if retrieval.false_alarms is None or unrelated is None:
         return retrieval
     return replace(retrieval, visual_match=match_threshold(unrelated.scores, retrieval.false_alarms))
+
+
+def cautious(retrieval: RetrievalConfig) -> RetrievalConfig:
+    """The settings for statistics of pictures that may be nothing like the user's.
+
+    False alarms are allowed a tenth as often, a visual match has to be better by a standard deviation, and the gate
+    opens for half the share of distances.
+    """
+    rate, match = retrieval.false_alarms, retrieval.visual_match
+    return replace(
+        retrieval,
+        false_alarms=None if rate is None else rate / 10,
+        visual_match=None if match is None else match + 1,
+        percentile=retrieval.percentile / 2,
+    )

@@ -43,6 +43,8 @@ def collect_results(trainer: L.Trainer, data: L.LightningDataModule | None) -> d
             ms_per_query=timer.ms_per_query if timer is not None else None,
             counts=counts,
         )
+        if metrics.out_of_range is not None:
+            results[name]["out_of_range"], results[name]["out_of_range_samples"] = metrics.out_of_range
     return results
 
 
@@ -60,10 +62,15 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
     for group, name in LABELS.items():
         table.add_column(f"{fold(name)}\n({samples[f'{group}_samples']})", justify="right")
     table.add_column("Gen", justify="right")
+    looked_at = any("out_of_range" in values for values in results.values())
+    if looked_at:
+        table.add_column("out of\nrange", justify="right")
     table.add_column("s per\nedit", justify="right")
     table.add_column("ms per\nquery", justify="right")
     for key, values in results.items():
         cells = ["–" if values[group] is None else f"{values[group]:.2f}" for group in (*LABELS, "gen")]
+        if looked_at:
+            cells.append(f"{values['out_of_range']:.2f}" if "out_of_range" in values else "–")
         cells += [_format_time(values["seconds_per_edit"], 3), _format_time(values["ms_per_query"], 1)]
         table.add_row(_NAMES.get(key, key), *cells)
     return table

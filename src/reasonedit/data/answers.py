@@ -16,7 +16,7 @@ from reasonedit.errors import UnavailableError
 from reasonedit.types import Query
 from reasonedit.util.cache import cache_folder
 from reasonedit.util.dependencies import code_version
-from reasonedit.vlm import VLM, Generation, Reply
+from reasonedit.vlm import VLM, Generation, Reply, Vision
 
 
 class Answers:
@@ -30,12 +30,18 @@ class Answers:
         vlm: The unedited model.
         generation: How it answers, or how many tokens at most.
 
+    Attributes:
+        layers: Layers of the vision part that are kept of its passes.
+        seen: The vision pass of the last batch; ``None`` where some of its answers were known.
+
     Raises:
         UnavailableError: The cache cannot be written.
     """
 
     def __init__(self, vlm: VLM, generation: Generation | int | None = None) -> None:
         self.vlm = vlm
+        self.layers: Sequence[str] = ()
+        self.seen: Vision | None = None
         self.generation = Generation(generation) if isinstance(generation, int) else generation or Generation()
         device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
         how = json.dumps(self.generation.to_dict(), sort_keys=True, default=str)
@@ -46,46 +52,57 @@ class Answers:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Any thread may ask, one at a time.
             self._database = sqlite3.connect(path, timeout=60, check_same_thread=False)
-            self._database.execute("create table if not exists replies (query text primary key, reply text, ms real)")
+            self._database.execute("create table if not exists answers (query text primary key, reply text)")
         except (OSError, sqlite3.Error) as error:
             raise UnavailableError(
                 f"The cache '{path.parent}' cannot be used ({error}): set REASONEDIT_CACHE to a folder that can be "
                 "written."
             ) from error
 
-    def ask(self, queries: Sequence[Query]) -> tuple[list[str], list[float]]:
+    def ask(self, queries: Sequence[Query]) -> tuple[list[str], list[float | None]]:
         """The texts of :meth:`replies`, with their times."""
         replies, ms = self.replies(queries)
         return [reply.text for reply in replies], ms
 
-    def replies(self, queries: Sequence[Query]) -> tuple[list[Reply], list[float]]:
+    def replies(self, queries: Sequence[Query]) -> tuple[list[Reply], list[float | None]]:
         """Answer queries; those that were not asked before are asked in one batch.
 
         Returns:
-            The answers, and for each the milliseconds that it took when it was asked: its share of its batch.
+            The answers, and for each the milliseconds that it took: its share of its batch, or ``None`` where it was
+            known.
         """
         keys = [self._key(q) for q in queries]
         known = {key: reply for key in keys if (reply := self._find(key)) is not None}
         new = [i for i, k in enumerate(keys) if k not in known]
+        self.seen = None
+        ms = 0.0
         if new:
             asked = [queries[i] for i in new]
             started = time.perf_counter()
-            vision = self.vlm.see([q.image for q in asked])
+            vision = self.vlm.see([q.image for q in asked], self.layers)
             replies = self.vlm.reply(vision, [q.question for q in asked], [q.choices for q in asked], self.generation)
             ms = 1000 * (time.perf_counter() - started) / len(asked)
-            known |= {keys[i]: (reply, ms) for i, reply in zip(new, replies, strict=True)}
-            rows = [(keys[i], json.dumps(asdict(known[keys[i]][0])), ms) for i in new]
+            known |= {keys[i]: reply for i, reply in zip(new, replies, strict=True)}
+            rows = [(keys[i], json.dumps(asdict(known[keys[i]]))) for i in new]
+            self.seen = vision if len(new) == len(queries) else None
             with self._database:
-                self._database.executemany("insert or replace into replies values (?, ?, ?)", rows)
-        return [known[k][0] for k in keys], [known[k][1] for k in keys]
+                self._database.executemany("insert or replace into answers values (?, ?)", rows)
+        return [known[k] for k in keys], [ms if i in new else None for i in range(len(keys))]
+
+    def time(self, queries: Sequence[Query]) -> float:
+        """Ask queries in one batch whether their answers are known or not: the milliseconds that each took."""
+        started = time.perf_counter()
+        vision = self.vlm.see([q.image for q in queries])
+        self.vlm.reply(vision, [q.question for q in queries], [q.choices for q in queries], self.generation)
+        return 1000 * (time.perf_counter() - started) / len(queries)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def _find(self, key: str) -> tuple[Reply, float] | None:
-        row = self._database.execute("select reply, ms from replies where query = ?", (key,)).fetchone()
-        return None if row is None else (Reply(**json.loads(row[0])), float(row[1]))
+    def _find(self, key: str) -> Reply | None:
+        row = self._database.execute("select reply from answers where query = ?", (key,)).fetchone()
+        return None if row is None else Reply(**json.loads(row[0]))
 
     def _key(self, query: Query) -> str:
         prompt = self.vlm.prompt(query.question, query.choices)

@@ -10,6 +10,7 @@ from itertools import islice
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from reasonedit.calibration.gathered import GatheredPictures
 from reasonedit.errors import InputError
 from reasonedit.groups import LOCALITIES
 from reasonedit.matching import matches
@@ -38,7 +39,9 @@ class BasePass:
         metrics: Its share of right answers and the number of samples, by group.
         exact_match: Its share of exact matches, by group.
         contained: How many of its answers that are not right contain a right one.
-        ms_per_query: Milliseconds per probe when it was asked, in batches of the stream's size.
+        ms_per_query: Milliseconds per probe that was asked in this run, in batches of the stream's size. Where the
+            answers to all were known, one batch was asked again for it.
+        candidates: How many samples were asked to find the edits.
     """
 
     edits: list[Edit]
@@ -49,6 +52,7 @@ class BasePass:
     exact_match: dict[str, float] = field(default_factory=dict)
     contained: int = 0
     ms_per_query: float = 0.0
+    candidates: int = 0
 
 
 def ask_unedited(
@@ -58,6 +62,7 @@ def ask_unedited(
     *,
     probed: int | None = None,
     progress: bool = False,
+    pool: GatheredPictures | None = None,
 ) -> BasePass:
     """Ask the unedited model for the samples that it gets wrong, and for their probes.
 
@@ -67,12 +72,13 @@ def ask_unedited(
         batch_size: Questions per batch.
         probed: How many edits are probed, spread evenly over all; all when not given.
         progress: Whether to show a bar.
+        pool: Takes in the pictures that are asked about on the way to the edits, by the passes that answer them.
 
     Raises:
         InputError: The model gets nothing wrong, or the source gives every rank other edits.
     """
     with _progress_bar(progress) as bar:
-        edits, right = _ask_candidates(source, answers, batch_size, bar)
+        edits, right, asked = _ask_candidates(source, answers, batch_size, bar, pool)
         probes = source.probes(edits, right)
         answers.check_same_edits([*(e.id for e in edits), *(p.edit_id for p in probes)])
         chosen = [e.id for e in spread(edits, probed)]
@@ -84,6 +90,9 @@ def ask_unedited(
     used = [i for i, p in enumerate(probes) if p.group not in LOCALITIES or matches(replies[i].text, p.targets)]
     kept = [probes[i] for i in used]
     base = BasePass(edits, kept, [replies[i].text for i in used], count_probes(source, chosen, probes, kept))
+    base.candidates = asked
+    if probes and not times:
+        times = [answers.answers.time([p.query for p in probes[:batch_size]])]
     base.ms_per_query = sum(times) / max(1, len(times))
     _fill_in_metrics(base)
     return base
@@ -98,14 +107,14 @@ def find_wrong(source: EditSource, answers: SharedAnswers, batch_size: int, *, p
 def _ask_probes(
     probes: Sequence[Probe], answers: SharedAnswers, batch_size: int, bar: Progress
 ) -> tuple[list[Reply], list[float]]:
-    """Ask the probes: the reply to each, and the milliseconds that it took."""
+    """Ask the probes: the reply to each, and the milliseconds that each took of which the answer was not known."""
     task = bar.add_task("asking the unedited model", total=len(probes))
     replies: list[Reply] = []
     times: list[float] = []
     batches = [[p.query for p in batch] for batch in chunks(probes, batch_size)]
     for at_once in chunks(batches, answers.ranks):
         for batch_replies, batch_times in answers.ask(at_once):
-            replies, times = replies + batch_replies, times + batch_times
+            replies, times = replies + batch_replies, times + [ms for ms in batch_times if ms is not None]
         bar.update(task, completed=len(replies))
     return replies, times
 
@@ -122,20 +131,45 @@ def _fill_in_metrics(base: BasePass) -> None:
             base.contained += int(metric.contained)
 
 
+def gather_candidates(
+    source: EditSource, answers: SharedAnswers, batch_size: int, count: int, pool: GatheredPictures
+) -> None:
+    """Take in the pictures of candidates that were asked in an earlier base pass; each rank sees its share.
+
+    Args:
+        source: The data set.
+        answers: The model.
+        batch_size: Questions per batch.
+        count: How many candidates were asked.
+        pool: Takes them in.
+    """
+    for number, batch in enumerate(chunks(list(islice(source.candidates(), count)), batch_size)):
+        pool.take([edit.image for edit in batch], mine=number % answers.ranks == answers.rank)
+
+
 def _ask_candidates(
-    source: EditSource, answers: SharedAnswers, batch_size: int, bar: Progress
-) -> tuple[list[Edit], list[str]]:
-    """Ask candidates until there are edits enough: the edits, and the ids of what was answered rightly."""
+    source: EditSource, answers: SharedAnswers, batch_size: int, bar: Progress, pool: GatheredPictures | None = None
+) -> tuple[list[Edit], list[str], int]:
+    """Ask candidates until there are edits enough.
+
+    Returns:
+        The edits, the ids of what was answered rightly, and how many were asked.
+    """
     task = bar.add_task("finding errors", total=source.edits)
     edits: list[Edit] = []
     right: list[str] = []
+    count = 0
+    answers.answers.layers = pool.embedder.layers if pool is not None else ()
     candidates = source.candidates()
     while len(edits) < source.edits and (samples := list(islice(candidates, answers.ranks * batch_size))):
         batches = list(chunks(samples, batch_size))
         queries = [[Query(e.image, e.question, e.choices, e.id) for e in batch] for batch in batches]
-        for asked, (replies, _) in zip(batches, answers.ask(queries), strict=True):
+        for rank, (asked, (replies, _)) in enumerate(zip(batches, answers.ask(queries), strict=True)):
             if len(edits) >= source.edits:
                 break  # a single rank would not have asked
+            count += len(asked)
+            if pool is not None:
+                pool.take([edit.image for edit in asked], answers.answers.seen, mine=rank == answers.rank)
             for edit, reply in zip(asked, replies, strict=True):
                 if matches(reply.text, edit.targets):
                     right.append(edit.id)
@@ -144,7 +178,8 @@ def _ask_candidates(
         bar.update(task, completed=min(len(edits), source.edits))
     if not edits:
         raise InputError("The model gets no sample of the data set wrong: there is nothing to edit.")
-    return edits[: source.edits], right
+    answers.answers.layers = ()
+    return edits[: source.edits], right, count
 
 
 def _progress_bar(show: bool) -> Progress:

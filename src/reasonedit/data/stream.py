@@ -10,6 +10,7 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from reasonedit.calibration.gathered import GatheredPictures
 from reasonedit.errors import InputError, NotFoundError
 from reasonedit.ranks import spawning_error
 from reasonedit.registry import lookup, names
@@ -17,7 +18,7 @@ from reasonedit.types import Edit
 from reasonedit.vlm import VLM, Generation, generation_of
 
 from .answers import Answers
-from .base_pass import BasePass, ask_unedited, find_wrong
+from .base_pass import BasePass, ask_unedited, find_wrong, gather_candidates
 from .layout import Step, StreamItem, lay_out, share_out
 from .probe_counts import describe_counts
 from .shared_answers import SharedAnswers
@@ -73,6 +74,7 @@ class EditStream(L.LightningDataModule):
             next one is asked. So MEND and fine-tuning are published. Goes without ``interleave``.
 
     Attributes:
+        pool: Takes in the pictures of the samples that are asked to find the edits, if a callback wants them.
         base: What the unedited model answered, once it was asked.
         quiet: Whether somebody else says which probes are not asked.
 
@@ -114,6 +116,7 @@ class EditStream(L.LightningDataModule):
         self.sample, self.probed, self.check, self.alone = sample, probed, check, alone
         self.quiet = False
         self.base: BasePass | None = None
+        self.pool: GatheredPictures | None = None
         self._asked: object = None  # which model the base pass asked, and how
 
     def predict_dataloader(self) -> DataLoader[Step]:
@@ -179,12 +182,18 @@ class EditStream(L.LightningDataModule):
         asked_of = (vlm.identity, generation)
         if self.base is None or self._asked != asked_of:
             answers = SharedAnswers(Answers(vlm, generation), trainer)
-            self.base = ask_unedited(self.source, answers, self.batch_size, probed=self.probed, progress=progress)
+            self.base = ask_unedited(
+                self.source, answers, self.batch_size, probed=self.probed, progress=progress, pool=self.pool
+            )
             answers.close()
             self._asked = asked_of
             if not self.quiet and answers.rank == 0:
                 for sentence in describe_counts([self.base.counts]):
                     _log.warning("%s", sentence)
+        elif self.pool is not None and not len(self.pool):
+            answers = SharedAnswers(Answers(vlm, generation), trainer)
+            gather_candidates(self.source, answers, self.batch_size, self.base.candidates, self.pool)
+            answers.close()
         return self.base
 
     def find_edits(self, vlm: VLM, generation: Generation | None = None, *, progress: bool = False) -> list[Edit]:

@@ -29,7 +29,8 @@ class EmbeddingConfig:
             unrelated pictures, each to unit variance, then to unit length; or ``"discriminant"``: in the 64 directions
             that best tell one thing from another, then to unit length.
         reference: The unrelated pictures: ``"patterns"``, ``"world"`` or a folder of images; for ``"discriminant"`` one
-            with a folder per thing in it.
+            with a folder per thing in it. Or ``"own"``: the user's own pictures, of a calibration, of a stream's pool,
+            or those that are asked about; patterns until there are enough.
         region_source: The nine query regions of an image are ``"pooled"`` from the tokens of its one vision pass, or
             pass the vision part by themselves as ``"crops"``: nine more passes, in which small things are large.
 

@@ -13,6 +13,8 @@ from reasonedit.registry import lookup
 
 PATTERNS = "patterns"
 """The name of 128 fixed patterns."""
+OWN = "own"
+"""The name of the user's own pictures: a calibration, a stream's pool, or what is asked about; patterns until then."""
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _MOST = 500
@@ -23,14 +25,15 @@ def reference_images(source: str) -> list[Image.Image]:
     """Unrelated pictures on which statistics are measured.
 
     Args:
-        source: ``"patterns"`` (128 fixed colourful patterns, the same on every machine); a name that a package offers
-            (``"world"``: 150 scenes of the embedded world; see :mod:`reasonedit.registry`); or a folder of images, of
-            which, folders in it included, up to 500 at even steps are used.
+        source: ``"patterns"`` (128 fixed colourful patterns, the same on every machine); ``"own"`` (the same patterns,
+            until there are pictures like those that are asked about: see :mod:`reasonedit.calibration`); a name that a
+            package offers (``"world"``: 150 scenes of the embedded world; see :mod:`reasonedit.registry`); or a folder
+            of images, of which, folders in it included, up to 500 at even steps are used.
 
     Raises:
         InputError: The folder holds fewer than two images, or one that cannot be read.
     """
-    if source == PATTERNS:
+    if source in (PATTERNS, OWN):
         rng = np.random.default_rng(0)
         coarse = (Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)) for _ in range(128))
         return [image.resize((96, 96), Image.Resampling.BICUBIC) for image in coarse]
@@ -41,7 +44,7 @@ def reference_images(source: str) -> list[Image.Image]:
     paths = pictures_in(Path(source))
     if len(paths) < 2:
         raise InputError(
-            f"There are no reference images in '{source}': give 'patterns', 'world' or a folder of some pictures."
+            f"There are no reference images in '{source}': give 'own', 'patterns', 'world' or a folder of pictures."
         )
     return [load_image(p) for p in paths[:: -(-len(paths) // _MOST)]]
 
@@ -75,7 +78,7 @@ def reference_things(source: str) -> tuple[list[Image.Image], list[int]]:
 
 def is_named(source: str) -> bool:
     """Whether a source of unrelated pictures has a name, by which it is the same on every machine, and is no folder."""
-    return source == PATTERNS or lookup("references", source) is not None
+    return source in (PATTERNS, OWN) or lookup("references", source) is not None
 
 
 def pictures_in(folder: Path) -> list[Path]:

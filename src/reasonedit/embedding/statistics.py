@@ -60,6 +60,45 @@ class ReferenceTokens:
         self._sum += rows.sum(0)
         self._squares += rows.T @ rows
 
+    def merge(self, other: ReferenceTokens) -> None:
+        """Add the pictures of another one, behind those that are there."""
+        if not other.count:
+            return
+        if not self.count:
+            self._shift = other._shift
+            self._sum, self._squares = torch.zeros_like(other._sum), torch.zeros_like(other._squares)
+        by = other._shift - self._shift  # the other's moments are about another point
+        self._sum += other._sum + other.count * by
+        mixed = other._sum.outer(by)
+        self._squares += other._squares + mixed + mixed.T + other.count * by.outer(by)
+        self.count += other.count
+        self.wholes += other.wholes
+        self.regions += other.regions
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that was added, to be sent to another process; nothing where nothing was."""
+        if not self.count:
+            return {}
+        return {
+            "count": torch.tensor(self.count),
+            "wholes": torch.stack(self.wholes),
+            "regions": torch.stack(self.regions),
+            "shift": self._shift,
+            "sum": self._sum,
+            "squares": self._squares,
+        }
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> ReferenceTokens:
+        """What :meth:`tensors` made."""
+        reference = cls()
+        if tensors:
+            reference.count = int(tensors["count"])
+            reference.wholes, reference.regions = list(tensors["wholes"]), list(tensors["regions"])
+            reference._shift, reference._sum = tensors["shift"], tensors["sum"]
+            reference._squares = tensors["squares"]
+        return reference
+
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean (D,) and covariance (D, D) of all tokens, in double precision."""
         mean = self._sum / self.count

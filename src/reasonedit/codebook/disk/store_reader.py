@@ -45,6 +45,10 @@ class StoreReader:
         """Whether a folder holds a codebook."""
         return is_there(Path(folder) / MANIFEST)
 
+    def lies_in(self, folder: str | os.PathLike[str]) -> bool:
+        """Whether this is the codebook in a folder, whatever the folder is called."""
+        return self.exists(folder) and os.path.samefile(folder, self.folder)
+
     def changed(self) -> bool:
         """Whether the folder may hold more than was read."""
         return self._stamp is None or self._stamp != self._manifest_stamp()

@@ -1,0 +1,172 @@
+"""A stream that calibrates its codebook by its own pictures: once seen, the same on any number of ranks."""
+
+import json
+from dataclasses import replace
+
+import lightning as L
+import pytest
+import torch
+from helpers.tiny import HashEncoder, design, picture
+from helpers.toy import ToySource
+from PIL import Image
+from test_distributed import _HEAD, run
+
+from reasonedit import EditStream, ReasonEditor, VLMModule
+from reasonedit.calibration import Calibration, calibrate
+from reasonedit.callbacks import Codebook, EditingMetrics, Retriever
+from reasonedit.commands.results_table import collect_results, results_table
+from reasonedit.embedding import DualEmbedder, tensors_of
+from reasonedit.embedding.statistics import ReferenceTokens
+
+QUIET = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "accelerator": "cpu",
+}
+
+
+class StrangeToys(ToySource):
+    """Half of the probes show white pictures."""
+
+    def probes(self, edits, right=()):
+        white = Image.new("RGB", (32, 32), "white")
+        return [
+            replace(p, query=replace(p.query, image=white)) if p.group == "t_gen" else p
+            for p in super().probes(edits, right)
+        ]
+
+
+def own():
+    base = design(keys="grounded")
+    return replace(
+        base,
+        embedding=replace(base.embedding, transform="whitened", reference="own"),
+        retrieval=replace(base.retrieval, query_regions=True, out_of_range=0.3),
+    )
+
+
+def stream_run(vlm, stream, tokens, book=None):
+    book, metrics = book or Codebook(design=own()), EditingMetrics()
+    trainer = L.Trainer(callbacks=[book, Retriever(), metrics], **QUIET)
+    trainer.predict(VLMModule(vlm, max_new_tokens=tokens), datamodule=stream, return_predictions=False)
+    return book, metrics, trainer
+
+
+def alike(one, other):
+    """Whether two statistics put the same points at the same distances."""
+    points = torch.randn(6, len(one.mean), generator=torch.Generator().manual_seed(0))
+    made = [torch.cdist(s.apply(points, "whitened"), s.apply(points, "whitened")) for s in (one, other)]
+    torch.testing.assert_close(*made, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(one.unrelated.scores, other.unrelated.scores, rtol=1e-2, atol=1e-2)
+
+
+def test_moments_that_are_merged_are_those_of_all_tokens():
+    tokens = torch.randn(6, 4, 4, 5, generator=torch.Generator().manual_seed(0)) + 3
+    parts = [ReferenceTokens() for _ in range(4)]
+    for number, of_picture in enumerate(tokens):
+        parts[number % 3].add(of_picture)  # one stays empty
+    merged = ReferenceTokens()
+    for part in parts:
+        merged.merge(ReferenceTokens.of_tensors(part.tensors()))
+    flat = tokens.reshape(-1, 5).double()
+    mean, covariance = merged.moments()
+    torch.testing.assert_close(mean, flat.mean(0))
+    torch.testing.assert_close(covariance, torch.cov(flat.T))
+    assert merged.count == len(flat)
+    assert len(merged.wholes) == len(merged.regions) == 6
+
+
+def test_the_base_pass_gives_the_pictures_at_no_extra_pass(tiny_vlm, hash_encoder, monkeypatch):
+    source, passed = StrangeToys(20), []
+    see = DualEmbedder.see
+
+    def watched(self, images, **more):
+        if more.get("vision") is None:
+            passed.extend(images)
+        return see(self, images, **more)
+
+    read = DualEmbedder.read
+
+    def read_what_passed(self, images, reference, vision=None):
+        before = len(passed)
+        read(self, images, reference, vision)
+        assert len(passed) == before, "a picture passed for the calibration alone"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DualEmbedder, "see", watched)
+        patch.setattr(DualEmbedder, "read", read_what_passed)
+        first, metrics, trainer = stream_run(tiny_vlm, EditStream(source, batch_size=3), 5)
+    statistics = first.pipeline.statistics
+    assert (statistics.record.pictures, statistics.record.source) == (21, "the pool of the stream")  # whole batches
+    shown = [edit.image for _, edit in zip(range(21), source.candidates(), strict=False)]
+    expected = calibrate(DualEmbedder(tiny_vlm, own().embedding, HashEncoder()), shown)
+    alike(statistics.value, expected.statistics)
+    # Local probes are not asked, as the answers to them were wrong; of the others half show white pictures.
+    assert metrics.out_of_range == (0.5, 40)
+    results = collect_results(trainer, trainer.datamodule)
+    assert results["reasonedit"]["out_of_range"] == 0.5
+    assert "out_of_range" not in results["unedited"]
+    assert "out of\nrange" in [column.header for column in results_table(results).columns]
+
+    # All answers are known now, and then even the base pass: the pictures pass for this alone.
+    stream = EditStream(source, batch_size=3)
+    for _ in range(2):
+        again, metrics, _ = stream_run(tiny_vlm, stream, 5)
+        alike(again.pipeline.statistics.value, statistics.value)
+        assert metrics.out_of_range == (0.5, 40)
+
+
+def test_a_calibration_that_is_given_is_taken_and_goes_with_the_codebook(tiny_vlm, hash_encoder, tmp_path):
+    made = calibrate(DualEmbedder(tiny_vlm, own().embedding, HashEncoder()), [picture(500 + i) for i in range(16)])
+    made.save(tmp_path / "mine")
+    book = Codebook(tmp_path / "book", own(), calibration=str(tmp_path / "mine"))
+    stream_run(tiny_vlm, EditStream(ToySource(3), batch_size=3), 5, book)
+    assert book.pipeline.statistics.record == made.record
+    kept = ReasonEditor.load(tmp_path / "book", tiny_vlm).pipeline.statistics
+    assert kept.record == made.record
+    assert all(torch.equal(t, tensors_of(kept.value)[n]) for n, t in tensors_of(made.statistics).items())
+    assert Calibration.load(tmp_path / "mine").record == made.record
+
+
+def test_a_small_pool_is_said_to_be_too_small(tiny_vlm, hash_encoder, caplog):
+    book, metrics, _ = stream_run(tiny_vlm, EditStream(ToySource(3), batch_size=3), 5)
+    assert "The stream shows 3 distinct pictures: too few to calibrate by" in caplog.text
+    assert book.pipeline.statistics.awaits_pictures
+    assert metrics.out_of_range is None
+
+
+_POOL = (
+    _HEAD
+    + """
+from test_pool_calibration import StrangeToys, own
+from safetensors.torch import save_file
+from reasonedit.embedding import tensors_of
+book, metrics = Codebook(out + "/book", own()), EditingMetrics()
+trainer = L.Trainer(accelerator="cpu", devices=ranks, strategy="ddp" if ranks > 1 else "auto",
+    callbacks=[book, Retriever(), metrics], **quiet)
+stream = EditStream(StrangeToys(20), batch_size=3)
+trainer.predict(VLMModule({model!r}, dtype="float32", max_new_tokens=3), datamodule=stream)
+statistics = book.pipeline.statistics
+save_file({{n: t.contiguous() for n, t in tensors_of(statistics.value).items()}}, out + f"/s-{{trainer.global_rank}}")
+open(out + f"/said-{{trainer.global_rank}}", "w").write(json.dumps([statistics.record.pictures, metrics.out_of_range]))
+"""
+)
+
+
+def test_two_ranks_calibrate_as_one_does(tiny_folder, tiny_vlm, tmp_path, hash_encoder):
+    from safetensors.torch import load_file
+
+    from reasonedit.embedding import statistics_of
+
+    for ranks in (1, 2):
+        code, said = run(tmp_path, _POOL, ranks, model=str(tiny_folder))
+        assert code == 0, said[-2000:]
+    one, first, second = (load_file(tmp_path / name) for name in ("ranks-1/s-0", "ranks-2/s-0", "ranks-2/s-1"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    alike(statistics_of(one), statistics_of(first))
+    told = [
+        json.loads((tmp_path / name).read_text()) for name in ("ranks-1/said-0", "ranks-2/said-0", "ranks-2/said-1")
+    ]
+    assert told[0] == told[1] == told[2] == [21, [0.5, 40]]
