@@ -413,6 +413,8 @@ def test_related_samples_are_no_locality(tiny_vlm, tmp_path):
 
 def test_the_base_pass_is_asked_once_for_all_runs(tiny_vlm, tmp_path, monkeypatch):
     monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path / "cache")
+    timed = []
+    monkeypatch.setattr(Answers, "time", lambda self, queries: timed.append(len(queries)) or 5.0)
     path = str(datasets.own(tmp_path, choices=None))
     model = Knows(tiny_vlm, {})
     first = EditStream(EditFile(path)).base_pass(model)
@@ -421,9 +423,27 @@ def test_the_base_pass_is_asked_once_for_all_runs(tiny_vlm, tmp_path, monkeypatc
     second = EditStream(EditFile(path)).base_pass(model)
     assert model.asked == asked
     assert second.answers == first.answers
-    assert second.ms_per_query == pytest.approx(first.ms_per_query)
+    assert second.ms_per_query == 5.0  # all answers were known: one batch is asked again, for its time alone
+    assert timed
     EditStream(EditFile(path)).base_pass(model, Generation(3))
     assert model.asked == 2 * asked
+
+
+def test_times_are_those_of_this_run(tiny_vlm, tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path)
+    model = Knows(tiny_vlm, {"What?": "a"})
+    queries = [Query(picture(0), "What?"), Query(picture(1), "What?")]
+    (known,) = Answers(model).ask(queries[:1])[1]
+    assert known is not None
+    assert known > 0
+    answers = Answers(model)
+    first, second = answers.ask(queries)[1]
+    assert first is None  # from the cache: it took no time that says anything
+    assert second is not None
+    asked = model.asked
+    assert answers.time(queries) > 0
+    assert model.asked == asked + 2
+    assert answers.ask(queries)[1] == [None, None]
 
 
 def test_answers_are_known_by_model_image_and_prompt(tiny_vlm, tmp_path, monkeypatch):

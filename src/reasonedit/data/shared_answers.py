@@ -43,7 +43,7 @@ class SharedAnswers:
                 "that all ranks speak of the same ones."
             )
 
-    def ask(self, batches: Sequence[Sequence[Query]]) -> list[tuple[list[Reply], list[float]]]:
+    def ask(self, batches: Sequence[Sequence[Query]]) -> list[tuple[list[Reply], list[float | None]]]:
         """The answers to each of as many batches as there are ranks, or fewer, with their times."""
         replies, ms = self.answers.replies(batches[self.rank]) if self.rank < len(batches) else ([], [])
         if self.trainer is None or self.ranks == 1:
