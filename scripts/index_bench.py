@@ -10,7 +10,6 @@ from bench_tools import describe_machine, print_ratio, time_sides
 
 from reasonedit.retrieval import ExactIndex
 
-
 _WORK = 1_000_000
 """Pairs of query and key in what is timed, at least."""
 

@@ -65,8 +65,14 @@ class Merging:
         """Let entries count that come after all that do."""
         self._prepare()
         self.counts.values[numbers.start : numbers.stop] = True
+        with_radius = [number for number in numbers if self.merge and self.radii.values[number] > 0]
+        near = dict[int, Tensor]()
+        if with_radius:
+            reach = [REACH * float(self.radii.values[number]) for number in with_radius]
+            found = self._search.within_each(self.table[torch.tensor(with_radius)], reach)
+            near = dict(zip(with_radius, found, strict=True))
         for number in numbers:
-            self._place(number)
+            self._place(number, near.get(number))
 
     def set_counts(self, numbers: range, counts: bool) -> None:
         """Let entries count that did not, in their own place, or no longer count."""
@@ -110,7 +116,11 @@ class Merging:
     def nearby(self, key: Tensor, distance: float, kind: int | None = None) -> Tensor:
         """Entries that count and may lie within a distance of a key, of one kind or any; none that does is left out."""
         self._prepare()
-        rows = self._search.within(key, distance).numpy()
+        return self._filter(self._search.within(key, distance), kind)
+
+    def _filter(self, found: Tensor, kind: int | None) -> Tensor:
+        """Those of some entries that count, of one kind or any."""
+        rows = found.numpy()
         fits = self.counts.values[rows]
         return torch.from_numpy(rows[fits if kind is None else fits & (self.kinds.values[rows] == kind)])
 
@@ -121,13 +131,13 @@ class Merging:
         if self._digests is None:
             self._digests = {self._digest(n): n for n in np.flatnonzero(self.is_key.values).tolist()}
 
-    def _place(self, number: int) -> None:
-        """Make an entry a key, or part of one."""
+    def _place(self, number: int, near: Tensor | None = None) -> None:
+        """Make an entry a key, or part of one; ``near`` are all entries within its reach, where they are known."""
         assert self._digests is not None
         name = self._digest(number)
         same, found = self._digests.get(name), None
         if self.merge and (same is None or self._compares_all):
-            found = self._find_key(number)
+            found = self._find_key(number, near)
         if same is not None and (found is None or same <= found[0]):
             found = same, 0.0
         if found is not None:
@@ -149,13 +159,13 @@ class Merging:
         reach = self.reach.values
         reach[key] = max(float(reach[key]), distance + float(self.radii.values[number]))
 
-    def _find_key(self, number: int) -> tuple[int, float] | None:
-        """The key that an entry merges into by its radius, and its distance."""
+    def _find_key(self, number: int, near: Tensor | None) -> tuple[int, float] | None:
+        """The key that an entry merges into by its radius, and its distance; ``near`` as for :meth:`_place`."""
         radius = float(self.radii.values[number])
         if radius <= 0:
             return None
         key, kind = self.table[number], None if self._compares_all else int(self.kinds.values[number])
-        rows = self.nearby(key, REACH * radius, kind)
+        rows = self.nearby(key, REACH * radius, kind) if near is None else self._filter(near, kind)
         rows = rows[torch.from_numpy(self.is_key.values[rows.numpy()])]
         if not len(rows):
             return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from .key_table import KeyTable
 
 _PROJECTED = 16
 _AT_ONCE = 65536
+_NUMBERS_AT_ONCE = 1 << 22
 
 
 class NeighbourSearch:
@@ -21,6 +24,7 @@ class NeighbourSearch:
     def __init__(self) -> None:
         self._basis = torch.empty(0, 0)
         self._projected = torch.empty(0, 0)
+        self._norms = torch.empty(0)
         self._count = 0
 
     @torch.inference_mode(False)  # the buffer is changed later, also outside of that mode
@@ -37,14 +41,30 @@ class NeighbourSearch:
             if self._count:
                 grown[: self._count] = self._projected[: self._count]
             self._projected = grown
+            self._norms = torch.cat([self._norms[: self._count], torch.empty(len(grown) - self._count)])
         for start in range(self._count, len(keys), _AT_ONCE):
             stop = min(start + _AT_ONCE, len(keys))
             self._projected[start:stop] = keys[start:stop] @ self._basis
+            self._norms[start:stop] = self._projected[start:stop].square().sum(1)
         self._count = len(keys)
 
     def within(self, key: Tensor, distance: float) -> Tensor:
         """Rows that may lie within ``distance`` of ``key``; none that does is left out."""
-        gaps = (self._projected[: self._count] - key @ self._basis).square().sum(1)
-        # Rounding, which grows with the key's length, must not lose a key on the border.
-        slack = 1e-6 + 1e-5 * float(key.norm())
-        return (gaps <= (distance * (1 + 1e-4) + slack) ** 2).nonzero()[:, 0]
+        return self.within_each(key[None], [distance])[0]
+
+    def within_each(self, keys: Tensor, distances: Sequence[float]) -> list[Tensor]:
+        """For each of some keys (n, D) what :meth:`within` gives: the rows are gone through once for many keys."""
+        projected, norms = self._projected[: self._count], self._norms[: self._count]
+        found: list[Tensor] = []
+        most = max(1, _NUMBERS_AT_ONCE // max(1, self._count))
+        for start in range(0, len(keys), most):
+            part = keys[start : start + most]
+            own = part @ self._basis
+            lengths = own.square().sum(1)
+            # Rounding, which grows with the lengths, must not lose a key on the border.
+            slack = 1e-6 + 1e-5 * part.norm(dim=1)
+            reach = (torch.tensor(distances[start : start + most]) * (1 + 1e-4) + slack).square()
+            beyond = torch.addmm(norms[:, None], projected, own.T, alpha=-2)  # (N, n)
+            near = beyond <= reach - lengths + 1e-5 * (norms[:, None] + lengths)
+            found += [column.nonzero()[:, 0] for column in near.T]
+        return found
