@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import lightning as L
-import pytest
 import torch
 from helpers.tiny import HashEncoder, design, picture
 from helpers.toy import ToySource
