@@ -83,6 +83,13 @@ def test_the_best_by_the_objective_is_chosen_and_of_equals_the_first():
     assert [t["all"] for t in content["editors"]["grace"]["tries"]] == scores["grace"]
     assert notes == ["FT is not tuned: 7 of its 8 tries are there on all seeds."]
     assert content["seeds"] == [100, 101]
+    # Where all fail at something, and so have an objective of 0, the rest counts.
+    failing = tries({"ike": [0.5, 0.5, 0.7, 0.5, 0.7, 0.5, 0.5, 0.5]})
+    for _, rows in failing:
+        for one in rows:
+            one["right"] = one["right"] and one["group"] != "hard_loc"
+    editor = choose(table_of(TUNE, failing))[0]["editors"]["ike"]
+    assert (editor["values"], editor["all"]) == (SPACES["ike"].tries[2], 0)
     # A try that was not run on all seeds is not compared with others.
     some = [c for c in tries(scores) if (c[0]["row"], c[0]["seed"]) != ("ike-3", 101)]
     assert "ike" not in choose(table_of(TUNE, some))[0]["editors"]

@@ -280,7 +280,8 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Does sequential editing drift? The edits follow one another; at checkpoints the probes of some are asked.",
             tuple(
                 Row.of_editor(name, stream={"interleave": [30, 100, 200, 300, 500, 700], "probed": 100})
-                for name in ("none", "ike-cot", "ike", "grace", PAPER_ROW, OURS)
+                for name in ("none", "ike-cot", "ike", "grace", "grace-tuned", PAPER_ROW, OURS)
+                if name in EDITORS
             ),
             seeds=(0,),
             edits=1000,

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from reasonedit.groups import GENERALITIES
+
 from .search_spaces import SPACES, SearchSpace, row_of_try
 from .tables import Table, TableRow
 
 OBJECTIVE = "all"
 """The column by which settings are chosen: the harmonic mean of Gen, Loc and hard Loc."""
+_IN_IT = (*GENERALITIES, "loc", "hard_loc")
 _SHOWN = ("rel", "t_gen", "i_gen", "r_gen", "coe_gen", "loc", "hard_loc", "word_loc", "gen", "all")
 
 
 def choose(table: Table) -> tuple[dict[str, Any], list[str]]:
-    """Of each editor's tries the one with the highest objective; of equals the first.
+    """Of each editor's tries the one with the highest objective.
+
+    Of equals (where one share is 0 the objective is, too) the one with the highest plain mean of the same shares; of
+    equals in this the first.
 
     Args:
         table: The table of the experiment ``tune``.
@@ -48,9 +54,13 @@ def choose(table: Table) -> tuple[dict[str, Any], list[str]]:
 
 
 def _choose_of_editor(space: SearchSpace, rows: Sequence[TableRow]) -> dict[str, Any]:
-    best = max(range(len(rows)), key=lambda i: rows[i].metrics[OBJECTIVE].mean)
+    best = max(range(len(rows)), key=lambda i: (rows[i].metrics[OBJECTIVE].mean, _arithmetic_mean(rows[i])))
     tries = [
         {"values": dict(values), **{g: round(row.metrics[g].mean, 4) for g in _SHOWN if g in row.metrics}}
         for values, row in zip(space.tries, rows, strict=True)
     ]
     return {"values": dict(space.tries[best]), OBJECTIVE: tries[best][OBJECTIVE], "tries": tries}
+
+
+def _arithmetic_mean(row: TableRow) -> float:
+    return sum(row.metrics[group].mean for group in _IN_IT if group in row.metrics) / len(_IN_IT)
