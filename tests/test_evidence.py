@@ -148,6 +148,23 @@ def test_the_single_window_is_the_likeliest_of_the_smallest(tiny_vlm):
     assert none.boxes == []
 
 
+def test_names_are_asked_behind_windows_that_were_read(tiny_vlm):
+    read = []
+    finder = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.9999, single_window=0.0))
+    finder.find(picture(1, 48), SENTENCES[:1])
+    first = tiny_vlm.model.get_submodule("model.language_model.layers.0")
+    hook = first.register_forward_pre_hook(lambda m, args: read.append(args[0].shape[:2]))
+    finder.find(picture(1, 48), SENTENCES[:1])
+    finder.config = EvidenceConfig(p_yes=0.9999, single_window=0.9998)  # none is kept, whatever their names are
+    finder.find(picture(1, 48), SENTENCES[:1])
+    hook.remove()
+    verified, named, alone = read
+    assert (verified[0], named[0]) == (29, 9)
+    assert verified == alone
+    question = tiny_vlm.token_ids_after_image(tiny_vlm.prompt(NAME), tiny_vlm.see([picture(1)]).images[0].placeholder)
+    assert named[1] == len(question)
+
+
 def test_a_thing_without_a_name_is_where_the_vlm_can_name_least(tiny_vlm):
     image = picture(1, 48)
     found = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.9999, single_window=0.0)).find(image, SENTENCES[:2])

@@ -84,6 +84,24 @@ def test_images_that_were_read_for_a_question_are_answered_about(vlm, images, mo
     assert vlm.reply(vision, QUESTIONS, choices, GENERATION) == right
 
 
+def test_an_image_that_was_read_is_not_read_again(tiny_vlm):
+    columns = []
+    first = tiny_vlm.model.get_submodule(tiny_vlm.language_layers[0])
+    hook = first.register_forward_pre_hook(lambda m, args: columns.append(args[0].shape[:2].numel()))
+    vision, questions = tiny_vlm.see([picture(0)]), ["Is it red?", "Is it blue?"]
+    plain = tiny_vlm.reply(vision, ["What?"], None, Generation(1))
+    (with_image,) = columns
+    vision.prefix = tiny_vlm.read(vision)
+    columns.clear()
+    tiny_vlm.p_yes(vision.prefix, [questions])
+    assert len(columns) == 1  # the image and the questions about it in one pass
+    columns.clear()
+    assert tiny_vlm.reply(vision, ["What?"], None, Generation(1)) == plain
+    hook.remove()
+    (without,) = columns
+    assert with_image - without >= vision.images[0].size
+
+
 def test_a_prefix_is_narrowed_in_shared_rows_too(vlm, images, monkeypatch):
     monkeypatch.setattr(prefix, "place_images", in_two_lanes)
     questions = [["Is it red?"], ["Is it?", "Does it float on water?"], ["Why?"], ["Is it blue?"]]

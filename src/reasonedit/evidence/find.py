@@ -10,6 +10,8 @@ from reasonedit.boxes import Box
 from reasonedit.prompts import DESCRIBE, NAME, verification_question
 from reasonedit.vlm import VLM, Seen, Vision
 from reasonedit.vlm.devices import run_in_parts
+from reasonedit.vlm.prefix import ImagePrefix
+from reasonedit.vlm.reply import close_thought
 
 from .choice import UNVERIFIED, Evidence, WindowScore, choose_windows, keep_single_window, smallest_windows
 from .config import EvidenceConfig
@@ -74,6 +76,7 @@ class EvidenceFinder:
         asked = self._list_sentences(crops, sentences)
         waiting = [i for i, of_window in enumerate(asked) if of_window]
         seen: dict[Box, Seen] = {}
+        certainty: dict[Box, float] = {}
 
         def score(part: list[int]) -> None:
             seen.update({boxes[i]: known[boxes[i]] for i in part if known is not None and boxes[i] in known})
@@ -82,7 +85,11 @@ class EvidenceFinder:
                 passes = self.vlm.see([crops[i] for i in unseen], layers).images
                 seen.update({boxes[i]: window for i, window in zip(unseen, passes, strict=True)})
             vision = Vision([seen[boxes[i]] for i in part])
-            self._score(vision, part, [asked[i] for i in part], found)
+            prefix = self._verify(vision, part, [asked[i] for i in part], found)
+            if self.config.single_window is None:
+                self._score(prefix, part, found)
+            else:
+                certainty.update(self._name(prefix, part, found))
             self._window_size = self._window_size or _largest(vision.images)
 
         # The first window of all tells how much memory one takes; later searches expect that of the last search's.
@@ -93,7 +100,7 @@ class EvidenceFinder:
             text_length = sum(len(s) for s in sentences) // 2
             run_in_parts(waiting, self.vlm.images_at_once(*self._window_size, text_length), score)
         self._window_size = _largest(seen.values()) or self._window_size
-        self._choose(found, seen)
+        self._choose(found, certainty)
         kept = {box for evidence in found for box in evidence.boxes}
         return found, {box: window for box, window in seen.items() if box in kept}
 
@@ -108,55 +115,69 @@ class EvidenceFinder:
                 asked[window].append(sentence)
         return asked
 
-    def _choose(self, found: Sequence[Evidence], seen: Mapping[Box, Seen]) -> None:
-        """Keep what is evidence for each sentence."""
+    def _choose(self, found: Sequence[Evidence], certainty: Mapping[Box, float]) -> None:
+        """Keep what is evidence for each sentence; of one that is not affirmed by the certainty of names."""
         least = self.config.single_window
-        if least is None:
-            for evidence in found:
-                choose_windows(evidence.windows, self.config.top)
-            return
-        denied = [e for e in found if not any((w.p_yes or 0.0) > self.config.p_yes for w in e.windows)]
-        candidates = [w for e in denied for w in smallest_windows(e.windows)]
-        certainty: dict[Box, float] = {}
-        if max((w.p_yes or 0.0 for w in candidates), default=0.0) > least:
-            unnamed = {w.box for w in candidates}
-            boxes = [w.box for w in found[0].windows if w.box in unnamed]
-            probabilities = self.vlm.next_token_probabilities(
-                Vision([seen[box] for box in boxes]), [self.vlm.prompt(NAME)] * len(boxes)
-            )
-            certainty = dict(zip(boxes, probabilities.amax(1).tolist(), strict=True))
         for evidence in found:
-            keep_single_window(evidence.windows, least, certainty if evidence in denied else None)
+            if least is None:
+                choose_windows(evidence.windows, self.config.top)
+            else:
+                keep_single_window(evidence.windows, least, certainty if self._is_denied(evidence) else None)
 
-    def _score(
+    def _is_denied(self, evidence: Evidence) -> bool:
+        """Whether the VLM affirms the sentence of no window that it was asked about by now."""
+        return not any((w.p_yes or 0.0) > self.config.p_yes for w in evidence.windows)
+
+    def _verify(
         self, vision: Vision, rows: Sequence[int], asked: Sequence[Sequence[int]], found: Sequence[Evidence]
-    ) -> None:
-        """Verify sentences against a batch of windows, and score those that are affirmed.
+    ) -> ImagePrefix:
+        """Verify sentences against a batch of windows.
 
         Args:
             vision: The windows' passes.
             rows: The windows' numbers.
             asked: For each window the numbers of the sentences.
-            found: The evidence of all sentences, whose windows get ``p_yes`` and ``nll``.
+            found: The evidence of all sentences, whose windows get ``p_yes``.
+
+        Returns:
+            The windows as the language model has read them by then.
         """
         prefix = self.vlm.read(vision)
         questions = [[verification_question(found[s].sentence) for s in of_window] for of_window in asked]
-        affirmed: list[list[int]] = []
         for row, of_window, p in zip(rows, asked, self.vlm.p_yes(prefix, questions), strict=True):
-            affirmed.append([])
             for sentence, value in zip(of_window, p.tolist(), strict=True):
                 window = found[sentence].windows[row]
                 window.p_yes, window.why = value, UNVERIFIED
-                if value > self.config.p_yes:
-                    affirmed[-1].append(sentence)
+        return prefix
+
+    def _score(self, prefix: ImagePrefix, rows: Sequence[int], found: Sequence[Evidence]) -> None:
+        """Score sentences where they are affirmed: their windows get ``nll``; arguments as for :meth:`_verify`."""
+        affirmed = [[e for e in found if (e.windows[row].p_yes or 0.0) > self.config.p_yes] for row in rows]
         scored = [i for i, of_window in enumerate(affirmed) if of_window]
-        if not scored or self.config.single_window is not None:
+        if not scored:
             return
-        sentences = [[found[s].sentence for s in affirmed[i]] for i in scored]
         prefix.narrow(scored)
+        sentences = [[evidence.sentence for evidence in affirmed[i]] for i in scored]
         for i, scores in zip(scored, self.vlm.sentence_nll(prefix, DESCRIBE, sentences), strict=True):
-            for sentence, nll in zip(affirmed[i], scores.tolist(), strict=True):
-                found[sentence].windows[rows[i]].nll = nll
+            for evidence, nll in zip(affirmed[i], scores.tolist(), strict=True):
+                evidence.windows[rows[i]].nll = nll
+
+    def _name(self, prefix: ImagePrefix, rows: Sequence[int], found: Sequence[Evidence]) -> dict[Box, float]:
+        """How sure the VLM is of a name for what the smallest windows show, where a sentence may need it.
+
+        Arguments as for :meth:`_verify`. It is asked as soon as a sentence is not affirmed of any window so far, unless
+        none of the windows could be kept.
+        """
+        denied = [w for e in found if self._is_denied(e) for w in smallest_windows(e.windows)]
+        wanted = {w.box for w in denied}
+        boxes = [found[0].windows[row].box for row in rows]
+        named = [i for i, box in enumerate(boxes) if box in wanted]
+        all_known = len(rows) == len(found[0].windows)
+        if not named or (all_known and max(w.p_yes or 0.0 for w in denied) <= (self.config.single_window or 0.0)):
+            return {}
+        prefix.narrow(named)
+        logits = prefix.next_logits([[close_thought(self.vlm.prompt(NAME))]] * len(named))
+        return {boxes[i]: float(of_window.softmax(-1).amax()) for i, of_window in zip(named, logits, strict=True)}
 
 
 def _largest(windows: Iterable[Seen]) -> tuple[int, int] | None:

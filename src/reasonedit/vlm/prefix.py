@@ -70,12 +70,12 @@ class ImagePrefix:
             self._cache.batch_select_indices(chosen)
 
     @torch.inference_mode()
-    def next_logits(self, prompts: Sequence[Sequence[str]], tokens: Sequence[int]) -> list[Tensor]:
+    def next_logits(self, prompts: Sequence[Sequence[str]], tokens: Sequence[int] | None = None) -> list[Tensor]:
         """Logits of tokens that may follow prompts.
 
         Args:
             prompts: For each image its prompts, from :meth:`VLM.prompt`.
-            tokens: Ids of the tokens.
+            tokens: Ids of the tokens; all of the vocabulary when not given.
 
         Returns:
             For each image float32 (prompts, tokens), on the CPU.
@@ -85,8 +85,9 @@ class ImagePrefix:
         """
         with self.vlm.guard:
             states = self._states([[(prompt, ()) for prompt in prompts_of] for prompts_of in prompts])
-            parts = [self.vlm.head(part)[:, list(tokens)].float().cpu() for part in self._split(states)]
-        logits = torch.cat(parts) if parts else torch.empty(0, len(tokens))
+            chosen = slice(None) if tokens is None else list(tokens)
+            parts = [self.vlm.head(part)[:, chosen].float().cpu() for part in self._split(states)]
+        logits = torch.cat(parts) if parts else torch.empty(0, len(tokens or ()))
         check_finite(logits, "The logits of the next token")
         return list(logits.split([len(prompts_of) for prompts_of in prompts]))  # type: ignore[no-untyped-call]
 
@@ -313,24 +314,25 @@ class ImagePrefix:
         self._positions = positions
 
     def _attention_masks(self, visible: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
-        """What is added to the attention's scores.
+        """The masks in the form that the attention takes.
 
         Args:
             visible: Which tokens each new token sees: bool (lanes, 1, new, all).
             positions: Positions of the new tokens, (lanes, new), or with axes before.
         """
-        dtype = self.vlm.model.dtype
+        config, dtype = self.vlm.model.config.get_text_config(), self.vlm.model.dtype
 
-        def additive(allowed: Tensor) -> Tensor:
-            mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-            return mask.masked_fill_(~allowed, torch.finfo(dtype).min)
+        def mask(allowed: Tensor) -> Tensor:
+            if config._attn_implementation == "sdpa":
+                return allowed
+            added = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)  # to the scores
+            return added.masked_fill_(~allowed, torch.finfo(dtype).min)
 
         window = self.vlm.sliding_window
         if window is None:
-            return additive(visible)
+            return mask(visible)
         distance = positions[:, :, None] - torch.cat([self._positions, positions], dim=1)[:, None]
-        near = visible & (distance < window)[:, None]
-        return {"full_attention": additive(visible), "sliding_attention": additive(near)}
+        return {"full_attention": mask(visible), "sliding_attention": mask(visible & (distance < window)[:, None])}
 
     def _run_apart(self, texts: Sequence[Sequence[Text]]) -> Tensor:
         """The states of :meth:`_states`, each text by itself with its image from the beginning."""
