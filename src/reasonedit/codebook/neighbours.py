@@ -12,6 +12,8 @@ from .key_table import KeyTable
 _PROJECTED = 16
 _AT_ONCE = 65536
 _NUMBERS_AT_ONCE = 1 << 22
+_ROUNDING = 1e-5
+"""Share of squared lengths by which their difference may be wrong."""
 
 
 class NeighbourSearch:
@@ -22,7 +24,7 @@ class NeighbourSearch:
     """
 
     def __init__(self) -> None:
-        self._basis = torch.empty(0, 0)
+        self._basis = self._origin = torch.empty(0, 0)
         self._projected = torch.empty(0, 0)
         self._norms = torch.empty(0)
         self._count = 0
@@ -36,6 +38,7 @@ class NeighbourSearch:
             generator = torch.Generator().manual_seed(0)
             wide = torch.randn(keys.shape[1], min(_PROJECTED, keys.shape[1]), generator=generator)
             self._basis = torch.linalg.qr(wide).Q  # (D, 16)
+            self._origin = keys[:1] @ self._basis  # about which less is lost to rounding
         if len(keys) > len(self._projected):
             grown = torch.empty(max(64, 2 * len(keys)), self._basis.shape[1])
             if self._count:
@@ -44,8 +47,8 @@ class NeighbourSearch:
             self._norms = torch.cat([self._norms[: self._count], torch.empty(len(grown) - self._count)])
         for start in range(self._count, len(keys), _AT_ONCE):
             stop = min(start + _AT_ONCE, len(keys))
-            self._projected[start:stop] = keys[start:stop] @ self._basis
-            self._norms[start:stop] = self._projected[start:stop].square().sum(1)
+            self._projected[start:stop] = keys[start:stop] @ self._basis - self._origin
+            self._norms[start:stop] = (1 - _ROUNDING) * self._projected[start:stop].square().sum(1)
         self._count = len(keys)
 
     def within(self, key: Tensor, distance: float) -> Tensor:
@@ -59,12 +62,12 @@ class NeighbourSearch:
         most = max(1, _NUMBERS_AT_ONCE // max(1, self._count))
         for start in range(0, len(keys), most):
             part = keys[start : start + most]
-            own = part @ self._basis
+            own = part @ self._basis - self._origin
             lengths = own.square().sum(1)
             # Rounding, which grows with the lengths, must not lose a key on the border.
             slack = 1e-6 + 1e-5 * part.norm(dim=1)
             reach = (torch.tensor(distances[start : start + most]) * (1 + 1e-4) + slack).square()
-            beyond = torch.addmm(norms[:, None], projected, own.T, alpha=-2)  # (N, n)
-            near = beyond <= reach - lengths + 1e-5 * (norms[:, None] + lengths)
-            found += [column.nonzero()[:, 0] for column in near.T]
+            bounds = reach - (1 - _ROUNDING) * lengths
+            gaps = torch.addmm(norms, own, projected.T, alpha=-2)  # (n, N): squared distances less the keys' lengths
+            found += [row.nonzero()[:, 0] for row in gaps <= bounds[:, None]]
         return found
