@@ -7,9 +7,6 @@ from collections.abc import Sequence
 DESCRIBE = "Describe this image."
 """The prompt to which a sentence is scored as an answer (section 2 of the method; arXiv 2602.02408)."""
 
-NAME = "What is the object in the image?"
-"""The question that shows whether the VLM has a name for what it sees."""
-
 CHOICES = "{question} Choices: {choices}."
 """A multiple-choice question."""
 

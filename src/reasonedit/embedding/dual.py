@@ -30,6 +30,7 @@ from .reference import is_named, reference_images, reference_things
 from .sentence import SentenceEncoder
 from .statistics import ReferenceTokens, Statistics
 from .statistics_cache import load_or_measure
+from .views import COLOURS, PARTS, colour_views
 
 Coming: TypeAlias = Ahead[Tensor]
 """Sentence halves that another thread is making."""
@@ -146,14 +147,27 @@ class DualEmbedder:
         else:
             read = vision.layer(self.layer)
         pooling = self.config.pooling
-        for tokens, seen in zip(read, vision.images, strict=True):
+        views = self._see_colours(images) if self.config.transform == "whitened" else [None] * len(images)
+        for tokens, seen, colours in zip(read, vision.images, views, strict=True):
             if seen.regions:
                 regions = torch.stack([self._pool_crop(seen, box) for box in QUERY_REGIONS])
             elif pooling == "last" or tokens.dim() != 3:
                 regions = None
             else:
                 regions = pool(tokens.float().cpu(), QUERY_REGIONS, seen.view)
-            reference.add(tokens_to_pool(tokens, pooling), regions)
+            reference.add(tokens_to_pool(tokens, pooling), regions, colours)
+
+    def _see_colours(self, images: Sequence[Image.Image]) -> list[Tensor]:
+        """Parts of images in several colours: of each image (parts, colours, D)."""
+        pictures = [view for image in images for view in colour_views(image)]
+        pooled: list[Tensor] = []
+
+        def see_part(part: list[int]) -> None:
+            vision = self.vlm.see([pictures[i] for i in part], self.layers)
+            pooled.extend(self._pool_whole(tokens) for tokens in vision.layer(self.layer))
+
+        run_in_parts(range(len(pictures)), _AT_ONCE, see_part)
+        return list(torch.stack(pooled).view(len(images), PARTS, COLOURS, -1))
 
     def measure(self, reference: ReferenceTokens) -> Statistics:
         """Statistics of pictures that were :meth:`read`.

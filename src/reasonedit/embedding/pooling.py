@@ -12,8 +12,11 @@ from reasonedit.errors import InputError
 from reasonedit.vlm.vision import flat
 
 POOLINGS = ("mean", "last")
-QUERY_REGIONS: tuple[Box, ...] = tuple((c / 3, r / 3, (c + 1) / 3, (r + 1) / 3) for r in range(3) for c in range(3))
-"""The nine regions of a query, on a grid of 3 x 3."""
+_SIDE, _STEP = 0.4, 0.3
+QUERY_REGIONS: tuple[Box, ...] = tuple(
+    (_STEP * c, _STEP * r, _STEP * c + _SIDE, _STEP * r + _SIDE) for r in range(3) for c in range(3)
+)
+"""The nine regions of a query. They overlap: what lies across the edge of one is mostly whole in another."""
 
 
 def pool(tokens: Tensor, boxes: Sequence[Box], view: Box = WHOLE) -> Tensor:

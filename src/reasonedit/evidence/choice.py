@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reasonedit.boxes import Box
+from reasonedit.sentences import content_words, named_place
 
 from .windows import area
 
 UNLISTED, UNVERIFIED, OUTSCORED = "not on the shortlist", "not affirmed", "outscored"
 SMALLEST, BEST = "best of the smallest", "best of all"
 LIKELIEST, GUESSED = "likeliest of the smallest", "likeliest of what has no name"
+_PLACE_WEIGHT = 9.0
+"""What the distance from a named place costs: nats per side of the picture, so 3 for a neighbour on a grid of 3 x 3."""
 
 
 @dataclass
@@ -75,25 +79,58 @@ def smallest_windows(windows: Sequence[WindowScore]) -> list[WindowScore]:
     return [w for w in asked if area(w.box) == least]
 
 
-def keep_single_window(
-    windows: Sequence[WindowScore], least: float, certainty: Mapping[Box, float] | None = None
-) -> None:
-    """Decide, in place, which one of the smallest windows is kept (ours).
+def keep_single_windows(found: Sequence[Evidence], least: float, p_yes: float) -> None:
+    """Decide, in place, which one of the smallest windows is kept for each sentence (ours).
 
     A larger window, as the best of any size often is, shows other things too: its key also comes near to pictures of
-    these.
+    these. Of an affirmed sentence it is the window of which the VLM affirms it most.
+
+    What the VLM denies of every window may speak of a thing that it has no name for. Of that thing there is one window
+    for all denied sentences that share a word: where the VLM denies least what the first of them says, the first that
+    names a place ("The object on the left is a zither.") before others, and the nearer to that place the better.
 
     Args:
-        windows: All windows with their ``p_yes``.
-        least: A window is kept only if its ``p_yes`` is above this.
-        certainty: For a sentence that the VLM affirms of no window: how sure the VLM is of a name for what each of the
-            smallest shows, 0 to 1. A thing that it has no name for is not where it can name what it sees, so ``p_yes``
-            is weighted by one minus the certainty.
+        found: The evidence of all sentences of an edit, its windows with their ``p_yes``.
+        least: A denied sentence gets a window only if its ``p_yes`` there is above this: what no picture shows, such as
+            what somebody thinks, gets none.
+        p_yes: A sentence is affirmed of a window above this.
     """
-    best = max(
-        smallest_windows(windows),
-        key=lambda w: (w.p_yes or 0.0) * (1 - (certainty or {}).get(w.box, 0.0)),
-        default=None,
-    )
-    if best is not None and (best.p_yes or 0.0) > least:
-        best.kept, best.why = True, LIKELIEST if certainty is None else GUESSED
+    guesses: list[tuple[Evidence, list[WindowScore]]] = []
+    for evidence in found:
+        smallest = smallest_windows(evidence.windows)
+        best = max(smallest, key=_asked, default=None)
+        if best is None:
+            continue
+        if any(_asked(w) > p_yes for w in evidence.windows):
+            best.kept, best.why = True, LIKELIEST
+        elif _asked(best) > least:
+            guesses.append((evidence, smallest))
+    for evidence, _ in guesses:
+        same = [guess for guess in guesses if guess[0] is evidence or _share_words(guess[0], evidence)]
+        first, windows = next((guess for guess in same if named_place(guess[0].sentence)), same[0])
+        box = _least_denied(windows, named_place(first.sentence)).box
+        for window in evidence.windows:
+            if window.box == box:
+                window.kept, window.why = True, GUESSED
+
+
+def _least_denied(windows: Sequence[WindowScore], place: tuple[float, float] | None) -> WindowScore:
+    """The window of which the VLM denies a sentence least; one far from a named place must be denied less by far."""
+
+    def score(window: WindowScore) -> float:
+        chance = min(max(_asked(window), 1e-7), 1 - 1e-7)
+        logit = math.log(chance / (1 - chance))
+        if place is None:
+            return logit
+        left, top, right, bottom = window.box
+        return logit - _PLACE_WEIGHT * (abs((left + right) / 2 - place[0]) + abs((top + bottom) / 2 - place[1]))
+
+    return max(windows, key=score)
+
+
+def _share_words(evidence: Evidence, other: Evidence) -> bool:
+    return not content_words(evidence.sentence).isdisjoint(content_words(other.sentence))
+
+
+def _asked(window: WindowScore) -> float:
+    return window.p_yes or 0.0

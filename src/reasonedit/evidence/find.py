@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from PIL import Image
 
 from reasonedit.boxes import Box
-from reasonedit.prompts import DESCRIBE, NAME, verification_question
+from reasonedit.prompts import DESCRIBE, verification_question
 from reasonedit.vlm import VLM, Seen, Vision
 from reasonedit.vlm.devices import run_in_parts
 from reasonedit.vlm.prefix import ImagePrefix
-from reasonedit.vlm.reply import close_thought
 
-from .choice import UNVERIFIED, Evidence, WindowScore, choose_windows, keep_single_window, smallest_windows
+from .choice import UNVERIFIED, Evidence, WindowScore, choose_windows, keep_single_windows
 from .config import EvidenceConfig
 from .shortlist import ClipShortlist, Shortlist
 from .windows import crop, shrink, windows_of
@@ -76,7 +75,6 @@ class EvidenceFinder:
         asked = self._list_sentences(crops, sentences)
         waiting = [i for i, of_window in enumerate(asked) if of_window]
         seen: dict[Box, Seen] = {}
-        certainty: dict[Box, float] = {}
 
         def score(part: list[int]) -> None:
             seen.update({boxes[i]: known[boxes[i]] for i in part if known is not None and boxes[i] in known})
@@ -88,8 +86,6 @@ class EvidenceFinder:
             prefix = self._verify(vision, part, [asked[i] for i in part], found)
             if self.config.single_window is None:
                 self._score(prefix, part, found)
-            else:
-                certainty.update(self._name(prefix, part, found))
             self._window_size = self._window_size or _largest(vision.images)
 
         # The first window of all tells how much memory one takes; later searches expect that of the last search's.
@@ -100,7 +96,7 @@ class EvidenceFinder:
             text_length = sum(len(s) for s in sentences) // 2
             run_in_parts(waiting, self.vlm.images_at_once(*self._window_size, text_length), score)
         self._window_size = _largest(seen.values()) or self._window_size
-        self._choose(found, certainty)
+        self._choose(found)
         kept = {box for evidence in found for box in evidence.boxes}
         return found, {box: window for box, window in seen.items() if box in kept}
 
@@ -115,18 +111,13 @@ class EvidenceFinder:
                 asked[window].append(sentence)
         return asked
 
-    def _choose(self, found: Sequence[Evidence], certainty: Mapping[Box, float]) -> None:
-        """Keep what is evidence for each sentence; of one that is not affirmed by the certainty of names."""
-        least = self.config.single_window
+    def _choose(self, found: Sequence[Evidence]) -> None:
+        """Keep what is evidence for each sentence."""
+        if self.config.single_window is not None:
+            keep_single_windows(found, self.config.single_window, self.config.p_yes)
+            return
         for evidence in found:
-            if least is None:
-                choose_windows(evidence.windows, self.config.top)
-            else:
-                keep_single_window(evidence.windows, least, certainty if self._is_denied(evidence) else None)
-
-    def _is_denied(self, evidence: Evidence) -> bool:
-        """Whether the VLM affirms the sentence of no window that it was asked about by now."""
-        return not any((w.p_yes or 0.0) > self.config.p_yes for w in evidence.windows)
+            choose_windows(evidence.windows, self.config.top)
 
     def _verify(
         self, vision: Vision, rows: Sequence[int], asked: Sequence[Sequence[int]], found: Sequence[Evidence]
@@ -161,23 +152,6 @@ class EvidenceFinder:
         for i, scores in zip(scored, self.vlm.sentence_nll(prefix, DESCRIBE, sentences), strict=True):
             for evidence, nll in zip(affirmed[i], scores.tolist(), strict=True):
                 evidence.windows[rows[i]].nll = nll
-
-    def _name(self, prefix: ImagePrefix, rows: Sequence[int], found: Sequence[Evidence]) -> dict[Box, float]:
-        """How sure the VLM is of a name for what the smallest windows show, where a sentence may need it.
-
-        Arguments as for :meth:`_verify`. It is asked as soon as a sentence is not affirmed of any window so far, unless
-        none of the windows could be kept.
-        """
-        denied = [w for e in found if self._is_denied(e) for w in smallest_windows(e.windows)]
-        wanted = {w.box for w in denied}
-        boxes = [found[0].windows[row].box for row in rows]
-        named = [i for i, box in enumerate(boxes) if box in wanted]
-        all_known = len(rows) == len(found[0].windows)
-        if not named or (all_known and max(w.p_yes or 0.0 for w in denied) <= (self.config.single_window or 0.0)):
-            return {}
-        prefix.narrow(named)
-        logits = prefix.next_logits([[close_thought(self.vlm.prompt(NAME))]] * len(named))
-        return {boxes[i]: float(of_window.softmax(-1).amax()) for i, of_window in zip(named, logits, strict=True)}
 
 
 def _largest(windows: Iterable[Seen]) -> tuple[int, int] | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 from reasonedit.kinds import KeyKind
+from reasonedit.sentences import content_words
 
 from .results import Retrieval
 
@@ -38,7 +37,7 @@ def _link(retrieval: Retrieval, question: str) -> Retrieval:
     edits = {hit.edit_id for hit in shown}
     linked = {hit.fact for hit in retrieval.hits if hit.kind is KeyKind.TEXT and content_words(hit.fact) & words}
     stays = [
-        hit.edit_id in edits if hit.kind is KeyKind.ANSWER else hit.kind.picture or not linked or hit.fact in linked
+        hit.edit_id in edits if hit.kind is KeyKind.ANSWER else hit.kind.picture or hit.fact in linked
         for hit in retrieval.hits
     ]
     if all(stays):
@@ -46,15 +45,3 @@ def _link(retrieval: Retrieval, question: str) -> Retrieval:
     hits = [hit for hit, stay in zip(retrieval.hits, stays, strict=True) if stay]
     dropped = [hit for hit, stay in zip(retrieval.hits, stays, strict=True) if not stay]
     return replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *dropped[::-1]])
-
-
-@lru_cache(maxsize=65536)
-def content_words(text: str) -> frozenset[str]:
-    """The words of a text that are no function words, in lower case.
-
-    >>> sorted(content_words("The garden lies in the east."))
-    ['east', 'garden', 'lies']
-    """
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return frozenset(re.findall(r"\w{2,}", text.lower())).difference(ENGLISH_STOP_WORDS)

@@ -16,7 +16,8 @@ ANSWER = "\nAssistant:"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].capitalize() }}:{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
-    "{% if not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '\\n' }}Assistant:{% endif %}"
+    "{% if not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n' }}Assistant:{% endif %}"
 )
 
 PATCH = 16

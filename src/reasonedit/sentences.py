@@ -1,0 +1,56 @@
+"""What sentences speak of: their content words, and the place that they name."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_ACROSS = {"left": 0.0, "right": 1.0}
+_DOWN = {"top": 0.0, "upper": 0.0, "bottom": 1.0, "lower": 1.0}
+_MIDDLE = frozenset({"center", "centre", "middle"})
+_RELATIVE = re.compile(r"\b(of|to|from) (a|an|the|its|his|her|their)\b|\bnext to\b|\bbeside\b")
+"""What follows a place that is told from another thing's, as in "left of the tree"."""
+_OF_PICTURE = re.compile(r"\b(of|to|from) the (image|picture|photo|photograph|scene|frame)\b")
+_ANYTHING = frozenset({"image", "object", "photo", "photograph", "picture", "thing"})
+"""Words that fit whatever a picture shows: to share them says nothing."""
+
+
+@lru_cache(maxsize=65536)
+def content_words(text: str) -> frozenset[str]:
+    """The words of a text that tell what it speaks of, in lower case: no function words, places or words for anything.
+
+    >>> sorted(content_words("The object on the left lies in the east."))
+    ['east', 'lies']
+    """
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    words = re.findall(r"\w{2,}", text.lower())
+    return frozenset(words).difference(ENGLISH_STOP_WORDS, _ANYTHING, _ACROSS, _DOWN, _MIDDLE)
+
+
+def named_place(sentence: str) -> tuple[float, float] | None:
+    """The place in the picture that a sentence names, in English words.
+
+    Args:
+        sentence: The sentence.
+
+    Returns:
+        The middle of that third of the picture, across and down, as shares of its sides; ``None`` where no place is
+        named, or only one that is told from another thing's.
+
+    >>> named_place("The object at the top left is a zither."), named_place("It stands next to the tree.")
+    ((0.16666666666666666, 0.16666666666666666), None)
+    """
+    text = _OF_PICTURE.sub("", sentence.lower())
+    if _RELATIVE.search(text):
+        return None
+    words = re.findall(r"[a-z]+", text)
+    across = [_ACROSS[w] for w in words if w in _ACROSS]
+    down = [_DOWN[w] for w in words if w in _DOWN]
+    if len(set(across)) > 1 or len(set(down)) > 1 or not (across or down or _MIDDLE.intersection(words)):
+        return None
+    return _middle_of_third(across[0] if across else 0.5), _middle_of_third(down[0] if down else 0.5)
+
+
+def _middle_of_third(side: float) -> float:
+    return (1 + 4 * side) / 6
