@@ -13,7 +13,7 @@ from .windows import area
 
 UNLISTED, UNVERIFIED, OUTSCORED = "not on the shortlist", "not affirmed", "outscored"
 SMALLEST, BEST = "best of the smallest", "best of all"
-LIKELIEST, GUESSED = "likeliest of the smallest", "likeliest of what has no name"
+LIKELIEST, GUESSED = "likeliest", "likeliest of what has no name"
 _PLACE_WEIGHT = 9.0
 """What the distance from a named place costs: nats per side of the picture, so 3 for a neighbour on a grid of 3 x 3."""
 
@@ -72,18 +72,11 @@ def choose_windows(windows: Sequence[WindowScore], top: int = 1) -> None:
         window.kept, window.why = bool(reasons), " and ".join(reasons) or OUTSCORED
 
 
-def smallest_windows(windows: Sequence[WindowScore]) -> list[WindowScore]:
-    """The windows of the smallest area among those that the VLM was asked about."""
-    asked = [w for w in windows if w.p_yes is not None]
-    least = min((area(w.box) for w in asked), default=0.0)
-    return [w for w in asked if area(w.box) == least]
-
-
 def keep_single_windows(found: Sequence[Evidence], least: float, p_yes: float) -> None:
-    """Decide, in place, which one of the smallest windows is kept for each sentence (ours).
+    """Decide, in place, which one window is kept for each sentence (ours).
 
-    A larger window, as the best of any size often is, shows other things too: its key also comes near to pictures of
-    these. Of an affirmed sentence it is the window of which the VLM affirms it most.
+    The windows are small and of one size. A larger one, as the best of any size often is, shows other things too: its
+    key also comes near to pictures of these. Of an affirmed sentence the window is kept of which it is affirmed most.
 
     What the VLM denies of every window may speak of a thing that it has no name for. Of that thing there is one window
     for all denied sentences that share a word: where the VLM denies least what the first of them says, the first that
@@ -95,20 +88,17 @@ def keep_single_windows(found: Sequence[Evidence], least: float, p_yes: float) -
             what somebody thinks, gets none.
         p_yes: A sentence is affirmed of a window above this.
     """
-    guesses: list[tuple[Evidence, list[WindowScore]]] = []
+    guesses: list[Evidence] = []
     for evidence in found:
-        smallest = smallest_windows(evidence.windows)
-        best = max(smallest, key=_asked, default=None)
-        if best is None:
-            continue
-        if any(_asked(w) > p_yes for w in evidence.windows):
+        best = max(evidence.windows, key=_asked)
+        if _asked(best) > p_yes:
             best.kept, best.why = True, LIKELIEST
         elif _asked(best) > least:
-            guesses.append((evidence, smallest))
-    for evidence, _ in guesses:
-        same = [guess for guess in guesses if guess[0] is evidence or _share_words(guess[0], evidence)]
-        first, windows = next((guess for guess in same if named_place(guess[0].sentence)), same[0])
-        box = _least_denied(windows, named_place(first.sentence)).box
+            guesses.append(evidence)
+    for evidence in guesses:
+        same = [guess for guess in guesses if guess is evidence or _share_words(guess, evidence)]
+        first = next((guess for guess in same if named_place(guess.sentence)), same[0])
+        box = _least_denied(first.windows, named_place(first.sentence)).box
         for window in evidence.windows:
             if window.box == box:
                 window.kept, window.why = True, GUESSED

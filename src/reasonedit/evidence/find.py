@@ -15,7 +15,7 @@ from reasonedit.vlm.prefix import ImagePrefix
 from .choice import UNVERIFIED, Evidence, WindowScore, choose_windows, keep_single_windows
 from .config import EvidenceConfig
 from .shortlist import ClipShortlist, Shortlist
-from .windows import crop, shrink, windows_of
+from .windows import THIRDS, crop, shrink, windows_of
 
 
 class EvidenceFinder:
@@ -69,7 +69,7 @@ class EvidenceFinder:
             The evidence, and for each window that is kept its pass.
         """
         image = shrink(image)
-        boxes = windows_of(image.size, self.config.grid)
+        boxes = list(THIRDS) if self.config.single_window is not None else windows_of(image.size, self.config.grid)
         crops = [crop(image, box) for box in boxes]
         found = [Evidence(s, [WindowScore(box) for box in boxes]) for s in sentences]
         asked = self._list_sentences(crops, sentences)

@@ -19,6 +19,8 @@ _SHAPES: dict[int, tuple[tuple[int, int], ...]] = {
 """For each grid the shapes of windows, rows and columns of cells."""
 
 GRIDS = tuple(_SHAPES)
+THIRDS: tuple[Box, ...] = tuple((c / 3, r / 3, (c + 1) / 3, (r + 1) / 3) for r in range(3) for c in range(3))
+"""The nine windows of which a single one is kept."""
 
 
 def check_grid(grid: int) -> None:
