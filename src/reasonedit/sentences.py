@@ -8,9 +8,12 @@ from functools import lru_cache
 _ACROSS = {"left": 0.0, "right": 1.0}
 _DOWN = {"top": 0.0, "upper": 0.0, "bottom": 1.0, "lower": 1.0}
 _MIDDLE = frozenset({"center", "centre", "middle"})
-_RELATIVE = re.compile(r"\b(of|to|from) (a|an|the|its|his|her|their)\b|\bnext to\b|\bbeside\b")
-"""What follows a place that is told from another thing's, as in "left of the tree"."""
-_OF_PICTURE = re.compile(r"\b(of|to|from) the (image|picture|photo|photograph|scene|frame)\b")
+_RELATIVE = re.compile(
+    r"\b(left|right|top|bottom|center|centre|middle)( (side|corner|part|edge|end|half|third|hand|area))? (of|from)\b"
+    r"|\bnext to\b|\bbeside\b"
+)
+"""A place that is told from another thing's, as in "left of the tree"."""
+_OF_PICTURE = re.compile(r"\b(of|from) (the|this) (image|picture|photo|photograph|scene|frame)\b")
 _ANYTHING = frozenset({"image", "object", "photo", "photograph", "picture", "thing"})
 """Words that fit whatever a picture shows: to share them says nothing."""
 

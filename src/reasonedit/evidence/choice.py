@@ -40,7 +40,7 @@ class WindowScore:
 
 @dataclass
 class Evidence:
-    """The evidence of one sentence: all windows in the order of :func:`.windows.windows_of`, the smallest first."""
+    """The evidence of one sentence: all windows, the smallest first, in raster order."""
 
     sentence: str
     windows: list[WindowScore] = field(default_factory=list)
@@ -84,8 +84,8 @@ def keep_single_windows(found: Sequence[Evidence], least: float, p_yes: float) -
 
     Args:
         found: The evidence of all sentences of an edit, its windows with their ``p_yes``.
-        least: A denied sentence gets a window only if its ``p_yes`` there is above this: what no picture shows, such as
-            what somebody thinks, gets none.
+        least: A denied sentence gets a window only if its ``p_yes`` of any window is above this: what no picture shows,
+            such as what somebody thinks, gets none.
         p_yes: A sentence is affirmed of a window above this.
     """
     guesses: list[Evidence] = []
@@ -105,7 +105,10 @@ def keep_single_windows(found: Sequence[Evidence], least: float, p_yes: float) -
 
 
 def _least_denied(windows: Sequence[WindowScore], place: tuple[float, float] | None) -> WindowScore:
-    """The window of which the VLM denies a sentence least; one far from a named place must be denied less by far."""
+    """The window of which the VLM denies a sentence least; one far from a named place must be denied less by far.
+
+    Of windows that the VLM was not asked about, as they are not on the shortlist, it is none.
+    """
 
     def score(window: WindowScore) -> float:
         chance = min(max(_asked(window), 1e-7), 1 - 1e-7)
@@ -115,7 +118,7 @@ def _least_denied(windows: Sequence[WindowScore], place: tuple[float, float] | N
         left, top, right, bottom = window.box
         return logit - _PLACE_WEIGHT * (abs((left + right) / 2 - place[0]) + abs((top + bottom) / 2 - place[1]))
 
-    return max(windows, key=score)
+    return max((w for w in windows if w.p_yes is not None), key=score)
 
 
 def _share_words(evidence: Evidence, other: Evidence) -> bool:

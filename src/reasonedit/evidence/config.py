@@ -14,12 +14,12 @@ class EvidenceConfig:
     """How evidence is sought; the defaults are the paper's (arXiv 2602.02408).
 
     Attributes:
-        grid: Windows of several sizes are cut out on a grid of 3 x 3 or 4 x 4; of where a single one is kept there are
-            nine of one size, whatever the grid.
+        grid: Windows of several sizes are cut out on a grid of 3 x 3 or 4 x 4. Where one is kept for each sentence they
+            are the nine thirds of the picture, whatever the grid.
         p_yes: A window counts if the VLM affirms the sentence of it with more than this probability.
-        single_window: One window per sentence is kept (ours; see
-            :func:`~reasonedit.evidence.choice.keep_single_windows`), if the VLM affirms the sentence of it with more
-            than this probability. The two routes of section 2 are taken when it is not given.
+        single_window: One window is kept for each sentence (ours; see
+            :func:`~reasonedit.evidence.choice.keep_single_windows`); for one that the VLM affirms of none, only if its
+            probability is above this somewhere. The two routes of section 2 are taken when it is not given.
         top: Number of windows of any size that are kept by their likelihood.
         shortlist: Only so many windows per sentence are verified, those that an open_clip model ranks first; all when
             not given.

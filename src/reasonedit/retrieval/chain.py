@@ -14,10 +14,9 @@ from .results import Retrieval
 def link_facts(retrievals: Sequence[Retrieval], questions: Sequence[str]) -> list[Retrieval]:
     """Leave out the facts that nothing in the picture leads to.
 
-    Some facts were found by their text alone ("The garden lies in the east."). Those of them that share a content word
-    with the question, or with a fact that the picture shows, are linked. Where any fact is linked, the others go. Where
-    none is, all stay: the VLM itself may know the step that leads to one. An answer stays if the picture shows a fact
-    of the same edit. Nothing leads from a picture that is unlike all of the calibration's: there no fact stays.
+    Facts that were found by their text alone ("The garden lies in the east.") stay where they share a content word with
+    the question, or with a fact that the picture shows. An answer stays if the picture shows a fact of the same edit.
+    Nothing leads from a picture that is unlike all of the calibration's: there no fact stays.
 
     Args:
         retrievals: The facts of each query; those that the picture does not show are gone already.
