@@ -29,7 +29,8 @@ class PoolCalibration:
     It does so where the design's reference is ``"own"``, nothing was edited yet and no calibration was given. The
     pictures are those of the samples that are asked to find the edits; neither their answers nor any probe count. Where
     regions pass the vision part as crops, those of these pictures pass in addition, as keys and questions are compared
-    with them; and where all answers of the base pass are known from earlier, the pictures pass for this alone.
+    with them, and so do coloured parts where features are whitened; where all answers of the base pass are known from
+    earlier, the pictures pass for this alone.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class PoolCalibration:
         fresh = pipeline.statistics.awaits_pictures and not pipeline.memory.events
         if isinstance(data, EditStream):
             if fresh and pipeline.embedder.layers:
-                self._pool = GatheredPictures(pipeline.embedder, MOST, crops=True)
+                self._pool = GatheredPictures(pipeline.embedder, MOST)
             data.pool = self._pool
 
     def finish(self, trainer: L.Trainer, pipeline: EditingPipeline) -> None:

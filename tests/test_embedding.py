@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny import HashEncoder, picture
+from PIL import Image
 
 from reasonedit import EmbeddingConfig, ReasonEditError
 from reasonedit.boxes import WHOLE
@@ -13,6 +14,7 @@ from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, SentenceEncoder, S
 from reasonedit.embedding.config import NO_LAYER
 from reasonedit.embedding.reference import reference_things
 from reasonedit.embedding.statistics import SHRINKAGE, ReferenceTokens
+from reasonedit.embedding.views import COLOURS, PARTS, colour_views
 from reasonedit.evidence import crop
 
 
@@ -115,13 +117,37 @@ def test_the_sentence_half_alone_and_a_language_layer_alone(tiny_vlm):
         torch.testing.assert_close(together[i, :48] * scale, states.mean(0), atol=1e-5, rtol=1e-4)
 
 
+def test_regions_cover_the_picture_and_overlap():
+    assert len(QUERY_REGIONS) == 9
+    places = [((x + 0.5) / 200, (y + 0.5) / 200) for x in range(200) for y in range(200)]
+    holds = [sum(l <= x < r and t <= y < b for l, t, r, b in QUERY_REGIONS) for x, y in places]  # noqa: E741
+    assert min(holds) == 1
+    assert max(holds) == 4
+    assert sum(h > 1 for h in holds) > 0.3 * len(holds)
+    for number, (left, top, right, bottom) in enumerate(QUERY_REGIONS):
+        assert (right - left, bottom - top) == pytest.approx((0.4, 0.4))
+        assert (left, top) == pytest.approx((0.3 * (number % 3), 0.3 * (number // 3)))
+    assert QUERY_REGIONS[8][2:] == pytest.approx((1, 1))
+    # Whatever is no larger than their overlap, a tenth of the picture, is whole in one.
+    for x, y in places[::7]:
+        thing = (min(x, 0.9), min(y, 0.9), min(x, 0.9) + 0.1, min(y, 0.9) + 0.1)
+        assert any(
+            box[0] <= thing[0] + 1e-9
+            and box[1] <= thing[1] + 1e-9
+            and box[2] >= thing[2] - 1e-9
+            and box[3] >= thing[3] - 1e-9
+            for box in QUERY_REGIONS
+        )
+
+
 def test_regions_are_means_of_their_own_tokens():
-    tokens = torch.arange(36.0).view(6, 6, 1)
+    tokens = torch.arange(100.0).view(10, 10, 1)
     regions = pool(tokens, QUERY_REGIONS)[:, 0]
-    assert regions[0] == torch.tensor([0.0, 1, 6, 7]).mean()
-    assert regions[5] == torch.tensor([16.0, 17, 22, 23]).mean()
+    for number, found in enumerate(regions):
+        row, column = 3 * (number // 3), 3 * (number % 3)
+        assert found == tokens[row : row + 4, column : column + 4].mean()
     assert pool(tokens, [WHOLE])[0, 0] == tokens.mean()
-    assert pool(tokens, [(0.99, 0.99, 1.0, 1.0)])[0, 0] == 35  # never no token at all
+    assert pool(tokens, [(0.99, 0.99, 1.0, 1.0)])[0, 0] == 99  # never no token at all
     with pytest.raises(ReasonEditError, match="no regions"):
         pool(tokens.flatten(0, 1), QUERY_REGIONS)
 
@@ -134,33 +160,149 @@ def test_regions_of_a_picture_that_was_cut_are_where_they_were():
     assert pool(tokens, [(0.0, 0.0, 1 / 6, 1.0)], view)[0, 0] == tokens[:, 0].mean()  # cut off: what is next to it
 
 
-def reference_tokens(pictures):
+def reference_tokens(pictures, regions=None):
     reference = ReferenceTokens()
-    for tokens in pictures:
-        reference.add(tokens)
+    for i, tokens in enumerate(pictures):
+        reference.add(tokens, None if regions is None else regions[i])
     return reference
 
 
-def test_moments_of_pictures_of_any_size_are_those_of_all_tokens_together():
-    generator = torch.Generator().manual_seed(0)
-    pictures = [torch.randn(n, n + 1, 5, generator=generator) * 3 + 1000 for n in (2, 5, 3, 8)]
-    mean, covariance = reference_tokens(pictures).moments()
-    together = torch.cat([p.flatten(0, 1) for p in pictures]).double()
-    torch.testing.assert_close(mean, together.mean(0))
-    torch.testing.assert_close(covariance, torch.cov(together.T), rtol=1e-9, atol=1e-9)
+def whitened_by_hand(regions, views, count=64):
+    """The map of differences of regions that whitening makes, by a dense covariance in double precision."""
+    centred = regions - regions.mean(0)
+    covariance = centred.T @ centred / (len(regions) - 1)
+    spread = np.trace(covariance)
+    if views is not None:
+        moved = (views - views.mean(1, keepdims=True)).reshape(-1, views.shape[-1])
+        covariance = covariance + 10 * moved.T @ moved / (len(views) * (views.shape[1] - 1))
+    values, directions = np.linalg.eigh(covariance)
+    rows = len(regions) + (0 if views is None else views.shape[0] * views.shape[1])
+    kept = min(count, regions.shape[1], rows)
+    values, directions = values[-kept:], directions[:, -kept:]
+    there = values > 1e-9 * values[-1]
+    values, directions = values[there], directions[:, there]
+    return directions / (values + 0.01 * spread / kept) @ directions.T
+
+
+@pytest.mark.parametrize("in_colours", [False, True])
+@pytest.mark.parametrize(
+    ("pictures", "width"), [(40, 12), (40, 100), (3, 100), (12, 300)], ids=["dense", "most", "few", "few-most"]
+)
+def test_whitening_is_that_of_a_dense_covariance(pictures, width, in_colours):
+    """With more rows than dimensions and with fewer, with more directions than are kept and with fewer."""
+    rng = np.random.default_rng(0)
+    regions = rng.normal(size=(pictures, 9, width)) * np.linspace(0.1, 5, width) + 20
+    views = rng.normal(size=(pictures, 2, 4, width)) * np.linspace(3, 0.1, width) if in_colours else None
+    reference = ReferenceTokens()
+    for i in range(pictures):
+        coloured = None if views is None else torch.from_numpy(views[i]).float()
+        reference.add(torch.zeros(2, 2, width), torch.from_numpy(regions[i]).float(), coloured)
+    statistics = Statistics.of(reference, "whitened")
+    expected = whitened_by_hand(regions.reshape(-1, width), None if views is None else views.reshape(-1, 4, width))
+    found = statistics.projection.double().numpy()
+    np.testing.assert_allclose(found @ found.T, expected, atol=2e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(statistics.mean.numpy(), regions.reshape(-1, width).mean(0), rtol=1e-4)
+    white = statistics.apply(torch.from_numpy(regions[:, 0]).float(), "whitened")
+    torch.testing.assert_close(white.norm(dim=1) * statistics.scale, torch.ones(pictures))
 
 
 def test_whitening_makes_every_direction_count_alike():
+    """But for what varies little: at 100, 10, 1 and 0.1 times a unit the floor of 0.01 of the mean is far above two."""
     generator = torch.Generator().manual_seed(0)
-    stretch = torch.tensor([100.0, 10, 1, 0.1]).diag()
     mixed = torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q
-    tokens = (torch.randn(500, 9, 4, generator=generator) @ stretch @ mixed) + 7
-    statistics = Statistics.of(reference_tokens(tokens.view(500, 3, 3, 4)), "whitened")
-    plain = (tokens.reshape(-1, 4) - statistics.mean) @ statistics.projection
-    torch.testing.assert_close(torch.cov(plain.T), torch.eye(4), atol=1e-3, rtol=0)
-    white = statistics.apply(tokens[:, 0], "whitened")
-    lengths = white.norm(dim=1) * statistics.scale
-    torch.testing.assert_close(lengths, torch.ones(500))
+    for stretch, alike in (([100.0, 90, 80, 70], [1, 1, 1, 1]), ([100.0, 100, 100, 0.001], [1, 1, 1, 0])):
+        regions = (torch.randn(500, 9, 4, generator=generator) @ torch.tensor(stretch).diag() @ mixed) + 7
+        statistics = Statistics.of(reference_tokens(regions.view(500, 3, 3, 4), regions), "whitened")
+        plain = (regions.reshape(-1, 4) - statistics.mean) @ statistics.projection
+        varies = torch.cov(plain.T).diag().sort(descending=True).values
+        torch.testing.assert_close(varies, torch.tensor(alike).float(), atol=0.03, rtol=0)
+
+
+def test_a_direction_in_which_colours_move_counts_less():
+    rng = np.random.default_rng(0)
+    reference = ReferenceTokens()
+    for _ in range(60):
+        regions = torch.from_numpy(rng.normal(size=(9, 6))).float()
+        views = torch.zeros(2, 4, 6) + torch.from_numpy(rng.normal(size=(2, 1, 6))).float()  # other parts: no colour
+        views[:, :, 0] += torch.from_numpy(rng.normal(size=(2, 4))).float()
+        reference.add(torch.zeros(2, 2, 6), regions, views)
+    gain = Statistics.of(reference, "whitened").projection.norm(dim=1)
+    torch.testing.assert_close(gain[1:], torch.ones(5), atol=0.1, rtol=0)
+    assert float(gain[0]) == pytest.approx((1 + 10) ** -0.5, rel=0.1)
+
+
+def test_pictures_that_are_all_alike_in_a_layer_blow_nothing_up():
+    one = torch.randn(3, 3, 50, generator=torch.Generator().manual_seed(0))
+    rounded = [one + 1e-6 * torch.randn(3, 3, 50, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    statistics = Statistics.of(reference_tokens(rounded), "whitened")
+    assert torch.isfinite(statistics.projection).all()
+    assert torch.isfinite(statistics.cohort).all()
+
+
+def test_what_was_added_comes_back_from_its_tensors():
+    generator = torch.Generator().manual_seed(0)
+
+    def some(count, with_views):
+        made = ReferenceTokens()
+        for _ in range(count):
+            views = torch.randn(2, 4, 5, generator=generator) if with_views else None
+            made.add(torch.randn(6, 6, 5, generator=generator), None, views)
+        return made
+
+    for with_views in (False, True):
+        first, second = some(3, with_views), some(2, with_views)
+        merged = ReferenceTokens()
+        for part in (ReferenceTokens(), first, second):
+            merged.merge(ReferenceTokens.of_tensors(part.tensors()))
+        for name in ("wholes", "regions", "views"):
+            expected = getattr(first, name) + getattr(second, name)
+            assert len(expected) == (0 if name == "views" and not with_views else 5)
+            assert all(torch.equal(a, b) for a, b in zip(getattr(merged, name), expected, strict=True)), name
+    assert ReferenceTokens().tensors() == {}
+
+
+def test_coloured_parts_are_the_same_again_and_differ_in_colour_alone():
+    shown = Image.effect_noise((90, 60), 80).convert("RGB")
+    views = colour_views(shown)
+    assert views == colour_views(shown.copy())
+    assert views != colour_views(shown.rotate(180))
+    assert len(views) == PARTS * COLOURS
+    for part in range(PARTS):
+        same = views[part * COLOURS : (part + 1) * COLOURS]
+        assert len({view.size for view in same}) == 1
+        assert len({view.tobytes() for view in same}) == COLOURS
+    # A picture of one hue: what is bright stays bright, at the same place, whatever its hue.
+    shape = Image.linear_gradient("L").resize((96, 96))
+    coloured = colour_views(Image.merge("RGB", (shape, Image.new("L", shape.size), Image.new("L", shape.size))))
+    hues = set()
+    for part in range(PARTS):
+        bright = [
+            np.asarray(v.convert("HSV"), dtype=float)[..., 2] for v in coloured[part * COLOURS : (part + 1) * COLOURS]
+        ]
+        rows = [b.mean(1) for b in bright]
+        for row in rows:
+            assert np.corrcoef(row, rows[0])[0, 1] > 0.95
+        hues |= {int(np.asarray(v.convert("HSV"))[-1, 0, 0]) for v in coloured[part * COLOURS :][:COLOURS]}
+    assert max(hues) - min(hues) > 40
+
+
+def test_only_whitening_looks_at_coloured_parts(tiny_vlm):
+    def read(transform, count):
+        embedder = DualEmbedder(
+            tiny_vlm, EmbeddingConfig("image_features", encoder="hash", transform=transform), HashEncoder()
+        )
+        reference = ReferenceTokens()
+        embedder.read([picture(i) for i in range(count)], reference)
+        return reference
+
+    plain = read("raw", 3)
+    assert (len(plain.regions), plain.views) == (3, [])
+    coloured = read("whitened", 3)
+    assert [tuple(v.shape) for v in coloured.views] == [(PARTS, COLOURS, 48)] * 3
+    for i, views in enumerate(coloured.views):
+        seen = tiny_vlm.see(colour_views(picture(i)), ["image_features"]).layer("image_features")
+        by_hand = torch.stack([tokens.flatten(0, 1).float().mean(0) for tokens in seen])
+        torch.testing.assert_close(views.flatten(0, 1), by_hand, atol=1e-5, rtol=1e-4)
 
 
 def test_discriminants_solve_fishers_eigenproblem():

@@ -67,7 +67,8 @@ class EditingPipeline:
         encoder: The sentence encoder; loaded by its name in the design when not given.
         statistics: The statistics of the vision half, if they are known already.
         finder: Makes the evidence finder, such as one with a cache.
-        calibration: A calibration by pictures like the user's, in place of the design's reference pictures.
+        calibration: A calibration by pictures like the user's, in place of the design's reference pictures. Its layer
+            is read where no design, or none with a layer, is given.
 
     Attributes:
         watch: Told the pictures of each batch of questions, with their vision pass, before facts are fetched for them.
@@ -87,9 +88,9 @@ class EditingPipeline:
         calibration: Calibration | None = None,
     ) -> None:
         self.vlm = vlm
-        design = design or Design.default(vlm.name)
+        given, design = design, design or Design.default(vlm.name)
         if calibration is not None:
-            design = replace(design, embedding=calibration.record.embedding(design.embedding))
+            design = replace(design, embedding=calibration.record.embedding(design.embedding, given is None))
         self.design = self.own = design
         self.embedder = DualEmbedder(vlm, self.design.embedding, encoder, statistics)
         self.memory = memory if memory is not None else EditMemory(self.design.writing.merge)

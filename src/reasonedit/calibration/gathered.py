@@ -19,25 +19,25 @@ from .record import CalibrationRecord
 
 
 class GatheredPictures:
-    """Takes in distinct pictures until there are enough; only means and moments of their tokens are kept.
+    """Takes in distinct pictures until there are enough; only means of their tokens are kept.
+
+    Regions that pass the vision part by themselves do so here where that did not happen before: their vectors are of
+    another kind than those pooled from the one pass of the whole.
 
     Args:
         embedder: Reads the layer.
         most: How many pictures are enough.
-        crops: Whether regions that pass the vision part by themselves do so here, where that did not happen before:
-            their vectors are of another kind than those pooled from the one pass of the whole. Else they are pooled.
 
     Attributes:
         reference: What was taken in.
         seconds: How long that took.
     """
 
-    def __init__(self, embedder: DualEmbedder, most: int, *, crops: bool = False) -> None:
+    def __init__(self, embedder: DualEmbedder, most: int) -> None:
         self.embedder = embedder
         self.most = most
         self.reference = ReferenceTokens()
         self.seconds = 0.0
-        self._crops = crops
         self._seen: set[str] = set()
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class GatheredPictures:
         if rows and mine:
             new = [images[row] for row in rows]
             passed = vision.select(rows) if vision is not None and self.embedder.has(vision) else None
-            if self._crops and not self.embedder.has(passed, regions=True):
+            if not self.embedder.has(passed, regions=True):
                 passed = self.embedder.see(new, regions=True, vision=passed)
             self.embedder.read(new, self.reference, passed)
         self.seconds += time.perf_counter() - started

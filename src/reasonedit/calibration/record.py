@@ -79,9 +79,9 @@ class CalibrationRecord:
         """For JSON."""
         return asdict(self)
 
-    def embedding(self, config: EmbeddingConfig) -> EmbeddingConfig:
-        """A design's embedding with the calibration's layer, where the design names none."""
-        return config if config.layer else replace(config, layer=self.layer)
+    def embedding(self, config: EmbeddingConfig, default: bool) -> EmbeddingConfig:
+        """A design's embedding with the calibration's layer, where the design names none or is only the default."""
+        return replace(config, layer=self.layer) if default or not config.layer else config
 
     def check(self, embedder: DualEmbedder) -> None:
         """Refuse an embedder that reads another VLM, or in another way.

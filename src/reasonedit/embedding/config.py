@@ -19,15 +19,17 @@ class EmbeddingConfig:
     """How images and texts are embedded.
 
     Attributes:
-        layer: Name of the vision-side layer whose input is read, ``"image_features"`` (what enters the language model)
-            or a layer of the language model (which then runs, up to that layer, on image and text); the projector when
-            empty, ``"none"`` leaves the sentence half alone.
+        layer: Name of the vision-side layer whose input is read, ``"image_features"`` (what enters the language model;
+            the last block of the vision part where no family serves the VLM) or a layer of the language model (which
+            then runs, up to that layer, on image and text); the projector when empty, ``"none"`` leaves the sentence
+            half alone.
         text_weight: w, the weight of the sentence half. 0 leaves the vision half alone.
         encoder: Sentence encoder: ``"embedded"``, a folder or a hub id.
         pooling: ``"mean"`` over tokens, or the ``"last"`` token.
-        transform: Of the pooled tokens: ``"raw"``; ``"whitened"``: in the 64 principal directions of the tokens of
-            unrelated pictures, each to unit variance, then to unit length; or ``"discriminant"``: in the 64 directions
-            that best tell one thing from another, then to unit length.
+        transform: Of the pooled tokens: ``"raw"``; ``"whitened"``: in the 64 principal directions of the regions of
+            unrelated pictures, each divided by how much it varies there and, ten times as much, by colour alone, then
+            to unit length; or ``"discriminant"``: in the 64 directions that best tell one thing from another, then to
+            unit length.
         reference: The unrelated pictures: ``"patterns"``, ``"world"`` or a folder of images; for ``"discriminant"`` one
             with a folder per thing in it. Or ``"own"``: the user's own pictures, of a calibration, of a stream's pool,
             or those that are asked about; patterns until there are enough.

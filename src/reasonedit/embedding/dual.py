@@ -22,7 +22,7 @@ from reasonedit.util.dependencies import code_version
 from reasonedit.util.finite import check_finite
 from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.devices import run_in_parts
-from reasonedit.vlm.vision import Seen, flat
+from reasonedit.vlm.vision import IMAGE_FEATURES, Seen, flat
 
 from .config import NO_LAYER, EmbeddingConfig
 from .pooling import QUERY_REGIONS, pool, tokens_to_pool
@@ -67,7 +67,7 @@ class DualEmbedder:
     ) -> None:
         config = config or EmbeddingConfig()
         self.vlm = vlm
-        self.layer = config.layer or vlm.projector
+        self.layer = _layer_of(vlm, config.layer)
         self.reads_language = self.layer in vlm.language_layers
         if self.layer not in (NO_LAYER, *vlm.language_layers):
             vlm.check_layer(self.layer)
@@ -270,10 +270,11 @@ class DualEmbedder:
             if self.config.pooling == "last":
                 pooled = flat(tokens)[-1:].expand(len(of_image), -1)
             else:
-                pooled = pool(tokens, of_image, seen.view) if of_image else flat(tokens)[:0]
-                for i, box in enumerate(of_image):
-                    if box in seen.regions:
-                        pooled[i] = self._pool_crop(seen, box)
+                rows = [
+                    self._pool_crop(seen, box) if box in seen.regions else pool(tokens, [box], seen.view)[0]
+                    for box in of_image
+                ]
+                pooled = torch.stack(rows) if rows else flat(tokens)[:0]
             means.append(pooled)
         return means
 
@@ -313,3 +314,12 @@ class DualEmbedder:
     def _pool_whole(self, tokens: Tensor) -> Tensor:
         tokens = flat(tokens.float().cpu())
         return tokens[-1] if self.config.pooling == "last" else tokens.mean(0)
+
+
+def _layer_of(vlm: VLM, name: str) -> str:
+    """The layer that a design names: the projector where it names none.
+
+    A VLM that no family serves does not tell what enters its language model: in place of this the last block of its
+    vision part is read, its "projector".
+    """
+    return vlm.projector if not name or (name == IMAGE_FEATURES and name not in vlm.vision_layers) else name

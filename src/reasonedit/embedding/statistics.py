@@ -85,8 +85,8 @@ class Statistics:
 
     Attributes:
         mean: Mean token, (D,).
-        projection: (D, 64): the principal directions of regions, each divided by how much it varies; or the directions
-            that tell things apart, each divided by the standard deviation of one thing along it.
+        projection: (D, up to 64): the principal directions of regions, each divided by how much it varies; or the
+            directions that tell things apart, each divided by the standard deviation of one thing along it.
         scale: Root mean square distance of two unrelated pictures after the transform.
         cohort: The regions of the unrelated pictures after the transform, (9 * pictures, width).
         unrelated: How near these pictures come to each other; ``None`` where that was not measured, as in codebooks of
@@ -148,8 +148,8 @@ def _whitening(reference: ReferenceTokens, regions: Tensor) -> tuple[Tensor, Ten
     change counts less: a thing is to be known again in other colours (:data:`_COLOURS`). And what hardly varies is not
     blown up (:data:`_FLOOR`).
     """
-    mean = regions.mean(0)
-    rows = (regions - mean).double() / math.sqrt(max(1, len(regions) - 1))
+    mean = regions.double().mean(0)
+    rows = (regions - mean) / math.sqrt(max(1, len(regions) - 1))
     spread = float(rows.square().sum())
     if reference.views:
         views = torch.stack(reference.views).flatten(0, 1).double()  # (parts, colours, D)
@@ -157,19 +157,24 @@ def _whitening(reference: ReferenceTokens, regions: Tensor) -> tuple[Tensor, Ten
         freedom = len(moved) - len(views)
         rows = torch.cat([rows, math.sqrt(_COLOURS / max(1, freedom)) * moved])
     values, directions = _principal(rows, min(_DIRECTIONS, regions.shape[1]))
-    floor = max(_FLOOR * spread / _DIRECTIONS, torch.finfo(torch.float32).tiny)
-    return mean, (directions / (values + floor).sqrt()).float()
+    floor = max(_FLOOR * spread / len(values), torch.finfo(torch.float32).tiny)
+    return mean.float(), (directions / (values + floor).sqrt()).float()
 
 
 def _principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues of ``rows.T @ rows`` and their directions (D, count), by the smaller of two products."""
+    """The largest eigenvalues of ``rows.T @ rows`` and their directions (D, count), by the smaller of two products.
+
+    Where there are fewer rows than dimensions, there are as many directions as rows at most; one along which no row
+    lies is 0.
+    """
     if len(rows) >= rows.shape[1]:
         values, directions = torch.linalg.eigh(rows.T @ rows)
         return values[-count:].clamp(min=0), directions[:, -count:]
     values, mixtures = torch.linalg.eigh(rows @ rows.T)
     count = min(count, len(values))
-    values = values[-count:].clamp(min=0)
-    return values, rows.T @ mixtures[:, -count:] / values.sqrt().clamp(min=1e-12)
+    least = max(float(values[-1]) * torch.finfo(values.dtype).eps, torch.finfo(values.dtype).tiny)
+    values = values[-count:].clamp(min=least)  # rounding leaves something of each: it is not to be blown up
+    return values, rows.T @ mixtures[:, -count:] / values.sqrt()
 
 
 def _discriminants(pooled: Tensor, things: Tensor) -> Tensor:
