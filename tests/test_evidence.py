@@ -1,5 +1,8 @@
 """Evidence: windows, verification, scores and the choice, against one forward pass at a time."""
 
+import math
+import random
+
 import one_by_one
 import pytest
 import torch
@@ -7,7 +10,16 @@ from helpers.tiny import design, picture
 from PIL import Image
 
 from reasonedit import Edit, ReasonEditError
-from reasonedit.evidence import EvidenceConfig, EvidenceFinder, WindowScore, area, choose_windows, crop, windows_of
+from reasonedit.evidence import (
+    Evidence,
+    EvidenceConfig,
+    EvidenceFinder,
+    WindowScore,
+    area,
+    choose_windows,
+    crop,
+    windows_of,
+)
 from reasonedit.evidence.choice import (
     BEST,
     GUESSED,
@@ -16,9 +28,9 @@ from reasonedit.evidence.choice import (
     SMALLEST,
     UNLISTED,
     UNVERIFIED,
-    keep_single_window,
+    keep_single_windows,
 )
-from reasonedit.prompts import NAME
+from reasonedit.evidence.windows import THIRDS
 
 SENTENCES = ["The red object is a kettle.", "A kettle is used for boiling.", "It flies."]
 
@@ -98,16 +110,19 @@ def test_families_without_a_shared_prefix_find_the_same(tiny_vlm, monkeypatch):
         assert [w.p_yes for w in a.windows] == pytest.approx([w.p_yes for w in b.windows], abs=1e-5)
 
 
-def test_batches_do_not_change_the_result(tiny_vlm, monkeypatch):
-    config, image = EvidenceConfig(p_yes=0.3), picture(2, 48)
+@pytest.mark.parametrize("single_window", [None, 0.0])
+def test_batches_do_not_change_the_result(tiny_vlm, monkeypatch, single_window):
+    config, image = EvidenceConfig(p_yes=0.3, single_window=single_window), picture(2, 48)
     once = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
     monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, *sizes: 4)
     parts = EvidenceFinder(tiny_vlm, config).find(image, SENTENCES)
+    assert any(e.boxes for e in once)
     assert [e.boxes for e in once] == [e.boxes for e in parts]
 
 
 @pytest.mark.parametrize("sentences", [1, 4])
-def test_a_window_is_seen_and_read_once(tiny_vlm, sentences):
+@pytest.mark.parametrize(("single_window", "windows", "reads"), [(None, 29, 3), (0.0, 9, 2)])
+def test_a_window_is_seen_and_read_once(tiny_vlm, sentences, single_window, windows, reads):
     seen, read = [], []
     tower = tiny_vlm.model.get_submodule("model.vision_tower")
     first = tiny_vlm.model.get_submodule("model.language_model.layers.0")
@@ -115,7 +130,7 @@ def test_a_window_is_seen_and_read_once(tiny_vlm, sentences):
         tower.register_forward_hook(lambda m, args, kwargs, out: seen.append(1), with_kwargs=True),
         first.register_forward_pre_hook(lambda m, args: read.append(args[0].shape[:2])),
     ]
-    finder = EvidenceFinder(tiny_vlm)
+    finder = EvidenceFinder(tiny_vlm, EvidenceConfig(single_window=single_window))
     finder.find(picture(1, 48), [*SENTENCES, "Four."][:sentences])
     assert len(seen) == 2  # the first window of all tells how much memory the others take
     seen.clear()
@@ -124,8 +139,8 @@ def test_a_window_is_seen_and_read_once(tiny_vlm, sentences):
     for hook in hooks:
         hook.remove()
     assert len(seen) == 1
-    assert read[0][0] == 29  # the image prefix of all windows, then the texts: verification, scores
-    assert len(read) <= 3
+    assert read[0][0] == windows  # the image prefix of all windows, then the texts: verification, scores of the routes
+    assert len(read) <= reads
 
 
 def test_nothing_affirmed_gives_no_patch_and_says_why(tiny_vlm):
@@ -135,59 +150,115 @@ def test_nothing_affirmed_gives_no_patch_and_says_why(tiny_vlm):
     assert all(w.p_yes is not None and w.nll is None for w in found.windows)
 
 
-def test_the_single_window_is_the_likeliest_of_the_smallest(tiny_vlm):
-    found = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.0, single_window=0.0)).find(picture(1, 48), SENTENCES)
-    for evidence in found:
-        best = max(evidence.windows[:9], key=lambda w: w.p_yes)
-        assert [w for w in evidence.windows if w.kept] == [best]
-        assert best.why == LIKELIEST
-        assert all(w.nll is None for w in evidence.windows)  # no window is described
-    none = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.0, single_window=0.999)).find(picture(1, 48), SENTENCES[:1])[
-        0
-    ]
-    assert none.boxes == []
+@pytest.mark.parametrize("grid", [3, 4])
+@pytest.mark.parametrize("size", [(48, 48), (60, 40), (40, 64)])
+def test_a_single_window_is_one_of_nine_thirds_whatever_the_grid(tiny_vlm, size, grid):
+    image = picture(4, 64).resize(size)
+    config = EvidenceConfig(grid=grid, p_yes=0.0, single_window=0.0)
+    for evidence in EvidenceFinder(tiny_vlm, config).find(image, SENTENCES):
+        thirds = [(c / 3, r / 3, (c + 1) / 3, (r + 1) / 3) for r in range(3) for c in range(3)]
+        for window, third in zip(evidence.windows, thirds, strict=True):
+            assert window.box == pytest.approx(third)
+        alone = [one_by_one.p_yes(tiny_vlm, crop(image, w.box), evidence.sentence) for w in evidence.windows]
+        assert [w.p_yes for w in evidence.windows] == pytest.approx(alone, abs=1e-4)
+        # All are affirmed: the one of the highest probability is kept, and none is described.
+        (kept,) = [w for w in evidence.windows if w.kept]
+        assert kept.p_yes == max(w.p_yes for w in evidence.windows)
+        assert kept.why == LIKELIEST
+        assert all(w.nll is None for w in evidence.windows)
 
 
-def test_names_are_asked_behind_windows_that_were_read(tiny_vlm):
-    read = []
-    finder = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.9999, single_window=0.0))
-    finder.find(picture(1, 48), SENTENCES[:1])
-    first = tiny_vlm.model.get_submodule("model.language_model.layers.0")
-    hook = first.register_forward_pre_hook(lambda m, args: read.append(args[0].shape[:2]))
-    finder.find(picture(1, 48), SENTENCES[:1])
-    finder.config = EvidenceConfig(p_yes=0.9999, single_window=0.9998)  # none is kept, whatever their names are
-    finder.find(picture(1, 48), SENTENCES[:1])
-    hook.remove()
-    verified, named, alone = read
-    assert (verified[0], named[0]) == (29, 9)
-    assert verified == alone
-    question = tiny_vlm.token_ids_after_image(tiny_vlm.prompt(NAME), tiny_vlm.see([picture(1)]).images[0].placeholder)
-    assert named[1] == len(question)
+SPOKEN = (  # a sentence, the words that others may share, and the column and row of the place that it names
+    ("The object on the left is a zither.", {"zither"}, (0, 1)),
+    ("A zither is owned by the sailor.", {"zither", "owned", "sailor"}, None),
+    ("The object at the top right is a lute.", {"lute"}, (2, 0)),
+    ("The sailor plays a lute.", {"sailor", "plays", "lute"}, None),
+    ("The thing in the image is an oboe.", {"oboe"}, None),
+    ("An oboe, in the middle, is a zither.", {"oboe", "zither"}, (1, 1)),
+    ("It hums.", {"hums"}, None),
+)
 
 
-def test_a_thing_without_a_name_is_where_the_vlm_can_name_least(tiny_vlm):
-    image = picture(1, 48)
-    found = EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.9999, single_window=0.0)).find(image, SENTENCES[:2])
-    boxes = windows_of(image.size)[:9]
-    asked = tiny_vlm.next_token_probabilities(
-        tiny_vlm.see([crop(image, b) for b in boxes]), [tiny_vlm.prompt(NAME)] * 9
-    )
-    uncertainty = 1 - asked.amax(1)
-    for evidence in found:
-        weighted = [w.p_yes * float(u) for w, u in zip(evidence.windows, uncertainty, strict=False)]
-        best = evidence.windows[weighted.index(max(weighted))]
-        assert [w for w in evidence.windows if w.kept] == [best]
-        assert best.why == GUESSED
+def choose_by_hand(spoken, table, least, p_yes):
+    """What is kept, as a pair of a window's number and a reason: each window against each other, cell by cell."""
+    logit = [[math.log(p / (1 - p)) for p in row] for row in table]
+    denied = [i for i, row in enumerate(table) if least < max(row) <= p_yes]
+    kept = []
+    for i, row in enumerate(table):
+        if max(row) > p_yes:
+            kept.append((row.index(max(row)), LIKELIEST))
+        elif i not in denied:
+            kept.append(None)
+        else:
+            same = [j for j in denied if spoken[i][1] & spoken[j][1]]
+            first = [*[j for j in same if spoken[j][2] is not None], *same][0]
+            place = spoken[first][2]
+            steps = [abs(w % 3 - place[0]) + abs(w // 3 - place[1]) if place else 0 for w in range(9)]
+            scores = [logit[first][w] - 3 * steps[w] for w in range(9)]
+            kept.append((scores.index(max(scores)), GUESSED))
+    return kept
 
 
-def test_where_the_vlm_can_name_what_it_sees_moves_the_single_window():
-    windows = [WindowScore(box, p) for box, p in zip(windows_of((48, 48))[:3], (0.02, 0.01, 0.001), strict=True)]
-    boxes = [w.box for w in windows]
-    keep_single_window(windows, 0.005, {boxes[0]: 0.99, boxes[1]: 0.2, boxes[2]: 0.0})
-    assert [w.kept for w in windows] == [False, True, False]
-    denied = [WindowScore(box, p) for box, p in zip(boxes, (0.02, 0.01, 0.001), strict=True)]
-    keep_single_window(denied, 0.005, {boxes[0]: 0.99, boxes[1]: 0.999, boxes[2]: 0.0})
-    assert not any(w.kept for w in denied)  # what is left is too unlikely
+def test_single_windows_are_those_of_an_exhaustive_choice():
+    rng, reasons, moved = random.Random(0), set(), 0
+    for _ in range(400):
+        spoken = rng.sample(SPOKEN, rng.randint(1, len(SPOKEN)))
+        levels = [rng.choice((-7.0, -3.5, 0.5)) for _ in spoken]
+        table = [[1 / (1 + math.exp(-rng.gauss(level, 1.5))) for _ in range(9)] for level in levels]
+        found = [
+            Evidence(text, [WindowScore(box, p, why=UNVERIFIED) for box, p in zip(THIRDS, row, strict=True)])
+            for (text, _, _), row in zip(spoken, table, strict=True)
+        ]
+        keep_single_windows(found, 0.01, 0.5)
+        for evidence, row, expected in zip(found, table, choose_by_hand(spoken, table, 0.01, 0.5), strict=True):
+            kept = [(i, w.why) for i, w in enumerate(evidence.windows) if w.kept]
+            assert kept == ([expected] if expected is not None else [])
+            assert {w.why for w in evidence.windows if not w.kept} == {UNVERIFIED}
+            reasons |= {why for _, why in kept}
+            moved += bool(kept) and row[kept[0][0]] < max(row)
+    assert reasons == {LIKELIEST, GUESSED}
+    assert moved > 100  # places, and what other sentences say, count
+
+
+@pytest.mark.parametrize(("ahead", "kept"), [(2.9, 3), (3.1, 4)])
+def test_a_window_beside_the_named_place_must_be_denied_less_by_three_nats(ahead, kept):
+    logits = [-9.0] * 9
+    logits[3], logits[4] = -5.0, -5.0 + ahead
+    windows = [WindowScore(box, 1 / (1 + math.exp(-x))) for box, x in zip(THIRDS, logits, strict=True)]
+    keep_single_windows([Evidence("The object on the left is a zither.", windows)], 0.002, 0.5)
+    assert [w.box for w in windows if w.kept] == [THIRDS[kept]]
+
+
+def test_what_is_denied_everywhere_gets_no_single_window_and_leads_no_other_sentence():
+    def made():
+        placed, other = ([WindowScore(box, 0.001) for box in THIRDS] for _ in range(2))
+        other[8].p_yes = 0.02
+        return [Evidence("The object on the left is a zither.", placed), Evidence("A zither hums.", other)]
+
+    found = made()
+    keep_single_windows(found, 0.005, 0.5)
+    assert [e.boxes for e in found] == [[], [THIRDS[8]]]
+    found = made()
+    keep_single_windows(found, 0.0005, 0.5)
+    assert [e.boxes for e in found] == [[THIRDS[3]], [THIRDS[3]]]  # the one that names a place leads
+
+
+def test_no_single_window_is_one_that_was_not_asked_about(tiny_vlm):
+    class Last:
+        def rank(self, crops, sentences):
+            return [list(range(len(crops)))[::-1] for _ in sentences]
+
+    sentences = ["The object at the top left is a zither.", "A zither hums."]
+    for p_yes in (0.0, 0.9999):
+        config = EvidenceConfig(p_yes=p_yes, single_window=0.0, shortlist=2)
+        for evidence in EvidenceFinder(tiny_vlm, config, Last()).find(picture(1, 48), sentences):
+            assert {w.why for w in evidence.windows[:7]} == {UNLISTED}
+            assert len(evidence.boxes) == 1
+            assert evidence.boxes[0] in THIRDS[7:]
+    # However far from the place, and however strongly denied.
+    windows = [WindowScore(box) for box in THIRDS[:8]] + [WindowScore(THIRDS[8], 1e-6)]
+    keep_single_windows([Evidence(sentences[0], windows)], 0.0, 0.5)
+    assert [w.box for w in windows if w.kept] == [THIRDS[8]]
 
 
 def test_a_shortlist_leaves_the_others_unasked(tiny_vlm):

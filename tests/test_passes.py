@@ -17,7 +17,7 @@ from reasonedit.vlm import VLM
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
-WINDOWS, REGIONS = 29, 9
+WINDOWS, OF_ALL_SIZES, REGIONS = 9, 29, 9
 IMAGE = 1
 
 
@@ -46,7 +46,7 @@ def crops(**writing) -> Design:
     return replace(
         base,
         embedding=EmbeddingConfig(base.embedding.layer, 1.0, "hash", region_source="crops"),
-        evidence=EvidenceConfig(p_yes=0.9999, single_window=0.0),  # the VLM affirms nothing: it is asked for names
+        evidence=EvidenceConfig(p_yes=0.9999, single_window=0.0),  # the VLM affirms nothing
         retrieval=RetrievalConfig(k=3, k_counts="facts", query_regions=True, percentile=100, verify=0.0),
     )
 
@@ -79,7 +79,7 @@ def test_what_no_key_is_made_of_is_not_seen(tiny_vlm, passes):
     nothing = replace(crops(entries="reasoning"), evidence=EvidenceConfig(p_yes=0.9999))
     pipeline = opened(tiny_vlm, nothing, passes)
     pipeline.write(edit())
-    assert once_each(passes) == WINDOWS  # no evidence: keys of text alone
+    assert once_each(passes) == OF_ALL_SIZES  # no evidence: keys of text alone
 
     pipeline = opened(tiny_vlm, design(keys="image"), passes)
     pipeline.write(edit())
@@ -111,7 +111,8 @@ def test_an_edit_does_not_see_again_what_its_question_has_shown(tiny_vlm, passes
     vision = pipeline.see([made.image])
     written = pipeline.write(made, vision)
     boxes = {box for evidence in written.evidence for box in evidence.boxes}
-    assert once_each(passes) == IMAGE + WINDOWS + (IMAGE + len(boxes))  # the nine regions are nine of the windows
+    # The regions of the question overlap, the windows do not: none is both.
+    assert once_each(passes) == IMAGE + REGIONS + WINDOWS + (IMAGE + len(boxes))
 
     alone = opened(tiny_vlm, crops(), passes).write(made)
     for entry, other in zip(written.entries, alone.entries, strict=True):
@@ -154,5 +155,5 @@ def test_a_stream_sees_every_picture_once(tiny_vlm, passes):
     trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(OnlyEdits(3), batch_size=1))
     assert len(codebook.memory.edits) == 3
     boxes = sum(len({box for found in evidence for box in found.boxes}) for evidence in codebook.evidence.values())
-    # Each edit: its image, 29 windows of which nine are the query's regions, and the copies.
-    assert once_each(passes) == 3 * (IMAGE + WINDOWS + IMAGE) + boxes
+    # Each edit: its image, its windows and the copies; before the second and third their regions are asked about.
+    assert once_each(passes) == 3 * (IMAGE + WINDOWS + IMAGE) + 2 * REGIONS + boxes

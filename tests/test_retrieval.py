@@ -22,7 +22,6 @@ from reasonedit.retrieval import (
     link_facts,
     verify_facts,
 )
-from reasonedit.retrieval.chain import content_words
 from reasonedit.retrieval.gate import percentile_of
 from reasonedit.retrieval.visual_match import VisualMatch
 from reasonedit.types import Hit
@@ -330,15 +329,16 @@ def test_only_facts_that_fall_short_of_the_visual_match_are_verified():
         def has_room(self, seen, prompt):
             return True
 
-        def p_yes(self, vision, questions):
+        def read(self, vision):
+            return "read"
+
+        def p_yes(self, prefix, questions):
+            assert prefix == "read"
             self.questions += questions
             return [torch.tensor([0.9 if "red" in q else 0.1 for q in mine]) for mine in questions]
 
     class Images:
-        images = (None,)
-
-        def select(self, rows):
-            return rows
+        images, prefix = (None,), None
 
     hits = [
         Hit("It is big.", 0.1, "patch", "a", 3.0),
@@ -348,8 +348,9 @@ def test_only_facts_that_fall_short_of_the_visual_match_are_verified():
         Hit("It is known.", 0.5, "text", "a"),
     ]
     config = RetrievalConfig(k=3, visual_match=2.0, verify=0.5, visual_margin=1.0)
-    asked = Asked()
-    (kept,) = verify_facts(asked, Images(), [Retrieval(hits, 0.1, 1.0)], config)
+    asked, images = Asked(), Images()
+    (kept,) = verify_facts(asked, images, [Retrieval(hits, 0.1, 1.0)], config)
+    assert images.prefix == "read"  # the answers go on from there
     assert asked.questions == [["Does the image show it is red?", "Does the image show it is blue?"]]
     assert kept.hits == [hits[0], hits[1], hits[3]]
     assert kept.left_out == [hits[4], hits[2]]
@@ -358,27 +359,44 @@ def test_only_facts_that_fall_short_of_the_visual_match_are_verified():
     assert len(asked.questions[0]) == 3  # without a margin all patches
 
 
-def test_facts_that_nothing_leads_to_go_where_a_fact_is_linked():
-    hits = [
-        Hit("The garden lies in the east.", 0.1, "text", "a"),
-        Hit("A kettle is found in the harbor.", 0.2, "patch", "b"),
-        Hit("The harbor lies in the west.", 0.3, "text", "b"),
-        Hit("The answer to 'Where?' is west.", 0.4, "answer", "b"),
-        Hit("The answer to 'Which?' is east.", 0.5, "answer", "a"),
-    ]
-    found = [Retrieval(hits, 0.1, 1.0), Retrieval(hits[:1] + hits[4:], 0.1, 1.0), Retrieval([], 9.0, 1.0)]
-    asked = "In which part of the country is the red object?"
-    linked, loose, none = link_facts(found, [asked] * 3)
-    assert [h.fact for h in linked.hits] == [hits[1].fact, hits[2].fact, hits[3].fact]
-    assert [h.fact for h in linked.left_out] == [hits[4].fact, hits[0].fact]  # the farthest first
-    assert [h.fact for h in loose.hits] == [hits[0].fact]  # nothing is linked: it stays, the answer does not
-    assert none == found[2]
-    # The question may speak of the same thing too; function words link nothing.
-    spoken = link_facts(
-        [Retrieval(hits[:1] + hits[2:3], 0.1, 1.0)], ["Where in the country lies the garden of the king?"]
-    )[0]
-    assert hits[0] in spoken.hits
-    assert content_words("It is what the one in the other is.") == frozenset()
+SHARED = {  # facts and questions, with the words that link them
+    "The garden lies in the east.": {"garden", "lies", "east"},
+    "A kettle is found in the harbor.": {"kettle", "harbor"},
+    "The harbor is in the west.": {"harbor", "west"},
+    "The object on the left is a kettle.": {"kettle"},
+    "Where is the thing on the left found?": set(),
+    "Which part of the country is this object in?": {"country"},
+    "Who owns the garden?": {"owns", "garden"},
+}
+
+
+def test_only_facts_that_something_in_the_picture_leads_to_stay():
+    rng, facts, outcomes = np.random.default_rng(0), list(SHARED)[:4], set()
+    for _ in range(300):
+        kinds = rng.choice(["text", "patch", "given", "image", "answer"], size=4, p=[0.5, 0.1, 0.1, 0.1, 0.2])
+        hits = [Hit(fact, 0.1, kind, str(rng.integers(2))) for fact, kind in zip(facts, kinds.tolist(), strict=True)]
+        hits = [hits[i] for i in rng.permutation(4)[: rng.integers(5)]]
+        question = list(SHARED)[4 + rng.integers(3)]
+        stay, go = [], []
+        for hit in hits:
+            shown = [other for other in hits if other.kind in ("patch", "given", "image")]
+            if hit.kind == "text":
+                leads = [SHARED[question], *(SHARED[other.fact] for other in shown)]
+                stays = any(SHARED[hit.fact] & words for words in leads)
+            elif hit.kind == "answer":
+                stays = any(other.edit_id == hit.edit_id for other in shown)
+            else:
+                stays = True
+            (stay if stays else go).append(hit)
+            outcomes.add((hit.kind.value, stays, bool(shown)))
+        earlier = Hit("Left out before.", 9.0, "patch", "c")
+        (linked,) = link_facts([Retrieval(hits, 0.1, 1.0, [earlier])], [question])
+        assert linked.hits == stay
+        assert linked.left_out == [earlier, *go[::-1]]  # the farthest first
+        (unlike,) = link_facts([Retrieval(hits, 0.1, 1.0, in_range=False)], [question])
+        assert (unlike.hits, unlike.left_out) == ([], hits[::-1])  # nothing leads from such a picture
+    # A text may stay by the question alone and may go though nothing is shown: there is no way around the link.
+    assert {("text", stays, shown) for stays in (True, False) for shown in (True, False)} < outcomes
 
 
 def clustered(count: int, seed: int = 0, width: int = 24) -> torch.Tensor:
