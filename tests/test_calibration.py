@@ -16,10 +16,11 @@ from test_store import killed_before_each
 from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.boxes import WHOLE
 from reasonedit.calibration import Calibration, CalibrationPictures, PictureRange, calibrate, calibrated
-from reasonedit.calibration.thresholds import MARGIN, gaussian_threshold, quantile_threshold, range_threshold
+from reasonedit.calibration.thresholds import MARGIN, match_threshold, range_threshold
 from reasonedit.codebook import EditMemory, Store, as_edit
 from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, EmbeddingConfig, statistics_of, tensors_of
 from reasonedit.embedding.unrelated import Unrelated, distances_from_pictures
+from reasonedit.embedding.views import COLOURS, PARTS
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.recalibrate import recalibrate
 from reasonedit.retrieval import FactRetriever, RetrievalConfig
@@ -107,25 +108,25 @@ def test_many_pairs_are_kept_as_quantiles():
 def test_a_bound_from_a_rate_of_false_alarms_keeps_it(rate):
     """Counted on pictures of the same kind that the bound was not made of."""
     made_of, new = (Unrelated.of(pair, pair) for pair in ((points(60, 8, s), points(540, 8, s + 1)) for s in (1, 3)))
-    for rule in (quantile_threshold, gaussian_threshold):
-        share = float((new.scores >= rule(made_of.scores, rate)).float().mean())
-        assert share == pytest.approx(rate, rel=0.6), rule
+    share = float((new.scores >= match_threshold(made_of.scores, rate)).float().mean())
+    assert share == pytest.approx(rate, rel=0.6)
 
 
-def test_related_pairs_among_the_unrelated_move_the_robust_bound_little():
+def test_bounds_are_quantiles_of_all_pairs_related_ones_included():
     null = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
     mixed = torch.cat([null, 8 + null[:3_000]]).sort().values
-    assert gaussian_threshold(mixed, 0.01) == pytest.approx(2.33, abs=0.15)
-    assert quantile_threshold(mixed, 0.01) > 7
+    for rate in (0.2, 0.04, 0.01):
+        bound = match_threshold(mixed, rate)
+        assert bound == pytest.approx(float(np.quantile(mixed.double().numpy(), 1 - rate)), rel=1e-6)
+        assert float((mixed >= bound).double().mean()) == pytest.approx(rate, rel=1e-3)
+    assert match_threshold(mixed, 0.01) > 7 > 3 > match_threshold(mixed, 0.04)
     assert range_threshold(null.sort().values, 0.05) == pytest.approx(MARGIN * 1.645, abs=0.05)
 
 
 def test_the_rate_replaces_the_bound_only_where_statistics_say_how_near_pictures_come(embedder):
     measured = calibrate(embedder, pictures()).statistics
     config = RetrievalConfig(visual_match=2.5, false_alarms=0.01)
-    assert calibrated(config, measured).visual_match == pytest.approx(
-        gaussian_threshold(measured.unrelated.scores, 0.01)
-    )
+    assert calibrated(config, measured).visual_match == match_threshold(measured.unrelated.scores, 0.01)
     assert calibrated(config, replace(measured, unrelated=None)) == config  # of an earlier version
     assert calibrated(config, None) == config
     assert calibrated(RetrievalConfig(visual_match=2.5), measured).visual_match == 2.5
@@ -584,8 +585,11 @@ def test_a_calibration_that_is_given_or_another_reference_switches_the_cold_star
         assert editor.pipeline.retriever.config.percentile == 100.0
 
 
-def test_an_image_that_is_asked_about_passes_once_all_the_same(tiny_vlm, monkeypatch):
-    editor = ReasonEditor(tiny_vlm, own())
+@pytest.mark.parametrize("source", ["pooled", "crops"])
+def test_an_image_that_is_asked_about_passes_once_all_the_same(tiny_vlm, monkeypatch, source):
+    """Its regions, too, where they are crops; beside it pass parts of it in other colours, until there are enough."""
+    base = own()
+    editor = ReasonEditor(tiny_vlm, replace(base, embedding=replace(base.embedding, region_source=source)))
     passed = []
     see = type(tiny_vlm).see
     monkeypatch.setattr(
@@ -593,5 +597,17 @@ def test_an_image_that_is_asked_about_passes_once_all_the_same(tiny_vlm, monkeyp
         "see",
         lambda self, images, *rest, **more: passed.append(len(images)) or see(self, images, *rest, **more),
     )
-    editor.ask(picture(1), "What is it?")
-    assert sum(passed) == 1
+    for asked in (1, 2):
+        editor.ask(picture(1), "What is it?")
+        first = 1 + (len(QUERY_REGIONS) if source == "crops" else 0)
+        assert sum(passed) == asked * first + PARTS * COLOURS  # those once for each picture
+    if source == "pooled":
+        return
+    passed.clear()
+    editor.edit(picture(2), "What is it?", answer="a stop", reasoning=["It is red."], evidence=[[WHOLE]])
+    taken = editor.pipeline.watch.__self__._pictures.reference
+    shown = editor.pipeline.embedder.see([picture(2)], regions=True)
+    expected = torch.stack(
+        [seen.layers[editor.pipeline.embedder.layer].flatten(0, 1).mean(0) for seen in shown.images[0].regions.values()]
+    )
+    torch.testing.assert_close(taken.regions[-1], expected, atol=1e-5, rtol=1e-4)  # crops

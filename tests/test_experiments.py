@@ -25,7 +25,7 @@ from helpers.toy import SeededToys, ToySource
 from reasonedit import Edit, ReasonEditError, cli
 from reasonedit.callbacks import Editor
 from reasonedit.callbacks.baselines import Unedited
-from reasonedit.data.world.design import GROUNDED
+from reasonedit.design import DEFAULT
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
 from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, run_cell, summarise
 from reasonedit.experiments.editors import OURS
@@ -521,12 +521,12 @@ def test_every_plan_names_its_rows_once(monkeypatch, tmp_path):
         assert plan.reference in names
         assert len(plan.cells([0, 1])) == 2 * len(names)
         made = SimpleNamespace(  # what the plans ask of a lab
-            design=GROUNDED,
+            design=DEFAULT,
             module=SimpleNamespace(vlm=SimpleNamespace(vision_layers=vision_layers, language_layers=["blocks.0"])),
         )
         said = [
             (
-                describe_callback(next(c for c in row.make(made) if isinstance(c, Editor)), GROUNDED),
+                describe_callback(next(c for c in row.make(made) if isinstance(c, Editor)), DEFAULT),
                 row.noise,
                 row.stream,
             )

@@ -15,7 +15,6 @@ from reasonedit.calibration import Calibration, calibrate
 from reasonedit.callbacks import Codebook, EditingMetrics, Retriever
 from reasonedit.commands.results_table import collect_results, results_table
 from reasonedit.embedding import DualEmbedder, tensors_of
-from reasonedit.embedding.statistics import ReferenceTokens
 
 QUIET = {
     "logger": False,
@@ -61,23 +60,8 @@ def alike(one, other):
     torch.testing.assert_close(one.unrelated.scores, other.unrelated.scores, rtol=1e-2, atol=1e-2)
 
 
-def test_moments_that_are_merged_are_those_of_all_tokens():
-    tokens = torch.randn(6, 4, 4, 5, generator=torch.Generator().manual_seed(0)) + 3
-    parts = [ReferenceTokens() for _ in range(4)]
-    for number, of_picture in enumerate(tokens):
-        parts[number % 3].add(of_picture)  # one stays empty
-    merged = ReferenceTokens()
-    for part in parts:
-        merged.merge(ReferenceTokens.of_tensors(part.tensors()))
-    flat = tokens.reshape(-1, 5).double()
-    mean, covariance = merged.moments()
-    torch.testing.assert_close(mean, flat.mean(0))
-    torch.testing.assert_close(covariance, torch.cov(flat.T))
-    assert merged.count == len(flat)
-    assert len(merged.wholes) == len(merged.regions) == 6
-
-
-def test_the_base_pass_gives_the_pictures_at_no_extra_pass(tiny_vlm, hash_encoder, monkeypatch):
+def test_the_base_pass_gives_the_pictures_at_no_extra_pass_of_theirs(tiny_vlm, hash_encoder, monkeypatch):
+    """Only their parts in other colours pass in addition."""
     source, passed = StrangeToys(20), []
     see = DualEmbedder.see
 

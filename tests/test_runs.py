@@ -88,6 +88,7 @@ def test_every_schema_runs_with_every_family_of_the_paper(family, schema, models
     name, options = SCHEMAS[schema](tmp_path / "data")
     config = {"class_path": f"reasonedit.data.{name}", "init_args": {**options, "edits": 3}}
     callbacks = ["QueryTimer", "Codebook", "Retriever", "EditingMetrics", "PredictionWriter"]
+    papers = {"Codebook": {"init_args": {"design": {"class_path": "reasonedit.Design"}}}}
     (tmp_path / "run.yaml").write_text(
         json.dumps(
             {
@@ -98,7 +99,7 @@ def test_every_schema_runs_with_every_family_of_the_paper(family, schema, models
                 "data": {"class_path": "reasonedit.EditStream", "init_args": {"source": config, "batch_size": 4}},
                 "trainer": {
                     "accelerator": "cpu",
-                    "callbacks": [{"class_path": f"reasonedit.callbacks.{c}"} for c in callbacks],
+                    "callbacks": [{"class_path": f"reasonedit.callbacks.{c}", **papers.get(c, {})} for c in callbacks],
                 },
             }
         )

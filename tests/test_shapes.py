@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from vlm_shapes import SHAPES, new_vision_part, tokens_of, trained_part
 
 from reasonedit.data.world.scenes import random_scene
-from reasonedit.design import Design
+from reasonedit.design import DEFAULT, Design
 from reasonedit.vlm import load_vlm
 
 
@@ -113,7 +113,7 @@ def test_an_assembled_shape_is_a_users_vlm(shape, tmp_path):
     for got, wanted in zip(seen.images, trained_on, strict=False):  # half precision on both sides
         assert float((got.features - wanted.float()).norm() / wanted.float().norm()) < 0.05
     assert all(vlm.answer(seen, ["What is this?"] * 3, [["a", "b"]] * 3))
-    assert Design.default(vlm.name) == Design()
+    assert Design.default(vlm.name) is DEFAULT
     rows = vlm.model.get_input_embeddings().weight
     ids = vlm.tokenizer.convert_tokens_to_ids
     for own in ("<img>", "</img>") if shape == "merged" else ():

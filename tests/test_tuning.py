@@ -9,7 +9,7 @@ from helpers.tiny import design, picture
 
 from reasonedit import Edit, ReasonEditError, cli
 from reasonedit.callbacks.baselines.ike import WORDINGS, demonstration
-from reasonedit.data.world.design import GROUNDED
+from reasonedit.design import DEFAULT
 from reasonedit.experiments import EXPERIMENTS, Lab, read_cell, run_cell
 from reasonedit.experiments.editors import EDITORS, OURS, _with_tuned
 from reasonedit.experiments.making import baseline
@@ -27,7 +27,7 @@ GROUPS = ("t_gen", "i_gen", "r_gen", "coe_gen", "loc", "hard_loc", "word_loc")
 class FakeLab:
     """What editors that need no model ask of a lab."""
 
-    design = GROUNDED
+    design = DEFAULT
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_each_editor_gets_as_many_tries_and_the_first_is_its_own_row():
         assert len({json.dumps(values) for values in space.tries}) == BUDGET
         if name != "mend":  # it is read from a file
             own, first = (make(FakeLab)[0] for make in (EDITORS[name][1], space.make(space.tries[0])))
-            assert describe_callback(own, GROUNDED) == describe_callback(first, GROUNDED)
+            assert describe_callback(own, DEFAULT) == describe_callback(first, DEFAULT)
     assert set(TUNE.seeds) <= set(range(100, 200))
     assert len(TUNE.cells([100], ["grace"])) == BUDGET
     with pytest.raises(ReasonEditError, match="has no row 'nobody'"):
@@ -57,9 +57,9 @@ def test_each_editor_gets_as_many_tries_and_the_first_is_its_own_row():
 def test_ours_is_tuned_by_the_same_rule():
     codebook = SPACES[OURS].make({"weight_times": 2.0, "percentile": 25.0})(FakeLab)[0]
     made = codebook.held.design
-    assert made.embedding.text_weight == 2 * GROUNDED.embedding.text_weight
+    assert made.embedding.text_weight == 2 * DEFAULT.embedding.text_weight
     assert made.retrieval.percentile == 25.0
-    assert made.writing == GROUNDED.writing
+    assert made.writing == DEFAULT.writing
 
 
 def tries(scores, seeds=(100, 101)):

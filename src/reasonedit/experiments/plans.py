@@ -72,9 +72,9 @@ EXPERIMENTS: dict[str, Experiment] = {
                 Row.of_design(OURS, "ours", keep),
                 Row.of_design("raw", "ours, raw activations", change("embedding", transform="raw")),
                 Row.of_design(
-                    "whitened",
-                    "ours, whitened features",
-                    change("embedding", transform="whitened", layer="image_features"),
+                    "discriminant",
+                    "ours, discriminants of the world's labelled things",
+                    change("embedding", transform="discriminant", reference="world"),
                 ),
                 Row.of_design(
                     "pooled", "ours, regions pooled from one pass", change("embedding", region_source="pooled")
