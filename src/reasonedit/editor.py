@@ -35,8 +35,8 @@ class ReasonEditor:
 
     Args:
         vlm: The VLM.
-        design: How edits are embedded, grounded, written and retrieved. The default is the paper's, except for the
-            embedded VLM, whose default is the best of the designs that were compared on it.
+        design: How edits are embedded, grounded, written and retrieved; the default design of the VLM when not given,
+            see :meth:`Design.default`.
         generation: How answers are made, unless a question says otherwise.
         calibration: What pictures like those that will be asked about say of the VLM, from :meth:`calibrate` or
             ``reasonedit calibrate``.
