@@ -16,7 +16,7 @@ from test_store import killed_before_each
 from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.boxes import WHOLE
 from reasonedit.calibration import Calibration, CalibrationPictures, PictureRange, calibrate, calibrated
-from reasonedit.calibration.thresholds import MARGIN, match_threshold, range_threshold
+from reasonedit.calibration.thresholds import match_threshold, range_threshold
 from reasonedit.codebook import EditMemory, Store, as_edit
 from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, EmbeddingConfig, statistics_of, tensors_of
 from reasonedit.embedding.unrelated import Unrelated, distances_from_pictures
@@ -120,7 +120,7 @@ def test_bounds_are_quantiles_of_all_pairs_related_ones_included():
         assert bound == pytest.approx(float(np.quantile(mixed.double().numpy(), 1 - rate)), rel=1e-6)
         assert float((mixed >= bound).double().mean()) == pytest.approx(rate, rel=1e-3)
     assert match_threshold(mixed, 0.01) > 7 > 3 > match_threshold(mixed, 0.04)
-    assert range_threshold(null.sort().values, 0.05) == pytest.approx(MARGIN * 1.645, abs=0.05)
+    assert range_threshold(null.sort().values, 0.05) == pytest.approx((1 + 2 / math.sqrt(len(null))) * 1.645, abs=0.05)
 
 
 def test_the_rate_replaces_the_bound_only_where_statistics_say_how_near_pictures_come(embedder):
@@ -285,12 +285,12 @@ def test_pictures_like_the_reference_are_in_range_and_others_are_not(embedder):
     noise = [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(8)]
     for parts in (boxes, [WHOLE]):
         own, one_colour, fine = (
-            [like.contains(query) for query in embedder.along(embedder.see(shown), [parts] * len(shown))]
+            np.array([like.score(query) for query in embedder.along(embedder.see(shown), [parts] * len(shown))])
             for shown in (pictures(40, first=500), flat, noise)
         )
-        assert sum(own) >= 0.9 * 40
-        assert not any(one_colour)
-        assert sum(fine) <= 2  # on the whole as colourful as these: a random tower tells them apart less well
+        assert np.mean(own <= 1) >= 0.9
+        assert min(one_colour) > 1
+        assert min(fine) > np.median(own)  # as colourful as these on the whole: a random tower hardly tells them apart
     assert PictureRange.of(found, None) is None
     assert PictureRange.of(replace(found, unrelated=None), 0.05) is None
 
@@ -302,7 +302,7 @@ def test_the_score_is_the_distance_as_a_share_of_how_far_a_picture_may_lie():
     distances = distances_from_pictures(query, wholes, regions)
     spread = Unrelated.of((wholes, regions), (wholes, regions)).spread
     medians = spread.median(0).values
-    bound = 1.1 * np.quantile((spread / medians).mean(1).numpy(), 0.9)
+    bound = (1 + 2 / math.sqrt(30)) * np.quantile((spread / medians).mean(1).numpy(), 0.9)
     assert like.score(query) == pytest.approx(float((distances / medians).mean()) / bound, rel=1e-4)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
-
-MARGIN = 1.1
-"""What the largest distance of pictures like the reference's is multiplied by: few pictures show little of the tail."""
 
 
 def match_threshold(scores: Tensor, rate: float) -> float:
@@ -26,11 +25,15 @@ def match_threshold(scores: Tensor, rate: float) -> float:
 def range_threshold(scores: Tensor, rate: float) -> float:
     """How far a picture may lie from the reference pictures and still be like them.
 
+    Few pictures show little of the tail, and what is new lies farther from few than they do from each other. So the
+    quantile is multiplied by ``1 + 2 / sqrt(number of pictures)``: of held-out pictures of the embedded world 0 to 2 %
+    then lie beyond it, after 24 pictures as after 150; with one factor for all it were up to 9.5 %.
+
     Args:
         scores: How far each of the reference pictures lies from the others.
         rate: The share of pictures like these that may count as unlike.
     """
-    return MARGIN * quantile(scores, 1 - rate)
+    return (1 + 2 / math.sqrt(len(scores))) * quantile(scores, 1 - rate)
 
 
 def quantile(values: Tensor, share: float) -> float:
