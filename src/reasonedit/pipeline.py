@@ -163,7 +163,7 @@ class EditingPipeline:
         with self._drafting:  # one edit at a time; queries get in between its passes
             self.memory.check_new(edit.id)  # before the costly part
             image = vision.images[0] if vision is not None else None
-            evidence, windows = self._find_evidence(edit, image.regions if image is not None else {})
+            evidence, windows = self._find_evidence(edit)
             return self._make_draft(edit, evidence, image, windows), evidence
 
     def embed_anew(self, edit: Edit, stored: StoredEdit) -> Draft:
@@ -185,7 +185,7 @@ class EditingPipeline:
         entries = self.keys.build(edit, evidence, image, windows)
         return Draft.of(edit, entries, [e.boxes for e in evidence], [is_guess(e) for e in evidence])
 
-    def _find_evidence(self, edit: Edit, known: Mapping[Box, Seen]) -> tuple[list[Evidence], dict[Box, Seen]]:
+    def _find_evidence(self, edit: Edit) -> tuple[list[Evidence], dict[Box, Seen]]:
         """Find evidence for the sentences that came without it; also its windows as the vision part saw them."""
         writing = self.design.writing
         all_evidence = [Evidence(sentence) for sentence in edit.reasoning]
@@ -193,7 +193,7 @@ class EditingPipeline:
             return all_evidence, {}
         without = [i for i, given in enumerate(edit.evidence) if not given]
         sentences = [edit.reasoning[i] for i in without]
-        found, windows = self.finder.find_with_windows(edit.image, sentences, self.embedder.layers, known)
+        found, windows = self.finder.find_with_windows(edit.image, sentences, self.embedder.layers)
         for i, evidence in zip(without, found, strict=True):
             all_evidence[i] = evidence
         return all_evidence, windows

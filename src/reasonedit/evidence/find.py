@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from PIL import Image
 
@@ -55,7 +55,6 @@ class EvidenceFinder:
         image: Image.Image,
         sentences: Sequence[str],
         layers: Sequence[str] = (),
-        known: Mapping[Box, Seen] | None = None,
     ) -> tuple[list[Evidence], dict[Box, Seen]]:
         """Find evidence as :meth:`find` does, and give back the vision passes of the windows that are kept.
 
@@ -63,7 +62,6 @@ class EvidenceFinder:
             image: The upright RGB image.
             sentences: The sentences.
             layers: Layers whose input the passes keep.
-            known: Windows that passed the vision part already, keeping these layers: they do not pass again.
 
         Returns:
             The evidence, and for each window that is kept its pass.
@@ -77,12 +75,8 @@ class EvidenceFinder:
         seen: dict[Box, Seen] = {}
 
         def score(part: list[int]) -> None:
-            seen.update({boxes[i]: known[boxes[i]] for i in part if known is not None and boxes[i] in known})
-            unseen = [i for i in part if boxes[i] not in seen]
-            if unseen:
-                passes = self.vlm.see([crops[i] for i in unseen], layers).images
-                seen.update({boxes[i]: window for i, window in zip(unseen, passes, strict=True)})
-            vision = Vision([seen[boxes[i]] for i in part])
+            vision = self.vlm.see([crops[i] for i in part], layers)
+            seen.update({boxes[i]: window for i, window in zip(part, vision.images, strict=True)})
             prefix = self._verify(vision, part, [asked[i] for i in part], found)
             if self.config.single_window is None:
                 self._score(prefix, part, found)

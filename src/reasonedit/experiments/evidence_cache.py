@@ -6,7 +6,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -70,7 +70,6 @@ class CachedEvidenceFinder(EvidenceFinder):
         image: Image.Image,
         sentences: Sequence[str],
         layers: Sequence[str] = (),
-        known: Mapping[Box, Seen] | None = None,
     ) -> tuple[list[Evidence], dict[Box, Seen]]:
         """As :meth:`EvidenceFinder.find_with_windows`, but without the passes of windows that come from the cache."""
         digest = hashlib.sha256(json.dumps([list(sentences), image.mode, image.size]).encode())
@@ -83,7 +82,7 @@ class CachedEvidenceFinder(EvidenceFinder):
                 self.seconds_saved += float(row[1])
             return [_read_evidence(values) for values in json.loads(row[0])], {}
         started = time.perf_counter()
-        evidence, windows = super().find_with_windows(image, sentences, layers, known)
+        evidence, windows = super().find_with_windows(image, sentences, layers)
         seconds = time.perf_counter() - started
         content = json.dumps([asdict(e) for e in evidence])
         with self._open() as base:
