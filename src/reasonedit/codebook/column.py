@@ -19,6 +19,12 @@ class Column:
         """Its numbers: a view, which may be changed in place."""
         return self._buffer[: self._used]
 
+    def fork(self) -> Column:
+        """A column that begins with a copy of these numbers."""
+        fork = Column(self._buffer.dtype)
+        fork.extend(self.values)
+        return fork
+
     def extend(self, values: np.ndarray[Any, Any]) -> None:
         """Append values."""
         needed = self._used + len(values)

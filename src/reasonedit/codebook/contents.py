@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -223,6 +223,15 @@ class Contents:
             raise ConflictError(f"There is {what} '{edit_id}' in the codebook already: {advice}.")
 
     # ---- what builds it
+
+    def _begin_as(self, other: Contents) -> None:
+        """Begin with what another holds: its keys are shared, all else is copied."""
+        self._merging = other._merging.fork()
+        self._table = self._merging.table
+        self._order = [replace(slot) for slot in other._order]
+        self._slots = {slot.edit.id: slot for slot in self._order}
+        self._texts, self._owner = list(other._texts), other._owner.fork()
+        self.events, self.removals = list(other.events), other.removals
 
     def _find_contradicted(self, draft: Draft) -> list[str]:
         """Ids of the edits that answer the same question about the same picture differently, as far as keys reach."""

@@ -19,6 +19,13 @@ class KeyTable:
         self._buffer = torch.empty(0, 0)
         self._used = 0
 
+    def fork(self) -> KeyTable:
+        """A table that begins with these keys, which are shared and not copied; what either appends is its own."""
+        fork = KeyTable()
+        fork._mapped, fork._starts = list(self._mapped), self._starts
+        fork.map(self._buffer[: self._used])  # rows that are there never change
+        return fork
+
     def __len__(self) -> int:
         return int(self._starts[-1]) + self._used
 

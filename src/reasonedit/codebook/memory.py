@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reasonedit.errors import ConflictError, InputError, MismatchError
 from reasonedit.types import Edit
+from reasonedit.util.threads import guarded
 from reasonedit.validation import check_name
 
 from .contradictions import contradicted_among
@@ -66,6 +67,17 @@ class EditMemory(SyncedContents):
             )
         return memory
 
+    @guarded
+    def fork(self) -> EditMemory:
+        """A codebook in memory that begins with what this one holds and goes on by itself: to try something out.
+
+        The keys are shared, not copied.
+        """
+        fork = EditMemory(self.merge, self.across_kinds)
+        fork._begin_as(self)
+        fork._pictures = dict(self._pictures)
+        return fork
+
     def write(self, edit: Edit, entries: Sequence[Entry]) -> int:
         """Add an edit.
 
@@ -98,11 +110,37 @@ class EditMemory(SyncedContents):
         with self.changing():
             return self._add(drafts)
 
-    def _add(self, drafts: Sequence[Draft]) -> list[StoredEdit]:
+    def replace(self, edit_id: str, draft: Draft) -> StoredEdit:
+        """Put an edit in the place of one that was wrong, in one step: both happen, or neither.
+
+        The new edit comes last, the old one is undone by the new one's author. The result is the same as if the old one
+        had been undone first: so the new one does not contradict it.
+
+        Args:
+            edit_id: The id of the old edit, or the beginning of it.
+            draft: The new edit.
+
+        Returns:
+            The new edit as it is kept.
+
+        Raises:
+            NotFoundError: There is no such edit.
+            ConflictError: It is undone already.
+            ReasonEditError: As for :meth:`add`.
+        """
+        with self.changing():
+            old = self.find(edit_id).id
+            self._check_turn("undo", old)
+            # The new edit is recorded first: if ever only the beginning of an append can be saved from a damaged
+            # folder, both edits are there rather than neither.
+            return self._add([draft], [Event.now("undo", old, check_name(draft.edit.author, "author"))])[0]
+
+    def _add(self, drafts: Sequence[Draft], turns: Sequence[Event] = ()) -> list[StoredEdit]:
+        """Add edits, then undo others, in one step."""
         self._check(drafts)
         # Lightning calls in inference mode; what is kept must be an ordinary tensor.
         with torch.inference_mode(False):
-            drafts = self._note_contradictions(drafts)
+            drafts = self._note_contradictions(drafts, {turn.edit_id for turn in turns})
             keys = [_stack_keys(d.entries, self._table.width or 0) for d in drafts]
             radii = [np.array([e.radius for e in d.entries], np.float32) for d in drafts]
             events, first = [], len(self._table)
@@ -114,21 +152,29 @@ class EditMemory(SyncedContents):
                 for draft in drafts:
                     self._pictures |= draft.pictures
             else:
-                self.store.append(events, zip(keys, radii, (d.pictures for d in drafts), strict=True))
+                self.store.append([*events, *turns], zip(keys, radii, (d.pictures for d in drafts), strict=True))
             for event, keys_of_edit, radii_of_edit in zip(events, keys, radii, strict=True):
                 if len(keys_of_edit):
                     self._table.append(keys_of_edit)
                 self._add_slots([event], radii_of_edit)
                 self._apply(event)
+            for turn in turns:
+                self._apply(turn)
             self._stale = False
         return [d.edit for d in drafts]
 
-    def _note_contradictions(self, drafts: Sequence[Draft]) -> list[Draft]:
-        """Have each draft name the edits that it contradicts: those in the codebook and the drafts before it."""
+    def _note_contradictions(self, drafts: Sequence[Draft], going: Collection[str]) -> list[Draft]:
+        """Have each draft name the edits that it contradicts: those in the codebook and the drafts before it.
+
+        Args:
+            drafts: The drafts.
+            going: Ids of edits that will not count any more.
+        """
         noted: list[Draft] = []
         for draft in drafts:
-            ids = list(dict.fromkeys([*self._find_contradicted(draft), *contradicted_among(draft, noted)]))
-            noted.append(replace(draft, edit=replace(draft.edit, contradicts=ids)))
+            ids = dict.fromkeys([*self._find_contradicted(draft), *contradicted_among(draft, noted)])
+            stays = [edit_id for edit_id in ids if edit_id not in going]
+            noted.append(replace(draft, edit=replace(draft.edit, contradicts=stays)))
         return noted
 
     def undo(self, edit_id: str, author: str = "") -> StoredEdit:
@@ -153,8 +199,7 @@ class EditMemory(SyncedContents):
         author = check_name(author or "", "author")
         with self.changing():
             edit = self.find(edit_id)
-            if self._slots[edit.id].counts == (op == "restore"):
-                raise ConflictError(f"The edit '{edit.id}' is {'undone already' if op == 'undo' else 'not undone'}.")
+            self._check_turn(op, edit.id)
             event = Event.now(op, edit.id, author)
             self._stale = True
             if self.store is not None:
@@ -162,6 +207,10 @@ class EditMemory(SyncedContents):
             self._apply(event)
             self._stale = False
             return edit
+
+    def _check_turn(self, op: str, edit_id: str) -> None:
+        if self._slots[edit_id].counts == (op == "restore"):
+            raise ConflictError(f"The edit '{edit_id}' is {'undone already' if op == 'undo' else 'not undone'}.")
 
     def settle(self, *, join: bool = False) -> None:
         """Make the folder open faster: write what merged where, and join files of keys.

@@ -51,6 +51,18 @@ class Merging:
         self._search = NeighbourSearch()
         self._digests: dict[bytes, int] | None = {}
 
+    def fork(self) -> Merging:
+        """Another that begins as this one is and goes on by itself; the keys are shared."""
+        self._prepare()
+        fork = Merging(self.merge, self.across_kinds)
+        fork.table, fork._search = self.table.fork(), self._search.fork()
+        fork.kinds, fork.kinds_held = self.kinds.fork(), self.kinds_held.fork()
+        fork.radii, fork.reach = self.radii.fork(), self.reach.fork()
+        fork.founder, fork.is_key, fork.counts = self.founder.fork(), self.is_key.fork(), self.counts.fork()
+        fork.members = {key: list(numbers) for key, numbers in self.members.items()}
+        fork._digests = dict(self._digests or {})
+        return fork
+
     def extend(self, kinds: np.ndarray[Any, Any], radii: np.ndarray[Any, Any]) -> None:
         """Describe the next entries, whose keys are in the table already. They do not count yet."""
         self.kinds.extend(kinds)

@@ -29,6 +29,13 @@ class NeighbourSearch:
         self._norms = torch.empty(0)
         self._count = 0
 
+    def fork(self) -> NeighbourSearch:
+        """A search that begins with the same rows, which are shared: to add one, it copies what is projected."""
+        fork = NeighbourSearch()
+        fork._basis, fork._origin, fork._count = self._basis, self._origin, self._count
+        fork._projected, fork._norms = self._projected[: self._count], self._norms[: self._count]
+        return fork
+
     @torch.inference_mode(False)  # the buffer is changed later, also outside of that mode
     def update(self, keys: Tensor | KeyTable) -> None:
         """Add the rows of ``keys`` (N, D) that came since the last call; earlier rows must not have changed."""

@@ -13,6 +13,16 @@ _QUESTIONS = (
 _STATEMENTS = ("Is it true that {lower}?", "Is it the case that {lower}?", "Does it hold that {lower}?")
 
 
+def paraphrases_of(question: str) -> list[str]:
+    """A question in all the other words that the fixed rules know.
+
+    >>> paraphrases_of("What is it?")[0]
+    'Tell me: what is it?'
+    """
+    lower = question[:1].lower() + question[1:]
+    return [frame.format(lower=lower) for frame in _QUESTIONS]
+
+
 def paraphrase(text: str, rng: random.Random) -> str:
     """Say a question in other words, or turn a statement into a question about itself, by fixed rules.
 

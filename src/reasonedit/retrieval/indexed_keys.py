@@ -10,6 +10,7 @@ from reasonedit.kinds import KeyKind
 
 from .approximate import EXACT_UP_TO, ApproximateIndex
 from .index import ExactIndex, KeyIndex
+from .overlaid import OverlaidIndex
 
 
 class IndexedKeys:
@@ -24,6 +25,12 @@ class IndexedKeys:
         self.index: KeyIndex = ExactIndex()
         self._mask = np.uint8(sum(1 << kind.number for kind in kinds))
         self._taken, self._removals = 0, 0
+
+    def fork(self) -> IndexedKeys:
+        """The same keys for a fork of the codebook; their index is shared, and must not change meanwhile."""
+        fork = IndexedKeys(self.kinds)
+        fork.index, fork._taken, fork._removals = OverlaidIndex(self.index), self._taken, self._removals
+        return fork
 
     def update(self, memory: EditMemory) -> None:
         """Take in the keys that came, and drop those that went, since the last call.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy, deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +47,18 @@ class FactRetriever:
         answers, reasoning = (KeyKind.ANSWER,), tuple(kind for kind in KINDS if kind is not KeyKind.ANSWER)
         together = self.config.k_answers is None
         self._groups = [IndexedKeys(KINDS)] if together else [IndexedKeys(answers), IndexedKeys(reasoning)]
+
+    def fork(self, memory: EditMemory) -> FactRetriever:
+        """What fetches facts from a fork of the memory, made now.
+
+        Its index is that of this one with what differs: whoever uses it holds the guard of this one's memory meanwhile.
+        """
+        if len(self.memory):
+            self._update()
+        fork = copy(self)
+        fork.memory, fork._groups = memory, [group.fork() for group in self._groups]
+        fork.gate, fork.hubs, fork.visual_match = deepcopy(self.gate), deepcopy(self.hubs), copy(self.visual_match)
+        return fork
 
     def retrieve(self, queries: Tensor, in_range: Sequence[bool | None] | None = None) -> list[Retrieval]:
         """Fetch facts.
