@@ -256,14 +256,15 @@ class EditingPipeline:
         ``None`` if there was no edit.
         """
         while True:
-            asked = self._embed_questions(vision, questions, ahead) if self.memory.edits else None
+            asked = self.embed_questions(vision, questions, ahead) if self.memory.edits else None
             with self.memory.guard:
                 self.statistics.take_in(self.memory)
                 if asked is None or asked.statistics is self.statistics.value:
                     yield asked
                     return
 
-    def _embed_questions(self, vision: Vision, questions: Sequence[str], ahead: Coming | None) -> Asked:
+    def embed_questions(self, vision: Vision, questions: Sequence[str], ahead: Coming | None = None) -> Asked:
+        """Questions embedded by the statistics of now; arguments as for :meth:`retrieve`."""
         statistics, retrieval = self.statistics.value, self.design.retrieval
         boxes = [*QUERY_REGIONS, WHOLE] if retrieval.query_regions else [WHOLE]
         in_range = self.statistics.in_range(vision, boxes, retrieval.out_of_range)
