@@ -32,7 +32,7 @@ from reasonedit.keys import KeyBuilder, evidence_of, is_guess
 from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, fit_prompts, link_facts, verify_facts
 from reasonedit.types import Answer, Edit, Query
 from reasonedit.util.threads import Guard
-from reasonedit.vlm import VLM, Generation, Seen, Vision
+from reasonedit.vlm import VLM, Generation, Seen, Turn, Vision
 
 
 @dataclass(frozen=True)
@@ -310,13 +310,11 @@ class EditingPipeline:
         retrieved: Sequence[Retrieval],
         choices: Sequence[Sequence[str] | None] | None = None,
         generation: Generation | None = None,
+        earlier: Sequence[Sequence[Turn]] | None = None,
     ) -> tuple[list[str], list[Retrieval]]:
-        """Put facts before questions; if they do not fit into the model's context, the farthest are left out first.
-
-        Returns:
-            The prompts, and the retrieved facts with those that were left out.
-        """
-        return fit_prompts(self.vlm, vision, questions, retrieved, choices, (generation or Generation()).max_new_tokens)
+        """Put facts before questions, as far as there is room; see :func:`~reasonedit.retrieval.fit_prompts`."""
+        longest = (generation or Generation()).max_new_tokens
+        return fit_prompts(self.vlm, vision, questions, retrieved, choices, longest, earlier)
 
     # ---- answers
 

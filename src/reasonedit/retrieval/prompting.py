@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reasonedit.prompts import with_facts
-from reasonedit.vlm import VLM, Vision
+from reasonedit.vlm import VLM, Turn, Vision
 from reasonedit.vlm.reply import close_thought
 
 from .results import Retrieval
@@ -19,6 +19,7 @@ def fit_prompts(
     retrievals: Sequence[Retrieval],
     choices: Sequence[Sequence[str] | None] | None,
     max_new_tokens: int,
+    earlier: Sequence[Sequence[Turn]] | None = None,
 ) -> tuple[list[str], list[Retrieval]]:
     """Put facts before questions; where they do not fit into the model's context the farthest go first.
 
@@ -29,23 +30,28 @@ def fit_prompts(
         retrievals: The facts of each.
         choices: Their choices: they take room in the prompt.
         max_new_tokens: Tokens that are kept free for an open answer; for a choice, as many as the longest takes.
+        earlier: The turns before each question, which take room, too.
 
     Returns:
         The texts to ask, and the facts that are in them, the others in ``left_out``.
     """
     texts, fitted = [], []
     choices = choices if choices is not None else [None] * len(questions)
-    for image, question, retrieval, options in zip(vision.images, questions, retrievals, choices, strict=True):
+    turns = earlier if earlier is not None else [()] * len(questions)
+    parts = zip(vision.images, questions, retrievals, choices, turns, strict=True)
+    for image, question, retrieval, options, before in parts:
         hits = list(retrieval.hits)
         # Facts are data: a tokenizer's special tokens in them must not reach the prompt.
         facts = [vlm.clean(hit.fact) for hit in hits]
         answer_length = max_new_tokens
         if hits and options:
             # A thought that the prompt begins is closed before the choice, which takes room too.
-            bare = close_thought(vlm.prompt(question, options))
+            bare = close_thought(vlm.prompt(question, options, before))
             answer_length = max(len(vlm.continuation(bare, option)) for option in options) + vlm.count_tokens(bare)
-            answer_length -= vlm.count_tokens(vlm.prompt(question, options))
-        while hits and not vlm.has_room(image, vlm.prompt(with_facts(facts, question), options), answer_length):
+            answer_length -= vlm.count_tokens(vlm.prompt(question, options, before))
+        while hits:
+            if vlm.has_room(image, vlm.prompt(with_facts(facts, question), options, before), answer_length):
+                break
             hits.pop()
             facts.pop()
         texts.append(with_facts(facts, question))

@@ -7,6 +7,7 @@ from .devices import best_dtype
 from .generation import Generation, generation_of
 from .load import load_vlm
 from .reply import Reply
+from .texts import Turn
 from .vision import IMAGE_FEATURES, Seen, Vision
 from .wrap import as_vlm
 
@@ -16,6 +17,7 @@ __all__ = [
     "Generation",
     "Reply",
     "Seen",
+    "Turn",
     "Vision",
     "as_vlm",
     "best_dtype",

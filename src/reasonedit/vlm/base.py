@@ -19,7 +19,7 @@ from .generation import Generation
 from .identity import identity_of, key_parts
 from .prefix import ImagePrefix
 from .reply import Reply, close_thought, decode_reply
-from .texts import TextSide
+from .texts import TextSide, Turn
 from .vision import Vision
 
 
@@ -102,6 +102,7 @@ class VLM(TextSide):
         questions: Sequence[str],
         choices: Sequence[Sequence[str] | None] | None = None,
         generation: Generation | None = None,
+        earlier: Sequence[Sequence[Turn]] | None = None,
     ) -> list[Reply]:
         """Answer one question per image.
 
@@ -110,6 +111,7 @@ class VLM(TextSide):
             questions: One question per image, after its facts, if any.
             choices: For each question its choices, or ``None`` for an open answer.
             generation: How to answer.
+            earlier: For each question the turns before it, if there are any; see :meth:`format_turns`.
 
         Returns:
             For an open question the generated text, stripped, as far as the model's context reaches; for a question
@@ -120,7 +122,8 @@ class VLM(TextSide):
         """
         generation = generation or Generation()
         choices = choices if choices is not None else [None] * len(questions)
-        prompts = [self.prompt(q, c) for q, c in zip(questions, choices, strict=True)]
+        turns = earlier if earlier is not None else [()] * len(questions)
+        prompts = [self.prompt(*parts) for parts in zip(questions, choices, turns, strict=True)]
         for seen, prompt in zip(vision.images, prompts, strict=True):
             self.check_room(seen, prompt)
         images = vision.take_prefix(self) or self.read(vision)

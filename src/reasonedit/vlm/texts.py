@@ -14,6 +14,9 @@ from .frozen import FrozenModel
 from .reply import close_thought
 from .vision import Seen
 
+Turn = tuple[str, str]
+"""Who spoke, ``"system"``, ``"user"`` or ``"assistant"``, and what was said."""
+
 _CONTEXT = 24  # characters at the end of a prompt that can change how the text after it is split into tokens
 
 
@@ -37,6 +40,35 @@ class TextSide(FrozenModel):
             raise InputError(
                 f"The model '{self.name}' has no chat template: put a chat_template.jinja into its folder."
             ) from error
+
+    @guarded
+    def format_turns(self, turns: Sequence[Turn]) -> str:
+        """The prompt of a conversation about one image, by the chat template.
+
+        The image stands at its head, whichever turn it came with, as in the prompt of a single question: so the model
+        reads it once for all that is asked about it. What the system says stands before the first thing that the user
+        says, as not every template has a place of its own for it.
+
+        Args:
+            turns: What was said, in turns of the user and the assistant, the user's first and last.
+
+        Raises:
+            InputError: The model has no chat template, or it takes no such turns.
+        """
+        if self.processor.chat_template is None:
+            raise InputError(f"The model '{self.name}' has no chat template: ask it one question without other turns.")
+        told = [text for role, text in turns if role == "system"]
+        messages = [
+            {"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns if role != "system"
+        ]
+        messages[0]["content"] = [
+            {"type": "image"},
+            {"type": "text", "text": "\n\n".join([*told, messages[0]["content"][0]["text"]])},  # type: ignore[index]
+        ]
+        try:
+            return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        except Exception as error:  # a template can raise anything
+            raise InputError(f"The chat template of '{self.name}' does not take these turns: {error}") from error
 
     @property
     def question_template(self) -> str:
@@ -62,11 +94,19 @@ class TextSide(FrozenModel):
         words = sorted(set(re.findall(r"(\w+)\s*[:\uff1a]", frame)))
         return re.compile(rf"(?i)\b({'|'.join(words)})\s*[:\uff1a]" if words else r"(?!)()")
 
-    def prompt(self, text: str, choices: Sequence[str] | None = None) -> str:
-        """The prompt for a question about one image, after its facts, if any; see :meth:`format_prompt`."""
+    def prompt(self, text: str, choices: Sequence[str] | None = None, earlier: Sequence[Turn] = ()) -> str:
+        """The prompt for a question about one image, after its facts, if any; see :meth:`format_prompt`.
+
+        Args:
+            text: The question.
+            choices: Its choices.
+            earlier: The turns before it; see :meth:`format_turns`.
+        """
         text = self.clean(text)
         if choices:
             text = with_choices(text, [self.clean(choice) for choice in choices])
+        if earlier:
+            return self.format_turns([*((role, self.clean(said)) for role, said in earlier), ("user", text)])
         return self.format_prompt(text)
 
     # ---- tokens
