@@ -1,0 +1,140 @@
+/** A correction: the right answer, why it is right, and where the picture shows it; checked before it is saved. */
+
+import { act, statusLine } from "./action.js";
+import { api } from "./api.js";
+import { Sentences, sentence } from "./sentences.js";
+import { T } from "./texts.js";
+import { field, fill, h } from "./dom.js";
+import { previewOf } from "./preview.js";
+import { state } from "./state.js";
+
+export class Correction {
+  /**
+   * @param {object} info What the server said of itself.
+   * @param {object} given `stage` and `picture` (with `picture.picture.uri` and `complain`), `draft` (question, choices,
+   *   answer, reasoning), `wrong` (what the model said), `replaces` (the id of the edit it takes the place of), and what
+   *   is called when it is `saved` or `cancelled`.
+   */
+  constructor(info, given) {
+    Object.assign(this, given, { info });
+    const { draft } = given;
+    this.answer = field(T.correct.answer, h("input", { type: "text", value: draft.answer, autocomplete: "off", oninput: () => this.#stale() }));
+    this.sentences = new Sentences(this.stage, () => this.#stale());
+    if (draft.reasoning.length) this.sentences.set(draft.reasoning.map((one) => sentence(one.text, { boxes: one.boxes, guess: one.guess })));
+    this.line = statusLine();
+    this.check = h("button", { type: "submit", class: "button main" }, T.correct.check);
+    this.save = h("button", { type: "button", class: "button main", hidden: true, onclick: () => this.#save() }, T.correct.save);
+    this.own = h("button", { type: "button", class: "button quiet", onclick: () => this.#own() }, T.correct.own);
+    this.ownLine = statusLine();
+    this.cancel = h("button", { type: "button", class: "button quiet", onclick: () => this.cancelled() }, T.correct.cancel);
+    this.preview = h("div", { class: "preview", "aria-live": "polite" });
+    this.element = h(
+      "form",
+      { class: "correction", novalidate: true, "aria-label": T.correct.title, onsubmit: (event) => this.#check(event) },
+      h("h2", {}, given.replaces ? T.correct.replace : T.correct.title),
+      this.answer,
+      this.sentences.element,
+      h("div", { class: "bar" }, this.own, this.ownLine),
+      this.preview,
+      h("div", { class: "bar" }, this.check, this.save, this.cancel, this.line),
+    );
+  }
+
+  /** Let the person begin. */
+  begin() {
+    this.answer.input.focus();
+    this.element.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Boxes were changed on the picture. */
+  boxesChanged(one) {
+    this.sentences.boxesChanged(one);
+  }
+
+  #fields() {
+    return { answer: this.answer, answers: this.answer, reasoning: this.sentences, boxes: this.sentences, image: this.picture };
+  }
+
+  #body() {
+    const { written } = this.sentences;
+    const { question, choices } = this.draft;
+    return {
+      image: this.picture.picture.uri,
+      question,
+      answer: this.answer.input.value.trim(),
+      reasoning: written.map((one) => one.text.trim()),
+      boxes: written.map((one) => (one.boxes.length && !one.guess ? one.boxes : null)),
+      ...(choices ? { choices } : {}),
+      ...(this.replaces ? { replaces: this.replaces } : {}),
+    };
+  }
+
+  #stale() {
+    if (!this.checked) return;
+    this.checked = null;
+    this.save.hidden = true;
+    this.check.hidden = false;
+    this.line.clear();
+    fill(this.preview, h("p", { class: "note" }, T.correct.stale));
+  }
+
+  #complete() {
+    const answer = this.answer.input.value.trim();
+    this.answer.complain(answer ? "" : T.correct.noAnswer);
+    this.sentences.complain(this.sentences.written.length ? "" : T.correct.noReasoning);
+    if (!answer) this.answer.input.focus();
+    else if (!this.sentences.written.length) this.sentences.input.focus();
+    return answer && this.sentences.written.length;
+  }
+
+  async #check(event) {
+    event.preventDefault();
+    if (!this.#complete()) return;
+    this.sentences.draw(null);
+    const body = this.#body();
+    const known = this.info.keeps_questions ? { recent: 5 } : { questions: state.recent };
+    const result = await act(this.check, this.line, { working: T.correct.checking }, () => api.check({ ...body, ...known }), this.#fields());
+    if (!result || JSON.stringify(body) !== JSON.stringify(this.#body())) return;
+    this.checked = body;
+    this.#found(result.reasoning);
+    fill(this.preview, previewOf(result));
+    this.check.hidden = true;
+    this.save.hidden = false;
+    this.save.focus();
+  }
+
+  /** Draw what the model found for the sentences that have no box of the person's. */
+  #found(reasoning) {
+    this.sentences.written.forEach((one, i) => {
+      const found = reasoning?.[i];
+      if (!found) return;
+      one.heat = found.heat ?? null;
+      if (!one.boxes.length || one.guess) Object.assign(one, { boxes: found.boxes ?? [], guess: true });
+    });
+    this.sentences.render();
+    const first = this.sentences.written.find((one) => one.guess && one.heat?.length);
+    if (first) this.stage.showHeat(first.heat);
+  }
+
+  async #save() {
+    const body = this.checked;
+    if (!body) return;
+    const edit = await act(this.save, this.line, { working: T.correct.saving }, () => api.save(body), this.#fields());
+    if (edit) this.saved(edit);
+  }
+
+  async #own() {
+    const { question } = this.draft;
+    const work = () => api.reasoning({ image: this.picture.picture.uri, question });
+    const own = await act(this.own, this.ownLine, { working: T.correct.thinking }, work);
+    if (!own) return;
+    if (!own.sentences.length) {
+      this.ownLine.say("", T.correct.noOwn);
+      return;
+    }
+    const kept = this.sentences.written;
+    this.sentences.set([...kept, ...own.sentences.map((one) => sentence(one.text, { confidence: one.confidence ?? null }))]);
+    this.ownLine.say("done", T.correct.ownHelp);
+    this.#stale();
+  }
+}

@@ -1,0 +1,93 @@
+/** The page of one edit, which can be linked to: what it says, where, what became of it; and its correction. */
+
+import { statusLine } from "./action.js";
+import { api, asDataUri, pictureAddress } from "./api.js";
+import { Correction } from "./correct.js";
+import { T } from "./texts.js";
+import { fill, h, timeOf } from "./dom.js";
+import { Stage } from "./stage.js";
+import { stateTag, undoButton } from "./undoing.js";
+
+export class EditView {
+  constructor(info, id) {
+    Object.assign(this, { info, id });
+    this.element = h("div", { class: "bench" }, h("p", { class: "status working" }, T.edit.loading));
+    this.#load();
+  }
+
+  async #load() {
+    try {
+      const [edit, history] = await Promise.all([api.edit(this.id), api.history(this.id)]);
+      this.#show(edit, history.data);
+    } catch (error) {
+      fill(this.element, h("div", { class: "sheet" }, h("h1", {}, T.edit.title), h("p", { class: "error", role: "alert" }, error.message), h("a", { href: "#/edits" }, T.edit.back)));
+    }
+  }
+
+  #show(edit, history) {
+    this.edit = edit;
+    this.stage = new Stage((sentence) => this.correction?.boxesChanged(sentence));
+    this.picture = { picture: null, complain: (message) => this.line.say(message ? "failed" : "", message || "") };
+    pictureAddress(edit.image_url).then(
+      (address) => this.stage.load(address, T.edit.alt(edit.question)),
+      (error) => this.line.say("failed", error.message),
+    );
+    this.stage.element.inert = true; // its boxes are to be looked at
+    this.stage.layer.show(edit.reasoning.map((one) => ({ ...one })));
+    this.line = statusLine();
+    this.right = h("div", { class: "right" });
+    fill(this.element, h("div", { class: "left" }, this.stage.element, this.line), this.right);
+    fill(this.right, this.#said(edit), this.#doing(edit), this.#history(history));
+  }
+
+  #said(edit) {
+    const others = (edit.answers ?? []).filter((answer) => answer !== edit.answer);
+    return [
+      h("p", { class: "about" }, h("a", { href: "#/edits" }, T.edit.back)),
+      h("h1", { class: "question" }, edit.question),
+      h("p", { class: "said" }, edit.answer),
+      others.length ? h("p", { class: "help" }, T.edit.also(others.join(", "))) : null,
+      edit.choices ? h("p", { class: "help" }, T.edit.choices(edit.choices.join(", "))) : null,
+      h("ol", { class: "reasons" }, edit.reasoning.map((one, i) => h("li", { class: `s${i % 8}` }, h("span", { class: "number" }, String(i + 1)), h("span", {}, one.text, one.boxes.length ? h("span", { class: "about" }, ` ${T.boxes.count(one.boxes.length, one.guess)}`) : null)))),
+      h("p", { class: "about" }, stateTag(edit), " ", edit.author || T.edits.anonymous, " · ", timeOf(edit.time), " · ", T.edit.keys(edit.keys), edit.used === null || edit.used === undefined ? null : ` · ${T.edits.used(edit.used)}`),
+      edit.contradicts?.length
+        ? h("div", { class: "warning" }, h("p", {}, T.edits.contradicts(edit.contradicts.length)), h("ul", {}, edit.contradicts.map((id) => h("li", {}, h("a", { href: `#/edits/${encodeURIComponent(id)}` }, id)))))
+        : null,
+    ];
+  }
+
+  #doing(edit) {
+    if (this.info.read_only) return h("p", { class: "note" }, T.readOnly);
+    const line = statusLine();
+    const replace = h("button", { type: "button", class: "button", onclick: () => this.#replace(line) }, T.edit.replace);
+    const undo = undoButton(edit, line, () => this.#load());
+    return h("div", { class: "bar" }, edit.state === "active" ? replace : null, undo, line);
+  }
+
+  #history(history) {
+    const lines = history.map(({ op, time, author }) => h("li", {}, T.edit.ops[op] ?? op, " ", timeOf(time), author ? ` ${T.edit.by(author)}` : ""));
+    return h("section", {}, h("h2", {}, T.edit.history), h("ol", { class: "history" }, lines), h("p", { class: "help" }, T.edit.id, h("code", {}, this.id)));
+  }
+
+  async #replace(line) {
+    try {
+      this.picture.picture = { uri: await asDataUri(this.edit.image_url), name: "" };
+    } catch (error) {
+      return line.say("failed", error.message);
+    }
+    const { question, choices, answer, reasoning } = this.edit;
+    this.stage.element.inert = false;
+    this.correction = new Correction(this.info, {
+      stage: this.stage,
+      picture: this.picture,
+      draft: { question, choices, answer, reasoning },
+      replaces: this.id,
+      saved: (edit) => {
+        location.hash = `#/edits/${encodeURIComponent(edit.id)}`;
+      },
+      cancelled: () => this.#load(),
+    });
+    fill(this.right, h("p", { class: "about" }, h("a", { href: "#/edits" }, T.edit.back)), h("h1", { class: "question" }, question), this.correction.element);
+    return this.correction.begin();
+  }
+}

@@ -1,0 +1,52 @@
+/** What an edit would do, before it is written: what it contradicts, and which answers it changes. */
+
+import { T } from "./texts.js";
+import { h } from "./dom.js";
+import { thumbnail } from "./stage.js";
+
+function contradictions(found) {
+  if (!found?.length) return null;
+  const lines = found.map(({ edit_id: id, question, answer }) =>
+    h("li", {}, T.preview.contradicts(question, answer), " ", h("a", { href: `#/edits/${encodeURIComponent(id)}`, target: "_blank" }, T.preview.open)),
+  );
+  return h("div", { class: "warning" }, h("p", {}, h("strong", {}, T.preview.contradiction(found.length))), h("ul", {}, lines));
+}
+
+function change(one) {
+  return h(
+    "tr",
+    { class: one.changed ? "changed" : "" },
+    h("td", {}, one.image_url ? thumbnail(one.image_url, [], "") : null, h("div", {}, h("span", { class: "from" }, T.preview.from[one.from] ?? one.from), h("br"), one.question)),
+    h("td", { "data-label": T.preview.before }, h("span", { class: "was" }, one.before)),
+    h("td", { "data-label": T.preview.after }, one.after, one.changed ? null : h("span", { class: "same" }, ` ${T.preview.same}`)),
+  );
+}
+
+/**
+ * The preview of an edit.
+ * @param {object} result From `api.check`.
+ * @returns {HTMLElement[]}
+ */
+export function previewOf(result) {
+  const changes = result.changes ?? [];
+  const table = changes.length
+    ? h(
+        "table",
+        { class: "changes" },
+        h("caption", {}, T.preview.title),
+        h("thead", {}, h("tr", {}, [T.preview.question, T.preview.before, T.preview.after].map((name) => h("th", { scope: "col" }, name)))),
+        h("tbody", {}, changes.map(change)),
+      )
+    : null;
+  const own = changes.find((one) => one.from === "edit");
+  const no = own && !own.changed ? h("p", { class: "warning" }, T.preview.nothing) : null;
+  const guessed = (result.reasoning ?? []).some((one) => one.guess && one.boxes?.length);
+  return [
+    contradictions(result.contradicts),
+    (result.warnings ?? []).map((text) => h("p", { class: "warning" }, text)),
+    no,
+    guessed ? h("p", { class: "note" }, T.preview.found) : null,
+    table,
+    h("p", { class: "help" }, T.preview.written(result.keys)),
+  ].flat().filter(Boolean);
+}

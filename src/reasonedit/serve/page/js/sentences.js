@@ -1,0 +1,150 @@
+/** The reasoning of a correction: one sentence a line, each with its boxes on the picture. */
+
+import { T } from "./texts.js";
+import { fill, freshId, grow, h, percent } from "./dom.js";
+
+/** A sentence of a correction; `boxes` that are a `guess` were found by the model. */
+export const sentence = (text = "", more = {}) => ({ text, boxes: [], guess: false, confidence: null, heat: null, ...more });
+
+export class Sentences {
+  /**
+   * @param {Stage} stage Where their boxes are drawn.
+   * @param {() => void} changed Called after any of them changed.
+   */
+  constructor(stage, changed) {
+    this.stage = stage;
+    this.changed = changed;
+    this.all = [sentence()];
+    this.drawing = null;
+    this.list = h("ol", { class: "sentences" });
+    this.error = h("p", { class: "error", id: freshId("error"), hidden: true });
+    this.element = h("fieldset", { class: "field" }, h("legend", {}, T.sentences.title), h("p", { class: "help" }, T.sentences.help), this.list, this.error);
+    this.render();
+  }
+
+  /** The first line, for a complaint to move to. */
+  get input() {
+    return this.list.querySelector("textarea");
+  }
+
+  /** Say what is wrong beside them. */
+  complain(message, param = "") {
+    this.error.hidden = !message;
+    this.error.textContent = message || "";
+    const at = Number(param?.split(".")[1] ?? -1);
+    this.list.querySelectorAll("textarea").forEach((area, i) => {
+      if (message && (at < 0 || at === i)) area.setAttribute("aria-invalid", "true");
+      else area.removeAttribute("aria-invalid");
+    });
+  }
+
+  /** Those that say something. */
+  get written() {
+    return this.all.filter((one) => one.text.trim());
+  }
+
+  /** Put others in their place. */
+  set(sentences) {
+    this.all = sentences.length ? sentences : [sentence()];
+    this.draw(null);
+    this.render();
+  }
+
+  /** Draw them all anew. */
+  render() {
+    fill(this.list, this.all.map((one, i) => this.#row(one, i)));
+    this.stage.layer.show(this.all);
+  }
+
+  /** Their boxes changed on the picture. */
+  boxesChanged(one) {
+    one.heat = null;
+    this.stage.showHeat(null);
+    this.render();
+    this.changed();
+  }
+
+  /** Let a sentence be drawn for; null ends it. */
+  draw(one) {
+    this.drawing = one;
+    this.stage.layer.draw(one);
+  }
+
+  #focus(i) {
+    const area = this.list.querySelectorAll("textarea")[i];
+    area?.focus();
+    area?.setSelectionRange(area.value.length, area.value.length);
+  }
+
+  #row(one, i) {
+    const area = grow(
+      h("textarea", { rows: 1, value: one.text, "aria-label": T.sentences.label(i + 1), "aria-describedby": this.error.id, placeholder: T.sentences.placeholder[Math.min(i, 1)], oninput: (event) => this.#typed(event, one), onkeydown: (event) => this.#key(event, one) }),
+    );
+    const sure = one.confidence === null ? null : h("span", { class: `sure ${one.confidence < 0.5 ? "low" : ""}` }, T.sentences.sure(percent(one.confidence)));
+    return h("li", { class: `s${i % 8}` }, h("span", { class: "number", "aria-hidden": "true" }, String(i + 1)), area, h("div", { class: "tools" }, sure, this.#tools(one, i)));
+  }
+
+  #tools(one, i) {
+    const drawing = this.drawing === one;
+    const toggle = () => {
+      this.draw(drawing ? null : one);
+      this.render();
+      this.list.querySelectorAll("li")[i].querySelector("[aria-pressed]")?.focus();
+      if (!drawing) this.stage.element.scrollIntoView({ block: "nearest" });
+    };
+    const boxes = one.boxes.length ? h("span", { class: "count" }, T.boxes.count(one.boxes.length, one.guess)) : null;
+    const heat = one.heat?.length ? h("button", { type: "button", class: "link", onclick: () => this.stage.showHeat(one.heat) }, T.sentences.heat) : null;
+    const clear = one.boxes.length ? h("button", { type: "button", class: "link", onclick: () => this.#clear(one) }, T.sentences.clear) : null;
+    return [
+      h("button", { type: "button", class: "link", "aria-pressed": String(drawing), onclick: toggle }, drawing ? T.sentences.drawing : T.sentences.draw),
+      drawing ? h("button", { type: "button", class: "link", onclick: () => this.stage.layer.add(one) }, T.sentences.add) : null,
+      boxes,
+      heat,
+      clear,
+      this.all.length > 1 || one.text ? h("button", { type: "button", class: "link", "aria-label": T.sentences.strikeOne(i + 1), onclick: () => this.#strike(one) }, T.sentences.strike) : null,
+    ];
+  }
+
+  #clear(one) {
+    Object.assign(one, { boxes: [], guess: false });
+    this.boxesChanged(one);
+  }
+
+  #strike(one) {
+    const i = this.all.indexOf(one);
+    if (this.drawing === one) this.draw(null);
+    this.set(this.all.filter((other) => other !== one));
+    this.#focus(Math.max(i - 1, 0));
+    this.stage.showHeat(null);
+    this.changed();
+  }
+
+  #typed(event, one) {
+    const lines = event.target.value.split(/\r?\n/);
+    one.text = lines[0];
+    if (one.guess) Object.assign(one, { boxes: [], guess: false, heat: null });
+    one.confidence = null;
+    this.complain("");
+    if (lines.length > 1) {
+      const i = this.all.indexOf(one);
+      const more = lines.slice(1).filter((line, j) => line.trim() || j === lines.length - 2);
+      this.all.splice(i + 1, 0, ...more.map((line) => sentence(line)));
+      this.render();
+      this.#focus(i + more.length);
+    } else this.stage.layer.show(this.all);
+    this.changed();
+  }
+
+  #key(event, one) {
+    const i = this.all.indexOf(one);
+    if (event.key === "Enter" && !event.isComposing) {
+      event.preventDefault();
+      this.all.splice(i + 1, 0, sentence());
+      this.render();
+      this.#focus(i + 1);
+    } else if (event.key === "Backspace" && !one.text && this.all.length > 1) {
+      event.preventDefault();
+      this.#strike(one);
+    }
+  }
+}
