@@ -1,12 +1,19 @@
 """Checking an edit: what it would do is what it does once it is written, and nothing happens meanwhile."""
 
+import threading
+from dataclasses import replace
+from itertools import islice
+
 import pytest
 import torch
+from helpers.tiny import design, picture
 from hypothesis import given
 from hypothesis import strategies as st
 from test_undo import NAMES, edits, made, same, turns
 
+from reasonedit import Edit, Query, ReasonEditError, ReasonEditor
 from reasonedit.codebook import Draft, EditMemory, Store
+from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.retrieval import FactRetriever, RetrievalConfig
 from reasonedit.retrieval import indexed_keys as indexed
 
@@ -111,3 +118,147 @@ def test_both_halves_of_a_replacement_are_acknowledged_together(tmp_path, monkey
     (tmp_path / "codebook.json").write_bytes(before)
     memory = EditMemory.open(Store.open(tmp_path))
     assert (list(memory.edits), list(memory.undone)) == (["e0"], [])
+
+
+# ---- with a VLM
+
+
+@pytest.fixture
+def editor(tiny_vlm, hash_encoder):
+    return ReasonEditor(tiny_vlm, design(k=20, percentile=50, keys="both", merge=True))
+
+
+def an_edit(number, answer="a kite", question="What is it?", **more):
+    return Edit(picture(number), question, answer, ["It is round.", f"It flies {number}."], **more)
+
+
+ASKED = [Query(picture(i), question) for i in range(4) for question in ("What is it?", "What flies?")]
+
+
+def state(editor):
+    """All that a question can depend on."""
+    memory = editor.memory
+    texts = [[fact.text for fact in facts] for facts in memory.entries]
+    return list(memory.edits), list(memory.undone), texts, memory.keys.tolist(), memory.radii.tolist(), memory.events
+
+
+def of(answer):
+    """What an answer follows from. Texts of a random VLM, and the order of facts at one distance, hang on the batch."""
+    facts = sorted((round(hit.distance, 4), hit.fact, hit.kind, hit.edit_id) for hit in answer.hits)
+    return facts, round(answer.nearest, 4), round(answer.threshold, 4), answer.left_out
+
+
+def agree(checked, written, editor):
+    """What was said of an edit is what it wrote, and how questions are answered now."""
+    assert replace(checked.edit, time="") == replace(written.edit, time="")
+    assert checked.keys == written.keys
+    assert [e.id for e in checked.contradicts] == written.edit.contradicts
+    assert checked.evidence == written.evidence
+    for one, other in zip(checked.entries, written.entries, strict=True):
+        assert torch.equal(one.key, other.key)
+        assert (one.radius, one.fact) == (other.radius, other.fact)
+    answers = editor.ask_batch([change.query for change in checked.changes])
+    assert [of(change.after) for change in checked.changes] == [of(answer) for answer in answers]
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_what_a_check_says_is_what_writing_does(editor, tmp_path, in_folder):
+    if in_folder:
+        editor.save(tmp_path / "book")
+    for number in range(4):  # of an empty codebook, and of more and more
+        before = state(editor)
+        edit = an_edit(number % 3, f"thing {number}", id=f"e{number}")
+        asked = [of(answer) for answer in editor.ask_batch(ASKED)]
+        checked = editor.check_edit(edit, ASKED)
+        assert state(editor) == before
+        assert {c.origin for c in checked.changes} == {"edit", "paraphrase", "given"}
+        assert [of(c.before) for c in checked.changes if c.origin == "given"] == asked
+        agree(checked, editor.write(edit), editor)
+    assert "e0" in checked.edit.contradicts  # the same picture and question
+    editor.undo("e1")
+    for old in ("e2", "e0"):
+        edit = an_edit(2, "a bird")
+        checked = editor.check_edit(edit, ASKED, replaces=old)
+        agree(checked, editor.replace(old, edit), editor)
+        assert old in editor.memory.undone
+    if in_folder:
+        again = ReasonEditor.load(tmp_path / "book", editor.vlm)
+        assert [of(a) for a in again.ask_batch(ASKED)] == [of(a) for a in editor.ask_batch(ASKED)]
+
+
+def test_a_check_sees_what_others_wrote_into_the_folder(editor, tmp_path):
+    editor.save(tmp_path)
+    other = ReasonEditor.load(tmp_path, editor.vlm)
+    other.write(an_edit(0, "a boat", id="other"))
+    assert editor.check_edit(an_edit(0)).edit.contradicts == ["other"]
+
+
+def test_what_cannot_be_written_is_refused_when_it_is_checked(editor):
+    editor.write(an_edit(0, id="e0"))
+    editor.undo("e0")
+    before = state(editor)
+    for edit, replaces, message in (
+        (an_edit(1, id="e0"), "", "an undone edit 'e0' in the codebook already"),
+        (an_edit(1), "e0", "'e0' is undone already"),
+        (an_edit(1), "x", "no edit 'x'"),
+    ):
+        with pytest.raises(ReasonEditError, match=message):
+            editor.check_edit(edit, replaces=replaces)
+        if replaces:
+            with pytest.raises(ReasonEditError, match=message):
+                editor.replace(replaces, edit)
+    assert state(editor) == before
+
+
+def test_questions_go_on_while_an_edit_is_checked(editor):
+    """They are answered as if there were no check; a check while others edit is of some moment."""
+    editor.write(an_edit(0, id="e0"))
+    expected = [of(answer) for answer in editor.ask_batch(ASKED)]
+    stop, wrong = threading.Event(), []
+
+    def ask():
+        while not stop.is_set():
+            wrong.extend(a for a, e in zip(editor.ask_batch(ASKED), expected, strict=True) if of(a) != e)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for number in range(3):
+            editor.check_edit(an_edit(number), ASKED)
+    finally:
+        stop.set()
+        asking.join()
+    assert not wrong
+
+
+def test_the_picture_of_a_check_is_not_gathered_for_a_calibration(tiny_vlm, hash_encoder):
+    made = design(k=3, percentile=50)
+    editor = ReasonEditor(
+        tiny_vlm, replace(made, embedding=replace(made.embedding, transform="whitened", reference="own"))
+    )
+    cold_start = editor._cold_start
+    editor.check_edit(an_edit(0), ASKED)
+    assert len(cold_start._pictures) == 0
+    editor.write(an_edit(0))
+    assert len(cold_start._pictures) == 1
+
+
+def test_answers_of_the_embedded_vlm_before_and_after_an_edit(embedded_vlm):
+    """Under its own design, with verified facts: each answer is the one that is given once the edit is written."""
+    world = EmbeddedWorld(seed=140, edits=6)
+    written = list(islice(world.candidates(), 6))
+    probes = [Query(p.query.image, p.query.question, p.query.choices) for p in world.probes(written[-1:])][:12]
+    editor = ReasonEditor(embedded_vlm)
+    for edit in written[:-1]:
+        editor.write(edit)
+    checked = editor.check_edit(written[-1], probes)
+    own = checked.changes[0]
+    assert own.changed
+    assert (own.after.text, checked.warnings) == (written[-1].answer, [])
+    assert all(0 <= window.p_yes <= 1 for evidence in checked.evidence for window in evidence.windows)
+    assert [len(evidence.windows) for evidence in checked.evidence] == [9, 9]
+    editor.write(written[-1])
+    for change in checked.changes:
+        answer = editor.ask(change.query.image, change.query.question, change.query.choices)
+        assert (answer.text, answer.prompt) == (change.after.text, change.after.prompt)
+    assert {c.before.text != c.after.text for c in checked.changes} == {True, False}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reasonedit.asked import Asked
-from reasonedit.codebook import Entry, StoredEdit
+from reasonedit.codebook import Draft, EditMemory, Entry, StoredEdit
 from reasonedit.codebook.paraphrase import paraphrases_of
 from reasonedit.evidence import Evidence
 from reasonedit.explain import UNLIKE, make_answer
@@ -84,11 +84,10 @@ class EditCheck:
 
 @dataclass
 class _Part:
-    """Questions that are answered at once: as the vision part saw them, embedded, and their facts before and after."""
+    """Questions that are answered at once, with their pictures as the vision part saw them: the facts of each."""
 
     queries: list[Query]
     vision: Vision
-    asked: Asked | None = None
     before: Sequence[Retrieval] = ()
     after: Sequence[Retrieval] = ()
 
@@ -129,6 +128,8 @@ def check_edit(
         ReasonEditError: The codebook cannot be read, or the model's numbers are not finite.
     """
     pipeline.memory.refresh()
+    if replaces:  # before the costly part
+        replaces = pipeline.memory.find(replaces).id
     made_by = pipeline.statistics.value
     draft, evidence = pipeline.draft(edit)
     others = [Query(edit.image, text, edit.choices) for text in paraphrases_of(edit.question)]
@@ -136,21 +137,12 @@ def check_edit(
     origins = [EDIT, *[PARAPHRASE] * len(others), *[GIVEN] * len(questions)]
     parts = [_see(pipeline, queries[start : start + _AT_ONCE]) for start in range(0, len(queries), _AT_ONCE)]
     while True:
-        for part in parts:
-            part.asked = pipeline.embed_questions(part.vision, part.questions)
+        asked = [pipeline.embed_questions(part.vision, part.questions) for part in parts]
         with pipeline.memory.guard:
             pipeline.statistics.take_in(pipeline.memory)
             value = pipeline.statistics.value
-            if value is made_by and all(part.asked and part.asked.statistics is value for part in parts):
-                fork = pipeline.memory.fork()
-                retriever = pipeline.retriever.fork(fork)
-                if replaces:
-                    fork.undo(replaces)
-                stored = fork.add([draft])[0]
-                for part in parts:
-                    assert part.asked is not None
-                    part.before = pipeline.nearest(part.questions, part.asked)
-                    part.after = retriever.retrieve(part.asked.keys, part.asked.in_range)
+            if all(made is value for made in (made_by, *(one.statistics for one in asked))):
+                fork, stored = _try_out(pipeline, draft, parts, asked, replaces)
                 break
         made_by = pipeline.statistics.value  # the codebook was calibrated anew meanwhile
         draft = pipeline.embed_anew(edit, draft.edit)
@@ -158,6 +150,25 @@ def check_edit(
     changes = [Change(*parts_of) for parts_of in zip(origins, queries, *zip(*answers, strict=True), strict=True)]
     contradicts = [fork.find(edit_id) for edit_id in stored.contradicts]
     return EditCheck(stored, fork.key_count(stored.id), draft.entries, evidence, contradicts, changes)
+
+
+def _try_out(
+    pipeline: EditingPipeline, draft: Draft, parts: Sequence[_Part], asked: Sequence[Asked], replaces: str
+) -> tuple[EditMemory, StoredEdit]:
+    """Fetch facts from the codebook and from a fork of it that has the edit; called in the codebook's guard.
+
+    Returns:
+        The fork, and the edit as it keeps it.
+    """
+    fork = pipeline.memory.fork()
+    retriever = pipeline.retriever.fork(fork)
+    if replaces:
+        fork.undo(replaces)
+    stored = fork.add([draft])[0]
+    for part, embedded in zip(parts, asked, strict=True):
+        part.before = pipeline.nearest(part.questions, embedded)
+        part.after = retriever.retrieve(embedded.keys, embedded.in_range)
+    return fork, stored
 
 
 def _see(pipeline: EditingPipeline, queries: list[Query]) -> _Part:

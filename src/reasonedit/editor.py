@@ -13,6 +13,7 @@ from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.cold_start import ColdStart
 from reasonedit.design import Design
+from reasonedit.edit_check import EditCheck, check_edit
 from reasonedit.erasure import Erasure, erase_from
 from reasonedit.explain import Explanation
 from reasonedit.images import ImageSource
@@ -174,10 +175,47 @@ class ReasonEditor:
             ConflictError: An edit of this id is there already.
             ReasonEditError: The codebook cannot be written.
         """
-        written = self.pipeline.write(edit)
+        return self._write(edit)
+
+    def _write(self, edit: Edit, replaces: str = "") -> Written:
+        written = self.pipeline.write(edit, replaces=replaces)
         if self._cold_start is not None:
             self._cold_start.take([edit.image])
         return written
+
+    def check_edit(self, edit: Edit, questions: Sequence[Query] = (), replaces: str = "") -> EditCheck:
+        """Find out what an :class:`~reasonedit.Edit` would do, without writing it.
+
+        Args:
+            edit: The edit.
+            questions: Questions to ask before and after, besides the edit's own one and the same in other words.
+            replaces: The id of the edit that it would replace, if it would one.
+
+        Returns:
+            What would be written, what it contradicts, and the answers; see :func:`reasonedit.edit_check.check_edit`.
+
+        Raises:
+            ReasonEditError: As for :meth:`write` and :meth:`replace`.
+        """
+        return check_edit(self.pipeline, edit, questions, self.generation, replaces)
+
+    def replace(self, edit_id: str, edit: Edit) -> Written:
+        """Write an :class:`~reasonedit.Edit` in the place of one that was wrong, which is undone: both, or neither.
+
+        Args:
+            edit_id: The id of the wrong one, or the beginning of it.
+            edit: The right one; its author undoes the other.
+
+        Returns:
+            As for :meth:`write`.
+
+        Raises:
+            NotFoundError: There is no such edit.
+            ConflictError: It is undone already, or there is an edit with the id of the new one.
+            ReasonEditError: The codebook cannot be written.
+        """
+        self.memory.refresh()
+        return self._write(edit, self.memory.find(edit_id).id)  # one that is not there is refused at once
 
     @property
     def edits(self) -> dict[str, StoredEdit]:

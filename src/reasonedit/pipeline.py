@@ -133,12 +133,13 @@ class EditingPipeline:
 
     # ---- edits
 
-    def write(self, edit: Edit, vision: Vision | None = None) -> Written:
+    def write(self, edit: Edit, vision: Vision | None = None, replaces: str = "") -> Written:
         """Write an edit.
 
         Args:
             edit: The edit.
             vision: Its image, if :meth:`see` or the embedder's ``see`` saw it already.
+            replaces: The id of the edit that it replaces; see :meth:`~reasonedit.codebook.EditMemory.replace`.
 
         Raises:
             ConflictError: There is an edit of this id already.
@@ -150,7 +151,7 @@ class EditingPipeline:
             self.statistics.take_in(self.memory)
             if self.statistics.value is not made_by:  # the codebook was calibrated anew meanwhile
                 draft = self.embed_anew(edit, draft.edit)
-            stored = self.memory.add([draft])[0]
+            stored = self.memory.replace(replaces, draft) if replaces else self.memory.add([draft])[0]
             new_keys = self.memory.key_count(stored.id)  # without what others wrote into the folder meanwhile
         return Written(new_keys, draft.entries, evidence, stored)
 
