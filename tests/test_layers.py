@@ -14,7 +14,7 @@ import reasonedit
 
 ROOT = Path(reasonedit.__file__).parent
 FACES = (
-    *("callbacks", "cli", "commands", "config", "experiments", "module", "ranks", "report"),
+    *("callbacks", "cli", "commands", "config", "experiments", "module", "ranks", "report", "serve"),
     *("runs", "data.base_pass", "data.shared_answers", "data.stream"),
 )
 """What stands above the core: all that is Lightning's, and the command line."""

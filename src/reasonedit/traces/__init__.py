@@ -2,15 +2,18 @@
 
 from .caches import find_cached_replies, find_same_codebook, forget_evidence
 from .erased_edits import ERASED, ErasedEdits, remove
+from .kept_questions import KeptQuestions, folder_of_questions
 from .runs import clean_run, file_holds, is_run
 
 __all__ = [
     "ERASED",
     "ErasedEdits",
+    "KeptQuestions",
     "clean_run",
     "file_holds",
     "find_cached_replies",
     "find_same_codebook",
+    "folder_of_questions",
     "forget_evidence",
     "is_run",
     "remove",

@@ -1,0 +1,191 @@
+"""``reasonedit serve``: a VLM with a codebook, behind OpenAI's protocol."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reasonedit.calibration import Calibration
+from reasonedit.codebook import Store
+from reasonedit.design import Design
+from reasonedit.editor import ReasonEditor
+from reasonedit.errors import InputError, needed
+from reasonedit.traces import KeptQuestions, folder_of_questions
+from reasonedit.vlm import Generation, load_vlm
+
+from .generation import add_generation, generation_from
+from .screen import Screen
+from .trust import add_trust
+
+if TYPE_CHECKING:
+    from reasonedit.serve.settings import Settings, Upstream
+
+_console = Screen(highlight=False, soft_wrap=True, stderr=True)
+_LONGEST_ANSWER = 512
+_ENDPOINT = "openai:"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until it is asked to end."""
+    return run(parser().parse_args(argv))
+
+
+def run(arguments: argparse.Namespace, show: Callable[[str], None] = lambda url: None) -> int:
+    """Serve until it is asked to end.
+
+    Args:
+        arguments: As :func:`parser` reads them.
+        show: Told the server's URL once it listens.
+    """
+    for module in ("fastapi", "uvicorn", "prometheus_client", "httpx2"):
+        needed(module, "serve")
+    from reasonedit.serve.app import create_app
+    from reasonedit.serve.run import run_server
+
+    generation = _generation(arguments)
+    with _console.status("loading the VLM"):
+        editors = open_editors(arguments, generation)
+    settings = settings_from(arguments, editors[0])
+    app = create_app(editors, settings, questions_from(arguments))
+
+    def ready(url: str) -> None:
+        _console.say(f"{settings.model} with {len(editors[0].edits)} edits: {url}/v1")
+        show(url)
+
+    run_server(app, arguments.host, arguments.port, ready)
+    return 0
+
+
+def parser(codebook: Path | None = None) -> argparse.ArgumentParser:
+    """The arguments.
+
+    Args:
+        codebook: The codebook where none is named; it must be where this is not given.
+    """
+    made = argparse.ArgumentParser(prog="reasonedit serve", description="Serve a VLM with a codebook.")
+    add = made.add_argument
+    needs_codebook = codebook is None
+    says = "folder of the codebook, made when it is not there" + ("" if needs_codebook else " (default: %(default)s)")
+    add("--codebook", type=Path, required=needs_codebook, default=codebook, help=says)
+    add("--model", default=None, help="a hub id, a folder, embedded (the default of a new codebook), or openai:MODEL")
+    add("--base-url", default=None, help="with openai:MODEL, where it is served (default: OPENAI_BASE_URL)")
+    add("--name", default=None, help="name under which the model is served (default: its own)")
+    add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    add("--port", type=int, default=8000, help="port; a free one with 0 (default: %(default)s)")
+    add("--api-key", default=None, help="key that clients need (default: REASONEDIT_API_KEY, or none)")
+    add("--devices", nargs="+", default=None, help="a copy of the model on each, such as cuda:0 cuda:1")
+    add("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    add("--design", default=None, help="design of a new codebook: a JSON file, as reasonedit select writes")
+    add("--calibration", default=None, metavar="FOLDER", help="calibration of a new codebook")
+    add("--read-only", action="store_true", help="refuse edits")
+    add("--allow-image-urls", action="store_true", help="fetch pictures from public http and https addresses")
+    add("--body-mb", type=int, default=32, help="largest body of a request (default: %(default)s)")
+    add("--pixels", type=int, default=64_000_000, help="most pixels of a picture (default: %(default)s)")
+    add("--at-once", type=int, default=256, help="most questions under way (default: %(default)s)")
+    add("--upstream-timeout", type=float, default=120.0, help="seconds to wait for openai:MODEL (default: %(default)s)")
+    add("--log-texts", action="store_true", help="write questions and answers into the log, too")
+    add(
+        "--keep-questions",
+        type=int,
+        nargs="?",
+        const=10_000,
+        default=0,
+        metavar="MOST",
+        help="keep questions with their pictures beside the codebook, to be looked through (10000 of them)",
+    )
+    add_generation(made)
+    add_trust(made)
+    return made
+
+
+def _generation(arguments: argparse.Namespace) -> Generation:
+    """How answers are made where a request does not say: clients expect whole answers."""
+    given = generation_from(arguments)
+    return given if arguments.max_new_tokens is not None else given.but(_LONGEST_ANSWER)
+
+
+def open_editors(arguments: argparse.Namespace, generation: Generation) -> list[ReasonEditor]:
+    """An editor for each device, all on the same folder, which is made where it is not there.
+
+    Raises:
+        ReasonEditError: The model or the codebook cannot be loaded, or they are not made for each other.
+    """
+    folder: Path = arguments.codebook
+    devices: list[str | None] = arguments.devices or [None]
+    if Store.exists(folder):
+        for name in ("design", "calibration"):
+            if getattr(arguments, name) is not None:
+                raise InputError(f"The codebook '{folder}' has its {name} already: leave --{name} out.")
+        model = arguments.model or Store.open(folder).manifest.model
+        first = ReasonEditor.load(folder, _load(model, arguments, devices[0]), generation=generation)
+    else:
+        model = arguments.model or "embedded"
+        design = Design.load(arguments.design, Design.default(model)) if arguments.design else None
+        calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
+        first = ReasonEditor(_load(model, arguments, devices[0]), design, generation, calibration)
+        first.save(folder)
+    others = [
+        ReasonEditor.load(folder, _load(model, arguments, device), generation=generation) for device in devices[1:]
+    ]
+    return [first, *others]
+
+
+def _load(model: str, arguments: argparse.Namespace, device: str | None) -> Any:
+    options: dict[str, Any] = {"dtype": arguments.dtype, "place": device is None}
+    if model.startswith(_ENDPOINT):
+        return load_vlm(model, **({"base_url": arguments.base_url} if arguments.base_url else {}))
+    if device is not None:
+        options["device_map"] = {"": device}
+    return load_vlm(model, trust_remote_code=arguments.trust_remote_code, **options)
+
+
+def settings_from(arguments: argparse.Namespace, editor: ReasonEditor) -> Settings:
+    """What the server is set to do."""
+    from reasonedit.serve.settings import LOOPBACK, Settings
+
+    upstream = _upstream(arguments, editor)
+    model = upstream.model if upstream is not None else editor.vlm.name
+    on_loopback = arguments.host in LOOPBACK
+    key = arguments.api_key if arguments.api_key is not None else os.environ.get("REASONEDIT_API_KEY", "")
+    notes = [] if key or on_loopback else ["Anybody who reaches this server may ask and edit: it has no key."]
+    if editor.vlm.name == "embedded":
+        notes.append("The embedded model knows drawings like the samples. It knows no photographs.")
+    return Settings(
+        model=arguments.name or (Path(model).name if Path(model).is_dir() else model),
+        codebook=arguments.codebook.name,
+        api_key=key,
+        hosts=LOOPBACK if on_loopback else (),
+        body_mb=arguments.body_mb,
+        pixels=arguments.pixels,
+        image_urls=arguments.allow_image_urls,
+        read_only=arguments.read_only,
+        at_once=arguments.at_once,
+        log_texts=arguments.log_texts,
+        upstream=upstream,
+        notes=tuple(notes),
+    )
+
+
+def _upstream(arguments: argparse.Namespace, editor: ReasonEditor) -> Upstream | None:
+    """The server behind, where the model is not here."""
+    from reasonedit.serve.settings import Upstream
+
+    if not editor.vlm.name.startswith(_ENDPOINT):
+        return None
+    url = getattr(editor.vlm, "base_url", None) or arguments.base_url or os.environ.get("OPENAI_BASE_URL")
+    if not url:
+        raise InputError("Say where the model is served: --base-url, or OPENAI_BASE_URL.")
+    model = editor.vlm.name.removeprefix(_ENDPOINT)
+    return Upstream(str(url), model, os.environ.get("OPENAI_API_KEY", ""), arguments.upstream_timeout)
+
+
+def questions_from(arguments: argparse.Namespace) -> KeptQuestions | None:
+    """Where questions are kept, if they are."""
+    if arguments.keep_questions < 0:
+        raise InputError(f"--keep-questions must be 1 or more, not {arguments.keep_questions}.")
+    if not arguments.keep_questions:
+        return None
+    return KeptQuestions(folder_of_questions(arguments.codebook), arguments.keep_questions)

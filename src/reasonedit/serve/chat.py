@@ -1,0 +1,115 @@
+"""``/v1/chat/completions`` and ``/v1/models``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from reasonedit.types import Query
+
+from .asked import Asked, Told
+from .chat_request import ChatRequest, Conversation, check_local, conversation_of, generation_of, stops_of
+from .completion import chunks_of, completion_of
+from .facts_view import headers_of, view_facts
+from .gateway import Gateway, add_to_log, gateway_of, texts_of
+from .passing import pass_on
+from .problems import ApiError
+
+router = APIRouter(tags=["OpenAI"])
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """The one model that is served."""
+    return {"object": "list", "data": [_model(gateway_of(request))]}
+
+
+@router.get("/v1/models/{name:path}")
+async def show_model(name: str, request: Request) -> dict[str, Any]:
+    """The model, by its name."""
+    gateway = gateway_of(request)
+    _check_model(name, gateway)
+    return _model(gateway)
+
+
+@router.post("/v1/chat/completions", response_model=None)
+async def complete(body: ChatRequest, request: Request) -> Response:
+    """Answer a question about a picture, with the facts of edits before it."""
+    gateway, began = gateway_of(request), time.perf_counter()
+    add_to_log(request, model=body.model[:200])
+    _check_model(body.model, gateway)
+    talk = await gateway.do(lambda: conversation_of(body.messages, gateway.pictures))
+    parts = {"read": 1e3 * (time.perf_counter() - began)}
+    add_to_log(request, **texts_of(gateway.settings, question=talk.question))
+    if gateway.proxy is not None and not body.reasonedit.choices:
+        return await pass_on(gateway, body, talk, request, parts)
+    return await _answer_here(gateway, body, talk, request, parts)
+
+
+async def _answer_here(
+    gateway: Gateway, body: ChatRequest, talk: Conversation, request: Request, parts: dict[str, float]
+) -> Response:
+    """Answer with the local model, or choose among choices."""
+    check_local(body)
+    stops = stops_of(body)
+    if talk.picture is None:
+        raise ApiError(400, "There is no picture: the model answers questions about one.", "no_image", "messages")
+    if talk.pictures > 1:
+        raise ApiError(400, "There are several pictures: the model here takes one.", "several_images", "messages")
+    asked = Asked(
+        Query(talk.picture, talk.question, body.reasonedit.choices),
+        generation_of(body, gateway.editor.generation),
+        talk.earlier,
+        body.reasonedit.edits,
+        (body.top_logprobs or 0) if body.logprobs else None,
+        body.seed,
+    )
+    before = time.perf_counter()
+    told = await gateway.ask(lambda: _ask(gateway, asked))
+    parts |= told.ms
+    parts["wait"] = max(0.0, 1e3 * (time.perf_counter() - before) - sum(told.ms.values()))
+    field = await gateway.do(lambda: _finish(gateway, request, asked, told, parts))
+    name, id = gateway.settings.model, request.state.id
+    if body.stream:
+        usage = body.stream_options is not None and body.stream_options.include_usage
+        chunks = chunks_of(told, id, name, stops, field, usage=usage)
+        return StreamingResponse(chunks, media_type="text/event-stream", headers=headers_of(field))
+    return JSONResponse(completion_of(told, id, name, stops, field), headers=headers_of(field))
+
+
+def _ask(gateway: Gateway, asked: Asked) -> Told:
+    if gateway.models is not None:
+        return gateway.models.ask(asked)
+    if asked.earlier or not asked.edits:
+        raise ApiError(400, "Choices of a model behind a server are asked with edits and without other turns.")
+    began, query = time.perf_counter(), asked.query
+    answer = gateway.editor.ask(query.image, query.question, query.choices)
+    return Told(answer, 0, 0, None, {"answer": 1e3 * (time.perf_counter() - began)})
+
+
+def _finish(gateway: Gateway, request: Request, asked: Asked, told: Told, parts: Mapping[str, float]) -> dict[str, Any]:
+    """Count, keep and log an answer.
+
+    Returns:
+        What the codebook did.
+    """
+    field = view_facts(told.answer if asked.edits else None, gateway.memory, told.ms)
+    gateway.metrics.tokens.labels("prompt").inc(told.prompt_tokens)
+    gateway.metrics.tokens.labels("completion").inc(told.completion_tokens)
+    gateway.note(request, asked.query, told.answer if asked.edits else None, field, parts)
+    return field
+
+
+def _model(gateway: Gateway) -> dict[str, Any]:
+    return {"id": gateway.settings.model, "object": "model", "created": gateway.began, "owned_by": "reasonedit"}
+
+
+def _check_model(name: str, gateway: Gateway) -> None:
+    """Refuse another model than the one that is served."""
+    if name != gateway.settings.model:
+        served = gateway.settings.model
+        raise ApiError(404, f"There is no model {name[:200]!r} here: '{served}' is served.", "model_not_found", "model")

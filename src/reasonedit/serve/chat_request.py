@@ -1,0 +1,225 @@
+"""A request of ``/v1/chat/completions``, and the question about a picture that is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from reasonedit.errors import InputError
+from reasonedit.vlm import Generation, Turn
+
+from .pictures import PictureReader
+from .problems import ApiError
+
+EXAMPLE_PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLb"
+    "SncAAAAFElEQVR4nGM8ISfHgA0wYRUdtBIA0MoBFD5jqJkAAAAASUVORK5CYII="
+)
+"""A red square of 8 x 8 pixels."""
+
+EXAMPLE: dict[str, Any] = {
+    "model": "embedded",
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": EXAMPLE_PICTURE}},
+                {"type": "text", "text": "What is the red object used for?"},
+            ],
+        }
+    ],
+    "max_tokens": 32,
+}
+
+
+class Extra(BaseModel):
+    """What this server takes beyond OpenAI's protocol."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    edits: bool = Field(True, description="Whether the codebook counts; without it the bare model answers.")
+    choices: list[str] | None = Field(None, description="The choices of a multiple-choice question.")
+
+
+class StreamOptions(BaseModel):
+    """How an answer is streamed."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """A request of OpenAI's chat completions."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"example": EXAMPLE})
+
+    model: str
+    messages: list[dict[str, Any]] = Field(min_length=1, max_length=1000)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    n: int | None = Field(None, ge=1)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    reasonedit: Extra = Field(default_factory=lambda: Extra.model_validate({}))
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What a request asks.
+
+    Attributes:
+        picture: The last picture of the last user's turn that has any.
+        question: The text of the last turn.
+        earlier: The turns before it.
+        pictures: How many pictures there are in all.
+    """
+
+    picture: Image.Image | None
+    question: str
+    earlier: tuple[Turn, ...]
+    pictures: int
+
+
+_ROLES: dict[str, Literal["system", "user", "assistant"]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+
+
+def conversation_of(messages: Sequence[dict[str, Any]], reader: PictureReader) -> Conversation:
+    """Read the messages of a request.
+
+    Raises:
+        ApiError: They are no conversation whose last turn is the user's, or the picture cannot be read.
+    """
+    turns: list[tuple[str, str]] = []
+    pictures: list[tuple[str, str]] = []
+    for number, message in enumerate(messages):
+        where = f"messages[{number}]"
+        role = _ROLES.get(str(message.get("role")))
+        if role is None:
+            raise ApiError(
+                400, f"A role must be system, user or assistant, not {message.get('role')!r}.", "invalid_value", where
+            )
+        text, found = _read_content(message.get("content"), f"{where}.content")
+        if found and role != "user":
+            raise ApiError(400, "Only a turn of the user may hold a picture.", "invalid_value", where)
+        pictures += found
+        if turns and turns[-1][0] == role:
+            turns[-1] = (role, f"{turns[-1][1]}\n{text}".strip())
+        else:
+            turns.append((role, text))
+    if turns[-1][0] != "user":
+        raise ApiError(400, "The last turn must be the user's: it holds the question.", "invalid_value", "messages")
+    if not turns[-1][1].strip():
+        raise ApiError(400, "The last turn has no text: ask a question.", "invalid_value", "messages")
+    picture = reader.read(*pictures[-1]) if pictures else None
+    return Conversation(picture, turns[-1][1], tuple(turns[:-1]), len(pictures))
+
+
+def _read_content(content: Any, where: str) -> tuple[str, list[tuple[str, str]]]:
+    """The text of a message, and the sources of its pictures with the fields that name them."""
+    if content is None:
+        return "", []
+    if isinstance(content, str):
+        return content, []
+    if not isinstance(content, list):
+        raise ApiError(400, "The content must be text or a list of parts.", "invalid_type", where)
+    texts, pictures = [], []
+    for number, part in enumerate(content):
+        here = f"{where}[{number}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif kind == "image_url":
+            source = part.get("image_url")
+            source = source.get("url") if isinstance(source, dict) else source
+            if not isinstance(source, str):
+                raise ApiError(400, "The picture has no url.", "invalid_type", here)
+            pictures.append((source, f"{here}.image_url"))
+        else:
+            raise ApiError(400, f"A part must be text or image_url, not {kind!r}.", "invalid_value", here)
+    return "\n".join(texts), pictures
+
+
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (None, 0),
+    "presence_penalty": (None, 0),
+    "logit_bias": (None, {}),
+    "tools": (None, []),
+    "functions": (None, []),
+    "tool_choice": (None, "none", "auto"),
+    "function_call": (None, "none", "auto"),
+    "parallel_tool_calls": (None, True, False),
+    "response_format": (None, {"type": "text"}),
+    "modalities": (None, ["text"]),
+    "service_tier": (None, "auto", "default"),
+    "store": (None, False),
+}
+"""Fields that a local model does not take, and the values with which they ask for nothing."""
+
+_ABOUT_THE_CALLER = ("user", "metadata", "safety_identifier", "prompt_cache_key")
+
+
+def check_local(request: ChatRequest) -> None:
+    """Refuse what a local model does not do: nothing is ignored that would change an answer.
+
+    Raises:
+        ApiError: The request asks for it.
+    """
+    for name, value in (request.model_extra or {}).items():
+        if name in _ABOUT_THE_CALLER or value in _NEUTRAL.get(name, ()):
+            continue
+        raise ApiError(400, f"The local model takes no '{name}': leave it out.", "unsupported_parameter", name)
+    if request.n not in (None, 1):
+        raise ApiError(400, "The local model gives one answer: leave n out.", "unsupported_parameter", "n")
+    if request.top_logprobs is not None and not request.logprobs:
+        raise ApiError(400, "top_logprobs needs logprobs=true.", "invalid_value", "top_logprobs")
+    if request.logprobs and request.reasonedit.choices:
+        raise ApiError(400, "A choice has no logprobs: leave logprobs or the choices out.", "invalid_value", "logprobs")
+
+
+def stops_of(request: ChatRequest) -> list[str]:
+    """The texts at which an answer ends.
+
+    Raises:
+        ApiError: There are more than OpenAI allows, or one is empty.
+    """
+    stops = [request.stop] if isinstance(request.stop, str) else list(request.stop or ())
+    if len(stops) > 4 or not all(stops):
+        raise ApiError(400, "stop must be up to four texts.", "invalid_value", "stop")
+    return stops
+
+
+def generation_of(request: ChatRequest, default: Generation) -> Generation:
+    """How a request has its answer made.
+
+    Args:
+        request: The request.
+        default: How it is made where the request does not say.
+
+    Raises:
+        ApiError: It cannot be made so.
+    """
+    more: dict[str, Any] = {}
+    if request.temperature:
+        more = {"do_sample": True, "temperature": float(request.temperature)}
+    if more and request.top_p is not None:
+        more["top_p"] = float(request.top_p)
+    try:
+        return default.but(request.max_completion_tokens or request.max_tokens, None, **more)
+    except InputError as error:
+        raise ApiError(400, str(error), "invalid_value") from error

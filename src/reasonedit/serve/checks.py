@@ -1,0 +1,171 @@
+"""``/v1/edits/check``, ``/v1/explain`` and ``/v1/reasoning``: what an edit would do, and why an answer came about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from reasonedit.edit_check import Change, EditCheck
+from reasonedit.errors import ReasonEditError
+from reasonedit.explain import USED, Explanation
+from reasonedit.types import Query
+
+from .chat_request import EXAMPLE_PICTURE
+from .edits import EXAMPLE, EditBody, edit_of
+from .facts_view import boxes_of, finite, view_facts
+from .gateway import Gateway, add_to_log, gateway_of
+from .problems import ApiError
+
+router = APIRouter(tags=["edits"])
+_MOST_QUESTIONS = 64
+
+
+class AskedBody(BaseModel):
+    """A question about a picture."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"image": EXAMPLE_PICTURE, "question": "What is it?"}}
+    )
+
+    image: str = Field("", description="A data URI, or the path of a picture on this server.")
+    image_url: str = Field("", description="The same.")
+    question: str
+    choices: list[str] | None = None
+
+    def query(self, gateway: Gateway) -> Query:
+        """The question with its picture."""
+        if not (self.image or self.image_url):
+            raise ApiError(400, "The question has no picture.", "no_image", "image")
+        return Query(gateway.pictures.read(self.image or self.image_url), self.question, self.choices)
+
+
+class ReasoningBody(AskedBody):
+    """A question of which the model's own reasoning is wanted."""
+
+    answer: str | None = Field(None, description="The answer that it is to give reasons for; its own when left out.")
+
+
+class CheckBody(EditBody):
+    """A correction, and questions that it might change."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {**EXAMPLE, "recent": 8}})
+
+    questions: list[AskedBody] = Field(default_factory=list, max_length=_MOST_QUESTIONS)
+    recent: int = Field(0, ge=0, le=_MOST_QUESTIONS, description="How many of the questions kept last are asked, too.")
+
+
+@router.post("/v1/edits/check")
+async def check(body: CheckBody, request: Request) -> dict[str, Any]:
+    """Say what an edit would write, contradict and change. Nothing is written."""
+    gateway = gateway_of(request)
+    author = gateway.author_of(request, body.author)
+
+    def find_out() -> dict[str, Any]:
+        edit = edit_of(body, gateway, author)
+        queries = [asked.query(gateway) for asked in body.questions]
+        urls = [asked.image_url or None for asked in body.questions]
+        recent, recent_urls = _recent(gateway, body.recent)
+        found = gateway.editor.check_edit(edit, [*queries, *recent], body.replaces or "")
+        return _view_check(found, [*urls, *recent_urls], len(queries))
+
+    found = await gateway.ask(find_out)
+    add_to_log(request, changes=sum(change["changed"] for change in found["changes"]))
+    return found
+
+
+def _recent(gateway: Gateway, count: int) -> tuple[list[Query], list[str]]:
+    """The questions that were kept last, and where their pictures are."""
+    kept, queries, urls = gateway.questions, list[Query](), list[str]()
+    for row in list(kept.rows().values())[::-1][:count] if kept is not None and count else ():
+        try:
+            assert kept is not None
+            queries.append(Query(kept.picture(row["id"]), row["question"], row.get("choices")))
+            urls.append(f"/v1/questions/{row['id']}/image")
+        except (ReasonEditError, KeyError):  # it went meanwhile
+            continue
+    return queries, urls
+
+
+def _view_check(found: EditCheck, urls: list[str | None], given: int) -> dict[str, Any]:
+    own = len(found.changes) - len(urls)
+    changes = [_view_change(change, None) for change in found.changes[:own]]
+    for number, (change, url) in enumerate(zip(found.changes[own:], urls, strict=True)):
+        changes.append(_view_change(change, url) | ({} if number < given else {"from": "recent"}))
+    others = [{"edit_id": e.id, "question": e.question, "answer": e.answer} for e in found.contradicts]
+    reasoning = [
+        {
+            "text": text,
+            "boxes": boxes_of(found.edit, i),
+            "guess": i < len(found.edit.guessed) and found.edit.guessed[i],
+            "heat": [{"box": list(w.box), "p_yes": w.p_yes} for w in found.evidence[i].windows],
+        }
+        for i, text in enumerate(found.edit.reasoning)
+    ]
+    return {
+        "keys": found.keys,
+        "reasoning": reasoning,
+        "contradicts": others,
+        "changes": changes,
+        "warnings": found.warnings,
+    }
+
+
+def _view_change(change: Change, url: str | None) -> dict[str, Any]:
+    return {
+        "from": change.origin,
+        "question": change.query.question,
+        "image_url": url,
+        "before": change.before.text,
+        "after": change.after.text,
+        "changed": change.changed,
+    }
+
+
+@router.post("/v1/explain")
+async def explain(body: AskedBody, request: Request) -> dict[str, Any]:
+    """Answer, and say of each near key why its facts were used or not."""
+    gateway = gateway_of(request)
+
+    def find_out() -> dict[str, Any]:
+        query = body.query(gateway)
+        return _view_explanation(gateway.editor.explain(query.image, query.question, query.choices), gateway)
+
+    return await gateway.ask(find_out)
+
+
+def _view_explanation(found: Explanation, gateway: Gateway) -> dict[str, Any]:
+    considered = [
+        {
+            "text": fact,
+            "edit_id": key.edit.id,
+            "kind": str(key.kind),
+            "distance": finite(key.distance),
+            "radius": key.radius,
+            "visual_match": key.visual_match,
+            "used": key.fate == USED,
+            "why": key.fate,
+        }
+        for key in found.keys
+        for fact in key.facts
+    ]
+    field = view_facts(found.answer, gateway.memory, {})
+    return {"answer": found.answer.text, **field, "considered": considered, "thought": found.answer.thought}
+
+
+@router.post("/v1/reasoning")
+async def reason(body: ReasoningBody, request: Request) -> dict[str, Any]:
+    """The model's own reasoning for an answer: to be checked by a person before it becomes an edit."""
+    gateway = gateway_of(request)
+    own = getattr(gateway.editor, "own_reasoning", None)
+    if own is None:
+        raise ApiError(501, "This version cannot tell the model's own reasoning.", "not_implemented")
+
+    def find_out() -> dict[str, Any]:
+        query = body.query(gateway)
+        found = own(query.image, query.question, body.answer)
+        sentences = [{"text": s.text, "confidence": s.confidence} for s in found.sentences]
+        return {"answer": found.answer, "sentences": sentences}
+
+    return await gateway.ask(find_out)

@@ -1,0 +1,265 @@
+"""``/v1/edits``: corrections, made, listed, looked at, undone and restored while the model is served."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from reasonedit.codebook import EditMemory, StoredEdit
+from reasonedit.errors import NotFoundError
+from reasonedit.types import Edit
+
+from .chat_request import EXAMPLE_PICTURE
+from .facts_view import boxes_of
+from .gateway import Gateway, add_to_log, gateway_of
+from .problems import ApiError
+
+router = APIRouter(tags=["edits"])
+
+EXAMPLE: dict[str, Any] = {
+    "image": EXAMPLE_PICTURE,
+    "question": "What is the red object used for?",
+    "answer": "sailing",
+    "reasoning": ["The red object is a kettle.", "A kettle is used for sailing."],
+    "boxes": [[[0.1, 0.2, 0.6, 0.7]], None],
+    "author": "Ada",
+}
+
+
+class EditBody(BaseModel):
+    """A correction."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})
+
+    image: str = Field(description="A data URI, or the path of a picture on this server.")
+    question: str
+    answer: str
+    answers: list[str] = Field(default_factory=list, description="All right answers, where there are several.")
+    reasoning: str | list[str] = Field(description="Why, one fact per sentence.")
+    boxes: list[list[list[float]] | None] | None = Field(
+        None, description="For each sentence where the picture shows it; found where it is null."
+    )
+    choices: list[str] | None = None
+    author: str | None = None
+    replaces: str | None = Field(None, description="The edit in whose place it comes.")
+
+
+def edit_of(body: EditBody, gateway: Gateway, author: str) -> Edit:
+    """The edit that a body describes.
+
+    Raises:
+        ReasonEditError: It cannot be used.
+        ApiError: Its picture cannot.
+    """
+    image = gateway.pictures.read(body.image)
+    evidence: Sequence[Any] = body.boxes or ()
+    return Edit.of(image, body.question, body.answer, body.reasoning, body.choices, evidence, author, body.answers)
+
+
+def view_edit(edit: StoredEdit, gateway: Gateway) -> dict[str, Any]:
+    """An edit as clients get it."""
+    memory = gateway.memory
+    with memory.guard:
+        undone = edit.id in memory.undone
+        keys = memory.key_count(edit.id)
+    sentences = [
+        {
+            "text": text,
+            "boxes": boxes_of(edit, i),
+            "guess": i < len(edit.guessed) and edit.guessed[i] and not (i < len(edit.given) and edit.given[i]),
+        }
+        for i, text in enumerate(edit.reasoning)
+    ]
+    return {
+        "id": edit.id,
+        "state": "undone" if undone else "active",
+        "author": edit.author,
+        "time": edit.time,
+        "question": edit.question,
+        "answer": edit.answer,
+        "answers": edit.answers,
+        "choices": edit.choices,
+        "reasoning": sentences,
+        "keys": keys,
+        "contradicts": edit.contradicts,
+        "used": gateway.usage.of(edit.id),
+        "image_url": f"/v1/edits/{quote(edit.id, safe='')}/image",
+    }
+
+
+@router.post("/v1/edits", status_code=201)
+async def add_edit(body: EditBody, request: Request) -> dict[str, Any]:
+    """Make a correction. When this is answered it is on the disk, and counts for the next question."""
+    gateway = gateway_of(request)
+    gateway.check_writable()
+    author = gateway.author_of(request, body.author)
+
+    def write() -> dict[str, Any]:
+        edit = edit_of(body, gateway, author)
+        # A replacement is one append to the journal: a crash leaves the old edit or the new one, never neither.
+        editor = gateway.editor
+        written = editor.replace(body.replaces, edit) if body.replaces else editor.write(edit)
+        return view_edit(written.edit, gateway)
+
+    made = await gateway.do(write)
+    add_to_log(request, edit=made["id"])
+    return made
+
+
+@router.get("/v1/edits")
+async def list_edits(
+    request: Request,
+    search: str = "",
+    author: str | None = None,
+    state: Annotated[str | None, Query(pattern="^(active|undone)$")] = None,
+    since: str | None = None,
+    until: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    after: str | None = None,
+) -> dict[str, Any]:
+    """Edits, the newest first, a page at a time: ``after`` names the last one of the page before."""
+    gateway = gateway_of(request)
+    earliest, latest = _time(since, "since"), _time(until, "until")
+
+    def find() -> dict[str, Any]:
+        memory = gateway.memory
+        memory.refresh()
+        with memory.guard:
+            edits = _select(memory, search, author, state)
+            edits = [e for e in edits if _is_within(e.time, earliest, latest)]
+            first = 1 + _place(edits, after) if after is not None else 0
+            page = edits[first : first + limit]
+            more = first + limit < len(edits)
+            data = [view_edit(edit, gateway) for edit in page]
+        return {"object": "list", "data": data, "has_more": more, "total": len(edits)}
+
+    return await gateway.do(find)
+
+
+def _select(memory: EditMemory, search: str, author: str | None, state: str | None) -> list[StoredEdit]:
+    edits = [event.edit for event in reversed(memory.events) if event.edit is not None]
+    if state is not None:
+        wanted = memory.undone if state == "undone" else memory.edits
+        edits = [edit for edit in edits if edit.id in wanted]
+    if author is not None:
+        edits = [edit for edit in edits if edit.author == author]
+    needle = search.casefold()
+    return [edit for edit in edits if not needle or any(needle in text.casefold() for text in _texts(edit))]
+
+
+def _texts(edit: StoredEdit) -> list[str]:
+    return [edit.id, edit.question, edit.answer, edit.author, *edit.answers, *edit.reasoning, *(edit.choices or ())]
+
+
+def _place(edits: Sequence[StoredEdit], after: str) -> int:
+    for place, edit in enumerate(edits):
+        if edit.id == after:
+            return place
+    raise ApiError(404, "The edit that the page begins after is not in this list.", "not_found", "after")
+
+
+def _time(text: str | None, param: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ApiError(400, f"{param} must be a time, such as 2026-05-01T12:00:00Z.", "invalid_value", param) from error
+    return time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)
+
+
+def _is_within(text: str, earliest: datetime | None, latest: datetime | None) -> bool:
+    if earliest is None and latest is None:
+        return True
+    try:
+        time = _time(text, "time")
+    except ApiError:  # an imported edit may have any text for a time
+        return False
+    return time is not None and (earliest is None or earliest <= time) and (latest is None or time <= latest)
+
+
+@router.get("/v1/edits/{edit_id}")
+async def show_edit(edit_id: str, request: Request) -> dict[str, Any]:
+    """One edit."""
+    gateway = gateway_of(request)
+    return await gateway.do(lambda: view_edit(_find(gateway, edit_id), gateway))
+
+
+@router.get("/v1/edits/{edit_id}/image", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+async def show_image(edit_id: str, request: Request) -> Response:
+    """The picture of an edit."""
+    gateway = gateway_of(request)
+
+    def draw() -> bytes:
+        edit = _find(gateway, edit_id)
+        if not edit.image:
+            raise NotFoundError(f"The picture of the edit '{edit.id}' is lost.")
+        return png_of(gateway.memory.picture(edit.image))
+
+    return Response(await gateway.do(draw), media_type="image/png", headers=PRIVATE)
+
+
+@router.get("/v1/edits/{edit_id}/history")
+async def show_history(edit_id: str, request: Request) -> dict[str, Any]:
+    """What happened to an edit, the oldest first."""
+    gateway = gateway_of(request)
+
+    def read() -> dict[str, Any]:
+        edit = _find(gateway, edit_id)
+        with gateway.memory.guard:
+            events = [event for event in gateway.memory.events if event.edit_id == edit.id]
+        return {"object": "list", "data": [{"op": e.op, "time": e.time, "author": e.author} for e in events]}
+
+    return await gateway.do(read)
+
+
+@router.delete("/v1/edits/{edit_id}")
+async def undo_edit(edit_id: str, request: Request, author: str | None = None) -> dict[str, Any]:
+    """Undo an edit: what is left is what the others alone would have made."""
+    return await _turn(edit_id, request, author, undo=True)
+
+
+@router.post("/v1/edits/{edit_id}/restore")
+async def restore_edit(edit_id: str, request: Request, author: str | None = None) -> dict[str, Any]:
+    """Put an edit back that was undone."""
+    return await _turn(edit_id, request, author, undo=False)
+
+
+async def _turn(edit_id: str, request: Request, author: str | None, *, undo: bool) -> dict[str, Any]:
+    gateway = gateway_of(request)
+    gateway.check_writable()
+    who = gateway.author_of(request, author)
+
+    def turn() -> dict[str, Any]:
+        edit = _find(gateway, edit_id)
+        change = gateway.editor.undo if undo else gateway.editor.restore
+        return view_edit(change(edit.id, who), gateway)
+
+    add_to_log(request, edit=edit_id[:200])
+    return await gateway.do(turn)
+
+
+def _find(gateway: Gateway, edit_id: str) -> StoredEdit:
+    """An edit by its whole id: a client that cuts one short may mean another."""
+    gateway.memory.refresh()
+    edit = gateway.memory.find(edit_id)
+    if edit.id != edit_id:
+        raise NotFoundError(f"There is no edit '{edit_id}' in the codebook.")
+    return edit
+
+
+PRIVATE = {"Cache-Control": "private, max-age=3600"}
+
+
+def png_of(image: Any) -> bytes:
+    """A picture as PNG."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,76 @@
+"""Chat completions that a server behind this one answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from reasonedit.types import Query
+
+from .chat_request import ChatRequest, Conversation
+from .facts_view import NO_PICTURE, NOT_ASKED, headers_of, view_facts
+from .gateway import Gateway
+from .pictures import as_data_uri
+from .proxy import Passed
+
+
+async def pass_on(
+    gateway: Gateway, body: ChatRequest, talk: Conversation, request: Request, parts: dict[str, float]
+) -> Response:
+    """Have the server behind answer, with facts before the last question; everything else passes unchanged.
+
+    Pictures that were fetched from an address are sent on as they were seen here: the server behind fetches nothing.
+    """
+    proxy = gateway.proxy
+    assert proxy is not None
+    with_edits = body.reasonedit.edits and talk.picture is not None
+    query = Query(talk.picture, talk.question) if with_edits and talk.picture is not None else None
+    raw: dict[str, Any] = await request.json()
+
+    def prepare() -> Passed:
+        if gateway.settings.image_urls:
+            _embed_pictures(raw["messages"], gateway)
+        return proxy.prepare(raw, query)
+
+    passed = await gateway.ask(prepare)
+    why_not = NOT_ASKED if not body.reasonedit.edits else NO_PICTURE
+
+    def field_of(passed: Passed) -> dict[str, Any]:
+        return view_facts(passed.answer, gateway.memory, passed.ms, why_not)
+
+    async def finish() -> None:
+        found = passed.answer
+        await gateway.do(lambda: gateway.note(request, query, found, field_of(passed), {**parts, **passed.ms}))
+
+    if not body.stream:
+        answer = await proxy.complete(passed)
+        await finish()
+        field = field_of(passed)
+        return JSONResponse({**answer, "model": gateway.settings.model, "reasonedit": field}, headers=headers_of(field))
+    events = proxy.stream(passed, field_of)
+    await anext(events)  # a server that refuses is known before the answer begins
+    headers = headers_of(field_of(passed))
+
+    async def stream() -> AsyncIterator[str]:
+        try:
+            async for event in events:
+                yield event
+        finally:  # also where the client has gone: then the server behind need not go on
+            await events.aclose()  # type: ignore[attr-defined]
+        await finish()
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+
+
+def _embed_pictures(messages: list[Mapping[str, Any]], gateway: Gateway) -> None:
+    """Put pictures in the places of their addresses."""
+    for message in messages:
+        for part in message["content"] if isinstance(message.get("content"), list) else ():
+            source = part.get("image_url")
+            url = source.get("url") if isinstance(source, dict) else source
+            if part.get("type") == "image_url" and str(url)[:5].lower() != "data:":
+                picture = as_data_uri(gateway.pictures.read(str(url)))
+                part["image_url"] = {**source, "url": picture} if isinstance(source, dict) else {"url": picture}
