@@ -38,13 +38,10 @@ export function previewOf(result) {
         h("tbody", {}, changes.map(change)),
       )
     : null;
-  const own = changes.find((one) => one.from === "edit");
-  const no = own && !own.changed ? h("p", { class: "warning" }, T.preview.nothing) : null;
   const guessed = (result.reasoning ?? []).some((one) => one.guess && one.boxes?.length);
   return [
     contradictions(result.contradicts),
     (result.warnings ?? []).map((text) => h("p", { class: "warning" }, text)),
-    no,
     guessed ? h("p", { class: "note" }, T.preview.found) : null,
     table,
     h("p", { class: "help" }, T.preview.written(result.keys)),

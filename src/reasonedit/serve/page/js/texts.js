@@ -120,7 +120,6 @@ export const T = {
     contradiction: (count) => many(count, "It contradicts an edit:", `It contradicts ${count} edits:`),
     contradicts: (question, answer) => `“${question}” was corrected to “${answer}”.`,
     open: "open",
-    nothing: "The answer to this question would not change: the model does not follow these sentences. Say it in another way.",
     found: "Dashed boxes were found by the model. Drag one to put it right.",
     written: (keys) => `Nothing is written yet. Saving writes ${keys} ${many(keys, "key", "keys")}.`,
   },
