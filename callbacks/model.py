@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import lightning as L
 
-from reasonedit.errors import InputError
-from reasonedit.vlm import VLM, load_vlm
+from reasonedit.errors import InputError, NotServedError
+from reasonedit.vlm import VLM, LocalVLM, load_vlm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,6 +41,24 @@ def vlm_for(pl_module: L.LightningModule, model: str | None, loaded: VLM | None 
     vlm = loaded or load_vlm(model)
     if vlm.movable:
         vlm.model.to(pl_module.device)
+    return vlm
+
+
+def with_weights(vlm: VLM, who: str) -> LocalVLM:
+    """A VLM whose weights are on this machine.
+
+    Args:
+        vlm: The VLM.
+        who: What needs them.
+
+    Raises:
+        NotServedError: They are behind an endpoint.
+    """
+    if not isinstance(vlm, LocalVLM):
+        raise NotServedError(
+            f"{who} needs the weights of the VLM, which '{vlm.name}' keeps behind its endpoint: name a VLM on this "
+            "machine."
+        )
     return vlm
 
 

@@ -298,8 +298,8 @@ def test_an_endpoint_that_fails_twice_is_asked_again(endpoint, first):
 def test_an_endpoint_is_waited_for_as_long_as_is_said(endpoint):
     with serving(lambda request: GOOD) as server:
         endpoint(server)
-        assert OpenAIWriter("x", seconds=7.0)._client.timeout == 7.0
-        assert OpenAIWriter("x")._client.timeout >= 60
+        assert OpenAIWriter("x", seconds=7.0).connection.client.timeout == 7.0
+        assert OpenAIWriter("x").connection.client.timeout >= 60
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from reasonedit.errors import InputError, NotFoundError, UnavailableError
-from reasonedit.vlm import VLM
+from reasonedit.vlm import LocalVLM
 
 from ..editor import Editor
-from ..model import vlm_for
+from ..model import vlm_for, with_weights
 
 
-def last_linear(vlm: VLM, block: int) -> str:
+def last_linear(vlm: LocalVLM, block: int) -> str:
     """Name of the last linear layer of a language block: what leads out of its MLP.
 
     Args:
@@ -58,7 +58,7 @@ class LayerEditor(Editor):
         super().__init__()
         self.given_layers = layers
         self.layers: list[str] = []
-        self.vlm: VLM | None = None
+        self.vlm: LocalVLM | None = None
         self._handles: list[Any] = []
         self._installed = False
 
@@ -70,7 +70,7 @@ class LayerEditor(Editor):
                 be written on several devices.
         """
         super().setup(trainer, pl_module, stage)
-        vlm = self.vlm = vlm_for(pl_module, None)
+        vlm = self.vlm = with_weights(vlm_for(pl_module, None), type(self).__name__)
         self.layers = [name if isinstance(name, str) else last_linear(vlm, name) for name in self.given_layers]
         for name in self.layers:
             try:

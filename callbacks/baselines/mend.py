@@ -17,7 +17,7 @@ from reasonedit.errors import InputError, MismatchError, UnavailableError
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM, Vision
 
-from ..model import vlm_for
+from ..model import vlm_for, with_weights
 from .layer import EditedWeights, LayerEditor, last_linear
 from .training_example import TrainingExample, enable_gradients
 
@@ -150,15 +150,15 @@ class MEND(LayerEditor):
     def with_new_network(cls, vlm: VLM, rank: int = 128) -> MEND:
         """With a network that is to be trained: it begins as plain gradient descent."""
         mend = cls("")
-        layers = [last_linear(vlm, block) for block in BLOCKS]
-        mend.vlm, mend.layers = vlm, layers
+        mend.vlm = with_weights(vlm, cls.__name__)
+        mend.layers = layers = [last_linear(mend.vlm, block) for block in BLOCKS]
         linear = mend.linear(layers[0])
         mend.network = GradientNetwork(layers, linear.in_features, linear.out_features, rank).to(vlm.device)
         return mend
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Read the network; see :meth:`LayerEditor.setup`."""
-        vlm = vlm_for(pl_module, None)
+        vlm = with_weights(vlm_for(pl_module, None), MEND.__name__)
         if self.network is None:
             self.network = GradientNetwork.load(self._path, vlm.fingerprint).requires_grad_(False)
         self.network.to(vlm.device)

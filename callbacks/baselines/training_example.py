@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from reasonedit.vlm import VLM, Vision
+from reasonedit.vlm import LocalVLM, Vision
 from reasonedit.vlm.prefix import append_continuations
 
 
@@ -55,7 +55,7 @@ class TrainingExample:
 
     def __init__(
         self,
-        vlm: VLM,
+        vlm: LocalVLM,
         vision: Vision,
         prompts: Sequence[str],
         answers: Sequence[str],
@@ -138,7 +138,7 @@ class TrainingExample:
                     block.forward = forward
 
 
-def _blocks_below(vlm: VLM, layers: Sequence[str]) -> list[str]:
+def _blocks_below(vlm: LocalVLM, layers: Sequence[str]) -> list[str]:
     """The language blocks below the first that holds one of the layers."""
     blocks = vlm.language_layers
     first = min(i for i, block in enumerate(blocks) if any(f"{name}.".startswith(f"{block}.") for name in layers))

@@ -17,6 +17,7 @@ from reasonedit.registry import lookup
 from reasonedit.retrieval import RetrievalConfig
 from reasonedit.util.regular import read_file
 from reasonedit.util.strictjson import strict_json
+from reasonedit.vlm.interface import VLM
 from reasonedit.vlm.vision import IMAGE_FEATURES
 
 MOST_DESIGN = 1 << 20
@@ -82,6 +83,17 @@ class Design:
     def to_dict(self) -> dict[str, Any]:
         """The design as nested dicts."""
         return asdict(self)
+
+    def checked(self, vlm: VLM) -> Design:
+        """This design, if a VLM gives all that it takes.
+
+        Raises:
+            NotServedError: It scores sentences, of which the VLM gives no likelihoods.
+        """
+        seeks_evidence = self.writing.entries != "answer" and self.writing.keys != "image"
+        if seeks_evidence and self.evidence.single_window is None:
+            vlm.check_likelihoods()
+        return self
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], base: Design | None = None) -> Design:

@@ -24,6 +24,10 @@ class InputError(ReasonEditError):
     """What was given cannot be used: an edit, a question, a picture, a setting, a file. Give another one."""
 
 
+class NotServedError(InputError):
+    """It takes what a VLM behind an endpoint does not give: its weights, its layers, or likelihoods of texts."""
+
+
 class NotFoundError(ReasonEditError):
     """There is no edit, codebook, model or file of that name."""
 

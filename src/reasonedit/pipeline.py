@@ -91,7 +91,7 @@ class EditingPipeline:
         given, design = design, design or Design.default(vlm.name)
         if calibration is not None:
             design = replace(design, embedding=calibration.record.embedding(design.embedding, given is None))
-        self.design = self.own = design
+        self.design = self.own = design.checked(vlm)
         self.embedder = DualEmbedder(vlm, self.design.embedding, encoder, statistics)
         self.memory = memory if memory is not None else EditMemory(self.design.writing.merge)
         self.memory.merge = self.design.writing.merge

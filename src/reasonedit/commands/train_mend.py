@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
             text = f"loss after the edit {step.edit_loss:.2f}, drift {step.drift:.3f}"
             bar.update(task, completed=step.number + 1, description=text)
     assert mend.network is not None
-    mend.network.save(arguments.out, module.vlm.fingerprint)
+    assert mend.vlm is not None
+    mend.network.save(arguments.out, mend.vlm.fingerprint)
     _console.print(f"Written to {arguments.out}", markup=False)
     return 0

@@ -122,7 +122,7 @@ class DualEmbedder:
         parts = self.vlm.key_parts(c.layer) if c.layer != NO_LAYER else {}
         offered = lookup("references", c.reference)  # the code that makes the pictures counts as well
         code = code_version(reasonedit.vlm, DualEmbedder, *([offered] if offered is not None else []))
-        models = [*(f"{k} {v}" for k, v in parts.items()), str(self.vlm.model.dtype), str(self.vlm.device)]
+        models = [*(f"{k} {v}" for k, v in parts.items()), str(self.vlm.dtype), str(self.vlm.device)]
         settings = [c.layer, c.pooling, c.transform, c.reference, c.region_source]
         return load_or_measure([*models, *settings, code], self._measure_statistics)
 

@@ -10,7 +10,7 @@ from reasonedit.boxes import Box
 from reasonedit.prompts import DESCRIBE, verification_question
 from reasonedit.vlm import VLM, Seen, Vision
 from reasonedit.vlm.devices import run_in_parts
-from reasonedit.vlm.prefix import ImagePrefix
+from reasonedit.vlm.vision import ReadImages
 
 from .choice import UNVERIFIED, Evidence, WindowScore, choose_windows, keep_single_windows
 from .config import EvidenceConfig
@@ -115,7 +115,7 @@ class EvidenceFinder:
 
     def _verify(
         self, vision: Vision, rows: Sequence[int], asked: Sequence[Sequence[int]], found: Sequence[Evidence]
-    ) -> ImagePrefix:
+    ) -> ReadImages:
         """Verify sentences against a batch of windows.
 
         Args:
@@ -135,7 +135,7 @@ class EvidenceFinder:
                 window.p_yes, window.why = value, UNVERIFIED
         return prefix
 
-    def _score(self, prefix: ImagePrefix, rows: Sequence[int], found: Sequence[Evidence]) -> None:
+    def _score(self, prefix: ReadImages, rows: Sequence[int], found: Sequence[Evidence]) -> None:
         """Score sentences where they are affirmed: their windows get ``nll``; arguments as for :meth:`_verify`."""
         affirmed = [[e for e in found if (e.windows[row].p_yes or 0.0) > self.config.p_yes] for row in rows]
         scored = [i for i, of_window in enumerate(affirmed) if of_window]

@@ -71,14 +71,14 @@ def train_network(lab: Lab, path: Path, edit_weight: float = mend_training.EDIT_
         path: The file to write.
         edit_weight: How much the edit weighs.
     """
-    vlm = lab.module.vlm
     stream = lab.stream(_CELL)
     stream.source.edits = TRAINING_EDITS
+    mend = MEND.with_new_network(lab.module.vlm)
     _log.warning("MEND's network is trained, once: %d steps, some minutes.", lab.mend_steps)
-    mend = MEND.with_new_network(vlm)
     for _ in mend_training.train(mend, stream.source, steps=lab.mend_steps, edit_weight=edit_weight):
         pass
     assert mend.network is not None
+    assert mend.vlm is not None
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    mend.network.save(part, vlm.fingerprint)  # moved into place once it is complete
+    mend.network.save(part, mend.vlm.fingerprint)  # moved into place once it is complete
     part.replace(path)

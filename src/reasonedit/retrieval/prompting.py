@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from reasonedit.prompts import with_facts
 from reasonedit.vlm import VLM, Turn, Vision
-from reasonedit.vlm.reply import close_thought
 
 from .results import Retrieval
 
@@ -43,12 +42,7 @@ def fit_prompts(
         hits = list(retrieval.hits)
         # Facts are data: a tokenizer's special tokens in them must not reach the prompt.
         facts = [vlm.clean(hit.fact) for hit in hits]
-        answer_length = max_new_tokens
-        if hits and options:
-            # A thought that the prompt begins is closed before the choice, which takes room too.
-            bare = close_thought(vlm.prompt(question, options, before))
-            answer_length = max(len(vlm.continuation(bare, option)) for option in options) + vlm.count_tokens(bare)
-            answer_length -= vlm.count_tokens(vlm.prompt(question, options, before))
+        answer_length = vlm.answer_length(question, options, max_new_tokens, before) if hits else max_new_tokens
         while hits:
             if vlm.has_room(image, vlm.prompt(with_facts(facts, question), options, before), answer_length):
                 break

@@ -1,13 +1,13 @@
-"""Vision-language models behind one interface; one file per family."""
+"""Vision-language models behind one interface, on this machine (one file per family) or behind an endpoint."""
 
 from __future__ import annotations
 
-from .base import VLM
+from .base import LocalVLM
 from .devices import best_dtype
 from .generation import Generation, generation_of
+from .interface import VLM, Turn
 from .load import load_vlm
 from .reply import Reply
-from .texts import Turn
 from .vision import IMAGE_FEATURES, Seen, Vision
 from .wrap import as_vlm
 
@@ -15,6 +15,7 @@ __all__ = [
     "IMAGE_FEATURES",
     "VLM",
     "Generation",
+    "LocalVLM",
     "Reply",
     "Seen",
     "Turn",

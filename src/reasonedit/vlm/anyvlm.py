@@ -12,13 +12,13 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from reasonedit.errors import InputError
 
-from .base import VLM
+from .base import LocalVLM
 from .generate import run_generate
 from .generation import Generation
 from .vision import Seen, Vision, flat
 
 
-class AnyVLM(VLM):
+class AnyVLM(LocalVLM):
     """A model that no family serves. Nothing is shared: each text runs alone, its image from the pixels each time.
 
     Vision-side layers are the blocks of the longest list of modules that is named after vision. Their tokens are taken
@@ -66,7 +66,7 @@ class AnyVLM(VLM):
 
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
-        """Keep the images. For layers, run the whole model once on each; see :meth:`VLM.see`."""
+        """Keep the images. For layers, run the whole model once on each; see :meth:`LocalVLM.see`."""
         for name in layers:
             self.check_layer(name)
         seen = []
@@ -112,12 +112,12 @@ class AnyVLM(VLM):
         return answers
 
     def next_token_probabilities(self, vision: Vision, prompts: Sequence[str]) -> Tensor:
-        """One prompt after the other; see :meth:`VLM.next_token_probabilities`."""
+        """One prompt after the other; see :meth:`LocalVLM.next_token_probabilities`."""
         each = [super(AnyVLM, self).next_token_probabilities(vision.select([i]), [p]) for i, p in enumerate(prompts)]
         return torch.cat(each)
 
     def language_states(self, vision: Vision, texts: Sequence[str], layer: str) -> list[Tensor]:
-        """One text after the other; see :meth:`VLM.language_states`."""
+        """One text after the other; see :meth:`LocalVLM.language_states`."""
         states_of = super().language_states
         return [state for i, text in enumerate(texts) for state in states_of(vision.select([i]), [text], layer)]
 

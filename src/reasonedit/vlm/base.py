@@ -1,4 +1,4 @@
-"""The interface of a frozen VLM: it sees, answers and scores."""
+"""A frozen VLM on this machine: it sees, answers and scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from reasonedit.util.finite import check_finite
@@ -17,18 +16,19 @@ from reasonedit.util.threads import guarded
 from .generate import run_generate, tokens_never_said
 from .generation import Generation
 from .identity import identity_of, key_parts
+from .interface import Turn
 from .prefix import ImagePrefix
 from .reply import Reply, close_thought, decode_reply
-from .texts import TextSide, Turn
-from .vision import Vision
+from .texts import TextSide
+from .vision import ReadImages, Vision
 
 
 class _Reached(Exception):  # noqa: N818 - it is no error
     """The layer has been reached: the rest of the model need not run."""
 
 
-class VLM(TextSide):
-    """A frozen vision-language model: it answers, it scores, its layers can be read; it never changes.
+class LocalVLM(TextSide):
+    """A frozen vision-language model on this machine: it answers, it scores, its layers can be read; it never changes.
 
     Answers, scores and probabilities are computed here. How the model sees images and turns them into inputs is a
     family's part: see :class:`~reasonedit.vlm.family.Family`. Arguments and attributes are those of
@@ -39,18 +39,6 @@ class VLM(TextSide):
     """
 
     # ---- what a family says
-
-    @abstractmethod
-    def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
-        """Run the vision part once.
-
-        Args:
-            images: RGB images.
-            layers: Names of vision-side layers whose input is recorded.
-
-        Raises:
-            InputError: The model has no such layer, or cannot take an image of such a shape.
-        """
 
     @abstractmethod
     def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
@@ -73,26 +61,6 @@ class VLM(TextSide):
         return identity_of(self)
 
     # ---- answers
-
-    def answer(
-        self,
-        vision: Vision,
-        questions: Sequence[str],
-        choices: Sequence[Sequence[str] | None] | None = None,
-        max_new_tokens: int | None = None,
-        **generation: Any,
-    ) -> list[str]:
-        """Answer one question per image: the texts of :meth:`reply`.
-
-        Args:
-            vision: The images, as :meth:`see` returned them.
-            questions: One question per image, after its facts, if any.
-            choices: For each question its choices, or ``None`` for an open answer.
-            max_new_tokens: As in :class:`~reasonedit.vlm.generation.Generation`.
-            **generation: Other values of it, or arguments of transformers' ``generate``.
-        """
-        how = Generation().but(max_new_tokens, **generation)
-        return [reply.text for reply in self.reply(vision, questions, choices, how)]
 
     @guarded
     @torch.inference_mode()
@@ -126,7 +94,7 @@ class VLM(TextSide):
         prompts = [self.prompt(*parts) for parts in zip(questions, choices, turns, strict=True)]
         for seen, prompt in zip(vision.images, prompts, strict=True):
             self.check_room(seen, prompt)
-        images = vision.take_prefix(self) or self.read(vision)
+        images = self.read(vision.take_prefix(self) or vision)
         replies = {i: Reply(choice) for i, choice in self._choose(images, prompts, choices, generation.choice_rule)}
         opened = {i: prompts[i] for i in range(len(prompts)) if i not in replies}
         for i, tokens in self._generate(images, opened, generation).items():
@@ -158,7 +126,7 @@ class VLM(TextSide):
         if not prompts:
             return {}
         never = tokens_never_said(self, generation)
-        has_own_way = getattr(self.generate, "__func__", None) is not VLM.generate
+        has_own_way = getattr(self.generate, "__func__", None) is not LocalVLM.generate
         if never is not None and images.can_answer and not has_own_way:
             return images.answer(prompts, generation.max_new_tokens, never)
         generated = self.generate(images.vision.select(list(prompts)), list(prompts.values()), generation)
@@ -173,12 +141,14 @@ class VLM(TextSide):
 
     # ---- scores
 
-    def read(self, images: Vision | ImagePrefix) -> ImagePrefix:
+    def read(self, images: Vision | ReadImages) -> ImagePrefix:
         """Have the language model read images once, for any number of texts that follow them."""
-        return images if isinstance(images, ImagePrefix) else ImagePrefix(self, images)
+        if isinstance(images, ImagePrefix):
+            return images
+        return ImagePrefix(self, images.vision if isinstance(images, ReadImages) else images)
 
     def log_likelihood(
-        self, images: Vision | ImagePrefix, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+        self, images: Vision | ReadImages, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
     ) -> list[Tensor]:
         """Mean log-likelihood per token of texts that may follow each prompt.
 
@@ -199,8 +169,11 @@ class VLM(TextSide):
         ]
         return self.read(images).log_likelihood(texts)
 
+    def check_likelihoods(self) -> None:
+        """It gives likelihoods of any text."""
+
     def sentence_nll(
-        self, images: Vision | ImagePrefix, question: str, sentences: Sequence[Sequence[str]]
+        self, images: Vision | ReadImages, question: str, sentences: Sequence[Sequence[str]]
     ) -> list[Tensor]:
         """Mean negative log-likelihood per token of sentences as the answer to one question about each image."""
         return [-scores for scores in self.log_likelihood(images, [self.prompt(question)] * len(images), sentences)]
@@ -218,7 +191,7 @@ class VLM(TextSide):
         states = self.run(self.inputs(vision, [close_thought(p) for p in prompts])).last_hidden_state
         return check_finite(self.head(states[:, -1]).float(), "The logits of the next token").softmax(-1).cpu()
 
-    def p_yes(self, images: Vision | ImagePrefix, questions: Sequence[Sequence[str]]) -> list[Tensor]:
+    def p_yes(self, images: Vision | ReadImages, questions: Sequence[Sequence[str]]) -> list[Tensor]:
         """P("yes") / (P("yes") + P("no")), each summed over its case and leading-space variants.
 
         Section 2 of the method (arXiv 2602.02408).

@@ -14,11 +14,11 @@ from reasonedit.boxes import WHOLE, Box
 from reasonedit.errors import InputError
 from reasonedit.util.finite import check_finite
 
-from .base import VLM
+from .base import LocalVLM
 from .vision import IMAGE_FEATURES, Seen, Vision
 
 
-class Family(VLM):
+class Family(LocalVLM):
     """A family of models whose vision part runs once per image, however many texts are about it.
 
     A family is one file with one subclass. It names the ``model_type`` values that it serves and the lists of blocks,
@@ -118,7 +118,7 @@ class Family(VLM):
 
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
-        """Run the vision part once; see :meth:`VLM.see`."""
+        """Run the vision part once; see :meth:`LocalVLM.see`."""
         for name in layers:
             self.check_layer(name)
         pixels = self.pixels(images)
@@ -162,7 +162,7 @@ class Family(VLM):
         return self.model.get_image_features(**pixels, return_dict=True)
 
     def inputs(self, vision: Vision, prompts: Sequence[str]) -> dict[str, Any]:
-        """Left-padded inputs of the model; see :meth:`VLM.inputs`."""
+        """Left-padded inputs of the model; see :meth:`LocalVLM.inputs`."""
         texts = [p.replace(self.image_token, s.placeholder, 1) for p, s in zip(prompts, vision.images, strict=True)]
         rows = self.token_ids(texts)
         width = max(len(row) for row in rows)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from reasonedit.errors import InputError
 from reasonedit.util.threads import guard_of, guarded
 from reasonedit.util.weights import weight_sums
 
 from .devices import free_bytes
+from .interface import VLM
 from .settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ _GUARDED = (
 """Methods that a family may override, and that only one thread at a time may run on a model."""
 
 
-class FrozenModel(ModelSettings, ABC):
+class FrozenModel(ModelSettings, VLM):
     """A model that never changes, with its processor.
 
     Args:
@@ -100,30 +98,6 @@ class FrozenModel(ModelSettings, ABC):
 
     # ---- layers
 
-    @property
-    @abstractmethod
-    def vision_layers(self) -> list[str]:
-        """Names of the vision-side layers whose input can be read, the first block first."""
-
-    @property
-    @abstractmethod
-    def language_layers(self) -> list[str]:
-        """Names of the layers that read image and text."""
-
-    def check_layer(self, name: str) -> None:
-        """Refuse a layer that cannot be read.
-
-        Raises:
-            InputError: The model has no such layer; layers of similar names are listed.
-        """
-        known = [*self.vision_layers, *self.language_layers]
-        if name not in known:
-            similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            raise InputError(
-                f"The model '{self.name}' has no layer '{name}'. {'Did you mean' if similar else 'There are'}: "
-                f"{', '.join(similar or self.vision_layers)}?"
-            )
-
     @contextmanager
     def record_inputs(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         """Record what enters layers while the model runs in this thread.
@@ -169,6 +143,12 @@ class FrozenModel(ModelSettings, ABC):
         # Its first layers are kept on disk or on the CPU, and brought to where they run.
         places = [p for p in self.model.hf_device_map.values() if p not in ("disk", "cpu")]
         return torch.device(places[0]) if places else torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
 
     @property
     def movable(self) -> bool:

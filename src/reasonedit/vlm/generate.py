@@ -15,12 +15,12 @@ from .devices import is_out_of_memory
 from .generation import Generation
 
 if TYPE_CHECKING:
-    from .base import VLM
+    from .base import LocalVLM
 
 _TOKENS_NEVER_SAID = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")
 
 
-def non_text_tokens(vlm: VLM) -> dict[str, Any]:
+def non_text_tokens(vlm: LocalVLM) -> dict[str, Any]:
     """What stays of a checkpoint's generation config: tokens that are no text, such as placeholders of images.
 
     Returns:
@@ -44,7 +44,7 @@ def non_text_tokens(vlm: VLM) -> dict[str, Any]:
     return values
 
 
-def tokens_never_said(vlm: VLM, generation: Generation) -> list[int] | None:
+def tokens_never_said(vlm: LocalVLM, generation: Generation) -> list[int] | None:
     """The tokens that are never said, where nothing else is asked of generating: then it is to take the likeliest.
 
     Args:
@@ -66,7 +66,7 @@ def tokens_never_said(vlm: VLM, generation: Generation) -> list[int] | None:
     return [token for token in (*said, *values.get("suppress_tokens", ())) if 0 <= token < vlm.vocabulary_size]
 
 
-def run_generate(vlm: VLM, model: Any, inputs: dict[str, Any], generation: Generation) -> Tensor:
+def run_generate(vlm: LocalVLM, model: Any, inputs: dict[str, Any], generation: Generation) -> Tensor:
     """Run ``generate`` of a model.
 
     Of the checkpoint's generation config only the tokens that are no text stay: a repetition penalty, as some ship one,

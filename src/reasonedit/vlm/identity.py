@@ -29,7 +29,7 @@ from .generate import non_text_tokens
 from .vision import IMAGE_FEATURES
 
 if TYPE_CHECKING:
-    from .base import VLM
+    from .base import LocalVLM
 
 _NOISE = {
     "_attn_implementation",
@@ -107,7 +107,7 @@ def weights_before(sums: WeightSums, roots: Iterable[str], behind: Iterable[str]
     return [n for n in sums.rounded if (not inside or n.startswith(inside)) and not n.startswith(outside)]
 
 
-def key_parts(vlm: VLM, layer: str) -> dict[str, str]:
+def key_parts(vlm: LocalVLM, layer: str) -> dict[str, str]:
     """What the keys of a layer depend on, each part with its checksum.
 
     Args:
@@ -139,7 +139,7 @@ def key_parts(vlm: VLM, layer: str) -> dict[str, str]:
     }
 
 
-def identity_of(vlm: VLM) -> str:
+def identity_of(vlm: LocalVLM) -> str:
     """A checksum of all that a VLM's answers depend on except the question."""
     with vlm.guard:  # while it generates, the model has another generation config
         ends = [vlm.end_token_ids, vlm.pad_token_id, non_text_tokens(vlm)]
@@ -161,7 +161,7 @@ def identity_of(vlm: VLM) -> str:
     )
 
 
-def vision_roots(vlm: VLM) -> list[str]:
+def vision_roots(vlm: LocalVLM) -> list[str]:
     """Names of the modules of the vision part: vision-side layers depend on no others."""
     roots = []
     for name in dict.fromkeys(n for n in vlm.vision_layers if n != IMAGE_FEATURES):
@@ -170,14 +170,14 @@ def vision_roots(vlm: VLM) -> list[str]:
     return list(dict.fromkeys(roots))
 
 
-def _image_settings(vlm: VLM) -> dict[str, Any]:
+def _image_settings(vlm: LocalVLM) -> dict[str, Any]:
     image_processor = getattr(vlm.processor, "image_processor", None)
     settings = settings_of(image_processor) if hasattr(image_processor, "to_dict") else {}
     options = getattr(vlm.processor, "images_kwargs", None) or {}
     return {"class": type(image_processor).__name__, **settings, "options": settings_of(dict(options))}
 
 
-def _tokenizer_of(vlm: VLM) -> str:
+def _tokenizer_of(vlm: LocalVLM) -> str:
     qformer = getattr(vlm.processor, "qformer_tokenizer", None)  # a Q-Former reads the texts as well
     tokenizers = [t for t in (vlm.tokenizer, qformer) if t is not None]
     sizes = [len(tokenizer) for tokenizer in tokenizers]

@@ -1,33 +1,11 @@
-"""Load a VLM from the hub or a folder, with the adapter on it if there is one."""
+"""Load a VLM by its name: onto this machine, or behind an endpoint."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reasonedit.errors import InputError, NotFoundError, ReasonEditError, UnavailableError
-from reasonedit.registry import lookup
-from reasonedit.util.weights import files_digest
-
-from .base import VLM
-from .checkpoint import Adapter, check_files, check_weights, find_adapter, first_line
-from .devices import best_dtype, is_out_of_memory
-from .wrap import as_vlm
-
-if TYPE_CHECKING:
-    import torch
-
-_HUB_ARGUMENTS = (
-    "cache_dir",
-    "force_download",
-    "local_files_only",
-    "revision",
-    "subfolder",
-    "token",
-    "trust_remote_code",
-)
+from .endpoint.names import is_endpoint
+from .interface import VLM
 
 
 def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: Any) -> VLM:
@@ -35,160 +13,26 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
 
     Args:
         model: A hub id, a local folder, the folder of a PEFT adapter, or a name that a package offers (``"embedded"``:
-            the embedded VLM, which is assembled in the user's cache when it is first asked for).
+            the embedded VLM, which is assembled in the user's cache when it is first asked for). Or
+            ``"openai:MODEL"``: a VLM behind an endpoint that speaks OpenAI's protocol.
         dtype: ``"auto"`` (bfloat16 or float32, whichever the machine computes faster) or the name of a torch type.
         place: Whether to move the model to the GPU, if there is one. Lightning does that for its modules itself.
         **kwargs: Passed on to ``from_pretrained``: ``device_map``, ``attn_implementation``, ``quantization_config`` (an
             object of transformers, or a dict of its values), ``revision``, … Code that comes with a model runs only
-            with ``trust_remote_code=True``.
+            with ``trust_remote_code=True``. Of a VLM behind an endpoint: ``base_url``, ``vision`` and the other
+            settings of :class:`~reasonedit.vlm.endpoint.names.EndpointSettings`.
 
     Raises:
         NotFoundError: There is no such model.
-        UnavailableError: The base model of an adapter or a package cannot be reached, or the memory does not suffice.
+        UnavailableError: The base model of an adapter, a package or the endpoint cannot be reached, or the memory does
+            not suffice.
         InputError: The model cannot be read, its weights are incomplete, it does not take images and text, or an
             argument is wrong.
     """
-    import torch
+    if is_endpoint(model):
+        from .endpoint.load import load_endpoint
 
-    torch_dtype = _torch_dtype(dtype)
-    if "device" in kwargs:
-        raise InputError("There is no argument 'device': use device_map, such as device_map='cuda'.")
-    kwargs["trust_remote_code"] = bool(kwargs.get("trust_remote_code"))  # else transformers asks on the terminal
-    checkpoint = _Checkpoint.find(model, {k: v for k, v in kwargs.items() if k in _HUB_ARGUMENTS})
-    config = checkpoint.read_config()
-    loaded, processor = checkpoint.load(torch_dtype, kwargs)
-    vlm = as_vlm(loaded, processor, checkpoint.lasting_name)
-    vlm.files_digest = checkpoint.digest(getattr(config, "_commit_hash", None))
-    if place and "device_map" not in kwargs and vlm.movable and torch.cuda.is_available():
-        vlm.model.to("cuda")
-    return vlm
+        return load_endpoint(model, dtype=dtype, **kwargs)
+    from .local import load_local
 
-
-def _torch_dtype(name: str) -> torch.dtype:
-    import torch
-
-    if name == "auto":
-        return best_dtype()
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise InputError(f"'{name}' is not a torch type: use auto, bfloat16, float16 or float32.")
-    return dtype
-
-
-@dataclass(frozen=True)
-class _Checkpoint:
-    """Where a model's files are.
-
-    Attributes:
-        name: The model as the user named it.
-        path: The hub id or folder of that.
-        adapter: The adapter at ``path``, if it is one and no whole model.
-        hub: Arguments for the hub.
-        offered: Whether a package offers the model under its name.
-    """
-
-    name: str
-    path: str
-    adapter: Adapter | None
-    hub: dict[str, Any]
-    offered: bool
-
-    @classmethod
-    def find(cls, model: str, hub: dict[str, Any]) -> _Checkpoint:
-        """Find a model, and the model under it if it is an adapter; refuse files that are not what they are called."""
-        folder_of = lookup("models", model)
-        path = model if folder_of is None else str(folder_of())
-        check_files(path, model)
-        adapter = find_adapter(path, hub)
-        if adapter is not None:
-            check_files(adapter.base, adapter.base)
-        return cls(model, path, adapter, hub, offered=folder_of is not None)
-
-    @property
-    def base(self) -> str:
-        """The hub id or folder of the whole model."""
-        return self.path if self.adapter is None else self.adapter.base
-
-    @property
-    def lasting_name(self) -> str:
-        """The name that a codebook stores: a folder is found again from any working folder."""
-        return os.path.abspath(self.name) if not self.offered and Path(self.name).is_dir() else self.name
-
-    def digest(self, commit: str | None) -> str:
-        """What tells its weight files from others; see :func:`~reasonedit.util.weights.files_digest`."""
-        return files_digest(self.base, commit) + ("" if self.adapter is None else files_digest(self.path))
-
-    def read_config(self) -> Any:
-        """The config of the whole model.
-
-        Raises:
-            NotFoundError: There is no such model.
-            UnavailableError: It is the base of an adapter, and cannot be reached.
-            InputError: It cannot be read, or is no vision-language model.
-        """
-        from transformers import AutoConfig, AutoModelForImageTextToText
-
-        try:
-            config = AutoConfig.from_pretrained(self.base, **self.hub)
-        except (OSError, ValueError) as error:
-            raise self._config_error(error) from error
-        own_code = self.hub["trust_remote_code"] and "AutoModelForImageTextToText" in getattr(config, "auto_map", {})
-        if not own_code and type(config) not in AutoModelForImageTextToText._model_mapping:
-            raise InputError(
-                f"'{self.name}' is a model of type '{config.model_type}', none that transformers loads as one of "
-                "images and text to text: name a vision-language model."
-            )
-        return config
-
-    def load(self, dtype: torch.dtype, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """Load the model, with its adapter in it, and its processor.
-
-        Args:
-            dtype: The type of its weights.
-            kwargs: Arguments of ``from_pretrained``.
-
-        Raises:
-            UnavailableError: A package or memory is missing.
-            InputError: It cannot be loaded, or its weights are not those that its config names.
-        """
-        from safetensors import SafetensorError
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        try:
-            result: Any = AutoModelForImageTextToText.from_pretrained(
-                self.base, dtype=dtype, output_loading_info=True, **kwargs
-            )
-            model, loading_info = result
-            check_weights(loading_info, self.base)
-            if self.adapter is not None:
-                self.adapter.apply_to(model)
-            home = self.path if self.adapter is not None and self.adapter.has_processor else self.base
-            return model, AutoProcessor.from_pretrained(home, **self.hub)  # type: ignore[no-untyped-call]
-        except ReasonEditError:
-            raise
-        except (OSError, ValueError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-            if "trust_remote_code" in str(error):
-                raise self._code_error() from error
-            kind = UnavailableError if isinstance(error, ImportError) or is_out_of_memory(error) else InputError
-            raise kind(f"The model '{self.name}' cannot be loaded: {first_line(error)}") from error
-
-    def _config_error(self, error: Exception) -> ReasonEditError:
-        if "trust_remote_code" in str(error):
-            return self._code_error()
-        if (Path(self.base) / "config.json").is_file():  # it is a model, but not one that can be read
-            return InputError(f"The model '{self.base}' cannot be loaded: {first_line(error)}")
-        if self.adapter is not None:
-            return UnavailableError(
-                f"'{self.name}' is an adapter for the model '{self.base}', which cannot be reached: load that one with "
-                "the network, or name it in the adapter's adapter_config.json as a folder."
-            )
-        return NotFoundError(
-            f"There is no model '{self.name}': give 'embedded', a folder with a config.json, "
-            "or a hub id that can be reached."
-        )
-
-    def _code_error(self) -> ReasonEditError:
-        return InputError(
-            f"The model '{self.base}' brings code of its own, which can do whatever you can: read it, and then say "
-            "--trust-remote-code, or trust_remote_code=True in Python."
-        )
+    return load_local(model, dtype=dtype, place=place, **kwargs)

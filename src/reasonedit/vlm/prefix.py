@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -13,9 +13,10 @@ from reasonedit.util.finite import check_finite
 from .devices import run_in_parts
 from .lanes import NOBODY, Block, pack_rows, pack_tries, place_images, visible_columns
 from .trie import Trie
+from .vision import ReadImages
 
 if TYPE_CHECKING:
-    from .base import VLM
+    from .base import LocalVLM
     from .vision import Vision
 
 _TEXTS_AT_ONCE = 8
@@ -26,7 +27,7 @@ Text: TypeAlias = tuple[str, Sequence[int]]
 """A prompt, and the ids of the tokens that follow it."""
 
 
-class ImagePrefix:
+class ImagePrefix(ReadImages):
     """Images that the language model reads once, each together with the first texts that are about it.
 
     The texts about an image are laid out as a :class:`Trie`: each token sees the image and the tokens of its own text
@@ -36,12 +37,14 @@ class ImagePrefix:
 
     Args:
         vlm: The VLM.
-        vision: The images, as :meth:`VLM.see` returned them.
+        vision: The images, as :meth:`LocalVLM.see` returned them.
     """
 
-    def __init__(self, vlm: VLM, vision: Vision) -> None:
-        self.vlm = vlm
-        self.vision = vision
+    def __init__(self, vlm: LocalVLM, vision: Vision) -> None:
+        super().__init__(vlm, vision)
+        self.vlm: LocalVLM = vlm
+        # Told the number of an image and what is said about it so far, as :meth:`answer` goes on.
+        self.tell: Callable[[int, Sequence[int]], None] = lambda image, said: None
         self._shares = vlm.can_share_prefix
         self._cache: Any = None
         self._lanes: dict[int, int] = {}  # of the images that were read
@@ -50,12 +53,9 @@ class ImagePrefix:
         self._positions = torch.empty(0, 0, dtype=torch.long)
         self._next = torch.zeros(len(vision), dtype=torch.long, device=vlm.device)
 
-    def __len__(self) -> int:
-        return len(self.vision)
-
     def narrow(self, indices: Sequence[int]) -> None:
         """Keep only the images at ``indices``, in that order."""
-        self.vision = self.vision.select(indices)
+        super().narrow(indices)
         if self._cache is None:
             return
         rows = sorted({self._lanes[i] for i in indices if i in self._lanes})
@@ -74,7 +74,7 @@ class ImagePrefix:
         """Logits of tokens that may follow prompts.
 
         Args:
-            prompts: For each image its prompts, from :meth:`VLM.prompt`.
+            prompts: For each image its prompts, from :meth:`LocalVLM.prompt`.
             tokens: Ids of the tokens; all of the vocabulary when not given.
 
         Returns:
@@ -96,7 +96,7 @@ class ImagePrefix:
         """Mean log-likelihood per token of what follows prompts.
 
         Args:
-            texts: For each image its texts: a prompt, from :meth:`VLM.prompt`, and the token ids that follow.
+            texts: For each image its texts: a prompt, from :meth:`LocalVLM.prompt`, and the token ids that follow.
 
         Returns:
             For each image float32 (texts,), on the CPU.
@@ -132,7 +132,7 @@ class ImagePrefix:
         The prompts and answers stay in the cache: what is asked afterwards about these images would follow them.
 
         Args:
-            prompts: For some of the images, by their numbers, a prompt from :meth:`VLM.prompt`.
+            prompts: For some of the images, by their numbers, a prompt from :meth:`LocalVLM.prompt`.
             most: The most tokens of an answer.
             never: Ids of tokens that are never said.
 
@@ -152,6 +152,7 @@ class ImagePrefix:
                 logits[:, list(never)] = -torch.inf
                 for image, token in zip(live, logits.argmax(-1).tolist(), strict=True):
                     said[image].append(token)
+                    self.tell(image, said[image])
                 live = [i for i in live if len(said[i]) < most and said[i][-1] not in self.vlm.end_token_ids]
                 if not live:
                     return {image: torch.tensor(tokens) for image, tokens in said.items()}
@@ -356,7 +357,7 @@ class ImagePrefix:
 
 
 def append_continuations(
-    vlm: VLM, vision: Vision, prompts: Sequence[str], continuations: Sequence[Sequence[int]]
+    vlm: LocalVLM, vision: Vision, prompts: Sequence[str], continuations: Sequence[Sequence[int]]
 ) -> tuple[dict[str, Any], int]:
     """Inputs of the model for prompts with tokens after them, each with its image from the beginning.
 

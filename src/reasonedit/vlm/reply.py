@@ -11,7 +11,7 @@ from torch import Tensor
 from .generation import Generation
 
 if TYPE_CHECKING:
-    from .base import VLM
+    from .base import LocalVLM
 
 _THOUGHTS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"))
 """What reasoning VLMs write around their thoughts (DeepSeek's and Qwen's, Llama's, Mistral's, Kimi's)."""
@@ -33,7 +33,7 @@ class Reply:
     finish_reason: str = "stop"
 
 
-def decode_reply(vlm: VLM, tokens: Tensor, prompt: str, generation: Generation) -> Reply:
+def decode_reply(vlm: LocalVLM, tokens: Tensor, prompt: str, generation: Generation) -> Reply:
     """The answer, and the thought before it, in generated tokens.
 
     Args:

@@ -11,11 +11,9 @@ from reasonedit.prompts import with_choices
 from reasonedit.util.threads import guarded
 
 from .frozen import FrozenModel
+from .interface import Turn
 from .reply import close_thought
 from .vision import Seen
-
-Turn = tuple[str, str]
-"""Who spoke, ``"system"``, ``"user"`` or ``"assistant"``, and what was said."""
 
 _CONTEXT = 24  # characters at the end of a prompt that can change how the text after it is split into tokens
 
@@ -174,6 +172,18 @@ class TextSide(FrozenModel):
         return sorted(single or {ids[0] for ids in encoded})
 
     # ---- room
+
+    def answer_length(
+        self, question: str, choices: Sequence[str] | None, max_new_tokens: int, earlier: Sequence[Turn] = ()
+    ) -> int:
+        """Number of tokens that are kept free for an answer; see :meth:`VLM.answer_length`."""
+        if not choices:
+            return max_new_tokens
+        # A thought that the prompt begins is closed before the choice, which takes room too.
+        prompt = self.prompt(question, choices, earlier)
+        bare = close_thought(prompt)
+        longest = max(len(self.continuation(bare, choice)) for choice in choices)
+        return longest + self.count_tokens(bare) - self.count_tokens(prompt)
 
     def has_room(self, seen: Seen, prompt: str, more: int = 1) -> bool:
         """Whether the model can read a text to its end; beyond its context its numbers mean nothing.

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from reasonedit.boxes import WHOLE, Box
-
-if TYPE_CHECKING:
-    from .prefix import ImagePrefix
 
 IMAGE_FEATURES = "image_features"
 """The name of the layer that leaves the vision part: the image's tokens as the language model gets them."""
@@ -55,9 +52,9 @@ class Vision:
     """
 
     images: list[Seen]
-    prefix: ImagePrefix | None = field(default=None, compare=False, repr=False)
+    prefix: ReadImages | None = field(default=None, compare=False, repr=False)
 
-    def take_prefix(self, vlm: object) -> ImagePrefix | None:
+    def take_prefix(self, vlm: object) -> ReadImages | None:
         """What a VLM read of these images already, once: it is not kept any longer."""
         prefix, self.prefix = self.prefix, None
         if prefix is None or prefix.vlm is not vlm or len(prefix) != len(self):
@@ -75,6 +72,26 @@ class Vision:
     def select(self, indices: Sequence[int]) -> Vision:
         """The images at ``indices``, in that order, repeats allowed."""
         return Vision([self.images[i] for i in indices])
+
+
+class ReadImages:
+    """Images for any number of texts that follow them, as far as a VLM has read them by then.
+
+    Args:
+        vlm: The VLM.
+        vision: The images, as its ``see`` returned them.
+    """
+
+    def __init__(self, vlm: object, vision: Vision) -> None:
+        self.vlm: Any = vlm
+        self.vision = vision
+
+    def __len__(self) -> int:
+        return len(self.vision)
+
+    def narrow(self, indices: Sequence[int]) -> None:
+        """Keep only the images at ``indices``, in that order."""
+        self.vision = self.vision.select(indices)
 
 
 def as_square(tokens: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reasonedit.safe_text import to_safe_text
 
-from .base import VLM
+from .base import LocalVLM
 from .checkpoint import unwrap_adapter
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def as_vlm(model: PreTrainedModel, processor: ProcessorMixin, name: str | None = None) -> VLM:
+def as_vlm(model: PreTrainedModel, processor: ProcessorMixin, name: str | None = None) -> LocalVLM:
     """Wrap a model that is loaded already; it is frozen and put into eval mode.
 
     Args:
@@ -38,7 +38,7 @@ def as_vlm(model: PreTrainedModel, processor: ProcessorMixin, name: str | None =
     return _family_for(model.config, name)(model, processor, name)
 
 
-def _family_for(config: Any, name: str) -> type[VLM]:
+def _family_for(config: Any, name: str) -> type[LocalVLM]:
     """The family that serves the model of a config, or ``AnyVLM`` where none does."""
     from .anyvlm import AnyVLM
     from .family import Family

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from reasonedit.vlm.endpoint.names import PREFIX
+
 from .local_writer import LocalWriter
-from .openai_writer import PREFIX, OpenAIWriter
+from .openai_writer import OpenAIWriter
 
 
 class Writer(Protocol):
