@@ -176,6 +176,15 @@ def _together(*numbers: int) -> Callable[[Path], Iterator[None]]:
     return act
 
 
+def _replace(root: Path) -> Iterator[None]:
+    """Write an edit in the place of another."""
+    memory = open_memory(root / "book")
+    edit, entries = numbered_edit(3)
+    if edit.id not in _known(memory):
+        memory.replace("e00001", Draft.of(edit, entries))
+    yield
+
+
 def _turns(root: Path) -> Iterator[None]:
     memory = open_memory(root / "book")
     past = len(memory.events)
@@ -295,6 +304,7 @@ SCENARIOS = {
     "begin": Scenario(lambda root: None, _begin),
     "edit": Scenario(_prepare_book(0, 1), _edit(2, 3)),
     "edits together": Scenario(_prepare_book(0, 1), _together(2, 3)),
+    "replace": Scenario(_prepare_book(0, 1, 2), _replace),
     "undo and restore": Scenario(_prepare_book(0, 1, 2), _turns),
     "settle": Scenario(_prepare_book(0, 1, 2, undone=(1,), settled=False), _settle),
     "compact": Scenario(_prepare_book(0, 1, 2, undone=(1,), settled=False), _join),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.markup import escape
@@ -14,7 +15,7 @@ from reasonedit.editor import ReasonEditor
 from reasonedit.explain import UNLIKE, USED, Explanation
 from reasonedit.safe_text import to_safe_text
 from reasonedit.types import Answer, Query
-from reasonedit.vlm import Generation
+from reasonedit.vlm import Generation, load_vlm
 from reasonedit.vlm.generation import cut_off_message
 
 from .generation import add_generation, generation_from
@@ -27,11 +28,13 @@ _console = Screen(highlight=False)
 def main(argv: Sequence[str]) -> int:
     """Answer, and say which facts were used."""
     parser = argparse.ArgumentParser(
-        prog="reasonedit ask", description="Ask a question about one picture, with a codebook."
+        prog="reasonedit ask", description="Ask a question about one picture, with a codebook or of the bare model."
     )
     parser.add_argument("image", help="the picture")
     parser.add_argument("question")
-    parser.add_argument("--codebook", type=Path, required=True, help="folder of the codebook")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--codebook", type=Path, help="folder of the codebook")
+    asked.add_argument("--model", help="a VLM that is asked without a codebook: a hub id, a folder, or embedded")
     parser.add_argument("--choices", nargs="+", default=None, help="choices of a multiple-choice question")
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
     parser.add_argument(
@@ -43,17 +46,18 @@ def main(argv: Sequence[str]) -> int:
     generation = generation_from(arguments)
     query = Query.of(arguments.image, arguments.question, arguments.choices)  # refused before the model is loaded
     with _console.status("loading the VLM"):
-        editor = ReasonEditor.load(
-            arguments.codebook,
-            dtype=arguments.dtype,
-            generation=generation,
-            trust_remote_code=arguments.trust_remote_code,
-        )
+        options: dict[str, Any] = {"dtype": arguments.dtype, "trust_remote_code": arguments.trust_remote_code}
+        if arguments.codebook is not None:
+            editor = ReasonEditor.load(arguments.codebook, generation=generation, **options)
+        else:
+            editor = ReasonEditor(load_vlm(arguments.model, place=True, **options), generation=generation)
     if arguments.explain:
         _show_explanation(editor.explain(query.image, query.question, query.choices), generation)
         return 0
     answer = editor.ask(query.image, query.question, query.choices)
     _show_answer(answer, generation)
+    if arguments.codebook is None:
+        return 0
     if not answer.hits and answer.in_range is False:
         _console.print(f"(no fact used: {UNLIKE})")
     elif not answer.hits:

@@ -15,12 +15,13 @@ from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
 from reasonedit.errors import InputError
 from reasonedit.pipeline import Written
-from reasonedit.types import Edit
+from reasonedit.types import Edit, Query
 from reasonedit.validation import split_reasoning
 from reasonedit.vlm import Generation, load_vlm
 
 from .generation import add_generation, generation_from
 from .screen import Screen, count_edits
+from .show_check import show_check
 from .trust import add_trust
 
 _console = Screen(highlight=False, soft_wrap=True)
@@ -32,19 +33,20 @@ def main(argv: Sequence[str]) -> int:
     # Everything that can be refused is, before the model is loaded.
     generation = generation_from(arguments)
     edit = _read_edit(arguments)
+    questions = [Query.of(image, question) for image, question in arguments.also]
     _check_codebook(arguments)
     with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
         editor = _open_editor(arguments, generation)
+    if arguments.check:
+        show_check(editor.check_edit(edit, questions))
+        return 0
     before = editor.ask(edit.image, edit.question, edit.choices)
     written = editor.write(edit)
     after = editor.ask(edit.image, edit.question, edit.choices)
     editor.save(arguments.codebook)
     _console.say(f"before: {before.text}")
     _console.say(f"after:  {after.text}")
-    _show_evidence(edit, written)
-    for other in written.edit.contradicts:
-        answer = f"'{editor.memory.find(other).answer}' (edit {other})"
-        _console.say(f"warning: this contradicts {answer}: the same question about the same picture")
+    show_written(editor, edit, written)
     _console.say(f"{arguments.codebook} holds {count_edits(len(editor.memory.edits))}; this is {edit.id}")
     return 0
 
@@ -73,6 +75,25 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="calibration of a new codebook, as reasonedit calibrate writes; later: calibrate --codebook",
     )
+    add_box(parser)
+    parser.add_argument("--check", action="store_true", help="say what the edit would do, and write nothing")
+    parser.add_argument(
+        "--also",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("IMAGE", "QUESTION"),
+        help="with --check: another question whose answer before and after is shown",
+    )
+    parser.add_argument("--author", default=login_name(), help="who corrects it (default: %(default)s)")
+    parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    add_generation(parser)
+    add_trust(parser)
+    return parser
+
+
+def add_box(parser: argparse.ArgumentParser) -> None:
+    """Let a command take boxes; see :func:`read_boxes`."""
     parser.add_argument(
         "--box",
         nargs=5,
@@ -82,11 +103,6 @@ def _parser() -> argparse.ArgumentParser:
         help="where the picture shows what a sentence (1, 2, …) says, as shares of its width and height; "
         "found when not given",
     )
-    parser.add_argument("--author", default=login_name(), help="who corrects it (default: %(default)s)")
-    parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
-    add_generation(parser)
-    add_trust(parser)
-    return parser
 
 
 def _read_edit(arguments: argparse.Namespace) -> Edit:
@@ -97,7 +113,7 @@ def _read_edit(arguments: argparse.Namespace) -> Edit:
         arguments.answer,
         sentences,
         arguments.choices,
-        _evidence(arguments.box, len(sentences)),
+        read_boxes(arguments.box, len(sentences)),
         arguments.author,
     )
 
@@ -119,14 +135,18 @@ def _open_editor(arguments: argparse.Namespace, generation: Generation) -> Reaso
     return ReasonEditor(load_vlm(model, place=True, **options), design, generation, calibration)
 
 
-def _show_evidence(edit: Edit, written: Written) -> None:
+def show_written(editor: ReasonEditor, edit: Edit, written: Written) -> None:
+    """Print where the sentences of an edit are seen, and what it contradicts."""
     for sentence, given, evidence in zip(edit.reasoning, edit.evidence, written.evidence, strict=True):
         boxes = [region for region in given or evidence.boxes if isinstance(region, tuple)]
         places = "; ".join(" ".join(f"{share:.2f}" for share in box) for box in boxes)
         _console.say(f"  kept: {sentence}  (seen at {places or 'nowhere in particular'})")
+    for other in written.edit.contradicts:
+        answer = f"'{editor.memory.find(other).answer}' (edit {other})"
+        _console.say(f"warning: this contradicts {answer}: the same question about the same picture")
 
 
-def _evidence(boxes: Sequence[Sequence[str]], sentences: int) -> list[list[Region]]:
+def read_boxes(boxes: Sequence[Sequence[str]], sentences: int) -> list[list[Region]]:
     """The boxes given on the command line, by sentence."""
     evidence: list[list[Region]] = [[] for _ in range(sentences)]
     for number, *box in boxes:

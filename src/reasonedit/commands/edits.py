@@ -15,8 +15,10 @@ from reasonedit.codebook.disk.lock import login_name
 from reasonedit.data.exported import export
 from reasonedit.safe_text import to_safe_text
 
+from .edit import add_box
 from .erase import erase_edits
 from .import_edits import import_edits
+from .replace import replace_edit
 from .screen import Screen, count_edits
 from .show_edit import show_edit
 from .trust import add_trust
@@ -36,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
         "show": show_edit,
         "undo": _undo,
         "restore": _restore,
+        "replace": replace_edit,
         "erase": erase_edits,
         "export": _export,
         "import": import_edits,
@@ -61,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("--author", default=login_name(), help="who does it (default: %(default)s)")
         return action
 
+    def add_loading(action: argparse.ArgumentParser) -> None:
+        action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+        add_trust(action)
+
     listing = add("list", "all edits, the newest last")
     listing.add_argument("--all", action="store_true", help="show undone edits too")
     show = add("show", "one edit: question, answer, reasoning, evidence, history")
@@ -68,6 +75,17 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--image", type=Path, default=None, help="draw picture and evidence into this PNG file")
     add_change("undo", "take edits out; the codebook becomes what the others alone would have made")
     add_change("restore", "put edits back that were undone")
+    replacing = add(
+        "replace", "write an edit in the place of one that was wrong", " What is not given is as in the old one."
+    )
+    replacing.add_argument("id", help="the edit that was wrong")
+    replacing.add_argument("--answer", help="the right answer")
+    replacing.add_argument("--reasoning", help="why it is right, one fact per sentence")
+    replacing.add_argument("--question", help="the question")
+    add_box(replacing)
+    replacing.add_argument("--check", action="store_true", help="say what it would do, and write nothing")
+    replacing.add_argument("--author", default=login_name(), help="who does it (default: %(default)s)")
+    add_loading(replacing)
     erase = add_change("erase", "erase edits for good, with all that was written of them beside the codebook")
     erase.add_argument("--yes", action="store_true", help="do not ask")
     exporting = add(
@@ -80,8 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument(
         "--author", default=login_name(), help="author of edits that name none (default: %(default)s)"
     )
-    importing.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
-    add_trust(importing)
+    add_loading(importing)
     return parser
 
 
