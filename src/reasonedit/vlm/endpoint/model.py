@@ -150,7 +150,7 @@ class EndpointVLM(VLM):
         return "\n".join([*(self.clean(said) for _, said in earlier), text])
 
     def has_room(self, seen: Seen, prompt: str, more: int = 1) -> bool:
-        """Whether a text fits, by its length in characters; any does where the endpoint does not say how much it reads."""
+        """Whether a text fits, by its length in characters; any does where the endpoint does not say what it reads."""
         if self.served.context_length is None:
             return True
         return len(prompt) // _CHARACTERS_PER_TOKEN + seen.size + more <= self.served.context_length
@@ -291,7 +291,10 @@ class EndpointVLM(VLM):
 
     def _verdict(self, asked: _Asked) -> float:
         if self.served.candidates:
-            reply = self.connection.chat(self._messages(asked), **self.served.options(1, candidates=True))
+            options = self.served.options(1, candidates=True)
+            if self.served.choices:  # what it sees counts, and not what it was told
+                options["extra_body"] = {"reasonedit": {"edits": False}}
+            reply = self.connection.chat(self._messages(asked), **options)
             value = next((p_yes_of(step) for step in steps_of(reply.choices[0])[:1]), None)
             if value is not None:
                 return value
