@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "ask": "ask a question about one picture, with a codebook",
     "edit": "correct one answer and keep it in a codebook",
     "edits": "list, show, undo, restore, export and import the edits of a codebook",
+    "app": "a page in the browser on which a person asks a VLM and corrects it",
     "serve": "serve a VLM with a codebook behind OpenAI's protocol, and correct what is served",
     "codebook": "verify, repair, compact and migrate the folder of a codebook",
     "build-probes": "make the probes of a data set: paraphrases, new pictures, new questions",

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -38,11 +38,11 @@ def mount_page(app: FastAPI) -> None:
     """Serve the page at ``/`` and its files below ``/app/``; no key is needed for either."""
     files = _Page(directory=FOLDER)
 
-    async def index(scope: Scope) -> Response:
-        return await files.get_response("index.html", scope)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def show_page(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
 
     app.mount("/app", files, name="page")
-    app.router.add_route("/", lambda request: index(request.scope), methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def page_samples(model: str) -> list[dict[str, Any]]:
