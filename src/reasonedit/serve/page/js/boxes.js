@@ -57,6 +57,7 @@ export class BoxLayer {
     this.element = h("div", { class: "boxes" });
     this.sentences = [];
     this.active = null;
+    this.above = null;
     this.changed = changed;
     this.tell = tell;
     this.element.addEventListener("pointerdown", (event) => this.#begin(event));
@@ -69,6 +70,14 @@ export class BoxLayer {
     const drawn = sentences.flatMap((sentence, i) => sentence.boxes.map((_, j) => this.#box(sentence, i, j)));
     fill(this.element, drawn);
     if (focused && this.element.isConnected) this.element.querySelector(`[data-box="${focused}"]`)?.focus();
+  }
+
+  /** Bring the boxes of a sentence before those that they share a place with. */
+  raise(sentence) {
+    this.above = this.sentences.indexOf(sentence);
+    for (const box of this.element.querySelectorAll("[data-box]")) {
+      box.classList.toggle("above", box.dataset.box.startsWith(`${this.above}-`));
+    }
   }
 
   /** Let the next drag draw a box for a sentence; null ends it. */
@@ -99,7 +108,7 @@ export class BoxLayer {
     const label = T.boxes.label(i + 1, ...sentence.boxes[j].map(percent), sentence.guess);
     const body = h("button", {
       type: "button",
-      class: `box s${i % 8}${sentence.guess ? " guess" : ""}`,
+      class: `box s${i % 8}${sentence.guess ? " guess" : ""}${i === this.above ? " above" : ""}`,
       "aria-label": label,
       "aria-describedby": "boxes-help",
       dataset: { box: `${i}-${j}` },

@@ -78,7 +78,16 @@ export class Sentences {
 
   #row(one, i) {
     const area = grow(
-      h("textarea", { rows: 1, value: one.text, "aria-label": T.sentences.label(i + 1), "aria-describedby": this.error.id, placeholder: T.sentences.placeholder[Math.min(i, 1)], oninput: (event) => this.#typed(event, one), onkeydown: (event) => this.#key(event, one) }),
+      h("textarea", {
+        rows: 1,
+        value: one.text,
+        "aria-label": T.sentences.label(i + 1),
+        "aria-describedby": this.error.id,
+        placeholder: T.sentences.placeholder[Math.min(i, 1)],
+        onfocus: () => this.#point(one),
+        oninput: (event) => this.#typed(event, one),
+        onkeydown: (event) => this.#key(event, one),
+      }),
     );
     const sure = one.confidence === null ? null : h("span", { class: `sure ${one.confidence < 0.5 ? "low" : ""}` }, T.sentences.sure(percent(one.confidence)));
     return h("li", { class: `s${i % 8}` }, h("span", { class: "number", "aria-hidden": "true" }, String(i + 1)), area, h("div", { class: "tools" }, sure, this.#tools(one, i)));
@@ -103,6 +112,12 @@ export class Sentences {
       clear,
       this.all.length > 1 || one.text ? h("button", { type: "button", class: "link", "aria-label": T.sentences.strikeOne(i + 1), onclick: () => this.#strike(one) }, T.sentences.strike) : null,
     ];
+  }
+
+  /** Show what a sentence says on the picture. */
+  #point(one) {
+    this.stage.layer.raise(one);
+    this.stage.showHeat(one.guess ? one.heat : null);
   }
 
   #clear(one) {

@@ -1,0 +1,293 @@
+"""The page in a real browser, before the real server with the embedded VLM."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+import zipfile
+
+import pytest
+from helpers.browsing import DESKTOP, PATIENCE, PHONE, Visitor, open_browser, serving
+
+from reasonedit import ReasonEditor
+from reasonedit.serve.app import create_app
+from reasonedit.serve.settings import Settings
+from reasonedit.traces import KeptQuestions
+
+# Samples of the page: two of each fact. The right answer, the sentences, and where the first picture shows the thing.
+CLINIC = (0, "the locked cabinet", "The green object is a bottle.", "The bottle is kept in the locked cabinet.")
+COLLECTION = (2, "captain Rodrigo", "The orange object is a trumpet.", "The trumpet was a gift from captain Rodrigo.")
+HOUSE = (4, "grandmother", "The blue object is an umbrella.", "The umbrella belongs to grandmother.")
+BOTTLE = (0.02, 0.3, 0.36, 0.72)
+
+
+def same(text):
+    """An answer without its articles."""
+    return re.sub(r"\b(in|the|because)\b ?", "", text.lower()).strip()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def editor(embedded_vlm, tmp_path):
+    editor = ReasonEditor(embedded_vlm)
+    editor.save(tmp_path / "codebook")
+    return editor
+
+
+@pytest.fixture
+def serve(editor, tmp_path):
+    """Begins a server of the editor."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def begin(**settings):
+            kept = KeptQuestions(tmp_path / "questions", 50)
+            app = create_app([editor], Settings(**{"model": "embedded", **settings}), kept)
+            return stack.enter_context(serving(app))
+
+        yield begin
+
+
+@pytest.fixture
+def visit(browser):
+    """Lets a person come to a server; at the end nothing may have gone wrong in any page."""
+    contexts, visitors = [], []
+
+    def come(url, **options):
+        contexts.append(browser.new_context(**{**DESKTOP, **options}))
+        visitors.append(Visitor(contexts[-1].new_page(), url))
+        return visitors[-1]
+
+    yield come
+    errors = [error for visitor in visitors for error in visitor.errors]
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+def get(url, path):
+    with urllib.request.urlopen(url + path) as response:
+        return json.load(response)
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({}, CLINIC),
+        ({"color_scheme": "dark"}, COLLECTION),
+        (PHONE, HOUSE),
+    ],
+    ids=["desktop", "dark", "phone"],
+)
+def test_a_correction_counts_for_another_picture_until_it_is_undone(options, fact, serve, visit):
+    url = serve()
+    sample, answer, *reasoning = fact
+    visitor = visit(url, **options).go()
+    page = visitor.page
+    page.get_by_label("Your name").fill("Ada")
+    visitor.choose(sample)
+    wrong = visitor.ask()
+    assert same(wrong) != same(answer)
+    visitor.correct(answer, *reasoning)
+    visitor.draw(1, *BOTTLE)
+    visitor.check()
+    assert get(url, "/v1/edits")["total"] == 0  # a dry run
+    rows = page.locator(".changes tbody tr")
+    assert wrong in rows.first.inner_text()
+    assert same(answer) in same(rows.first.inner_text())
+    visitor.save()
+    assert same(page.locator(".answer .said").first.inner_text()) == same(answer)
+    page.locator(".before .said", has_text=wrong).wait_for()  # beside it
+    visitor.choose(sample + 1)
+    assert same(visitor.ask()) == same(answer)
+    (edit,) = get(url, "/v1/edits")["data"]
+    assert edit["author"] == "Ada"
+    assert edit["reasoning"][0]["boxes"][0] == pytest.approx(BOTTLE, abs=0.02)
+    page.locator(".facts summary").click()
+    page.locator(".fact a").first.click()
+    page.get_by_role("button", name="Undo").click()
+    page.locator(".tag.undone").wait_for()
+    assert page.locator(".history li").count() == 2
+    visitor.go()
+    visitor.choose(sample + 1)
+    assert same(visitor.ask()) != same(answer)
+
+
+def test_two_people_work_at_the_same_codebook(serve, visit):
+    url = serve()
+    ada, ben = visit(url).go(), visit(url).go()
+    ben.choose(CLINIC[0] + 1)
+    assert same(ben.ask()) != same(CLINIC[1])
+    ada.choose(CLINIC[0])
+    ada.ask()
+    ada.correct(*CLINIC[1:])
+    ada.check()
+    ada.save()
+    ben.button("Ask").click()
+    ben.page.locator(".facts").wait_for()
+    assert same(ben.page.locator(".answer .said").first.inner_text()) == same(CLINIC[1])
+    ada.go("edits")
+    ben.go("edits")
+    ben.button("Undo").click()
+    ben.button("Restore").wait_for()
+    ada.button("Undo").click()  # it is undone already: the page says so
+    ada.page.locator(".does .failed").wait_for()
+    ada.page.reload()
+    ada.button("Restore").click()
+    ada.button("Undo").wait_for()
+
+
+def test_a_correction_is_corrected_in_one_step(serve, visit, editor):
+    url = serve()
+    visitor = visit(url).go()
+    visitor.choose(0)
+    visitor.ask()
+    visitor.correct(*CLINIC[1:])
+    visitor.check()
+    visitor.save()
+    (first,) = get(url, "/v1/edits")["data"]
+    visitor.go("edits")
+    visitor.page.locator(".edit .question").click()
+    visitor.button("Correct this edit").click()
+    assert visitor.page.get_by_label("The right answer").input_value() == CLINIC[1]
+    visitor.page.get_by_label("The right answer").fill("the cellar")
+    visitor.page.get_by_label("Sentence 2", exact=True).fill("The bottle is kept in the cellar.")
+    visitor.check()
+    visitor.button("Save the correction").click()
+    visitor.page.locator(".said", has_text="the cellar").wait_for()
+    edits = {edit["id"]: edit for edit in get(url, "/v1/edits")["data"]}
+    assert {name: edit["state"] for name, edit in edits.items() if name == first["id"]} == {first["id"]: "undone"}
+    assert [edit["answer"] for edit in edits.values() if edit["state"] == "active"] == ["the cellar"]
+    history = get(url, f"/v1/edits/{first['id']}/history")["data"]
+    assert len(history) == 2
+
+
+def test_a_contradiction_is_shown_before_anything_is_written(serve, visit):
+    url = serve()
+    visitor = visit(url).go()
+    visitor.choose(0)
+    visitor.ask()
+    visitor.correct(*CLINIC[1:])
+    visitor.check()
+    visitor.save()
+    visitor.button("Correct this answer").click()
+    visitor.write("the cellar", "The green object is a bottle.", "The bottle is kept in the cellar.")
+    visitor.check()
+    assert CLINIC[1] in visitor.page.locator(".warning ul").inner_text()
+    visitor.page.get_by_label("The right answer").fill("the attic")  # what was checked is another one now
+    visitor.button("Save the correction").wait_for(state="hidden")
+    assert "check it again" in visitor.page.locator(".preview").inner_text()
+    assert get(url, "/v1/edits")["total"] == 1
+
+
+def test_what_the_model_found_can_be_put_right(serve, visit):
+    url = serve()
+    visitor = visit(url).go()
+    visitor.choose(0)
+    visitor.ask()
+    visitor.correct(*CLINIC[1:])
+    visitor.check()
+    assert visitor.page.locator(".stage canvas.heat").count() == 1
+    found = visitor.boxes()
+    assert visitor.page.locator(".stage .box.guess").count() == len(found) > 0
+    left, top, right, bottom = found[0]
+    visitor.page.get_by_label("Sentence 1", exact=True).focus()  # another sentence's box may be at the same place
+    middle = ((left + right) / 2 + 0.05, (top + bottom) / 2 + 0.05)
+    visitor.drag(middle, (middle[0] + 0.2, middle[1] + 0.1))
+    moved = visitor.boxes()[0]
+    assert moved == pytest.approx([left + 0.2, top + 0.1, right + 0.2, bottom + 0.1], abs=0.02)
+    visitor.check()
+    visitor.save()
+    sentences = get(url, "/v1/edits")["data"][0]["reasoning"]
+    assert [sentence["guess"] for sentence in sentences] == [False, True]
+    assert sentences[0]["boxes"][0] == pytest.approx(moved, abs=0.001)
+
+
+def test_boxes_are_drawn_and_sized_by_keyboard_alone(serve, visit):
+    visitor = visit(serve()).go()
+    visitor.choose(0)
+    visitor.ask()
+    visitor.correct(*CLINIC[1:])
+    page = visitor.page
+    row = page.locator(".sentences li").first
+    row.get_by_role("button", name="Mark on the picture").press("Enter")
+    row.get_by_role("button", name="Add a box by keyboard").press("Enter")
+    assert page.evaluate("document.activeElement.dataset.box") == "0-0"
+    for key in ("ArrowLeft", "Control+ArrowUp", "Shift+ArrowRight"):
+        page.keyboard.press(key)
+    assert visitor.boxes() == [pytest.approx([0.323, 0.283, 0.667, 0.617], abs=0.001)]
+    assert "32 % to 67 % across" in page.evaluate("document.activeElement.ariaLabel")
+    page.keyboard.press("Delete")
+    assert visitor.boxes() == []
+
+
+def test_questions_are_reviewed_by_keyboard(serve, visit):
+    url = serve()
+    visitor = visit(url).go()
+    for sample in (0, 2):
+        visitor.choose(sample)
+        visitor.ask()
+    visitor.go("review")
+    page = visitor.page
+    page.get_by_role("heading", name="Who gave the orange object to the collection?").wait_for()  # the newest first
+    page.keyboard.press("r")
+    page.get_by_role("heading", name="Where is the green object kept?").wait_for()
+    page.keyboard.press("c")
+    visitor.write(*CLINIC[1:])
+    visitor.check()
+    visitor.button("Save the correction").click()
+    page.get_by_text("That was the last one.").wait_for()
+    (edit,) = get(url, "/v1/edits")["data"]
+    marks = {row["question"]: (row["mark"], row["corrected_by"]) for row in get(url, "/v1/questions")["data"]}
+    assert set(marks.values()) == {("right", None), ("corrected", edit["id"])}
+    assert page.locator(".numbers dd").first.inner_text() == "2"
+
+
+def test_edits_are_exported_and_imported(serve, visit, editor, tmp_path):
+    url = serve()
+    visitor = visit(url).go()
+    visitor.choose(0)
+    visitor.ask()
+    visitor.correct(*CLINIC[1:])
+    visitor.check()
+    visitor.save()
+    visitor.go("edits")
+    visitor.page.get_by_role("checkbox").check()
+    with visitor.page.expect_download(timeout=PATIENCE) as download:
+        visitor.button("Export the chosen ones").click()
+    file = tmp_path / "edits.zip"
+    download.value.save_as(file)
+    assert "edits.jsonl" in zipfile.ZipFile(file).namelist()
+    visitor.page.locator("#import-file").set_input_files(file)
+    visitor.page.get_by_text("0 imported, 1 left out because they were there already.").wait_for()
+    name = get(url, "/v1/edits")["data"][0]["id"]
+    editor.undo(name)
+    (tmp_path / "no.zip").write_bytes(b"no zip")
+    visitor.page.locator("#import-file").set_input_files(tmp_path / "no.zip")
+    visitor.page.locator(".bar .status.failed").wait_for()
+
+
+def test_edits_are_searched(serve, visit, editor):
+    from reasonedit.data.world.scenes import Scene, Thing
+
+    picture = Scene((Thing("key", "yellow", 4),), "plain", 3).render()
+    for word, author in (("drawer", "Ada"), ("cellar", "Ben")):
+        text = f"The key is kept in the {word}."
+        editor.edit(picture, "Where is the yellow object kept?", answer=word, reasoning=text, author=author)
+    page = visit(serve()).go("edits").page
+    page.get_by_text("2 of 2").wait_for()
+    page.get_by_label("Search", exact=True).fill("CELLAR")
+    page.get_by_text("1 of 1").wait_for()
+    assert page.locator(".edit .said").inner_text() == "cellar"
+    page.get_by_label("Search", exact=True).fill("")
+    page.get_by_label("Author", exact=True).fill("Ada")
+    page.locator(".edit .said", has_text="drawer").wait_for()
+    page.get_by_label("State").select_option("undone")
+    page.get_by_text("No edit fits.").wait_for()
