@@ -309,7 +309,7 @@ def test_the_score_is_the_distance_as_a_share_of_how_far_a_picture_may_lie():
 @pytest.mark.parametrize("chain", [False, True])
 def test_no_fact_is_fetched_by_a_picture_that_is_unlike_all_others(tiny_vlm, chain):
     made = calibrate(DualEmbedder(tiny_vlm, whitened().embedding, HashEncoder()), pictures(40))
-    editor = ReasonEditor(tiny_vlm, whitened(out_of_range=0.02, chain=chain), calibration=made)
+    editor = ReasonEditor(tiny_vlm, whitened(out_of_range=0.02, chain=chain, visual_match=0.0), calibration=made)
     shown = picture(100)
     box = (0.0, 0.0, 0.5, 0.5)
     editor.edit(
@@ -327,6 +327,10 @@ def test_no_fact_is_fetched_by_a_picture_that_is_unlike_all_others(tiny_vlm, cha
     explanation = editor.explain(strange, "What is it?")
     fates = {key.fate for key in explanation.keys if key.kind.picture}
     assert fates == {"the picture is unlike all pictures of the calibration"}
+    # What was said of this very picture counts, and nothing that was said of others does.
+    own = editor.edit(strange, "Whose is it?", answer="a ghost", reasoning="It is white.")
+    hits = editor.ask(strange, "Whose is it?").hits
+    assert {(hit.kind.value, hit.edit_id) for hit in hits if hit.kind.picture} == {("answer", own.id)}
     careless = ReasonEditor(tiny_vlm, whitened(), calibration=made)
     assert careless.ask(strange, "What is it?").in_range is None
 

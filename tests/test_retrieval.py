@@ -269,6 +269,27 @@ def test_a_visual_match_is_scored_against_the_unrelated_pictures_near_either_sid
     assert found.tolist() == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_picture_is_an_edits_own_if_unrelated_ones_are_twice_as_far_from_either():
+    memory, cohort = EditMemory(), points(50, seed=2, width=5)
+    write(memory, 0, points(2, seed=4), "A sentence.", "patch")  # the first key is that of the whole image
+    for share, expected in ((0.0, True), (0.49, True), (0.51, False), (3.0, False)):
+        match, query = VisualMatch(cohort), points(1, seed=5).repeat(2, 1)
+        match.update(memory)
+        key = memory.table[0, :5]
+        away = torch.nn.functional.normalize(torch.ones(5), dim=0)
+
+        def usual(point):
+            nearest = sorted(math.dist(point.tolist(), other.tolist()) for other in cohort)[:10]
+            return sum(nearest) / 10
+
+        step = share * usual(key)
+        for _ in range(20):  # how far is usual depends on where the query is, too
+            query[-1, :5] = key + step * away
+            step = share * min(usual(key), usual(query[-1, :5]))
+        found = match.same_picture(memory, query, torch.tensor([0, 1]))
+        assert found.tolist() == [expected, False]  # the second is of a region
+
+
 def test_a_key_with_a_picture_needs_a_visual_match_and_a_text_does_not():
     memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
     keys = torch.tensor([[0.0, 0, 5, 5], [1.0, 0, 0, 0], [0.0, 9, 5, 5], [0.0, 0, 0, 0.5]])
@@ -374,7 +395,10 @@ def test_only_facts_that_something_in_the_picture_leads_to_stay():
     rng, facts, outcomes = np.random.default_rng(0), list(SHARED)[:4], set()
     for _ in range(300):
         kinds = rng.choice(["text", "patch", "given", "image", "answer"], size=4, p=[0.5, 0.1, 0.1, 0.1, 0.2])
-        hits = [Hit(fact, 0.1, kind, str(rng.integers(2))) for fact, kind in zip(facts, kinds.tolist(), strict=True)]
+        hits = [
+            Hit(fact, 0.1, kind, str(rng.integers(2)), same_picture=kind == "answer" and rng.random() < 0.3)
+            for fact, kind in zip(facts, kinds.tolist(), strict=True)
+        ]
         hits = [hits[i] for i in rng.permutation(4)[: rng.integers(5)]]
         question = list(SHARED)[4 + rng.integers(3)]
         stay, go = [], []
@@ -384,7 +408,7 @@ def test_only_facts_that_something_in_the_picture_leads_to_stay():
                 leads = [SHARED[question], *(SHARED[other.fact] for other in shown)]
                 stays = any(SHARED[hit.fact] & words for words in leads)
             elif hit.kind == "answer":
-                stays = any(other.edit_id == hit.edit_id for other in shown)
+                stays = hit.same_picture or any(other.edit_id == hit.edit_id for other in shown)
             else:
                 stays = True
             (stay if stays else go).append(hit)
@@ -394,7 +418,8 @@ def test_only_facts_that_something_in_the_picture_leads_to_stay():
         assert linked.hits == stay
         assert linked.left_out == [earlier, *go[::-1]]  # the farthest first
         (unlike,) = link_facts([Retrieval(hits, 0.1, 1.0, in_range=False)], [question])
-        assert (unlike.hits, unlike.left_out) == ([], hits[::-1])  # nothing leads from such a picture
+        own = [hit for hit in hits if hit.same_picture]  # nothing else leads from such a picture
+        assert (unlike.hits, unlike.left_out) == (own, [hit for hit in hits if hit not in own][::-1])
     # A text may stay by the question alone and may go though nothing is shown: there is no way around the link.
     assert {("text", stays, shown) for stays in (True, False) for shown in (True, False)} < outcomes
 

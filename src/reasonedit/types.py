@@ -153,6 +153,7 @@ class Hit:
         edit_id: The edit it comes from.
         visual_match: How near the picture of its key came to the query's; ``None`` where that does not count (see
             ``RetrievalConfig.visual_match``).
+        same_picture: Whether it is about the whole of a picture that is the query's own.
     """
 
     fact: str
@@ -160,6 +161,7 @@ class Hit:
     kind: KeyKind
     edit_id: str
     visual_match: float | None = None
+    same_picture: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", KeyKind(self.kind))

@@ -15,8 +15,9 @@ def link_facts(retrievals: Sequence[Retrieval], questions: Sequence[str]) -> lis
     """Leave out the facts that nothing in the picture leads to.
 
     Facts that were found by their text alone ("The garden lies in the east.") stay where they share a content word with
-    the question, or with a fact that the picture shows. An answer stays if the picture shows a fact of the same edit.
-    Nothing leads from a picture that is unlike all of the calibration's: there no fact stays.
+    the question, or with a fact that the picture shows. An answer stays if the picture shows a fact of the same edit,
+    or is the edit's own. Nothing leads from a picture that is unlike all of the calibration's: there only such an
+    answer stays.
 
     Args:
         retrievals: The facts of each query; those that the picture does not show are gone already.
@@ -30,15 +31,21 @@ def link_facts(retrievals: Sequence[Retrieval], questions: Sequence[str]) -> lis
 
 def _link(retrieval: Retrieval, question: str) -> Retrieval:
     if retrieval.in_range is False:
-        return replace(retrieval, hits=[], left_out=[*retrieval.left_out, *retrieval.hits[::-1]])
+        return _keep(retrieval, [hit.same_picture for hit in retrieval.hits])
     shown = [hit for hit in retrieval.hits if hit.kind.shows_fact]
     words = content_words(question).union(*(content_words(hit.fact) for hit in shown))
     edits = {hit.edit_id for hit in shown}
     linked = {hit.fact for hit in retrieval.hits if hit.kind is KeyKind.TEXT and content_words(hit.fact) & words}
     stays = [
-        hit.edit_id in edits if hit.kind is KeyKind.ANSWER else hit.kind.picture or hit.fact in linked
+        hit.edit_id in edits or hit.same_picture
+        if hit.kind is KeyKind.ANSWER
+        else hit.kind.picture or hit.fact in linked
         for hit in retrieval.hits
     ]
+    return _keep(retrieval, stays)
+
+
+def _keep(retrieval: Retrieval, stays: Sequence[bool]) -> Retrieval:
     if all(stays):
         return retrieval
     hits = [hit for hit, stay in zip(retrieval.hits, stays, strict=True) if stay]

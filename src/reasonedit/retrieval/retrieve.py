@@ -132,6 +132,13 @@ class FactRetriever:
         matches: list[float] = self.visual_match.score(self.memory, query, numbers).tolist()
         return matches
 
+    def _same_pictures(self, query: Tensor, numbers: Tensor) -> list[bool]:
+        """Of which keys the picture is the query's own; of none where that is not looked at."""
+        if self.visual_match is None:
+            return [False] * len(numbers)
+        same: list[bool] = self.visual_match.same_picture(self.memory, query, numbers).tolist()
+        return same
+
     def _update(self) -> Tensor | None:
         """Take in the keys that the memory has now.
 
@@ -212,7 +219,7 @@ class FactRetriever:
     ) -> tuple[list[Hit], bool]:
         """The hits of one query among its nearest keys, and whether there are K; keys with a picture may not count."""
         config, hits, k = self.config, dict[str, Hit](), self._count(group)
-        matches = self._match_pictures(query, numbers)
+        matches, same = self._match_pictures(query, numbers), self._same_pictures(query, numbers)
         keys = 0
         for i, (number, distance) in enumerate(zip(numbers.tolist(), distances.tolist(), strict=True)):
             if config.gate_per_fact and distance > threshold:
@@ -221,13 +228,14 @@ class FactRetriever:
                 return list(hits.values()), True
             match = matches[i] if matches is not None else None
             facts = [fact for fact in self._facts(number, group) if self._matches(fact.kind, match)]
-            facts = facts if pictures else [fact for fact in facts if not fact.kind.picture]
+            if not pictures:  # only the edits of this very picture
+                facts = [fact for fact in facts if not fact.kind.picture or same[i]]
             keys += bool(facts)
             for fact in facts:
                 match = matches[i] if matches is not None and fact.kind.picture else None
                 hit = hits.get(fact.text)
                 if hit is None:
-                    hits[fact.text] = Hit(fact.text, distance, fact.kind, fact.edit_id, match)
+                    hits[fact.text] = Hit(fact.text, distance, fact.kind, fact.edit_id, match, same[i])
                 elif hit.visual_match is not None and match is not None and match > hit.visual_match:
                     hits[fact.text] = replace(hit, visual_match=match)
         counted = keys if config.k_counts == "keys" else len(hits)
