@@ -15,6 +15,7 @@ from reasonedit.editor import ReasonEditor
 from reasonedit.errors import InputError, needed
 from reasonedit.traces import KeptQuestions, folder_of_questions
 from reasonedit.vlm import Generation, load_vlm
+from reasonedit.vlm.endpoint.names import is_endpoint
 
 from .generation import add_generation, generation_from
 from .screen import Screen
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _console = Screen(highlight=False, soft_wrap=True, stderr=True)
 _LONGEST_ANSWER = 512
-_ENDPOINT = "openai:"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -135,7 +135,7 @@ def open_editors(arguments: argparse.Namespace, generation: Generation) -> list[
 
 def _load(model: str, arguments: argparse.Namespace, device: str | None) -> Any:
     options: dict[str, Any] = {"dtype": arguments.dtype, "place": device is None}
-    if model.startswith(_ENDPOINT):
+    if is_endpoint(model):
         return load_vlm(model, **({"base_url": arguments.base_url} if arguments.base_url else {}))
     if device is not None:
         options["device_map"] = {"": device}
@@ -172,14 +172,13 @@ def settings_from(arguments: argparse.Namespace, editor: ReasonEditor) -> Settin
 def _upstream(arguments: argparse.Namespace, editor: ReasonEditor) -> Upstream | None:
     """The server behind, where the model is not here."""
     from reasonedit.serve.settings import Upstream
+    from reasonedit.vlm.endpoint.model import EndpointVLM
 
-    if not editor.vlm.name.startswith(_ENDPOINT):
+    if not isinstance(editor.vlm, EndpointVLM):
         return None
-    url = getattr(editor.vlm, "base_url", None) or arguments.base_url or os.environ.get("OPENAI_BASE_URL")
-    if not url:
-        raise InputError("Say where the model is served: --base-url, or OPENAI_BASE_URL.")
-    model = editor.vlm.name.removeprefix(_ENDPOINT)
-    return Upstream(str(url), model, os.environ.get("OPENAI_API_KEY", ""), arguments.upstream_timeout)
+    connection = editor.vlm.connection
+    key = os.environ.get("OPENAI_API_KEY", "")
+    return Upstream(connection.address, connection.settings.model, key, arguments.upstream_timeout)
 
 
 def questions_from(arguments: argparse.Namespace) -> KeptQuestions | None:

@@ -16,10 +16,12 @@ from reasonedit.codebook.disk.manifest import MANIFEST
 from reasonedit.codebook.rescue.lost import LOST, LOST_PICTURES
 from reasonedit.traces import (
     ErasedEdits,
+    KeptQuestions,
     clean_run,
     file_holds,
     find_cached_replies,
     find_same_codebook,
+    folder_of_questions,
     forget_evidence,
     is_run,
     remove,
@@ -47,6 +49,9 @@ def clean_beside(folder: Path, erased: ErasedEdits) -> list[str]:
         cleaned.append(f"'{folder / LOST}'")
     if is_run(folder.parent):
         cleaned += [f"'{path}'" for path in clean_run(folder.parent, erased)]
+    questions = KeptQuestions(folder_of_questions(folder)).forget(erased)
+    if questions:
+        cleaned.append(f"{questions} questions in '{folder_of_questions(folder)}'")
     searches = forget_evidence(erased)
     if searches:
         cleaned.append(f"{searches} searches in the cache of evidence")

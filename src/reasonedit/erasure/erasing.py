@@ -22,8 +22,8 @@ _PATIENCE = 10.0
 NOT_LOOKED_FOR = (
     "Nobody knows, and you have to see to it: exports, backups and codebooks migrated or pulled from this one; the Hub "
     "with its history; the data and probe files that the edits came from; other runs, results of experiments, reports, "
-    "and pictures drawn of edits; logs of terminals and shells; snapshots and backups of the disk, and its swap. Space "
-    "on the disk is given back, not overwritten."
+    "and pictures drawn of edits; logs of terminals, shells and servers; snapshots and backups of the disk, and its "
+    "swap. Space on the disk is given back, not overwritten."
 )
 
 
@@ -86,9 +86,10 @@ def erase_from(memory: EditMemory, ids: Sequence[str], author: str = "") -> Eras
     All other edits answer as if these had never been. The journal keeps how many edits were erased, when and by whom,
     but not which. Their ids may be used again. A picture stays where another edit has it, too.
 
-    Beside the codebook go damaged copies of it that hold any of the edits (as a whole), the edits' sentences in the
-    cache of evidence, and, where the folder lies in that of a run, what the run wrote of them: rows of its log and of
-    its predictions, pictures for TensorBoard, the story of a demo. The result says what may be left elsewhere.
+    Beside the codebook go damaged copies of it that hold any of the edits (as a whole), questions that a server kept
+    about their pictures or answered by their facts, the edits' sentences in the cache of evidence, and, where the
+    folder lies in that of a run, what the run wrote of them: rows of its log and of its predictions, pictures for
+    TensorBoard, the story of a demo. The result says what may be left elsewhere.
 
     Killed at any moment, the edits are erased or not. Another call with the same ids finishes the rest.
 

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from reasonedit.types import Answer, Query
 from reasonedit.vlm import Generation, Turn
 from reasonedit.vlm.logprobs import TokenLogprob
+
+
+class Listener(Protocol):
+    """Is told of an answer while it is being made, in the thread that makes it: it must not wait for anything."""
+
+    def found(self, answer: Answer) -> None:
+        """Facts were found; the answer has no text yet."""
+
+    def said(self, text: str) -> None:
+        """So much of the answer is certain."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,7 @@ class Asked:
         edits: Whether the codebook counts.
         top: How many likeliest tokens are named in the place of each token; ``None`` where none is described.
         seed: What random choices begin with.
+        listener: Who is told of the answer while it is being made.
     """
 
     query: Query
@@ -29,6 +41,7 @@ class Asked:
     edits: bool = True
     top: int | None = None
     seed: int | None = None
+    listener: Listener | None = None
 
     @property
     def goes_with(self) -> object:

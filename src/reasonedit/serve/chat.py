@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,11 +13,12 @@ from reasonedit.types import Query
 
 from .asked import Asked, Told
 from .chat_request import ChatRequest, Conversation, check_local, conversation_of, generation_of, stops_of
-from .completion import chunks_of, completion_of
+from .completion import Chunks, completion_of, event_of
 from .facts_view import headers_of, view_facts
 from .gateway import Gateway, add_to_log, gateway_of, texts_of
 from .passing import pass_on
-from .problems import ApiError
+from .problems import ApiError, as_api_error
+from .streaming import Stream
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -68,17 +69,34 @@ async def _answer_here(
         (body.top_logprobs or 0) if body.logprobs else None,
         body.seed,
     )
-    before = time.perf_counter()
-    told = await gateway.ask(lambda: _ask(gateway, asked))
-    parts |= told.ms
-    parts["wait"] = max(0.0, 1e3 * (time.perf_counter() - before) - sum(told.ms.values()))
-    field = await gateway.do(lambda: _finish(gateway, request, asked, told, parts))
-    name, id = gateway.settings.model, request.state.id
-    if body.stream:
-        usage = body.stream_options is not None and body.stream_options.include_usage
-        chunks = chunks_of(told, id, name, stops, field, usage=usage)
-        return StreamingResponse(chunks, media_type="text/event-stream", headers=headers_of(field))
-    return JSONResponse(completion_of(told, id, name, stops, field), headers=headers_of(field))
+    before, name = time.perf_counter(), gateway.settings.model
+
+    async def finish(told: Told) -> dict[str, Any]:
+        wait = max(0.0, 1e3 * (time.perf_counter() - before) - sum(told.ms.values()))
+        return await gateway.do(lambda: _finish(gateway, request, asked, told, {**parts, **told.ms, "wait": wait}))
+
+    if not body.stream:
+        told = await gateway.ask(lambda: _ask(gateway, asked))
+        field = await finish(told)
+        return JSONResponse(completion_of(told, request.state.id, name, stops, field), headers=headers_of(field))
+    usage = body.stream_options is not None and body.stream_options.include_usage
+    stream, chunks = Stream(stops), Chunks(request.state.id, name, usage=usage)
+    found = await stream.begin(asked, lambda one: gateway.ask(lambda: _ask(gateway, one)))
+    headers = headers_of(view_facts(found if asked.edits else None, gateway.memory, {}))
+
+    async def events() -> AsyncIterator[str]:
+        yield chunks.first()
+        try:
+            async for piece in stream.pieces():
+                yield chunks.piece(piece)
+            assert stream.answer is not None
+            told = await stream.answer
+            for event in chunks.last(told, stops, stream.rest, await finish(told)):
+                yield event
+        except Exception as error:  # what has begun can only say so in its last event
+            yield event_of(as_api_error(error, request.state.id).body)
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
 
 def _ask(gateway: Gateway, asked: Asked) -> Told:
@@ -105,7 +123,9 @@ def _finish(gateway: Gateway, request: Request, asked: Asked, told: Told, parts:
 
 
 def _model(gateway: Gateway) -> dict[str, Any]:
-    return {"id": gateway.settings.model, "object": "model", "created": gateway.began, "owned_by": "reasonedit"}
+    model = {"id": gateway.settings.model, "object": "model", "created": gateway.began, "owned_by": "reasonedit"}
+    length = getattr(gateway.editor.vlm, "context_length", None)
+    return model if length is None else {**model, "max_model_len": length}  # as vLLM calls it
 
 
 def _check_model(name: str, gateway: Gateway) -> None:

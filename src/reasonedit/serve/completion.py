@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reasonedit.vlm.logprobs import TokenLogprob
@@ -34,39 +33,50 @@ def completion_of(told: Told, request_id: str, model: str, stops: Sequence[str],
     return {**head, "choices": [choice], "usage": usage_of(told), "reasonedit": dict(field)}
 
 
-def chunks_of(
-    told: Told, request_id: str, model: str, stops: Sequence[str], field: Mapping[str, Any], *, usage: bool
-) -> Iterator[str]:
-    """An answer in chunks of a word each, as server-sent events.
-
-    The answer is there when the first chunk is sent: it was made in a batch with others. A chunk with logprobs holds
-    all of it.
+class Chunks:
+    """An answer in chunks, as server-sent events.
 
     Args:
-        told: The answer; other arguments as for :func:`completion_of`.
-        request_id: As there.
-        model: As there.
-        stops: As there.
-        field: What the codebook did; it is in the last chunk with a choice.
+        request_id: The request's id.
+        model: The model's name.
         usage: Whether a last chunk says how many tokens there were.
     """
-    text, finish_reason, logprobs = _cut(told, stops)
-    head = _head(request_id, model, "chat.completion.chunk")
 
-    def chunk(delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> str:
-        choice = {"index": 0, "delta": dict(delta), "finish_reason": finish, "logprobs": more.pop("logprobs", None)}
-        return event_of({**head, "choices": [choice], **({"usage": None} if usage else {}), **more})
+    def __init__(self, request_id: str, model: str, *, usage: bool) -> None:
+        self._head, self._usage = _head(request_id, model, "chat.completion.chunk"), usage
 
-    yield chunk({"role": "assistant", "content": ""})
-    if told.answer.thought:
-        yield chunk({"reasoning_content": told.answer.thought})
-    pieces = re.findall(r"\s*\S+|\s+$", text) if logprobs is None else [text]
-    for piece in pieces:
-        yield chunk({"content": piece}, logprobs=_view(logprobs))
-    yield chunk({}, finish_reason, reasonedit=dict(field))
-    if usage:
-        yield event_of({**head, "choices": [], "usage": usage_of(told)})
-    yield DONE
+    def first(self) -> str:
+        """Who speaks."""
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def piece(self, text: str) -> str:
+        """A piece of the answer."""
+        return self._chunk({"content": text})
+
+    def last(
+        self, told: Told, stops: Sequence[str], rest: Callable[[str], str], field: Mapping[str, Any]
+    ) -> Iterator[str]:
+        """What is left to be sent once the whole answer is there.
+
+        Args:
+            told: The answer.
+            stops: Texts at which it ends.
+            rest: What of its text was not sent yet.
+            field: What the codebook did; it is in the chunk that ends the answer.
+        """
+        text, finish_reason, logprobs = _cut(told, stops)
+        if told.answer.thought:
+            yield self._chunk({"reasoning_content": told.answer.thought})
+        if rest(text):
+            yield self._chunk({"content": rest(text)}, logprobs=_view(logprobs))
+        yield self._chunk({}, finish_reason, reasonedit=dict(field))
+        if self._usage:
+            yield event_of({**self._head, "choices": [], "usage": usage_of(told)})
+        yield DONE
+
+    def _chunk(self, delta: Mapping[str, Any], finish: str | None = None, logprobs: Any = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": dict(delta), "finish_reason": finish, "logprobs": logprobs}
+        return event_of({**self._head, "choices": [choice], **({"usage": None} if self._usage else {}), **more})
 
 
 def event_of(values: Mapping[str, Any]) -> str:

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
+
 from reasonedit.call_batcher import CallBatcher
 from reasonedit.editor import ReasonEditor
 from reasonedit.explain import make_answer
 from reasonedit.retrieval import Retrieval
 from reasonedit.vlm import Generation, Reply, Vision
 from reasonedit.vlm.base import LocalVLM
-from reasonedit.vlm.logprobs import TokenLogprob, token_logprobs
+from reasonedit.vlm.generate import tokens_never_said
+from reasonedit.vlm.logprobs import TokenLogprob, first_tokens, token_logprobs
 from reasonedit.vlm.reply import decode_reply
 
 from .asked import Asked, Told
@@ -76,6 +79,7 @@ class LocalModel:
         logprobs: Sequence[list[TokenLogprob] | None] = [None] * len(asked)
         with _seeded(asked[0].seed, self.vlm):
             if asked[0].top is None:
+                self._listen(vision, asked, prompts, retrieved)
                 replies = self.vlm.reply(vision, prompts, choices, how, earlier)
             else:
                 replies, logprobs = self._reply_with_logprobs(vision, prompts, asked, asked[0].top)
@@ -87,6 +91,27 @@ class LocalModel:
             )
         ]
 
+    def _listen(
+        self, vision: Vision, asked: Sequence[Asked], texts: Sequence[str], retrieved: Sequence[Retrieval]
+    ) -> None:
+        """Have those who listen told of their answers as these are made, where this model says them token by token."""
+        if not any(a.listener for a in asked):
+            return
+        for one, fetched, text in zip(asked, retrieved, texts, strict=True):
+            if one.listener is not None:
+                one.listener.found(make_answer(Reply(""), fetched, text))
+        prompts = [self.vlm.prompt(text, a.query.choices, a.earlier) for text, a in zip(texts, asked, strict=True)]
+
+        def tell(row: int, said: Sequence[int]) -> None:
+            listener = asked[row].listener
+            if listener is not None:
+                reply = decode_reply(self.vlm, torch.tensor(said), prompts[row], asked[row].generation)
+                listener.said(certain_part(reply.text))
+
+        prefix = self.vlm.read(vision.take_prefix(self.vlm) or vision)
+        prefix.tell = tell
+        vision.prefix = prefix  # for the answers
+
     def _reply_with_logprobs(
         self, vision: Vision, texts: Sequence[str], asked: Sequence[Asked], top: int
     ) -> tuple[list[Reply], list[list[TokenLogprob]]]:
@@ -95,6 +120,12 @@ class LocalModel:
         prompts = [vlm.prompt(text, None, a.earlier) for text, a in zip(texts, asked, strict=True)]
         for seen, prompt in zip(vision.images, prompts, strict=True):
             vlm.check_room(seen, prompt)
+        never = tokens_never_said(vlm, how)
+        if how.max_new_tokens == 1 and never is not None:
+            firsts = first_tokens(vlm, vision, prompts, top, never)
+            tokens = [torch.tensor([token]) for token, _ in firsts]
+            replies = [decode_reply(vlm, *parts, how) for parts in zip(tokens, prompts, strict=True)]
+            return replies, [[described] for _, described in firsts]
         room = min(
             vlm.context_length - seen.size - vlm.count_tokens(prompt)
             for seen, prompt in zip(vision.images, prompts, strict=True)
@@ -151,6 +182,24 @@ class LocalModels:
                 self._busy[number] -= 1
 
 
+_LONGEST_MARK = 16
+
+
+def certain_part(text: str) -> str:
+    """What of an answer stays as it is however it goes on: no half of a character, and no half of a mark around it.
+
+    >>> certain_part("a ball</ans")
+    'a ball'
+    >>> certain_part("<answ")
+    ''
+    >>> certain_part("a < b, or so it seems here")
+    'a < b, or so it seems here'
+    """
+    text = text.rstrip("\ufffd")
+    places = [place for mark in "<[◁" if (place := text.rfind(mark, max(0, len(text) - _LONGEST_MARK))) >= 0]
+    return text[: min(places, default=len(text))].rstrip()
+
+
 def _until_end(vlm: LocalVLM, tokens: Tensor) -> list[int]:
     """The tokens of an answer, without what fills the row of a batch after its end."""
     ids: list[int] = tokens.tolist()
@@ -166,8 +215,6 @@ def _seeded(seed: int | None, vlm: LocalVLM) -> Iterator[None]:
     if seed is None:
         yield
         return
-    import torch
-
     devices = [vlm.device] if vlm.device.type == "cuda" else []
     with vlm.guard, torch.random.fork_rng(devices):
         torch.manual_seed(seed % 2**63)

@@ -9,6 +9,7 @@ import ipaddress
 import re
 import socket
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -16,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 from PIL import Image
 
 from reasonedit.errors import InputError
-from reasonedit.images import load_image
+from reasonedit.images.load import FORMATS, load_image
 
 from .problems import ApiError
 from .settings import Settings
@@ -73,8 +74,10 @@ class PictureReader:
 
     def _decode(self, data: bytes, param: str) -> Image.Image:
         try:
-            with Image.open(io.BytesIO(data)) as header:  # nothing is unpacked yet
-                pixels = header.width * header.height
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is lower
+                with Image.open(io.BytesIO(data), formats=FORMATS) as header:  # nothing is unpacked yet
+                    pixels = header.width * header.height
         except Exception:  # load_image says what is wrong with it
             pixels = 0
         if pixels > self.settings.pixels:

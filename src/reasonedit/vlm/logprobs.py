@@ -57,9 +57,32 @@ def token_logprobs(
         states = _states(vlm, vision.select(rows), [prompts[row] for row in rows], [ids[:-1] for ids in parts])
         for of_prompt, ids in zip(states, parts, strict=True):
             logits = check_finite(vlm.head(of_prompt[: len(ids)]).float(), "The logits of an answer")
-            values = logits.log_softmax(-1).cpu()
-            likeliest = values.topk(min(top, values.shape[1]), dim=1)
-            found.append([_describe(vlm, values[i], i, ids[i], likeliest) for i in range(len(ids))])
+            found.append(_describe(vlm, logits.log_softmax(-1).cpu(), ids, top))
+    return found
+
+
+def first_tokens(
+    vlm: LocalVLM, vision: Vision, prompts: Sequence[str], top: int, never: Sequence[int] = ()
+) -> list[tuple[int, TokenLogprob]]:
+    """The likeliest token after each prompt, with its log-probability: the one pass that reads the prompts says both.
+
+    Args:
+        vlm: The VLM.
+        vision: One image per prompt.
+        prompts: The prompts.
+        top: How many of the likeliest tokens are named.
+        never: Ids of tokens that are never said.
+
+    Raises:
+        InputError: The model's numbers are not finite.
+    """
+    found = []
+    for logits in vlm.read(vision).next_logits([[prompt] for prompt in prompts]):
+        values = logits.log_softmax(-1)
+        allowed = values.clone()
+        allowed[:, list(never)] = -torch.inf
+        token = int(allowed.argmax())
+        found.append((token, _describe(vlm, values, [token], top)[0]))
     return found
 
 
@@ -71,7 +94,13 @@ def _states(vlm: LocalVLM, vision: Vision, prompts: Sequence[str], followed: Seq
         return [row[first:] for row in vlm.run(inputs).last_hidden_state]
 
 
-def _describe(vlm: LocalVLM, values: Tensor, row: int, token: int, likeliest: tuple[Tensor, Tensor]) -> TokenLogprob:
-    names = [vlm.tokenizer.decode([number]) for number in likeliest[1][row].tolist()]
-    top = list(zip(names, likeliest[0][row].tolist(), strict=True))
-    return TokenLogprob(vlm.tokenizer.decode([token]), float(values[token]), top)
+def _describe(vlm: LocalVLM, values: Tensor, ids: Sequence[int], top: int) -> list[TokenLogprob]:
+    """What is known of tokens, by the log-probabilities of the whole vocabulary in their places: (tokens, V)."""
+    likeliest = values.topk(min(top, values.shape[1]), dim=1)
+    found = []
+    with vlm.guard:
+        for row, token in enumerate(ids):
+            names = [vlm.tokenizer.decode([number]) for number in likeliest.indices[row].tolist()]
+            others = list(zip(names, likeliest.values[row].tolist(), strict=True))
+            found.append(TokenLogprob(vlm.tokenizer.decode([token]), float(values[row, token]), others))
+    return found

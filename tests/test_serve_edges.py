@@ -1,0 +1,484 @@
+"""What a server refuses and survives, on a tiny VLM: keys, bounds, addresses, hostile texts, bad bodies."""
+
+import base64
+import io
+import json
+import logging
+import socket
+import threading
+import zipfile
+
+import httpx2
+import pytest
+from helpers.served import message_of, serving_app, uri_of
+from helpers.tiny import design, picture
+from PIL import Image
+
+from reasonedit import ReasonEditor
+from reasonedit.erasure import erase
+from reasonedit.serve.app import create_app
+from reasonedit.serve.observed import REQUESTS
+from reasonedit.serve.settings import Settings
+from reasonedit.traces import KeptQuestions, folder_of_questions
+
+KEY = "a key that nobody guesses"
+
+
+@pytest.fixture
+def make(tiny_vlm, hash_encoder, tmp_path):
+    """A server with some settings; its codebook is in a folder."""
+    running = []
+
+    def start(editors=1, keep=0, **settings):
+        folder = tmp_path / f"codebook-{len(running)}"
+        first = ReasonEditor(tiny_vlm, design(k=2, keys="both"))
+        first.save(folder)
+        all_editors = [first, *(ReasonEditor.load(folder, tiny_vlm) for _ in range(editors - 1))]
+        kept = KeptQuestions(folder_of_questions(folder), keep) if keep else None
+        manager = serving_app(create_app(all_editors, Settings("tiny", **settings), kept))
+        running.append(manager)
+        server = manager.__enter__()
+        server.folder, server.editors = folder, all_editors
+        return server
+
+    yield start
+    for manager in running:
+        manager.__exit__(None, None, None)
+
+
+def body_of(image, question="What is it?", **more):
+    return {"model": "tiny", "messages": [message_of(image, question)], "max_tokens": 3, **more}
+
+
+def ask(http, image, question="What is it?", **more):
+    return http.post("/v1/chat/completions", json=body_of(image, question, **more))
+
+
+def edit_body(number=0, **more):
+    content = {"question": f"What is number {number}?", "answer": f"thing {number}"}
+    return {"image": uri_of(picture(number)), **content, "reasoning": [f"Number {number} is round."], **more}
+
+
+def check_error(reply, status, code=None):
+    """It is an error in the shape of OpenAI's, and the server lives on."""
+    assert reply.status_code == status, reply.text
+    error = reply.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert error["type"]
+    assert code is None or error["code"] == code
+    assert reply.headers["x-request-id"]
+    health = httpx2.get(reply.url.join("/health"))
+    assert health.json()["status"] == "ok"
+
+
+def test_a_key_is_needed_everywhere_but_for_health_and_the_page(make):
+    server = make(api_key=KEY)
+    with server.http() as http:
+        assert http.get("/health").status_code == 200
+        assert http.get("/", follow_redirects=True).status_code == 200
+        for path in ("/v1/models", "/v1/edits", "/v1/info", "/metrics"):
+            check_error(http.get(path), 401, "missing_api_key")
+            check_error(http.get(path, headers={"Authorization": "Bearer wrong"}), 401, "invalid_api_key")
+            check_error(http.get(path, headers={"Authorization": f"Basic {KEY}"}), 401, "invalid_api_key")
+            assert http.get(path, headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+        check_error(http.post("/v1/edits", json=edit_body()), 401)
+    with server.openai(api_key=KEY) as client:
+        assert [model.id for model in client.models.list()] == ["tiny"]
+
+
+def test_a_strangers_name_for_this_machine_is_refused(make):
+    with make(hosts=("127.0.0.1", "localhost")).http() as http:
+        assert http.get("/v1/models", headers={"Host": "localhost:80"}).status_code == 200
+        check_error(http.get("/v1/models", headers={"Host": "evil.example"}), 403, "wrong_host")
+
+
+def test_bodies_are_bounded_whether_they_say_their_length_or_not(make):
+    server = make(body_mb=1)
+    with server.http() as http:
+        check_error(ask(http, "data:image/png;base64," + "A" * (2 << 20)), 413)
+
+        def parts():
+            for _ in range(64):
+                yield b" " * (1 << 16)
+
+        reply = http.post("/v1/chat/completions", content=parts(), headers={"Content-Type": "application/json"})
+        check_error(reply, 413)
+
+
+def too_many_pixels():
+    file = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def test_what_is_no_picture_is_refused(make):
+    with make().http() as http:
+        for source, code in (
+            (too_many_pixels(), "image_too_large"),
+            ("data:image/png;base64,aGVsbG8=", "invalid_image"),
+            ("data:image/png;base64,@@@", "invalid_image"),
+            ("data:image/png,hello", "invalid_image"),
+            ("file:///etc/passwd", "invalid_image"),
+            ("/v1/edits/none/image", "not_found"),
+            ("/../../etc/passwd", "not_found"),
+            ("", "invalid_image"),
+        ):
+            status = 404 if code == "not_found" else 400
+            check_error(ask(http, source), status, code)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}/x.png",
+        "http://localhost:{port}/x.png",
+        "http://[::1]:{port}/x.png",
+        "http://[::ffff:127.0.0.1]:{port}/x.png",
+        "http://2130706433:{port}/x.png",
+        "http://0.0.0.0:{port}/x.png",
+        "http://10.0.0.1/x.png",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[64:ff9b::7f00:1]/x.png",
+        "http://[2002:7f00:1::]/x.png",
+        "http://user@127.0.0.1:{port}/x.png",
+        "http:///x.png",
+        "http://no such host/x.png",
+    ],
+)
+def test_private_addresses_are_never_fetched(make, url):
+    """By default no address is; where that is allowed, none that leads into a private network."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0)
+        address = url.format(port=listening.getsockname()[1])
+        with make().http() as http:
+            check_error(ask(http, address), 400, "image_url_not_allowed")
+        with make(image_urls=True).http() as http:
+            check_error(ask(http, address), 400, "invalid_image_url")
+        with pytest.raises(BlockingIOError):  # nobody came
+            listening.accept()
+
+
+def test_a_redirect_into_a_private_network_is_not_followed(make, monkeypatch):
+    """The first address counts as public; where it leads to does not."""
+    from reasonedit.serve import pictures
+
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def answer():
+            connection, _ = listening.accept()
+            with connection:
+                asked.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/x\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        real = pictures._public_address
+        monkeypatch.setattr(
+            pictures, "_public_address", lambda url, param: "127.0.0.1" if "first" in url else real(url, param)
+        )
+        with make(image_urls=True).http() as http:
+            check_error(ask(http, f"http://first.example:{port}/x.png"), 400, "invalid_image_url")
+    assert asked[0].startswith(b"GET /x.png")
+    assert f"Host: first.example:{port}".encode() in asked[0]
+
+
+def test_bodies_that_are_no_chat_are_refused(make):
+    image = uri_of(picture(0))
+    with make().http() as http:
+        for more in (
+            {"messages": []},
+            {"messages": [{"role": "user", "content": "What is it?"}]},
+            {"messages": [message_of(image, "")]},
+            {"messages": [message_of(image, "What?"), {"role": "assistant", "content": "A thing."}]},
+            {"messages": [{"role": "robot", "content": "hello"}]},
+            {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
+            {"messages": [{"role": "user", "content": 5}]},
+            {"messages": [message_of(image, "One?"), message_of(image, "Two?")]},
+            {"max_tokens": 0},
+            {"temperature": 3},
+            {"reasonedit": {"edit": True}},
+            {"reasonedit": {"choices": ["one"]}},
+            {"top_logprobs": 3},
+            {"stop": ["a", "b", "c", "d", "e"]},
+            {"mirostat": 1},
+        ):
+            check_error(http.post("/v1/chat/completions", json={**body_of(image), **more}), 400)
+        for content in (b"", b"{", b"[]", b"\xff", b'{"model": "tiny"}'):
+            reply = http.post("/v1/chat/completions", content=content, headers={"Content-Type": "application/json"})
+            check_error(reply, 400)
+        check_error(
+            http.post("/v1/edits", content=json.dumps(edit_body()), headers={"Content-Type": "text/plain"}), 400
+        )
+        check_error(http.get("/v1/nothing"), 404)
+        check_error(http.put("/v1/edits"), 405)
+
+
+def test_edits_that_cannot_be_used_are_refused_and_nothing_is_kept(make):
+    server = make()
+    with server.http() as http:
+        for more in (
+            {"answer": ""},
+            {"reasoning": []},
+            {"reasoning": "..."},
+            {"boxes": [[[0.1, 0.1, 0.0, 0.5]]]},
+            {"boxes": [None, None]},
+            {"choices": ["a", "b"]},
+            {"question": "x" * 5000},
+            {"author": "x" * 500},
+            {"image": "nothing"},
+            {"unknown": 1},
+        ):
+            check_error(http.post("/v1/edits", json=edit_body(**more)), 400)
+        check_error(http.post("/v1/edits", json=edit_body(replaces="none")), 404)
+        check_error(http.get("/v1/edits/none"), 404)
+        check_error(http.delete("/v1/edits/none"), 404)
+        assert http.get("/v1/edits").json() == {"object": "list", "data": [], "has_more": False, "total": 0}
+
+
+def test_a_read_only_server_refuses_every_change(make):
+    with make(read_only=True).http() as http:
+        check_error(http.post("/v1/edits", json=edit_body()), 403, "read_only")
+        check_error(http.delete("/v1/edits/any"), 403)
+        check_error(http.post("/v1/edits/any/restore"), 403)
+        check_error(http.post("/v1/edits/import", content=b"", headers={"Content-Type": "application/zip"}), 403)
+        assert http.get("/v1/info").json()["read_only"]
+
+
+def test_an_edit_counts_for_every_replica_and_is_on_the_disk(make, tiny_vlm):
+    server = make(editors=3)
+    with server.http() as http:
+        made = http.post("/v1/edits", json=edit_body(author="Ada")).json()
+        for model in server.editors:  # whichever answers
+            assert model.ask(picture(0), "What is number 0?").hits[0].edit_id == made["id"]
+        for _ in range(4):
+            reply = ask(http, uri_of(picture(0)), "What is number 0?")
+            assert reply.headers["x-reasonedit-edits"] == made["id"]
+            assert reply.headers["x-reasonedit-gate"] == "open"
+            assert int(reply.headers["x-reasonedit-facts"]) == len(reply.json()["reasonedit"]["facts"]) > 0
+    again = ReasonEditor.load(server.folder, tiny_vlm)
+    assert [edit.author for edit in again.edits.values()] == ["Ada"]
+
+
+def test_one_edit_comes_in_the_place_of_another(make):
+    with make().http() as http:
+        old = http.post("/v1/edits", json=edit_body()).json()["id"]
+        new = http.post("/v1/edits", json=edit_body(answer="another thing", replaces=old)).json()
+        assert http.get(f"/v1/edits/{old}").json()["state"] == "undone"
+        assert new["state"] == "active"
+        check_error(http.post("/v1/edits", json=edit_body(replaces=old)), 409)
+
+
+def test_edits_are_listed_page_by_page_and_found(make):
+    with make().http() as http:
+        ids = [http.post("/v1/edits", json=edit_body(i, author=("Ada", "Bob")[i % 2])).json()["id"] for i in range(5)]
+        http.delete(f"/v1/edits/{ids[1]}")
+        first = http.get("/v1/edits", params={"limit": 2}).json()
+        assert ([e["id"] for e in first["data"]], first["has_more"], first["total"]) == (ids[:2:-1], True, 5)
+        rest = http.get("/v1/edits", params={"after": ids[3]}).json()
+        assert [e["id"] for e in rest["data"]] == ids[2::-1]
+
+        def found(**how):
+            return [e["id"] for e in http.get("/v1/edits", params=how).json()["data"]]
+
+        assert found(author="Bob") == [ids[3], ids[1]]
+        assert found(state="undone") == [ids[1]]
+        assert found(search="NUMBER 2") == [ids[2]]
+        assert found(since="2999-01-01") == []
+        assert found(until="2999-01-01T00:00:00Z") == ids[::-1]
+        check_error(http.get("/v1/edits", params={"since": "soon"}), 400)
+        check_error(http.get("/v1/edits", params={"after": "none"}), 404)
+        check_error(http.get("/v1/edits", params={"limit": 0}), 400)
+        picture_again = Image.open(io.BytesIO(http.get(f"/v1/edits/{ids[2]}/image").content))
+        assert picture_again.convert("RGB").tobytes() == picture(2).tobytes()
+
+
+def test_stored_texts_reach_neither_headers_nor_the_terminal(make, tiny_vlm, caplog):
+    """Ids, authors and questions with line breaks, escape sequences and letters that headers cannot hold."""
+    server = make(log_texts=True)
+    logging.getLogger(REQUESTS).setLevel(logging.INFO)
+    from reasonedit import Edit
+
+    hostile = "x\r\nSet-Cookie: a=b\x1b]0;title\x07\u202e☃"
+    with server.http() as http, caplog.at_level(logging.INFO, logger=REQUESTS):
+        server.editors[0].write(Edit(picture(0), hostile, hostile, [f"{hostile} is round."], id=hostile))
+        reply = ask(http, uri_of(picture(0)), hostile)
+        assert reply.status_code == 200
+        assert "set-cookie" not in reply.headers
+        assert reply.json()["reasonedit"]["edit_ids"] == [hostile]
+        edit = http.get(http.get("/v1/edits").json()["data"][0]["image_url"])
+        assert edit.headers["content-type"] == "image/png"
+        check_error(http.get("/v1/edits/%0d%0a%1b[31m"), 404)
+    for record in caplog.records:
+        if record.name == REQUESTS:
+            line = record.getMessage()
+            assert line.isascii()
+            assert line.isprintable()
+            assert json.loads(line)["id"]
+
+
+def test_questions_are_kept_marked_and_bounded(make):
+    server = make(keep=20)
+    with server.http() as http:
+        for i in range(3):
+            ask(http, uri_of(picture(i)), f"What is number {i}?")
+        ask(http, uri_of(picture(9)), "What is bare?", reasonedit={"edits": False})
+        listed = http.get("/v1/questions", params={"mark": "none"}).json()
+        assert [q["question"] for q in listed["data"]] == [f"What is number {i}?" for i in (2, 1, 0)]
+        name = listed["data"][1]["id"]
+        assert http.post(f"/v1/questions/{name}/mark", json={"mark": "right"}).json()["mark"] == "right"
+        assert [q["id"] for q in http.get("/v1/questions", params={"mark": "right"}).json()["data"]] == [name]
+        rest = http.get("/v1/questions", params={"mark": "none", "after": name}).json()["data"]
+        assert [q["question"] for q in rest] == ["What is number 0?"]
+        seen = Image.open(io.BytesIO(http.get(listed["data"][1]["image_url"]).content))
+        assert seen.convert("RGB").tobytes() == picture(1).tobytes()
+        # The picture of a kept question can be corrected without being sent again.
+        made = http.post("/v1/edits", json=edit_body(1, image=listed["data"][1]["image_url"]))
+        assert made.status_code == 201
+        check_error(http.post("/v1/questions/none/mark", json={"mark": "right"}), 404)
+        check_error(http.post(f"/v1/questions/{name}/mark", json={"mark": "maybe"}), 400)
+        for i in range(40):
+            ask(http, uri_of(picture(i)), f"Again {i}?")
+        kept = http.get("/v1/questions", params={"limit": 500}).json()["data"]
+        assert 20 <= len(kept) <= 31
+        assert kept[0]["question"] == "Again 39?"
+    pictures = list((folder_of_questions(server.folder) / "pictures").iterdir())
+    assert len(pictures) <= 32
+    with make().http() as http:
+        check_error(http.get("/v1/questions"), 404, "not_kept")
+
+
+def test_an_erased_edit_is_gone_from_kept_questions_too(make):
+    server = make(keep=100)
+    folder = folder_of_questions(server.folder)
+    with server.http() as http:
+        made = http.post("/v1/edits", json=edit_body(0)).json()["id"]
+        http.post("/v1/edits", json=edit_body(7))
+        ask(http, uri_of(picture(0)), "What is number 0?")
+        ask(http, uri_of(picture(5)), "Where are we?", reasonedit={"edits": True})
+        before = http.get("/v1/questions").json()["data"]
+        staying = [q["question"] for q in before if made not in q["edit_ids"] and q["question"] != "What is number 0?"]
+        assert len(before) == 2
+        erased = erase(server.folder, [made])
+        assert any(str(folder) in line for line in erased.here)
+        assert [q["question"] for q in http.get("/v1/questions").json()["data"]] == staying
+        ask(http, uri_of(picture(6)), "And now?")  # the server writes on
+        assert [q["question"] for q in http.get("/v1/questions").json()["data"]] == ["And now?", *staying]
+    from reasonedit.codebook.stored_edit import picture_name
+
+    for path in folder.rglob("*"):
+        assert picture_name(picture(0)) not in path.name
+        assert not path.is_file() or b"number 0" not in path.read_bytes()
+
+
+def test_what_is_used_and_what_never_is(make):
+    with make().http() as http:
+        used = http.post("/v1/edits", json=edit_body(0)).json()["id"]
+        other = http.post("/v1/edits", json=edit_body(0, answer="something else")).json()
+        assert other["contradicts"] == [used]
+        undone = http.post("/v1/edits", json=edit_body(5)).json()["id"]
+        http.delete(f"/v1/edits/{undone}")
+        for _ in range(3):
+            ask(http, uri_of(picture(0)), "What is number 0?")
+        stats = http.get("/v1/stats").json()
+        assert stats["edits"] == {"active": 2, "undone": 1}
+        assert (stats["questions"], stats["with_facts"]) == (3, 3)
+        assert stats["contradictions"] == [[other["id"], used]]
+        counts = {entry["id"]: entry["used"] for entry in stats["most_used"]}
+        assert counts[used] == http.get(f"/v1/edits/{used}").json()["used"] == 3
+        assert set(stats["never_used"]) == {used, other["id"]} - set(counts)
+        figures = http.get("/metrics").text
+        assert 'reasonedit_edits{state="active"} 2.0' in figures
+        assert 'reasonedit_requests_total{path="/v1/chat/completions",status="200"} 3.0' in figures
+
+
+def test_edits_go_out_in_one_file_and_into_another_codebook(make):
+    one, other = make(), make()
+    with one.http() as http, other.http() as there:
+        ids = [http.post("/v1/edits", json=edit_body(i, boxes=[[[0, 0, 0.5, 0.5]]])).json()["id"] for i in range(2)]
+        packed = http.post("/v1/edits/export", json={}).content
+        assert len(zipfile.ZipFile(io.BytesIO(packed)).namelist()) == 3
+        kind = {"Content-Type": "application/zip"}
+        assert there.post("/v1/edits/import", content=packed, headers=kind).json() == {"written": ids, "skipped": []}
+        assert there.post("/v1/edits/import", content=packed, headers=kind).json() == {"written": [], "skipped": ids}
+        for name in ids:
+            assert there.get(f"/v1/edits/{name}").json() == http.get(f"/v1/edits/{name}").json()
+        check_error(there.post("/v1/edits/import", content=b"PK no zip", headers=kind), 400)
+        check_error(there.post("/v1/edits/import", content=packed, headers={"Content-Type": "text/html"}), 415)
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as evil:
+            evil.writestr("../../escaped.jsonl", "{}")
+            evil.writestr("/tmp/escaped.jsonl", "{}")
+        check_error(there.post("/v1/edits/import", content=file.getvalue(), headers=kind), 400)
+        assert not (one.folder.parent.parent / "escaped.jsonl").exists()
+
+
+def test_a_client_that_goes_harms_nobody(make):
+    server = make()
+    host, port = server.url.removeprefix("http://").split(":")
+    body = json.dumps(body_of(uri_of(picture(0)))).encode()
+    lines = ("POST /v1/chat/completions HTTP/1.1", "Host: x", "Content-Type: application/json")
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode()
+    for sent in (head[:30], head + body[:100], head + body):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(sent)
+    with server.http() as http:
+        assert ask(http, uri_of(picture(0))).status_code == 200
+
+
+def test_a_check_says_what_would_be_written_and_writes_nothing(make):
+    server = make(keep=10)
+    with server.http() as http:
+        http.post("/v1/edits", json=edit_body(0))
+        ask(http, uri_of(picture(0)), "What is number 0?")
+        given = {"image_url": http.get("/v1/edits").json()["data"][0]["image_url"], "question": "What is number 0?"}
+        found = http.post("/v1/edits/check", json=edit_body(0, answer="another", questions=[given], recent=5)).json()
+        assert found["changes"][0]["from"] == "edit"
+        assert [change["from"] for change in found["changes"]][-2:] == ["given", "recent"]
+        assert found["changes"][-1]["image_url"].startswith("/v1/questions/")
+        assert [other["answer"] for other in found["contradicts"]] == ["thing 0"]
+        assert http.get("/v1/edits").json()["total"] == 1
+        check_error(http.post("/v1/edits/check", json=edit_body(0, questions=[{"question": "What?"}])), 400)
+        told = http.post("/v1/explain", json={"image": uri_of(picture(0)), "question": "What is number 0?"}).json()
+        assert any(key["used"] for key in told["considered"])
+
+
+def test_more_questions_than_wait_are_told_to_come_again(make, monkeypatch):
+    server = make(at_once=1)
+    begun, goes_on = threading.Event(), threading.Event()
+    vlm = server.editors[0].vlm
+    real = vlm.reply
+
+    def held(*args, **kwargs):
+        begun.set()
+        goes_on.wait(600)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(vlm, "reply", held)
+    with server.http() as http:
+        first = []
+        thread = threading.Thread(target=lambda: first.append(ask(server.http(), uri_of(picture(0)))))
+        thread.start()
+        assert begun.wait(600)
+        busy = ask(http, uri_of(picture(0)))
+        check_error(busy, 429, "busy")
+        assert busy.headers["retry-after"] == "1"
+        assert http.get("/v1/edits").status_code == 200  # the codebook can be looked at meanwhile
+        goes_on.set()
+        thread.join()
+        assert first[0].status_code == 200
+
+
+def test_the_openapi_page_names_every_path_with_its_examples(make):
+    with make().http() as http:
+        told = http.get("/openapi.json").json()
+        paths = {f"{method.upper()} {path}" for path, methods in told["paths"].items() for method in methods}
+        assert {"POST /v1/chat/completions", "DELETE /v1/edits/{edit_id}", "POST /v1/edits/check"} <= paths
+        for name in ("ChatRequest", "EditBody", "CheckBody"):
+            example = told["components"]["schemas"][name]["example"]
+            assert example
+        example = told["components"]["schemas"]["ChatRequest"]["example"]
+        assert http.post("/v1/chat/completions", json={**example, "model": "tiny"}).status_code == 200
+        example = told["components"]["schemas"]["EditBody"]["example"]
+        assert http.post("/v1/edits", json=example).status_code == 201
