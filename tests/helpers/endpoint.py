@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Behaviour = Callable[[int], Any]
-"""What is done at the n-th request: a status code, raw text, ``LATE``, or None to answer."""
+"""What is done at the n-th request: a status code, raw text, bytes that are cut off, ``LATE``, or None to answer."""
 
 LATE = object()
 """The answer comes later than the client waits, see :func:`late_answers`."""
@@ -38,7 +38,11 @@ def late_answers(patch: Any) -> None:
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Answers chat completions by a function of the request."""
+    """Answers chat completions by a function of the request.
+
+    It returns a text; or a dict with ``content`` and more of the ``choice`` and the ``body``; or a status, by itself or
+    with what is said of it.
+    """
 
     daemon_threads = True
 
@@ -61,22 +65,35 @@ class _Handler(BaseHTTPRequestHandler):
         what = self.server.behaviour(len(self.server.requests) - 1)
         if isinstance(what, int):
             return self._send(what, json.dumps({"error": {"message": f"this is a {what}"}}))
-        if isinstance(what, str):
+        if isinstance(what, (str, bytes)):
             return self._send(200, what)
-        message = {"role": "assistant", "content": self.server.reply(request)}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        said = self.server.reply(request)
+        if isinstance(said, int):
+            return self._send(said, json.dumps({"error": {"message": f"this is a {said}"}}))
+        if isinstance(said, tuple):  # a status, and what is said of it
+            return self._send(said[0], json.dumps({"error": {"message": said[1]}}))
+        parts = said if isinstance(said, dict) else {"content": said}
+        message = {"role": "assistant", "content": parts.get("content", "")}
+        choice = {"index": 0, "finish_reason": "stop", "message": message, **parts.get("choice", {})}
         body = {"id": "x", "object": "chat.completion", "created": 0, "model": request["model"], "choices": [choice]}
-        return self._send(200, json.dumps(body), late=what is LATE)
+        return self._send(200, json.dumps({**body, **parts.get("body", {})}), late=what is LATE)
 
-    def _send(self, status: int, body: str, *, late: bool = False) -> None:
+    def do_GET(self) -> None:
+        listed = {"object": "list", "data": [{"id": "tiny", "object": "model", "created": 0, "max_model_len": 2048}]}
+        self._send(200, json.dumps(listed))
+
+    def _send(self, status: int, body: str | bytes, *, late: bool = False) -> None:
+        """Send a body; of bytes only the first half, as a server does that is killed meanwhile."""
         try:
             self.send_response(status)
+            if isinstance(body, bytes):
+                self.send_header("Content-Length", str(2 * len(body)))
             self.send_header("Content-Type", "application/json")
             self.send_header("retry-after-ms", "10")
             if late:
                 self.send_header(_LATE, "1")
             self.end_headers()
-            self.wfile.write(body.encode())
+            self.wfile.write(body if isinstance(body, bytes) else body.encode())
         except BrokenPipeError:  # the client did not wait
             pass
 

@@ -30,6 +30,11 @@ def main(argv: Sequence[str]) -> int:
         "--seed", type=int, default=0, help="seed of the world, the edits and the questions (default: 0)"
     )
     parser.add_argument("--edits", type=int, default=20, help="number of edits (default: 20)")
+    parser.add_argument(
+        "--model",
+        default="embedded",
+        help="VLM: embedded (the default), a hub id, a folder, or openai:MODEL behind an endpoint",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="results folder (default: runs/demo)")
     arguments = parser.parse_args(argv)
     _console.print(
@@ -39,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
     )
     source = "--data.init_args.source.init_args"
     seed = str(arguments.seed)
-    overrides = ["--seed_everything", seed, f"{source}.seed", seed, f"{source}.edits", str(arguments.edits)]
+    model = ["--model.init_args.model", arguments.model]
+    overrides = [*model, "--seed_everything", seed, f"{source}.seed", seed, f"{source}.edits", str(arguments.edits)]
     run = begin_run(Config.read([str(packaged_configs() / "demo.yaml")], overrides), arguments.out)
     next_question = _story(run)
     _console.print(results_table(run.results), soft_wrap=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from reasonedit.errors import NotServedError
 from reasonedit.experiments import EXPERIMENTS, Cell, Estimate, Lab, run_cell
 from reasonedit.experiments.experiment import with_editors
 from reasonedit.experiments.search_spaces import SPACES, describe_values
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with lock_folder(folder, "experiment"):
-            _run(cells, Lab(config, edits), folder)
+            beyond = _run(cells, Lab(config, edits), folder)
     finally:
         abandon(folder)  # where nothing came of it
     wanted = {(cell.row, cell.seed) for cell in cells}
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     if experiment.name == "tune":
         rows.notes += _write_tuned(rows, folder / "tuned.json")
     _console.print(_table(rows))
-    for sentence in (*rows.left_out, *rows.notes):
+    for sentence in (*beyond, *rows.left_out, *rows.notes):
         _console.print(sentence, markup=False, highlight=False)
     _console.print(f"Written to {folder}. A page to look at: reasonedit report {arguments.out}", markup=False)
     return 0
@@ -93,13 +94,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(cells: Sequence[Cell], lab: Lab, folder: Path) -> None:
+def _run(cells: Sequence[Cell], lab: Lab, folder: Path) -> list[str]:
+    """Run cells.
+
+    Returns:
+        A sentence for each row that takes what the VLM does not give: it is left out.
+    """
+    beyond: dict[str, str] = {}
     for i, cell in enumerate(cells, 1):
+        if cell.row in beyond:
+            continue
         started = time.perf_counter()
-        with _console.status(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}"):
-            is_new = run_cell(lab, cell, folder)
+        try:
+            with _console.status(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}"):
+                is_new = run_cell(lab, cell, folder)
+        except NotServedError as error:
+            beyond[cell.row] = f"{cell.title} is left out: {error}"
+            continue
         time_taken = f"{time.perf_counter() - started:.0f} s" if is_new else "there already"
         _console.print(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}: {time_taken}", highlight=False)
+    return list(beyond.values())
 
 
 def _write_tuned(table: ExperimentTable, path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 
 from reasonedit.design import PAPER, Design
+from reasonedit.errors import NotServedError
 
 from .cells import MakeCallbacks
 from .lab import Lab
@@ -71,6 +72,10 @@ def language_layer(base: Change) -> MakeCallbacks:
 
     def make(lab: Lab) -> list[L.Callback]:
         names = lab.module.vlm.language_layers
+        if not names:
+            raise NotServedError(
+                f"It reads a layer of the language model, of which '{lab.module.vlm.name}' shows none."
+            )
         layer = names[len(names) // 2]
         return editing(without_pictures(base(lab.design), layer=layer, transform="raw", text_weight=0.0))(lab)
 

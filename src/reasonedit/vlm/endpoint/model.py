@@ -232,9 +232,10 @@ class EndpointVLM(VLM):
                 scores = [score / len(choice.strip()) for score, choice in zip(scores, choices, strict=True)]
             return Reply(choices[scores.index(max(scores))])
         longest = max(map(_length_of, choices))
-        options = self.served.options(longest if self.served.candidates else max(longest, 16), candidates=True)
         if self.served.choices:
-            options["extra_body"] = {"reasonedit": {"choices": list(choices)}}
+            options = {**self.served.options(longest), "extra_body": {"reasonedit": {"choices": list(choices)}}}
+        else:
+            options = self.served.options(longest if self.served.candidates else max(longest, 16), candidates=True)
         (choice, *_) = self.connection.chat(self._messages(asked), **options).choices
         number = None if self.served.choices else likeliest_choice(choices, steps_of(choice))
         if number is None:

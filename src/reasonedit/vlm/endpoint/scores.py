@@ -75,13 +75,13 @@ def likeliest_choice(choices: Sequence[str], steps: Sequence[Step]) -> int | Non
     go on count; what would follow these is not known, so it counts for as much as it can at most.
 
     Returns:
-        Its number; ``None`` where no choice begins with any candidate.
+        Its number; ``None`` where no choice begins with any candidate, or nothing is known of them.
 
     >>> said = [Step("a", (("a", -0.1), ("the", -3.0))), Step(" cup", ((" cup", -0.5), (" key", -1.0)))]
     >>> likeliest_choice(["a key", "a cup", "the sea"], said)
     1
     """
-    scores = [_score(choice, steps) for choice in choices]
+    scores = [_score(choice, steps) for choice in choices] if steps else []
     best = max(scores, default=-math.inf)
     return scores.index(best) if best > -math.inf else None
 
