@@ -8,7 +8,7 @@ import urllib.request
 import zipfile
 
 import pytest
-from helpers.browsing import DESKTOP, PATIENCE, PHONE, Visitor, open_browser, serving
+from helpers.browsing import PATIENCE, PHONE, open_browser, serving, visiting
 
 from reasonedit import ReasonEditor
 from reasonedit.serve.app import create_app
@@ -57,19 +57,8 @@ def serve(editor, tmp_path):
 
 @pytest.fixture
 def visit(browser):
-    """Lets a person come to a server; at the end nothing may have gone wrong in any page."""
-    contexts, visitors = [], []
-
-    def come(url, **options):
-        contexts.append(browser.new_context(**{**DESKTOP, **options}))
-        visitors.append(Visitor(contexts[-1].new_page(), url))
-        return visitors[-1]
-
-    yield come
-    errors = [error for visitor in visitors for error in visitor.errors]
-    for context in contexts:
-        context.close()
-    assert not errors
+    with visiting(browser) as come:
+        yield come
 
 
 def get(url, path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import importlib.resources
 import importlib.util
@@ -81,6 +80,8 @@ class Visitor:
     def __init__(self, page: Any, url: str) -> None:
         self.page, self.url = page, url
         self.errors: list[str] = []
+        self.called: list[str] = []
+        page.on("request", lambda request: self.called.append(request.url))
         page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("dialog", lambda dialog: self.errors.append(f"dialog: {dialog.message}"))
@@ -166,6 +167,18 @@ class Visitor:
         return [f"{one['impact']}: {one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
 
 
-def file_of(path: Path) -> dict[str, str]:
-    """A file's bytes as a page's script gets them."""
-    return {"name": path.name, "data": base64.b64encode(path.read_bytes()).decode()}
+@contextlib.contextmanager
+def visiting(browser: Any) -> Iterator[Any]:
+    """Lets people come to servers, each with a browser of their own; at the end nothing went wrong in any page."""
+    contexts, visitors = [], []
+
+    def come(url: str, **options: Any) -> Visitor:
+        contexts.append(browser.new_context(**{**DESKTOP, **options}))
+        visitors.append(Visitor(contexts[-1].new_page(), url))
+        return visitors[-1]
+
+    yield come
+    errors = [error for visitor in visitors for error in visitor.errors]
+    for context in contexts:
+        context.close()
+    assert not errors

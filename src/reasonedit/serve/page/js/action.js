@@ -39,7 +39,7 @@ export async function act(button, line, texts, work, fields = {}) {
       return undefined;
     }
     if (!("status" in error)) console.error(error);
-    const place = fields[(error.param || "").split(".")[0]];
+    const place = fields[(error.param || "").split(/[.[]/)[0]];
     if (place) {
       place.complain(error.message, error.param);
       line.say("failed", T.errors.beside);

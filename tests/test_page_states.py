@@ -1,0 +1,369 @@
+"""The page when something is wrong, odd or forbidden; and whether everybody can use it."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from urllib.parse import quote
+
+import pytest
+from helpers.browsing import PHONE, open_browser, serving, visiting
+from helpers.tiny import design, picture
+from helpers.waiting import wait_until
+from PIL import Image
+
+from reasonedit import ReasonEditor
+from reasonedit.serve.app import create_app
+from reasonedit.serve.page_files import page_samples
+from reasonedit.serve.settings import Settings
+from reasonedit.traces import KeptQuestions
+
+SCRIPT = '<img src=x onerror="alert(1)"><script>alert(2)</script>\'"&amp;'
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(browser):
+    with visiting(browser) as come:
+        yield come
+
+
+@pytest.fixture
+def editor(tiny_vlm, hash_encoder, tmp_path):
+    editor = ReasonEditor(tiny_vlm, design(k=3, percentile=20))
+    editor.save(tmp_path / "codebook")
+    return editor
+
+
+@pytest.fixture
+def app(editor, tmp_path):
+    """Makes servers of the editor."""
+
+    def make(**settings):
+        kept = KeptQuestions(tmp_path / "questions", 50)
+        return create_app([editor], Settings(**{"model": "tiny", **settings}), kept)
+
+    return make
+
+
+@pytest.fixture
+def url(app):
+    with serving(app()) as url:
+        yield url
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    picture(0, 96).save(path)
+    return path
+
+
+def correct(visitor, author="Ada"):
+    visitor.page.get_by_label("Your name").fill(author)
+    visitor.correct("a thing", "It is round.", "It flies.")
+    visitor.check()
+    visitor.save()
+
+
+@pytest.mark.parametrize("options", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
+def test_nobody_is_shut_out(options, url, visit, photo):
+    """axe-core finds nothing in any state of the page."""
+    visitor = visit(url, bypass_csp=True, **options).go()  # for axe-core's own script alone
+    found = {"start": visitor.find_barriers()}
+    visitor.button("Ask").click()
+    found["nothing chosen"] = visitor.find_barriers()
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    found["answer"] = visitor.find_barriers()
+    visitor.button("Correct this answer").click()
+    visitor.button("Check what it would change").click()
+    found["nothing written"] = visitor.find_barriers()
+    visitor.write("a thing", "It is round.", "It flies.")
+    visitor.draw(1, 0.1, 0.1, 0.5, 0.5)
+    found["correction"] = visitor.find_barriers()
+    visitor.check()
+    found["preview"] = visitor.find_barriers()
+    visitor.save()
+    visitor.page.locator(".facts summary").click()
+    found["facts"] = visitor.find_barriers()
+    visitor.go("edits").page.locator(".edit").wait_for()
+    found["edits"] = visitor.find_barriers()
+    visitor.page.locator(".edit .question").click()
+    visitor.page.locator(".history").wait_for()
+    found["edit"] = visitor.find_barriers()
+    visitor.go("review").page.locator(".numbers").wait_for()
+    visitor.page.locator(".stage img").wait_for()
+    found["review"] = visitor.find_barriers()
+    assert {state: barriers for state, barriers in found.items() if barriers} == {}
+    assert visitor.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_what_somebody_wrote_is_never_markup(url, visit, photo, editor, tmp_path):
+    odd = tmp_path / '<b onclick="alert(3)">&.png'
+    odd.write_bytes(photo.read_bytes())
+    visitor = visit(url).go()
+    visitor.upload(odd, SCRIPT)
+    visitor.ask()
+    visitor.page.get_by_label("Your name").fill(SCRIPT)
+    visitor.correct(SCRIPT, SCRIPT, "It flies.")
+    visitor.check()
+    visitor.save()
+    (edit,) = editor.edits.values()
+    assert (edit.question, edit.answer, edit.author, edit.reasoning[0]) == (SCRIPT,) * 4
+    visitor.page.locator(".facts summary").click()
+    assert SCRIPT in visitor.page.locator(".facts").inner_text()
+    visitor.go("edits").page.get_by_text(SCRIPT, exact=True).first.wait_for()
+    visitor.page.locator(".edit .question").click()
+    visitor.page.locator(".history").wait_for()
+    visitor.go("review").page.locator("h2", has_text=SCRIPT).wait_for()
+    visitor.go(f"edits/{quote(SCRIPT, safe='')}").page.get_by_role("alert").wait_for()
+    assert visitor.page.locator("img[onerror], main script, b[onclick]").count() == 0  # and no dialog: see Visitor
+
+
+def test_the_page_calls_nobody_but_its_server(url, visit, photo):
+    visitor = visit(url).go()
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    correct(visitor)
+    for place in ("edits", "review"):
+        visitor.go(place).page.locator("h1").wait_for()
+    assert {called.partition(":")[0] for called in visitor.called if not called.startswith(url)} <= {"data", "blob"}
+    answer = visitor.page.request.get(f"{url}/")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+
+
+def jpeg(mode, **options):
+    file = io.BytesIO()
+    Image.new(mode, (60, 40), 90 if mode == "L" else None).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def rotated():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter: upright it is 40 wide and 60 high
+    return jpeg("RGB", exif=exif)
+
+
+def animated():
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=100)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "ratio"),
+    [("turned.jpg", rotated(), 40 / 60), ("print.jpg", jpeg("CMYK"), 60 / 40), ("moving.gif", animated(), 40 / 30)],
+    ids=["rotated", "CMYK", "animated"],
+)
+def test_odd_pictures_are_shown_as_the_library_reads_them(name, data, ratio, url, visit, tmp_path, editor):
+    (tmp_path / name).write_bytes(data)
+    visitor = visit(url).go()
+    visitor.upload(tmp_path / name, "What is it?")
+    visitor.ask()
+    frame = visitor.page.locator(".stage .frame").bounding_box()
+    assert frame["width"] / frame["height"] == pytest.approx(ratio, rel=0.03)
+    visitor.correct("a thing", "It is round.")
+    visitor.draw(1, 0.1, 0.5, 0.6, 0.9)
+    visitor.check()
+    visitor.save()
+    (edit,) = editor.edits.values()
+    image = editor.memory.picture(edit.image)
+    assert image.width / image.height == pytest.approx(ratio, rel=0.03)
+    assert edit.given[0][0] == pytest.approx((0.1, 0.5, 0.6, 0.9), abs=0.02)
+
+
+def test_pictures_that_cannot_be_read_are_named_beside_the_picture(app, visit, photo, tmp_path):
+    (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:-200])
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    (tmp_path / "large.png").write_bytes(bytes(2**20))
+    with serving(app(body_mb=1)) as url:
+        visitor = visit(url).go()
+        for name in ("cut.png", "no.png"):
+            visitor.upload(tmp_path / name, "What is it?")
+            visitor.button("Ask").click()
+            visitor.page.locator(".picture .error", has_text="picture").wait_for()
+        visitor.page.locator("#picture-file").set_input_files(tmp_path / "large.png")
+        visitor.page.locator(".picture .error", has_text="large.png has 1.0 MB").wait_for()
+        visitor.upload(photo, "What is it?")  # and the page lives on
+        visitor.ask()
+
+
+def test_pictures_are_pasted_and_dropped(url, visit, photo):
+    visitor = visit(url).go()
+    script = """async ([type, bytes]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(bytes)], `${type}.png`, {type: "image/png"}));
+      const target = type === "paste" ? document.body : document.querySelector(".picture");
+      const event = type === "paste" ? new ClipboardEvent(type, {clipboardData: data, bubbles: true, cancelable: true})
+        : new DragEvent(type, {dataTransfer: data, bubbles: true, cancelable: true});
+      target.dispatchEvent(event);
+    }"""
+    for way in ("paste", "drop"):
+        visitor.page.evaluate(script, [way, list(photo.read_bytes())])
+        visitor.page.locator(".picture .name", has_text=f"{way}.png").wait_for()
+    visitor.page.get_by_label("Question", exact=True).fill("What is it?")
+    visitor.ask()
+
+
+def test_choices_are_asked_and_corrected(url, visit, photo, editor):
+    visitor = visit(url).go()
+    visitor.upload(photo, "What is it?")
+    visitor.page.get_by_text("Multiple choice").click()
+    visitor.page.get_by_label("Choices, one per line").fill("a bird\n\n a plane ")
+    assert visitor.ask() in ("a bird", "a plane")
+    visitor.correct("a plane", "It flies.")
+    visitor.check()
+    visitor.save()
+    (edit,) = editor.edits.values()
+    assert edit.choices == ["a bird", "a plane"]
+
+
+def test_an_error_stands_beside_its_field(url, visit, photo):
+    visitor = visit(url).go()
+    visitor.button("Ask").click()
+    visitor.page.locator(".picture .error", has_text="Choose a picture first.").wait_for()
+    visitor.upload(photo, " ")
+    visitor.button("Ask").click()
+    question = visitor.page.get_by_label("Question", exact=True)
+    assert question.get_attribute("aria-invalid") == "true"
+    assert "Write a question first." in visitor.page.locator(".field .error:visible").inner_text()
+    question.fill("What is it?")
+    assert visitor.page.locator(".error:visible").count() == 0
+    visitor.ask()
+    visitor.correct("", "")
+    visitor.button("Check what it would change").click()
+    assert visitor.page.locator(".correction .error:visible").count() == 2
+
+
+def test_nobody_corrects_a_server_that_is_read_only(app, visit, photo, editor):
+    edit = editor.edit(photo, "What is it?", answer="a thing", reasoning="It is round.")
+    with serving(app(read_only=True)) as url:
+        visitor = visit(url).go()
+        visitor.page.locator(".banner", has_text="read-only").wait_for()
+        visitor.upload(photo, "What is it?")
+        visitor.ask()
+        assert visitor.button("Correct this answer").count() == 0
+        visitor.go("edits").page.locator(".edit").wait_for()
+        assert visitor.button("Undo").count() == 0
+        visitor.go(f"edits/{edit.id}").page.locator(".history").wait_for()
+        assert visitor.button("Undo").count() == visitor.button("Correct this edit").count() == 0
+
+
+def test_the_key_of_the_server_is_asked_for(app, visit, photo, editor):
+    editor.edit(photo, "What is it?", answer="a thing", reasoning="It is round.")
+    with serving(app(api_key="sesame")) as url:
+        visitor = visit(url)
+        visitor.page.goto(url)
+        for key in ("wrong", "sesame"):
+            visitor.page.get_by_label("API key").fill(key)
+            visitor.button("Go on").click()
+            if key == "wrong":
+                visitor.page.locator(".error", has_text="key").wait_for()
+        visitor.upload(photo, "What is it?")
+        visitor.ask()
+        visitor.go("edits").page.locator(".edit img").wait_for()
+        visitor.page.wait_for_function("document.querySelector('.edit img').naturalWidth > 0")  # fetched with the key
+
+
+def test_a_proxy_may_say_who_is_there(url, visit, photo, editor):
+    visitor = visit(url, extra_http_headers={"X-ReasonEdit-Author": quote("Zoë")}).go()
+    visitor.page.get_by_text("Signed in as Zoë").wait_for()
+    assert visitor.page.get_by_label("Your name").count() == 0
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    visitor.correct("a thing", "It is round.")
+    visitor.check()
+    visitor.save()
+    assert [edit.author for edit in editor.edits.values()] == ["Zoë"]
+
+
+def test_the_model_own_reasoning_is_kept_mended_and_struck(url, visit, photo, editor):
+    """The server's answer is a fixed one: what a tiny VLM says of itself is noise."""
+    visitor = visit(url).go()
+    said = {
+        "answer": "x",
+        "sentences": [{"text": f"Fact {i}.", "confidence": c} for i, c in ((1, 0.9), (2, 0.2), (3, None))],
+    }
+    visitor.page.route("**/v1/reasoning", lambda route: route.fulfill(json=said))
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    visitor.button("Correct this answer").click()
+    visitor.page.get_by_role("button", name="own reasoning").click()
+    visitor.page.locator(".sure", has_text="90 % sure").wait_for()
+    assert visitor.page.locator(".sure.low").inner_text() == "20 % sure"
+    visitor.button("Strike sentence 2").click()
+    visitor.page.get_by_label("Sentence 2", exact=True).fill("Mended.")
+    visitor.page.get_by_label("The right answer").fill("a thing")
+    visitor.check()
+    visitor.save()
+    (edit,) = editor.edits.values()
+    assert list(edit.reasoning) == ["Fact 1.", "Mended."]
+
+
+def test_a_server_that_is_gone_is_named_and_found_again(visit, photo, tmp_path, tiny_folder):
+    """Killed between the save and the reload: what was acknowledged is there."""
+    script = f"""
+import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+from helpers.tiny import HashEncoder, design
+from reasonedit import ReasonEditor
+from reasonedit.embedding import SentenceEncoder
+from reasonedit.serve.app import create_app
+from reasonedit.serve.run import run_server
+from reasonedit.serve.settings import Settings
+SentenceEncoder.from_pretrained = classmethod(lambda cls, name="hash", device=None: HashEncoder())
+folder, port = {str(tmp_path / "codebook")!r}, int(sys.argv[1])
+if port == 0:
+    editor = ReasonEditor.from_pretrained({str(tiny_folder)!r}, design(k=3, percentile=20), dtype="float32")
+    editor.save(folder)
+else:
+    editor = ReasonEditor.load(folder, dtype="float32")
+def ready(url):
+    open(sys.argv[2] + ".part", "w").write(url)
+    __import__("os").replace(sys.argv[2] + ".part", sys.argv[2])
+run_server(create_app([editor], Settings(model="tiny")), "127.0.0.1", port, ready)
+"""
+
+    def begin(name, port):
+        said = tmp_path / name
+        process = subprocess.Popen([sys.executable, "-c", script, str(port), str(said)], stdout=subprocess.DEVNULL)
+        wait_until(said.exists, process)
+        return process, said.read_text()
+
+    process, url = begin("first", 0)
+    try:
+        visitor = visit(url).go()
+        visitor.upload(photo, "What is it?")
+        visitor.ask()
+        visitor.correct("a thing", "It is round.")
+        visitor.check()
+        visitor.save()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        visitor.button("Ask").click()
+        visitor.page.locator(".status.failed", has_text="The server does not answer.").wait_for()
+        process, _ = begin("second", int(url.rpartition(":")[2]))
+        visitor.button("Ask").click()
+        visitor.page.locator(".answer").wait_for()
+        visitor.page.reload()
+        visitor.go("edits").page.locator(".edit .said", has_text="a thing").wait_for()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_samples_are_there_for_the_embedded_model_alone():
+    samples = page_samples("embedded")
+    assert len(samples) == 8
+    assert all(sample["question"].endswith("?") and sample["fact"] for sample in samples)
+    assert page_samples("another/model") == []
