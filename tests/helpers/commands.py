@@ -14,7 +14,7 @@ from typing import Any
 
 TESTS = Path(__file__).parent.parent
 
-_ENTRY = f"""
+ENTRY = f"""
 import sys
 sys.path[:0] = [{str(TESTS)!r}]
 from helpers.tiny import HashEncoder
@@ -56,7 +56,7 @@ def started(
     Whatever of it is there at the end is killed.
     """
     entry, said = folder / "entry.py", folder / "said"
-    entry.write_text(_ENTRY)
+    entry.write_text(ENTRY)
     agent = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"] if torchrun else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "REASONEDIT_CACHE": str(folder / "cache"), **(env or {})}
     options: dict[str, Any] = {"env": environment, "start_new_session": True, "preexec_fn": _heeds_ctrl_c}

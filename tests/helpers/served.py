@@ -22,6 +22,7 @@ import openai
 import uvicorn
 from PIL import Image
 
+from .commands import ENTRY
 from .waiting import wait_until
 
 
@@ -86,11 +87,18 @@ def serving_app(app: Any) -> Iterator[Served]:
 
 
 @contextmanager
-def serving_command(folder: Path, *words: object, env: dict[str, str] | None = None) -> Iterator[Served]:
-    """``reasonedit serve`` with some words, as a process of its own; whatever is there of it at the end is killed."""
+def serving_command(
+    folder: Path, *words: object, env: dict[str, str] | None = None, tiny: bool = False
+) -> Iterator[Served]:
+    """``reasonedit serve`` with some words, as a process of its own; whatever is there of it at the end is killed.
+
+    With ``tiny`` its sentence encoder is the one that needs no model.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    said, complained = folder / "said", folder / "complained"
-    command = [sys.executable, "-m", "reasonedit", "serve", "--port", "0", *map(str, words)]
+    said, complained, entry = folder / "said", folder / "complained", folder / "entry.py"
+    entry.write_text(ENTRY)
+    begins = [str(entry)] if tiny else ["-m", "reasonedit"]
+    command = [sys.executable, *begins, "serve", "--port", "0", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     with (
         said.open("wb") as out,
@@ -100,7 +108,7 @@ def serving_command(folder: Path, *words: object, env: dict[str, str] | None = N
         try:
 
             def url() -> list[str]:
-                return re.findall(r"(http://\S+)/v1", complained.read_text())
+                return re.findall(r"edits?: (http://\S+)/v1", complained.read_text())
 
             try:
                 wait_until(url, process)

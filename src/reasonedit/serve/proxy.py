@@ -200,8 +200,8 @@ async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:
         elif event:
             yield "\n".join(event) + "\n\n"
             event, size = [], 0
-    if event:
-        yield "\n".join(event) + "\n\n"
+    if event == [DONE.strip()]:  # some servers end without the empty line; of anything else a part may be missing
+        yield DONE
 
 
 def _put_before(messages: list[dict[str, Any]], facts: Sequence[str]) -> None:

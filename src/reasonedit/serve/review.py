@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
+from reasonedit.codebook import summarise_use
 from reasonedit.traces import KeptQuestions
 
 from .edits import PRIVATE, png_of
@@ -74,16 +75,15 @@ async def show_stats(request: Request) -> dict[str, Any]:
         memory.refresh()
         with memory.guard:
             active, undone = dict(memory.edits), len(memory.undone)
-        pairs = [[edit.id, other] for edit in active.values() for other in edit.contradicts if other in active]
-        most = sorted((name for name in used if name in active), key=lambda name: -used[name])
+        use = summarise_use(used, active)
         return {
             "questions": gateway.usage.questions,
             "with_facts": gateway.usage.with_facts,
             "out_of_range": gateway.usage.out_of_range,
             "edits": {"active": len(active), "undone": undone},
-            "never_used": [name for name in active if name not in used],
-            "most_used": [{"id": name, "used": used[name]} for name in most[:20]],
-            "contradictions": pairs,
+            "never_used": use.never,
+            "most_used": [{"id": name, "used": count} for name, count in use.most[:20]],
+            "contradictions": use.contradictions,
         }
 
     return await gateway.do(count)

@@ -1,0 +1,343 @@
+"""The gateway in front of other servers: well-behaved ones, broken ones, and a second ``reasonedit serve``."""
+
+import json
+import socketserver
+import threading
+import time
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx2
+import openai
+import pytest
+from helpers.served import message_of, serving_app, serving_command, uri_of
+from helpers.tiny import design, picture
+
+from reasonedit import ReasonEditor
+from reasonedit.data.world.benchmark import EmbeddedWorld
+from reasonedit.serve.app import create_app
+from reasonedit.serve.settings import Settings, Upstream
+
+QUESTION = "What is number 0?"
+
+
+class Behind(ThreadingHTTPServer):
+    """A server behind: a function writes what it likes to the connection."""
+
+    daemon_threads = True
+
+    def __init__(self, act):
+        self.act, self.requests, self.headers = act, [], []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.server.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.headers.append(dict(self.headers))
+        self.close_connection = True
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.server.act(self)
+
+    def tell(self, body, status=200, kind="application/json", **headers):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": len(data), **headers}.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def begin_stream(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def event(self, values):
+        self.wfile.write(f"data: {values if isinstance(values, str) else json.dumps(values)}\n\n".encode())
+
+    def log_message(self, *_):
+        """Nothing is printed."""
+
+
+def chunk(text=None, finish=None, **more):
+    delta = {} if text is None else {"content": text}
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "z", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
+
+
+def completion(text):
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    return {
+        **{"id": "z", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage},
+        "system_fingerprint": "theirs",
+    }
+
+
+@contextmanager
+def behind(act):
+    server = Behind(act)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def front(tiny_vlm, hash_encoder, tmp_path):
+    """A gateway with one edit, in front of some server."""
+    running = []
+
+    def start(url, **more):
+        editor = ReasonEditor(tiny_vlm, design(k=2, keys="both"))
+        editor.edit(picture(0), QUESTION, answer="thing 0", reasoning=["Number 0 is round."])
+        upstream = Upstream(url, "their-model", "their key", **more)
+        running.append(serving_app(create_app([editor], Settings("served", upstream=upstream))))
+        return running[-1].__enter__()
+
+    yield start
+    for manager in running:
+        manager.__exit__(None, None, None)
+
+
+def ask(server, **more):
+    body = {"model": "served", "messages": [message_of(picture(0), QUESTION)], **more}
+    with server.http() as http:
+        return http.post("/v1/chat/completions", json=body)
+
+
+def test_facts_come_before_the_question_and_everything_else_passes_unchanged(front):
+    with behind(lambda handler: handler.tell(completion("thing 0"))) as server:
+        earlier = [{"role": "system", "content": "Be brief."}, message_of(picture(3), "And this?")]
+        earlier.append({"role": "assistant", "content": "A thing."})
+        more = {"top_k": 5, "tools": [{"type": "function", "function": {"name": "f"}}], "seed": 7, "n": 2}
+        reply = ask(front(server.url), messages=[*earlier, message_of(picture(0), QUESTION)], **more)
+    assert reply.status_code == 200, reply.text
+    (sent,) = server.requests
+    assert {name: sent[name] for name in more} == more
+    assert sent["model"] == "their-model"
+    assert "reasonedit" not in sent
+    assert sent["messages"][:3] == earlier
+    told = reply.json()
+    facts = [fact["text"] for fact in told["reasonedit"]["facts"]]
+    assert facts
+    assert sent["messages"][3] == message_of(picture(0), " ".join([*facts, QUESTION]))
+    assert server.headers[0]["Authorization"] == "Bearer their key"
+    assert {name: told[name] for name in ("choices", "usage", "system_fingerprint")} == {
+        name: completion("thing 0")[name] for name in ("choices", "usage", "system_fingerprint")
+    }
+    assert told["model"] == "served"
+    assert reply.headers["x-reasonedit-facts"] == str(len(facts))
+
+
+def test_without_edits_or_pictures_a_request_passes_as_it_is(front):
+    with behind(lambda handler: handler.tell(completion("hello"))) as server:
+        gateway = front(server.url)
+        bare = ask(gateway, reasonedit={"edits": False}).json()
+        text = ask(gateway, messages=[{"role": "user", "content": "Hello?"}]).json()
+    assert [request["messages"] for request in server.requests] == [
+        [message_of(picture(0), QUESTION)],
+        [{"role": "user", "content": "Hello?"}],
+    ]
+    assert bare["reasonedit"]["facts"] == text["reasonedit"]["facts"] == []
+    assert text["reasonedit"]["gate"]["reason"] == "there is no picture"
+
+
+def test_a_stream_passes_chunk_by_chunk_while_the_server_behind_speaks(front):
+    goes_on = threading.Event()
+
+    def act(handler):
+        handler.begin_stream()
+        handler.wfile.write(b": a comment\n\n")
+        handler.event(chunk("one "))
+        goes_on.wait(600)  # nothing more comes until the first chunk has arrived
+        handler.event(chunk("two", service="theirs"))
+        handler.event(chunk(None, "stop"))
+        handler.event({"id": "z", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []})
+        handler.event("[DONE]")
+
+    with behind(act) as server:
+        client = front(server.url).openai()
+        stream = client.chat.completions.create(
+            model="served", messages=[message_of(picture(0), QUESTION)], stream=True
+        )
+        first = next(iter(stream))
+        assert first.choices[0].delta.content == "one "
+        goes_on.set()
+        rest = list(stream)
+    assert rest[0].model_extra == {"service": "theirs"}
+    assert rest[1].choices[0].finish_reason == "stop"
+    assert rest[1].model_extra["reasonedit"]["facts"]
+    assert len(rest) == 3
+    assert server.requests[0]["stream"] is True
+
+
+def drops(handler):
+    handler.connection.close()
+
+
+def half(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b'{"choices": [')
+
+
+BROKEN = {
+    "500": (lambda h: h.tell({"error": {"message": "a\nb"}}, 500), 502, "upstream_failed"),
+    "429": (lambda h: h.tell({"error": {"message": "slow down", "code": "rate"}}, 429, Retry_After=7), 429, "rate"),
+    "400": (lambda h: h.tell({"error": {"message": "too long", "code": "context"}}, 400), 400, "context"),
+    "401": (lambda h: h.tell({"error": {"message": "wrong key: their key"}}, 401), 502, "upstream_refuses_key"),
+    "html": (lambda h: h.tell(b"<html>", kind="text/html"), 502, "bad_upstream"),
+    "no choices": (lambda h: h.tell({"choices": []}), 502, "bad_upstream"),
+    "a list": (lambda h: h.tell([1]), 502, "bad_upstream"),
+    "deep": (lambda h: h.tell(b"[" * 100_000), 502, "bad_upstream"),
+    "html 503": (lambda h: h.tell(b"<html>busy", 503), 502, "upstream_failed"),
+    "redirect": (lambda h: h.tell(b"", 302, Location="http://127.0.0.1:1/"), 502, "upstream_failed"),
+    "drops": (drops, 502, "upstream_unreachable"),
+    "half": (half, 502, "upstream_unreachable"),
+    "slow": (lambda h: time.sleep(30), 504, "upstream_timeout"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_server_behind_that_fails_is_one_clear_error(front, name, stream):
+    act, status, code = BROKEN[name]
+    if stream and name in ("html", "no choices", "a list", "deep", "half"):
+        pytest.skip("a stream has begun by then: see the next test")
+    with behind(act) as server:
+        gateway = front(server.url, patience=0.5 if name == "slow" else 60.0)
+        reply = ask(gateway, stream=stream)
+        assert reply.status_code == status, reply.text
+        error = reply.json()["error"]
+        assert error["code"] == code
+        assert "their key" not in error["message"]
+        assert "\n" not in error["message"]
+        assert reply.headers.get("retry-after") == ("7" if name == "429" else None)
+        assert httpx2.get(f"{gateway.url}/health").status_code == 200
+
+
+def test_a_server_behind_that_is_down_is_one_clear_error(front):
+    with socketserver.TCPServer(("127.0.0.1", 0), None) as closed:
+        url = f"http://127.0.0.1:{closed.server_address[1]}/v1"
+    reply = ask(front(url))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (502, "upstream_unreachable")
+
+
+def cut(handler):
+    handler.begin_stream()
+    handler.event(chunk("one "))
+
+
+def silent(handler):
+    cut(handler)
+    handler.wfile.flush()
+    time.sleep(30)
+
+
+def cut_in_an_event(handler):
+    cut(handler)
+    handler.wfile.write(b'data: {"choices": [{"delta": {"con')
+
+
+@pytest.mark.parametrize("act", [cut, silent, cut_in_an_event])
+def test_a_stream_that_breaks_off_says_so(front, act):
+    with behind(act) as server:
+        gateway = front(server.url, patience=0.5 if act is silent else 60.0)
+        client = gateway.openai()
+        stream = client.chat.completions.create(
+            model="served", messages=[message_of(picture(0), QUESTION)], stream=True
+        )
+        said = []
+
+        def read():
+            for piece in stream:
+                said.append(piece)
+
+        with pytest.raises(openai.APIError):
+            read()
+        assert [piece.choices[0].delta.content for piece in said] == ["one "]
+        assert httpx2.get(f"{gateway.url}/health").status_code == 200
+
+
+def test_a_client_that_goes_ends_the_stream_behind(front):
+    gone = threading.Event()
+
+    def act(handler):
+        handler.begin_stream()
+        try:
+            for _ in range(10_000):
+                handler.event(chunk("word "))
+                time.sleep(0.01)
+        except OSError:
+            gone.set()
+
+    with behind(act) as server:
+        gateway = front(server.url)
+        body = {"model": "served", "messages": [message_of(picture(0), QUESTION)], "stream": True}
+        with gateway.http() as http, http.stream("POST", "/v1/chat/completions", json=body) as reply:
+            next(reply.iter_lines())
+        assert gone.wait(600)
+
+
+# ---- a server in front of a server
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """Two servers: the first has the model, the second its own codebook and the model's tower alone."""
+    folder = tmp_path_factory.mktemp("chain")
+    with serving_command(folder / "first", "--codebook", folder / "first" / "codebook", "--name", "m") as first:
+        words = ("--model", "openai:m?vision=embedded", "--base-url", f"{first.url}/v1")
+        words = (*words, "--codebook", folder / "second" / "codebook")
+        with serving_command(folder / "second", *words, env={"OPENAI_API_KEY": "any"}) as second:
+            yield first, second
+
+
+def test_edits_and_questions_in_front_of_a_server_are_answered_as_by_the_local_editor(chain, embedded_vlm):
+    """Evidence is verified by the log-probabilities that the first server gives; keys are made by the tower alone."""
+    _, second = chain
+    local = ReasonEditor(embedded_vlm)
+    world = EmbeddedWorld(seed=131, edits=3)
+    edits = [edit for edit, _ in zip(world.candidates(), range(3), strict=False)]
+    with second.http() as http:
+        for edit in edits:
+            body = {"image": uri_of(edit.image), "question": edit.question, "answer": edit.answer}
+            reply = http.post("/v1/edits", json={**body, "reasoning": edit.reasoning, "choices": edit.choices})
+            assert reply.status_code == 201, reply.text
+            own = local.write(edit).edit
+            found = [sentence["boxes"] for sentence in reply.json()["reasoning"]]
+            assert found == [[list(box) for box in boxes] for boxes in own.found]
+        queries = [p.query for p in world.probes(edits) if p.group in ("rel", "i_gen", "loc")][:9]
+        used = 0
+        for query in queries:
+            right = local.ask(query.image, query.question, query.choices, max_new_tokens=64)
+            extra = {"reasonedit": {"choices": query.choices}}
+            reply = second.ask(query.image, query.question, model="m", max_tokens=64, extra_body=extra)
+            assert reply.choices[0].message.content == right.text
+            facts = [fact["text"] for fact in reply.model_extra["reasonedit"]["facts"]]
+            assert facts == [hit.fact for hit in right.hits]
+            used += bool(facts)
+        assert used > 1
+        name = http.get("/v1/edits").json()["data"][0]["id"]
+        assert http.delete(f"/v1/edits/{name}").json()["state"] == "undone"
+        local.undo(edits[-1].id)
+        answer = second.ask(edits[-1].image, edits[-1].question, model="m", max_tokens=64)
+        assert answer.choices[0].message.content == local.ask(edits[-1].image, edits[-1].question).text
+
+
+def test_the_first_server_sees_neither_the_edits_nor_their_questions(chain):
+    first, _ = chain
+    with first.http() as http:
+        assert http.get("/v1/edits").json()["total"] == 0
