@@ -199,7 +199,8 @@ class EndpointVLM(VLM):
     ) -> _Asked:
         """A question, cleaned here: the threads that ask it do not wait for the guard."""
         turns = [(role, self.clean(said)) for role, said in earlier]
-        return _Asked(seen, self.prompt(text, choices), [self.clean(choice) for choice in choices or ()], turns)
+        named = None if self.served.choices else choices  # it puts them behind the question itself
+        return _Asked(seen, self.prompt(text, named), [self.clean(choice) for choice in choices or ()], turns)
 
     def _answer(self, asked: _Asked, options: dict[str, Any]) -> Reply:
         (choice, *_) = self.connection.chat(self._messages(asked), **options).choices
