@@ -17,6 +17,7 @@ from reasonedit.edit_check import EditCheck, check_edit
 from reasonedit.erasure import Erasure, erase_from
 from reasonedit.explain import Explanation
 from reasonedit.images import ImageSource
+from reasonedit.own_reasoning import OwnReasoning, reason_for
 from reasonedit.pipeline import EditingPipeline, Written
 from reasonedit.recalibrate import recalibrate
 from reasonedit.types import Answer, Edit, Query
@@ -241,20 +242,7 @@ class ReasonEditor:
         return self.memory.restore(edit_id, author)
 
     def erase(self, edit_id: str, author: str = "") -> Erasure:
-        """Erase an edit for good, with what lies beside the codebook; see :func:`reasonedit.erasure.erase_from`.
-
-        Args:
-            edit_id: Its id, or the beginning of it.
-            author: Who erases it.
-
-        Returns:
-            What was erased, and where more may be left.
-
-        Raises:
-            NotFoundError: There is no such edit.
-            InputError: The codebook is in no folder.
-            UnavailableError: Not everything could be erased.
-        """
+        """Erase an edit for good, and say where more may be left; see :func:`reasonedit.erasure.erase_from`."""
         return erase_from(self.memory, [edit_id], author)
 
     def ask(
@@ -322,6 +310,15 @@ class ReasonEditor:
         """
         how = self.generation.but(max_new_tokens, choice_rule, **generate_kwargs)
         return self.pipeline.explain(Query.of(image, question, choices), how)
+
+    def own_reasoning(
+        self, image: ImageSource, question: str, answer: str | None = None, choices: Sequence[str] | None = None
+    ) -> OwnReasoning:
+        """The VLM's own reasons for an answer, or for its own one, as a start for those of a person.
+
+        The codebook has no part in it; see :func:`reasonedit.own_reasoning.reason_for`.
+        """
+        return reason_for(self.vlm, Query.of(image, question, choices), answer or "", self.generation)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Keep the codebook in a folder from now on: later edits are on the disk at once.

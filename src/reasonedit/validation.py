@@ -36,9 +36,7 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
                 f"The reasoning has {len(reasoning)} characters: {MOST_SENTENCES * LONGEST_TEXT} are the most."
             )
         _check_characters(reasoning, "reasoning")
-        from sentencex import segment
-
-        parts = [s for line in reasoning.splitlines() for s in segment("en", line)]
+        parts = segment_text(reasoning)
     elif not isinstance(reasoning, Sequence):
         raise InputError(f"The reasoning must be text or a list of sentences, not {type(reasoning).__name__}.")
     else:
@@ -56,6 +54,13 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
             raise InputError(f"The sentence '{sentence}' of the reasoning has no words: leave it out.")
         _check_storable(sentence, "reasoning")
     return sentences
+
+
+def segment_text(text: str) -> list[str]:
+    """The sentences of an English text, each line by itself; blank ones too."""
+    from sentencex import segment
+
+    return [sentence for line in text.splitlines() for sentence in segment("en", line)]
 
 
 def check_text(value: str, name: str) -> str:

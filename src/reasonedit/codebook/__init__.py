@@ -9,6 +9,7 @@ from .fingerprint import KEYS_MADE, check_fingerprint
 from .memory import EditMemory
 from .radius import merges, overlap
 from .stored_edit import StoredEdit, as_edit, row_of
+from .use import Use, summarise_use
 
 __all__ = [
     "KEYS_MADE",
@@ -19,10 +20,12 @@ __all__ = [
     "Fact",
     "Store",
     "StoredEdit",
+    "Use",
     "as_edit",
     "augment",
     "check_fingerprint",
     "merges",
     "overlap",
     "row_of",
+    "summarise_use",
 ]
