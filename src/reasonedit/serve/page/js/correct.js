@@ -8,6 +8,8 @@ import { field, fill, h } from "./dom.js";
 import { previewOf } from "./preview.js";
 import { state } from "./state.js";
 
+const RECENT = 5; // of the questions that the server keeps, asked anew to see what changes
+
 export class Correction {
   /**
    * @param {object} info What the server said of itself.
@@ -92,7 +94,8 @@ export class Correction {
     if (!this.#complete()) return;
     this.sentences.draw(null);
     const body = this.#body();
-    const known = this.info.keeps_questions ? { recent: 5 } : { questions: state.recent };
+    const room = ((this.info.limits?.body_mb ?? 1) - 1) * 1024 * 1024 - body.image.length;
+    const known = this.info.keeps_questions ? { recent: RECENT } : { questions: state.others(room, body) };
     const result = await act(this.check, this.line, { working: T.correct.checking }, () => api.check({ ...body, ...known }), this.#fields());
     if (!result || JSON.stringify(body) !== JSON.stringify(this.#body())) return;
     this.checked = body;

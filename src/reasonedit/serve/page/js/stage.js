@@ -3,7 +3,7 @@
 import { pictureAddress } from "./api.js";
 import { BoxLayer, place } from "./boxes.js";
 import { T } from "./texts.js";
-import { fill, h } from "./dom.js";
+import { fill, h, percent } from "./dom.js";
 
 const HEAT = 96;
 const HEAT_COLOUR = [226, 74, 20];
@@ -11,14 +11,13 @@ const STRONGEST = 150;
 
 /**
  * How sure the model is at each point of a grid: the mean over the windows there, in which small ones count more.
- * @param {{box: number[], p_yes: number|null}[]} windows What was scored.
+ * @param {{box: number[], p_yes: number}[]} windows What was scored.
  * @returns {Float32Array} HEAT × HEAT shares, row by row; NaN where nothing was asked.
  */
 export function heatOf(windows) {
   const sums = new Float32Array(HEAT * HEAT);
   const weights = new Float32Array(HEAT * HEAT);
   for (const { box, p_yes: share } of windows) {
-    if (share === null || share === undefined) continue;
     const [left, top, right, bottom] = box.map((value) => Math.round(value * HEAT));
     const weight = 1 / Math.max((right - left) * (bottom - top), 1);
     for (let y = top; y < bottom; y += 1) {
@@ -53,11 +52,12 @@ export class Stage {
     });
     this.heat = h("div", { class: "heat-place" });
     this.frame = h("div", { class: "frame" }, this.image, this.heat, this.layer.element);
+    this.legend = h("p", { class: "help", hidden: true });
     this.cannot = h("p", { class: "note", hidden: true }, T.picture.unshown);
     this.image.addEventListener("error", () => this.#seen(false));
     this.image.addEventListener("load", () => this.#seen(true));
     const help = h("p", { class: "unseen", id: "boxes-help" }, T.boxes.help);
-    this.element = h("div", { class: "stage" }, this.frame, this.cannot, this.spoken, help);
+    this.element = h("div", { class: "stage" }, this.frame, this.legend, this.cannot, this.spoken, help);
   }
 
   /** Show a picture. */
@@ -69,7 +69,10 @@ export class Stage {
 
   /** Lay the heat map of a sentence over the picture; null takes it away. */
   showHeat(windows) {
-    fill(this.heat, windows && windows.length ? heatMap(windows) : null);
+    const scored = (windows ?? []).filter((one) => typeof one.p_yes === "number");
+    fill(this.heat, scored.length ? heatMap(scored) : null);
+    this.legend.hidden = !scored.length;
+    this.legend.textContent = scored.length ? T.picture.heat(percent(Math.max(...scored.map((one) => one.p_yes)))) : "";
   }
 
   #seen(seen) {

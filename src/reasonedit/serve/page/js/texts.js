@@ -35,6 +35,7 @@ export const T = {
     alt: (name) => `The picture that is asked about: ${name}`,
     samples: "Or try one of these:",
     sample: (fact, question) => `Sample. ${fact} ${question}`,
+    heat: (most) => `The warmer, the surer the model is to see it there; at most ${most}.`,
     unshown: "This browser cannot show the picture; the model may still be able to read it. Boxes cannot be drawn on it.",
     tooLarge: (name, size, most) => `${name} has ${size} MB, and this server takes ${most} MB at most.`,
   },
