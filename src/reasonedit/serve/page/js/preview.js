@@ -12,11 +12,23 @@ function contradictions(found) {
   return h("div", { class: "warning" }, h("p", {}, h("strong", {}, T.preview.contradiction(found.length))), h("ul", {}, lines));
 }
 
+/** Other wordings of the question, as one line where all have the same answers. */
+function gathered(changes) {
+  const wordings = changes.filter((one) => one.from === "paraphrase");
+  const alike = wordings.length > 1 && wordings.every((one) => one.before === wordings[0].before && one.after === wordings[0].after);
+  if (!alike) return changes;
+  const together = { ...wordings[0], question: null, wordings: wordings.map((one) => one.question) };
+  return changes.flatMap((one) => (one === wordings[0] ? [together] : one.from === "paraphrase" ? [] : [one]));
+}
+
 function change(one) {
+  const asked = one.wordings
+    ? h("details", {}, h("summary", {}, T.preview.wordings(one.wordings.length)), h("ul", {}, one.wordings.map((text) => h("li", {}, text))))
+    : h("div", {}, h("span", { class: "from" }, T.preview.from[one.from] ?? one.from), h("br"), one.question);
   return h(
     "tr",
     { class: one.changed ? "changed" : "" },
-    h("td", {}, one.image_url ? thumbnail(one.image_url, [], "") : null, h("div", {}, h("span", { class: "from" }, T.preview.from[one.from] ?? one.from), h("br"), one.question)),
+    h("td", {}, one.image_url ? thumbnail(one.image_url, [], "") : null, asked),
     h("td", { "data-label": T.preview.before }, h("span", { class: "was" }, one.before)),
     h("td", { "data-label": T.preview.after }, one.after, one.changed ? null : h("span", { class: "same" }, ` ${T.preview.same}`)),
   );
@@ -35,7 +47,7 @@ export function previewOf(result) {
         { class: "changes" },
         h("caption", {}, T.preview.title),
         h("thead", {}, h("tr", {}, [T.preview.question, T.preview.before, T.preview.after].map((name) => h("th", { scope: "col" }, name)))),
-        h("tbody", {}, changes.map(change)),
+        h("tbody", {}, gathered(changes).map(change)),
       )
     : null;
   const guessed = (result.reasoning ?? []).some((one) => one.guess && one.boxes?.length);

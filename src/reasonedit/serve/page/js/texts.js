@@ -118,6 +118,7 @@ export const T = {
     after: "Then",
     same: "(the same)",
     from: { edit: "This question", paraphrase: "In other words", given: "Asked before", recent: "Asked before" },
+    wordings: (count) => `The same in ${count} other wordings`,
     contradiction: (count) => many(count, "It contradicts an edit:", `It contradicts ${count} edits:`),
     contradicts: (question, answer) => `“${question}” was corrected to “${answer}”.`,
     open: "open",
