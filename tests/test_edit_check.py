@@ -231,6 +231,31 @@ def test_questions_go_on_while_an_edit_is_checked(editor):
     assert not wrong
 
 
+def test_a_codebook_that_is_calibrated_while_an_edit_is_checked(tiny_vlm, hash_encoder, monkeypatch):
+    """The check is by the new statistics then, as the edit would be."""
+    made = design(k=20, percentile=50, keys="both", merge=True)
+    made = replace(made, embedding=replace(made.embedding, transform="whitened", reference="own"))
+    editor = ReasonEditor(tiny_vlm, made)
+    editor.write(an_edit(0, id="e0"))
+    draft, calibrated = editor.pipeline.draft, []
+
+    def calibrate_meanwhile(edit):
+        drafted = draft(edit)
+        if not calibrated:
+            calibrated.append(editor.calibrate([picture(number) for number in range(100, 120)]))
+        return drafted
+
+    edit = an_edit(1, id="e1")
+    with monkeypatch.context() as patch:
+        patch.setattr(editor.pipeline, "draft", calibrate_meanwhile)
+        checked = editor.check_edit(edit, ASKED)
+    written = editor.write(edit)
+    for one, other in zip(checked.entries, written.entries, strict=True):
+        torch.testing.assert_close(one.key, other.key)
+    answers = editor.ask_batch([change.query for change in checked.changes])
+    assert [of(change.after) for change in checked.changes] == [of(answer) for answer in answers]
+
+
 def test_the_picture_of_a_check_is_not_gathered_for_a_calibration(tiny_vlm, hash_encoder):
     made = design(k=3, percentile=50)
     editor = ReasonEditor(
