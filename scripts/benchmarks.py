@@ -31,6 +31,7 @@ MODULES = {
     "scale": "scale_bench",
     "ranks": "rank_bench",
     "threads": "thread_bench",
+    "serve": "serve_bench",
 }
 """The file of each benchmark, whose ``run`` runs it."""
 
@@ -53,9 +54,9 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--sizes", nargs="+", type=int, default=[10_000, 100_000, 1_000_000])
         command.add_argument("--threads", type=int, default=torch.get_num_threads())
         command.add_argument("--folder", default=None, help="where the codebooks are made and removed again")
-    if name in ("ranks", "threads"):
+    if name in ("ranks", "threads", "serve"):
         command.add_argument("--edits", type=int, default=16)
-    if name == "threads":
+    if name in ("threads", "serve"):
         command.add_argument("--questions", type=int, default=64)
     if name not in ("retrieval", "shapes", "scale", "ranks"):
         command.add_argument("--model", default="embedded")
