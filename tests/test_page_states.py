@@ -246,6 +246,20 @@ def test_an_error_stands_beside_its_field(url, visit, photo):
     assert visitor.page.locator(".correction .error:visible").count() == 2
 
 
+def test_a_correction_that_was_begun_is_not_lost_by_a_click(url, visit, photo):
+    visitor = visit(url).go()
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    visitor.correct("a thing", "It is round.")
+    edits = visitor.page.get_by_role("link", name="Edits", exact=True)
+    edits.click()
+    assert len(visitor.told) == 1
+    assert visitor.page.get_by_label("The right answer").input_value() == "a thing"
+    visitor.leaves = True
+    edits.click()
+    visitor.page.get_by_text("No edit fits.").wait_for()
+
+
 def test_nobody_corrects_a_server_that_is_read_only(app, visit, photo, editor):
     edit = editor.edit(photo, "What is it?", answer="a thing", reasoning="It is round.")
     with serving(app(read_only=True)) as url:

@@ -84,7 +84,19 @@ class Visitor:
         page.on("request", lambda request: self.called.append(request.url))
         page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("dialog", lambda dialog: self.errors.append(f"dialog: {dialog.message}"))
+        self.told: list[str] = []
+        self.leaves = False
+        page.on("dialog", self._answer_dialog)
+
+    def _answer_dialog(self, dialog: Any) -> None:
+        """Only one thing is asked in a dialog: whether a correction is left."""
+        self.told.append(dialog.message)
+        if "not saved" not in dialog.message:
+            self.errors.append(f"dialog: {dialog.message}")
+        if self.leaves:
+            dialog.accept()
+        else:
+            dialog.dismiss()
 
     def go(self, place: str = "ask") -> Visitor:
         """Open a part of the page."""

@@ -42,6 +42,12 @@ export class Correction {
     );
   }
 
+  /** Whether something is written that is not saved. */
+  get isBegun() {
+    const answer = this.answer.input.value.trim();
+    return answer !== this.draft.answer || this.sentences.written.length !== this.draft.reasoning.length;
+  }
+
   /** Let the person begin. */
   begin() {
     this.answer.input.focus();

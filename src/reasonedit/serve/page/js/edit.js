@@ -83,9 +83,13 @@ export class EditView {
       draft: { question, choices, answer, reasoning },
       replaces: this.id,
       saved: (edit) => {
+        this.correction = null;
         location.hash = `#/edits/${encodeURIComponent(edit.id)}`;
       },
-      cancelled: () => this.#load(),
+      cancelled: () => {
+        this.correction = null;
+        this.#load();
+      },
     });
     fill(this.right, h("p", { class: "about" }, h("a", { href: "#/edits" }, T.edit.back)), h("h1", { class: "question" }, question), this.correction.element);
     return this.correction.begin();

@@ -89,7 +89,21 @@ async function start() {
   return undefined;
 }
 
-window.addEventListener("hashchange", () => show());
+const isBegun = () => Boolean(view?.correction?.isBegun);
+
+let shown = location.hash;
+window.addEventListener("hashchange", () => {
+  if (location.hash === shown) return;
+  if (isBegun() && !window.confirm(T.correct.leave)) {
+    location.hash = shown || "#/ask";
+    return;
+  }
+  shown = location.hash;
+  show();
+});
+window.addEventListener("beforeunload", (event) => {
+  if (isBegun()) event.preventDefault();
+});
 document.addEventListener("paste", (event) => view?.pasted?.(event));
 document.addEventListener("keydown", (event) => view?.key?.(event));
 document.getElementById("skip").addEventListener("click", (event) => {

@@ -109,6 +109,7 @@ export class ReviewView {
   async #mark(one, body, button) {
     const marked = await act(button, this.line, { working: T.review.marking }, () => api.mark(one.id, body));
     if (marked === undefined) return;
+    this.correction = null;
     this.#go(1);
     this.#loadStats();
   }

@@ -108,6 +108,7 @@ export const T = {
     saved: "Saved. This is what the model answers now.",
     see: "See the edit",
     cancel: "Cancel",
+    leave: "The correction is not saved. Leave it?",
     noAnswer: "Write the right answer.",
     noReasoning: "Write at least one sentence: it is what carries over to other pictures.",
   },
