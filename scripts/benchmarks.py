@@ -32,6 +32,7 @@ MODULES = {
     "ranks": "rank_bench",
     "threads": "thread_bench",
     "serve": "serve_bench",
+    "page": "page_bench",
 }
 """The file of each benchmark, whose ``run`` runs it."""
 

@@ -54,7 +54,9 @@ def run(args: argparse.Namespace) -> None:
     editor = ReasonEditor.from_pretrained(args.model)
     sample = page_samples("embedded")[0]
     body = body_of(Query.of(FOLDER / "samples" / sample["name"], sample["question"]), edits=True)
-    path = next(filter(None, map(shutil.which, BROWSERS)))
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        raise SystemExit(f"There is no browser: install one of {', '.join(BROWSERS)}.")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         editor.save(Path(folder) / "codebook")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
