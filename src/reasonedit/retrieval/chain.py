@@ -39,7 +39,7 @@ def _link(retrieval: Retrieval, question: str) -> Retrieval:
     stays = [
         hit.edit_id in edits or hit.same_picture
         if hit.kind is KeyKind.ANSWER
-        else hit.kind.picture or hit.fact in linked
+        else bool(hit.kind.picture) or hit.fact in linked
         for hit in retrieval.hits
     ]
     return _keep(retrieval, stays)

@@ -70,10 +70,10 @@ class VisualMatch:
             (N,) bool.
         """
         width = self.cohort.shape[1]
-        distances = (memory.table[numbers][:, :width] - query[-1, :width]).norm(dim=1)
+        distances = torch.linalg.vector_norm(memory.table[numbers][:, :width] - query[-1, :width], dim=1)
         usual = torch.minimum(self._levels[numbers, 0], self._level(query[-1:])[0, 0])
         shows_whole = torch.from_numpy(np.isin(memory.kinds[numbers.numpy()], _WHOLES))
-        return (distances < _SAME * usual) & shows_whole
+        return torch.logical_and(distances < _SAME * usual, shows_whole)
 
     def _level(self, keys: Tensor) -> Tensor:
         """Mean and standard deviation of the distances to the nearest of the cohort, (N, 2)."""
