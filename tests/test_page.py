@@ -161,6 +161,9 @@ def test_a_correction_is_corrected_in_one_step(serve, visit, editor):
 def test_a_contradiction_is_shown_before_anything_is_written(serve, visit):
     url = serve()
     visitor = visit(url).go()
+    visitor.choose(2)
+    for _ in range(2):
+        visitor.ask()
     visitor.choose(0)
     visitor.ask()
     visitor.correct(*CLINIC[1:])
@@ -170,6 +173,10 @@ def test_a_contradiction_is_shown_before_anything_is_written(serve, visit):
     visitor.write("the cellar", "The green object is a bottle.", "The bottle is kept in the cellar.")
     visitor.check()
     assert CLINIC[1] in visitor.page.locator(".warning ul").inner_text()
+    before = visitor.page.locator(".changes tr", has_text="Asked before")  # each once, and not the question itself
+    assert [row.splitlines()[1] for row in before.all_inner_texts()] == [
+        "Who gave the orange object to the collection?"
+    ]
     visitor.page.get_by_label("The right answer").fill("the attic")  # what was checked is another one now
     visitor.button("Save the correction").wait_for(state="hidden")
     assert "check it again" in visitor.page.locator(".preview").inner_text()

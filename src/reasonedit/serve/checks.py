@@ -7,10 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.edit_check import Change, EditCheck
 from reasonedit.errors import ReasonEditError
 from reasonedit.explain import USED, Explanation
-from reasonedit.types import Query
+from reasonedit.types import Edit, Query
 
 from .chat_request import EXAMPLE_PICTURE
 from .edits import EXAMPLE, EditBody, edit_of
@@ -66,7 +67,7 @@ async def check(body: CheckBody, request: Request) -> dict[str, Any]:
         edit = edit_of(body, gateway, author)
         queries = [asked.query(gateway) for asked in body.questions]
         urls = [asked.image_url or None for asked in body.questions]
-        recent, recent_urls = _recent(gateway, body.recent)
+        recent, recent_urls = _recent(gateway, body.recent, edit)
         found = gateway.editor.check_edit(edit, [*queries, *recent], body.replaces or "")
         return _view_check(found, [*urls, *recent_urls], len(queries))
 
@@ -75,16 +76,24 @@ async def check(body: CheckBody, request: Request) -> dict[str, Any]:
     return found
 
 
-def _recent(gateway: Gateway, count: int) -> tuple[list[Query], list[str]]:
-    """The questions that were kept last, and where their pictures are."""
+def _recent(gateway: Gateway, count: int, edit: Edit) -> tuple[list[Query], list[str]]:
+    """The questions that were kept last, each once, and where their pictures are; not the edit's own."""
     kept, queries, urls = gateway.questions, list[Query](), list[str]()
-    for row in list(kept.rows().values())[::-1][:count] if kept is not None and count else ():
+    if kept is None or not count:
+        return queries, urls
+    seen = {(picture_name(edit.image), edit.question, tuple(edit.choices or ()))}
+    for row in list(kept.rows().values())[::-1]:
         try:
-            assert kept is not None
+            asked = (row["picture"], row["question"], tuple(row.get("choices") or ()))
+            if asked in seen:
+                continue
+            seen.add(asked)
             queries.append(Query(kept.picture(row["id"]), row["question"], row.get("choices")))
             urls.append(f"/v1/questions/{row['id']}/image")
         except (ReasonEditError, KeyError):  # it went meanwhile
             continue
+        if len(queries) == count:
+            break
     return queries, urls
 
 
