@@ -431,11 +431,13 @@ def test_a_check_says_what_would_be_written_and_writes_nothing(make):
     server = make(keep=10)
     with server.http() as http:
         http.post("/v1/edits", json=edit_body(0))
-        ask(http, uri_of(picture(0)), "What is number 0?")
+        for question in ("What is number 0?", "What is it?", "What is it?"):  # the edit's own is asked anyway
+            ask(http, uri_of(picture(0)), question)
         given = {"image_url": http.get("/v1/edits").json()["data"][0]["image_url"], "question": "What is number 0?"}
         found = http.post("/v1/edits/check", json=edit_body(0, answer="another", questions=[given], recent=5)).json()
         assert found["changes"][0]["from"] == "edit"
         assert [change["from"] for change in found["changes"]][-2:] == ["given", "recent"]
+        assert [change["from"] for change in found["changes"]].count("recent") == 1
         assert found["changes"][-1]["image_url"].startswith("/v1/questions/")
         assert [other["answer"] for other in found["contradicts"]] == ["thing 0"]
         assert http.get("/v1/edits").json()["total"] == 1
