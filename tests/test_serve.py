@@ -181,6 +181,18 @@ def test_an_edit_undone_and_restored_counts_at_once(server, asked, written):
     assert [(e["op"], e["author"]) for e in history] == [("edit", "Ada"), ("undo", "Bob"), ("restore", "")]
 
 
+def test_the_models_own_reasons_are_those_of_the_editor(server, local, asked):
+    query = asked[1][0]
+    right = local.own_reasoning(query.image, query.question)
+    with server.http() as http:
+        body = {"image": uri_of(query.image), "question": query.question}
+        told = http.post("/v1/reasoning", json=body).json()
+    assert told["answer"] == right.answer
+    assert [sentence["text"] for sentence in told["sentences"]] == [s.text for s in right.sentences]
+    wanted = [pytest.approx(s.confidence, abs=0.02) for s in right.sentences]
+    assert [sentence["confidence"] for sentence in told["sentences"]] == wanted
+
+
 def test_what_openai_offers_and_a_local_model_does_not_is_refused(server, asked):
     query = asked[1][0]
     for name, value in {

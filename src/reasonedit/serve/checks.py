@@ -167,13 +167,10 @@ def _view_explanation(found: Explanation, gateway: Gateway) -> dict[str, Any]:
 async def reason(body: ReasoningBody, request: Request) -> dict[str, Any]:
     """The model's own reasoning for an answer: to be checked by a person before it becomes an edit."""
     gateway = gateway_of(request)
-    own = getattr(gateway.editor, "own_reasoning", None)
-    if own is None:
-        raise ApiError(501, "This version cannot tell the model's own reasoning.", "not_implemented")
 
     def find_out() -> dict[str, Any]:
         query = body.query(gateway)
-        found = own(query.image, query.question, body.answer)
+        found = gateway.editor.own_reasoning(query.image, query.question, body.answer, query.choices)
         sentences = [{"text": s.text, "confidence": s.confidence} for s in found.sentences]
         return {"answer": found.answer, "sentences": sentences}
 
