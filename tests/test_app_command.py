@@ -8,6 +8,7 @@ import urllib.request
 import webbrowser
 
 import pytest
+from helpers.waiting import wait_until
 
 import reasonedit.serve.run
 from reasonedit.cli import main
@@ -38,6 +39,8 @@ def test_the_page_is_opened_once_the_server_listens(quiet, tiny_folder, hash_enc
     monkeypatch.setattr(reasonedit.serve.run, "run_server", run_server)
     assert main(["app", "--model", str(tiny_folder), "--dtype", "float32", *(["--no-browser"] if quiet else [])]) == 0
     (url,) = re.findall(r"The page: (http://127\.0\.0\.1:\d+)", capsys.readouterr().err)
+    if not quiet:
+        wait_until(lambda: opened)
     assert opened == ([] if quiet else [url])
     assert told["codebook"] == "codebook"
     assert told["keeps_questions"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
     def show(url: str) -> None:
         _console.say(f"The page: {url} (corrections are kept in '{arguments.codebook}'; Ctrl-C ends it)")
         if not arguments.no_browser:
-            webbrowser.open(url)
+            # Beside the server, which must answer while a browser starts.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
     return serve.run(arguments, show)
