@@ -148,10 +148,22 @@ class Visitor:
         layer.scroll_into_view_if_needed()
         frame = layer.bounding_box()
         points = [(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]) for x, y in (start, end)]
+        if self.page.evaluate("navigator.maxTouchPoints > 0"):
+            self._drag_finger(*points)
+            return
         self.page.mouse.move(*points[0])
         self.page.mouse.down()
         self.page.mouse.move(*points[1], steps=4)
         self.page.mouse.up()
+
+    def _drag_finger(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """As a finger drags: a page that scrolls instead gets no more of it."""
+        session = self.page.context.new_cdp_session(self.page)
+        between = [tuple(a + (b - a) * step / 4 for a, b in zip(start, end, strict=True)) for step in range(1, 5)]
+        for kind, point in [("touchStart", start), *(("touchMove", point) for point in between), ("touchEnd", None)]:
+            touches = [] if point is None else [{"x": point[0], "y": point[1]}]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+        session.detach()
 
     def check(self) -> None:
         """Check what the correction would change."""
