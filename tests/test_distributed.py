@@ -158,7 +158,7 @@ def test_edits_predictions_and_metrics_are_those_of_one_rank(tmp_path, tiny_fold
         pytest.param(1, "raise", marks=pytest.mark.slow),
         (1, "kill"),
         pytest.param(0, "kill", marks=pytest.mark.slow),
-        (1, "stop"),
+        pytest.param(1, "stop", marks=pytest.mark.slow),
         pytest.param(0, "stop", marks=pytest.mark.slow),
     ],
 )

@@ -379,6 +379,7 @@ def test_a_real_pipeline_paints_by_its_seed(painter):
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.slow  # assembles the language model
 def test_a_real_language_model_writes_by_its_seed_locally_and_behind_an_endpoint(smollm, endpoint):
     local = smollm.write("What is the capital of France? Answer with one word.", 1, 8)
     assert "Paris" in local

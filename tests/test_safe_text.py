@@ -177,7 +177,11 @@ def test_the_charts_of_a_report_are_no_html():
 
 
 def test_every_command_has_been_thought_of():
-    """Commands that show what others wrote are above; these show figures, and names that whoever calls them gave."""
+    """Commands that show what others wrote are above; these show figures, and names that whoever calls them gave.
+
+    What a server and its page show is tested with them.
+    """
     assert set(COMMANDS) - {"edits", "codebook", "ask", "edit", "data"} == {
-        *("demo", "run", "experiment", "report", "train-mend", "select", "calibrate", "build-probes", "world")
+        *("demo", "run", "experiment", "report", "train-mend", "select", "calibrate", "build-probes", "world"),
+        *("app", "serve"),
     }
