@@ -255,7 +255,8 @@ def test_a_correction_that_was_begun_is_not_lost_by_a_click(url, visit, photo):
     visitor.ask()
     visitor.correct("a thing", "It is round.")
     edits = visitor.page.get_by_role("link", name="Edits", exact=True)
-    edits.click()
+    with visitor.page.expect_event("dialog"):  # the page asks after the click, when its address has changed
+        edits.click()
     assert len(visitor.told) == 1
     assert visitor.page.get_by_label("The right answer").input_value() == "a thing"
     visitor.leaves = True
