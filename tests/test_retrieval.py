@@ -290,6 +290,17 @@ def test_a_picture_is_an_edits_own_if_unrelated_ones_are_twice_as_far_from_eithe
         assert found.tolist() == [expected, False]  # the second is of a region
 
 
+def test_what_two_edits_say_counts_for_the_picture_of_either():
+    memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
+    image = picture(0)
+    for name, key in (("near", [18.0, 18.0, 0.0]), ("own", [0.0, 0.0, 30.0])):  # the nearer key is of another picture
+        edit = Edit(image, "What is it?", "a bell", ["It rings."], id=name)
+        memory.write(edit, [Entry(torch.tensor(key), 0.0, Fact(edit.answer_fact, "answer", name))])
+    config = RetrievalConfig(k=4, percentile=100, visual_match=-1e6)
+    (hit,) = FactRetriever(memory, config, cohort).retrieve(torch.zeros(1, 3))[0].hits
+    assert (hit.edit_id, hit.same_picture) == ("near", True)
+
+
 def test_a_key_with_a_picture_needs_a_visual_match_and_a_text_does_not():
     memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
     keys = torch.tensor([[0.0, 0, 5, 5], [1.0, 0, 0, 0], [0.0, 9, 5, 5], [0.0, 0, 0, 0.5]])

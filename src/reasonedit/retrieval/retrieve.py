@@ -236,8 +236,11 @@ class FactRetriever:
                 hit = hits.get(fact.text)
                 if hit is None:
                     hits[fact.text] = Hit(fact.text, distance, fact.kind, fact.edit_id, match, same[i])
-                elif hit.visual_match is not None and match is not None and match > hit.visual_match:
-                    hits[fact.text] = replace(hit, visual_match=match)
+                    continue
+                if hit.visual_match is not None and match is not None and match > hit.visual_match:
+                    hit = replace(hit, visual_match=match)
+                # Two edits may say the same: what one said of this very picture counts, whichever key is nearer.
+                hits[fact.text] = replace(hit, same_picture=hit.same_picture or same[i])
         counted = keys if config.k_counts == "keys" else len(hits)
         return list(hits.values())[: k if config.k_counts == "facts" else None], counted >= k
 
