@@ -1,4 +1,4 @@
-"""The examples of EXTENDING.md do what they say."""
+"""The examples of extending.md do what they say."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from reasonedit.data.probes import Budget, build, builders
 from reasonedit.groups import GENERALITIES
 from reasonedit.vlm import Generation, load_vlm
 
-TEXT = (Path(reasonedit.__file__).parent / "EXTENDING.md").read_text()
+TEXT = (Path(reasonedit.__file__).parent / "docs" / "guides" / "extending.md").read_text()
 FAMILY, DATA, METRIC, EDITOR = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
 def run(block, name):
     module = types.ModuleType(name)
     sys.modules[name] = module
-    exec(compile(block, f"EXTENDING.md ({name})", "exec"), module.__dict__)
+    exec(compile(block, f"extending.md ({name})", "exec"), module.__dict__)
     return module
 
 

@@ -1,4 +1,4 @@
-"""FORMAT.md says what is on the disk: its code reads codebooks, and its tables name every field and every file."""
+"""The page on the format is right: its code reads codebooks, and its tables name every field and every file."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import reasonedit
 from reasonedit.codebook import EditMemory
 
 TESTS = Path(__file__).parent
-TEXT = (Path(reasonedit.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
+TEXT = (Path(reasonedit.__file__).parent / "docs" / "reference" / "format.md").read_text(encoding="utf-8")
 OLDER = sorted((TESTS / "data").glob("codebook-format-4*"))
 
 
@@ -36,7 +36,7 @@ def stranger():
     """The reader that the page gives."""
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
     names = {}
-    exec(compile(code, "FORMAT.md", "exec"), names)
+    exec(compile(code, "format.md", "exec"), names)
     return names["read"]
 
 

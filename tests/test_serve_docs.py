@@ -15,7 +15,7 @@ from reasonedit.serve.app import create_app
 from reasonedit.serve.settings import Settings
 from reasonedit.traces import KeptQuestions
 
-PAGE = (Path(reasonedit.__file__).parent / "SERVE.md").read_text(encoding="utf-8")
+PAGE = (Path(reasonedit.__file__).parent / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
 DOCKER = Path(reasonedit.__file__).parents[2] / "scripts" / "docker"
 
 
