@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,10 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from reasonedit.data.sample_pictures import SAMPLES, list_samples
+
 FOLDER = Path(__file__).parent / "page"
+_SAMPLES_URL = "/app/samples"
 
 _HEADERS = {
     # Nothing but this server's own files runs, styles or is spoken to, whatever somebody wrote into a question.
@@ -42,6 +44,7 @@ def mount_page(app: FastAPI) -> None:
     async def show_page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
+    app.mount(_SAMPLES_URL, _Page(directory=SAMPLES), name="samples")
     app.mount("/app", files, name="page")
 
 
@@ -53,5 +56,4 @@ def page_samples(model: str) -> list[dict[str, Any]]:
     """
     if model != "embedded":
         return []
-    samples: list[dict[str, Any]] = json.loads((FOLDER / "samples" / "samples.json").read_text(encoding="utf-8"))
-    return samples
+    return [{**sample, "url": f"{_SAMPLES_URL}/{sample['name']}"} for sample in list_samples()]

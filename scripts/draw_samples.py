@@ -1,7 +1,7 @@
-"""Draw the samples of the page: two pictures for each of some facts of a house, a clinic, a collection.
+"""Draw the sample pictures of the package and its page: two pictures for each of some facts of a house, a clinic, a collection.
 
 Each fact is one that no model can know and that the embedded VLM gets wrong until it is told. Run it after changing the
-table: ``python scripts/draw_page_samples.py``.
+table: ``python scripts/draw_samples.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reasonedit.data.world.scenes import Scene, Thing
 
-FOLDER = Path(__file__).parents[1] / "src" / "reasonedit" / "serve" / "page" / "samples"
+FOLDER = Path(__file__).parents[1] / "src" / "reasonedit" / "data" / "samples"
 
 # Of each fact: what is true, then twice the things of a picture (kind, colour, place), its background and the question.
 SAMPLES = {
@@ -48,7 +48,7 @@ def main() -> None:
             Scene(tuple(Thing(*thing) for thing in things), background, seed).render().save(
                 FOLDER / file, optimize=True
             )
-            listed.append({"name": file, "url": f"/app/samples/{file}", "question": question, "fact": fact})
+            listed.append({"name": file, "question": question, "fact": fact})
     (FOLDER / "samples.json").write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
 
 
