@@ -8,12 +8,12 @@ import contextlib
 import errno
 import importlib
 import io
-import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from reasonedit.errors import ReasonEditError, check_runs
+from reasonedit.quiet import quieten
 from reasonedit.safe_text import to_safe_text
 from reasonedit.util.signals import Interrupted, watch_signals
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     name = parser.parse_known_args(arguments[:1] or ["--help"])[0].command
-    _quieten()
+    quieten()
     interrupted: list[int] = []
     if argv is None:
         atexit.register(_exit_interrupted, interrupted)  # runs last: functions that are registered later run before
@@ -114,43 +114,6 @@ def _replace_unprintable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
-
-
-def _quieten() -> None:
-    """Leave the screen to our own progress; errors still come through."""
-    import warnings
-
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it says each time that it tries again
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a page of frames where another rank is gone
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch and FAISS each have threads: do not let them spin
-    warnings.filterwarnings(
-        "ignore", module=r"(lightning|torch|transformers|jsonargparse|faiss|importlib|huggingface_hub|diffusers).*"
-    )
-    logging.basicConfig(level=logging.WARNING, handlers=[_plain_handler()])
-    for name in (
-        "lightning.pytorch.utilities.rank_zero",
-        "lightning.pytorch",
-        "lightning.fabric",
-        "lightning.fabric.utilities.distributed",
-        "sentence_transformers",
-    ):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _plain_handler() -> logging.Handler:
-    """A handler that logs to the terminal: its messages quote texts that somebody else wrote."""
-
-    class Plain(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            return to_safe_text(super().format(record), lines=True)
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(Plain("%(message)s"))
-    return handler
 
 
 if __name__ == "__main__":

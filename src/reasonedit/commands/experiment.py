@@ -14,11 +14,12 @@ from reasonedit.errors import NotServedError
 from reasonedit.experiments import EXPERIMENTS, Cell, Estimate, Lab, run_cell
 from reasonedit.experiments.experiment import with_editors
 from reasonedit.experiments.search_spaces import SPACES, describe_values
+from reasonedit.experiments.side_by_side import Work, run_side_by_side, visible_gpus
 from reasonedit.experiments.tables import Table as ExperimentTable
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.experiments.tuned import TUNED_FILE
 from reasonedit.experiments.tuning import choose
-from reasonedit.groups import LABELS
+from reasonedit.groups import labels_of
 from reasonedit.metrics import COMPARISON
 from reasonedit.runs.folder import abandon, lock_folder, write_json
 
@@ -47,7 +48,13 @@ def main(argv: Sequence[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with lock_folder(folder, "experiment"):
-            beyond = _run(cells, Lab(config, edits), folder)
+            if arguments.jobs > 1:
+                work = Work(
+                    experiment.name, tuple(arguments.editor), config, edits, folder, arguments.jobs, visible_gpus()
+                )
+                beyond = _run_side_by_side(work, cells)
+            else:
+                beyond = _run(cells, Lab(config, edits), folder)
     finally:
         abandon(folder)  # where nothing came of it
     wanted = {(cell.row, cell.seed) for cell in cells}
@@ -88,10 +95,41 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CLASS",
         help="one more row: an editor of your own, by class path",
     )
+    parser.add_argument(
+        "--jobs",
+        type=_count,
+        default=1,
+        help="cells that run at once, each with a model of its own, on all GPUs in turn: times are no measure then",
+    )
     parser.add_argument("--quick", action="store_true", help="one seed, 20 edits")
     parser.add_argument("--list", action="store_true", help="say what the experiment compares, and stop")
     parser.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: %(default)s)")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
+def _run_side_by_side(work: Work, cells: Sequence[Cell]) -> list[str]:
+    """:func:`_run` in several processes."""
+    beyond: dict[str, str] = {}
+    with _console.status(f"0/{len(cells)}") as status:
+        for i, outcome in enumerate(run_side_by_side(work, cells), 1):
+            cell = outcome.cell
+            status.update(f"{i}/{len(cells)}")
+            if outcome.beyond:
+                beyond[cell.row] = f"{cell.title} is left out: {outcome.beyond}"
+                continue
+            _say_done(f"{i}/{len(cells)}", cell, outcome.seconds)
+    return list(beyond.values())
+
+
+def _say_done(counted: str, cell: Cell, seconds: float | None) -> None:
+    time_taken = f"{seconds:.0f} s" if seconds is not None else "there already"
+    _console.print(f"{counted}  {cell.title}, seed {cell.seed}: {time_taken}", highlight=False)
 
 
 def _run(cells: Sequence[Cell], lab: Lab, folder: Path) -> list[str]:
@@ -111,8 +149,7 @@ def _run(cells: Sequence[Cell], lab: Lab, folder: Path) -> list[str]:
         except NotServedError as error:
             beyond[cell.row] = f"{cell.title} is left out: {error}"
             continue
-        time_taken = f"{time.perf_counter() - started:.0f} s" if is_new else "there already"
-        _console.print(f"{i}/{len(cells)}  {cell.title}, seed {cell.seed}: {time_taken}", highlight=False)
+        _say_done(f"{i}/{len(cells)}", cell, time.perf_counter() - started if is_new else None)
     return list(beyond.values())
 
 
@@ -136,7 +173,8 @@ def _table(rows: Sequence[TableRow]) -> Table:
         padding=0,
     )
     table.add_column("")
-    names = {"now": "Rel, at once", **LABELS, "gen": "Gen", "all": "All"}
+    labels = labels_of(group for row in rows for group in row.metrics)
+    names = {"now": "Rel, at once", **labels, "gen": "Gen", "all": "All"}
     for name in names.values():
         table.add_column(fold(name), justify="right")
     for name in ("s per\nedit", "ms per\nquery", "keys per\nedit"):

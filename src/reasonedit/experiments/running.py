@@ -84,6 +84,7 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
         "ms_per_query_unedited": stream.base.ms_per_query,
         "probes": {group: asdict(count) for group, count in stream.base.counts.items()},
         "metrics": {group: share for group, (share, _) in metrics.results.items()},
+        "at_once": lab.at_once,
         "versions": versions(),
         "asked": questions_checksum(stream.base),
         "answers": len(writer.rows),

@@ -139,7 +139,7 @@ def table_of(
             for stop, groups in row.earlier.items()
         }
     records = [record for record, _ in agreement.cells]
-    notes = [*_describe_probes(records), *compare_seeds(agreement.cells)]
+    notes = [*_describe_probes(records), *compare_seeds(agreement.cells), *_describe_times(records)]
     return Table(rows.values(), records, agreement.left_out, notes)
 
 
@@ -150,6 +150,14 @@ def _describe_probes(records: Sequence[Record]) -> list[str]:
         counts = {group: ProbeCount(**count) for group, count in record.get("probes", {}).items()}
         by_seed[record["seed"]] = max(by_seed.get(record["seed"], {}), counts, key=_number_expected)
     return describe_counts([by_seed[seed] for seed in sorted(by_seed)])
+
+
+def _describe_times(records: Sequence[Record]) -> list[str]:
+    """One sentence, where cells ran beside others."""
+    most = max((record.get("at_once", 1) for record in records), default=1)
+    if most == 1:
+        return []
+    return [f"Up to {most} cells ran at once: their times are no measure of an editor that has the machine to itself."]
 
 
 def _number_expected(counts: Mapping[str, ProbeCount]) -> int:

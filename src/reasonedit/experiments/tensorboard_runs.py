@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from .agreement import Facts, contradiction, facts_of
 
 _RECORD = "cell.json"
@@ -17,8 +19,9 @@ LEFT_OUT = "tensorboard-left-out"
 
 def write_record(run: Path, record: Mapping[str, Any]) -> None:
     """Say in the folder of a run which cell it is of."""
-    run.mkdir(parents=True, exist_ok=True)
-    (run / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+    with _lock(run.parent):
+        run.mkdir(parents=True, exist_ok=True)
+        (run / _RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
 def set_others_aside(folder: Path, record: Mapping[str, Any]) -> None:
@@ -29,15 +32,22 @@ def set_others_aside(folder: Path, record: Mapping[str, Any]) -> None:
         record: What the cell says of itself.
     """
     aside, facts = folder.with_name(LEFT_OUT), facts_of(record)
-    for run in _runs(folder):
-        if not _agrees(run, facts):
-            aside.mkdir(exist_ok=True)
-            if (aside / run.name).exists():  # of a still earlier one
-                shutil.rmtree(aside / run.name)
-            run.rename(aside / run.name)
-    for run in _runs(aside):
-        if _agrees(run, facts) and not (folder / run.name).exists():
-            run.rename(folder / run.name)
+    with _lock(folder):
+        for run in _runs(folder):
+            if not _agrees(run, facts):
+                aside.mkdir(exist_ok=True)
+                if (aside / run.name).exists():  # of a still earlier one
+                    shutil.rmtree(aside / run.name)
+                run.rename(aside / run.name)
+        for run in _runs(aside):
+            if _agrees(run, facts) and not (folder / run.name).exists():
+                run.rename(folder / run.name)
+
+
+def _lock(folder: Path) -> FileLock:
+    """Cells that run at once look at each other's runs only when these say what they are of."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
 def _runs(folder: Path) -> list[Path]:

@@ -1,0 +1,135 @@
+"""Runs the cells of an experiment in several processes at once, each with a model of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reasonedit.errors import NotServedError
+from reasonedit.quiet import quieten
+
+from .cells import Cell
+from .experiment import Experiment, with_editors
+from .lab import Lab
+from .plans import EXPERIMENTS
+from .running import run_cell
+
+
+@dataclass(frozen=True)
+class Work:
+    """What processes are to run; all of it can be sent to another process.
+
+    Attributes:
+        experiment: The name of the experiment.
+        editors: Class paths of its further editors.
+        config: The config of the lab.
+        edits: The number of edits of each stream.
+        folder: The folder of the experiment.
+        jobs: How many processes.
+        gpus: The GPUs that they share in turn, as in ``CUDA_VISIBLE_DEVICES``.
+    """
+
+    experiment: str
+    editors: tuple[str, ...]
+    config: Mapping[str, Any]
+    edits: int
+    folder: Path
+    jobs: int
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a cell.
+
+    Attributes:
+        cell: The cell.
+        seconds: The seconds that it took, or ``None`` where its result was there already.
+        beyond: Why its row is left out, where it takes what the VLM does not give.
+    """
+
+    cell: Cell
+    seconds: float | None
+    beyond: str = ""
+
+
+def run_side_by_side(work: Work, cells: Sequence[Cell]) -> Iterator[Outcome]:
+    """Run cells in several processes, on all GPUs that there are in turn.
+
+    The first row of every seed comes first, then the second: what the rows of a seed share is then mostly there
+    already when the next needs it.
+
+    Args:
+        work: What all processes must know.
+        cells: The cells of the experiment that are wanted.
+
+    Yields:
+        What came of each cell, as they end. Of a row that is left out one cell is enough.
+
+    Raises:
+        ReasonEditError: A cell cannot be run: nothing further is begun, and what is under way is brought to its end.
+    """
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    gpus = context.SimpleQueue()
+    for number in range(work.jobs):
+        gpus.put(work.gpus[number % len(work.gpus)] if work.gpus else "")
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    todo = sorted(cells, key=lambda cell: rows.index(cell.row))  # stable: the seeds stay in their order
+    with ProcessPoolExecutor(work.jobs, context, _begin, (work, gpus)) as pool:
+        try:
+            running: dict[Future[tuple[float | None, str]], Cell] = {
+                pool.submit(_run, cell.row, cell.seed): cell for cell in todo
+            }
+            while running:
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield Outcome(running.pop(future), *future.result())
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return tuple(named[:count] if named else map(str, range(count)))
+
+
+class _Process:
+    """What a process keeps from cell to cell."""
+
+    lab: Lab
+    experiment: Experiment
+    folder: Path
+
+
+def _begin(work: Work, gpus: Any) -> None:
+    """Prepare a process: its GPU, its share of the CPU's threads, its lab."""
+    quieten()
+    gpu = gpus.get()
+    if gpu:  # before anything of CUDA is asked in this process
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // work.jobs))
+    _Process.lab = Lab(work.config, work.edits, at_once=work.jobs)
+    _Process.experiment = with_editors(EXPERIMENTS[work.experiment], work.editors)
+    _Process.folder = work.folder
+
+
+def _run(row: str, seed: int) -> tuple[float | None, str]:
+    """Run a cell: its seconds, unless its result was there already, and why its row is left out, if it is."""
+    [cell] = _Process.experiment.cells([seed], [row])
+    started = time.perf_counter()
+    try:
+        is_new = run_cell(_Process.lab, cell, _Process.folder)
+    except NotServedError as error:
+        return None, str(error)
+    return (time.perf_counter() - started if is_new else None), ""

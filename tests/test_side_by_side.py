@@ -1,0 +1,81 @@
+"""Cells of an experiment that run at once, each in a process of its own, give what they give one after the other."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from helpers.toy import SeededToys  # noqa: F401 - the processes import it from here
+
+from reasonedit import cli
+from reasonedit.experiments import read_cell
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+
+
+@pytest.fixture
+def config(tiny_folder, tmp_path):
+    source = {"class_path": "helpers.toy.SeededToys"}
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        json.dumps(
+            {
+                "model": {
+                    "class_path": "reasonedit.VLMModule",
+                    "init_args": {"model": str(tiny_folder), "dtype": "float32", "max_new_tokens": 3},
+                },
+                "data": {"class_path": "reasonedit.EditStream", "init_args": {"source": source, "batch_size": 4}},
+            }
+        )
+    )
+    return path
+
+
+def run(config, out, *more):
+    arguments = ["experiment", "main", "--config", config, "--out", out, "--seeds", 0, 1, "--edits", 2]
+    return cli.main([*map(str, [*arguments, "--rows", "none", "ike", *more])])
+
+
+def cells(out):
+    return {p.stem: read_cell(p) for p in sorted((out / "main" / "cells").glob("*.parquet"))}
+
+
+def test_cells_at_once_are_those_of_one_after_the_other(config, tmp_path, capsys):
+    assert run(config, tmp_path / "alone") == 0
+    assert "at once:" not in capsys.readouterr().out
+    assert run(config, tmp_path / "beside", "--jobs", 2) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "4/4" in said
+    assert "Up to 2 cells ran at once: their times are no measure" in said
+    alone, beside = cells(tmp_path / "alone"), cells(tmp_path / "beside")
+    assert list(alone) == list(beside) == ["ike-0", "ike-1", "none-0", "none-1"]
+    for name, (record, rows) in alone.items():
+        other, other_rows = beside[name]
+        for key in ("metrics", "probes", "data", "code", "model", "editor", "asked"):
+            assert record[key] == other[key], (name, key)
+        assert [(r["id"], r["answer"]) for r in rows] == [(r["id"], r["answer"]) for r in other_rows]
+    summaries = [pq.read_table(tmp_path / o / "main" / "summary.parquet").to_pylist() for o in ("alone", "beside")]
+    assert [r["row"] for r in summaries[0]] == [r["row"] for r in summaries[1]]
+    assert run(config, tmp_path / "beside", "--jobs", 2) == 0
+    assert capsys.readouterr().out.count("there already") == 4
+
+
+def test_an_error_in_a_process_is_told_once_and_leaves_the_cells_that_are_there(config, tmp_path, capsys):
+    assert run(config, tmp_path / "out", "--rows", "none", "--jobs", 2) == 0
+    content = json.loads(config.read_text())
+    content["data"]["init_args"]["source"]["init_args"] = {"edits": 0}
+    config.write_text(json.dumps(content))
+    capsys.readouterr()
+    content["model"]["init_args"]["model"] = str(tmp_path / "nowhere")
+    config.write_text(json.dumps(content))
+    assert run(config, tmp_path / "out", "--jobs", 2) == 1
+    error = capsys.readouterr().err
+    assert "nowhere" in error
+    assert "Traceback" not in error
+    assert {"none-0", "none-1"} <= set(cells(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "many"])
+def test_jobs_must_be_a_number(jobs, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["experiment", "main", "--jobs", jobs])
+    assert "is not a number of 1 or more" in capsys.readouterr().err
