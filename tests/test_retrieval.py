@@ -259,7 +259,7 @@ def test_a_visual_match_is_scored_against_the_unrelated_pictures_near_either_sid
         write(memory, i, pair, f"sentence {i}.", "patch")
         visual_match.update(memory)
     rows = torch.tensor([7, 0, 5])  # a patch, an answer, a patch
-    found = visual_match.score(memory, query, rows)
+    found = visual_match.score(memory, query, visual_match.level(query), rows)
     every = [[score_of(keys[row, :5], q[:5], cohort) for q in query] for row in rows.tolist()]
     expected = [
         max(every[0]),
@@ -286,7 +286,7 @@ def test_a_picture_is_an_edits_own_if_unrelated_ones_are_twice_as_far_from_eithe
         for _ in range(20):  # how far is usual depends on where the query is, too
             query[-1, :5] = key + step * away
             step = share * min(usual(key), usual(query[-1, :5]))
-        found = match.same_picture(memory, query, torch.tensor([0, 1]))
+        found = match.same_picture(memory, query, match.level(query), torch.tensor([0, 1]))
         assert found.tolist() == [expected, False]  # the second is of a region
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import copy, deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,23 @@ from .visual_match import VisualMatch
 
 _FIRST, _DEEPEST = 64, 4096
 """Keys that are searched at first, where more than K may be needed, and at most."""
+
+
+@dataclass(frozen=True)
+class _Near:
+    """The nearest keys of one query: their distances, rising, and numbers, and what their pictures are to its own.
+
+    Attributes:
+        matches: The visual match of each; ``None`` where pictures do not count.
+        same: Of which the picture is the query's own.
+        pictures: Whether keys with a picture count though it is another.
+    """
+
+    distances: Tensor
+    numbers: Tensor
+    matches: list[float] | None
+    same: list[bool]
+    pictures: bool
 
 
 class FactRetriever:
@@ -79,7 +96,8 @@ class FactRetriever:
             return [Retrieval([], math.inf, 0.0, in_range=known) for known in in_range]
         sigma = self._update()
         threshold = self.gate.threshold(len(self.memory.edits), sigma)
-        fetched = [self._fetch(queries, group, threshold, sigma, in_range) for group in self._groups]
+        levels = self._levels(queries)
+        fetched = [self._fetch(queries, levels, group, threshold, sigma, in_range) for group in self._groups]
         retrievals = []
         for known, *of_query in zip(in_range, *fetched, strict=True):
             nearest = min(distance for distance, _ in of_query)
@@ -116,7 +134,7 @@ class FactRetriever:
             if not len(group.index.numbers):
                 continue
             distances, numbers = self._search(query[None], group, count, sigma)[0]
-            matches = self._match_pictures(query, numbers)
+            matches = self._match_pictures(query, self._levels(query), numbers)
             for i, (number, distance) in enumerate(zip(numbers.tolist()[:count], distances.tolist(), strict=False)):
                 facts = self._facts(number, group)
                 match = matches[i] if matches is not None else None
@@ -125,18 +143,22 @@ class FactRetriever:
                 keys.append(NearKey(number, distance, facts, visual_match, distance <= threshold, matches_visually))
         return sorted(keys, key=lambda key: key.distance)
 
-    def _match_pictures(self, query: Tensor, numbers: Tensor) -> list[float] | None:
+    def _levels(self, queries: Tensor) -> Tensor | None:
+        """How near unrelated pictures come to queries; ``None`` where pictures do not count."""
+        return None if self.visual_match is None else self.visual_match.level(queries)
+
+    def _match_pictures(self, query: Tensor, level: Tensor | None, numbers: Tensor) -> list[float] | None:
         """The visual match of keys with a query, by their numbers; ``None`` where it does not count."""
-        if self.visual_match is None:
+        if self.visual_match is None or level is None:
             return None
-        matches: list[float] = self.visual_match.score(self.memory, query, numbers).tolist()
+        matches: list[float] = self.visual_match.score(self.memory, query, level, numbers).tolist()
         return matches
 
-    def _same_pictures(self, query: Tensor, numbers: Tensor) -> list[bool]:
+    def _same_pictures(self, query: Tensor, level: Tensor | None, numbers: Tensor) -> list[bool]:
         """Of which keys the picture is the query's own; of none where that is not looked at."""
-        if self.visual_match is None:
+        if self.visual_match is None or level is None:
             return [False] * len(numbers)
-        same: list[bool] = self.visual_match.same_picture(self.memory, query, numbers).tolist()
+        same: list[bool] = self.visual_match.same_picture(self.memory, query, level, numbers).tolist()
         return same
 
     def _update(self) -> Tensor | None:
@@ -164,6 +186,7 @@ class FactRetriever:
     def _fetch(
         self,
         queries: Tensor,
+        levels: Tensor | None,
         group: IndexedKeys,
         threshold: float,
         sigma: Tensor | None,
@@ -182,8 +205,12 @@ class FactRetriever:
         while True:
             results, enough = [], True
             nearest = self._search(queries, group, depth, sigma)
-            for query, known, (distances, numbers) in zip(queries, in_range, nearest, strict=True):
-                hits, complete = self._collect(query, distances, numbers, group, threshold, pictures=known is not False)
+            for i, (known, (distances, numbers)) in enumerate(zip(in_range, nearest, strict=True)):
+                level = None if levels is None else levels[i]
+                matches = self._match_pictures(queries[i], level, numbers)
+                same = self._same_pictures(queries[i], level, numbers)
+                near = _Near(distances, numbers, matches, same, known is not False)
+                hits, complete = self._collect(near, group, threshold)
                 passed = self.config.gate_per_fact and len(distances) > 0 and float(distances[-1]) > threshold
                 enough &= complete or passed  # beyond the gate there is nothing to look for
                 results.append((float(distances[0]), hits))
@@ -214,21 +241,19 @@ class FactRetriever:
             results.append((torch.from_numpy(of_query[complete]), torch.from_numpy(numbers_of_query[complete])))
         return results
 
-    def _collect(
-        self, query: Tensor, distances: Tensor, numbers: Tensor, group: IndexedKeys, threshold: float, *, pictures: bool
-    ) -> tuple[list[Hit], bool]:
-        """The hits of one query among its nearest keys, and whether there are K; keys with a picture may not count."""
+    def _collect(self, near: _Near, group: IndexedKeys, threshold: float) -> tuple[list[Hit], bool]:
+        """The hits of one query among its nearest keys, and whether there are K."""
         config, hits, k = self.config, dict[str, Hit](), self._count(group)
-        matches, same = self._match_pictures(query, numbers), self._same_pictures(query, numbers)
+        matches, same = near.matches, near.same
         keys = 0
-        for i, (number, distance) in enumerate(zip(numbers.tolist(), distances.tolist(), strict=True)):
+        for i, (number, distance) in enumerate(zip(near.numbers.tolist(), near.distances.tolist(), strict=True)):
             if config.gate_per_fact and distance > threshold:
                 break
             if (keys if config.k_counts == "keys" else len(hits)) >= k:
                 return list(hits.values()), True
             match = matches[i] if matches is not None else None
             facts = [fact for fact in self._facts(number, group) if self._matches(fact.kind, match)]
-            if not pictures:  # only the edits of this very picture
+            if not near.pictures:  # only the edits of this very picture
                 facts = [fact for fact in facts if not fact.kind.picture or same[i]]
             keys += bool(facts)
             for fact in facts:

@@ -39,15 +39,16 @@ class VisualMatch:
     def update(self, memory: EditMemory) -> None:
         """Take in the keys that came since the last call."""
         for start in range(len(self._levels), len(memory.table), _AT_ONCE):
-            new = self._level(memory.table[start : min(start + _AT_ONCE, len(memory.table))])
+            new = self.level(memory.table[start : min(start + _AT_ONCE, len(memory.table))])
             self._levels = torch.cat([self._levels, new])
 
-    def score(self, memory: EditMemory, query: Tensor, numbers: Tensor) -> Tensor:
+    def score(self, memory: EditMemory, query: Tensor, level: Tensor, numbers: Tensor) -> Tensor:
         """Score keys for one query: the key of a region by the query's nearest region, that of an image by the whole.
 
         Args:
             memory: The memory, as at the last :meth:`update`.
             query: The query's keys, (R, D), that of the whole image last.
+            level: Their :meth:`level`, (R, 2).
             numbers: Numbers of keys, (N,).
 
         Returns:
@@ -56,11 +57,11 @@ class VisualMatch:
         """
         width = self.cohort.shape[1]
         distances = torch.cdist(memory.table[numbers][:, :width], query[:, :width])  # (N, R)
-        scores = match_scores(distances, self._levels[numbers], self._level(query))
+        scores = match_scores(distances, self._levels[numbers], level)
         shows_region = torch.from_numpy(np.isin(memory.kinds[numbers.numpy()], _REGIONS))
         return torch.where(shows_region, scores.amax(1), scores[:, -1])
 
-    def same_picture(self, memory: EditMemory, query: Tensor, numbers: Tensor) -> Tensor:
+    def same_picture(self, memory: EditMemory, query: Tensor, level: Tensor, numbers: Tensor) -> Tensor:
         """Whether the query's picture is that of a key, perhaps stored in another way or cut a little.
 
         It is if it is less than half as far from it as the nearest unrelated pictures are from either. Arguments as for
@@ -71,10 +72,11 @@ class VisualMatch:
         """
         width = self.cohort.shape[1]
         distances = torch.linalg.vector_norm(memory.table[numbers][:, :width] - query[-1, :width], dim=1)
-        usual = torch.minimum(self._levels[numbers, 0], self._level(query[-1:])[0, 0])
+        usual = torch.minimum(self._levels[numbers, 0], level[-1, 0])
         shows_whole = torch.from_numpy(np.isin(memory.kinds[numbers.numpy()], _WHOLES))
         return torch.logical_and(distances < _SAME * usual, shows_whole)
 
-    def _level(self, keys: Tensor) -> Tensor:
-        """Mean and standard deviation of the distances to the nearest of the cohort, (N, 2)."""
-        return levels(torch.cdist(keys[:, : self.cohort.shape[1]], self.cohort), self._count)
+    def level(self, keys: Tensor) -> Tensor:
+        """Mean and standard deviation of the distances of keys (..., D) to the nearest of the cohort, (..., 2)."""
+        flat = keys.reshape(-1, keys.shape[-1])[:, : self.cohort.shape[1]]
+        return levels(torch.cdist(flat, self.cohort), self._count).reshape(*keys.shape[:-1], 2)
