@@ -12,7 +12,7 @@ from PIL import Image
 
 from reasonedit.drawings import draw_evidence, draw_retrieval
 from reasonedit.errors import InputError
-from reasonedit.groups import LABELS, LOCALITIES, ProbeGroup
+from reasonedit.groups import ProbeGroup
 from reasonedit.metrics import matches
 from reasonedit.types import Query
 
@@ -22,12 +22,15 @@ from .codebook import Codebook
 from .lookup import find_callback
 from .metrics import EditingMetrics
 
-_CORRECTED = [group.value for group in ProbeGroup if not group.is_locality]
 LAYOUT = {
-    title: {LABELS[group]: ["Multiline", [f"edit/{group}"]] for group in groups}
-    for title, groups in (("what is corrected", _CORRECTED), ("what is left alone", LOCALITIES))
+    title: {
+        group.label: ["Multiline", [f"edit/{group}"]]
+        for group in ProbeGroup
+        if group.is_locality == is_locality and not group.is_optional
+    }
+    for title, is_locality in (("what is corrected", False), ("what is left alone", True))
 }
-"""Custom scalars: one chart per metric, with one line for each editor that logs into the same folder."""
+"""Custom scalars: a chart per metric that all data sets have, with a line for each editor that logs into the folder."""
 
 
 class TensorBoardCharts(RunCallback):

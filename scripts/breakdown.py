@@ -17,7 +17,7 @@ from reasonedit.errors import NotFoundError
 from reasonedit.experiments.agreement import CellRows, select_agreeing
 from reasonedit.experiments.gallery import CAUSES, cause_of
 from reasonedit.experiments.tables import cells_in
-from reasonedit.groups import LABELS
+from reasonedit.groups import labels_of
 
 Shares = Mapping[tuple[str, str], tuple[int, int]]
 """Right answers and questions, by ``"known"`` or ``"novel"`` and group."""
@@ -55,13 +55,14 @@ def break_down(cells: Sequence[CellRows]) -> tuple[dict[tuple[str, str], tuple[i
 
 def describe(name: str, shares: Shares, causes: Mapping[tuple[str, str], int]) -> str:
     """Two tables in Markdown."""
-    lines = [f"### {name}", "", f"| | {' | '.join(LABELS.values())} |", "| --- " * (len(LABELS) + 1) + "|"]
+    labels = labels_of(group for _, group in shares)
+    lines = [f"### {name}", "", f"| | {' | '.join(labels.values())} |", "| --- " * (len(labels) + 1) + "|"]
     for which in ("known", "novel"):
-        found = [shares.get((which, group), (0, 0)) for group in LABELS]
+        found = [shares.get((which, group), (0, 0)) for group in labels]
         cells = [f"{right / total:.3f} ({total})" if total else "–" for right, total in found]
         lines.append(f"| {which} kinds | {' | '.join(cells)} |")
     for cause in CAUSES:
-        lines.append(f"| {cause} | {' | '.join(str(causes.get((group, cause), 0)) for group in LABELS)} |")
+        lines.append(f"| {cause} | {' | '.join(str(causes.get((group, cause), 0)) for group in labels)} |")
     return "\n".join(lines)
 
 

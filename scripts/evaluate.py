@@ -26,7 +26,7 @@ from reasonedit.data.stream import EditStream
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.design import PAPER, Design
 from reasonedit.embedding import SentenceEncoder
-from reasonedit.groups import LABELS, LOCALITIES
+from reasonedit.groups import LOCALITIES, labels_of
 from reasonedit.metrics import matches
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.prompts import with_facts
@@ -104,7 +104,7 @@ def change_design(design: Design, changes: Sequence[str]) -> Design:
 
 
 def print_row(name: str, row: dict[str, float]) -> None:
-    cells = [f"{row[g]:.3f}" if g in row else "" for g in LABELS]
+    cells = [f"{row[g]:.3f}" if g in row else "" for g in labels_of(())]
     rest = [f"{row[k]:.2f}" if k in row else "" for k in ("fetched", "then", "s/edit", "keys/edit", "facts", "ms")]
     print("| " + " | ".join([name, *cells, *rest]) + " |", flush=True)
 
@@ -128,7 +128,7 @@ def main() -> None:
         "| | "
         + " | ".join(
             [
-                *LABELS.values(),
+                *labels_of(()).values(),
                 "R-Gen fact fetched",
                 "right then",
                 "s per edit",
@@ -139,7 +139,7 @@ def main() -> None:
         )
         + " |"
     )
-    print("|" + " --- |" * (len(LABELS) + 7))
+    print("|" + " --- |" * (len(labels_of(())) + 7))
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     for seed in args.seeds:
         world = EmbeddedWorld("demo", seed=seed, edits=args.edits)

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from reasonedit import ReasonEditError
-from reasonedit.groups import LABELS, ProbeGroup
+from reasonedit.groups import LABELS, ProbeGroup, generality, labels_of, overall
 from reasonedit.metrics import (
     METRICS,
     EditAccuracy,
     Locality,
+    Portability,
     Reliability,
     accuracy,
     contains,
@@ -41,8 +42,40 @@ def test_each_metric_counts_its_own_samples_only(metric):
 
 def test_names_of_the_groups_are_all_there_once():
     groups = ["rel", "t_gen", "i_gen", "r_gen", "coe_gen", "loc", "hard_loc", "word_loc"]
-    assert sorted(m.group for m in METRICS) == sorted(groups)
-    assert sorted(editing_metrics()) == sorted(m.group for m in METRICS)
+    assert list(labels_of(())) == groups
+    of_some = ["port_1", "port_2", "port_3", "port_4", "comp_gen", "text_loc"]
+    assert list(labels_of(["text_loc", "port_3"])) == [*groups, "port_3", "text_loc"]
+    assert sorted(editing_metrics()) == sorted([*groups, *of_some])
+    assert {m.group for m in METRICS} == {*groups, "port_1", "comp_gen", "text_loc"}
+
+
+def test_what_only_some_data_sets_ask_changes_no_summary():
+    shares = {"t_gen": 0.5, "i_gen": 1.0, "loc": 1.0, "hard_loc": 0.5}
+    more = {"port_1": 0.1, "port_4": 0.0, "comp_gen": 0.2, "text_loc": 0.3}
+    assert generality(shares | more) == generality(shares) == pytest.approx(2 / 3)
+    assert overall(shares | more) == overall(shares) == pytest.approx(3 / (1.5 + 1 + 2))
+    assert [g for g in more if ProbeGroup(g).is_locality] == ["text_loc"]
+    assert [ProbeGroup(g).hops for g in more] == [1, 4, 0, 0]
+
+
+def test_portability_is_counted_by_steps():
+    answers, targets = ["Kyoto", "nara", "Oslo", "Rome"], ["Kyoto", "Nara", "Bergen", "Rome"]
+    groups = ["port_2", "port_2", "port_2", "port_4"]
+    for hops, share, total in ((1, math.nan, 0), (2, 2 / 3, 3), (3, math.nan, 0), (4, 1, 1)):
+        metric = Portability(hops=hops)
+        metric.update(answers, targets, groups)
+        assert float(metric.compute()) == pytest.approx(share, nan_ok=True)
+        assert int(metric.total) == total
+        assert metric.group == f"port_{hops}"
+    with pytest.raises(ValueError, match="port_5"):
+        Portability(hops=5)
+    metrics = editing_metrics()
+    metrics.update(answers, targets, groups)
+    assert {g: round(float(v), 3) for g, v in metrics.compute().items() if not math.isnan(v)} == {
+        "port_2": 0.667,
+        "port_4": 1.0,
+    }
+    assert {type(metrics[f"port_{hops}"]) for hops in range(1, 5)} == {Portability}
 
 
 def test_without_samples_there_is_no_share():
@@ -57,7 +90,7 @@ def test_groups_without_samples_do_not_stop_the_others():
     metrics.update(["kettle", "cup"], ["kettle", "pot"], ["rel", "loc"])
     found = metrics.compute()
     assert (float(found["rel"]), float(found["loc"])) == (1, 0)
-    assert {g for g, share in found.items() if math.isnan(share)} == {m.group for m in METRICS} - {"rel", "loc"}
+    assert {g for g, share in found.items() if math.isnan(share)} == set(LABELS) - {"rel", "loc"}
     # A batch of its own says nothing of the groups that it has not, and all that came before stays.
     of_batch = metrics(["key"], ["kettle"], ["rel"])
     assert float(of_batch["rel"]) == 0
@@ -229,8 +262,11 @@ metrics = editing_metrics()
 if rank == 0:  # three of four right, in two batches; the other rank has one sample of loc and nothing of rel
     metrics.update(["a", "b", "c"], ["a", "b", "x"], ["rel", "rel", "rel"])
     metrics.update(["D."], ["d"], ["rel"])
+    metrics.update(["s", "t"], ["s", "x"], ["port_2", "text_loc"])
 else:
     metrics.update(["z"], [["y"] * 7 + ["z"] * 2 + ["x"]], ["loc"])
+    metrics.update(["p", "q", "r"], ["p", "x", "r"], ["port_2", "port_2", "port_3"])
+    metrics.update(["u", "v"], ["u", "v"], ["text_loc", "comp_gen"])
 found = {g: float(m.compute()) for g, m in metrics.items()}
 exact = {g: float(m.exact_match()) for g, m in metrics.items()}
 print(json.dumps([found, exact]))
@@ -255,6 +291,8 @@ def test_two_processes_with_uneven_and_empty_ranks_agree(tmp_path):
         assert found["rel"] == pytest.approx(0.75)
         assert found["loc"] == pytest.approx(2 / 3)
         assert (exact["rel"], exact["loc"]) == (0.5, 0)
+        assert [found[g] for g in ("port_2", "port_3", "text_loc", "comp_gen")] == pytest.approx([2 / 3, 1, 0.5, 1])
+        assert math.isnan(found["port_1"])
         assert math.isnan(found["t_gen"])
         assert math.isnan(exact["t_gen"])
 

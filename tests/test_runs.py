@@ -142,11 +142,11 @@ def test_a_slow_machine_does_not_widen_the_table(slow):
     from rich.console import Console
 
     from reasonedit.commands.results_table import results_table
-    from reasonedit.groups import LABELS
+    from reasonedit.groups import labels_of
     from reasonedit.runs.folder import row
 
-    shares = dict.fromkeys(LABELS, (0.5, 100))
-    made = row(shares, dict.fromkeys(LABELS, 0.5), seconds_per_edit=1.2345 * slow, ms_per_query=149.0 * slow)
+    shares = dict.fromkeys(labels_of(()), (0.5, 100))
+    made = row(shares, dict.fromkeys(shares, 0.5), seconds_per_edit=1.2345 * slow, ms_per_query=149.0 * slow)
     out = io.StringIO()
     Console(file=out, width=80).print(results_table({"unedited": made, "reasonedit": made}))
     assert "…" not in out.getvalue()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+
+_OPTIONAL = ("comp_gen", "text_loc")
 
 
 class ProbeGroup(str, Enum):
@@ -16,6 +18,8 @@ class ProbeGroup(str, Enum):
         label: Its column in tables.
         help: What its probes ask.
         is_locality: Whether it counts what stays right: then it has only probes that the unedited model gets right.
+        hops: Of portability, how many steps of knowledge lie between the edit and the answer; else 0.
+        is_optional: Whether only some data sets have such probes: tables show it where there are any.
     """
 
     RELIABILITY = "rel", "Rel", "The edited questions, after all edits"
@@ -36,16 +40,30 @@ class ProbeGroup(str, Enum):
         "Of all other questions those that share the most words with an edit's: still right where they were before",
         True,
     )
+    PORTABILITY_1 = "port_1", "Port-1", "Questions whose answer follows from the edit in one step", False, 1
+    PORTABILITY_2 = "port_2", "Port-2", "Questions whose answer follows from the edit in two steps", False, 2
+    PORTABILITY_3 = "port_3", "Port-3", "Questions whose answer follows from the edit in three steps", False, 3
+    PORTABILITY_4 = "port_4", "Port-4", "Questions whose answer follows from the edit in four steps", False, 4
+    COMPOSITION = "comp_gen", "Comp-Gen", "Questions that take what was corrected of the picture and of a text", False
+    TEXT_LOCALITY = (
+        "text_loc",
+        "text Loc",
+        "Questions without a picture that were answered rightly before: still right",
+        True,
+    )
 
     label: str
     help: str
     is_locality: bool
+    hops: int
+    is_optional: bool
 
-    def __new__(cls, value: str, label: str, help: str, is_locality: bool = False) -> ProbeGroup:
+    def __new__(cls, value: str, label: str, help: str, is_locality: bool = False, hops: int = 0) -> ProbeGroup:
         """A member with what belongs to it."""
         member = str.__new__(cls, value)
         member._value_ = value
-        member.label, member.help, member.is_locality = label, help, is_locality
+        member.label, member.help, member.is_locality, member.hops = label, help, is_locality, hops
+        member.is_optional = bool(hops) or value in _OPTIONAL
         return member
 
     def __str__(self) -> str:
@@ -64,9 +82,24 @@ LOCALITIES: tuple[str, ...] = tuple(group.value for group in ProbeGroup if group
 """The groups that count what stays right."""
 
 GENERALITIES: tuple[str, ...] = tuple(
-    group.value for group in ProbeGroup if not group.is_locality and group is not ProbeGroup.RELIABILITY
+    group.value
+    for group in ProbeGroup
+    if not group.is_locality and not group.is_optional and group is not ProbeGroup.RELIABILITY
 )
-"""The groups that count what an edit corrects beyond its own question."""
+"""The groups that count what an edit corrects beyond its own question, and that Gen is made of."""
+
+
+def labels_of(groups: Iterable[str]) -> dict[str, str]:
+    """The columns of a table: those that every table has, and of the others those of which there are any probes.
+
+    >>> [*labels_of(["rel", "port_2", "unheard of"])][-2:]
+    ['word_loc', 'port_2']
+
+    Args:
+        groups: The groups of which there are probes.
+    """
+    there = set(groups)
+    return {group.value: group.label for group in ProbeGroup if not group.is_optional or group.value in there}
 
 
 def harmonic_mean(values: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from rich.table import Table
 import reasonedit.callbacks as cb
 from reasonedit.data.probe_counts import describe_counts
 from reasonedit.data.stream import EditStream
-from reasonedit.groups import LABELS
+from reasonedit.groups import LABELS, labels_of
 from reasonedit.metrics import COMPARISON
 from reasonedit.runs.folder import row
 
@@ -59,7 +59,8 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
         padding=0,
     )
     table.add_column("", no_wrap=True, min_width=max(len(_NAMES.get(key, key)) for key in results))
-    for group, name in LABELS.items():
+    labels = labels_of(group for group in LABELS if samples.get(f"{group}_samples"))
+    for group, name in labels.items():
         table.add_column(f"{fold(name)}\n({samples[f'{group}_samples']})", justify="right")
     table.add_column("Gen", justify="right")
     looked_at = any("out_of_range" in values for values in results.values())
@@ -68,7 +69,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
     table.add_column("s per\nedit", justify="right")
     table.add_column("ms per\nquery", justify="right")
     for key, values in results.items():
-        cells = ["–" if values[group] is None else f"{values[group]:.2f}" for group in (*LABELS, "gen")]
+        cells = ["–" if values[group] is None else f"{values[group]:.2f}" for group in (*labels, "gen")]
         if looked_at:
             cells.append(f"{values['out_of_range']:.2f}" if "out_of_range" in values else "–")
         cells += [_format_time(values["seconds_per_edit"], 3), _format_time(values["ms_per_query"], 1)]
@@ -116,7 +117,7 @@ def _describe_exact_match(results: dict[str, dict[str, Any]]) -> str:
         _NAMES.get(key, key): [
             f"{name} {values[f'{group}_exact_match']:.2f}"
             for group, name in LABELS.items()
-            if values[group] is not None and values[f"{group}_exact_match"] != values[group]
+            if values.get(group) is not None and values[f"{group}_exact_match"] != values[group]
         ]
         for key, values in results.items()
     }

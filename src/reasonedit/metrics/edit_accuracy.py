@@ -138,6 +138,41 @@ class WordLocality(EditAccuracy):
     group = ProbeGroup.WORD_LOCALITY
 
 
+class Portability(EditAccuracy):
+    """Port: questions whose answer follows from the edit in some steps of knowledge (VLKEB, arXiv 2403.07350).
+
+    >>> metric = Portability(hops=2)
+    >>> metric.update(["Kyoto", "Nara"], ["Kyoto", "Kyoto"], ["port_2", "port_1"])
+    >>> metric.compute()
+    tensor(1.)
+
+    Args:
+        group: Name of the group; that of ``hops`` when not given.
+        hops: The number of steps, 1 to 4.
+        **kwargs: Those of ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: There is no group of so many steps.
+    """
+
+    group = ProbeGroup.PORTABILITY_1
+
+    def __init__(self, group: str | None = None, hops: int = 1, **kwargs: Any) -> None:
+        super().__init__(ProbeGroup(f"port_{hops}").value if group is None else group, **kwargs)
+
+
+class CompositionalGenerality(EditAccuracy):
+    """Comp-Gen: questions that take what was corrected of a picture and of a text (CCKEB, arXiv 2510.25798)."""
+
+    group = ProbeGroup.COMPOSITION
+
+
+class TextLocality(EditAccuracy):
+    """Text Loc: questions without a picture that the unedited model got right: nothing of the edits may leak in."""
+
+    group = ProbeGroup.TEXT_LOCALITY
+
+
 METRICS: tuple[type[EditAccuracy], ...] = (
     Reliability,
     TextGenerality,
@@ -147,12 +182,17 @@ METRICS: tuple[type[EditAccuracy], ...] = (
     Locality,
     HardLocality,
     WordLocality,
+    Portability,
+    CompositionalGenerality,
+    TextLocality,
 )
 
 
 def editing_metrics() -> MetricCollection:
     """All metrics, by the name of their group; a group without samples is NaN, see :class:`EditAccuracy`."""
-    named = {metric.group: metric for metric in METRICS}
+    named = {str(metric.group): metric for metric in METRICS} | {
+        group.value: Portability for group in ProbeGroup if group.hops
+    }
     return MetricCollection(
-        {group.value: named.get(group, EditAccuracy)(group.value) for group in ProbeGroup}, compute_groups=False
+        {group.value: named.get(group.value, EditAccuracy)(group.value) for group in ProbeGroup}, compute_groups=False
     )

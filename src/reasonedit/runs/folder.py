@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from reasonedit.codebook.disk.lock import login_name
 from reasonedit.data.probe_counts import ProbeCount
 from reasonedit.errors import InputError, LockedError, UnavailableError
-from reasonedit.groups import LABELS, generality
+from reasonedit.groups import generality, labels_of
 from reasonedit.matching import COMPARISON
 
 _RUNNING = (".running.lock", ".running.json")
@@ -148,7 +148,7 @@ def row(
         could not be made, ``loc_wrong_before`` how many do not count, as the unedited model gets them wrong.
     """
     values: dict[str, Any] = {"comparison": COMPARISON}
-    for group in LABELS:
+    for group in labels_of({*shares, *(counts or ())}):
         share, samples = shares.get(group, (None, 0))
         values[group] = None if share is None else round(share, 4)
         values[f"{group}_samples"] = samples
