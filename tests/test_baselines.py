@@ -2,17 +2,17 @@
 
 import copy
 import itertools
-from dataclasses import replace
 
 import lightning as L
 import pytest
 import torch
+from helpers.editing import Letters, at_once, run
 from helpers.tiny import HashEncoder, picture
 from helpers.toy import ToySource
 
-from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
-from reasonedit.callbacks import EditingMetrics, Editor, PredictionWriter
-from reasonedit.callbacks.baselines import GRACE, IKE, MEND, BalancEdit, FineTuning, Unedited
+from reasonedit import Edit, EditStream, ReasonEditError
+from reasonedit.callbacks import EditingMetrics, Editor
+from reasonedit.callbacks.baselines import GRACE, IKE, MEND, RAG, BalancEdit, FineTuning, Unedited
 from reasonedit.callbacks.baselines.balancedit import radius
 from reasonedit.callbacks.baselines.grace import SPLIT_SHARE, DeferralRadii
 from reasonedit.callbacks.baselines.layer import last_linear
@@ -22,39 +22,9 @@ from reasonedit.callbacks.baselines.training_example import TrainingExample, ena
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
 
-class Letters(ToySource):
-    """Toy edits whose answers are one letter each: so much a model of random weights can learn."""
-
-    def candidates(self):
-        for edit, letter in zip(super().candidates(), "qwxyzjkv", strict=False):
-            yield replace(edit, answer=letter, id=f"edit-{letter}")
-
-
-def run(vlm, *callbacks, edits=3, source=Letters, longest=2, stream=None, metrics=None, **options):
-    writer = PredictionWriter(options.pop("path"))
-    stream = EditStream(source(edits), batch_size=2, check=True, **(stream or {}))
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        callbacks=[*callbacks, metrics or EditingMetrics(), writer],
-        **quiet,
-        **options,
-    )
-    trainer.predict(VLMModule(vlm, max_new_tokens=longest), datamodule=stream, return_predictions=False)
-    return writer.rows
-
-
 def letters(vlm, text):
     """Token ids without the space before: one vector at one token of a random model says one token."""
     return vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def at_once(rows):
-    """Share of edits that are right when they are asked again right after they were written."""
-    asked = [r["right"] for r in rows if r["phase"] == "check"]
-    return sum(asked) / len(asked)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +50,7 @@ def editors(network):
         "none": Unedited(),
         "ike": IKE(),
         "ike-cot": IKE(reasoning=True),
+        "rag": RAG(),
         "grace": GRACE(-2),
         "grace-cot": GRACE(-2, reasoning=True),
         "ft": FineTuning(-2, steps=200, lr=1e-2),
@@ -89,7 +60,7 @@ def editors(network):
 
 
 @pytest.mark.parametrize("inference", [True, False], ids=["inference mode", "no_grad"])
-@pytest.mark.parametrize("name", ["none", "ike", "ike-cot", "grace", "grace-cot", "ft", "balancedit", "mend"])
+@pytest.mark.parametrize("name", ["none", "ike", "ike-cot", "rag", "grace", "grace-cot", "ft", "balancedit", "mend"])
 def test_an_editor_edits_and_leaves_the_model_as_it_was(tiny_vlm, network, tmp_path, monkeypatch, name, inference):
     editor = editors(network)[name]
     before = copy.deepcopy(tiny_vlm.model.state_dict())

@@ -5,6 +5,7 @@ from .finetune import FineTuning
 from .grace import GRACE
 from .ike import IKE
 from .mend import MEND
+from .rag import RAG
 from .unedited import Unedited
 
-__all__ = ["GRACE", "IKE", "MEND", "BalancEdit", "FineTuning", "Unedited"]
+__all__ = ["GRACE", "IKE", "MEND", "RAG", "BalancEdit", "FineTuning", "Unedited"]

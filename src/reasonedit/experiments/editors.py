@@ -30,6 +30,8 @@ _AS_PUBLISHED: dict[str, tuple[str, MakeCallbacks]] = {
     "balancedit": ("BalancEdit", baseline(".balancedit.BalancEdit")),
     "ike": ("IKE", baseline(".ike.IKE")),
     "ike-cot": ("IKE-CoT", baseline(".ike.IKE", reasoning=True)),
+    "rag": ("RAG", baseline(".rag.RAG")),
+    "rag-cot": ("RAG-CoT", baseline(".rag.RAG", reasoning=True)),
     "ike-told": ("IKE (told the edit)", baseline(".ike.IKE", oracle=True)),
     "ike-cot-told": ("IKE-CoT (told the edit)", baseline(".ike.IKE", reasoning=True, oracle=True)),
     PAPER_ROW: ("ReasonEdit, the paper's design", editing(PAPER)),
