@@ -7,6 +7,7 @@ A batch is a dict. The keys that hold images and prompts may be named otherwise;
                in RGB, and leave them as they are in the batch
 ``prompts``    list of questions; the retriever puts facts before them, in place
 ``choices``    list with a list of two or more choices, or ``None`` (an open question), per question
+``text_only``  list with ``True`` for each question that is asked without a picture: its image is a blank, not shown
 ``edits``      list with an :class:`~reasonedit.Edit`, or ``None``, per sample: what to write if the answer is wrong
 ``targets``    list of right answers: for each sample a text, or a list of texts where several are right
 ``groups``     list with the group of probes of each sample (``rel``, ``t_gen``, …; empty: of none)
@@ -38,6 +39,7 @@ from reasonedit.batches import (
     of_length,
     pictures,
     questions,
+    texts_alone,
 )
 from reasonedit.errors import InputError
 
@@ -51,6 +53,7 @@ __all__ = [
     "of_length",
     "pictures",
     "questions",
+    "texts_alone",
 ]
 
 

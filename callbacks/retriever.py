@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,12 +15,12 @@ from PIL import Image
 from reasonedit.codebook import Store
 from reasonedit.errors import InputError
 from reasonedit.pipeline import EditingPipeline
-from reasonedit.retrieval import RetrievalConfig
+from reasonedit.retrieval import Retrieval, RetrievalConfig
 from reasonedit.types import Edit
 from reasonedit.vlm import Vision, generation_of
 
 from .base import RunCallback
-from .batch import answered_already, choices_of, is_list, pictures, questions
+from .batch import answered_already, choices_of, is_list, pictures, questions, texts_alone
 from .codebook import Codebook
 from .held_pipeline import HeldPipeline
 from .lookup import find_callback
@@ -29,8 +30,9 @@ from .model import own_vlm
 class Retriever(RunCallback):
     """Puts the facts of the K nearest keys before each question, in place.
 
-    It works in prediction, validation and test; batches to train on are left alone. The codebook is that of the
-    :class:`~reasonedit.callbacks.Codebook` in the same trainer, or one in a folder.
+    It works in prediction, validation and test; batches to train on are left alone. A question without a picture
+    (``text_only``) gets no facts: keys are of pictures with questions, and none of them is of it. The codebook is that
+    of the :class:`~reasonedit.callbacks.Codebook` in the same trainer, or one in a folder.
 
     Args:
         codebook: Folder of a codebook; not needed beside a ``Codebook`` callback.
@@ -133,10 +135,18 @@ class Retriever(RunCallback):
             if writes and own_vlm(pl_module) is pipeline.vlm:  # who answers and who edits share the pass
                 self._see(batch, len(asked), pipeline.embedder.has, pipeline.embedder.see)
             return
-        ahead = pipeline.embedder.begin_texts(asked)
-        vision = self._see(batch, len(asked), pipeline.has, pipeline.see)
-        retrieved = pipeline.retrieve(vision, asked, ahead)
-        prompts, retrieved = pipeline.prompts(vision, asked, retrieved, choices, generation_of(pl_module))
+        texts = texts_alone(batch, self, len(asked))
+        shown = [row for row, alone in enumerate(texts) if not alone]
+        prompts, retrieved = list(asked), [Retrieval([], math.inf, math.inf) for _ in asked]  # as texts alone have it
+        if shown:
+            of_shown, ahead = [asked[row] for row in shown], pipeline.embedder.begin_texts([asked[r] for r in shown])
+            vision = self._see(batch, len(asked), pipeline.has, pipeline.see)
+            vision = vision.select(shown) if any(texts) else vision
+            found = pipeline.retrieve(vision, of_shown, ahead)
+            of_choices = [choices[row] for row in shown] if choices else None
+            told = pipeline.prompts(vision, of_shown, found, of_choices, generation_of(pl_module))
+            for row, prompt, of_row in zip(shown, *told, strict=True):
+                prompts[row], retrieved[row] = prompt, of_row
         batch[self.prompt_key], batch["retrieved"] = prompts, retrieved
 
     def _see(

@@ -94,6 +94,22 @@ def _picture(batch: dict[str, Any], row: int, key: str, value: Any) -> Image.Ima
         raise InputError(f"{_sample(batch, row, key)} cannot be used: {error}") from error
 
 
+def texts_alone(batch: Any, owner: object, samples: int) -> list[bool]:
+    """Which questions of a batch are asked without a picture: its ``text_only``, if it has that.
+
+    Raises:
+        InputError: That is no list with ``True`` or ``False`` for each question.
+    """
+    if batch.get("text_only") is None:
+        return [False] * samples
+    values = column(batch, "text_only", owner)
+    of_length(values, samples, "text_only")
+    for row, value in enumerate(values):
+        if not isinstance(value, bool):
+            _refuse(batch, row, "text_only", f"has {_describe(value)}, where True or False is needed")
+    return list(values)
+
+
 def choices_of(batch: dict[str, Any], key: str, owner: object, samples: int) -> Choices | None:
     """The choices under a key, if there are any; arguments and errors as for :func:`pictures`.
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import lightning as L
 
-from reasonedit.batches import answered_already, choices_of, pictures, questions
+from reasonedit.batches import Choices, answered_already, choices_of, pictures, questions, texts_alone
 from reasonedit.errors import InputError
 from reasonedit.ranks import refuse_parts, refuse_spawning
-from reasonedit.vlm import VLM, Generation, Vision, load_vlm
+from reasonedit.vlm import VLM, Generation, Reply, Vision, load_vlm
 from reasonedit.vlm.generation import cut_off_message
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ class VLMModule(L.LightningModule):
     """Answers questions about images in ``trainer.predict``, ``validate`` and ``test``; the VLM stays frozen.
 
     A batch is a dict with ``images`` (see :mod:`reasonedit.callbacks.batch`), ``prompts`` (questions, before which a
-    callback may have put facts), and optionally ``choices`` (a list or ``None`` per question) and ``vision`` (a pass of
-    the vision part that somebody made already). The prediction is the list of answers. The module adds ``thoughts``
-    (what a reasoning VLM wrote before each answer) and ``finish_reasons`` to the batch.
+    callback may have put facts), and optionally ``choices`` (a list or ``None`` per question), ``text_only`` (whether
+    each is asked without a picture) and ``vision`` (a pass of the vision part that somebody made already). The
+    prediction is the list of answers. The module adds ``thoughts`` (what a reasoning VLM wrote before each answer) and
+    ``finish_reasons`` to the batch.
 
     Args:
         model: A hub id, a folder, ``"embedded"``, or a loaded VLM.
@@ -105,15 +106,32 @@ class VLMModule(L.LightningModule):
         choices = choices_of(batch, "choices", self, len(asked))
         if not asked:
             return []
-        vision = batch.get("vision")
-        if not isinstance(vision, Vision) or len(vision) != len(asked):
-            vision = self.vlm.see(pictures(batch, "images", self, len(asked)))
-        replies = self.vlm.reply(vision, asked, choices, self.generation)
+        replies = self._reply(batch, asked, choices or [None] * len(asked))
         batch["thoughts"] = [reply.thought for reply in replies]
         batch["finish_reasons"] = [reply.finish_reason for reply in replies]
         self._answered += len(replies)
         self._cut_off += batch["finish_reasons"].count("length")
         return [reply.text for reply in replies]
+
+    def _reply(self, batch: dict[str, Any], asked: list[str], choices: Choices) -> list[Reply]:
+        """The replies to a batch; questions without a picture are answered apart."""
+        texts = [row for row, alone in enumerate(texts_alone(batch, self, len(asked))) if alone]
+        shown = [row for row in range(len(asked)) if row not in set(texts)]
+        given_choices = next((row for row in texts if choices[row]), None)
+        if given_choices is not None:
+            raise InputError(
+                f"The question '{asked[given_choices]}' has choices and no picture: leave its choices out."
+            )
+        told = self.vlm.reply_to_texts([asked[row] for row in texts], self.generation) if texts else []
+        replies = dict(zip(texts, told, strict=True))
+        if shown:
+            vision = batch.get("vision")
+            if not isinstance(vision, Vision) or len(vision) != len(asked):
+                vision = self.vlm.see(pictures(batch, "images", self, len(asked)))
+            vision = vision.select(shown) if texts else vision
+            rows = [asked[row] for row in shown], [choices[row] for row in shown]
+            replies |= zip(shown, self.vlm.reply(vision, *rows, self.generation), strict=True)
+        return [replies[row] for row in range(len(asked))]
 
     def on_predict_start(self) -> None:
         """Count from zero."""

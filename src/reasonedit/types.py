@@ -24,25 +24,36 @@ class Query:
         question: The question.
         choices: The choices of a multiple-choice question.
         id: Name of the query; a random one when not given.
+        text_only: Whether it is asked without a picture: then ``image`` is a blank one, which the VLM is not shown, and
+            there are no choices. See :meth:`without_picture`.
 
     Raises:
-        InputError: The image cannot be read, the question is empty, or fewer than two choices are given.
+        InputError: The image cannot be read, the question is empty, fewer than two choices are given, or any where
+            there is no picture.
     """
 
     image: Image.Image
     question: str
     choices: list[str] | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    text_only: bool = False
 
     def __post_init__(self) -> None:
         self.question = check_text(self.question, "question")
         self.choices = check_choices(self.choices)
         self.image = load_image(self.image)
+        if self.text_only and self.choices:
+            raise InputError(f"The question '{self.question}' has choices and no picture: leave its choices out.")
 
     @classmethod
     def of(cls, image: ImageSource, question: str, choices: Sequence[str] | None = None) -> Query:
         """A query from any source of an image."""
         return cls(image, question, choices)  # type: ignore[arg-type]  # converted by __post_init__
+
+    @classmethod
+    def without_picture(cls, question: str, id: str) -> Query:
+        """An open question that is asked without a picture, as text locality asks it."""
+        return cls(Image.new("RGB", (64, 64), "grey"), question, id=id, text_only=True)
 
 
 @dataclass

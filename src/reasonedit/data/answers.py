@@ -79,8 +79,7 @@ class Answers:
         if new:
             asked = [queries[i] for i in new]
             started = time.perf_counter()
-            vision = self.vlm.see([q.image for q in asked], self.layers)
-            replies = self.vlm.reply(vision, [q.question for q in asked], [q.choices for q in asked], self.generation)
+            replies, vision = self._ask(asked, self.layers)
             ms = 1000 * (time.perf_counter() - started) / len(asked)
             known |= {keys[i]: reply for i, reply in zip(new, replies, strict=True)}
             rows = [(keys[i], json.dumps(asdict(known[keys[i]]))) for i in new]
@@ -92,9 +91,22 @@ class Answers:
     def time(self, queries: Sequence[Query]) -> float:
         """Ask queries in one batch whether their answers are known or not: the milliseconds that each took."""
         started = time.perf_counter()
-        vision = self.vlm.see([q.image for q in queries])
-        self.vlm.reply(vision, [q.question for q in queries], [q.choices for q in queries], self.generation)
+        self._ask(queries)
         return 1000 * (time.perf_counter() - started) / len(queries)
+
+    def _ask(self, queries: Sequence[Query], layers: Sequence[str] = ()) -> tuple[list[Reply], Vision | None]:
+        """The replies, and the vision pass where all have a picture."""
+        texts = [i for i, query in enumerate(queries) if query.text_only]
+        shown = [i for i, query in enumerate(queries) if not query.text_only]
+        told = self.vlm.reply_to_texts([queries[i].question for i in texts], self.generation) if texts else []
+        replies = dict(zip(texts, told, strict=True))
+        vision = None
+        if shown:
+            of_shown = [queries[i] for i in shown]
+            vision = self.vlm.see([q.image for q in of_shown], layers)
+            rows = [q.question for q in of_shown], [q.choices for q in of_shown]
+            replies |= zip(shown, self.vlm.reply(vision, *rows, self.generation), strict=True)
+        return [replies[i] for i in range(len(queries))], None if texts else vision
 
     def close(self) -> None:
         """Close the file."""
@@ -107,5 +119,5 @@ class Answers:
     def _key(self, query: Query) -> str:
         prompt = self.vlm.prompt(query.question, query.choices)
         digest = hashlib.sha256(json.dumps([prompt, query.choices, query.image.size]).encode())
-        digest.update(query.image.tobytes())
+        digest.update(b"text only" if query.text_only else query.image.tobytes())
         return digest.hexdigest()

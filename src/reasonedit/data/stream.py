@@ -247,7 +247,8 @@ class EditStream(L.LightningDataModule):
 def collate(step: Step, *, alone: bool = False) -> dict[str, Any]:
     """A batch as the callbacks read it; see :mod:`reasonedit.callbacks.batch`."""
     items = step.items
-    return {
+    alone_texts = [i.query.text_only for i in items]
+    return ({"text_only": alone_texts} if any(alone_texts) else {}) | {
         "images": [i.query.image for i in items],
         "prompts": [i.query.question for i in items],
         "choices": [i.query.choices for i in items],

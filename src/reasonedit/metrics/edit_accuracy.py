@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from reasonedit.groups import ProbeGroup
+from reasonedit.groups import LABELS, ProbeGroup
 from reasonedit.matching import accuracy, contains, exact_match
 
 
@@ -158,7 +158,9 @@ class Portability(EditAccuracy):
     group = ProbeGroup.PORTABILITY_1
 
     def __init__(self, group: str | None = None, hops: int = 1, **kwargs: Any) -> None:
-        super().__init__(ProbeGroup(f"port_{hops}").value if group is None else group, **kwargs)
+        if f"port_{hops}" not in LABELS:
+            raise ValueError(f"There is no group 'port_{hops}' of portability: there are 1 to 4 steps.")
+        super().__init__(f"port_{hops}" if group is None else group, **kwargs)
 
 
 class CompositionalGenerality(EditAccuracy):

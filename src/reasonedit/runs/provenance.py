@@ -89,6 +89,7 @@ def questions_checksum(base: BasePass) -> str:
 
     def add(item: Edit | Query, *more: Any) -> None:
         answers = getattr(item, "answers", None)
+        more = (*more, "text only") if getattr(item, "text_only", False) else more
         content = [item.id, item.question, item.choices, answers, item.image.mode, item.image.size, more]
         digest.update(repr(content).encode())
         digest.update(item.image.tobytes())

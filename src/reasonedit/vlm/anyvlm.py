@@ -64,6 +64,15 @@ class AnyVLM(LocalVLM):
             return f"{self.image_token}\n{text}"
         return super().format_prompt(text)
 
+    def format_text(self, text: str) -> str:
+        """The prompt by the chat template, or the text alone where there is none."""
+        return text if self.processor.chat_template is None else super().format_text(text)
+
+    @property
+    def text_model(self) -> Any:
+        """The model; of one that reads an image by queries (BLIP-2) its language model, which has a head of its own."""
+        return self.model.language_model if getattr(self.processor, "num_query_tokens", None) else self.model
+
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
         """Keep the images. For layers, run the whole model once on each; see :meth:`LocalVLM.see`."""

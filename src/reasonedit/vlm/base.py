@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reasonedit.errors import InputError
 from reasonedit.util.finite import check_finite
 from reasonedit.util.threads import guarded
 
@@ -138,6 +139,49 @@ class LocalVLM(TextSide):
         inputs = self.inputs(vision, prompts)
         tokens = run_generate(self, self.model, inputs, generation)
         return list(tokens[:, inputs["input_ids"].shape[1] :])
+
+    # ---- without a picture
+
+    @property
+    def text_model(self) -> Any:
+        """What reads a text without an image, with a head on it."""
+        return self.model
+
+    def text_inputs(self, prompt: str, followed: Sequence[int] = ()) -> dict[str, Tensor]:
+        """Inputs of :attr:`text_model` for one prompt without an image, and what follows it.
+
+        Args:
+            prompt: The prompt, from :meth:`format_text`.
+            followed: Ids of the tokens after it.
+
+        Raises:
+            InputError: It is longer than the model reads.
+        """
+        ids = self.token_ids([prompt])[0]
+        if len(ids) + len(followed) >= self.context_length:
+            raise InputError(
+                f"The question without a picture is {len(ids)} tokens long, of which '{self.name}' reads "
+                f"{self.context_length}: shorten it."
+            )
+        self.prompt_mask = torch.ones(1, len(ids), dtype=torch.bool, device=self.device)
+        tokens = torch.tensor([[*ids, *followed]], device=self.device)
+        return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+
+    @guarded
+    @torch.inference_mode()
+    def reply_to_texts(self, questions: Sequence[str], generation: Generation | None = None) -> list[Reply]:
+        """Answer open questions without a picture, one after the other; see :meth:`VLM.reply_to_texts`."""
+        generation = generation or Generation()
+        replies = []
+        for question in questions:
+            prompt = self.format_text(self.clean(question))
+            inputs = self.text_inputs(prompt)
+            length = inputs["input_ids"].shape[1]
+            room = self.context_length - length
+            limited = generation if generation.max_new_tokens <= room else generation.but(room)
+            tokens = run_generate(self, self.text_model, inputs, limited)[0]
+            replies.append(decode_reply(self, tokens[length:], prompt, limited))
+        return replies
 
     # ---- scores
 

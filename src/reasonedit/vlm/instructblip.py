@@ -88,6 +88,10 @@ class InstructBlipVLM(Family):
         framed = f"Question: {text} Short answer:" if "?" in text else text
         return f"{self.image_token}{framed}"
 
+    def format_text(self, text: str) -> str:
+        """As :meth:`format_prompt`, without the image."""
+        return self.format_prompt(text).replace(self.image_token, "")
+
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The queries come first, before the BOS token, as its processor puts them."""
         rows = self.tokenizer([t.replace(self.image_token, "") for t in texts])["input_ids"]
@@ -129,6 +133,11 @@ class InstructBlipVLM(Family):
         embeddings = self._embed(inputs["input_ids"], inputs["mm_encoder_outputs"])
         inputs = {"inputs_embeds": embeddings, "attention_mask": inputs["attention_mask"]}
         return list(run_generate(self, self.model.language_model, inputs, generation))
+
+    @property
+    def text_model(self) -> Any:
+        """The language model: what is around it reads no text without an image."""
+        return self.model.language_model
 
     def states(self, **inputs: Any) -> Any:
         """The language model without its head."""

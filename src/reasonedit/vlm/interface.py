@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from reasonedit.errors import InputError
+from reasonedit.errors import InputError, NotServedError
 
 from .generation import Generation
 from .reply import Reply
@@ -220,6 +220,19 @@ class VLM(ABC):
         Raises:
             InputError: A prompt is longer than the model reads, or the model's numbers are not finite.
         """
+
+    def reply_to_texts(self, questions: Sequence[str], generation: Generation | None = None) -> list[Reply]:
+        """Answer open questions without a picture.
+
+        Args:
+            questions: The questions.
+            generation: How to answer.
+
+        Raises:
+            InputError: A prompt is longer than the model reads, or the model's numbers are not finite.
+            NotServedError: It takes no question without a picture.
+        """
+        raise NotServedError(f"'{self.name}' takes no question without a picture: leave out those that have none.")
 
     @abstractmethod
     def read(self, images: Vision | ReadImages) -> ReadImages:

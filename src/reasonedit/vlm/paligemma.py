@@ -35,6 +35,10 @@ class PaliGemmaVLM(Gemma3VLM):
         framed = f"answer en {text}" if "?" in text else text
         return f"{self.image_token}{self.tokenizer.bos_token}{framed}\n"
 
+    def format_text(self, text: str) -> str:
+        """As :meth:`format_prompt`, without the image."""
+        return self.format_prompt(text).replace(self.image_token, "")
+
     def head(self, states: Tensor) -> Tensor:
         """Logits, capped where the config says so (PaliGemma 2)."""
         logits = super().head(states)

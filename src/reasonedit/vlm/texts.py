@@ -107,6 +107,21 @@ class TextSide(FrozenModel):
             return self.format_turns([*((role, self.clean(said)) for role, said in earlier), ("user", text)])
         return self.format_prompt(text)
 
+    @guarded
+    def format_text(self, text: str) -> str:
+        """The prompt for a text without an image, by the chat template.
+
+        Raises:
+            InputError: The model has no chat template.
+        """
+        messages = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+        try:
+            return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        except ValueError as error:
+            raise InputError(
+                f"The model '{self.name}' has no chat template: put a chat_template.jinja into its folder."
+            ) from error
+
     # ---- tokens
 
     @guarded

@@ -24,15 +24,17 @@ def data_uri(image: Image.Image, form: str) -> str:
     return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def messages_of(picture: str, question: str, earlier: Sequence[Turn] = ()) -> list[dict[str, Any]]:
+def messages_of(picture: str | None, question: str, earlier: Sequence[Turn] = ()) -> list[dict[str, Any]]:
     """A question about a picture, which stands at the head of the first thing that the user says.
 
     Args:
-        picture: Its data URI.
+        picture: Its data URI; ``None`` for a question without a picture.
         question: The question.
         earlier: The turns before it.
     """
     messages: list[dict[str, Any]] = [{"role": role, "content": said} for role, said in (*earlier, ("user", question))]
+    if picture is None:
+        return messages
     first = next(message for message in messages if message["role"] == "user")
     shown = {"type": "image_url", "image_url": {"url": picture}}
     first["content"] = [shown, {"type": "text", "text": first["content"]}]

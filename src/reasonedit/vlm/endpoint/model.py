@@ -194,6 +194,16 @@ class EndpointVLM(VLM):
 
         return self.connection.map(answer, asked)
 
+    def reply_to_texts(self, questions: Sequence[str], generation: Generation | None = None) -> list[Reply]:
+        """Answer open questions without a picture; see :meth:`VLM.reply_to_texts`.
+
+        Raises:
+            NotServedError: The endpoint takes no such argument of ``generation``.
+            UnavailableError: The endpoint cannot be asked, or the limit is reached.
+        """
+        options = self._generation_options(generation or Generation())
+        return self.connection.map(lambda text: self._say(messages_of(None, self.clean(text)), options), questions)
+
     def _asked(
         self, seen: Seen, text: str, choices: Sequence[str] | None = None, earlier: Sequence[Turn] = ()
     ) -> _Asked:
@@ -203,7 +213,10 @@ class EndpointVLM(VLM):
         return _Asked(seen, self.prompt(text, named), [self.clean(choice) for choice in choices or ()], turns)
 
     def _answer(self, asked: _Asked, options: dict[str, Any]) -> Reply:
-        (choice, *_) = self.connection.chat(self._messages(asked), **options).choices
+        return self._say(self._messages(asked), options)
+
+    def _say(self, messages: list[dict[str, Any]], options: dict[str, Any]) -> Reply:
+        (choice, *_) = self.connection.chat(messages, **options).choices
         said = choice.message.content or ""
         thought, text = split_thought(said, "")
         apart = (choice.message.model_extra or {}).get("reasoning_content") or thought
