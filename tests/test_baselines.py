@@ -12,7 +12,7 @@ from helpers.toy import ToySource
 
 from reasonedit import Edit, EditStream, ReasonEditError
 from reasonedit.callbacks import EditingMetrics, Editor
-from reasonedit.callbacks.baselines import GRACE, IKE, MEND, RAG, BalancEdit, FineTuning, Unedited
+from reasonedit.callbacks.baselines import GRACE, IKE, MEND, RAG, BalancEdit, FineTuning, LoRA, Unedited
 from reasonedit.callbacks.baselines.balancedit import radius
 from reasonedit.callbacks.baselines.grace import SPLIT_SHARE, DeferralRadii
 from reasonedit.callbacks.baselines.layer import last_linear
@@ -54,13 +54,16 @@ def editors(network):
         "grace": GRACE(-2),
         "grace-cot": GRACE(-2, reasoning=True),
         "ft": FineTuning(-2, steps=200, lr=1e-2),
+        "lora": LoRA(steps=200, lr=1e-2),
         "balancedit": BalancEdit(-2, steps=200, lr=1e-2),
         "mend": MEND(network),
     }
 
 
 @pytest.mark.parametrize("inference", [True, False], ids=["inference mode", "no_grad"])
-@pytest.mark.parametrize("name", ["none", "ike", "ike-cot", "rag", "grace", "grace-cot", "ft", "balancedit", "mend"])
+@pytest.mark.parametrize(
+    "name", ["none", "ike", "ike-cot", "rag", "grace", "grace-cot", "ft", "lora", "balancedit", "mend"]
+)
 def test_an_editor_edits_and_leaves_the_model_as_it_was(tiny_vlm, network, tmp_path, monkeypatch, name, inference):
     editor = editors(network)[name]
     before = copy.deepcopy(tiny_vlm.model.state_dict())
@@ -76,7 +79,7 @@ def test_an_editor_edits_and_leaves_the_model_as_it_was(tiny_vlm, network, tmp_p
     assert "shares_prefix" not in tiny_vlm.__dict__
     assert set(editor.seconds) == {r["edit"] for r in rows if r["phase"] == "edit" and not r["right"]}
     assert editor.edits >= 2
-    if name in ("grace", "ft", "balancedit"):  # they learn the very answer
+    if name in ("grace", "ft", "lora", "balancedit"):  # they learn the very answer
         assert at_once(rows) == 1
     if name == "none":
         assert all(r["answer"] == r["before"] for r in rows if r["phase"] == "probe")
@@ -106,7 +109,7 @@ def test_edits_that_are_kept_count_in_the_next_run(tiny_vlm, tmp_path):
     assert told[0] == told[1]
 
 
-@pytest.mark.parametrize("name", ["ft", "mend"])
+@pytest.mark.parametrize("name", ["ft", "lora", "mend"])
 def test_where_each_edit_stands_alone_the_model_is_its_own_before_each(tiny_vlm, network, tmp_path, name):
     """The last edit does what it does in a run of its own."""
 

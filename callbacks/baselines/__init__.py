@@ -4,8 +4,9 @@ from .balancedit import BalancEdit
 from .finetune import FineTuning
 from .grace import GRACE
 from .ike import IKE
+from .lora import LoRA
 from .mend import MEND
 from .rag import RAG
 from .unedited import Unedited
 
-__all__ = ["GRACE", "IKE", "MEND", "RAG", "BalancEdit", "FineTuning", "Unedited"]
+__all__ = ["GRACE", "IKE", "MEND", "RAG", "BalancEdit", "FineTuning", "LoRA", "Unedited"]

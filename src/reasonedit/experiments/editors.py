@@ -16,7 +16,7 @@ OWN = tuple(f"{name}{tuned}" for name in (OURS, PAPER_ROW) for tuned in ("", "-t
 """Rows of ReasonEdit, whatever its design."""
 ORACLES = ("ike-told", "ike-cot-told")
 """Rows that are told which edit a question belongs to: bounds, and no editors."""
-ALONE = {name: f"{name}-alone" for name in ("ft", "mend")}
+ALONE = {name: f"{name}-alone" for name in ("ft", "lora", "mend")}
 """Editors that are published one edit at a time, and their rows of that kind."""
 NO_RIVALS = (*ORACLES, *ALONE.values())
 """Rows that stand beside the others, and that nothing is compared with."""
@@ -24,6 +24,7 @@ NO_RIVALS = (*ORACLES, *ALONE.values())
 _AS_PUBLISHED: dict[str, tuple[str, MakeCallbacks]] = {
     "none": ("none", baseline(".unedited.Unedited")),
     "ft": ("FT", baseline(".finetune.FineTuning")),
+    "lora": ("LoRA", baseline(".lora.LoRA")),
     "mend": ("MEND", lambda lab: [TrainedMEND(lab)]),
     "grace": ("GRACE", baseline(".grace.GRACE")),
     "grace-cot": ("GRACE-CoT", baseline(".grace.GRACE", reasoning=True)),

@@ -72,6 +72,7 @@ _DESIGNS = _grid(weight_times=(1.0, 0.7, 1.4, 2.0), percentile=(10.0, 25.0))
 
 SPACES: dict[str, SearchSpace] = {
     "ft": SearchSpace("FT", _baseline(".finetune.FineTuning"), _grid(layer=(-1, -6), steps=(50, 10), lr=(1e-4, 1e-3))),
+    "lora": SearchSpace("LoRA", _baseline(".lora.LoRA"), _grid(rank=(8, 2), steps=(50, 10), lr=(1e-3, 1e-4))),
     "mend": SearchSpace("MEND", _mend, _grid(edit_weight=(0.1, 1.0), scale=(1.0, 0.3, 0.1, 0.03))),
     "grace": SearchSpace("GRACE", _baseline(".grace.GRACE"), _RADII),
     "grace-cot": SearchSpace("GRACE-CoT", _baseline(".grace.GRACE", reasoning=True), _RADII),
