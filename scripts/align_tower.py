@@ -101,9 +101,9 @@ def patch_labels(scene: Scene, part: Box) -> tuple[list[int], list[int], list[in
 class WordTargets:
     """Word embeddings of the language model for kinds, colours and, where tokens say them, places."""
 
-    def __init__(self, says_places: bool) -> None:
+    def __init__(self, says_places: bool, device: str) -> None:
         model, tokenizer, _ = load_language_model(torch.float32)
-        table = model.get_input_embeddings().weight.detach()
+        table = model.get_input_embeddings().weight.detach().to(device)
 
         def embed(words: list[str]) -> Tensor:
             rows = [table[tokenizer(" " + w, add_special_tokens=False)["input_ids"]].mean(0) for w in words]
@@ -161,7 +161,7 @@ class ThingHead(nn.Module):
 
 
 def batch(bank: SceneBank, rng: random.Random, size: int, full: float) -> tuple[Tensor, list[Tensor]]:
-    """Views of random scenes, a share ``full`` of them whole pictures, with their patch labels."""
+    """Views of random scenes, a share ``full`` of them whole pictures, with their patch labels; on the CPU."""
     indices = [rng.randrange(len(bank.scenes)) for _ in range(size)]
     parts = [WHOLE_PICTURE if rng.random() < full else random_part(rng, bank.scenes[i])[0] for i in indices]
     labels = [patch_labels(bank.scenes[i], part) for i, part in zip(indices, parts, strict=True)]
@@ -172,9 +172,10 @@ def batch(bank: SceneBank, rng: random.Random, size: int, full: float) -> tuple[
 def accuracy(model: Any, words: WordTargets, bank: SceneBank, full: float) -> list[float]:
     """Share of object patches whose nearest kind, colour and, where it is said, place are right."""
     rng = random.Random(0)
-    right, seen_total = [0] * len(words.words), 0
+    right, seen_total, device = [0] * len(words.words), 0, words.mean.device
     for _ in range(8):
         views, labels = batch(bank, rng, 128, full)
+        views, labels = views.to(device), [label.to(device) for label in labels]
         seen = (labels[0] != BACKGROUND) & (labels[0] != IGNORE)
         seen_total += int(seen.sum())
         for i, logits in enumerate(words.logits(tokens_of(model, views))):
@@ -196,9 +197,10 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
 
-    model, words = new_vision_part(SHAPES[args.shape]), WordTargets(SHAPES[args.shape].says_places)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, words = new_vision_part(SHAPES[args.shape]).to(device), WordTargets(SHAPES[args.shape].says_places, device)
     modules = trained_part(model)
-    head = ThingHead(words.words[0].shape[1])
+    head = ThingHead(words.words[0].shape[1]).to(device)
     parameters = [*modules.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=args.lr, weight_decay=0.03, betas=(0.9, 0.98), fused=True)
     first = 0
@@ -211,7 +213,7 @@ def main() -> None:
         head.load_state_dict({name: saved.pop(f"head.{name}") for name in head.state_dict()})
         first = int(saved.pop("step"))
         for i, p in enumerate(parameters):
-            optimiser.state[p] = {k: saved[f"{i}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq")}
+            optimiser.state[p] = {k: saved[f"{i}.{k}"].to(device) for k in ("step", "exp_avg", "exp_avg_sq")}
     started = time.time()
     bank, held_out = SceneBank(args.scenes, args.seed + 1, unnamed=0.5), SceneBank(2_000, args.seed + 1_000_001)
     print(f"rendered {args.scenes} scenes in {time.time() - started:.0f} s", flush=True)
@@ -232,17 +234,17 @@ def main() -> None:
         gain, shift = (
             torch.rand(len(views), n, 1, 1, generator=torch.Generator().manual_seed(step + n)) - 0.5 for n in (1, 3)
         )
-        views = views * (1 + 0.15 * gain) + 0.1 * shift
+        views, labels = (views * (1 + 0.15 * gain) + 0.1 * shift).to(device), [label.to(device) for label in labels]
         tokens = tokens_of(model, views)
         loss = words.loss(tokens, labels) + 0.5 * head.loss(tokens, labels[3])
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        losses.append(loss.item())
+        losses.append(loss.detach())
         if (step + 1) % 100 == 0:
             speed = 128 * len(losses) / (time.time() - started)
-            print(f"step {step + 1}/{args.steps} loss {np.mean(losses[-100:]):.3f} {speed:.0f} views/s", flush=True)
+            print(f"step {step + 1}/{args.steps} loss {torch.stack(losses[-100:]).mean():.3f} {speed:.0f} views/s", flush=True)
         if (step + 1) % 500 == 0 or step + 1 == args.steps:
             save(step + 1)
             modules.eval()
