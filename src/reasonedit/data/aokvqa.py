@@ -24,7 +24,7 @@ class AOKVQA(FilePool):
 
     Args:
         root: Folder of the JSON files.
-        coco: Folder that holds ``train2017``, ``val2017`` or ``test2017``.
+        coco: Folder that holds ``train2017``, ``val2017`` or ``test2017``; ``root`` when not given.
         split: ``"train"`` or ``"val"``; the answers of ``"test"`` are not published.
         multiple_choice: Whether questions are asked with their choices. Else what ten people answered directly is right
             as far as they agree (:func:`reasonedit.metrics.accuracy`), and an edit writes what most of them said.
@@ -40,7 +40,7 @@ class AOKVQA(FilePool):
     def __init__(
         self,
         root: str,
-        coco: str,
+        coco: str | None = None,
         split: str = "val",
         multiple_choice: bool = True,
         rationales: int = 1,
@@ -52,7 +52,7 @@ class AOKVQA(FilePool):
         if rationales < 1:
             raise InputError(f"rationales must be 1 or more, not {rationales}.")
         self.path = Path(root).absolute() / f"aokvqa_v1p0_{split}.json"
-        self.images = Path(coco).absolute() / f"{split}2017"
+        self.images = Path(coco or root).absolute() / f"{split}2017"
         self.multiple_choice, self.rationales = multiple_choice, rationales
         super().__init__(**options)
 

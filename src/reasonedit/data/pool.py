@@ -45,12 +45,14 @@ class Pool(ABC):
     Attributes:
         strict: Whether a row that cannot be used stops a run, as it should where the file is the user's own; else such
             rows are left out, and a warning says how many.
+        own_locality: Whether the ``loc`` probes are the data set's own, in place of samples at random.
 
     Raises:
         InputError: An argument is out of range.
     """
 
     strict: ClassVar[bool] = False
+    own_locality: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -182,12 +184,16 @@ class Pool(ABC):
         unrelated = find_unrelated(self.samples, edits, right)
         similar = find_similar(self.samples, edits, unrelated, self.locality, self.encoder)
         questions = {name: self.samples[name].question for name in find_unrelated(self.samples, edits, self._order())}
+        own_locality = self.own_locality and self.probe_folder is None
         if not unrelated:
-            _log.warning("No sample of %s that is right is unrelated to all edits: no locality is measured.", self.name)
+            _log.warning(
+                "No sample of %s that is right is unrelated to all edits: no %slocality is measured.",
+                self.name, "hard " if own_locality else "",
+            )  # fmt: skip
         probes = []
         for edit in edits:
             rng = random.Random(f"{self.seed}-{edit.id}")
-            at_random = rng.sample(unrelated, min(self.locality, len(unrelated)))
+            at_random = [] if own_locality else rng.sample(unrelated, min(self.locality, len(unrelated)))
             query = Query(edit.image, edit.question, edit.choices, f"{edit.id}-rel")
             probes.append(Probe("rel", query, edit.answer, edit.id, edit.answers))
             probes += generality.get(edit.id, [])
