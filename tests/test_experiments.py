@@ -28,12 +28,14 @@ from reasonedit.callbacks.baselines import Unedited
 from reasonedit.design import DEFAULT
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
 from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, run_cell, summarise
+from reasonedit.experiments.bootstrap import slope
 from reasonedit.experiments.editors import OURS
 from reasonedit.experiments.evidence_cache import CachedEvidenceFinder
 from reasonedit.experiments.experiment import Row, with_editors
 from reasonedit.experiments.gallery import IGNORED, NOTHING, SWAYED, WRONG, cause_of
 from reasonedit.experiments.making import editing
 from reasonedit.experiments.mend_network import network_path
+from reasonedit.experiments.noise import KINDS as NOISE
 from reasonedit.experiments.noise import NoisyReasoning
 from reasonedit.experiments.tables import cells_in, table_of, write_summary
 from reasonedit.report import write_page
@@ -90,46 +92,86 @@ def test_differences_are_paired():
     assert summarise({"ours": ours, "part": part}, "ours")["part"][1].samples == 30
 
 
+def test_a_slope_is_that_of_the_least_squares_line_and_paired():
+    rng = np.random.default_rng(3)
+    xs = [0.0, 1.0, 3.0, 5.0]
+    hard = {e: rng.random() for e in range(30)}  # what is hard is hard at every x
+    points = [(x, {0: {f"e{e}": (10 * (0.9 - 0.1 * x) * h, 10) for e, h in hard.items()}}) for x in xs]
+    means = [np.mean([right / total for right, total in samples[0].values()]) for _, samples in points]
+    found = slope(points)
+    assert found.mean == pytest.approx(np.polyfit(xs, means, 1)[0])
+    assert found.low < found.mean < found.high
+    assert (found.edits, len(found.seeds)) == (30, 1)
+    level = slope([(x, points[0][1]) for x in xs])  # the same at every x: the edits differ, the slope does not
+    assert (level.mean, level.low, level.high) == pytest.approx((0, 0, 0), abs=1e-12)
+    part = slope([*points[:-1], (5.0, {0: dict(list(points[-1][1][0].items())[:20])})])
+    assert part.edits == 20
+    assert np.isnan(slope(points[:1]).mean)
+
+
 # ---- noise
 
 
-@pytest.mark.parametrize("kind", ["replaced", "mixed", "wrong", "missing"])
+@pytest.mark.parametrize("kind", sorted(NOISE))
 def test_noise_spoils_the_reasoning_and_nothing_else(kind):
     clean = {e.id: e for e in SeededToys(30).candidates()}
-    spoilt = {e.id: e for e in NoisyReasoning(SeededToys(30), kind, 1.0).candidates()}
+    source = NoisyReasoning(SeededToys(30), kind, 1.0)
+    spoilt = {e.id: e for e in source.candidates()}
     assert clean.keys() == spoilt.keys()
     for name, edit in spoilt.items():
         before = clean[name]
         assert (edit.question, edit.answer, edit.choices) == (before.question, before.answer, before.choices)
         assert len(edit.evidence) == len(edit.reasoning)
+        assert [text not in before.reasoning for text in edit.reasoning] == source.spoilt[name]
         kept = [s for s in before.reasoning if s in edit.reasoning]
-        if kind == "replaced":
-            assert not kept
         if kind == "mixed":
             assert kept == before.reasoning
             assert len(edit.reasoning) == 2 * len(before.reasoning)
-        if kind == "wrong":
-            assert len(kept) == len(edit.reasoning) - 1 == len(before.reasoning) - 1
-        if kind == "missing":
-            assert len(edit.reasoning) == len(before.reasoning) - 1 == len(kept)
+        elif kind == "missing":
+            assert len(edit.reasoning) == 1 == len(kept)  # one is always left
+        else:
+            assert not kept
+            assert len(edit.reasoning) == len(before.reasoning)
     none = NoisyReasoning(SeededToys(30), kind, 0.0)
     assert [e.reasoning for e in none.candidates()] == [e.reasoning for e in clean.values()]
-    some = [e.reasoning != clean[e.id].reasoning for e in NoisyReasoning(SeededToys(30), kind, 0.5).candidates()]
-    assert 0.25 < sum(some) / len(some) < 0.95
-    again = [e.reasoning for e in NoisyReasoning(SeededToys(30), kind, 0.5).candidates()]
-    assert again == [e.reasoning for e in NoisyReasoning(SeededToys(30), kind, 0.5).candidates()]
+    some = NoisyReasoning(SeededToys(30), kind, 0.3)
+    sentences = [e.reasoning for e in some.candidates()]
+    if kind == "missing":
+        share = 1 - sum(map(len, sentences)) / sum(len(e.reasoning) for e in clean.values())
+    else:
+        of_own = [is_spoilt for of_edit in some.spoilt.values() for is_spoilt in of_edit]
+        share = sum(of_own) / (len(of_own) - (sum(of_own) if kind == "mixed" else 0))
+    assert 0.15 < share < 0.45
+    assert sentences == [e.reasoning for e in NoisyReasoning(SeededToys(30), kind, 0.3).candidates()]
 
 
-def test_a_wrong_sentence_says_that_another_answer_is_right():
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        ("false", r"A thing is used for word\d\."),
+        ("vague", r"A thing is used for something\."),
+        ("misspelt", r"A [thing]{4,6} is [used]{3,5} for [word]{3,5}\d\."),
+    ],
+)
+def test_what_becomes_of_a_sentence(kind, pattern):
     class Named(ToySource):
         def candidates(self):
             for i, edit in enumerate(itertools.islice(super().candidates(), 9)):
-                yield replace(edit, answer=f"word{i}", reasoning=["It is round.", f"A thing is used for word{i}."])
+                yield replace(edit, answer=f"word{i}", reasoning=[f"A thing is used for word{i}."], evidence=())
 
-    for edit in NoisyReasoning(Named(3), "wrong", 1.0).candidates():
-        assert edit.reasoning[0] == "It is round."
-        assert re.fullmatch(r"A thing is used for word\d\.", edit.reasoning[1])
-        assert edit.answer not in edit.reasoning[1]
+    for edit in NoisyReasoning(Named(3), kind, 1.0).candidates():
+        assert re.fullmatch(pattern, edit.reasoning[0])
+        assert edit.reasoning[0] != f"A thing is used for {edit.answer}."
+
+
+def test_what_is_vague_has_no_article():
+    class Seen(ToySource):
+        def candidates(self):
+            for edit in itertools.islice(super().candidates(), 9):
+                yield replace(edit, reasoning=["The red object is an igloo.", "It lies in the east."])
+
+    found = {tuple(e.reasoning) for e in NoisyReasoning(Seen(3), "vague", 1.0).candidates()}
+    assert found == {("The red object is something.", "It lies in something.")}
 
 
 def test_noise_that_there_is_not_is_refused():

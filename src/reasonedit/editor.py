@@ -9,11 +9,11 @@ from typing import Any
 from reasonedit.boxes import Region
 from reasonedit.calibration import Calibration, calibrate
 from reasonedit.call_batcher import CallBatcher
+from reasonedit.checking import EditCheck, check_edit
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.cold_start import ColdStart
 from reasonedit.design import Design
-from reasonedit.edit_check import EditCheck, check_edit
 from reasonedit.erasure import Erasure, erase_from
 from reasonedit.explain import Explanation
 from reasonedit.images import ImageSource
@@ -184,21 +184,24 @@ class ReasonEditor:
             self._cold_start.take([edit.image])
         return written
 
-    def check_edit(self, edit: Edit, questions: Sequence[Query] = (), replaces: str = "") -> EditCheck:
-        """Find out what an :class:`~reasonedit.Edit` would do, without writing it.
+    def check_edit(
+        self, edit: Edit | str, questions: Sequence[Query] = (), replaces: str = "", asked: Sequence[Query] = ()
+    ) -> EditCheck:
+        """Find out what an :class:`~reasonedit.Edit` would do, without writing it; or what one that is written does.
 
         Args:
-            edit: The edit.
-            questions: Questions to ask before and after, besides the edit's own one and the same in other words.
+            edit: The edit, or the id of one that is written.
+            questions: Questions to ask before and after, besides those by which the edit is tried.
             replaces: The id of the edit that it would replace, if it would one.
+            asked: Questions that were asked before: the nearest of them must be left alone.
 
         Returns:
-            What would be written, what it contradicts, and the answers; see :func:`reasonedit.edit_check.check_edit`.
+            A verdict, the answers, and what would be written; see :func:`reasonedit.checking.check_edit`.
 
         Raises:
             ReasonEditError: As for :meth:`write` and :meth:`replace`.
         """
-        return check_edit(self.pipeline, edit, questions, self.generation, replaces)
+        return check_edit(self.pipeline, edit, questions, self.generation, replaces, asked)
 
     def replace(self, edit_id: str, edit: Edit) -> Written:
         """Write an :class:`~reasonedit.Edit` in the place of one that was wrong, which is undone: both, or neither.

@@ -25,7 +25,7 @@ _LONGEST, _MOST = 256, 24
 _FEWEST_WORDS = 3
 """A reply of fewer words is no sentence, as what VLMs say that were trained on short answers."""
 
-_UNNAMED = re.compile(
+UNNAMED = re.compile(
     r"\bthe (?:\w+ ){0,2}(?:object|thing|item|animal|vehicle|tool)\b"
     r"(?: next to the \w+| (?:at|in|on) the (?:(?:top|bottom|upper|lower) )?"
     r"(?:left|right|top|bottom|cent(?:er|re)|middle|image|picture|photo)\b)?",
@@ -152,7 +152,7 @@ def _split(text: str) -> list[str]:
 
 def _interview(vlm: VLM, vision: Vision, question: str) -> _Told:
     """Sentences from what the VLM answers to questions that take one word."""
-    unnamed = _UNNAMED.search(question)
+    unnamed = UNNAMED.search(question)
     if unnamed is None:
         return _Told()
     thing = unnamed[0]

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from reasonedit.errors import NotServedError
 from reasonedit.experiments import EXPERIMENTS, Cell, Estimate, Lab, run_cell
 from reasonedit.experiments.experiment import with_editors
+from reasonedit.experiments.extra_tables import ExtraTable, extra_tables
 from reasonedit.experiments.search_spaces import SPACES, describe_values
 from reasonedit.experiments.side_by_side import Work, run_side_by_side, visible_gpus
 from reasonedit.experiments.tables import Table as ExperimentTable
@@ -63,6 +65,8 @@ def main(argv: Sequence[str]) -> int:
     if experiment.name == "tune":
         rows.notes += _write_tuned(rows, folder / "tuned.json")
     _console.print(_table(rows))
+    for extra in extra_tables(rows):
+        _console.print(_small_table(extra))
     for sentence in (*beyond, *rows.left_out, *rows.notes):
         _console.print(sentence, markup=False, highlight=False)
     _console.print(f"Written to {folder}. A page to look at: reasonedit report {arguments.out}", markup=False)
@@ -189,6 +193,15 @@ def _table(rows: Sequence[TableRow]) -> Table:
         edits, keys = cost.get("edits"), cost.get("keys")
         cells.append(_format(keys / edits if edits and keys is not None else None, 1))
         table.add_row(row.title, *cells)
+    return table
+
+
+def _small_table(extra: ExtraTable) -> Table:
+    table = Table(title=extra.title, caption=extra.text, caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    for i, name in enumerate(extra.head):
+        table.add_column(name, justify="right" if i else "left")
+    for row in extra.rows:
+        table.add_row(*map(escape, row))
     return table
 
 

@@ -6,7 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from reasonedit.edit_check import EditCheck
+from reasonedit.checking import EditCheck
 from reasonedit.evidence import Evidence, WindowScore, area
 from reasonedit.safe_text import to_safe_text
 

@@ -87,6 +87,28 @@ def difference(one: Samples, other: Samples) -> Estimate:
     return _estimate([_restrict(one, other), _restrict(other, one)])
 
 
+def slope(points: Sequence[tuple[float, Samples]]) -> Estimate:
+    """How much the share grows with x: the least-squares line through the points.
+
+    The same resamples serve all points, so that what an edit makes easy or hard at every x cancels.
+
+    Args:
+        points: x, and the samples there; of each the seeds and edits count that all have.
+
+    Returns:
+        The slope per unit of x; NaN where there are no samples, or one x only.
+    """
+    xs = np.array([x for x, _ in points], dtype=np.float64)
+    centred = xs - xs.mean()
+    if not centred.any():
+        return _estimate([{}])
+    weights = centred / (centred @ centred)
+    parts = [samples for _, samples in points]
+    for other in parts:
+        parts = [_restrict(part, other) for part in parts]
+    return _estimate(parts, weights.tolist())
+
+
 def _restrict(samples: Samples, other: Samples) -> Samples:
     """Those of seeds and edits that were asked about in the other, too."""
     return {
@@ -96,8 +118,11 @@ def _restrict(samples: Samples, other: Samples) -> Samples:
     }
 
 
-def _estimate(parts: Sequence[Samples]) -> Estimate:
-    """The share of the first part, less that of the second where there are two."""
+def _estimate(parts: Sequence[Samples], weights: Sequence[float] = (1.0, -1.0)) -> Estimate:
+    """The weighted sum of the shares of parts: of one its share, of two the difference, unless weights say otherwise.
+
+    All parts are of the same seeds and edits.
+    """
     asked = {s: sorted(e for e, (_, total) in parts[0][s].items() if total) for s in parts[0]}
     seeds = sorted(s for s in asked if asked[s])
     edits = [asked[s] for s in seeds]
@@ -114,7 +139,7 @@ def _estimate(parts: Sequence[Samples]) -> Estimate:
             sums = sum((c @ t for c, t in zip(counts, table, strict=True)), np.zeros((len(counts[0]), 2)))
             with np.errstate(invalid="ignore", divide="ignore"):
                 shares.append(sums[:, 0] / sums[:, 1])
-        return shares[0] - shares[1] if len(shares) == 2 else shares[0]
+        return sum((w * s for w, s in zip(weights, shares, strict=False)), np.zeros(len(counts[0])))
 
     once = [np.ones((1, len(e))) for e in edits]
     # A resample without a share (NaN) leaves no interval either (NaN): it is not left out.

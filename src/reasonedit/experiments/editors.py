@@ -8,6 +8,7 @@ from .cells import MakeCallbacks
 from .making import baseline, editing
 from .mend_network import TrainedMEND
 from .search_spaces import SPACES
+from .serac_network import TrainedSERAC
 from .tuned import TUNED_FILE, read_tuned
 
 OURS = "reasonedit"
@@ -26,6 +27,7 @@ _AS_PUBLISHED: dict[str, tuple[str, MakeCallbacks]] = {
     "ft": ("FT", baseline(".finetune.FineTuning")),
     "lora": ("LoRA", baseline(".lora.LoRA")),
     "mend": ("MEND", lambda lab: [TrainedMEND(lab)]),
+    "serac": ("SERAC", lambda lab: [TrainedSERAC(lab)]),
     "grace": ("GRACE", baseline(".grace.GRACE")),
     "grace-cot": ("GRACE-CoT", baseline(".grace.GRACE", reasoning=True)),
     "balancedit": ("BalancEdit", baseline(".balancedit.BalancEdit")),

@@ -13,6 +13,9 @@ from .cells import Cell, MakeCallbacks
 from .editors import EDITORS, OURS
 from .making import baseline, editing, load_editor
 
+CLEAN = "clean"
+"""The line of the row where lines of a sweep begin; with ``": name"`` behind it of those that end so."""
+
 
 @dataclass(frozen=True)
 class Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from reasonedit.design import PAPER
@@ -9,7 +10,8 @@ from reasonedit.embedding.selection import CRITERIA
 
 from .designs import Change, at_depth, change, change_paper, keep, language_layer, without_pictures
 from .editors import ALONE, EDITORS, OURS, PAPER_ROW
-from .experiment import Experiment, Row
+from .experiment import CLEAN, Experiment, Row
+from .noise import KINDS as NOISE
 from .search_spaces import SPACES, describe_values, row_of_try
 from .selected import as_selected
 
@@ -52,6 +54,19 @@ def _layer_rows(prefix: str, title: str, base: Change) -> tuple[Row, ...]:
         for what, layer, weight in (("layer", True, False), ("w", False, True), ("layer and w", True, True))
     ]
     return (*(replace(row, line=title) for row in by_depth), *picked)
+
+
+def _noise_rows(editors: Sequence[str]) -> tuple[Row, ...]:
+    """Each editor with clean reasoning, and with a share of the sentences spoilt in each way."""
+    rows: list[Row] = []
+    for name in editors:
+        title, first = EDITORS[name][0], "" if name == OURS else f"{name}-"
+        rows.append(Row.of_editor(name, x=0.0, line=f"{CLEAN}: {title}"))
+        for kind, text in NOISE.items():
+            for share in (10, 30, 50):
+                row = Row.of_editor(name, x=float(share), line=f"{text}: {title}", noise=(kind, share / 100))
+                rows.append(replace(row, name=f"{first}{kind}-{share}", title=f"{title}, {share} % {text}"))
+    return tuple(rows)
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -251,27 +266,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "noise",
             "Noisy reasoning",
-            "What does reasoning do that is irrelevant, wrong or incomplete?",
-            (
-                Row.of_editor(OURS, x=0.0, line="clean"),
-                *(
-                    replace(
-                        Row.of_editor(OURS),
-                        name=f"{kind}-{share:.0%}".rstrip("%"),
-                        title=f"{text}, {share:.0%}",
-                        x=100 * share,
-                        line=text,
-                        noise=(kind, share),
-                    )
-                    for kind, text in (
-                        ("replaced", "sentences replaced by irrelevant ones"),
-                        ("mixed", "irrelevant sentences mixed in"),
-                        ("wrong", "edits with a wrong sentence"),
-                        ("missing", "edits with a sentence missing"),
-                    )
-                    for share in (0.1, 0.3, 0.5)
-                ),
-            ),
+            "What does reasoning do that is irrelevant, incomplete, false, vague or misspelt? Of ours, of the paper's "
+            "design and of IKE-CoT, which has it in its prompts.",
+            _noise_rows((OURS, PAPER_ROW, "ike-cot")),
             axis="share, %",
         ),
         Experiment(

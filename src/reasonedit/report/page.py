@@ -16,6 +16,7 @@ from reasonedit.experiments.agreement import Record
 from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.editors import NO_RIVALS, ORACLES, OURS
 from reasonedit.experiments.experiment import Experiment
+from reasonedit.experiments.extra_tables import extra_tables
 from reasonedit.experiments.gallery import CAUSES
 from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.tables import Table, TableRow, cells_in, table_of
@@ -113,6 +114,7 @@ def _section(experiment: Experiment, table: Table) -> dict[str, Any]:
         "reference": next((r.title for r in table if r.name == experiment.reference), ""),
         "columns": {g: (_SHORT[g], _HELP[g]) for g in _SHORT if any(g in r.metrics for r in table)},
         "rows": [_row(experiment, r, table) for r in table],
+        "extra": extra_tables(table),
         "charts": charts_of(experiment, table),
         "edits": sorted({round(r.costs["edits"]) for r in table if "edits" in r.costs}),
         "left_out": table.left_out,

@@ -9,6 +9,7 @@ from typing import Any
 
 from reasonedit.experiments.editors import NO_RIVALS
 from reasonedit.experiments.experiment import Experiment
+from reasonedit.experiments.slopes import lines_of
 from reasonedit.experiments.tables import TableRow
 from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES
 
@@ -81,21 +82,11 @@ def _sweep_charts(table: Sequence[TableRow], axis: str) -> list[Chart]:
             for group in (*GENERALITIES, *LOCALITIES)
             if rows and all(group in row.metrics for row in rows)
         ]
-        for name, rows in _lines_of(table).items()
+        for name, rows in lines_of(table).items()
     }
     names = list(panels)
     pairs = [names[start : start + 2] for start in range(0, len(names), 2)]
     return [_chart(draw_lines({name: panels[name] for name in pair}, x_label=axis)) for pair in pairs]
-
-
-def _lines_of(table: Sequence[TableRow]) -> dict[str, list[TableRow]]:
-    """The rows of each line of a sweep by x; a row of the line ``clean`` is where all others begin."""
-    by_line: dict[str, list[TableRow]] = {}
-    clean = [row for row in table if row.line == "clean"]
-    for row in table:
-        if row.x is not None and row.line != "clean":
-            by_line.setdefault(row.line, list(clean)).append(row)
-    return {line: sorted(rows, key=lambda row: row.x or 0.0) for line, rows in by_line.items()}
 
 
 def _stress_charts(table: Sequence[TableRow]) -> list[Chart]:

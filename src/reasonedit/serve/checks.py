@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from reasonedit.codebook.stored_edit import picture_name
-from reasonedit.edit_check import Change, EditCheck
+from reasonedit.checking import Change, EditCheck
 from reasonedit.errors import ReasonEditError
 from reasonedit.explain import USED, Explanation
 from reasonedit.types import Edit, Query
