@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.checking import Change, EditCheck
+from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.errors import ReasonEditError
 from reasonedit.explain import USED, Explanation
 from reasonedit.types import Edit, Query
