@@ -7,6 +7,7 @@ from .ike import IKE
 from .lora import LoRA
 from .mend import MEND
 from .rag import RAG
+from .serac import SERAC
 from .unedited import Unedited
 
-__all__ = ["GRACE", "IKE", "MEND", "RAG", "BalancEdit", "FineTuning", "LoRA", "Unedited"]
+__all__ = ["GRACE", "IKE", "MEND", "RAG", "SERAC", "BalancEdit", "FineTuning", "LoRA", "Unedited"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from PIL import Image
@@ -53,19 +54,30 @@ class JointEmbedder:
         """Run the vision part once, keeping what is read here."""
         return self.vlm.see(images, self.layers)
 
-    def embed(self, vision: Vision, images: Sequence[Image.Image], questions: Sequence[str]) -> Tensor:
+    @cached_property
+    def width(self) -> int:
+        """Numbers of an embedding."""
+        blank = [Image.new("RGB", (64, 64))]
+        return int(self.embed(self.see(blank), blank, ["What is it?"]).shape[1])
+
+    def embed(
+        self, vision: Vision, images: Sequence[Image.Image], questions: Sequence[str], alone: Sequence[bool] = ()
+    ) -> Tensor:
         """Embed pairs of image and question.
 
         Args:
             vision: The images, from :meth:`see`.
             images: The same images.
             questions: One question per image.
+            alone: Which questions are asked without a picture: their images' halves are zero.
 
         Returns:
             (pairs, width), float32, of unit length, on the CPU.
         """
         texts = self.encoder.encode([self.vlm.clean(question) for question in questions])
         pictures = self.image_weight * self._embed_images(vision, images)
+        if any(alone):
+            pictures[torch.tensor(alone)] = 0
         return torch.nn.functional.normalize(torch.cat([pictures, texts], dim=1), dim=1)
 
     @torch.inference_mode()

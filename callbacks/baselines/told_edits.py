@@ -15,7 +15,7 @@ from reasonedit.retrieval import Retrieval, fit_prompts
 from reasonedit.types import Edit, Hit
 from reasonedit.vlm import generation_of
 
-from ..batch import choices_of, pictures
+from ..batch import choices_of, pictures, texts_alone
 from ..batch import questions as questions_of
 from ..editor import Editor
 from ..model import vlm_for
@@ -102,7 +102,8 @@ class TellsEdits(Editor):
         vision: Any = batch.get("vision")
         if not self.embedder.has(vision) or len(vision) != len(questions):
             vision = self.embedder.see(images)
-        retrieved = self.choose(self.embedder.embed(vision, images, questions))
+        alone = texts_alone(batch, self, len(questions))
+        retrieved = self.choose(self.embedder.embed(vision, images, questions, alone))
         longest = generation_of(pl_module).max_new_tokens
         prompts, retrieved = fit_prompts(self.embedder.vlm, vision, questions, retrieved, choices, longest)
         batch[self.prompt_key], batch["retrieved"], batch["vision"] = prompts, retrieved, vision

@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "experiment": "compare editors, or settings of one, on several seeds",
     "report": "make one page of the results of experiments",
     "train-mend": "train the network that the baseline MEND needs",
+    "train-serac": "train the networks that the baseline SERAC needs",
     "select": "choose layer and weight of the embedding for a VLM and its data",
     "calibrate": "learn from unlabelled pictures like yours what is near and what is far",
     "ask": "ask a question about one picture, with a codebook",
@@ -36,7 +37,7 @@ COMMANDS: dict[str, str] = {
     "world": "the embedded world: show it, test the VLM's abilities, fetch its language model",
 }
 
-_OF_RUNS = ("demo", "run", "experiment", "report", "train-mend", "select", "build-probes")
+_OF_RUNS = ("demo", "run", "experiment", "report", "train-mend", "train-serac", "select", "build-probes")
 """Commands that need the extra 'runs'."""
 
 

@@ -79,7 +79,7 @@ SPACES: dict[str, SearchSpace] = {
     "ft": SearchSpace("FT", _baseline(".finetune.FineTuning"), _grid(layer=(-1, -6), steps=(50, 10), lr=(1e-4, 1e-3))),
     "lora": SearchSpace("LoRA", _baseline(".lora.LoRA"), _grid(rank=(8, 2), steps=(50, 10), lr=(1e-3, 1e-4))),
     "mend": SearchSpace("MEND", _mend, _grid(edit_weight=(0.1, 1.0), scale=(1.0, 0.3, 0.1, 0.03))),
-    "serac": SearchSpace("SERAC", _serac, _grid(scope=("all", "near"), threshold=(0.5, 0.3, 0.7, 0.9))),
+    "serac": SearchSpace("SERAC", _serac, _grid(scope=("near", "all"), threshold=(0.5, 0.3, 0.7, 0.9))),
     "grace": SearchSpace("GRACE", _baseline(".grace.GRACE"), _RADII),
     "grace-cot": SearchSpace("GRACE-CoT", _baseline(".grace.GRACE", reasoning=True), _RADII),
     "balancedit": SearchSpace(
