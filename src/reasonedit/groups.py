@@ -102,6 +102,21 @@ def labels_of(groups: Iterable[str]) -> dict[str, str]:
     return {group.value: group.label for group in ProbeGroup if not group.is_optional or group.value in there}
 
 
+def columns_of(groups: Iterable[str]) -> dict[str, str]:
+    """What a table shows: :func:`labels_of`, or where that is more than all tables have, the groups with probes alone.
+
+    >>> len(columns_of(["rel"])), columns_of(["rel", "port_2"])
+    (8, {'rel': 'Rel', 'port_2': 'Port-2'})
+
+    Args:
+        groups: The groups of which there are probes.
+    """
+    there = set(groups)
+    labels = labels_of(there)
+    narrowed = {group: label for group, label in labels.items() if group in there}
+    return narrowed if any(ProbeGroup(group).is_optional for group in labels) else labels
+
+
 def harmonic_mean(values: Sequence[float]) -> float:
     """The harmonic mean of shares; 0 where one of them is 0.
 

@@ -8,7 +8,8 @@ A package offers one by an entry point in its ``pyproject.toml``, as the embedde
 ==========================  =========================================================================================
 ``reasonedit.models``       a function without arguments that returns the folder of a VLM
 ``reasonedit.designs``      the :class:`~reasonedit.Design` that the model of this name has by default
-``reasonedit.datasets``     an :class:`~reasonedit.data.source.EditSource` that is made without arguments
+``reasonedit.datasets``     an :class:`~reasonedit.data.source.EditSource` that is made without arguments; or one whose
+                            first argument is the folder or file that it reads, named behind a colon: ``mine:FOLDER``
 ``reasonedit.references``   a module with ``reference_images()`` and, for discriminants, ``reference_things()``: see
                             :mod:`reasonedit.embedding.reference`
 ==========================  =========================================================================================

@@ -51,6 +51,23 @@ def parse_with_overrides(
     return parser.parse_args(own), tuple(overrides)
 
 
+def source_options(named: str) -> tuple[str, ...]:
+    """Options that put a data set in the place of the config's.
+
+    Args:
+        named: As for :func:`~reasonedit.data.named.open_source`.
+
+    Raises:
+        ReasonEditError: There is none of this name, or its folder is missing.
+    """
+    from reasonedit.data.named import describe_source
+
+    source = describe_source(named)
+    name = "--data.init_args.source"
+    places = [word for key, value in source["init_args"].items() for word in (f"{name}.init_args.{key}", value)]
+    return (name, source["class_path"], *places)
+
+
 def read_configs(arguments: argparse.Namespace, overrides: Sequence[str]) -> Config:
     """The configs that a command line names.
 

@@ -21,11 +21,11 @@ from reasonedit.experiments.tables import Table as ExperimentTable
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.experiments.tuned import TUNED_FILE
 from reasonedit.experiments.tuning import choose
-from reasonedit.groups import labels_of
+from reasonedit.groups import columns_of
 from reasonedit.metrics import COMPARISON
 from reasonedit.runs.folder import abandon, lock_folder, write_json
 
-from .configs import add_config, parse_with_overrides, read_configs
+from .configs import add_config, parse_with_overrides, read_configs, source_options
 from .results_table import fold
 from .screen import Screen
 
@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> int:
             _console.print(f"{row.name:<22} {row.title}", markup=False, highlight=False)
         return 0
     arguments.config = arguments.config or [_CONFIG]
-    config = read_configs(arguments, overrides).resolve("model", "data")
+    chosen = source_options(arguments.source) if arguments.source else ()
+    config = read_configs(arguments, (*chosen, *overrides)).resolve("model", "data")
     seeds = arguments.seeds or ([experiment.seeds[0]] if arguments.quick else list(experiment.seeds))
     edits = arguments.edits or (20 if arguments.quick else experiment.edits)
     cells = experiment.cells(seeds, arguments.rows)
@@ -83,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", choices=list(EXPERIMENTS), metavar="NAME", help="one of those below")
     add_config(parser, f"YAML file with the model and its stream, as for reasonedit run (default: {_CONFIG})")
+    parser.add_argument(
+        "--source",
+        metavar="NAME[:FOLDER]",
+        help="a data set in place of the config's: a name that a package offers, and the folder that it reads, such as "
+        "vlkeb:FOLDER; its other arguments by --data.init_args.source.init_args.NAME VALUE",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="seeds of the stream")
     parser.add_argument("--edits", type=int, default=None, help="number of edits for each seed")
     parser.add_argument(
@@ -177,7 +184,7 @@ def _table(rows: Sequence[TableRow]) -> Table:
         padding=0,
     )
     table.add_column("")
-    labels = labels_of(group for row in rows for group in row.metrics)
+    labels = columns_of(group for row in rows for group in row.metrics)
     names = {"now": "Rel, at once", **labels, "gen": "Gen", "all": "All"}
     for name in names.values():
         table.add_column(fold(name), justify="right")

@@ -11,7 +11,7 @@ from rich.table import Table
 import reasonedit.callbacks as cb
 from reasonedit.data.probe_counts import describe_counts
 from reasonedit.data.stream import EditStream
-from reasonedit.groups import LABELS, labels_of
+from reasonedit.groups import LABELS, columns_of
 from reasonedit.metrics import COMPARISON
 from reasonedit.runs.folder import row
 
@@ -59,7 +59,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
         padding=0,
     )
     table.add_column("", no_wrap=True, min_width=max(len(_NAMES.get(key, key)) for key in results))
-    labels = labels_of(group for group in LABELS if samples.get(f"{group}_samples"))
+    labels = columns_of(group for group in LABELS if samples.get(f"{group}_samples"))
     for group, name in labels.items():
         table.add_column(f"{fold(name)}\n({samples[f'{group}_samples']})", justify="right")
     table.add_column("Gen", justify="right")

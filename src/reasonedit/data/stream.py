@@ -11,33 +11,20 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from reasonedit.calibration.gathered import GatheredPictures
-from reasonedit.errors import InputError, NotFoundError
+from reasonedit.errors import InputError
 from reasonedit.ranks import spawning_error
-from reasonedit.registry import lookup, names
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM, Generation, generation_of
 
 from .answers import Answers
 from .base_pass import BasePass, ask_unedited, find_wrong, gather_candidates
 from .layout import Step, StreamItem, lay_out, share_out
+from .named import open_source
 from .probe_counts import describe_counts
 from .shared_answers import SharedAnswers
 from .source import EditSource
 
 _log = logging.getLogger(__name__)
-
-
-def _make_source(name: str) -> EditSource:
-    """The data set that a package offers under a name.
-
-    Raises:
-        NotFoundError: There is none.
-    """
-    make = lookup("datasets", name)
-    if make is None:
-        raise NotFoundError(f"There is no data set '{name}': use {', '.join(names('datasets'))}.")
-    source: EditSource = make()
-    return source
 
 
 class _Steps(Dataset[Step]):
@@ -62,8 +49,8 @@ class EditStream(L.LightningDataModule):
     others, however many ranks there are.
 
     Args:
-        source: A name that a package offers (``"world"``: the embedded world), or any
-            :class:`~reasonedit.data.source.EditSource`.
+        source: A name that a package offers (``"world"``: the embedded world), with its folder where it reads one
+            (``"vlkeb:FOLDER"``), or any :class:`~reasonedit.data.source.EditSource`.
         batch_size: Questions per batch; a batch never mixes edits with probes.
         interleave: After how many edits there are probes each time, or a list of such numbers; there are always probes
             after the last edit.
@@ -95,7 +82,7 @@ class EditStream(L.LightningDataModule):
     ) -> None:
         super().__init__()
         if isinstance(source, str):
-            source = _make_source(source)
+            source = open_source(source)
         stops = interleave if isinstance(interleave, list) else [interleave]
         for name, values in (
             ("batch_size", [batch_size]),
