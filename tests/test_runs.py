@@ -10,6 +10,7 @@ import pytest
 from helpers import datasets
 from helpers.families import FAMILIES
 
+import reasonedit
 from reasonedit import ReasonEditError
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
@@ -110,10 +111,10 @@ def test_every_schema_runs_with_every_family_of_the_paper(family, schema, models
 
 @pytest.mark.parametrize("data", ["aokvqa", "fvqa"])
 def test_every_vlm_and_data_set_of_the_paper_is_a_config_and_an_option(data):
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    assert f"`configs/{data}.yaml`" in readme
+    page = (Path(reasonedit.__file__).parent / "docs" / "guides" / "paper-runs.md").read_text(encoding="utf-8")
+    assert f"--config configs/{data}.yaml" in page
     for model in PAPER:
-        assert f"`{model}`" in readme
+        assert f"`{model}`" in page
         config = Config.read([f"configs/{data}.yaml"], ["--model.init_args.model", model]).resolve("model", "data")
         assert config["model"]["init_args"]["model"] == model
         assert config["model"]["init_args"]["dtype"] == "bfloat16"

@@ -1,0 +1,123 @@
+"""The code of the README and of the site runs, and the commands that they show are commands.
+
+The pages on serving, on the format and on extending have tests of their own.
+"""
+
+import ast
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import reasonedit
+from reasonedit import ReasonEditor
+from reasonedit.cli import COMMANDS
+from reasonedit.data import sample_picture
+
+ROOT = Path(__file__).parent.parent
+DOCS = Path(reasonedit.__file__).parent / "docs"
+PAGES = {"README.md": ROOT / "README.md"} | {p.relative_to(DOCS).as_posix(): p for p in sorted(DOCS.rglob("*.md"))}
+TESTED_ELSEWHERE = {"guides/extending.md", "guides/serving.md", "reference/format.md"}
+BLOCK = re.compile(r"(<!-- not run.*? -->\n)?```python\n(.*?)```", re.S)
+SAID = {
+    "README.md": ["hospital\n", "locked cabinet\n", "'The green object is a bottle.'", "'rel': ("],
+    "tutorials/first-edit.md": ["hospital\n", "locked cabinet\n", "The green object is a bottle.", "1 edit\n"],
+    "tutorials/your-data.md": ["8 edits\n"],
+    "tutorials/write-an-editor.md": ["'rel': ("],
+    "guides/answers.md": ["lamp"],
+    "guides/callbacks.md": ["'rel': (", "I was asked: "],
+    "guides/codebooks.md": ["Ada used"],
+    "guides/designs.md": [],
+}
+"""What the blocks of each page print, in this order."""
+
+
+def blocks(page, run):
+    """The blocks of Python of a page: those that run, or those that say why they do not."""
+    found = BLOCK.findall(PAGES[page].read_text(encoding="utf-8"))
+    return [code for note, code in found if bool(note) != run]
+
+
+@pytest.fixture(scope="module")
+def codebook(embedded_vlm, tmp_path_factory):
+    """A codebook with one edit."""
+    folder = tmp_path_factory.mktemp("docs") / "codebook"
+    editor = ReasonEditor(embedded_vlm)
+    editor.edit(
+        sample_picture("clinic-1"),
+        "Where is the green object kept?",
+        answer="in the locked cabinet",
+        reasoning="The green object is a bottle. In this clinic the bottle is kept in the locked cabinet.",
+    )
+    editor.save(folder)
+    return folder
+
+
+def test_every_page_with_code_is_run_somewhere():
+    assert {page for page in PAGES if blocks(page, run=True)} == {*SAID, *TESTED_ELSEWHERE}
+
+
+@pytest.mark.parametrize("page", SAID)
+def test_the_code_of_a_page_runs_as_pasted(page, codebook, embedded_vlm, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reasonedit.vlm.local.load_local", lambda *_, **__: embedded_vlm)  # it is loaded once
+    if page == "guides/codebooks.md":
+        shutil.copytree(codebook, "codebook")
+    names = {"__name__": "page"}  # a block goes on where the last one stopped
+    for block in blocks(page, run=True):
+        exec(compile(block, page, "exec"), names)
+    said, at = capsys.readouterr().out, 0
+    for text in SAID[page]:
+        assert text in said[at:], said
+        at = said.index(text, at) + len(text)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, run=False)])
+def test_code_that_is_not_run_can_be_read(page):
+    for block in blocks(page, run=False):
+        ast.parse(block)
+
+
+def commands(page):
+    """The calls of ``reasonedit`` in the blocks for the shell, as words."""
+    for block in re.findall(r"```(?:bash|shell)\n(.*?)```", PAGES[page].read_text(encoding="utf-8"), re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            starts = [n for n, word in enumerate(words) if word in ("reasonedit", ".venv/bin/reasonedit")]
+            if starts and "=" not in words[0]:
+                yield words[starts[0] + 1 :]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if list(commands(page))])
+def test_the_commands_of_a_page_are_commands(page, monkeypatch):
+    """Their names and options are those of the parsers; options for values in a config are free."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "site"))
+    import cli_reference
+
+    sys.modules.pop("cli_reference")
+    for name, *words in commands(page):
+        assert name in COMMANDS, name
+        parser = cli_reference.parser_of(name)
+        for child in cli_reference.subparsers(parser):
+            if child.prog.split()[-1] == words[0]:
+                parser = child
+                break
+        else:
+            assert not cli_reference.subparsers(parser), f"{name} {words}"
+        options = {word.partition("=")[0] for word in words if word.startswith("--")}
+        known = {option for action in parser._actions for option in action.option_strings}
+        assert {option for option in options if "." not in option} <= known, (name, words)
+
+
+def test_the_reference_lists_every_command_and_option(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "site"))
+    import cli_reference
+
+    sys.modules.pop("cli_reference")
+    text = "\n".join(line for name in COMMANDS for line in cli_reference.describe(cli_reference.parser_of(name), 2))
+    assert [f"## reasonedit {name}" for name in COMMANDS] == re.findall(r"^## .*$", text, re.M)
+    assert "### reasonedit edits undo" in text
+    assert "`--max-new-tokens MAX_NEW_TOKENS`" in text
