@@ -192,6 +192,7 @@ COMMANDS = {
     "build-probes": ["build-probes", "--out", "probes", "--dry-run"],
     "experiment": ["experiment", "main", "--quick"],
     "train-mend": ["train-mend", "--out", "mend.safetensors"],
+    "train-serac": ["train-serac", "--out", "serac.safetensors"],
 }
 
 

@@ -550,7 +550,9 @@ def test_failures_have_a_cause(group, right, facts, of, cause):
 
 
 def test_every_plan_names_its_rows_once(monkeypatch, tmp_path):
-    monkeypatch.setattr("reasonedit.experiments.mend_network.network_path", lambda *_: tmp_path / "mend.safetensors")
+    for name in ("mend", "serac"):
+        path = tmp_path / f"{name}.safetensors"
+        monkeypatch.setattr(f"reasonedit.experiments.{name}_network.network_path", lambda *_, path=path: path)
     picked = itertools.count()
     monkeypatch.setattr(
         "reasonedit.experiments.selected.selected_embedding",

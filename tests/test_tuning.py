@@ -45,7 +45,7 @@ def test_each_editor_gets_as_many_tries_and_the_first_is_its_own_row():
     for name, space in SPACES.items():
         assert len(space.tries) == BUDGET
         assert len({json.dumps(values) for values in space.tries}) == BUDGET
-        if name != "mend":  # it is read from a file
+        if name not in ("mend", "serac"):  # they are read from files
             own, first = (make(FakeLab)[0] for make in (EDITORS[name][1], space.make(space.tries[0])))
             assert describe_callback(own, DEFAULT) == describe_callback(first, DEFAULT)
     assert set(TUNE.seeds) <= set(range(100, 200))
