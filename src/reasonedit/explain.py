@@ -77,7 +77,7 @@ def explain_answer(
     for key, edit, radius in near:
         facts = [fact.text for fact in key.facts]
         reasons = [why for why, retrieval in steps if not set(facts) & set(retrieval.facts)]
-        fate = reasons[0] if reasons else USED
+        fate = USED if set(facts) & set(last.facts) or not reasons else reasons[0]
         if fate != USED and answer.in_range is False and key.facts[0].kind.picture:
             fate = UNLIKE
         elif fate != USED and not is_open:

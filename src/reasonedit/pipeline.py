@@ -29,7 +29,7 @@ from reasonedit.embedding import (
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder
 from reasonedit.explain import CONSIDERED, Candidate, Explanation, explain_answer, make_answer
 from reasonedit.keys import KeyBuilder, evidence_of, is_guess
-from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, fit_prompts, link_facts, verify_facts
+from reasonedit.retrieval import NEAREST, FactRetriever, Retrieval, RetrievalConfig, choose_facts, fit_prompts
 from reasonedit.types import Answer, Edit, Query
 from reasonedit.util.threads import Guard
 from reasonedit.vlm import VLM, Generation, Seen, Turn, Vision
@@ -286,23 +286,16 @@ class EditingPipeline:
     def steps(
         self, vision: Vision, questions: Sequence[str], retrieved: list[Retrieval]
     ) -> Iterator[tuple[str, list[Retrieval]]]:
-        """Leave out facts step by step: what is left after each, and why that step leaves facts out.
+        """Leave out and add facts step by step; see :func:`~reasonedit.retrieval.choose_facts`.
 
         Args:
             vision: The images, from :meth:`see`.
             questions: One per image.
             retrieved: Their nearest facts, from :meth:`nearest`.
         """
-        yield "not among the K nearest", retrieved
         if not any(r.hits for r in retrieved):
-            return
-        config = self.retriever.config
-        if config.verify is not None:
-            retrieved = verify_facts(self.vlm, vision, retrieved, config)
-            yield "the VLM does not see it in the picture, or K others were nearer", retrieved
-        if config.chain and any(r.hits for r in retrieved):
-            retrieved = link_facts(retrieved, questions)
-            yield "nothing that the picture shows leads to it", retrieved
+            return iter([(NEAREST, retrieved)])
+        return choose_facts(self.vlm, vision, questions, retrieved, self.memory, self.retriever.config)
 
     def prompts(
         self,

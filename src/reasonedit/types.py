@@ -165,6 +165,7 @@ class Hit:
         visual_match: How near the picture of its key came to the query's; ``None`` where that does not count (see
             ``RetrievalConfig.visual_match``).
         same_picture: Whether it is about the whole of a picture that is the query's own.
+        via: The fact that led to it, where no key of its own did; see ``RetrievalConfig.walk``.
     """
 
     fact: str
@@ -173,6 +174,7 @@ class Hit:
     edit_id: str
     visual_match: float | None = None
     same_picture: bool = False
+    via: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", KeyKind(self.kind))

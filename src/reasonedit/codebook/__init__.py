@@ -5,6 +5,7 @@ from reasonedit.images.augment import augment
 from .disk.errors import DamagedError
 from .disk.store import Store
 from .drafts import Draft, Entry, Fact
+from .fact_graph import FactGraph
 from .fingerprint import KEYS_MADE, check_fingerprint
 from .memory import EditMemory
 from .radius import merges, overlap
@@ -18,6 +19,7 @@ __all__ = [
     "EditMemory",
     "Entry",
     "Fact",
+    "FactGraph",
     "Store",
     "StoredEdit",
     "Use",

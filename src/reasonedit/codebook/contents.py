@@ -18,6 +18,7 @@ from .column import Column
 from .contradictions import answer_entries, contradict
 from .drafts import Draft, Entry, Fact
 from .events import Event
+from .fact_graph import FactGraph
 from .key_table import KeyTable, KeyView
 from .merging import Merging
 from .stored_edit import StoredEdit
@@ -67,6 +68,7 @@ class Contents:
         self._texts: list[str] = []
         self._owner = Column(np.int64)
         self._cached: dict[str, Any] = {}
+        self._fact_graph = FactGraph()
 
     @property
     def merge(self) -> bool:
@@ -152,6 +154,13 @@ class Contents:
     def edits(self) -> dict[str, StoredEdit]:
         """The edits that count, by id, in the order in which they came."""
         return self._cache("edits", lambda: {s.edit.id: s.edit for s in self._order if s.counts})
+
+    @property
+    @guarded
+    def fact_graph(self) -> FactGraph:
+        """What leads to what among the facts of the edits that count; it is kept up with them."""
+        self._fact_graph.update(list(self.edits.values()), self.removals)
+        return self._fact_graph
 
     @property
     @guarded

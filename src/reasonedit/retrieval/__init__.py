@@ -2,6 +2,7 @@
 
 from .approximate import EXACT_UP_TO, ApproximateIndex
 from .chain import link_facts
+from .choose import NEAREST, choose_facts
 from .config import RetrievalConfig
 from .gate import PercentileGate
 from .hubs import HubScale
@@ -10,9 +11,11 @@ from .prompting import fit_prompts
 from .results import NearKey, Retrieval
 from .retrieve import FactRetriever
 from .verify import verify_facts
+from .walk import walk_facts
 
 __all__ = [
     "EXACT_UP_TO",
+    "NEAREST",
     "ApproximateIndex",
     "ExactIndex",
     "FactRetriever",
@@ -21,7 +24,9 @@ __all__ = [
     "PercentileGate",
     "Retrieval",
     "RetrievalConfig",
+    "choose_facts",
     "fit_prompts",
     "link_facts",
     "verify_facts",
+    "walk_facts",
 ]

@@ -36,6 +36,8 @@ class RetrievalConfig:
             verified; those that fall short of it by no more than this are verified. All are verified when not given.
         chain: Whether answers, and facts found by their text alone, count only behind facts that the picture shows;
             see :mod:`.chain`.
+        walk: So many steps are walked from the facts that are left, along what leads to what (see
+            :class:`~reasonedit.codebook.FactGraph`): at most K facts that are reached are added. 0 for none.
         candidates: How many facts are fetched where they are verified; the nearest K of those that stay are kept.
 
     Raises:
@@ -55,6 +57,7 @@ class RetrievalConfig:
     verify: float | None = None
     visual_margin: float | None = None
     chain: bool = False
+    walk: int = 0
     candidates: int = 16
 
     def __post_init__(self) -> None:
@@ -76,6 +79,8 @@ class RetrievalConfig:
             raise InputError(
                 "visual_margin must be 0 or more, and goes with visual_match or false_alarms and verify only."
             )
+        if self.walk < 0:
+            raise InputError(f"walk must be 0 or more, not {self.walk}.")
         if self.candidates < 1:
             raise InputError(f"candidates must be 1 or more, not {self.candidates}.")
         if self.verify is not None and not 0 <= self.verify < 1:

@@ -1,0 +1,165 @@
+"""Which fact leads to which, against a search by hand; and walks from what the picture shows."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import networkx as nx
+import pytest
+import torch
+from helpers.tiny import picture
+
+from reasonedit.codebook import EditMemory, FactGraph, StoredEdit
+from reasonedit.kinds import KeyKind
+from reasonedit.retrieval import Retrieval, RetrievalConfig, walk_facts
+from reasonedit.sentences import content_words
+from reasonedit.types import Edit, Hit
+
+KETTLE = StoredEdit(
+    "kettle",
+    "Who owns the red object?",
+    "sailor",
+    ["The red object is a kettle.", "A kettle belongs to the sailor."],
+)
+ANCHOR = StoredEdit(
+    "anchor",
+    "Where does the owner of the blue object live?",
+    "valley",
+    ["The blue object is an anchor.", "An anchor belongs to the sailor.", "The sailor lives in the valley."],
+)
+
+
+def test_a_fact_of_one_edit_leads_to_one_of_another():
+    graph = FactGraph([KETTLE, ANCHOR])
+    assert graph.leads_to(["The red object is a kettle."], 2) == {
+        "A kettle belongs to the sailor.": (1, "The red object is a kettle."),
+        "The sailor lives in the valley.": (2, "A kettle belongs to the sailor."),
+    }
+    assert [*graph.leads_to(["The red object is a kettle."], 1)] == ["A kettle belongs to the sailor."]
+    assert graph.leads_to(["The sailor lives in the valley.", "Nobody said this."], 3) == {}
+    without = graph.leads_to(["The red object is a kettle."], 2, {"A kettle belongs to the sailor."})
+    assert without == {}
+
+
+def test_what_rests_on_an_edit_is_named():
+    later = replace(KETTLE, id="later", reasoning=["The red object is a kettle.", "A kettle is used for boiling."])
+    assert FactGraph([KETTLE, ANCHOR]).resting_on("kettle") == {}  # the anchor brings the sailor as well
+    beyond = StoredEdit("beyond", "Where is it?", "east", ["It is in the valley.", "The valley lies in the east."])
+    graph = FactGraph([KETTLE, ANCHOR, replace(beyond, reasoning=beyond.reasoning[1:]), later])
+    assert graph.resting_on("later") == {}
+    chain = StoredEdit("chain", "Where?", "east", ["A king lives in the valley.", "The valley lies in the east."])
+    graph = FactGraph([ANCHOR, chain])
+    assert graph.resting_on("anchor") == {}  # the chain says itself where the valley comes from
+    sailor = StoredEdit("sailor", "What does he eat?", "fish", ["He is the sailor.", "The sailor eats fish."])
+    graph = FactGraph([KETTLE, sailor])
+    assert graph.resting_on("sailor") == {}
+    fish = StoredEdit("fish", "What is it?", "net", ["A net holds fish.", "Fish are in the net."])
+    assert FactGraph([sailor, fish]).resting_on("fish") == {}
+
+
+def test_without_the_only_source_of_a_term_its_facts_hang_in_the_air():
+    bridge = StoredEdit("bridge", "Who owns it?", "sailor", ["The sailor owns it.", "The sailor lives in the valley."])
+    user = StoredEdit("user", "Where is the sailor?", "east", ["The valley is far.", "The valley lies in the east."])
+    graph = FactGraph([bridge, user])
+    # "user" brings the valley itself; what it says of it rests on nobody.
+    assert graph.resting_on("bridge") == {}
+    asked = StoredEdit("asked", "What of the valley?", "east", ["The valley lies in the east."])
+    assert FactGraph([bridge, asked]).resting_on("bridge") == {}
+
+
+def walk_by_hand(edits, begin, steps):
+    """Breadth-first over sentences, by sets of words alone."""
+    brings, takes = {}, {}
+    for edit in edits:
+        known, brought = set(content_words(edit.question)), set()
+        for sentence in edit.reasoning:
+            words = set(content_words(sentence))
+            brings.setdefault(sentence, set()).update(words - known)
+            takes.setdefault(sentence, set()).update(words & brought)
+            brought |= words - known
+            known |= words
+    seen, front, reached = set(begin), set(begin), {}
+    for step in range(1, steps + 1):
+        words = set().union(*(brings.get(f, set()) for f in front)) if front else set()
+        front = {f for f, taken in takes.items() if taken & words and f not in seen}
+        reached |= dict.fromkeys(front, step)
+        seen |= front
+    return reached
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_walks_equal_a_search_by_hand(seed):
+    rng = random.Random(seed)
+    names = [f"word{i}" for i in range(60)]
+    edits = [
+        StoredEdit(
+            f"e{i}", f"Where is {rng.choice(names)}?", "here", [f"{' '.join(rng.sample(names, 3))}." for _ in range(3)]
+        )
+        for i in range(15)
+    ]
+    graph, begin = FactGraph(edits), [edits[0].reasoning[0], edits[3].reasoning[1]]
+    assert {fact: step for fact, (step, _) in graph.leads_to(begin, 4).items()} == walk_by_hand(edits, begin, 4)
+    between = graph.between_facts()
+    reached = nx.single_source_shortest_path_length(between, begin[0], cutoff=3)
+    assert {f: n for f, n in reached.items() if n} == walk_by_hand(edits, begin[:1], 3)
+
+
+def test_the_words_of_a_relation_lead_nowhere():
+    edits = [
+        StoredEdit(f"e{i}", "Whose is it?", f"o{i}", [f"It is a thing{i}.", f"thing{i} belongs owner{i}."])
+        for i in range(12)
+    ]
+    chained = StoredEdit("last", "Whose?", "x", ["aa belongs bb.", "bb belongs cc."])  # takes up "belongs" as well
+    graph = FactGraph([*edits, chained])
+    assert graph.leads_to(["thing3 belongs owner3."], 2) == {}
+    assert [*graph.leads_to(["aa belongs bb."], 1)] == ["bb belongs cc."]
+
+
+def memory_of(*edits):
+    memory = EditMemory()
+    for i, edit in enumerate(edits):
+        memory.write(Edit.of(picture(i), edit.question, edit.answer, edit.reasoning), [])
+    return memory
+
+
+def test_the_graph_is_kept_up_with_the_codebook():
+    memory = memory_of(KETTLE)
+    begin = ["The red object is a kettle."]
+    assert len(memory.fact_graph.leads_to(begin, 2)) == 1
+    memory.write(Edit.of(picture(1), ANCHOR.question, ANCHOR.answer, ANCHOR.reasoning), [])
+    assert len(memory.fact_graph.leads_to(begin, 2)) == 2
+    last = [*memory.edits][-1]
+    memory.undo(last)
+    assert len(memory.fact_graph.leads_to(begin, 2)) == 1
+    memory.restore(last)
+    assert len(memory.fact_graph.leads_to(begin, 2)) == 2
+    assert nx.utils.graphs_equal(memory.fork().fact_graph.between_facts(), memory.fact_graph.between_facts())
+
+
+def hit(fact, kind="patch", edit_id="kettle", distance=0.5):
+    return Hit(fact, distance, KeyKind(kind), edit_id)
+
+
+def test_walks_add_what_follows_from_what_is_shown():
+    memory = memory_of(KETTLE, ANCHOR)
+    answer = hit("The answer to 'Who owns the red object?' is sailor.", "answer")
+    shown, too_far = hit("The red object is a kettle."), hit("The sailor lives in the valley.", "text", distance=0.9)
+    found = [Retrieval([shown, answer], 0.5, 1.0, [too_far]), Retrieval([answer], 0.5, 1.0), Retrieval([], 9.0, 1.0)]
+    none = [[], [], []]
+    walked = walk_facts(found, memory, RetrievalConfig(walk=2), none)
+    assert walked[0].facts == [
+        shown.fact,
+        answer.fact,
+        "A kettle belongs to the sailor.",
+        "The sailor lives in the valley.",
+    ]
+    assert [h.via for h in walked[0].hits] == ["", "", shown.fact, "A kettle belongs to the sailor."]
+    assert [h.distance for h in walked[0].hits] == [0.5] * 4
+    assert walked[0].left_out == []
+    assert walked[1:] == found[1:]  # from an answer, and from nothing, no way leads
+    near = walk_facts(found, memory, RetrievalConfig(walk=2, k=1), none)
+    assert near[0].facts == [shown.fact, answer.fact, "A kettle belongs to the sailor."]
+    denied = walk_facts(found, memory, RetrievalConfig(walk=2), [["A kettle belongs to the sailor."], [], []])
+    assert denied[0].facts == [shown.fact, answer.fact]
+    assert torch.isfinite(torch.tensor([h.distance for h in walked[0].hits])).all()
