@@ -282,6 +282,11 @@ def test_a_codebook_goes_to_the_hub_and_comes_back(book, tmp_path, monkeypatch, 
     there = {p.name for p in (tmp_path / "hub" / "ada" / "book").iterdir()}
     assert {"README.md", "codebook.json", "journal.jsonl", "pictures", "keys"} <= there
     assert not any(name.startswith(".") or name == "private-notes.txt" for name in there)
+    card = (tmp_path / "hub" / "ada" / "book" / "README.md").read_text()
+    assert "| by | Bob (2), Ada (1) |" in card
+    pushed = output_of(capsys, "codebook", "push", book, "ada/book", "--licence", "cc-by-4.0")
+    assert "https://hub/ada/book" in pushed
+    assert 'license: "cc-by-4.0"' in (tmp_path / "hub" / "ada" / "book" / "README.md").read_text()
     again = Codebook.from_pretrained("ada/book")
     the_same(again.memory, opened(book))
     editor = ReasonEditor.from_hub("ada/book", dtype="float32")

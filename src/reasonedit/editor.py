@@ -332,9 +332,9 @@ class ReasonEditor:
         """
         self.pipeline.save(folder)
 
-    def push_to_hub(self, repo_id: str, *, private: bool = True, message: str = "Codebook") -> str:
+    def push_to_hub(self, repo_id: str, *, private: bool = True, message: str = "Codebook", licence: str = "") -> str:
         """Upload the codebook's folder; see :func:`reasonedit.codebook.hub.push_to_hub`."""
-        return push_to_hub(self.memory.store, repo_id, private=private, message=message)
+        return push_to_hub(self.memory, repo_id, private=private, message=message, licence=licence)
 
     @classmethod
     def load(

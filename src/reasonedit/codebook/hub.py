@@ -6,40 +6,24 @@ from pathlib import Path
 
 from reasonedit.errors import InputError, UnavailableError
 
+from .card import write_card
 from .disk.layout import KEYS, PICTURES
 from .disk.manifest import MANIFEST
-from .disk.store import Store
+from .memory import EditMemory
 
 _JOURNALS = "journal*.jsonl"
 _FILES = [MANIFEST, _JOURNALS, "*.safetensors", f"{KEYS}/*.safetensors", f"{PICTURES}/*.png"]
-_CARD = """---
-library_name: reasonedit
-tags:
-- reasonedit
-- model-editing
----
-
-# A codebook of ReasonEdit
-
-Corrections of `{model}`, with the reasoning behind them. Use it with
-
-```python
-from reasonedit import ReasonEditor
-
-editor = ReasonEditor.from_hub("{repo}")
-editor.ask("photo.jpg", "What is it?")
-```
-"""
 
 
-def push_to_hub(store: Store | None, repo_id: str, *, private: bool, message: str) -> str:
-    """Upload a codebook to the Hugging Face Hub with the pictures of its edits, and no other file of its folder.
+def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str, licence: str = "") -> str:
+    """Upload a codebook to the Hugging Face Hub with the pictures of its edits and a card; no other file of its folder.
 
     Args:
-        store: The codebook's folder.
+        memory: The codebook.
         repo_id: Name of the repository, which is created where it does not exist.
         private: Whether a new repository is private.
         message: The message of the commit.
+        licence: The licence that the card states, by its name on the Hub, such as ``cc-by-4.0``.
 
     Returns:
         The address of the repository.
@@ -48,6 +32,7 @@ def push_to_hub(store: Store | None, repo_id: str, *, private: bool, message: st
         InputError: The codebook is in no folder yet.
         UnavailableError: It cannot be uploaded.
     """
+    store = memory.store
     if store is None:
         raise InputError("The codebook is only in memory: save it into a folder first.")
     from huggingface_hub import HfApi
@@ -57,8 +42,11 @@ def push_to_hub(store: Store | None, repo_id: str, *, private: bool, message: st
     try:
         with store.writing():  # nobody changes it during the upload
             address = api.create_repo(repo_id, private=private, exist_ok=True)
-            card = _CARD.format(model=store.manifest.config.get("model", ""), repo=repo_id).encode()
-            api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo_id, commit_message=message)
+            undone = [event.edit for event in memory.events if event.edit and event.edit.id not in memory.edits]
+            card = write_card(store.manifest, memory.edits, undone, repo_id, licence)
+            api.upload_file(
+                path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=repo_id, commit_message=message
+            )
             api.upload_folder(
                 repo_id=repo_id,
                 folder_path=store.folder,

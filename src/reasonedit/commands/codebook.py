@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     push = add("push", "upload to the Hugging Face Hub, the edits' pictures included")
     push.add_argument("repo", help="repository on the Hub: OWNER/NAME")
     push.add_argument("--public", action="store_true", help="make a new repository public")
+    push.add_argument("--licence", default="", help="licence that its card states, as the Hub calls it: cc-by-4.0")
     pull = add("pull", "fetch from the Hugging Face Hub into a new folder")
     pull.add_argument("repo", help="repository on the Hub: OWNER/NAME")
     pull.add_argument("--revision", default=None, help="branch, tag or commit")
@@ -84,8 +85,9 @@ def _compact(arguments: argparse.Namespace) -> int:
 
 
 def _push(arguments: argparse.Namespace) -> int:
-    store = Store.open(arguments.codebook)
-    _console.say(push_to_hub(store, arguments.repo, private=not arguments.public, message="Codebook"))
+    memory = EditMemory.open(Store.open(arguments.codebook))
+    private, licence = not arguments.public, arguments.licence
+    _console.say(push_to_hub(memory, arguments.repo, private=private, message="Codebook", licence=licence))
     return 0
 
 
