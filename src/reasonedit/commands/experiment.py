@@ -41,8 +41,9 @@ def main(argv: Sequence[str]) -> int:
         for row in experiment.rows:
             _console.print(f"{row.name:<22} {row.title}", markup=False, highlight=False)
         return 0
+    source = arguments.source or ("" if arguments.config else experiment.source)
     arguments.config = arguments.config or [_CONFIG]
-    chosen = source_options(arguments.source) if arguments.source else ()
+    chosen = source_options(source) if source else ()
     config = read_configs(arguments, (*chosen, *overrides)).resolve("model", "data")
     seeds = arguments.seeds or ([experiment.seeds[0]] if arguments.quick else list(experiment.seeds))
     edits = arguments.edits or (20 if arguments.quick else experiment.edits)
@@ -53,11 +54,18 @@ def main(argv: Sequence[str]) -> int:
         with lock_folder(folder, "experiment"):
             if arguments.jobs > 1:
                 work = Work(
-                    experiment.name, tuple(arguments.editor), config, edits, folder, arguments.jobs, visible_gpus()
+                    experiment.name,
+                    tuple(arguments.editor),
+                    config,
+                    edits,
+                    folder,
+                    arguments.jobs,
+                    arguments.token_accuracy,
+                    visible_gpus(),
                 )
                 beyond = _run_side_by_side(work, cells)
             else:
-                beyond = _run(cells, Lab(config, edits), folder)
+                beyond = _run(cells, Lab(config, edits, token_accuracy=arguments.token_accuracy), folder)
     finally:
         abandon(folder)  # where nothing came of it
     wanted = {(cell.row, cell.seed) for cell in cells}
@@ -111,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
         type=_count,
         default=1,
         help="cells that run at once, each with a model of its own, on all GPUs in turn: times are no measure then",
+    )
+    parser.add_argument(
+        "--token-accuracy",
+        action="store_true",
+        help="also the share of the right answers' tokens under teacher forcing, as older tables have it",
     )
     parser.add_argument("--quick", action="store_true", help="one seed, 20 edits")
     parser.add_argument("--list", action="store_true", help="say what the experiment compares, and stop")

@@ -77,6 +77,8 @@ class Experiment:
         seeds: The seeds by default.
         edits: The number of edits by default.
         varies: What the seeds are of: ``"seed"`` of the edits and all that follows, or ``"probe_seed"``.
+        source: The data set that it runs on where neither a config nor a source is named; the default config's where
+            it is empty.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Experiment:
     seeds: tuple[int, ...] = (0, 1, 2)
     edits: int = 40
     varies: str = "seed"
+    source: str = ""
 
     def cells(self, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Cell]:
         """Its cells, seed by seed.
