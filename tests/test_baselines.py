@@ -12,7 +12,7 @@ from helpers.toy import ToySource
 
 from reasonedit import Edit, EditStream, ReasonEditError
 from reasonedit.callbacks import EditingMetrics, Editor
-from reasonedit.callbacks.baselines import GRACE, IKE, MEND, RAG, BalancEdit, FineTuning, LoRA, Unedited
+from reasonedit.callbacks.baselines import GRACE, IKE, MEND, RAG, WISE, BalancEdit, FineTuning, LoRA, Unedited
 from reasonedit.callbacks.baselines.balancedit import radius
 from reasonedit.callbacks.baselines.grace import SPLIT_SHARE, DeferralRadii
 from reasonedit.callbacks.baselines.layer import last_linear
@@ -56,13 +56,14 @@ def editors(network):
         "ft": FineTuning(-2, steps=200, lr=1e-2),
         "lora": LoRA(steps=200, lr=1e-2),
         "balancedit": BalancEdit(-2, steps=200, lr=1e-2),
+        "wise": WISE(-2, steps=200, lr=3e-3, ratio=0.5),
         "mend": MEND(network),
     }
 
 
 @pytest.mark.parametrize("inference", [True, False], ids=["inference mode", "no_grad"])
 @pytest.mark.parametrize(
-    "name", ["none", "ike", "ike-cot", "rag", "grace", "grace-cot", "ft", "lora", "balancedit", "mend"]
+    "name", ["none", "ike", "ike-cot", "rag", "grace", "grace-cot", "ft", "lora", "balancedit", "wise", "mend"]
 )
 def test_an_editor_edits_and_leaves_the_model_as_it_was(tiny_vlm, network, tmp_path, monkeypatch, name, inference):
     editor = editors(network)[name]
@@ -79,7 +80,7 @@ def test_an_editor_edits_and_leaves_the_model_as_it_was(tiny_vlm, network, tmp_p
     assert "shares_prefix" not in tiny_vlm.__dict__
     assert set(editor.seconds) == {r["edit"] for r in rows if r["phase"] == "edit" and not r["right"]}
     assert editor.edits >= 2
-    if name in ("grace", "ft", "lora", "balancedit"):  # they learn the very answer
+    if name in ("grace", "ft", "lora", "balancedit", "wise"):  # they learn the very answer
         assert at_once(rows) == 1
     if name == "none":
         assert all(r["answer"] == r["before"] for r in rows if r["phase"] == "probe")

@@ -9,5 +9,6 @@ from .mend import MEND
 from .rag import RAG
 from .serac import SERAC
 from .unedited import Unedited
+from .wise import WISE
 
-__all__ = ["GRACE", "IKE", "MEND", "RAG", "SERAC", "BalancEdit", "FineTuning", "LoRA", "Unedited"]
+__all__ = ["GRACE", "IKE", "MEND", "RAG", "SERAC", "WISE", "BalancEdit", "FineTuning", "LoRA", "Unedited"]

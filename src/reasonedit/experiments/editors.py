@@ -10,6 +10,7 @@ from .mend_network import TrainedMEND
 from .search_spaces import SPACES
 from .serac_network import TrainedSERAC
 from .tuned import TUNED_FILE, read_tuned
+from .wise_unrelated import InformedWISE
 
 OURS = "reasonedit"
 PAPER_ROW = "reasonedit-paper"
@@ -28,6 +29,7 @@ _AS_PUBLISHED: dict[str, tuple[str, MakeCallbacks]] = {
     "lora": ("LoRA", baseline(".lora.LoRA")),
     "mend": ("MEND", lambda lab: [TrainedMEND(lab)]),
     "serac": ("SERAC", lambda lab: [TrainedSERAC(lab)]),
+    "wise": ("WISE", lambda lab: [InformedWISE(lab)]),
     "grace": ("GRACE", baseline(".grace.GRACE")),
     "grace-cot": ("GRACE-CoT", baseline(".grace.GRACE", reasoning=True)),
     "balancedit": ("BalancEdit", baseline(".balancedit.BalancEdit")),

@@ -14,6 +14,7 @@ from .cells import MakeCallbacks
 from .making import baseline, editing
 from .mend_network import TrainedMEND
 from .serac_network import TrainedSERAC
+from .wise_unrelated import InformedWISE
 
 Values = Mapping[str, Any]
 BUDGET = 8
@@ -52,6 +53,10 @@ def _serac(values: Values) -> MakeCallbacks:
     return lambda lab: [TrainedSERAC(lab, **values)]
 
 
+def _wise(values: Values) -> MakeCallbacks:
+    return lambda lab: [InformedWISE(lab, **values)]
+
+
 def _reasonedit(base: Callable[[Design], Design]) -> Callable[[Values], MakeCallbacks]:
     """ReasonEdit with another weight of the sentence half, as a multiple of its own, and another p of the gate."""
 
@@ -80,6 +85,7 @@ SPACES: dict[str, SearchSpace] = {
     "lora": SearchSpace("LoRA", _baseline(".lora.LoRA"), _grid(rank=(8, 2), steps=(50, 10), lr=(1e-3, 1e-4))),
     "mend": SearchSpace("MEND", _mend, _grid(edit_weight=(0.1, 1.0), scale=(1.0, 0.3, 0.1, 0.03))),
     "serac": SearchSpace("SERAC", _serac, _grid(scope=("near", "all"), threshold=(0.5, 0.3, 0.7, 0.9))),
+    "wise": SearchSpace("WISE", _wise, _grid(layer=(-6, -2), margin=(0.2, 0.1), ratio=(0.2, 0.5))),
     "grace": SearchSpace("GRACE", _baseline(".grace.GRACE"), _RADII),
     "grace-cot": SearchSpace("GRACE-CoT", _baseline(".grace.GRACE", reasoning=True), _RADII),
     "balancedit": SearchSpace(
