@@ -13,6 +13,7 @@ from .progress import StreamProgress
 from .retriever import Retriever
 from .runlog import RunLog
 from .timer import QueryTimer
+from .token_shares import TokenShares
 from .writer import PredictionWriter
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "RunLog",
     "StreamProgress",
     "TensorBoardCharts",
+    "TokenShares",
     "find_callback",
 ]

@@ -2,26 +2,27 @@
 
 A batch is a dict. The keys that hold images and prompts may be named otherwise; all others are optional:
 
-=============  =================================================================================================
-``images``     list of images (PIL, paths, bytes, arrays, tensors), or stacked ones; the callbacks see them upright and
-               in RGB, and leave them as they are in the batch
-``prompts``    list of questions; the retriever puts facts before them, in place
-``choices``    list with a list of two or more choices, or ``None`` (an open question), per question
-``text_only``  list with ``True`` for each question that is asked without a picture: its image is a blank, not shown
-``edits``      list with an :class:`~reasonedit.Edit`, or ``None``, per sample: what to write if the answer is wrong
-``targets``    list of right answers: for each sample a text, or a list of texts where several are right
-``groups``     list with the group of probes of each sample (``rel``, ``t_gen``, …; empty: of none)
-``ids``        list of the samples' names
-``edit_ids``   list with the name of the edit that each sample is or belongs to
-``before``     list of what the unedited model answered
-``step``       number of the step that all ranks take together; on several devices edits come in such steps only
-``positions``  list of the samples' places in the stream
-``answers``    in a stream: what was answered already, before a run was cut short; it is not asked again
-``alone``      in a stream: whether each edit is taken back before the next one is asked
-``phase``      what the batch is for (``edit``; ``check``, an edit that is asked again; ``probe``)
-``vision``     the images as the VLM's vision part saw them; put there by whoever needs them first
-``retrieved``  what the retriever found, one :class:`~reasonedit.retrieval.Retrieval` per sample; put there by it
-=============  =================================================================================================
+================  ==================================================================================================
+``images``        list of images (PIL, paths, bytes, arrays, tensors), or stacked ones; the callbacks see them upright
+                  and in RGB, and leave them as they are in the batch
+``prompts``       list of questions; the retriever puts facts before them, in place
+``choices``       list with a list of two or more choices, or ``None`` (an open question), per question
+``text_only``     list with ``True`` for each question that is asked without a picture: its image is a blank, not shown
+``edits``         list with an :class:`~reasonedit.Edit`, or ``None``, per sample: what to write if the answer is wrong
+``targets``       list of right answers: for each sample a text, or a list of texts where several are right
+``groups``        list with the group of probes of each sample (``rel``, ``t_gen``, …; empty: of none)
+``ids``           list of the samples' names
+``edit_ids``      list with the name of the edit that each sample is or belongs to
+``before``        list of what the unedited model answered
+``step``          number of the step that all ranks take together; on several devices edits come in such steps only
+``positions``     list of the samples' places in the stream
+``answers``       in a stream: what was answered already, before a run was cut short; it is not asked again
+``alone``         in a stream: whether each edit is taken back before the next one is asked
+``phase``         what the batch is for (``edit``; ``check``, an edit that is asked again; ``probe``)
+``vision``        the images as the VLM's vision part saw them; put there by whoever needs them first
+``token_shares``  how much of each right answer is said; put there by :class:`~reasonedit.callbacks.TokenShares`
+``retrieved``     what the retriever found, one :class:`~reasonedit.retrieval.Retrieval` per sample; put there by it
+================  ==================================================================================================
 
 A prediction is a list of answers, or a dict with such a list under ``answers``.
 """

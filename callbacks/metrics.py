@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from torchmetrics import SumMetric
 
-from reasonedit.metrics import EditAccuracy, editing_metrics
+from reasonedit.metrics import EditAccuracy, TokenAccuracy, editing_metrics, token_metrics
 from reasonedit.ranks import collective
 
 from .base import Evaluates
@@ -31,12 +31,16 @@ class EditingMetrics(Evaluates):
     edits follow (unless each stands alone) or the run ends. Its accuracies are logged with the number of edits so far
     as the step, and the next round starts from zero. A group without a sample is not logged.
 
+    Behind :class:`~reasonedit.callbacks.TokenShares`, ``edit/rel_token_accuracy`` and so on are the shares of the right
+    answers' tokens under teacher forcing (:class:`~reasonedit.metrics.TokenAccuracy`).
+
     Where it is looked at whether pictures are like those of the calibration, ``edit/out_of_range`` is the share of
     samples whose picture is not: no fact was fetched by it.
 
     Attributes:
         results: The accuracies of the last round with the number of samples, by group: ``{"rel": (0.95, 20)}``.
         exact_match: The shares of exact matches of the last round, by group.
+        token_accuracy: The shares of tokens of the last round, by group; empty where they were not asked for.
         contained: How many wrong answers of the last round contain a right one.
         out_of_range: The share of samples of the last round whose picture is unlike the calibration's, and of how many;
             ``None`` where that was not looked at.
@@ -55,6 +59,8 @@ class EditingMetrics(Evaluates):
         self.metrics = editing_metrics()
         self.results: dict[str, tuple[float, int]] = {}
         self.exact_match: dict[str, float] = {}
+        self.tokens = token_metrics()
+        self.token_accuracy: dict[str, float] = {}
         self.contained = 0
         self.out_of_range: tuple[float, int] | None = None
         self.quiet = False
@@ -68,9 +74,11 @@ class EditingMetrics(Evaluates):
         # MPS has no 64-bit numbers, and no ranks that would have to meet on the device.
         device = "cpu" if pl_module.device.type == "mps" else pl_module.device
         self.metrics.to(device).reset()
+        self.tokens.to(device).reset()
         for count in (self._unlike, self._looked_at):
             count.to(device).reset()
-        self.results, self.exact_match, self.contained, self.out_of_range = {}, {}, 0, None
+        self.results, self.exact_match, self.token_accuracy = {}, {}, {}
+        self.contained, self.out_of_range = 0, None
         self.history, self._edits, self._asked = {}, 0, False
 
     def on_predict_batch_end(
@@ -131,6 +139,9 @@ class EditingMetrics(Evaluates):
             self.say_once(trainer, f"EditingMetrics counts no group '{', '.join(unknown)}': there are {known}.")
         rows = [row for row, right_answers in enumerate(targets) if right_answers]  # others have nothing to count
         self.metrics.update([answers[i] for i in rows], [targets[i] for i in rows], [groups[i] for i in rows])
+        shares = batch.get("token_shares") or [None] * len(answers)
+        told_shares = [(shares[i], groups[i]) for i in rows if shares[i] is not None]
+        self.tokens.update([share for share, _ in told_shares], [group for _, group in told_shares])
         found = batch.get("retrieved")
         if isinstance(found, list) and len(found) == len(answers):
             told = [
@@ -152,14 +163,17 @@ class EditingMetrics(Evaluates):
                     exact[group] = float(metric.exact / metric.total)
                     contained += int(metric.contained)
         self.metrics.reset()
+        token_accuracy = self._token_accuracy(trainer)
         self._asked = False
         self.out_of_range = self._count_out_of_range(trainer)
         if not shares:
             return
         self.results, self.exact_match, self.contained = shares, exact, contained
+        self.token_accuracy = token_accuracy
         self.history[self._edits] = shares
         logged = {f"edit/{g}": share for g, (share, _) in shares.items()}
         logged |= {f"edit/{g}_exact_match": share for g, share in exact.items()}
+        logged |= {f"edit/{g}_token_accuracy": share for g, share in token_accuracy.items()}
         if self.out_of_range is not None:
             logged["edit/out_of_range"] = self.out_of_range[0]
         if trainer.state.fn != "predict":  # validate and test log and return what the module logs
@@ -168,6 +182,17 @@ class EditingMetrics(Evaluates):
         for logger in trainer.loggers if trainer.is_global_zero else ():
             logger.log_metrics(logged, step=self._edits)
             logger.save()
+
+    def _token_accuracy(self, trainer: L.Trainer) -> dict[str, float]:
+        """The shares of tokens by group, of all ranks."""
+        found: dict[str, float] = {}
+        for group, metric in self.tokens.items():
+            assert isinstance(metric, TokenAccuracy)
+            with collective(trainer), metric.sync_context():
+                if metric.total > 0:
+                    found[group] = float(metric.shares / metric.total)
+        self.tokens.reset()
+        return found
 
     def _count_out_of_range(self, trainer: L.Trainer) -> tuple[float, int] | None:
         """The share of samples whose picture is unlike the calibration's, and of how many; of all ranks."""

@@ -33,8 +33,10 @@ class PredictionWriter(Evaluates):
     ``target`` (of several, the one that most people gave), ``targets`` (all of them), ``accuracy``, ``right`` (an
     accuracy of 1), ``exact_match``, ``contains`` (the answer contains a right one, which need not make it right),
     ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts that were retrieved but not used), ``nearest``,
-    ``threshold``. What a batch does not carry is null. ``accuracy``, ``exact_match`` and ``contains`` are the
-    functions of these names in :mod:`reasonedit.metrics`; the file's metadata name the comparison as well.
+    ``threshold``; and ``token_accuracy``, the share of the right answer's tokens, behind a
+    :class:`~reasonedit.callbacks.TokenShares`. What a batch does not carry is null. ``accuracy``, ``exact_match`` and
+    ``contains`` are the functions of these names in :mod:`reasonedit.metrics`; the file's metadata name the comparison
+    as well.
 
     On several ranks rank 0 writes the rows of all, in the order of the stream. If a run fails, each rank writes its own
     file, with its rank before the extension.
@@ -102,8 +104,7 @@ class PredictionWriter(Evaluates):
 
         all_targets = targets_of(fields, len(answers), self)
         for i, (answer, targets) in enumerate(zip(answers, all_targets, strict=True)):
-            retrieval = of("retrieved", i)
-            retrieval = retrieval if isinstance(retrieval, Retrieval) else None
+            retrieval = found if isinstance(found := of("retrieved", i), Retrieval) else None
             share = accuracy(answer, targets) if targets else None
             hits = retrieval.hits if retrieval else []
             self.rows.append(
@@ -132,6 +133,7 @@ class PredictionWriter(Evaluates):
                     "left_out": [h.fact for h in retrieval.left_out] if retrieval else [],
                     "nearest": retrieval.nearest if retrieval else None,
                     "threshold": retrieval.threshold if retrieval else None,
+                    **({"token_accuracy": of("token_shares", i)} if "token_shares" in fields else {}),
                 }
             )
 
@@ -195,6 +197,8 @@ class PredictionWriter(Evaluates):
             },
             metadata={"comparison": COMPARISON},
         )
+        if any("token_accuracy" in row for row in rows):
+            schema = schema.append(pa.field("token_accuracy", number))
         part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,7 @@ def columns_of(groups: Iterable[str]) -> dict[str, str]:
     there = set(groups)
     labels = labels_of(there)
     narrowed = {group: label for group, label in labels.items() if group in there}
-    return narrowed if any(ProbeGroup(group).is_optional for group in labels) else labels
+    return labels if len(labels) == len(labels_of(())) else narrowed
 
 
 def harmonic_mean(values: Sequence[float]) -> float:

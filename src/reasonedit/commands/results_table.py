@@ -43,6 +43,7 @@ def collect_results(trainer: L.Trainer, data: L.LightningDataModule | None) -> d
             ms_per_query=timer.ms_per_query if timer is not None else None,
             counts=counts,
         )
+        results[name] |= {f"{g}_token_accuracy": round(share, 4) for g, share in metrics.token_accuracy.items()}
         if metrics.out_of_range is not None:
             results[name]["out_of_range"], results[name]["out_of_range_samples"] = metrics.out_of_range
     return results

@@ -32,7 +32,7 @@ class ExtraTable:
 
 def extra_tables(table: Table) -> list[ExtraTable]:
     """The small tables that belong to the table of an experiment, if there are any."""
-    made = [_tabulate_slopes(table)]
+    made = [_tabulate_slopes(table), _tabulate_tokens(table)]
     return [one for one in made if one is not None]
 
 
@@ -47,6 +47,22 @@ def _tabulate_slopes(table: Table) -> ExtraTable | None:
         for of_line in slopes
     ]
     return ExtraTable("How fast each metric falls", text, ["", *(LABELS[group] for group in groups)], rows)
+
+
+def _tabulate_tokens(table: Table) -> ExtraTable | None:
+    groups = [group for group in LABELS if any(group in row.tokens for row in table)]
+    if not groups:
+        return None
+    text = (
+        "Token accuracy: the share of the right answer's tokens that are the likeliest ones, each told those before it "
+        "(teacher forcing), as older tables have it. The table above counts the answers that the model gives by itself."
+    )
+    rows = [
+        [row.title, *(f"{row.tokens[g]:.3f}" if g in row.tokens else "–" for g in groups)]
+        for row in table
+        if row.tokens
+    ]
+    return ExtraTable("Token accuracy, teacher-forced", text, ["", *(LABELS[group] for group in groups)], rows)
 
 
 def format_points(e: Estimate) -> str:

@@ -38,16 +38,23 @@ class Lab:
         config: Content of a config file with ``model`` and ``data``, as for ``reasonedit run``.
         edits: Number of edits in place of the config's.
         mend_steps: Steps in which MEND's network is trained, where no trained one is there.
+        token_accuracy: Whether the share of tokens under teacher forcing is asked for beside each answer.
         at_once: How many cells run at once on this machine, this lab's own included; times are taken among them.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], edits: int | None = None, mend_steps: int = 600, at_once: int = 1
+        self,
+        config: Mapping[str, Any],
+        edits: int | None = None,
+        mend_steps: int = 600,
+        at_once: int = 1,
+        token_accuracy: bool = False,
     ) -> None:
         self.config = config
         self.edits = edits
         self.mend_steps = mend_steps
         self.at_once = at_once
+        self.token_accuracy = token_accuracy
         self._code: dict[str, str] = {}  # as it was when this process loaded it, or soon after
         self._encoders: dict[str, str] = {}
         self._files = DataFiles()

@@ -52,7 +52,7 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
         KeyboardInterrupt: It was interrupted.
     """
     path = folder / "cells" / f"{cell.row}-{cell.seed}.parquet"
-    callbacks = cell.make(lab)
+    callbacks = [*cell.make(lab), *([cb.TokenShares()] if lab.token_accuracy else [])]
     editor = next(c for c in callbacks if isinstance(c, cb.Editor))
     record = lab.record(cell, editor, [c for c in callbacks if c is not editor])
     set_others_aside(folder / "tensorboard", record)

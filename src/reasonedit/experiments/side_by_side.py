@@ -34,6 +34,7 @@ class Work:
         edits: The number of edits of each stream.
         folder: The folder of the experiment.
         jobs: How many processes.
+        token_accuracy: As in :class:`~reasonedit.experiments.Lab`.
         gpus: The GPUs that they share in turn, as in ``CUDA_VISIBLE_DEVICES``.
     """
 
@@ -43,6 +44,7 @@ class Work:
     edits: int
     folder: Path
     jobs: int
+    token_accuracy: bool = False
     gpus: tuple[str, ...] = ()
 
 
@@ -119,7 +121,7 @@ def _begin(work: Work, gpus: Any) -> None:
     if gpu:  # before anything of CUDA is asked in this process
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // work.jobs))
-    _Process.lab = Lab(work.config, work.edits, at_once=work.jobs)
+    _Process.lab = Lab(work.config, work.edits, at_once=work.jobs, token_accuracy=work.token_accuracy)
     _Process.experiment = with_editors(EXPERIMENTS[work.experiment], work.editors)
     _Process.folder = work.folder
 

@@ -38,6 +38,7 @@ class TableRow:
             written, under ``gen`` the harmonic mean of the generalities and under ``all`` that of Gen, Loc and hard Loc
             (both without an interval).
         exact: The share of exact matches beside each; NaN for cells of versions that did not record it.
+        tokens: The share of the right answers' tokens under teacher forcing, where it was asked for.
         differences: The difference from the reference row, by group.
         costs: Means over the seeds of edits, keys, seconds per edit, milliseconds per query; only those that are
             known of every seed.
@@ -53,6 +54,7 @@ class TableRow:
     seeds: list[int]
     metrics: dict[str, Estimate] = field(default_factory=dict)
     exact: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, float] = field(default_factory=dict)
     differences: dict[str, Estimate] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     history: dict[int, dict[str, Estimate]] = field(default_factory=dict)
@@ -125,7 +127,10 @@ def table_of(
         for name, (share, difference) in summarise(samples, reference).items():
             rows[name].samples[group] = samples[name]
             rows[name].metrics[group] = share
-            rows[name].exact[group] = _exact_share(by_row[name], group)
+            rows[name].exact[group] = _mean_of(by_row[name], group, "exact_match")
+            share_of_tokens = _mean_of(by_row[name], group, "token_accuracy")
+            if math.isfinite(share_of_tokens):
+                rows[name].tokens[group] = share_of_tokens
             if difference is not None and difference.edits:
                 rows[name].differences[group] = difference
     for name, row in rows.items():
@@ -215,9 +220,11 @@ def _accuracy(row: Mapping[str, Any]) -> float:
     return float(bool(row["right"]) if accuracy is None else accuracy)
 
 
-def _exact_share(cells: Sequence[CellRows], group: str) -> float:
+def _mean_of(cells: Sequence[CellRows], group: str, column: str) -> float:
+    """The mean of a column over all answers to a group; NaN where an answer lacks it."""
+
     def score(row: Mapping[str, Any]) -> float:
-        return math.nan if row.get("exact_match") is None else float(row["exact_match"])
+        return math.nan if row.get(column) is None else float(row[column])
 
     counts = [c for of_seed in _samples(cells, group, score=score).values() for c in of_seed.values()]
     return sum(right for right, _ in counts) / sum(total for _, total in counts)
@@ -251,6 +258,7 @@ def write_summary(path: Path, rows: Sequence[TableRow]) -> None:
                     "low": _finite(share.low),
                     "high": _finite(share.high),
                     "exact_match": row.exact.get(group),
+                    "token_accuracy": row.tokens.get(group),
                     "samples": share.samples,
                     "edits_asked": share.edits,
                     "seeds": list(share.seeds),

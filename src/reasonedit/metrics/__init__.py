@@ -19,6 +19,7 @@ from .edit_accuracy import (
     WordLocality,
     editing_metrics,
 )
+from .token_accuracy import TokenAccuracy, token_metrics
 
 __all__ = [
     "COMPARISON",
@@ -34,6 +35,7 @@ __all__ = [
     "Reliability",
     "TextGenerality",
     "TextLocality",
+    "TokenAccuracy",
     "WordLocality",
     "accuracy",
     "contains",
@@ -42,4 +44,5 @@ __all__ = [
     "matches",
     "most_common_answer",
     "normalise",
+    "token_metrics",
 ]

@@ -1,0 +1,91 @@
+"""How much of each right answer the model of a run would say, token by token: beside what it says by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+
+from reasonedit.metrics import most_common_answer
+from reasonedit.vlm import Vision
+from reasonedit.vlm.forced import check_forced, forced_share_of_text, forced_shares
+
+from .base import Evaluates
+from .batch import answered_already, choices_of, column, pictures, questions, texts_alone
+from .metrics import EditingMetrics
+from .model import vlm_for
+from .targets import targets_of, text_of
+from .writer import PredictionWriter
+
+
+class TokenShares(Evaluates):
+    """Puts ``token_shares`` into each batch: for each sample of a group the share of its right answer's tokens.
+
+    Each token is told the right ones before it (:func:`reasonedit.vlm.forced.forced_shares`), the question behind its
+    facts, the model as its editor has left it. :class:`~reasonedit.callbacks.EditingMetrics` behind it logs the means
+    as ``edit/rel_token_accuracy`` and so on; a :class:`~reasonedit.callbacks.PredictionWriter` behind it writes them.
+    It takes a VLM on this machine, and a pass more for each question.
+
+    Raises:
+        NotServedError: When a run begins: the VLM is behind an endpoint.
+        InputError: When a run begins: it stands behind what reads its shares.
+
+    Example:
+        >>> L.Trainer(callbacks=[Codebook(), Retriever(), TokenShares(), EditingMetrics()])  # doctest: +SKIP
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a VLM behind an endpoint, and a place behind what reads the shares."""
+        super().setup(trainer, pl_module, stage)
+        check_forced(vlm_for(pl_module, None))
+        self.must_precede(trainer, EditingMetrics, PredictionWriter)
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Ask for the shares of one batch."""
+        if not isinstance(batch, dict) or batch.get("targets") is None or batch.get("groups") is None:
+            return
+        if answered_already(batch) is not None:  # of a run that goes on: its facts are not fetched again
+            return
+        answers = self.answers_in(trainer, outputs)
+        if not answers:
+            return
+        groups = [text_of(group) for group in column(batch, "groups", self)]
+        targets = targets_of(batch, len(answers), self)
+        rows = [row for row, group in enumerate(groups) if group and targets[row]]
+        shares: list[float | None] = [None] * len(answers)
+        for row, share in zip(rows, self._ask(batch, targets, rows, pl_module), strict=True):
+            shares[row] = share
+        batch["token_shares"] = shares
+
+    def _ask(
+        self,
+        batch: dict[str, Any],
+        targets: Sequence[Sequence[str]],
+        rows: Sequence[int],
+        pl_module: L.LightningModule,
+    ) -> list[float]:
+        """The shares of some samples; of several right answers the one that most people gave counts."""
+        vlm = check_forced(vlm_for(pl_module, None))
+        asked = questions(batch, "prompts", self)
+        choices = choices_of(batch, "choices", self, len(asked)) or [None] * len(asked)
+        alone = texts_alone(batch, self, len(asked))
+        wanted = {row: most_common_answer(targets[row]) for row in rows}
+        found = {row: forced_share_of_text(vlm, asked[row], wanted[row]) for row in rows if alone[row]}
+        shown = [row for row in rows if not alone[row]]
+        if shown:
+            vision = batch.get("vision")
+            if not isinstance(vision, Vision) or len(vision) != len(asked):
+                vision = vlm.see(pictures(batch, "images", self, len(asked)))
+            prompts = [vlm.prompt(asked[row], choices[row]) for row in shown]
+            shares = forced_shares(vlm, vision.select(shown), prompts, [wanted[row] for row in shown])
+            found |= zip(shown, shares, strict=True)
+        return [found[row] for row in rows]
