@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from reasonedit.errors import NotServedError
@@ -134,7 +134,7 @@ def _find_reasons(vlm: VLM, vision: Vision, question: str, answer: str, thought:
     said = _split(_ask(vlm, vision, WHY.format(question=question, answer=answer)))
     if len(said) > 1:
         return SAID, _Told(said)
-    told = _interview(vlm, vision, question)
+    told = _interview(lambda asked, longest: _ask(vlm, vision, asked, longest), question)
     if told.texts:
         return ASKED, told
     return (SAID, _Told(said)) if said else (DESCRIBED, _Told(_split(_ask(vlm, vision, DESCRIBE))))
@@ -150,14 +150,26 @@ def _split(text: str) -> list[str]:
     return list(dict.fromkeys(s for s in sentences if len(re.findall(r"\w+", s)) >= _FEWEST_WORDS))
 
 
-def _interview(vlm: VLM, vision: Vision, question: str) -> _Told:
-    """Sentences from what the VLM answers to questions that take one word."""
+def interview(ask: Callable[[str, int], str], question: str) -> list[str]:
+    """Reasons from what is answered to questions that take one word; see ``asked`` of :func:`reason_for`.
+
+    Args:
+        ask: Answers a question about the picture in so many tokens; a VLM with a codebook gives its reasons as edited.
+        question: The question that the reasons are for.
+
+    Returns:
+        The sentences; none where the question speaks of no thing without its name.
+    """
+    return _interview(ask, question).texts
+
+
+def _interview(ask: Callable[[str, int], str], question: str) -> _Told:
     unnamed = UNNAMED.search(question)
     if unnamed is None:
         return _Told()
     thing = unnamed[0]
     asked = f"What is {thing}?"
-    name = _ask(vlm, vision, asked, 8).strip(" .")
+    name = ask(asked, 8).strip(" .")
     if not name:
         return _Told()
     named = (
@@ -168,7 +180,7 @@ def _interview(vlm: VLM, vision: Vision, question: str) -> _Told:
     known = next((said for pattern, said in _STATEMENTS if pattern.search(question)), None)
     if known is not None and not _TWO_STEPS.search(question):
         asked = question.replace(thing, named)
-        value = _ask(vlm, vision, asked, 8).strip(" .")
+        value = ask(asked, 8).strip(" .")
         if value:
             article = re.match(r"(a|an|the)\s+", value, re.IGNORECASE) if "the {v}" in known else None
             said = known.format(v=value[article.end() :] if article else value)
