@@ -17,12 +17,12 @@ class Letters(ToySource):
             yield replace(edit, answer=letter, id=f"edit-{letter}")
 
 
-def run(vlm, *callbacks, edits=3, source=Letters, longest=2, stream=None, metrics=None, **options):
+def run(vlm, *callbacks, edits=3, source=Letters, longest=2, stream=None, metrics=None, accelerator="cpu", **options):
     writer = PredictionWriter(options.pop("path"))
     stream = EditStream(source(edits), batch_size=2, check=True, **(stream or {}))
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     trainer = L.Trainer(
-        accelerator="cpu",
+        accelerator=accelerator,
         devices=1,
         logger=False,
         callbacks=[*callbacks, metrics or EditingMetrics(), writer],
