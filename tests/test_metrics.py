@@ -256,9 +256,10 @@ _PROCESS = """
 import json, sys
 import torch.distributed as dist
 from reasonedit.metrics import editing_metrics, token_metrics
+from reasonedit.metrics.judge import JudgedAccuracy
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method=sys.argv[2], rank=rank, world_size=2)
-metrics, tokens = editing_metrics(), token_metrics()
+metrics, tokens, judged = editing_metrics(), token_metrics(), JudgedAccuracy("rel")
 if rank == 0:  # three of four right, in two batches; the other rank has one sample of loc and nothing of rel
     metrics.update(["a", "b", "c"], ["a", "b", "x"], ["rel", "rel", "rel"])
     metrics.update(["D."], ["d"], ["rel"])
@@ -269,10 +270,11 @@ else:
     metrics.update(["p", "q", "r"], ["p", "x", "r"], ["port_2", "port_2", "port_3"])
     metrics.update(["u", "v"], ["u", "v"], ["text_loc", "comp_gen"])
     tokens.update([0.25], ["rel"])
+    judged.update([True, None, False], ["rel", "rel", "rel"])
 found = {g: float(m.compute()) for g, m in metrics.items()}
 exact = {g: float(m.exact_match()) for g, m in metrics.items()}
 shares = {g: float(m.compute()) for g, m in tokens.items()}
-print(json.dumps([found, exact, shares]))
+print(json.dumps([found, exact, shares, float(judged.compute())]))
 dist.destroy_process_group()
 """
 
@@ -290,13 +292,13 @@ def test_two_processes_with_uneven_and_empty_ranks_agree(tmp_path):
     outputs = [p.communicate(timeout=900) for p in ranks]
     assert [p.returncode for p in ranks] == [0, 0], outputs
     for output, _ in outputs:
-        found, exact, shares = json.loads(output.strip().splitlines()[-1])
+        found, exact, shares, judged = json.loads(output.strip().splitlines()[-1])
         assert found["rel"] == pytest.approx(0.75)
         assert found["loc"] == pytest.approx(2 / 3)
         assert (exact["rel"], exact["loc"]) == (0.5, 0)
         assert [found[g] for g in ("port_2", "port_3", "text_loc", "comp_gen")] == pytest.approx([2 / 3, 1, 0.5, 1])
         assert math.isnan(found["port_1"])
-        assert (shares["rel"], shares["loc"]) == (0.5, 1)
+        assert (shares["rel"], shares["loc"], judged) == (0.5, 1, 0.5)
         assert math.isnan(shares["t_gen"])
         assert math.isnan(found["t_gen"])
         assert math.isnan(exact["t_gen"])

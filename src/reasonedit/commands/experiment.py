@@ -13,8 +13,10 @@ from rich.table import Table
 
 from reasonedit.errors import NotServedError
 from reasonedit.experiments import EXPERIMENTS, Cell, Estimate, Lab, run_cell
+from reasonedit.experiments.agreement import Record
 from reasonedit.experiments.experiment import with_editors
 from reasonedit.experiments.extra_tables import ExtraTable, extra_tables
+from reasonedit.experiments.judging import judge_table
 from reasonedit.experiments.search_spaces import SPACES, describe_values
 from reasonedit.experiments.side_by_side import Work, run_side_by_side, visible_gpus
 from reasonedit.experiments.tables import Table as ExperimentTable
@@ -23,6 +25,7 @@ from reasonedit.experiments.tuned import TUNED_FILE
 from reasonedit.experiments.tuning import choose
 from reasonedit.groups import columns_of
 from reasonedit.metrics import COMPARISON
+from reasonedit.metrics.judge import Judge
 from reasonedit.runs.folder import abandon, lock_folder, write_json
 
 from .configs import add_config, parse_with_overrides, read_configs, source_options
@@ -42,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
             _console.print(f"{row.name:<22} {row.title}", markup=False, highlight=False)
         return 0
     source = arguments.source or ("" if arguments.config else experiment.source)
+    judge = Judge(arguments.judge) if arguments.judge else None  # refused before hours of answers
     arguments.config = arguments.config or [_CONFIG]
     chosen = source_options(source) if source else ()
     config = read_configs(arguments, (*chosen, *overrides)).resolve("model", "data")
@@ -69,12 +73,17 @@ def main(argv: Sequence[str]) -> int:
     finally:
         abandon(folder)  # where nothing came of it
     wanted = {(cell.row, cell.seed) for cell in cells}
-    rows = table_of(experiment, cells_in(folder), lambda about: (about["row"], about["seed"]) in wanted)
+
+    def first(about: Record) -> bool:
+        return (about["row"], about["seed"]) in wanted
+
+    rows = table_of(experiment, cells_in(folder), first)
     write_summary(folder / "summary.parquet", rows)
     if experiment.name == "tune":
         rows.notes += _write_tuned(rows, folder / "tuned.json")
     _console.print(_table(rows))
-    for extra in extra_tables(rows):
+    judged = [judge_table(rows, cells_in(folder), first, judge, folder)] if judge is not None else []
+    for extra in (*extra_tables(rows), *judged):
         _console.print(_small_table(extra))
     for sentence in (*beyond, *rows.left_out, *rows.notes):
         _console.print(sentence, markup=False, highlight=False)
@@ -124,6 +133,12 @@ def _parser() -> argparse.ArgumentParser:
         "--token-accuracy",
         action="store_true",
         help="also the share of the right answers' tokens under teacher forcing, as older tables have it",
+    )
+    parser.add_argument(
+        "--judge",
+        metavar="openai:MODEL",
+        help="also have a language model judge the answers, behind the endpoint of OPENAI_BASE_URL and OPENAI_API_KEY; "
+        "its verdicts, with the prompt, are written beside the cells",
     )
     parser.add_argument("--quick", action="store_true", help="one seed, 20 edits")
     parser.add_argument("--list", action="store_true", help="say what the experiment compares, and stop")

@@ -1,0 +1,148 @@
+"""Has a language model judge the answers of an experiment; what it said, and how it was asked, stand beside them."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reasonedit.groups import columns_of
+from reasonedit.metrics import EditAccuracy
+from reasonedit.metrics.judge import Judge, Judged, JudgedAccuracy
+
+from .agreement import CellRows, Record, select_agreeing
+from .extra_tables import ExtraTable
+from .tables import Table
+
+_AT_ONCE = 256
+"""Verdicts that are asked for before those so far are written: what an interruption costs at most."""
+_JUDGE = b"judge"
+Verdicts = dict[Judged, "bool | None"]
+
+
+def judge_table(
+    table: Table, cells: Iterable[CellRows], first: Callable[[Record], bool], judge: Judge, folder: Path
+) -> ExtraTable:
+    """Judge the answers that a table is made of.
+
+    The folder then holds ``judged.parquet``, each verdict with its question and answers, and ``judged.json``, the
+    shares by row and group. Both say which model judged and what it was asked. Verdicts of the same judge that are
+    there already are not asked for again.
+
+    Args:
+        table: The table.
+        cells: The cells of the experiment's folder.
+        first: As for :func:`~reasonedit.experiments.tables.table_of`.
+        judge: Who judges.
+        folder: The experiment's folder.
+
+    Returns:
+        The shares, as a small table.
+
+    Raises:
+        UnavailableError: The endpoint cannot be used.
+    """
+    by_row: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for record, answers in select_agreeing(cells, first).cells:
+        by_row[record["row"]] += _asked_last(record, answers)
+    verdicts = _ask(judge, [_judged(a) for answers in by_row.values() for a in answers], folder / "judged.parquet")
+    shares = {row.name: _count(by_row[row.name], verdicts) for row in table if by_row[row.name]}
+    (folder / "judged.json").write_text(
+        json.dumps({"judge": judge.to_dict(), "rows": shares}, ensure_ascii=False, indent=1), encoding="utf-8"
+    )
+    columns = columns_of(group for of_row in shares.values() for group in of_row)
+    columns = {group: label for group, label in columns.items() if any(group in of_row for of_row in shares.values())}
+    unread = sum(of_group["unread"] for of_row in shares.values() for of_group in of_row.values())
+    text = (
+        f"Shares of answers that {judge.to_dict()['model']} calls right, and behind them those that are right by "
+        f"comparison (generated). {unread} verdicts could not be read, and do not count. The judge's prompt is in "
+        "judged.json."
+    )
+    titles = {row.name: row.title for row in table}
+    rows = [[titles[name], *(_cell(of_row.get(group)) for group in columns)] for name, of_row in shares.items()]
+    return ExtraTable("Judged by a language model", text, ["", *columns.values()], rows)
+
+
+def _asked_last(record: Record, rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The probes that the table counts: those after the last edit, or where each edit stands alone all."""
+    alone = bool((record["data"].get("init_args") or {}).get("alone"))
+    last = max((row["edits"] for row in rows), default=0)
+    for row in rows:
+        if row["phase"] == "probe" and row["group"] and row["targets"] and (alone or row["edits"] == last):
+            yield row
+
+
+def _judged(row: Mapping[str, Any]) -> Judged:
+    """An answer with its question; the facts before it are no part of that."""
+    facts = " ".join(row.get("facts") or [])
+    question = row["prompt"].removeprefix(facts).strip() if facts else row["prompt"]
+    return Judged(question, tuple(dict.fromkeys(row["targets"])), row["answer"])
+
+
+def _count(rows: Sequence[Mapping[str, Any]], verdicts: Verdicts) -> dict[str, dict[str, Any]]:
+    """Both shares by group."""
+    found = {}
+    groups = [row["group"] for row in rows]
+    for group in columns_of(groups):
+        judged, generated = JudgedAccuracy(group), EditAccuracy(group)
+        judged.update([verdicts[_judged(row)] for row in rows], groups)
+        generated.update([row["answer"] for row in rows], [row["targets"] for row in rows], groups)
+        if int(generated.total):
+            found[group] = {
+                "judged": float(judged.compute()) if int(judged.total) else None,
+                "generated": float(generated.compute()),
+                "answers": int(generated.total),
+                "unread": int(judged.unread),
+            }
+    return found
+
+
+def _ask(judge: Judge, wanted: Sequence[Judged], path: Path) -> Verdicts:
+    """The verdicts on all answers; each is asked for once."""
+    verdicts = _read(path, judge)
+    new = [one for one in dict.fromkeys(wanted) if one not in verdicts]
+    for start in range(0, len(new), _AT_ONCE):
+        part = new[start : start + _AT_ONCE]
+        verdicts |= zip(part, judge.verdicts(part), strict=True)
+        _write(path, verdicts, judge)
+    return verdicts
+
+
+def _read(path: Path, judge: Judge) -> Verdicts:
+    """The verdicts in a file, if they are those of the same judge."""
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return {}
+    table = pq.read_table(path)
+    if json.loads((table.schema.metadata or {}).get(_JUDGE, b"{}")) != judge.to_dict():
+        return {}
+    rows = table.to_pylist()
+    return {Judged(row["question"], tuple(row["right"]), row["answer"]): row["verdict"] for row in rows}
+
+
+def _write(path: Path, verdicts: Verdicts, judge: Judge) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {"question": one.question, "right": list(one.right), "answer": one.answer, "verdict": verdict}
+        for one, verdict in verdicts.items()
+    ]
+    text = pa.string()
+    schema = pa.schema(
+        {"question": text, "right": pa.list_(text), "answer": text, "verdict": pa.bool_()},
+        metadata={_JUDGE: json.dumps(judge.to_dict()).encode()},
+    )
+    part = path.with_name(f".{path.name}.part")
+    pq.write_table(pa.Table.from_pylist(rows, schema), part)
+    part.replace(path)
+
+
+def _cell(of_group: Mapping[str, Any] | None) -> str:
+    if of_group is None:
+        return "–"
+    judged = "–" if of_group["judged"] is None else f"{of_group['judged']:.3f}"
+    return f"{judged} ({of_group['generated']:.3f})"

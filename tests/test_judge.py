@@ -1,0 +1,123 @@
+"""A language model as a judge, behind an endpoint on loopback that judges by a rule of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pyarrow.parquet as pq
+import pytest
+from helpers import benchmarks
+from helpers.endpoint import late_answers, serving
+
+from reasonedit import ReasonEditError
+from reasonedit.cli import main
+from reasonedit.metrics.judge import JUDGE_PROMPT, Judge, Judged, JudgedAccuracy
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
+    late_answers(monkeypatch)
+
+
+def said_in(request):
+    """The lines of a request, by what stands before their colons."""
+    (message,) = request["messages"]
+    return dict(line.split(": ", 1) for line in message["content"].splitlines() if ": " in line)
+
+
+def by_the_last_letter(request):
+    """Right is what ends as the right answer does; of questions that begin with Odd nothing can be read."""
+    told = said_in(request)
+    if told["Question"].startswith("Odd"):
+        return "Perhaps."
+    return "Yes." if told["Answer to judge"][-1:] == told["Right answer"][-1:] else "<think>Hm.</think>No, it is not."
+
+
+def test_a_judge_says_yes_no_or_what_cannot_be_read(monkeypatch):
+    with serving(by_the_last_letter) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        judge = Judge("openai:wise")
+        found = judge.verdicts(
+            [
+                Judged("What?", ("a boat",), "one boat"),
+                Judged("What?", ("a {answer}",), "{right}"),  # braces of theirs are text
+                Judged("Who?", ("Ann", "Ben"), "nobody"),
+                Judged("Odd?", ("x",), "x"),
+            ]
+        )
+        assert found == [True, True, False, None]
+        texts = sorted(request["messages"][0]["content"] for request in server.requests)
+        assert sum("Right answer: Ann or Ben\nAnswer to judge: nobody\n" in text for text in texts) == 1
+        assert sum("Right answer: a {answer}\nAnswer to judge: {right}\n" in text for text in texts) == 1
+        assert {(r["model"], r["temperature"]) for r in server.requests} == {("wise", 0.0)}
+    assert judge.to_dict() == {
+        "model": "wise",
+        "endpoint": f"{server.url}/",
+        "prompt": JUDGE_PROMPT,
+        "temperature": 0.0,
+    }
+
+
+def test_a_judge_that_cannot_be_used_is_refused(monkeypatch):
+    with pytest.raises(ReasonEditError, match="must be named openai:MODEL, not 'wise'"):
+        Judge("wise")
+    with pytest.raises(ReasonEditError, match=r"lacks \{right\}"):
+        Judge("openai:wise", "Is {answer} right for {question}?")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(ReasonEditError, match="OPENAI_API_KEY is not set"):
+        Judge("openai:wise")
+
+
+def test_verdicts_are_counted_by_group():
+    metric = JudgedAccuracy("port_1")
+    metric.update([True, False, None, True], ["port_1", "port_1", "port_1", "rel"])
+    metric.update([True], ["port_1"])
+    assert float(metric.compute()) == pytest.approx(2 / 3)
+    assert (int(metric.right), int(metric.total), int(metric.unread)) == (2, 3, 1)
+    nothing = JudgedAccuracy("port_1")
+    nothing.update([True], ["rel"])
+    assert math.isnan(nothing.compute())
+    with pytest.raises(ValueError, match="1 verdicts and 0 groups"):
+        metric.update([True], [])
+
+
+def test_an_experiment_is_judged_and_says_by_whom(tmp_path, tiny_folder, monkeypatch, capsys):
+    folder, out = benchmarks.vlkeb(tmp_path / "vlkeb"), tmp_path / "out"
+    model = ["--model.init_args.model", str(tiny_folder), "--model.init_args.dtype", "float32"]
+    command = ["experiment", "main", "--source", f"vlkeb:{folder}", "--rows", "none", "ike", "--seeds", "0"]
+    command += [*model, "--edits", "3", "--out", str(out)]
+
+    def by_its_number(request):
+        """Answers to questions with a 1 in them are right, whatever they are."""
+        return "yes" if "1" in said_in(request)["Question"] else "no"
+
+    with serving(by_its_number) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        assert main([*command, "--judge", "openai:wise"]) == 0
+        assert "Judged by a language model" in capsys.readouterr().out
+        asked = len(server.requests)
+        judged = json.loads((out / "main" / "judged.json").read_text())
+        assert judged["judge"] == Judge("openai:wise").to_dict()
+        for name in ("none", "ike"):
+            rows = pq.read_table(out / "main" / "cells" / f"{name}-0.parquet").to_pylist()
+            for group, told in judged["rows"][name].items():
+                counted = [
+                    row for row in rows if row["group"] == group and row["edits"] == max(r["edits"] for r in rows)
+                ]
+                # IKE's demonstrations stand before its questions: they are no part of what is judged.
+                bare = [row["prompt"].removeprefix(" ".join(row["facts"])) for row in counted]
+                right = sum("1" in question for question in bare)
+                assert (told["judged"], told["answers"]) == (pytest.approx(right / len(counted)), len(counted))
+                assert (told["generated"], told["unread"]) == (0, 0)
+        verdicts = pq.read_table(out / "main" / "judged.parquet")
+        assert json.loads(verdicts.schema.metadata[b"judge"])["prompt"] == JUDGE_PROMPT
+        assert verdicts.num_rows == asked  # each answer once
+        assert main([*command, "--judge", "openai:wise"]) == 0
+        assert len(server.requests) == asked  # all verdicts are there
+        assert main([*command, "--judge", "openai:other"]) == 0
+        assert len(server.requests) == 2 * asked
+        assert json.loads((out / "main" / "judged.json").read_text())["judge"]["model"] == "other"
