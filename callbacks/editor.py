@@ -113,7 +113,7 @@ class Editor(RunCallback, ABC):
         """
         if not isinstance(batch, dict):
             name = type(self).__name__
-            self.say_once(trainer, f"{name} finds no edits in batches that are no dicts ({type(batch).__name__}).")
+            self.say_once(trainer, f"{name} finds no edits in batches that are not dicts ({type(batch).__name__}).")
             return
         edits = self._edits_in(batch)
         if in_steps(batch):  # ranks without a sample come here as well

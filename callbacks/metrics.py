@@ -93,7 +93,7 @@ class EditingMetrics(Evaluates):
         """Count one batch."""
         if not isinstance(batch, dict):
             self.say_once(
-                trainer, f"EditingMetrics counts nothing in batches that are no dicts ({type(batch).__name__})."
+                trainer, f"EditingMetrics counts nothing in batches that are not dicts ({type(batch).__name__})."
             )
             return
         edits = sum(e is not None for e in batch.get("edits") or ())

@@ -63,7 +63,7 @@ class PoolCalibration:
         if len(merged.wholes) < LEAST:
             if trainer.is_global_zero:
                 _log.warning(
-                    "The stream shows %d distinct pictures: too few to calibrate by; facts are fetched cautiously.",
+                    "The stream shows %d distinct pictures: too few to calibrate with; facts are fetched cautiously.",
                     len(merged.wholes),
                 )
             return

@@ -131,7 +131,7 @@ class RunLog(RunCallback):
             if (row["question"], row["edit"]) != (question, edit):
                 raise MismatchError(
                     f"The run logged in '{self.path.parent}' asked '{row['question']}' where '{question}' comes now: "
-                    "the data or the model's answers have changed since. Run it anew, without --resume."
+                    "the data or the model's answers have changed since. Run it again, without --resume."
                 )
         batch["answers"] = [row["answer"] for row in known]
         batch["prompts"] = [row["prompt"] for row in known]

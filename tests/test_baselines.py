@@ -265,7 +265,7 @@ def test_gradients_are_those_of_the_whole_model(tiny_vlm, monkeypatch):
 
 
 def test_mend_says_what_it_needs(tiny_vlm, tmp_path, network):
-    with pytest.raises(ReasonEditError, match="train one by reasonedit train-mend"):
+    with pytest.raises(ReasonEditError, match="train one with reasonedit train-mend"):
         run(tiny_vlm, MEND(tmp_path / "none.safetensors"), path=tmp_path / "a")
     from reasonedit.callbacks.baselines.mend import GradientNetwork
 

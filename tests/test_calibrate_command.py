@@ -80,7 +80,7 @@ def test_a_codebook_is_calibrated_later_and_says_of_what_it_knows_nothing(folder
     assert edit(folder, "--model", str(tiny_folder), "--design", str(folder / "design.json")) == 0
     given = ["calibrate", "--pictures", str(folder / "pictures"), "--codebook", str(folder / "book")]
     assert main(given) == 0
-    assert "embedded anew: 1 of 1 edits" in capsys.readouterr().out
+    assert "embedded again: 1 of 1 edits" in capsys.readouterr().out
     from PIL import Image
 
     Image.new("RGB", (64, 64), "white").save(folder / "white.png")

@@ -190,7 +190,7 @@ def test_damaged_files_are_refused_in_words(embedder, tmp_path):
         json.dumps(values | {"record": {}}).encode(),
     ):
         record.write_bytes(broken)
-        with pytest.raises(ReasonEditError, match=r"is damaged .* make it anew"):
+        with pytest.raises(ReasonEditError, match=r"is damaged .* make it again"):
             Calibration.load(tmp_path)
     record.write_bytes(json.dumps(values | {"format": 9}).encode())
     with pytest.raises(ReasonEditError, match="is of format 9"):
@@ -198,7 +198,7 @@ def test_damaged_files_are_refused_in_words(embedder, tmp_path):
     record.write_bytes(good_record)
     for broken in (good_tensors[:-9], good_tensors[:-9] + b"x" * 9, b""):
         tensors.write_bytes(broken)
-        with pytest.raises(ReasonEditError, match=r"is damaged .* make it anew"):
+        with pytest.raises(ReasonEditError, match=r"is damaged .* make it again"):
             Calibration.load(tmp_path)
 
 
@@ -250,7 +250,7 @@ def test_pictures_that_cannot_be_used_are_counted_and_named(embedder, tmp_path):
 
 
 def test_too_few_pictures_are_refused_and_few_are_warned_of(embedder, tmp_path, caplog):
-    with pytest.raises(ReasonEditError, match="no folder: name a folder of pictures"):
+    with pytest.raises(ReasonEditError, match="not a folder: name one of pictures"):
         calibrate(embedder, tmp_path / "none")
     with pytest.raises(ReasonEditError, match="There are no pictures in"):
         calibrate(embedder, tmp_path)
@@ -554,7 +554,7 @@ def test_without_pictures_it_begins_cautiously_and_calibrates_itself_once_there_
     assert not caplog.records
     assert editor.ask(picture(99), "What is it?").in_range is True
     assert [record.message for record in caplog.records] == [
-        "Calibrated by the first 64 pictures that were asked about and edited; 1 edits were embedded anew."
+        "Calibrated by the first 64 pictures that were asked about and edited; 1 edits were embedded again."
     ]
     assert not torch.allclose(editor.memory.keys, before)
     record = editor.pipeline.statistics.record

@@ -42,7 +42,7 @@ def test_weights_that_are_missing_are_named(folder):
     rewrite(folder, change)
     said = told(folder)
     assert "does not hold all of its weights: model.multi_modal_projector.linear_1.bias" in said
-    assert said.endswith("Fetch it anew, or mend its config.json.")
+    assert said.endswith("Fetch it again, or correct its config.json.")
 
 
 def test_weights_that_are_left_over_are_named(folder):

@@ -266,7 +266,7 @@ def test_arguments_without_their_class_are_refused(base, write):
 
 def test_a_config_of_no_text_keys_is_refused(tmp_path):
     (tmp_path / "run.yaml").write_text("1: x\n")
-    with pytest.raises(ReasonEditError, match="is no mapping of 'model', 'data' and so on"):
+    with pytest.raises(ReasonEditError, match="is not a mapping of 'model', 'data' and so on"):
         Config.read([str(tmp_path / "run.yaml")])
 
 

@@ -262,7 +262,7 @@ BAD = [
     ({"reasoning": {"a": 1}}, "'reasoning' must be text or a list of sentences"),
     ({"reasoning": "It is \0."}, "NUL"),
     ({"question": "What is \ud83d?"}, "broken character"),
-    ({"choices": ["kettle", "Kettle"]}, "The choice 'kettle' is there twice"),
+    ({"choices": ["kettle", "Kettle"]}, "The choice 'kettle' appears twice"),
     ({"id": ["x"]}, "'id' must be text or a number"),
     ({"choices": ["kettle"]}, "at least two choices"),
     ({"choices": "kettle, boat"}, "'choices' must be a list"),

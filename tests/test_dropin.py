@@ -202,11 +202,11 @@ COLOUR = pixels(picture(0))
         (COLOUR.astype(np.float32), "values up to 248: give shares from 0 to 1, or 8-bit values as uint8"),
         (COLOUR.astype(np.int64), "an array of int64 may mean anything: give 8-bit values"),
         (np.full((9, 9), np.nan), "values that are not finite"),
-        (COLOUR[None], "1 x 32 x 32 x 3 numbers is no picture"),
-        (np.zeros((9, 9, 5), np.uint8), "9 x 9 x 5 numbers is no picture"),
+        (COLOUR[None], "1 x 32 x 32 x 3 numbers is not a picture"),
+        (np.zeros((9, 9, 5), np.uint8), "9 x 9 x 5 numbers is not a picture"),
         (np.zeros((4, 9, 4), np.uint8), "4 x 9 x 4 numbers it cannot be told which are its channels"),
-        (np.zeros((0, 9), np.uint8), "0 x 9 numbers is no picture"),
-        (np.array(3), "no numbers is no picture"),
+        (np.zeros((0, 9), np.uint8), "0 x 9 numbers is not a picture"),
+        (np.array(3), "no numbers is not a picture"),
         (torch.zeros(9, 9).to_sparse(), "cannot be read as a picture"),
         ("nowhere.png", "nowhere.png"),
         (b"", "empty"),
@@ -392,5 +392,5 @@ def test_batches_in_which_no_edit_can_be_found_are_said(tiny_vlm, caplog):
 
     data = DataLoader([([PHOTO], ["What?"])] * 2, batch_size=None, collate_fn=lambda same: same)
     predict(Pairs(tiny_vlm), data, Codebook(design=design()))
-    said = [r.getMessage() for r in caplog.records if "finds no edits in batches that are no dicts" in r.getMessage()]
+    said = [r.getMessage() for r in caplog.records if "finds no edits in batches that are not dicts" in r.getMessage()]
     assert len(said) == 1

@@ -192,7 +192,7 @@ def test_they_embed_pictures_and_their_regions(vision_model, hash_encoder):
     ("name", "kind", "message"),
     [
         ("open_clip:ViT-B-32", InputError, "names no weights"),
-        ("open_clip:no-such-thing/laion", UnavailableError, "cannot be had"),
+        ("open_clip:no-such-thing/laion", UnavailableError, "is not available"),
         ("no/such-model", NotFoundError, "name it by vision="),
     ],
     ids=str,

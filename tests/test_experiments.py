@@ -412,7 +412,7 @@ def test_a_cell_holds_what_made_it_and_what_came_of_it(lab, tmp_path):
     assert all(r["answer"] == r["before"] for r in none if r["phase"] == "probe")
     broken = folder / "cells" / "broken-1.parquet"
     broken.write_bytes(b"no parquet")
-    with pytest.raises(ReasonEditError, match=r"broken-1\.parquet' is no result of an experiment"):
+    with pytest.raises(ReasonEditError, match=r"broken-1\.parquet' is not a result of an experiment"):
         cells_in(folder)
 
 
@@ -716,7 +716,7 @@ def test_an_editor_of_ones_own_is_one_more_row():
     plan = with_editors(EXPERIMENTS["main"], ["reasonedit.callbacks.baselines.Unedited"])
     assert plan.rows[-1].name == "unedited"
     assert plan.rows[-1].stream == plan.rows[0].stream
-    for path, reason in (("nowhere.Editor", "There is no editor"), ("reasonedit.Edit", "is no editor: derive it")):
+    for path, reason in (("nowhere.Editor", "There is no editor"), ("reasonedit.Edit", "is not an editor: derive it")):
         with pytest.raises(ReasonEditError, match=reason):
             with_editors(EXPERIMENTS["main"], [path])
 

@@ -186,9 +186,9 @@ def test_an_answer_between_marks_that_ends_as_it_should_is_taken_out_of_them(tin
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"eos_token_id": "</s>"}, "has '</s>' as eos_token_id, which is no number of a token"),
+        ({"eos_token_id": "</s>"}, "has '</s>' as eos_token_id, which is not a number of a token"),
         ({"eos_token_id": [[2]]}, r"has \[2\] as eos_token_id"),
-        ({"suppress_tokens": "abc"}, "has suppress_tokens='abc', which are no numbers of tokens"),
+        ({"suppress_tokens": "abc"}, "has suppress_tokens='abc', not numbers of tokens"),
         ({"bad_words_ids": [5]}, r"has bad_words_ids=\[5\]"),
         ({"suppress_tokens": [], "begin_suppress_tokens": [], "bad_words_ids": []}, None),
         ({"bad_words_ids": [[10**7]], "suppress_tokens": [10**7], "eos_token_id": -1}, None),
@@ -207,7 +207,7 @@ def test_a_generation_config_of_any_content(given, said, tiny_folder, tiny_vlm, 
         assert vlm.identity
         return
     for call in (lambda: vlm.answer(vlm.see(images[:1]), ["What?"]), lambda: vlm.identity):
-        with pytest.raises(ReasonEditError, match=f"{said}.*mend its generation_config.json"):
+        with pytest.raises(ReasonEditError, match=f"{said}.*correct its generation_config.json"):
             call()
 
 

@@ -211,9 +211,9 @@ def bomb(width: int, height: int) -> bytes:
 def test_decompression_bombs_are_refused_before_they_are_unpacked(side, tmp_path):
     (tmp_path / "bomb.png").write_bytes(bomb(side, side))
     for source in (bomb(side, side), tmp_path / "bomb.png"):
-        with pytest.raises(ReasonEditError, match=r"100 million are the most|cannot be read"):
+        with pytest.raises(ReasonEditError, match=r"100 million is the limit|cannot be read"):
             load_image(source)
-    with pytest.raises(ReasonEditError, match="100 million are the most"):
+    with pytest.raises(ReasonEditError, match="100 million is the limit"):
         load_image(Image.new("1", (10_001, 10_000)))
 
 
@@ -221,7 +221,7 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "large.png"
     with path.open("wb") as file:
         file.truncate(257 << 20)  # a hole: it takes no room
-    with pytest.raises(ReasonEditError, match="more than 256 MiB, which is the most"):
+    with pytest.raises(ReasonEditError, match="more than 256 MiB, which is the limit"):
         load_image(path)
 
 
@@ -251,19 +251,19 @@ def test_paths_of_imported_images_stay_in_their_folder(tmp_path, name):
     [
         (
             {"question": "x" * (LONGEST_TEXT + 1)},
-            f"question has {LONGEST_TEXT + 1} characters: {LONGEST_TEXT} are the most",
+            f"question has {LONGEST_TEXT + 1} characters: {LONGEST_TEXT} is the limit",
         ),
-        ({"answer": "x" * (LONGEST_TEXT + 1)}, f"answer has .* {LONGEST_TEXT} are the most"),
-        ({"reasoning": ["x" * (LONGEST_TEXT + 1)]}, f"reasoning has .* {LONGEST_TEXT} are the most"),
-        ({"reasoning": "It is. " * 10**6}, f"reasoning has .* {MOST_SENTENCES * LONGEST_TEXT} are the most"),
-        ({"reasoning": ["It is."] * (MOST_SENTENCES + 1)}, f"sentences: {MOST_SENTENCES} are the most"),
+        ({"answer": "x" * (LONGEST_TEXT + 1)}, f"answer has .* {LONGEST_TEXT} is the limit"),
+        ({"reasoning": ["x" * (LONGEST_TEXT + 1)]}, f"reasoning has .* {LONGEST_TEXT} is the limit"),
+        ({"reasoning": "It is. " * 10**6}, f"reasoning has .* {MOST_SENTENCES * LONGEST_TEXT} is the limit"),
+        ({"reasoning": ["It is."] * (MOST_SENTENCES + 1)}, f"sentences: {MOST_SENTENCES} is the limit"),
         (
             {"choices": [str(i) for i in range(MOST_CHOICES + 1)], "answer": "1"},
-            f"choices: {MOST_CHOICES} are the most",
+            f"choices: {MOST_CHOICES} is the limit",
         ),
-        ({"evidence": [[(0, 0, 1, 1)] * (MOST_REGIONS + 1)]}, f"regions as evidence: {MOST_REGIONS} are the most"),
-        ({"id": "x" * (LONGEST_NAME + 1)}, f"id has .* {LONGEST_NAME} are the most"),
-        ({"author": "x" * (LONGEST_NAME + 1)}, f"author has .* {LONGEST_NAME} are the most"),
+        ({"evidence": [[(0, 0, 1, 1)] * (MOST_REGIONS + 1)]}, f"regions as evidence: {MOST_REGIONS} is the limit"),
+        ({"id": "x" * (LONGEST_NAME + 1)}, f"id has .* {LONGEST_NAME} is the limit"),
+        ({"author": "x" * (LONGEST_NAME + 1)}, f"author has .* {LONGEST_NAME} is the limit"),
         ({"id": " "}, "id of the edit is empty"),
     ],
 )

@@ -336,4 +336,4 @@ def test_statistics_of_another_codebook_are_taken_for_none(tmp_path):
     there = open_memory(tmp_path / "book")
     the_same(there, memory)
     assert there.store.statistics() == {}  # taken anew when they are needed
-    assert any("is taken anew" in note for note in found.notes)
+    assert any("is taken again" in note for note in found.notes)

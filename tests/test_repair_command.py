@@ -57,9 +57,9 @@ def test_edits_without_keys_are_embedded_anew_by_the_codebooks_own_vlm(book, edi
     code, told = call(capsys, "codebook", "verify", book)
     assert code == 1
     assert told.splitlines()[0] == f"{book}: damaged; 3 edits (1 undone), 3 pictures; 3 edits without keys"
-    assert told.count("its keys are lost: it does not answer until it is embedded anew") == 3
+    assert told.count("its keys are lost: it does not answer until it is embedded again") == 3
     code, told = call(capsys, "codebook", "repair", book, "--dtype", "float32")
-    assert (code, "embedded anew: 3 edits" in told) == (0, True), told
+    assert (code, "embedded again: 3 edits" in told) == (0, True), told
     there = opened(book)
     assert [(e.op, e.edit_id, e.author, e.time) for e in there.events] == [
         (e.op, e.edit_id, e.author, e.time) for e in events
@@ -78,8 +78,8 @@ def test_without_the_vlm_all_else_is_repaired_and_it_is_said(book, tiny_folder, 
     zeroed(book)
     code, told = call(capsys, "codebook", "repair", book, "--model", book.parent / "nowhere")
     assert code == 1
-    assert "edits without keys were not embedded anew: " in told
-    assert f"do not answer: 3 edits; 'reasonedit codebook repair {book}' embeds them anew" in told
+    assert "edits without keys were not embedded again: " in told
+    assert f"do not answer: 3 edits; 'reasonedit codebook repair {book}' embeds them again" in told
     assert len(opened(book).keyless) == 3
     code, told = call(capsys, "codebook", "verify", book)
     assert (code, told.splitlines()[0]) == (
@@ -99,7 +99,7 @@ def test_an_edit_without_keys_and_picture_is_named_and_kept(book, editor, capsys
     (book / "pictures" / f"{editor.edits[name].image}.png").write_bytes(b"no picture")
     code, told = call(capsys, "codebook", "repair", book, "--dtype", "float32")
     assert code == 1
-    assert "embedded anew: 2 edits" in told
+    assert "embedded again: 2 edits" in told
     assert "do not answer: 1 edit, 1 of them because a picture is lost" in told
     assert opened(book).keyless == [name]
     assert opened(book).find(name).reasoning == ["It is a boat."]

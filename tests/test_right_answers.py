@@ -62,7 +62,7 @@ def test_the_answer_of_an_edit_is_one_of_the_right_ones():
         an_edit(answers="surfing")
     with pytest.raises(ReasonEditError, match="The right answer is empty"):
         an_edit(answers=["surfing", " "])
-    with pytest.raises(ReasonEditError, match="101 right answers: 100 are the most"):
+    with pytest.raises(ReasonEditError, match="101 right answers: 100 is the limit"):
         an_edit(answers=["surfing"] * 101)
 
 
@@ -193,7 +193,7 @@ def test_ten_direct_answers_are_all_kept(tmp_path, caplog):
 def test_an_empty_answer_makes_no_nine_people_of_ten(tmp_path, caplog):
     pool = aokvqa(tmp_path, direct_answers=[["sea", *PEOPLE[:8], " "], PEOPLE], difficult_direct_answer=[False, False])
     assert list(pool.samples) == ["s1"]
-    assert "'direct_answers' is missing, or no list of texts" in caplog.text
+    assert "'direct_answers' is missing, or not a list of texts" in caplog.text
 
 
 def test_with_choices_difficult_questions_count(tmp_path, caplog):

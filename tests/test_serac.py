@@ -170,7 +170,7 @@ def test_it_works_in_half_precision(tiny_folder, tmp_path, quick):
 
 
 def test_it_says_what_it_needs(tiny_vlm, network, tmp_path):
-    with pytest.raises(ReasonEditError, match="train them by reasonedit train-serac"):
+    with pytest.raises(ReasonEditError, match="train them with reasonedit train-serac"):
         run(tiny_vlm, SERAC(tmp_path / "none.safetensors"), path=tmp_path / "a")
     with pytest.raises(ReasonEditError, match="trained for another VLM, encoder or wording"):
         run(tiny_vlm, SERAC(network, wording="statement", encoder="hash"), path=tmp_path / "a")

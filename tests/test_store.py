@@ -369,7 +369,7 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        (3, "of format 3: 'reasonedit codebook migrate' embeds its edits anew"),
+        (3, "of format 3: 'reasonedit codebook migrate' embeds its edits again"),
         (99, "of format 99, this version reads up to 5: use a newer version"),
         ("x", "of format x, this version reads up to 5: its manifest was written by something else"),
     ],

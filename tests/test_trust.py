@@ -115,7 +115,7 @@ DATA = "data: {class_path: reasonedit.EditStream}\n"
 def test_a_config_asks_for_code_in_vain_without_the_flag(kwargs, sent, trap, tmp_path, capsys):
     config = tmp_path / "run.yaml"
     config.write_text((MODEL + DATA).replace("SENT", str(sent)).replace("KWARGS", kwargs))
-    with pytest.raises(ReasonEditError, match=r"The config sets '\w+', which runs code .* by --trust-remote-code"):
+    with pytest.raises(ReasonEditError, match=r"The config sets '\w+', which runs code .* with --trust-remote-code"):
         read_config(str(config))
     for command in (["run", "--out", tmp_path / "out"], ["select"], ["build-probes", "--out", tmp_path / "out"],
                     ["experiment", "main"], ["train-mend", "--out", tmp_path / "mend.safetensors"]):  # fmt: skip
@@ -179,11 +179,11 @@ def laughs() -> str:
         ("a: &a [*a]", r"the alias '\*a' is within what it stands for"),
         ("x: " + "[" * 100_000, "nest"),
         ("\n".join(" " * i + "- " for i in range(300)), "nested too deeply"),
-        ("model: 1\nmodel: 2", "the key 'model' is there twice in one mapping, the second time at line 2"),
+        ("model: 1\nmodel: 2", "the key 'model' appears twice in one mapping, the second time at line 2"),
         ("seed_everything: " + "9" * 5000, "digits"),
         ("x: !!python/object/apply:os.getcwd []", "not YAML"),
         ("x: [", "not YAML"),
-        ("x: " + "y" * (1 << 20), "has more than 1 MiB, which is the most"),
+        ("x: " + "y" * (1 << 20), "has more than 1 MiB, which is the limit"),
         ("\udcff", "is not UTF-8"),
     ],
     ids=range(11),
@@ -210,10 +210,10 @@ def test_aliases_and_merges_of_a_usual_size_are_read(tmp_path):
     ("text", "why"),
     [
         ("[" * 100_000, "nested too deeply"),
-        ('{"retrieval": {"k": 1, "k": 2}}', "the key 'k' is there twice"),
-        ('{"retrieval": {"k": NaN}}', "NaN is no number"),
+        ('{"retrieval": {"k": 1, "k": 2}}', "the key 'k' appears twice"),
+        ('{"retrieval": {"k": NaN}}', "NaN is not a number"),
         ('{"retrieval": {"k": ' + "9" * 5000 + "}}", "a number of 5000 digits"),
-        ('{"design": []}', "is no JSON object"),
+        ('{"design": []}', "is not a JSON object"),
         ('{"x": "' + "y" * (1 << 20) + '"}', "has more than 1 MiB"),
     ],
     ids=range(6),

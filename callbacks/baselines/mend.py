@@ -115,7 +115,7 @@ class GradientNetwork(nn.Module):
             ) from error
         if about["fingerprint"] != fingerprint:
             raise MismatchError(
-                f"The network of MEND in '{path}' was trained on another model: train one by reasonedit train-mend."
+                f"The network of MEND in '{path}' was trained on another model: train one with reasonedit train-mend."
             )
         return network
 

@@ -142,7 +142,7 @@ def of_length(values: Sequence[Any], samples: int, key: str, of: str = "question
     """
     if len(values) != samples:
         raise InputError(
-            f"The batch has {len(values)} values under '{key}' for {samples} {of}: each sample needs one of both."
+            f"The batch has {len(values)} values under '{key}' for {samples} {of}: each sample needs one of each."
         )
 
 

@@ -61,7 +61,7 @@ class ColdStart:
             _log.warning("The codebook stays as it is, and cautious: it could not be calibrated (%s)", error)
             return
         _log.info(
-            "Calibrated by the first %d pictures that were asked about and edited; %d edits were embedded anew.",
+            "Calibrated by the first %d pictures that were asked about and edited; %d edits were embedded again.",
             made.record.pictures,
             anew,
         )

@@ -114,10 +114,10 @@ class Design:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"The design '{path}' cannot be read ({reason}): name a JSON file.") from error
         if not isinstance(values, dict):
-            raise InputError(f"The design '{path}' is no JSON object.")
+            raise InputError(f"The design '{path}' is not a JSON object.")
         given = values.get("design", values)
         if not isinstance(given, dict):
-            raise InputError(f"The 'design' in '{path}' is no JSON object.")
+            raise InputError(f"The 'design' in '{path}' is not a JSON object.")
         merged = (base or cls()).to_dict()
         for name, part in current_design(given).items():
             merged[name] = {**merged.get(name, {}), **part} if isinstance(part, dict) else part

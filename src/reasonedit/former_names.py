@@ -61,7 +61,7 @@ def _current(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         if settings[name] != removed.get(name, settings[name]) or (name in values and settings[name] == values[name]):
             raise InputError(
                 f"The design sets '{name}' to {settings[name]!r}, which this version no longer has: leave it out. "
-                "If it is a codebook's, 'reasonedit codebook migrate --design' embeds the edits anew by another one."
+                "If it is a codebook's, 'reasonedit codebook migrate --design' embeds the edits again with another one."
             )
     twice = next((former for former, name in _RENAMED[part].items() if {former, name} <= settings.keys()), None)
     if twice is not None:

@@ -42,7 +42,7 @@ def lookup(kind: str, name: str) -> Any | None:
         try:
             return entry.load()
         except (ImportError, AttributeError) as error:
-            raise UnavailableError(f"'{name}' cannot be had: {entry.value} cannot be imported ({error}).") from error
+            raise UnavailableError(f"'{name}' is not available: {entry.value} cannot be imported ({error}).") from error
     return None
 
 

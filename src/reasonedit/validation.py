@@ -33,7 +33,7 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
     if isinstance(reasoning, str):
         if len(reasoning) > MOST_SENTENCES * LONGEST_TEXT:
             raise InputError(
-                f"The reasoning has {len(reasoning)} characters: {MOST_SENTENCES * LONGEST_TEXT} are the most."
+                f"The reasoning has {len(reasoning)} characters: {MOST_SENTENCES * LONGEST_TEXT} is the limit."
             )
         _check_characters(reasoning, "reasoning")
         parts = segment_text(reasoning)
@@ -48,7 +48,7 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
     if not sentences:
         raise InputError("The reasoning is empty: say in at least one sentence why the answer is right.")
     if len(sentences) > MOST_SENTENCES:
-        raise InputError(f"The reasoning has {len(sentences)} sentences: {MOST_SENTENCES} are the most.")
+        raise InputError(f"The reasoning has {len(sentences)} sentences: {MOST_SENTENCES} is the limit.")
     for sentence in sentences:
         if not any(c.isalnum() for c in sentence):
             raise InputError(f"The sentence '{sentence}' of the reasoning has no words: leave it out.")
@@ -85,7 +85,7 @@ def check_name(value: str, name: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"The {name} must be text, not {type(value).__name__}.")
     if len(value) > LONGEST_NAME:
-        raise InputError(f"The {name} has {len(value)} characters: {LONGEST_NAME} are the most.")
+        raise InputError(f"The {name} has {len(value)} characters: {LONGEST_NAME} is the limit.")
     return _check_storable(value, name)
 
 
@@ -96,7 +96,7 @@ def _check_storable(text: str, name: str) -> str:
         InputError: It has half of a surrogate pair or a NUL in it, or is too long.
     """
     if len(text) > LONGEST_TEXT:
-        raise InputError(f"The {name} has {len(text)} characters: {LONGEST_TEXT} are the most. Shorten it.")
+        raise InputError(f"The {name} has {len(text)} characters: {LONGEST_TEXT} is the limit. Shorten it.")
     return _check_characters(text, name)
 
 
@@ -104,7 +104,7 @@ def _check_characters(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"The {name} has a broken character (number {error.start + 1}): write it anew.") from error
+        raise InputError(f"The {name} has a broken character (number {error.start + 1}): write it again.") from error
     if "\0" in text:
         raise InputError(f"The {name} has a NUL character (number {text.index(chr(0)) + 1}): take it out.")
     return text
@@ -122,13 +122,13 @@ def check_choices(choices: Sequence[str] | None) -> list[str] | None:
         raise InputError(f"The choices must be a list of texts, not {type(choices).__name__}.")
     texts = [check_text(c, "choice") for c in choices]
     if len(texts) > MOST_CHOICES:
-        raise InputError(f"The question has {len(texts)} choices: {MOST_CHOICES} are the most.")
+        raise InputError(f"The question has {len(texts)} choices: {MOST_CHOICES} is the limit.")
     if len(texts) < 2:
         raise InputError(f"A multiple-choice question needs at least two choices, not {len(texts)}.")
     lower = [text.lower() for text in texts]
     twice = next((text for text in texts if lower.count(text.lower()) > 1), None)
     if twice is not None:
-        raise InputError(f"The choice '{twice}' is there twice: each must be another.")
+        raise InputError(f"The choice '{twice}' appears twice: each must be different.")
     return texts
 
 
@@ -147,7 +147,7 @@ def check_answers(answers: Sequence[str], answer: str) -> list[str]:
     if not answers:
         return []
     if len(answers) > MOST_ANSWERS:
-        raise InputError(f"The question has {len(answers)} right answers: {MOST_ANSWERS} are the most.")
+        raise InputError(f"The question has {len(answers)} right answers: {MOST_ANSWERS} is the limit.")
     texts = [check_text(a, "right answer") for a in answers]
     if matches(answer, texts):
         return texts
@@ -171,7 +171,7 @@ def check_total_size(regions: Iterable[object]) -> None:
     pixels = sum(region.width * region.height for region in regions if isinstance(region, Image.Image))
     if pixels > MOST_PIXELS:
         raise InputError(
-            f"The pictures that are evidence have {pixels} pixels in all: {MOST_PIXELS // 10**6} million are the most."
+            f"The pictures that are evidence have {pixels} pixels in all: {MOST_PIXELS // 10**6} million is the limit."
         )
 
 
@@ -193,7 +193,7 @@ def check_regions(given: Sequence[object] | None, others: Sequence[Region]) -> l
         )
     regions: list[Region] = []
     if len(given) > MOST_REGIONS:
-        raise InputError(f"A sentence has {len(given)} regions as evidence: {MOST_REGIONS} are the most.")
+        raise InputError(f"A sentence has {len(given)} regions as evidence: {MOST_REGIONS} is the limit.")
     for region in given:
         if isinstance(region, (Image.Image, str, os.PathLike, bytes)) or getattr(region, "ndim", 0) > 1:
             regions.append(load_image(region))  # type: ignore[arg-type]  # what is no array either is refused there

@@ -103,10 +103,10 @@ def _parse(values: Any, folder: Path) -> tuple[CalibrationRecord, str]:
     if values.get("format") != FORMAT:
         raise InputError(
             f"The calibration in '{folder}' is of format {str(values.get('format'))[:20]}, this version reads "
-            f"{FORMAT}: make one anew by 'reasonedit calibrate'."
+            f"{FORMAT}: make a new one with 'reasonedit calibrate'."
         )
     return CalibrationRecord.from_dict(values["record"]), values["digest"]
 
 
 def _damaged(folder: Path, what: str) -> InputError:
-    return InputError(f"The calibration in '{folder}' is damaged ({what}): make it anew by 'reasonedit calibrate'.")
+    return InputError(f"The calibration in '{folder}' is damaged ({what}): make it again with 'reasonedit calibrate'.")

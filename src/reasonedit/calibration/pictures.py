@@ -51,7 +51,7 @@ class CalibrationPictures:
             return cls(f"{len(given)} pictures", given[:: _step(given)], len(given))
         folder = Path(pictures)
         if not folder.is_dir():
-            raise InputError(f"'{folder}' is no folder: name a folder of pictures like those that you will ask about.")
+            raise InputError(f"'{folder}' is not a folder: name one of pictures like those that you will ask about.")
         paths = pictures_in(folder)
         if not paths:
             raise InputError(f"There are no pictures in '{folder}': name a folder of png, jpg, webp or bmp files.")

@@ -29,7 +29,7 @@ def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], fol
     if stored and KEYS_MADE not in stored:
         raise MismatchError(
             f"The codebook in '{folder}' is of an earlier version, which did not note all that its keys depend on: "
-            "'reasonedit codebook migrate' embeds its edits anew, into another folder."
+            "'reasonedit codebook migrate' embeds its edits again, into another folder."
         )
     stored, current = current_fingerprint(stored), current_fingerprint(current)
     differing = [k for k in {**stored, **current} if stored.get(k) != current.get(k)]
@@ -37,7 +37,7 @@ def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any], fol
         details = ", ".join(_difference(k, stored.get(k), current.get(k)) for k in sorted(differing))
         raise MismatchError(
             f"The codebook in '{folder}' was made with another model or setting ({details}). Use that one, or "
-            "'reasonedit codebook migrate' to embed its edits anew."
+            "'reasonedit codebook migrate' to embed its edits again."
         )
 
 

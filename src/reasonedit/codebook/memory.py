@@ -60,7 +60,7 @@ class EditMemory(SyncedContents):
         if memory.keyless:
             _log.warning(
                 "%d of %d edits in '%s' have lost their keys and do not answer: 'reasonedit codebook repair' embeds "
-                "them anew.",
+                "them again.",
                 len(memory.keyless),
                 len(memory._order),
                 store.folder,

@@ -108,7 +108,7 @@ class SyncedContents(Contents):
         fresh = type(self).read(Store.open(self.store.folder))
         assert fresh.store is not None
         if fresh.store.manifest.id != self.store.manifest.id:
-            raise ConflictError(f"Another codebook has come into '{self.store.folder}': load it anew.")
+            raise ConflictError(f"Another codebook has come into '{self.store.folder}': load it again.")
         self.store.adopt_state(fresh.store)
         self._become(fresh)
 

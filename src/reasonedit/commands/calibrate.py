@@ -62,7 +62,7 @@ def _calibrate_vlm(arguments: argparse.Namespace) -> int:
     made = replace(made, record=replace(made.record, layers=layers))
     made.save(arguments.output)
     _show(made, design)
-    _console.say(f"{arguments.output} holds the calibration: new codebooks take it by --calibration {arguments.output}")
+    _console.say(f"{arguments.output} holds the calibration: new codebooks: --calibration {arguments.output}")
     return 0
 
 
@@ -85,10 +85,10 @@ def _calibrate_codebook(arguments: argparse.Namespace) -> int:
         made = calibrate(
             editor.pipeline.embedder, pictures, lambda done, of: bar.update(task, completed=done, total=of)
         )
-        task = bar.add_task("embedding edits anew", total=None)
+        task = bar.add_task("embedding edits again", total=None)
         anew = recalibrate(editor.pipeline, made, lambda done, of: bar.update(task, completed=done, total=of))
     _show(made, editor.pipeline.design)
-    _console.say(f"{arguments.codebook} is calibrated; embedded anew: {anew} of {len(editor.edits)} edits")
+    _console.say(f"{arguments.codebook} is calibrated; embedded again: {anew} of {len(editor.edits)} edits")
     return 0
 
 
@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default=None, help="hub id, folder, or embedded (the default)")
     parser.add_argument("--pictures", type=Path, required=True, help="folder of pictures, folders in it included")
     parser.add_argument("--output", type=Path, default=None, help="folder for the calibration, which is made")
-    parser.add_argument("--codebook", type=Path, default=None, help="a codebook that is calibrated anew, in its place")
+    parser.add_argument("--codebook", type=Path, default=None, help="a codebook that is calibrated again, in its place")
     parser.add_argument("--design", default=None, help="design it is for, a JSON file (default: that of the VLM)")
     parser.add_argument(
         "--layer", default=None, help="layer to read, or auto: the one whose views of a picture find each other best"

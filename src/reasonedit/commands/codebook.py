@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     add("compact", "join the files of keys into one, and remove what nothing refers to")
     backup = add("backup", "copy it as it is now into a new folder, whoever writes it meanwhile")
     backup.add_argument("out", type=Path, help="the new folder")
-    add_migrate(add("migrate", "embed the edits anew, for another VLM, into a new folder"))
+    add_migrate(add("migrate", "embed the edits again, for another VLM, into a new folder"))
     push = add("push", "upload to the Hugging Face Hub, the edits' pictures included")
     push.add_argument("repo", help="repository on the Hub: OWNER/NAME")
     push.add_argument("--public", action="store_true", help="make a new repository public")

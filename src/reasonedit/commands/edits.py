@@ -25,7 +25,7 @@ from .trust import add_trust
 
 _console = Screen(highlight=False, soft_wrap=True)
 _NO_BACKUP = (
-    "It is no backup: keys, history, undone edits and evidence that was found are not in it; 'reasonedit codebook "
+    "It is not a backup: keys, history, undone edits and evidence that was found are not in it; 'reasonedit codebook "
     "backup' copies everything."
 )
 

@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--source",
         metavar="NAME[:FOLDER]",
         help="a data set in place of the config's: a name that a package offers, and the folder that it reads, such as "
-        "vlkeb:FOLDER; its other arguments by --data.init_args.source.init_args.NAME VALUE",
+        "vlkeb:FOLDER; its other arguments with --data.init_args.source.init_args.NAME VALUE",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="seeds of the stream")
     parser.add_argument("--edits", type=int, default=None, help="number of edits for each seed")

@@ -17,7 +17,7 @@ from .trust import add_trust
 
 _console = Screen(highlight=False, soft_wrap=True)
 _LOSSES = {
-    "keys": "its keys are lost: it does not answer until it is embedded anew",
+    "keys": "its keys are lost: it does not answer until it is embedded again",
     "picture": "its picture is lost",
     "crops": "a picture of its evidence is lost",
 }
@@ -29,7 +29,7 @@ def add_repair(action: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--model",
         default=None,
-        help="where the codebook's VLM lies, to embed edits anew that lost their keys (default: as the codebook says)",
+        help="where the codebook's VLM lies, to embed edits again that lost their keys (default: as the codebook says)",
     )
     action.add_argument("--no-embed", action="store_true", help="leave edits without keys for later")
     action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
@@ -85,15 +85,15 @@ def _restore_keys(arguments: argparse.Namespace) -> int:
         try:
             _embed(arguments)
         except ReasonEditError as error:
-            _console.say(f"edits without keys were not embedded anew: {error}")
+            _console.say(f"edits without keys were not embedded again: {error}")
     left, embeddable = edits_without_keys(folder)
     if len(left) < len(before):
-        _console.say(f"embedded anew: {count_edits(len(before) - len(left))}")
+        _console.say(f"embedded again: {count_edits(len(before) - len(left))}")
     if not left:
         return 0
     without_picture = len(left) - len(embeddable)
     blind = f", {without_picture} of them because a picture is lost" if without_picture else ""
-    again = f"; 'reasonedit codebook repair {folder}' embeds them anew" if embeddable else ""
+    again = f"; 'reasonedit codebook repair {folder}' embeds them again" if embeddable else ""
     _console.say(f"without keys, so that they do not answer: {count_edits(len(left))}{blind}{again}")
     return 1
 

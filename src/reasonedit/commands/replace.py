@@ -24,7 +24,7 @@ def replace_edit(arguments: argparse.Namespace) -> int:
     memory = EditMemory.open(Store.open(arguments.codebook))
     old = memory.find(arguments.id)
     if old.id in memory.undone:
-        raise InputError(f"The edit '{old.id}' is undone already: write a new one by 'reasonedit edit'.")
+        raise InputError(f"The edit '{old.id}' is undone already: write a new one with 'reasonedit edit'.")
     edit = _change(as_edit(old, {name: memory.picture(name) for name in old.pictures}), arguments)
     with _console.status("loading the VLM"):
         editor = ReasonEditor.load(

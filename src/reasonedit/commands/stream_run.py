@@ -110,7 +110,7 @@ def _make_folder(out: Path | None, configs: Sequence[Path]) -> Path:
     if out is None:
         raise InputError("Under torchrun or SLURM all ranks must know the results folder: name it with --out.")
     if rank == "0" and (out / "config.yaml").exists():
-        raise ConflictError(f"There is a run in '{out}' already: name another folder, or go on with it by --resume.")
+        raise ConflictError(f"There is a run in '{out}' already: name another folder, or continue it with --resume.")
     out.mkdir(parents=True, exist_ok=True)
     return out.resolve()
 

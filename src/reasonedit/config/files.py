@@ -61,7 +61,7 @@ def read_config(name: str, *, trusted: bool = False) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise explain_refusal(error, [(path, {})]) from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise InputError(f"The config '{path}' is no mapping of 'model', 'data' and so on.")
+        raise InputError(f"The config '{path}' is not a mapping of 'model', 'data' and so on.")
     # A file that is named within would be read without the checks above.
     named = [name for name in _PARTS if isinstance(values.get(name), str) and _is_file(values[name])]
     if "config" in values or named:
@@ -90,7 +90,7 @@ def refuse_code(values: Any, *, trusted: bool) -> None:
     if name is not None:
         raise InputError(
             f"The config sets '{name}', which runs code that comes with a model: read that code, and then say so on "
-            "the command line by --trust-remote-code."
+            "the command line with --trust-remote-code."
         )
 
 

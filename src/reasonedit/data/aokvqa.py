@@ -81,10 +81,10 @@ class AOKVQA(FilePool):
         values = row.values
         number = values.get("image_id")
         if not isinstance(number, int):
-            raise InputError("'image_id' is missing or no number.")
+            raise InputError("'image_id' is missing or not a number.")
         rationales = values.get("rationales") or []
         if not isinstance(rationales, list) or not rationales or not all(isinstance(t, str) for t in rationales):
-            raise InputError("'rationales' is missing or no list of texts.")
+            raise InputError("'rationales' is missing, or not a list of texts.")
         sentences = [s for text in rationales[: self.rationales] for s in split_reasoning(text)]
         choices: list[str] | None = None
         answers: list[str] = []
@@ -95,7 +95,7 @@ class AOKVQA(FilePool):
         else:
             direct = _direct_answers(row)
             if direct is None:
-                raise InputError("'direct_answers' is missing, or no list of texts.")
+                raise InputError("'direct_answers' is missing, or not a list of texts.")
             answers, answer = direct, most_common_answer(direct)
         return Sample(
             read_text(row, "question_id", numbers=True),

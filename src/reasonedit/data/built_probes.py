@@ -89,7 +89,7 @@ def _check_line(line: ProbeLine) -> None:
     if line.probe is not None and (not isinstance(line.probe, dict) or set(line.probe) != _PROBE_FIELDS):
         raise TypeError(f"its probe must have {', '.join(sorted(_PROBE_FIELDS))}")
     if line.probe is not None and not isinstance(line.probe["answer"], str):
-        raise TypeError("its answer is no text")
+        raise TypeError("its answer is not text")
 
 
 def load_built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> dict[str, list[Probe]]:

@@ -56,5 +56,5 @@ def _read_chain(row: Row) -> list[str]:
     if isinstance(chain, str):
         return split_reasoning(chain)
     if not isinstance(chain, list) or not chain or not all(isinstance(sentence, str) for sentence in chain):
-        raise InputError("'reason' is missing or no text.")
+        raise InputError("'reason' is missing or not text.")
     return chain

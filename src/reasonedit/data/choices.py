@@ -69,7 +69,7 @@ def parse_choices(value: Any) -> list[str] | None:
         try:
             return as_choices(ast.literal_eval(value.strip()))
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            raise InputError(f"'choices' is no list: {short(value)}.") from error
+            raise InputError(f"'choices' is not a list: {short(value)}.") from error
     return parse_lettered(value) or _split_at_semicolons(value)
 
 

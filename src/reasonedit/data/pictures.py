@@ -70,7 +70,7 @@ def pictures_by_id(path: str | os.PathLike[str], wanted: Collection[str]) -> dic
             if name not in wanted:
                 continue
             if name in pictures:
-                raise InputError(f"the name '{name}' is there twice.")
+                raise InputError(f"the name '{name}' appears twice.")
             pictures[name] = picture_in(row.values.get("image"), source.parent, "image")
         except ReasonEditError as error:
             raise InputError(f"Row {row.number} of '{path}': {error}") from error

@@ -39,7 +39,7 @@ def pool(tokens: Tensor, boxes: Sequence[Box], view: Box = WHOLE) -> Tensor:
             means.append(flat(tokens).mean(0))
             continue
         if tokens.dim() != 3:
-            raise InputError("The tokens of this layer are no grid of the image: it has no regions. Name another.")
+            raise InputError("The tokens of this layer are not a grid of the image: it has no regions. Name another.")
         rows, columns = tokens.shape[:2]
         left, right = _covered_cells((box[0], box[2]), (view[0], view[2]), columns)
         top, bottom = _covered_cells((box[1], box[3]), (view[1], view[3]), rows)

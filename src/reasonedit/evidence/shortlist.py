@@ -57,7 +57,7 @@ class ClipShortlist:
             return cls(model, transform, open_clip.get_tokenizer(architecture))
         except (RuntimeError, OSError, ValueError) as error:
             raise UnavailableError(
-                f"The open_clip model '{name}' cannot be had ({error}): name an architecture and weights that "
+                f"The open_clip model '{name}' is not available ({error}): name architecture and weights that "
                 "open_clip lists, or a file of weights."
             ) from error
 

@@ -40,7 +40,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = dict(json.loads((pq.read_schema(path).metadata or {})[_RECORD]))
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"'{path}' is no result of an experiment: delete it, or name another folder.") from error
+        raise InputError(f"'{path}' is not a result of an experiment: delete it, or name another folder.") from error
     missing = [name for name in ("row", "seed") if name not in record]
     if missing:
         raise InputError(f"'{path}' does not say of which {missing[0]} it is: delete it, or name another folder.")

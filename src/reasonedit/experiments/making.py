@@ -53,5 +53,5 @@ def load_editor(path: str) -> type[cb.Editor]:
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"There is no editor '{path}' ({error}): name it by module and class.") from error
     if not (isinstance(kind, type) and issubclass(kind, cb.Editor)):
-        raise InputError(f"'{path}' is no editor: derive it from reasonedit.callbacks.Editor.")
+        raise InputError(f"'{path}' is not an editor: derive it from reasonedit.callbacks.Editor.")
     return kind

@@ -191,7 +191,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "tune",
             "Tuning",
-            "Which settings serve each editor best, of as many for each? On seeds of development, by the harmonic mean "
+            "Which settings serve each editor best, out of equally many? On development seeds, by the harmonic mean "
             "of Gen, Loc and hard Loc.",
             tuple(
                 Row(row_of_try(name, i), f"{space.title}: {describe_values(values)}", space.make(values), line=name)

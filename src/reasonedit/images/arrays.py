@@ -39,7 +39,7 @@ def check_pixels(width: int, height: int, name: str) -> None:
         InputError: It has more than :data:`MOST_PIXELS`.
     """
     if width * height > MOST_PIXELS:
-        raise InputError(f"{name} is {width} x {height} pixels: {MOST_PIXELS // 10**6} million are the most.")
+        raise InputError(f"{name} is {width} x {height} pixels: {MOST_PIXELS // 10**6} million is the limit.")
 
 
 def from_array(values: np.ndarray[Any, Any] | Tensor, name: str = "The given image") -> Image.Image:
@@ -105,7 +105,7 @@ def _channels_last(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         )
     if not last and not first:
         raise InputError(
-            f"An array of {shape} numbers is no picture: it must be height x width, height x width x channels or "
+            f"An array of {shape} numbers is not a picture: it must be height x width, height x width x channels or "
             f"channels x height x width, with 1, 3 or 4 channels and at least {_SMALLEST} pixels a side."
         )
     if first:

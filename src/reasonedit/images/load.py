@@ -109,7 +109,7 @@ def _open_bytes(data: bytes, name: str) -> Image.Image:
     if not data:
         raise InputError(f"{name} is empty (zero bytes): the file was not written completely.")
     if len(data) > MOST_BYTES:
-        raise InputError(f"{name} has more than {MOST_BYTES >> 20} MiB, which is the most.")
+        raise InputError(f"{name} has more than {MOST_BYTES >> 20} MiB, which is the limit.")
     Image.init()  # else Pillow knows only some formats by name
     try:
         with warnings.catch_warnings():
@@ -120,7 +120,7 @@ def _open_bytes(data: bytes, name: str) -> Image.Image:
             f"{name} is in no format that is read here ({', '.join(FORMATS)}): save it as PNG or JPEG."
         ) from error
     except Image.DecompressionBombError as error:  # Pillow's own bound, where it is lower, or twice as many as ours
-        raise InputError(f"{name} has too many pixels: {MOST_PIXELS // 10**6} million are the most.") from error
+        raise InputError(f"{name} has too many pixels: {MOST_PIXELS // 10**6} million is the limit.") from error
     except MemoryError:
         raise
     except Exception as error:  # as above

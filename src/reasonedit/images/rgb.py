@@ -67,7 +67,7 @@ def _grey_range(image: Image.Image, name: str) -> tuple[float, float]:
         if known.size:
             low, high = min(low, float(known.min())), max(high, float(known.max()))
     if low > high:
-        raise InputError(f"{name} has no pixel that is a finite number: save it anew.")
+        raise InputError(f"{name} has no pixel that is a finite number: save it again.")
     return low, high
 
 

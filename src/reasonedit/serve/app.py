@@ -111,7 +111,7 @@ def _describe(error: Exception, request_id: str) -> ApiError:
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            return ApiError(400, "The body is no JSON.", "json_invalid")
+            return ApiError(400, "The body is not JSON.", "json_invalid")
         place = ".".join(str(part) for part in first["loc"] if part != "body")
         message = to_safe_text(f"{place}: {first['msg']}" if place else str(first["msg"]))
         return ApiError(400, message[:1000], str(first["type"]), to_safe_text(place)[:200] or None)

@@ -130,7 +130,7 @@ class _Handled:
 
     def _too_large(self) -> HTTPException:
         # FastAPI passes on errors of its own kind alone while it reads a body.
-        return HTTPException(413, f"The body has more than {self._most >> 20} MiB, which is the most.")
+        return HTTPException(413, f"The body has more than {self._most >> 20} MiB, which is the limit.")
 
 
 _SAFE = {b"x-content-type-options": b"nosniff", b"referrer-policy": b"no-referrer"}

@@ -119,7 +119,7 @@ def _extract(data: bytes, folder: Path) -> Path:
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError, EOFError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"What was sent is no zip that can be read ({type(error).__name__}).") from error
+        raise InputError(f"What was sent is not a zip that can be read ({type(error).__name__}).") from error
     found = sorted(folder.glob("*.jsonl"))
     if len(found) != 1:
         raise InputError(f"The zip must hold one file of edits, {_NAME}; it holds {len(found)}.")

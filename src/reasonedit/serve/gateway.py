@@ -72,7 +72,7 @@ class Gateway:
             ApiError: So much is under way that another question would only wait.
         """
         if self._threads.available_tokens < 1:
-            raise ApiError(429, "Too much is under way: come again.", "busy", headers={"Retry-After": "1"})
+            raise ApiError(429, "Too many questions at once: try again soon.", "busy", headers={"Retry-After": "1"})
         return await anyio.to_thread.run_sync(call, limiter=self._threads)
 
     async def do(self, call: Callable[[], T]) -> T:

@@ -82,7 +82,7 @@ class PictureReader:
             pixels = 0
         if pixels > self.settings.pixels:
             most = self.settings.pixels
-            raise ApiError(400, f"The picture has {pixels} pixels: {most} are the most.", "image_too_large", param)
+            raise ApiError(400, f"The picture has {pixels} pixels: {most} is the limit.", "image_too_large", param)
         try:
             return load_image(data, "The picture")
         except InputError as error:
@@ -96,7 +96,7 @@ def _data_of(uri: str, param: str) -> bytes:
     try:
         return base64.b64decode(uri[begins.end() :].strip(), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ApiError(400, "The base64 of the picture is broken: encode it anew.", "invalid_image", param) from error
+        raise ApiError(400, "The base64 of the picture is broken: encode it again.", "invalid_image", param) from error
 
 
 def as_data_uri(image: Image.Image) -> str:

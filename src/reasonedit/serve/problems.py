@@ -85,7 +85,7 @@ def as_api_error(error: Exception, request_id: str = "") -> ApiError:
         return ApiError(500, str(error), "internal")
     if _is_out_of_memory(error):
         _log.error("Request %s: the memory did not suffice.", request_id)
-        return ApiError(503, "The memory did not suffice: send a smaller picture, or come again.", "out_of_memory")
+        return ApiError(503, "The memory did not suffice: send a smaller picture, or try again.", "out_of_memory")
     _log.error("Request %s: %s", request_id, type(error).__name__, exc_info=error)
     return ApiError(500, f"Something went wrong here; the server's log says more (request {request_id}).", "internal")
 

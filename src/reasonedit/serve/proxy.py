@@ -128,9 +128,7 @@ class Proxy:
             passed.text = str((choice.get("message") or {}).get("content") or "")
             passed.finish_reason = str(choice.get("finish_reason") or "stop")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise ApiError(
-                502, "The model's server answered with what is no chat completion.", "bad_upstream"
-            ) from error
+            raise ApiError(502, "The model's server did not answer with a chat completion.", "bad_upstream") from error
         return dict(answer)
 
     async def stream(self, passed: Passed, last: Callable[[Passed], Mapping[str, Any]]) -> AsyncIterator[str]:

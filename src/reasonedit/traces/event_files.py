@@ -76,7 +76,7 @@ def _shows(content: bytes, erased: ErasedEdits) -> bool:
     try:
         event.ParseFromString(content)
     except DecodeError as error:
-        raise ValueError("a record is no event") from error
+        raise ValueError("a record is not an event") from error
     tags = [value.tag for value in event.summary.value]
     shows_them = any(tag.startswith("retrieval/") or tag.removeprefix("evidence/") in erased.ids for tag in tags)
     return shows_them or erased.is_in(content)

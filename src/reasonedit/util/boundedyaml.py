@@ -87,7 +87,7 @@ def _check_keys(node: Any) -> None:
             name = key.value if isinstance(key, yaml.ScalarNode) else None
             if name in seen and name is not None:
                 raise ValueError(
-                    f"the key '{name[:80]}' is there twice in one mapping, the second time at line "
+                    f"the key '{name[:80]}' appears twice in one mapping, the second time at line "
                     f"{key.start_mark.line + 1}: keep one of them"
                 )
             seen.add(name)

@@ -24,6 +24,6 @@ def check_finite(tensor: Tensor, what: str) -> Tensor:
     if not bool(torch.isfinite(tensor).all()):
         raise InputError(
             f"{what} are not finite numbers: the model overflows or its weights are damaged. Load it in bfloat16 or "
-            "float32, or fetch its weights anew."
+            "float32, or fetch its weights again."
         )
     return tensor

@@ -53,7 +53,7 @@ def read_file(path: Path, most: int, name: str) -> bytes:
         size = os.fstat(file.fileno()).st_size
         data = file.read(most + 1) if size <= most else b""
     if size > most or len(data) > most:
-        raise InputError(f"{name} has more than {_size(most)}, which is the most.")
+        raise InputError(f"{name} has more than {_size(most)}, which is the limit.")
     return data
 
 

@@ -59,12 +59,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key '{twice[:80]}' is there twice in one object: keep one of them")
+        raise ValueError(f"the key '{twice[:80]}' appears twice in one object: keep one of them")
     return values
 
 
 def _constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON: write null where there is none")
+    raise ValueError(f"{name} is not a number of JSON: write null where there is none")
 
 
 def _number(text: str) -> float:

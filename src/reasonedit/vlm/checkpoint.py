@@ -36,7 +36,7 @@ def check_files(folder: str, name: str) -> None:
             if file.read(len(_POINTER)) == _POINTER:
                 raise InputError(
                     f"'{path.name}' of the model '{name}' is a Git LFS pointer, not the file itself: run 'git lfs "
-                    "pull' in its folder, or fetch the model anew."
+                    "pull' in its folder, or fetch the model again."
                 )
         if path.suffix == ".json":
             try:
@@ -44,7 +44,7 @@ def check_files(folder: str, name: str) -> None:
             except (ValueError, RecursionError) as error:
                 raise InputError(
                     f"'{path.name}' of the model '{name}' is damaged or not complete ({first_line(error)}): fetch it "
-                    "anew."
+                    "again."
                 ) from error
 
 
@@ -69,7 +69,7 @@ def check_weights(loading_info: Mapping[str, Any], name: str) -> None:
         if names:
             shown = ", ".join(names[:_NAMES_SHOWN])
             shown += f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-            raise InputError(f"The model '{name}' {why}: {shown}. Fetch it anew, or mend its config.json.")
+            raise InputError(f"The model '{name}' {why}: {shown}. Fetch it again, or correct its config.json.")
 
 
 @dataclass(frozen=True)

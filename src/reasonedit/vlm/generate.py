@@ -35,7 +35,7 @@ def non_text_tokens(vlm: LocalVLM) -> dict[str, Any]:
         rows = value if name == "bad_words_ids" and isinstance(value, (list, tuple)) else [value]
         if not all(isinstance(row, (list, tuple)) and row and all(type(t) is int for t in row) for row in rows):
             raise InputError(
-                f"The generation config of '{vlm.name}' has {name}={value!r}, which are no numbers of tokens: mend its "
+                f"The generation config of '{vlm.name}' has {name}={value!r}, not numbers of tokens: correct its "
                 "generation_config.json."
             )
     if "bad_words_ids" in values:  # a model cannot say a token that it does not have

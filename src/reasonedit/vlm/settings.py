@@ -56,8 +56,8 @@ class ModelSettings:
         odd = [end for end in ends if end is not None and type(end) is not int]
         if odd:
             raise InputError(
-                f"The generation config of '{self.name}' has {odd[0]!r} as eos_token_id, which is no number of a "
-                "token: mend its generation_config.json."
+                f"The generation config of '{self.name}' has {odd[0]!r} as eos_token_id, which is not a number of a "
+                "token: correct its generation_config.json."
             )
         return sorted({end for end in ends if end is not None and end >= 0})  # some write -1 for none
 

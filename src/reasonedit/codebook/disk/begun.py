@@ -50,7 +50,7 @@ def refuse_lost(folder: Path) -> None:
         if not _was_only_begun(folder, Journal(path)):
             raise ConflictError(
                 f"'{folder}' holds the journal of a codebook but no {MANIFEST}: 'reasonedit codebook repair' makes it "
-                "anew."
+                "again."
             )
 
 

@@ -61,7 +61,7 @@ class Checksums:
         if not (isinstance(name, str) and isinstance(blocks, (list, tuple))):
             raise TypeError("the sums of a file are none")
         if not _NAME.fullmatch(name):  # names become paths
-            raise ValueError(f"'{name[:80]}' is no file of a codebook")
+            raise ValueError(f"'{name[:80]}' is not a file of a codebook")
         if len(blocks) != -(-parse_count(size, "the size of a file") // BLOCK):
             raise ValueError("a file has more or fewer blocks than sums")
         return cls(name, size, tuple(parse_count(block, "a sum") for block in blocks))
@@ -108,7 +108,7 @@ def parse_count(value: Any, what: str) -> int:
         ValueError: It is negative, or larger than anything that is counted.
     """
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{what} is no whole number")
+        raise TypeError(f"{what} is not a whole number")
     if not 0 <= value < _LARGEST:
         raise ValueError(f"{what} is out of range")
     return value

@@ -42,7 +42,7 @@ def open_to_read(path: Path) -> BinaryIO:
     except OSError as error:
         raise read_error(path, error) from error
     except ReasonEditError as error:
-        raise DamagedError(path, 0, "it is no regular file") from error
+        raise DamagedError(path, 0, "it is not a regular file") from error
 
 
 def read_content(path: Path, most: int) -> bytes:
@@ -62,7 +62,7 @@ def read_content(path: Path, most: int) -> bytes:
         except OSError as error:
             raise read_error(path, error) from error
     if len(content) > most:
-        raise DamagedError(path, most, f"it has more than {most} bytes, which is the most")
+        raise DamagedError(path, most, f"it has more than {most} bytes, which is the limit")
     return content
 
 
@@ -84,7 +84,7 @@ def open_to_write(path: Path) -> int:
         raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise ConflictError(f"'{path}' is no regular file: remove it; a codebook is not written there.")
+        raise ConflictError(f"'{path}' is not a regular file: remove it; a codebook is not written there.")
     return handle
 
 

@@ -176,8 +176,8 @@ def parse_line(raw: bytes) -> tuple[dict[str, Any] | None, str]:
         if b"\\u" in raw:  # half a character can be escaped like this, but never be shown or written again
             json.dumps(values, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        return None, "the record is no JSON"
-    return (values, "") if isinstance(values, dict) else (None, "the record is no JSON object")
+        return None, "the record is not JSON"
+    return (values, "") if isinstance(values, dict) else (None, "the record is not a JSON object")
 
 
 def stated_sum(raw: bytes) -> str:

@@ -123,7 +123,7 @@ class Manifest:
             values = strict_json(raw.decode())
             json.dumps(values, ensure_ascii=False).encode()  # half a character could never be written again
         except (ValueError, RecursionError) as error:
-            raise DamagedError(path, _error_offset(error), f"it is no JSON ({error})") from error
+            raise DamagedError(path, _error_offset(error), f"it is not JSON ({error})") from error
         if not isinstance(values, dict) or "format" not in values:
             raise DamagedError(path, 0, "it is not what a codebook has there")
         if values["format"] not in READABLE_FORMATS:
@@ -240,7 +240,7 @@ def _format_error(folder: Path, written: object) -> InputError:
     """The error to raise for a codebook of a format that is not read."""
     if written == 3:
         return InputError(
-            f"The codebook in '{folder}' is of format 3: 'reasonedit codebook migrate' embeds its edits anew, into "
+            f"The codebook in '{folder}' is of format 3: 'reasonedit codebook migrate' embeds its edits again, into "
             "another folder."
         )
     is_newer = isinstance(written, int) and written > FORMAT

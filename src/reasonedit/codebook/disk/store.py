@@ -326,7 +326,7 @@ class Store(StoreReader):
     def _refuse_changed(self) -> None:
         """Refuse to write where others wrote since the folder was read: what they wrote must not be cut off."""
         if self.changed():
-            raise ConflictError(f"The codebook in '{self.folder}' has changed: load it anew.")
+            raise ConflictError(f"The codebook in '{self.folder}' has changed: load it again.")
 
     @contextmanager
     def _report_write_errors(self) -> Iterator[None]:

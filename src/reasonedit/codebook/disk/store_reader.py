@@ -75,7 +75,7 @@ class StoreReader:
                 stamp = self._manifest_stamp()
                 manifest = Manifest.read(self.folder)
                 if manifest.id != self.manifest.id:
-                    raise ConflictError(f"Another codebook has come into '{self.folder}': load it anew.")
+                    raise ConflictError(f"Another codebook has come into '{self.folder}': load it again.")
                 if self._read_so_far.mark.records and manifest.generation != self.manifest.generation:
                     return News(anew=True)
                 try:

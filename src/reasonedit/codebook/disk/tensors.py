@@ -78,7 +78,7 @@ def load_tensors(path: Path, *names: str) -> dict[str, Tensor]:
             with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
-        raise DamagedError(path, 0, f"it is no safetensors file that can be read ({str(error)[:200]})") from error
+        raise DamagedError(path, 0, f"it is not a safetensors file that can be read ({str(error)[:200]})") from error
     missing = [name for name in names if name not in tensors]
     if missing:
         raise DamagedError(path, 0, f"it holds no '{missing[0]}'")

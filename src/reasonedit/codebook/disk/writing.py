@@ -102,7 +102,7 @@ def read_picture(folder: Path, name: str) -> Image.Image:
     try:
         image = load_image(path)
     except ReasonEditError as error:
-        raise DamagedError(path, 0, "it is no picture that can be read") from error
+        raise DamagedError(path, 0, "it is not a picture that can be read") from error
     if picture_name(image) != name:
         raise DamagedError(path, 0, "the picture is not what was written")
     return image

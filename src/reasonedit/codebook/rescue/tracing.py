@@ -71,7 +71,7 @@ class _Tracer:
         sums, unique = set[str](), list[Piece]()
         for piece in pieces:
             if piece.values is not None and piece.sum in sums:
-                self._note(piece, "repeated", "it is there twice")
+                self._note(piece, "repeated", "it appears twice")
             else:
                 unique.append(piece)
             sums.add(piece.sum)

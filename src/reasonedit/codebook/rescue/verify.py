@@ -129,7 +129,7 @@ def _read_statistics(folder: Path, manifest: Manifest | None, found: Found) -> N
         found.statistics = {}
     if not found.statistics:
         found.notes.append(
-            "what the embedding needs (statistics of unrelated pictures) is taken anew when the codebook is next "
+            "what the embedding needs (statistics of unrelated pictures) is taken again when the codebook is next "
             "used: on the same kind of machine, with the same versions, it is what it was"
         )
 

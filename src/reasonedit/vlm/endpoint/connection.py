@@ -92,7 +92,7 @@ class Connection:
             reply = completions.create(model=self.settings.model, messages=messages, **options)
         choices = getattr(reply, "choices", None)
         if not choices or getattr(choices[0], "message", None) is None:
-            raise UnreadableReplyError(f"The endpoint {self.address} answered with what is no chat completion.")
+            raise UnreadableReplyError(f"The endpoint {self.address} did not answer with a chat completion.")
         self._count(reply)
         return reply
 
@@ -162,7 +162,7 @@ class Connection:
                 "and whether the server runs."
             ) from error
         except (openai.APIError, ValueError) as error:  # the reply is no JSON, or has another form
-            raise UnreadableReplyError(f"The endpoint {where} answered with what is no JSON.") from error
+            raise UnreadableReplyError(f"The endpoint {where} did not answer with JSON.") from error
 
 
 def _message_of(error: Any) -> str:

@@ -153,7 +153,7 @@ def _shards(checkpoint: Checkpoint, roots: list[str]) -> Iterator[list[str]]:
     except ReasonEditError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnavailableError(f"The weights of '{checkpoint.name}' cannot be had: {first_line(error)}") from error
+        raise UnavailableError(f"The weights of '{checkpoint.name}' are not available: {first_line(error)}") from error
 
 
 def _slices(files: Iterable[str], opened: contextlib.ExitStack) -> dict[str, Any]:

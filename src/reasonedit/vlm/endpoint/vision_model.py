@@ -166,7 +166,7 @@ def load_open_clip(name: str) -> VisionModel:
         )
     except (RuntimeError, OSError, ValueError) as error:
         raise UnavailableError(
-            f"The open_clip model '{name}' cannot be had ({first_line(error)}): name an architecture and weights that "
+            f"The open_clip model '{name}' is not available ({first_line(error)}): name architecture and weights that "
             "open_clip lists, or a file of weights."
         ) from error
 
@@ -195,7 +195,7 @@ def load_vision_model(name: str, dtype: torch.dtype, *, trust_remote_code: bool 
             name, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise UnavailableError(f"The vision model '{name}' cannot be had: {first_line(error)}") from error
+        raise UnavailableError(f"The vision model '{name}' is not available: {first_line(error)}") from error
     model = getattr(whole, "vision_model", whole)
     side = int(getattr(model.config, "image_size", 0) or 224)
     options = {"size": {"height": side, "width": side}, "do_resize": True, "do_center_crop": False}
