@@ -99,6 +99,22 @@ def test_a_question_goes_with_its_picture_in_full(tiny_folder):
     assert Image.open(io.BytesIO(base64.b64decode(data))).tobytes() == picture(1).tobytes()
 
 
+def test_a_question_without_a_picture_goes_as_a_text(tiny_folder):
+    with serving(says(lambda request: f"said: {question_of(request)}")) as server:
+        vlm = opened(server, tiny_folder, concurrency=1)
+        replies = vlm.reply_to_texts(["Who wrote it?", "Where<image>?"], Generation(9))
+        first, second = server.requests[-2:]
+        module = VLMModule(vlm)
+        batch = {"images": [picture(1)] * 2, "prompts": ["What?", "Who?"], "text_only": [False, True]}
+        assert module.predict_step(batch) == ["said: What?", "said: Who?"]
+        kinds = [type(request["messages"][0]["content"]) for request in server.requests[-2:]]
+    assert [reply.text for reply in replies] == ["said: Who wrote it?", "said: Where?"]
+    assert first["messages"] == [{"role": "user", "content": "Who wrote it?"}]
+    assert second["messages"] == [{"role": "user", "content": "Where?"}]
+    assert (first["model"], first["max_tokens"], first["temperature"]) == ("tiny", 9, 0.0)
+    assert sorted(kind.__name__ for kind in kinds) == ["list", "str"]
+
+
 def test_earlier_turns_and_choices_go_with_a_question(tiny_folder):
     earlier = [("system", "Be brief."), ("user", "Hello<image>"), ("assistant", "Hi.")]
     with serving(says(lambda request: tokens({"a": 0.6, "the": 0.4}, {" cup": 1.0}))) as server:
