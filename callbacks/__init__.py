@@ -5,6 +5,7 @@ they look for.
 """
 
 from .charts import TensorBoardCharts
+from .checks import EditChecks
 from .codebook import Codebook
 from .editor import Editor
 from .lookup import find_callback
@@ -18,6 +19,7 @@ from .writer import PredictionWriter
 
 __all__ = [
     "Codebook",
+    "EditChecks",
     "EditingMetrics",
     "Editor",
     "PredictionWriter",

@@ -4,6 +4,7 @@ import pytest
 from helpers.tiny import design, picture
 
 from reasonedit import ReasonEditor
+from reasonedit.checking import Verdict
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 
@@ -62,6 +63,20 @@ def test_a_check_makes_no_codebook(tiny_folder, book, tmp_path, capsys):
     said = output_of(capsys, *edit, "--codebook", tmp_path / "new", "--model", tiny_folder)
     assert "Nothing was written." in said
     assert not (tmp_path / "new").exists()
+
+
+def test_an_edit_that_is_written_is_checked(book, capsys):
+    before = files(book)
+    (edit,) = opened(book).edits
+    said = output_of(capsys, "edits", "check", book, edit[:8], "--dtype", "float32")
+    assert any(f"check: {verdict}" in said for verdict in Verdict)
+    assert "its own, the picture cropped" in said
+    assert "would be new" not in said
+    assert "no edit 'x'" in refused(capsys, "edits", "check", book, "x")
+    assert files(book) == before
+    edit = ["edit", book.parent / "0.png", "Who?", "--answer", "Ann", "--reasoning", "It is red.", "--codebook", book]
+    assert "check: " in output_of(capsys, *edit, "--dtype", "float32")  # right after it was written
+    assert len(opened(book).edits) == 2
 
 
 def test_an_edit_is_replaced_by_a_right_one(book, capsys):

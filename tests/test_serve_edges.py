@@ -15,6 +15,7 @@ from helpers.tiny import design, picture
 from PIL import Image
 
 from reasonedit import ReasonEditor
+from reasonedit.checking import Verdict
 from reasonedit.erasure import erase
 from reasonedit.serve.app import create_app
 from reasonedit.serve.observed import REQUESTS
@@ -440,10 +441,28 @@ def test_a_check_says_what_would_be_written_and_writes_nothing(make):
         assert [change["from"] for change in found["changes"]].count("recent") == 1
         assert found["changes"][-1]["image_url"].startswith("/v1/questions/")
         assert [other["answer"] for other in found["contradicts"]] == ["thing 0"]
+        assert found["verdict"]["text"] in list(map(str, Verdict))
+        assert {"redrawn", "other"} <= {trial["from"] for trial in found["trials"]}
         assert http.get("/v1/edits").json()["total"] == 1
         check_error(http.post("/v1/edits/check", json=edit_body(0, questions=[{"question": "What?"}])), 400)
         told = http.post("/v1/explain", json={"image": uri_of(picture(0)), "question": "What is number 0?"}).json()
         assert any(key["used"] for key in told["considered"])
+
+
+def test_an_edit_that_is_written_is_checked(make):
+    server = make(keep=10)
+    with server.http() as http:
+        edit = http.post("/v1/edits", json=edit_body(0)).json()
+        ask(http, uri_of(picture(1)), "What is it?")
+        found = http.post(f"/v1/edits/{edit['id']}/check").json()
+        assert found["verdict"]["name"] in [verdict.key for verdict in Verdict]
+        assert found["verdict"]["takes"] == (found["verdict"]["name"] in ("holds", "here_only", "harms"))
+        assert [t["question"] for t in found["trials"] if t["from"] == "other"] == ["What is it?"]
+        assert found["keys"] == edit["keys"]
+        assert http.get("/v1/edits").json()["total"] == 1
+        check_error(http.post("/v1/edits/none/check"), 404)
+        http.delete(f"/v1/edits/{edit['id']}")
+        check_error(http.post(f"/v1/edits/{edit['id']}/check"), 409)
 
 
 def test_more_questions_than_wait_are_told_to_come_again(make, monkeypatch):

@@ -12,6 +12,7 @@ from reasonedit.retrieval import Retrieval
 from reasonedit.types import Answer, Hit, Query
 from reasonedit.vlm import Generation, Vision
 
+from .shown import SEEN
 from .trials import ELSEWHERE, OTHER, Trial
 
 
@@ -28,6 +29,8 @@ class Change:
         note: How the picture was redrawn.
         right: The right answers, where they are known.
         edit_id: The other edit that it is of.
+        shown: Of a question that is another edit's or about another picture, and that changes: how sure the VLM is
+            (``p_yes``) that its picture shows what the edit says of its own; ``None`` where that was not asked.
     """
 
     origin: str
@@ -37,6 +40,7 @@ class Change:
     note: str = ""
     right: Sequence[str] = ()
     edit_id: str = ""
+    shown: float | None = None
 
     @classmethod
     def of(cls, trial: Trial, before: Answer, after: Answer) -> Change:
@@ -57,11 +61,14 @@ class Change:
     def is_harmed(self) -> bool:
         """Whether a question that the edit must leave alone is answered worse with it.
 
-        Where the right answer is known: it was right, and is not. Where it is not known: it is another one.
+        Where the right answer is known: it was right, and is not. Where it is not known: it is another one, and the VLM
+        does not affirm that this picture shows what the edit says of its own.
         """
         if self.origin not in (OTHER, ELSEWHERE) or not self.changed:
             return False
-        return not self.right or (matches(self.before.text, self.right) and not self.is_right)
+        if self.right:
+            return matches(self.before.text, self.right) and not self.is_right
+        return (self.shown or 0.0) <= SEEN
 
 
 @dataclass

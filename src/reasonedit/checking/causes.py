@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from reasonedit.codebook import EditMemory, StoredEdit
 from reasonedit.evidence import Evidence
 from reasonedit.explain import UNLIKE
-from reasonedit.keys import is_guess
 from reasonedit.kinds import KeyKind
 from reasonedit.matching import matches
 from reasonedit.pipeline import EditingPipeline
@@ -15,7 +14,8 @@ from reasonedit.types import Hit
 from reasonedit.vlm import Generation, Vision
 
 from .asking import Change, ask_with
-from .verdict import Finding, Verdict
+from .shown import unsure_sentences
+from .verdict import NOT_SURE, Finding, Verdict
 
 _BOX = "Give a box for what each sentence speaks of."
 _WORDS = "Say it in other words: as plainly as the question asks it."
@@ -84,9 +84,9 @@ def _not_fetched(edit: StoredEdit, evidence: Sequence[Evidence], own: Change) ->
         because.append(f"Fetched, but left out again: {_quote(left_out)}.")
     if own.after.nearest > own.after.threshold:
         because.append("Its nearest key is farther than the gate lets pass.")
-    unsure = [e.sentence for e, given in zip(evidence, _given(edit), strict=True) if not given and _is_unsure(e)]
-    if unsure and len(unsure) == sum(not given for given in _given(edit)):
-        because.append(f"The picture shows none of its sentences surely: {_quote(unsure)}.")
+    unsure = unsure_sentences(edit, evidence)
+    if unsure:
+        because.append(NOT_SURE)
         return Finding(Verdict.NO_EVIDENCE, because, [_BOX, _WORDS])
     return Finding(Verdict.NOT_FETCHED, because, [_BOX, _WORDS])
 
@@ -110,15 +110,6 @@ def _contradicted(
         because.append(f"Edit {other} ('{memory.find(other).answer}'): {_quote(facts)}.")
     named = ", ".join(to_blame)
     return Finding(Verdict.CONTRADICTED, because, [f"Undo or correct the other edit ({named}), if it is wrong.", _BOX])
-
-
-def _given(edit: StoredEdit) -> list[bool]:
-    """Of which sentences a person gave the evidence."""
-    return [i < len(edit.given) and bool(edit.given[i]) for i in range(len(edit.reasoning))]
-
-
-def _is_unsure(evidence: Evidence) -> bool:
-    return not evidence.boxes or is_guess(evidence)
 
 
 def _in_place(hits: Sequence[Hit]) -> list[str]:

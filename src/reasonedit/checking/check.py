@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reasonedit.asked import Asked
 from reasonedit.codebook import Draft, EditMemory, Entry, StoredEdit
 from reasonedit.codebook.stored_edit import as_edit
+from reasonedit.errors import ConflictError
 from reasonedit.evidence import Evidence
 from reasonedit.explain import UNLIKE
 from reasonedit.keys import evidence_of, is_guess
 from reasonedit.matching import matches
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.types import Edit, Query
-from reasonedit.vlm import Generation
+from reasonedit.vlm import Generation, Vision
 
 from .asking import Change, Part, answer_part, see_part
 from .causes import find_cause
 from .sentences import Doubt, doubt_sentences
-from .trials import EDIT, GIVEN, PARAPHRASE, Trial, other_trials, own_trials
+from .shown import rate_shown, unsure_sentences
+from .trials import EDIT, ELSEWHERE, GIVEN, OTHER, PARAPHRASE, Trial, other_trials, own_trials
 from .verdict import Finding, Verdict, judge
 
 _AT_ONCE = 8
@@ -120,7 +122,8 @@ def check_edit(
         asked: Questions that were asked before: the nearest of them are among the other questions.
 
     Raises:
-        ConflictError: An edit of this id is there already, or the one that it replaces is undone.
+        ConflictError: An edit of this id is there already, or the one that it replaces, or that is to be checked, is
+            undone.
         NotFoundError: The edit that it replaces, or that is to be checked, is not there.
         ReasonEditError: The codebook cannot be read, or the model's numbers are not finite.
     """
@@ -155,6 +158,8 @@ def _check_written(
     """Check an edit that is written already."""
     memory = pipeline.memory
     stored = memory.find(edit_id)
+    if stored.id in memory.undone:
+        raise ConflictError(f"The edit '{stored.id}' is undone, so it does nothing: restore it first.")
     edit = as_edit(stored, {name: memory.picture(name) for name in stored.pictures})
     parts = _plan(pipeline, edit, questions, asked, {stored.id})
     while True:
@@ -200,15 +205,28 @@ def _try_out(
     return fork, stored
 
 
+def _rate(pipeline: EditingPipeline, edit: StoredEdit, change: Change, vision: Vision) -> Change:
+    """A change with whether its picture shows what the edit says of its own, where that matters."""
+    if change.origin not in (OTHER, ELSEWHERE) or not change.changed:
+        return change
+    return replace(change, shown=min(rate_shown(pipeline, vision, edit.reasoning)))
+
+
 def _conclude(
     pipeline: EditingPipeline, attempt: _Attempt, parts: Sequence[Part], generation: Generation | None
 ) -> EditCheck:
     """Answer all questions, and say what follows."""
     memory, stored = attempt.memory, attempt.stored
-    changes = [change for part in parts for change in answer_part(pipeline, part, generation)]
+    changes = [
+        _rate(pipeline, stored, change, part.vision.select([row]))
+        for part in parts
+        for row, change in enumerate(answer_part(pipeline, part, generation))
+    ]
     own, vision = changes[0], parts[0].vision.select([0])
     if own.is_right:
-        finding = judge(changes, stored.id)
+        writing = pipeline.design.writing
+        sought = writing.entries != "answer" and writing.keys != "image"
+        finding = judge(changes, stored.id, unsure_sentences(stored, attempt.evidence) if sought else ())
     else:
         finding = find_cause(pipeline, memory, stored, attempt.evidence, own, vision, generation)
     doubts = doubt_sentences(pipeline, stored, own.query, vision, generation)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageOps
 
 from reasonedit.images.augment import Change, augment
+from reasonedit.sentences import named_place
 
 _SIDES = re.compile(
     r"\b(left|right|west|east|clockwise|mirror\w*|read\w*|writ\w*|letter\w*|text|number)\b", re.IGNORECASE
@@ -17,6 +18,7 @@ _SIDES = re.compile(
 _COLOUR = Change(filled=1.0, rotation=0.0, jitter=0.25, hue=0.02)
 """No more than leaves every colour its name."""
 _SMALLER = Change(filled=0.8, rotation=4.0, jitter=0.05, hue=0.0)
+_HALF = Change(filled=0.5, rotation=0.0, jitter=0.1, hue=0.0)
 _CUT = 0.06
 """Share of each side that is cut off at most: what lies at the border is still there."""
 
@@ -31,7 +33,8 @@ def redraw(image: Image.Image, texts: Sequence[str], rng: random.Random) -> dict
         rng: Source of randomness.
 
     Returns:
-        Copies of the picture's size, by what was done: ``"recoloured"``, ``"smaller"``, ``"cropped"``, ``"mirrored"``.
+        Copies of the picture's size, by what was done: ``"recoloured"``, ``"smaller"``, ``"cropped"``, ``"mirrored"``,
+        and ``"half as large"``, where no text names a place in the picture.
     """
     copies = {
         "recoloured": augment(image, rng, _COLOUR),
@@ -40,6 +43,8 @@ def redraw(image: Image.Image, texts: Sequence[str], rng: random.Random) -> dict
     }
     if not any(_SIDES.search(text) for text in texts):
         copies["mirrored"] = ImageOps.mirror(image)
+    if all(named_place(text) is None for text in texts):
+        copies["half as large"] = augment(image, rng, _HALF)
     return copies
 
 

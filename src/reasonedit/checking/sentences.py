@@ -6,26 +6,20 @@ one. What it can tell is what a picture shows; and where a chain of sentences le
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reasonedit.codebook import StoredEdit
 from reasonedit.kinds import KeyKind
 from reasonedit.matching import matches
-from reasonedit.own_reasoning import UNNAMED
 from reasonedit.pipeline import EditingPipeline
-from reasonedit.prompts import verification_question
 from reasonedit.sentences import content_words
 from reasonedit.types import Hit, Query
 from reasonedit.vlm import Generation, Vision
 
 from .asking import ask_with
+from .shown import SEEN, rate_shown
 
 LEADS_ELSEWHERE, NOT_SEEN, ALONE = "leads elsewhere", "not seen", "beside the point"
-_SEEN = 0.5
-"""``p_yes`` from which on a picture shows what a sentence says."""
-_PICTURE = re.compile(r"\b(image|picture|photo|photograph)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -64,28 +58,15 @@ def doubt_sentences(
     told = [Hit(text, 0.0, KeyKind.TEXT, edit.id) for text in edit.reasoning]
     reply = ask_with(pipeline, vision, query, [told], generation)[0]
     leads = content_words(reply) - content_words(edit.answer) if not matches(reply, edit.targets) else frozenset[str]()
-    shown = _rate(pipeline, vision, edit.reasoning)
+    shown = rate_shown(pipeline, vision, edit.reasoning)
     doubts = []
     for i, text in enumerate(edit.reasoning):
         others = [edit.question, edit.answer, *edit.reasoning[:i], *edit.reasoning[i + 1 :]]
         words = content_words(text)
         if leads and leads <= words:
             doubts.append(Doubt(text, LEADS_ELSEWHERE, f"By the sentences alone the answer would be '{reply}'."))
-        elif shown[i] <= _SEEN:
+        elif shown[i] <= SEEN:
             doubts.append(Doubt(text, NOT_SEEN, f"The model does not see it in the picture ({shown[i]:.2f})."))
         elif words and not words & frozenset[str]().union(*map(content_words, others)):
             doubts.append(Doubt(text, ALONE, "Nothing else of the edit speaks of it."))
     return doubts
-
-
-def _rate(pipeline: EditingPipeline, vision: Vision, sentences: Sequence[str]) -> list[float]:
-    """``p_yes`` of the sentences that speak of the picture; 1 for others, and where there is no room to ask."""
-    vlm = pipeline.vlm
-    questions = {
-        i: verification_question(s) for i, s in enumerate(sentences) if UNNAMED.search(s) or _PICTURE.search(s)
-    }
-    asked = {i: q for i, q in questions.items() if vlm.has_room(vision.images[0], vlm.prompt(q))}
-    if not asked:
-        return [1.0] * len(sentences)
-    rated = dict(zip(asked, vlm.p_yes(vision, [list(asked.values())])[0].tolist(), strict=True))
-    return [rated.get(i, 1.0) for i in range(len(sentences))]

@@ -66,17 +66,28 @@ class Finding:
     advice: list[str] = field(default_factory=list)
 
 
-def judge(changes: Sequence[Change], edit_id: str) -> Finding:
+NOT_SURE = "The model affirms none of its sentences of any part of the picture."
+
+
+def judge(changes: Sequence[Change], edit_id: str, unsure: Sequence[str] = ()) -> Finding:
     """Judge an edit whose own question is answered rightly.
+
+    It **harms** where a question that it must leave alone is answered worse. Else it **holds here only** where fewer
+    than three quarters of the variations of its question are answered rightly; or where the VLM affirms none of its
+    sentences of the picture: then nothing tells another picture that shows the same from one that does not.
 
     Args:
         changes: Its trials.
         edit_id: Its id.
+        unsure: Its sentences, if the VLM affirms none of them.
     """
     variations = [change for change in changes if change.origin in (PARAPHRASE, REDRAWN)]
     failed = [change for change in variations if not change.is_right]
     harmed = [change for change in changes if change.is_harmed]
     because, advice = _describe_failed(failed, edit_id)
+    if unsure:
+        because.append(NOT_SURE)
+        advice.append("Give a box for what each sentence speaks of.")
     for change in harmed:
         because.append(_describe_harm(change))
     if harmed:
@@ -84,7 +95,7 @@ def judge(changes: Sequence[Change], edit_id: str) -> Finding:
     held = len(variations) - len(failed)
     if harmed:
         return Finding(Verdict.HARMS, because, advice)
-    if held < HOLDS_FROM * len(variations):
+    if unsure or held < HOLDS_FROM * len(variations):
         return Finding(Verdict.HERE_ONLY, because, advice)
     return Finding(Verdict.HOLDS, because, advice)
 

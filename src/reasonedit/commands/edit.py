@@ -21,7 +21,7 @@ from reasonedit.vlm import Generation, load_vlm
 
 from .generation import add_generation, generation_from
 from .screen import Screen, count_edits
-from .show_check import show_check
+from .show_check import show_check, show_verdict
 from .trust import add_trust
 
 _console = Screen(highlight=False, soft_wrap=True)
@@ -47,6 +47,9 @@ def main(argv: Sequence[str]) -> int:
     _console.say(f"before: {before.text}")
     _console.say(f"after:  {after.text}")
     show_written(editor, edit, written)
+    with _console.status("checking the edit"):
+        checked = editor.check_edit(edit.id)
+    show_verdict(checked)
     _console.say(f"{arguments.codebook} holds {count_edits(len(editor.memory.edits))}; this is {edit.id}")
     return 0
 

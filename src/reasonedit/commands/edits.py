@@ -13,6 +13,7 @@ from rich.table import Table
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.disk.lock import login_name
 from reasonedit.data.exported import export
+from reasonedit.editor import ReasonEditor
 from reasonedit.safe_text import to_safe_text
 
 from .edit import add_box
@@ -20,6 +21,7 @@ from .erase import erase_edits
 from .import_edits import import_edits
 from .replace import replace_edit
 from .screen import Screen, count_edits
+from .show_check import show_check
 from .show_edit import show_edit
 from .trust import add_trust
 
@@ -38,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
         "show": show_edit,
         "undo": _undo,
         "restore": _restore,
+        "check": _check,
         "replace": replace_edit,
         "erase": erase_edits,
         "export": _export,
@@ -75,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--image", type=Path, default=None, help="draw picture and evidence into this PNG file")
     add_change("undo", "take edits out; the codebook becomes what the others alone would have made")
     add_change("restore", "put edits back that were undone")
+    checking = add("check", "ask an edit that is written whether it holds, and what it harms")
+    checking.add_argument("id", help="the edit")
+    add_loading(checking)
     replacing = add(
         "replace", "write an edit in the place of one that was wrong", " What is not given is as in the old one."
     )
@@ -126,6 +132,16 @@ def _list(arguments: argparse.Namespace) -> int:
         others = [f"{other} ({memory.find(other).answer})" for other in edit.contradicts if other in memory.edits]
         if others:
             _console.say(f"contradiction: {edit.id} ({edit.answer}) and {', '.join(others)}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    edit_id = EditMemory.open(Store.open(arguments.codebook)).find(arguments.id).id  # before the model is loaded
+    with _console.status("loading the VLM"):
+        editor = ReasonEditor.load(
+            arguments.codebook, dtype=arguments.dtype, trust_remote_code=arguments.trust_remote_code
+        )
+    show_check(editor.check_edit(edit_id))
     return 0
 
 

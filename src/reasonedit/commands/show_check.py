@@ -14,15 +14,21 @@ from .screen import Screen
 
 _console = Screen(highlight=False, soft_wrap=True)
 _ORIGINS = {"edit": "its own", "paraphrase": "in other words", "given": "yours"}
+_TRIALS = {
+    "redrawn": "its own, the picture {note}",
+    "other": "another",
+    "elsewhere": "its own, another picture",
+}
 
 
 def show_check(checked: EditCheck) -> None:
-    """Print what an edit would do: the answers before and after, where its sentences are seen, what it contradicts."""
+    """Print what an edit would do: the answers before and after, where its sentences are seen, and the verdict."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("question", "", "before", "after"):
         table.add_column(name, overflow="fold")
-    for change in checked.changes:
-        texts = [_ORIGINS[change.origin], change.query.question, change.before.text, change.after.text]
+    for change in [*checked.changes, *checked.trials]:
+        origin = _ORIGINS.get(change.origin) or _TRIALS[change.origin].format(note=change.note)
+        texts = [origin, change.query.question, change.before.text, change.after.text]
         table.add_row(*map(escape, map(to_safe_text, texts)), style="bold" if change.changed else "dim")
     Screen(highlight=False).print(table)
     for given, evidence in zip(checked.edit.given, checked.evidence, strict=True):
@@ -33,7 +39,20 @@ def show_check(checked: EditCheck) -> None:
         )
     for warning in checked.warnings:
         _console.say(f"warning: {warning}")
-    _console.say(f"{checked.keys} of {len(checked.entries)} keys would be new. Nothing was written.")
+    show_verdict(checked)
+    if checked.entries:
+        _console.say(f"{checked.keys} of {len(checked.entries)} keys would be new. Nothing was written.")
+
+
+def show_verdict(checked: EditCheck) -> None:
+    """Print the verdict of a check, what it rests on, what would help, and which sentences may be wrong."""
+    _console.say(f"check: {checked.verdict}")
+    for sentence in checked.finding.because:
+        _console.say(f"  {sentence}")
+    for doubt in checked.doubts:
+        _console.say(f"  may be wrong: '{doubt.text}'  {doubt.says}")
+    for sentence in checked.finding.advice:
+        _console.say(f"  what would help: {sentence}")
 
 
 def _show_evidence(evidence: Evidence, *, given: bool) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reasonedit.groups import LABELS
 
 from .bootstrap import Estimate
+from .check_tables import DOUBTS_HEAD, DOUBTS_TEXT, VERDICTS_HEAD, VERDICTS_TEXT, doubt_rows, verdict_rows
 from .slopes import STEP, slopes_of
 from .tables import Table
 
@@ -32,7 +34,8 @@ class ExtraTable:
 
 def extra_tables(table: Table) -> list[ExtraTable]:
     """The small tables that belong to the table of an experiment, if there are any."""
-    made = [_tabulate_slopes(table), _tabulate_tokens(table)]
+    made = [_tabulate_slopes(table), _tabulate_tokens(table), _tabulate_efforts(table), _tabulate_grounding(table)]
+    made += [_tabulate_verdicts(table), _tabulate_doubts(table)]
     return [one for one in made if one is not None]
 
 
@@ -49,6 +52,16 @@ def _tabulate_slopes(table: Table) -> ExtraTable | None:
     return ExtraTable("How fast each metric falls", text, ["", *(LABELS[group] for group in groups)], rows)
 
 
+def _tabulate_verdicts(table: Table) -> ExtraTable | None:
+    rows = verdict_rows(table)
+    return ExtraTable("How often a check is right", VERDICTS_TEXT, VERDICTS_HEAD, rows) if rows else None
+
+
+def _tabulate_doubts(table: Table) -> ExtraTable | None:
+    rows = doubt_rows(table)
+    return ExtraTable("Which sentences are doubted", DOUBTS_TEXT, DOUBTS_HEAD, rows) if rows else None
+
+
 def _tabulate_tokens(table: Table) -> ExtraTable | None:
     groups = [group for group in LABELS if any(group in row.tokens for row in table)]
     if not groups:
@@ -63,6 +76,57 @@ def _tabulate_tokens(table: Table) -> ExtraTable | None:
         if row.tokens
     ]
     return ExtraTable("Token accuracy, teacher-forced", text, ["", *(LABELS[group] for group in groups)], rows)
+
+
+def _tabulate_efforts(table: Table) -> ExtraTable | None:
+    efforts = _by_row(table, "efforts")
+    if not efforts:
+        return None
+    text = (
+        "What a person does with the VLM's own reasons, for each edit: sentences that it wrote and that were read, "
+        "kept, mended or struck; words typed to mend them, and those of the person's whole chain; sentences of that "
+        "chain that are missing; and how many edits were left with their answer alone."
+    )
+    counted = ("written", "read", "kept", "mended", "struck", "typed", "to_type", "missing")
+    rows = [
+        [
+            title,
+            *(f"{sum(e[name] for e in found) / len(found):.1f}" for name in counted),
+            str(sum(e["without"] for e in found)),
+        ]
+        for title, found in efforts.items()
+    ]
+    head = ["", "written", "read", "kept", "mended", "struck", "words", "of", "missing", "answer alone"]
+    return ExtraTable("What looking through takes", text, head, rows)
+
+
+def _tabulate_grounding(table: Table) -> ExtraTable | None:
+    measured = _by_row(table, "grounding")
+    if not measured:
+        return None
+    text = (
+        "The edited VLM is asked for the reasons of its answers: how many answers are right, of how many all reasons "
+        "are, and of how many both (grounded success). Only questions whose reasons can be asked for count."
+    )
+    rows = [
+        [title, str(len(found)), *(f"{_share_with(found, *columns):.3f}" for columns in ((1,), (2,), (1, 2)))]
+        for title, found in measured.items()
+    ]
+    return ExtraTable("Are the reasons right, too?", text, ["", "answers", "right", "reasons right", "both"], rows)
+
+
+def _share_with(measured: Sequence[Sequence[Any]], *columns: int) -> float:
+    """The share of answers of which all these columns hold."""
+    return sum(all(one[i] for i in columns) for one in measured) / len(measured)
+
+
+def _by_row(table: Table, name: str) -> dict[str, list[Any]]:
+    """What the cells of each row measured beside their shares, by the row's title; rows without any are left out."""
+    found = {
+        row.title: [one for cell in table.cells if cell["row"] == row.name for one in cell.get(name) or ()]
+        for row in table
+    }
+    return {title: of_row for title, of_row in found.items() if of_row}
 
 
 def format_points(e: Estimate) -> str:

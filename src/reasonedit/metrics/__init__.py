@@ -20,6 +20,7 @@ from .edit_accuracy import (
     editing_metrics,
 )
 from .token_accuracy import TokenAccuracy, token_metrics
+from .verdict_share import VerdictShare, verdict_shares
 
 __all__ = [
     "COMPARISON",
@@ -36,6 +37,7 @@ __all__ = [
     "TextGenerality",
     "TextLocality",
     "TokenAccuracy",
+    "VerdictShare",
     "WordLocality",
     "accuracy",
     "contains",
@@ -45,4 +47,5 @@ __all__ = [
     "most_common_answer",
     "normalise",
     "token_metrics",
+    "verdict_shares",
 ]

@@ -1,4 +1,4 @@
-"""``/v1/edits/check``, ``/v1/explain`` and ``/v1/reasoning``: what an edit would do, and why an answer came about."""
+"""``/v1/edits/check``, ``/v1/explain`` and ``/v1/reasoning``: what an edit does, and why an answer came about."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from reasonedit.checking import Change, EditCheck
+from reasonedit.codebook import StoredEdit
 from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.errors import ReasonEditError
 from reasonedit.explain import USED, Explanation
 from reasonedit.types import Edit, Query
 
 from .chat_request import EXAMPLE_PICTURE
-from .edits import EXAMPLE, EditBody, edit_of
+from .edits import EXAMPLE, EditBody, edit_of, find_edit
 from .facts_view import boxes_of, finite, view_facts
 from .gateway import Gateway, add_to_log, gateway_of
 from .problems import ApiError
 
 router = APIRouter(tags=["edits"])
 _MOST_QUESTIONS = 64
+_ASKED = 24
+"""Of so many questions that were kept last the nearest are asked by a check."""
 
 
 class AskedBody(BaseModel):
@@ -67,8 +70,9 @@ async def check(body: CheckBody, request: Request) -> dict[str, Any]:
         edit = edit_of(body, gateway, author)
         queries = [asked.query(gateway) for asked in body.questions]
         urls = [asked.image_url or None for asked in body.questions]
-        recent, recent_urls = _recent(gateway, body.recent, edit)
-        found = gateway.editor.check_edit(edit, [*queries, *recent], body.replaces or "")
+        kept, kept_urls = _recent(gateway, max(body.recent, _ASKED), edit)
+        recent, recent_urls = kept[: body.recent], kept_urls[: body.recent]
+        found = gateway.editor.check_edit(edit, [*queries, *recent], body.replaces or "", kept)
         return _view_check(found, [*urls, *recent_urls], len(queries))
 
     found = await gateway.ask(find_out)
@@ -76,12 +80,28 @@ async def check(body: CheckBody, request: Request) -> dict[str, Any]:
     return found
 
 
-def _recent(gateway: Gateway, count: int, edit: Edit) -> tuple[list[Query], list[str]]:
+@router.post("/v1/edits/{edit_id}/check")
+async def check_written(edit_id: str, request: Request) -> dict[str, Any]:
+    """Say whether an edit that is written holds, what it harms, or why it does not take. Nothing is changed."""
+    gateway = gateway_of(request)
+
+    def find_out() -> dict[str, Any]:
+        edit = find_edit(gateway, edit_id)
+        asked, _ = _recent(gateway, _ASKED, edit)
+        return _view_check(gateway.editor.check_edit(edit.id, asked=asked), [], 0)
+
+    found = await gateway.ask(find_out)
+    add_to_log(request, edit=edit_id[:200], verdict=found["verdict"]["name"])
+    return found
+
+
+def _recent(gateway: Gateway, count: int, edit: Edit | StoredEdit) -> tuple[list[Query], list[str]]:
     """The questions that were kept last, each once, and where their pictures are; not the edit's own."""
     kept, queries, urls = gateway.questions, list[Query](), list[str]()
     if kept is None or not count:
         return queries, urls
-    seen = {(picture_name(edit.image), edit.question, tuple(edit.choices or ()))}
+    picture = edit.image if isinstance(edit, StoredEdit) else picture_name(edit.image)
+    seen = {(picture, edit.question, tuple(edit.choices or ()))}
     for row in list(kept.rows().values())[::-1]:
         try:
             asked = (row["picture"], row["question"], tuple(row.get("choices") or ()))
@@ -113,12 +133,26 @@ def _view_check(found: EditCheck, urls: list[str | None], given: int) -> dict[st
         for i, text in enumerate(found.edit.reasoning)
     ]
     return {
+        "verdict": {
+            "name": found.verdict.key,
+            "text": str(found.verdict),
+            "takes": found.verdict.takes,
+            "because": found.finding.because,
+            "advice": found.finding.advice,
+        },
+        "doubts": [{"text": doubt.text, "why": doubt.why, "says": doubt.says} for doubt in found.doubts],
+        "trials": [_view_change(change, None) | _view_trial(change) for change in found.trials],
         "keys": found.keys,
         "reasoning": reasoning,
         "contradicts": others,
         "changes": changes,
         "warnings": found.warnings,
     }
+
+
+def _view_trial(change: Change) -> dict[str, Any]:
+    right = change.is_right if change.right else None
+    return {"note": change.note, "edit_id": change.edit_id or None, "right": right, "harmed": change.is_harmed}
 
 
 def _view_change(change: Change, url: str | None) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def _is_within(text: str, earliest: datetime | None, latest: datetime | None) ->
 async def show_edit(edit_id: str, request: Request) -> dict[str, Any]:
     """One edit."""
     gateway = gateway_of(request)
-    return await gateway.do(lambda: view_edit(_find(gateway, edit_id), gateway))
+    return await gateway.do(lambda: view_edit(find_edit(gateway, edit_id), gateway))
 
 
 @router.get("/v1/edits/{edit_id}/image", response_class=Response, responses={200: {"content": {"image/png": {}}}})
@@ -198,7 +198,7 @@ async def show_image(edit_id: str, request: Request) -> Response:
     gateway = gateway_of(request)
 
     def draw() -> bytes:
-        edit = _find(gateway, edit_id)
+        edit = find_edit(gateway, edit_id)
         if not edit.image:
             raise NotFoundError(f"The picture of the edit '{edit.id}' is lost.")
         return png_of(gateway.memory.picture(edit.image))
@@ -212,7 +212,7 @@ async def show_history(edit_id: str, request: Request) -> dict[str, Any]:
     gateway = gateway_of(request)
 
     def read() -> dict[str, Any]:
-        edit = _find(gateway, edit_id)
+        edit = find_edit(gateway, edit_id)
         with gateway.memory.guard:
             events = [event for event in gateway.memory.events if event.edit_id == edit.id]
         return {"object": "list", "data": [{"op": e.op, "time": e.time, "author": e.author} for e in events]}
@@ -238,7 +238,7 @@ async def _turn(edit_id: str, request: Request, author: str | None, *, undo: boo
     who = gateway.author_of(request, author)
 
     def turn() -> dict[str, Any]:
-        edit = _find(gateway, edit_id)
+        edit = find_edit(gateway, edit_id)
         change = gateway.editor.undo if undo else gateway.editor.restore
         return view_edit(change(edit.id, who), gateway)
 
@@ -246,7 +246,7 @@ async def _turn(edit_id: str, request: Request, author: str | None, *, undo: boo
     return await gateway.do(turn)
 
 
-def _find(gateway: Gateway, edit_id: str) -> StoredEdit:
+def find_edit(gateway: Gateway, edit_id: str) -> StoredEdit:
     """An edit by its whole id: a client that cuts one short may mean another."""
     gateway.memory.refresh()
     edit = gateway.memory.find(edit_id)

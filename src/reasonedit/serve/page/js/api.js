@@ -93,6 +93,7 @@ export const api = {
   },
   reasoning: (body) => call("POST", "/v1/reasoning", { body }),
   check: (body) => call("POST", "/v1/edits/check", { body }),
+  checkEdit: (id) => call("POST", `${one(id)}/check`),
   save: (body) => call("POST", "/v1/edits", { body: { ...body, ...author() } }),
   edits: (query) => call("GET", "/v1/edits", { query }),
   edit: (id) => call("GET", one(id)),

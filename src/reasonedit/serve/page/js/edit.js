@@ -1,12 +1,13 @@
 /** The page of one edit, which can be linked to: what it says, where, what became of it; and its correction. */
 
-import { statusLine } from "./action.js";
+import { act, statusLine } from "./action.js";
 import { api, asDataUri, pictureAddress } from "./api.js";
 import { Correction } from "./correct.js";
 import { T } from "./texts.js";
 import { fill, h, timeOf } from "./dom.js";
 import { Stage } from "./stage.js";
 import { stateTag, undoButton } from "./undoing.js";
+import { verdictOf } from "./verdict.js";
 
 export class EditView {
   constructor(info, id) {
@@ -57,11 +58,19 @@ export class EditView {
   }
 
   #doing(edit) {
-    if (this.info.read_only) return h("p", { class: "note" }, T.readOnly);
     const line = statusLine();
+    const found = h("div", { class: "preview" });
+    const check = h("button", { type: "button", class: "button quiet", onclick: () => this.#check(check, line, found) }, T.edit.check);
+    const checking = edit.state === "active" ? check : null;
+    if (this.info.read_only) return [h("p", { class: "note" }, T.readOnly), h("div", { class: "bar" }, checking, line), found];
     const replace = h("button", { type: "button", class: "button", onclick: () => this.#replace(line) }, T.edit.replace);
     const undo = undoButton(edit, line, () => this.#load());
-    return h("div", { class: "bar" }, edit.state === "active" ? replace : null, undo, line);
+    return [h("div", { class: "bar" }, edit.state === "active" ? replace : null, checking, undo, line), found];
+  }
+
+  async #check(button, line, found) {
+    const result = await act(button, line, { working: T.edit.checking }, () => api.checkEdit(this.id));
+    if (result) fill(found, verdictOf(result));
   }
 
   #history(history) {

@@ -3,6 +3,7 @@
 import { T } from "./texts.js";
 import { h } from "./dom.js";
 import { thumbnail } from "./stage.js";
+import { verdictOf } from "./verdict.js";
 
 function contradictions(found) {
   if (!found?.length) return null;
@@ -52,6 +53,7 @@ export function previewOf(result) {
     : null;
   const guessed = (result.reasoning ?? []).some((one) => one.guess && one.boxes?.length);
   return [
+    verdictOf(result),
     contradictions(result.contradicts),
     (result.warnings ?? []).map((text) => h("p", { class: "warning" }, text)),
     guessed ? h("p", { class: "note" }, T.preview.found) : null,

@@ -1,0 +1,87 @@
+"""How often the checks of edits are right, as rows of small tables."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .bootstrap import Estimate, summarise
+from .checks import OUTCOMES, outcome_of, said_of
+from .tables import Table, TableRow
+
+VERDICTS_TEXT = (
+    "By the probes, which the check has not seen; 95 % interval. Of “all” precision is the share that agrees."
+)
+VERDICTS_HEAD = ("The check says", "edits", *(f"it {outcome}" for outcome in OUTCOMES), "precision", "recall")
+DOUBTS_TEXT = "Sentences that the check names as possibly wrong; 95 % interval."
+DOUBTS_HEAD = ("", "spoilt ones caught", "others wrongly named")
+
+_Test = Callable[[Mapping[str, Any]], bool]
+_Measured = Mapping[int, Sequence[Mapping[str, Any]]]
+
+
+def verdict_rows(table: Table) -> list[list[str]]:
+    """For each row and each verdict, what became of the edits by their probes; none where nothing was checked."""
+    rows = []
+    for row in table:
+        measured = _checks_of(table, row)
+        pairs = Counter((said_of(m), outcome_of(m)) for checks in measured.values() for m in checks)
+        if pairs:
+            agree = _share(measured, lambda _: True, lambda m: said_of(m) == outcome_of(m))
+            totals = [sum(pairs[said, outcome] for said in OUTCOMES) for outcome in OUTCOMES]
+            rows.append([f"{row.title}: all", str(sum(totals)), *map(str, totals), agree, ""])
+        for name in OUTCOMES:
+            counts = [pairs[name, outcome] for outcome in OUTCOMES]
+            if not any(counts) and not any(pairs[other, name] for other in OUTCOMES):
+                continue
+            precision, recall = _share(measured, _says(name), _is(name)), _share(measured, _is(name), _says(name))
+            rows.append([f"“{name}”", str(sum(counts)), *map(str, counts), precision, recall])
+    return rows
+
+
+def doubt_rows(table: Table) -> list[list[str]]:
+    """For each row, how many of its spoilt sentences were doubted, and how many of the others."""
+    rows = []
+    for row in table:
+        measured = _checks_of(table, row)
+        if measured:
+            rows.append([row.title, *(_share_of_sentences(measured, spoilt=spoilt) for spoilt in (True, False))])
+    return rows
+
+
+def _checks_of(table: Table, row: TableRow) -> _Measured:
+    """What was measured of checks, by seed; nothing where the row had none."""
+    cells = {cell["seed"]: cell.get("checks") or [] for cell in table.cells if cell["row"] == row.name}
+    return {seed: checks for seed, checks in cells.items() if checks}
+
+
+def _says(outcome: str) -> _Test:
+    return lambda m: said_of(m) == outcome
+
+
+def _is(outcome: str) -> _Test:
+    return lambda m: outcome_of(m) == outcome
+
+
+def _share(measured: _Measured, counts: _Test, right: _Test) -> str:
+    samples = {
+        seed: {m["edit"]: (float(right(m)), 1) for m in checks if counts(m)} for seed, checks in measured.items()
+    }
+    return _format_share(summarise({"": samples})[""][0])
+
+
+def _share_of_sentences(measured: _Measured, *, spoilt: bool) -> str:
+    samples = {}
+    for seed, checks in measured.items():
+        chosen = {m["edit"]: [why for is_spoilt, why in m["sentences"] if is_spoilt is spoilt] for m in checks}
+        samples[seed] = {edit: (float(sum(map(bool, whys))), len(whys)) for edit, whys in chosen.items()}
+    return _format_share(summarise({"": samples})[""][0])
+
+
+def _format_share(e: Estimate) -> str:
+    if not e.samples:
+        return "–"
+    interval = f" [{e.low:.2f}, {e.high:.2f}]" if math.isfinite(e.low) and math.isfinite(e.high) else ""
+    return f"{e.mean:.2f}{interval} of {e.samples}"
