@@ -91,6 +91,23 @@ def test_that_of_a_plugin_works_in_the_same_way(tmp_path, monkeypatch):
         reasonedit.registry.lookup.cache_clear()
 
 
+def test_the_rows_of_each_are_checked_by_its_name(tmp_path, capsys):
+    folder = benchmarks.vlkeb(tmp_path / "vlkeb")
+    assert main(["data", "check", str(folder), "--format", "vlkeb", "--split", "eval_multihop"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "5 rows, 5 of them good, 0 bad." in shown
+    assert "has no reasoning" in shown
+    (folder / "VLKEB_images" / "mmkb_images" / "m.0" / "3.jpg").write_bytes(b"no picture")
+    assert main(["data", "check", str(folder), "--format", "vlkeb"]) == 1
+    assert "5 rows, 4 of them good, 1 bad." in " ".join(capsys.readouterr().out.split())
+    assert (
+        main(["data", "check", str(benchmarks.mmke(tmp_path / "m", "user")), "--format", "mmke", "--subset", "user"])
+        == 0
+    )
+    assert main(["data", "check", str(datasets.fvqa(tmp_path / "f")), "--format", "fvqa", "--split", "val"]) == 1
+    assert "takes no such argument" in capsys.readouterr().err
+
+
 def test_one_command_runs_an_experiment_on_one(tmp_path, tiny_folder, capsys):
     folder = benchmarks.vlkeb(tmp_path / "vlkeb")
     model = ["--model.init_args.model", str(tiny_folder), "--model.init_args.dtype", "float32"]

@@ -12,13 +12,14 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Column, Table
 
-from reasonedit.data.aokvqa import AOKVQA
 from reasonedit.data.editfile import COLUMNS, EditFile
-from reasonedit.data.fvqa import FVQA
+from reasonedit.data.named import open_source
 from reasonedit.data.pool import Pool
 from reasonedit.data.rationale_vqa import HUB_ID, SUBSETS, RationaleVQA
 from reasonedit.data.sample import Sample
+from reasonedit.errors import InputError
 from reasonedit.metrics import normalise
+from reasonedit.registry import names
 from reasonedit.safe_text import to_safe_text
 
 from .screen import Screen
@@ -44,10 +45,15 @@ def main(argv: Sequence[str]) -> int:
     check.add_argument("path", help="your own file (.jsonl, .parquet, .json), or the folder of a published data set")
     check.add_argument("--images", help="folder that the images' paths start from (of A-OKVQA: that of COCO 2017)")
     check.add_argument(
-        "--format", choices=("own", "aokvqa", "fvqa", "rationalevqa"), default="own", help="what it is (default: own)"
+        "--format",
+        choices=("own", "rationalevqa", *(name for name in names("datasets") if name != "world")),
+        default="own",
+        help="what it is (default: own)",
     )
-    check.add_argument("--split", default="val", help="of A-OKVQA: train or val (default)")
-    check.add_argument("--subset", default=SUBSETS[0], choices=SUBSETS, help="of RationaleVQA (default: AOKVQA)")
+    check.add_argument("--split", help="of A-OKVQA train or val (default), of a benchmark train or eval")
+    check.add_argument(
+        "--subset", help="of RationaleVQA AOKVQA (default) or FVQA, of MMKE-Bench entity, visual or user"
+    )
     return _check(parser.parse_args(argv))
 
 
@@ -94,11 +100,13 @@ def _report_unused_columns(pool: Pool) -> None:
 
 
 def _open_pool(arguments: argparse.Namespace) -> Pool:
-    path, images = arguments.path, arguments.images
-    if arguments.format == "aokvqa":
-        return AOKVQA(path, images or path, arguments.split)
-    if arguments.format == "fvqa":
-        return FVQA(path, images)
-    if arguments.format == "rationalevqa":
-        return RationaleVQA(arguments.subset, images or path, path or HUB_ID)
-    return EditFile(path, images)
+    path, images, name = arguments.path, arguments.images, arguments.format
+    if name == "own":
+        return EditFile(path, images)
+    if name == "rationalevqa":
+        return RationaleVQA(arguments.subset or SUBSETS[0], images or path, path or HUB_ID)
+    given = {"coco" if name == "aokvqa" else "images": images, "split": arguments.split, "subset": arguments.subset}
+    pool = open_source(f"{name}:{path}", **{key: value for key, value in given.items() if value is not None})
+    if not isinstance(pool, Pool):
+        raise InputError(f"The data set '{name}' is no pool of corrected samples: there are no rows to check.")
+    return pool

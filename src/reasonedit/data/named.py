@@ -20,10 +20,15 @@ def open_source(named: str, **options: Any) -> EditSource:
 
     Raises:
         NotFoundError: There is no data set of this name.
-        InputError: It needs a folder, or takes none.
+        InputError: It needs a folder, or takes none; or it takes no such argument.
     """
     make, arguments = _find(named)
-    source: EditSource = make(**arguments, **options)
+    try:
+        source: EditSource = make(**arguments, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise InputError(f"The data set '{named}' takes no such argument: {error}.") from error
     return source
 
 
