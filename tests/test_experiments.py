@@ -570,8 +570,9 @@ def test_every_plan_names_its_rows_once(monkeypatch, tmp_path):
         )
         said = [
             (
-                describe_callback(next(c for c in row.make(made) if isinstance(c, Editor)), DEFAULT),
+                [describe_callback(c, DEFAULT) for c in row.make(made)],
                 row.noise,
+                row.chain,
                 row.stream,
             )
             for row in plan.rows
@@ -725,5 +726,5 @@ def test_plans_are_experiments():
     assert all(isinstance(e, Experiment) for e in EXPERIMENTS.values())
     assert set(EXPERIMENTS) == {
         *("main", "design", "embedding", "w", "layer", "tune"),
-        *("threshold", "k", "keys", "noise", "stress", "probes"),
+        *("threshold", "k", "keys", "noise", "check", "own", "portability", "stress", "probes"),
     }

@@ -45,6 +45,7 @@ def is_same(one: Record, other: Record) -> bool:
 
 def _identity(record: Record) -> str:
     values = {name: record.get(name) for name in (*RECORDED, "row", "seed", "varies", "noise")}
+    values["chain"] = record.get("chain", "")  # earlier cells had none
     if isinstance(values["model"], Mapping):  # the same model may lie somewhere else
         values["model"] = {name: value for name, value in values["model"].items() if name != "name"}
     return json.dumps(values, sort_keys=True)
@@ -75,7 +76,7 @@ def facts_of(record: Record) -> dict[_Key, Any]:
     facts |= {("encoders", name): value for name, value in record["encoders"].items()}
     facts |= {("libraries", name): value for name, value in record["libraries"].items()}
     facts |= {("code", name): value for name, value in record["code"].items()}
-    facts["row", row] = [record["editor"], record["beside"], record.get("noise"), layout]
+    facts["row", row] = [record["editor"], record["beside"], record.get("noise"), record.get("chain", ""), layout]
     if record.get("asked") is not None:
         facts["asked", seed] = record["asked"]
         facts["copy", record["asked"]] = seed

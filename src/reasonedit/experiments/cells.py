@@ -33,6 +33,8 @@ class Cell:
             :class:`~reasonedit.experiments.noise.NoisyReasoning`.
         varies: What the seed is of: the argument of the source that it is given as.
         gallery: Whether pictures of its edits and queries are kept for the report.
+        chain: What becomes of the VLM's own reasons, which stand in place of the person's: see
+            :class:`~reasonedit.experiments.own_chains.OwnChains`.
     """
 
     row: str
@@ -45,3 +47,4 @@ class Cell:
     noise: tuple[str, float] | None = None
     varies: str = "seed"
     gallery: bool = False
+    chain: str = ""

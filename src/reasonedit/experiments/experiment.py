@@ -29,6 +29,7 @@ class Row:
         line: The line of a sweep that it belongs to.
         noise: Kind and share of what is done to the reasoning.
         stream: Arguments of the stream in place of the config's.
+        chain: What becomes of the VLM's own reasons, where they stand in place of the person's.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Row:
     line: str = ""
     noise: tuple[str, float] | None = None
     stream: Mapping[str, Any] = field(default_factory=dict)
+    chain: str = ""
 
     @classmethod
     def of_editor(cls, name: str, **options: Any) -> Row:
@@ -112,7 +114,9 @@ class Experiment:
     def _cell(self, row: Row, seed: int) -> Cell:
         settings = {"line": row.line}
         gallery = row.name == OURS and self.name == "main"
-        return Cell(row.name, row.title, seed, row.make, settings, row.x, row.stream, row.noise, self.varies, gallery)
+        return Cell(
+            row.name, row.title, seed, row.make, settings, row.x, row.stream, row.noise, self.varies, gallery, row.chain
+        )
 
 
 def with_editors(experiment: Experiment, editors: Sequence[str]) -> Experiment:

@@ -26,6 +26,7 @@ from reasonedit.util.dependencies import checksum_of, code_of, versions_of
 from .cells import LIBRARIES, Cell
 from .evidence_cache import CachedEvidenceFinder
 from .noise import NoisyReasoning
+from .own_chains import OwnChains
 
 _RUNS_CELLS = (Path(__file__), Path(__file__).with_name("running.py"))
 """Of these files each counts by itself, not with all that it imports."""
@@ -91,6 +92,8 @@ class Lab:
             raise InputError(f"The config's data must be an EditStream, not {type(stream).__name__}.")
         if cell.noise is not None:
             stream.source = NoisyReasoning(stream.source, *cell.noise, cell.seed)
+        if cell.chain:
+            stream.source = OwnChains(stream.source, self.module.vlm, cell.chain)
         return stream
 
     def data_config(self, cell: Cell) -> dict[str, Any]:
@@ -174,6 +177,7 @@ class Lab:
             "x": cell.x,
             "settings": dict(cell.settings),
             "noise": list(cell.noise) if cell.noise is not None else None,
+            "chain": cell.chain,
             "editor": callbacks[0],
             "beside": callbacks[1:],
             "stream": dict(cell.stream),
@@ -203,6 +207,8 @@ class Lab:
             roots.append(pictures)
         if cell.noise is not None:
             roots.append(NoisyReasoning)
+        if cell.chain:
+            roots.append(OwnChains)
         checksums = self.code(roots)
         for path in _RUNS_CELLS:
             name = f"{__package__}.{path.stem}"

@@ -8,10 +8,13 @@ from dataclasses import replace
 from reasonedit.design import PAPER
 from reasonedit.embedding.selection import CRITERIA
 
+from .checks import checked
 from .designs import Change, at_depth, change, change_paper, keep, language_layer, without_pictures
 from .editors import ALONE, EDITORS, OURS, PAPER_ROW
 from .experiment import CLEAN, Experiment, Row
+from .grounding import grounded
 from .noise import KINDS as NOISE
+from .own_chains import WAYS
 from .search_spaces import SPACES, describe_values, row_of_try
 from .selected import as_selected
 
@@ -67,6 +70,34 @@ def _noise_rows(editors: Sequence[str]) -> tuple[Row, ...]:
                 row = Row.of_editor(name, x=float(share), line=f"{text}: {title}", noise=(kind, share / 100))
                 rows.append(replace(row, name=f"{first}{kind}-{share}", title=f"{title}, {share} % {text}"))
     return tuple(rows)
+
+
+def _check_rows() -> tuple[Row, ...]:
+    """Checks in the end, and right after each edit; of designs and of reasoning that leave more to find."""
+    ours, title = EDITORS[OURS][1], EDITORS[OURS][0]
+    rows = [
+        Row(OURS, f"{title}, checked in the end", checked(ours)),
+        Row("written", f"{title}, checked when written", checked(ours, "written")),
+        Row(PAPER_ROW, EDITORS[PAPER_ROW][0], checked(EDITORS[PAPER_ROW][1])),
+    ]
+    for kind, text in NOISE.items():
+        rows.append(Row(f"{kind}-30", f"{title}, 30 % {text}", checked(ours), noise=(kind, 0.3)))
+    return tuple(rows)
+
+
+def _own_rows() -> tuple[Row, ...]:
+    """The person's full chain, and what may become of the VLM's own; the reasons of the edited VLM are looked at."""
+    title, make = EDITORS[OURS]
+    rows = [Row(OURS, f"{title}, the person's chain", grounded(make))]
+    rows += [Row(way, f"{title}, {text}", grounded(make), chain=way) for way, text in WAYS.items()]
+    return (
+        *rows,
+        Row.of_editor("ike-cot"),
+        *(
+            Row("ike-cot-" + way, f"{EDITORS['ike-cot'][0]}, {text}", EDITORS["ike-cot"][1], chain=way)
+            for way, text in WAYS.items()
+        ),
+    )
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -270,6 +301,40 @@ EXPERIMENTS: dict[str, Experiment] = {
             "design and of IKE-CoT, which has it in its prompts.",
             _noise_rows((OURS, PAPER_ROW, "ike-cot")),
             axis="share, %",
+        ),
+        Experiment(
+            "check",
+            "Checks of edits",
+            "How often is a check of an edit right? Its verdict beside what the probes say, which it has not seen.",
+            _check_rows(),
+        ),
+        Experiment(
+            "own",
+            "Reasons of the VLM's own",
+            "Can an edit be made from the VLM's own reasons, as they are or looked through by a person? "
+            "And are the reasons right that it gives afterwards?",
+            _own_rows(),
+        ),
+        Experiment(
+            "portability",
+            "Facts that lead to each other",
+            "Does retrieval that walks from fact to fact answer questions of two steps, where a second edit says the "
+            "second fact (Port-2) or the VLM knows it (Port-1)?",
+            (
+                *(Row.of_editor(name) for name in ("none", "ike-cot", PAPER_ROW)),
+                Row.of_design("unchained", "ours, without chains", change("retrieval", chain=False)),
+                Row.of_design(OURS, "ours: chains by shared words", keep),
+                *(
+                    Row.of_design(
+                        f"walk-{n}", f"ours, and {n} step{'s'[: n > 1]} of a walk", change("retrieval", walk=n)
+                    )
+                    for n in (1, 2, 3)
+                ),
+                Row.of_design(
+                    "walk-alone", "ours, 2 steps of a walk without chains", change("retrieval", walk=2, chain=False)
+                ),
+            ),
+            source="linked",
         ),
         Experiment(
             "stress",

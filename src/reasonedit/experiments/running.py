@@ -23,9 +23,12 @@ from reasonedit.runs.provenance import questions_checksum
 from .agreement import is_same
 from .cell_file import read_record, write_cell
 from .cells import Cell
+from .checks import measure_checks
 from .evidence_cache import CachedEvidenceFinder
 from .gallery import write_gallery
+from .grounding import measure_grounding
 from .lab import Lab
+from .own_chains import OwnChains
 from .tensorboard_runs import set_others_aside, write_record
 
 
@@ -74,25 +77,10 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
         logger.finalize("failed")
         shutil.rmtree(logger.log_dir, ignore_errors=True)
         raise
-    assert stream.base is not None
-    made = datetime.now(timezone.utc).isoformat(timespec="microseconds")
-    measured = {
-        "edits": editor.edits,
-        "keys": editor.keys,
-        "seconds_per_edit": _seconds(editor) / len(editor.seconds) if editor.seconds else None,
-        "ms_per_query": timer.ms_per_query,
-        "ms_per_query_unedited": stream.base.ms_per_query,
-        "probes": {group: asdict(count) for group, count in stream.base.counts.items()},
-        "metrics": {group: share for group, (share, _) in metrics.results.items()},
-        "at_once": lab.at_once,
-        "versions": versions(),
-        "asked": questions_checksum(stream.base),
-        "answers": len(writer.rows),
-        "made": made,
-    }
+    measured = _measure(lab, stream, callbacks, metrics, timer, writer.rows)
     write_cell(path, part, {**record, **measured})
     if cell.gallery:
-        write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows, made=made)
+        write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows, made=measured["made"])
     logger.finalize("success")
     return True
 
@@ -117,6 +105,38 @@ def _predict(lab: Lab, stream: EditStream, callbacks: list[L.Callback], logger: 
         trainer.predict(lab.module, datamodule=stream, return_predictions=False)
     except SystemExit as stop:  # Lightning ends the process after Ctrl-C
         raise KeyboardInterrupt("Interrupted: the same command goes on.") from stop
+
+
+def _measure(
+    lab: Lab,
+    stream: EditStream,
+    callbacks: Sequence[L.Callback],
+    metrics: cb.EditingMetrics,
+    timer: cb.QueryTimer,
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What a cell says of what came of it, beside its rows."""
+    assert stream.base is not None
+    editor = next(c for c in callbacks if isinstance(c, cb.Editor))
+    checks = [c for c in callbacks if isinstance(c, cb.EditChecks)]
+    efforts = stream.source.efforts if isinstance(stream.source, OwnChains) else {}
+    return {
+        "edits": editor.edits,
+        "keys": editor.keys,
+        "seconds_per_edit": _seconds(editor) / len(editor.seconds) if editor.seconds else None,
+        "ms_per_query": timer.ms_per_query,
+        "ms_per_query_unedited": stream.base.ms_per_query,
+        "probes": {group: asdict(count) for group, count in stream.base.counts.items()},
+        "metrics": {group: share for group, (share, _) in metrics.results.items()},
+        "at_once": lab.at_once,
+        "versions": versions(),
+        "asked": questions_checksum(stream.base),
+        "answers": len(rows),
+        "checks": [m for c in checks for m in measure_checks(c.checks, rows, stream.source)],
+        "efforts": [asdict(effort) for edit, effort in efforts.items() if edit in editor.seconds],
+        "grounding": measure_grounding(callbacks, stream, editor, rows),
+        "made": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+    }
 
 
 def _logger(folder: Path, cell: Cell, record: Mapping[str, Any]) -> TensorBoardLogger:
