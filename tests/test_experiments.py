@@ -23,7 +23,6 @@ from helpers.tiny import design, picture
 from helpers.toy import SeededToys, ToySource
 
 from reasonedit import Edit, ReasonEditError, cli
-from reasonedit.callbacks import Editor
 from reasonedit.callbacks.baselines import Unedited
 from reasonedit.design import DEFAULT
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
@@ -226,7 +225,6 @@ def again(lab):
 
 
 EDITOR = """
-from reasonedit.callbacks import Editor
 
 class Mine(Editor):
     title = "mine"
