@@ -70,7 +70,7 @@ def test_an_edit_that_is_written_is_checked(book, capsys):
     (edit,) = opened(book).edits
     said = output_of(capsys, "edits", "check", book, edit[:8], "--dtype", "float32")
     assert any(f"check: {verdict}" in said for verdict in Verdict)
-    assert "its own, the picture cropped" in said
+    assert "redrawn, cropped" in said
     assert "would be new" not in said
     assert "no edit 'x'" in refused(capsys, "edits", "check", book, "x")
     assert files(book) == before

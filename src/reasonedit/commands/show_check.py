@@ -14,18 +14,14 @@ from .screen import Screen
 
 _console = Screen(highlight=False, soft_wrap=True)
 _ORIGINS = {"edit": "its own", "paraphrase": "in other words", "given": "yours"}
-_TRIALS = {
-    "redrawn": "its own, the picture {note}",
-    "other": "another",
-    "elsewhere": "its own, another picture",
-}
+_TRIALS = {"redrawn": "redrawn, {note}", "other": "another", "elsewhere": "another picture"}
 
 
 def show_check(checked: EditCheck) -> None:
     """Print what an edit would do: the answers before and after, where its sentences are seen, and the verdict."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("question", "", "before", "after"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "question")
     for change in [*checked.changes, *checked.trials]:
         origin = _ORIGINS.get(change.origin) or _TRIALS[change.origin].format(note=change.note)
         texts = [origin, change.query.question, change.before.text, change.after.text]
