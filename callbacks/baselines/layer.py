@@ -13,6 +13,7 @@ from reasonedit.vlm import LocalVLM
 
 from ..editor import Editor
 from ..model import vlm_for, with_weights
+from .training_example import in_rows
 
 
 def last_linear(vlm: LocalVLM, block: int) -> str:
@@ -132,7 +133,12 @@ class LayerEditor(Editor):
 
     def _hook(self, name: str) -> Any:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            return self.replace_output(name, args[0], output)
+            inputs = args[0]
+            if inputs.dim() == 3 or self.vlm is None or self.vlm.prompt_mask is None:
+                return self.replace_output(name, inputs, output)
+            rows = len(self.vlm.prompt_mask)
+            replaced = self.replace_output(name, in_rows(inputs, rows), in_rows(output, rows))
+            return None if replaced is None else replaced.reshape(output.shape)
 
         return hook
 

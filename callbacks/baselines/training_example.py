@@ -33,6 +33,11 @@ def clone_vision(vision: Vision) -> Vision:
         )
 
 
+def in_rows(states: Tensor, rows: int) -> Tensor:
+    """States as (rows, columns, width): some MLPs, such as OPT's, take the tokens of all rows in one list."""
+    return states.reshape(rows, -1, states.shape[-1]) if states.dim() == 2 else states
+
+
 class TrainingExample:
     """Questions about images with their answers, ready for many passes; to be used under :func:`enable_gradients`.
 
@@ -92,7 +97,8 @@ class TrainingExample:
 
     def _record_layer(self, name: str) -> Any:
         def hook(_module: nn.Module, args: Any, output: Tensor) -> None:
-            self.layer_inputs[name], self.layer_outputs[name] = args[0], output
+            rows = len(self.prompt_mask)
+            self.layer_inputs[name], self.layer_outputs[name] = in_rows(args[0], rows), in_rows(output, rows)
 
         return hook
 

@@ -15,7 +15,7 @@ from reasonedit.types import Edit, Query
 
 from .finetune import LEARNT
 from .layer import LayerEditor
-from .training_example import TrainingExample, enable_gradients
+from .training_example import TrainingExample, enable_gradients, in_rows
 from .wise_memory import SideMemory, activation_difference, margin_loss, merge_by_ties, random_mask
 
 _PATTERNS = 8
@@ -147,9 +147,8 @@ class WISE(LayerEditor):
         """What enters the layer at the last tokens of unrelated questions: float32 (questions, width_in)."""
         if self._far is not None and self.unrelated:
             return self._far
-        asked = self.unrelated or [
-            Query(i, edit.question, edit.choices) for i in reference_images(PATTERNS)[:_PATTERNS]
-        ]
+        patterns = [] if self.unrelated else reference_images(PATTERNS)[:_PATTERNS]
+        asked = self.unrelated or [Query(image, edit.question, edit.choices) for image in patterns]
         with torch.no_grad():
             self._far = torch.stack([self._input_of(query) for query in asked])
         return self._far
@@ -157,15 +156,9 @@ class WISE(LayerEditor):
     def _input_of(self, query: Query) -> Tensor:
         vlm = self.vlm
         assert vlm is not None
-        seen: list[Tensor] = []
-        hook = self.linear(self.layers[0]).register_forward_pre_hook(
-            lambda _, args: seen.append(args[0][0, -1].float())
-        )
-        try:
+        with vlm.record_inputs(self.layers) as recorded:
             vlm.run(vlm.inputs(vlm.see([query.image]), [vlm.prompt(query.question, query.choices)]))
-        finally:
-            hook.remove()
-        return seen[0]
+        return in_rows(recorded[self.layers[0]], 1)[0, -1].float()
 
     # ---- answering
 
