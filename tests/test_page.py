@@ -286,4 +286,4 @@ def test_edits_are_searched(serve, visit, editor):
     page.get_by_label("Author", exact=True).fill("Ada")
     page.locator(".edit .said", has_text="drawer").wait_for()
     page.get_by_label("State").select_option("undone")
-    page.get_by_text("No edit fits.").wait_for()
+    page.get_by_text("No edit matches.").wait_for()

@@ -261,7 +261,7 @@ def test_a_correction_that_was_begun_is_not_lost_by_a_click(url, visit, photo):
     assert visitor.page.get_by_label("The right answer").input_value() == "a thing"
     visitor.leaves = True
     edits.click()
-    visitor.page.get_by_text("No edit fits.").wait_for()
+    visitor.page.get_by_text("No edit matches.").wait_for()
 
 
 def test_nobody_corrects_a_server_that_is_read_only(app, visit, photo, editor):
@@ -285,7 +285,7 @@ def test_the_key_of_the_server_is_asked_for(app, visit, photo, editor):
         visitor.page.goto(url)
         for key in ("wrong", "sesame"):
             visitor.page.get_by_label("API key").fill(key)
-            visitor.button("Go on").click()
+            visitor.button("Continue").click()
             if key == "wrong":
                 visitor.page.locator(".error", has_text="key").wait_for()
         visitor.upload(photo, "What is it?")
@@ -320,7 +320,7 @@ def test_the_model_own_reasoning_is_kept_mended_and_struck(url, visit, photo, ed
     visitor.page.get_by_role("button", name="own reasoning").click()
     visitor.page.locator(".sure", has_text="90 % sure").wait_for()
     assert visitor.page.locator(".sure.low").inner_text() == "20 % sure"
-    visitor.button("Strike sentence 2").click()
+    visitor.button("Remove sentence 2").click()
     visitor.page.get_by_label("Sentence 2", exact=True).fill("Mended.")
     visitor.page.get_by_label("The right answer").fill("a thing")
     visitor.check()

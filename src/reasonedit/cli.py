@@ -18,15 +18,15 @@ from reasonedit.safe_text import to_safe_text
 from reasonedit.util.signals import Interrupted, watch_signals
 
 COMMANDS: dict[str, str] = {
-    "demo": "watch the embedded VLM make mistakes, be corrected, and answer better",
+    "demo": "watch the embedded VLM be wrong, be corrected, and answer better",
     "run": "run an edit stream described by a YAML file",
     "experiment": "compare editors, or settings of one, on several seeds",
-    "report": "make one page of the results of experiments",
+    "report": "make a page of results",
     "train-mend": "train the network that the baseline MEND needs",
     "train-serac": "train the networks that the baseline SERAC needs",
     "select": "choose layer and weight of the embedding for a VLM and its data",
-    "calibrate": "learn from unlabelled pictures like yours what is near and what is far",
-    "ask": "ask a question about one picture, with a codebook",
+    "calibrate": "learn from unlabelled pictures like yours how alike unrelated pictures are",
+    "ask": "ask a question about one picture",
     "edit": "correct one answer and keep it in a codebook",
     "edits": "list, show, undo, restore, export and import the edits of a codebook",
     "app": "a page in the browser on which a person asks a VLM and corrects it",

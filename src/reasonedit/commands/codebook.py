@@ -40,7 +40,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="reasonedit codebook", description="The folder of a codebook.")
+    parser = argparse.ArgumentParser(
+        prog="reasonedit codebook", description="Check, repair, copy and share a codebook."
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def add(name: str, help: str) -> argparse.ArgumentParser:

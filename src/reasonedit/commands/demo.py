@@ -39,8 +39,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     _console.print(
         "A small vision-language model learnt what things are used for, what they are made of,\n"
-        "where they are found and who owns them. Since then a third of these facts changed.\n"
-        "It is about to be asked, corrected with reasons, and asked again. Its weights stay as they are.\n"
+        "where they are found and who owns them. Since then a third of these facts have changed.\n"
+        "It will be asked, corrected with reasons, and asked again. Its weights stay as they are.\n"
     )
     source = "--data.init_args.source.init_args"
     seed = str(arguments.seed)

@@ -21,9 +21,9 @@ from reasonedit.types import Edit
 NOTHING, WRONG, IGNORED, SWAYED = "nothing retrieved", "wrong fact retrieved", "right fact ignored", "swayed by a fact"
 CAUSES = {
     NOTHING: "No fact passed the gate: the question was answered as before.",
-    WRONG: "Facts were fetched, but none of the edit that the question belongs to.",
-    IGNORED: "A fact of the edit stood before the question, and the VLM did not make use of it.",
-    SWAYED: "An unrelated question that was answered rightly before: a fact of another thing was taken for an answer.",
+    WRONG: "Facts were fetched, but none from the edit that the question belongs to.",
+    IGNORED: "A fact of the edit stood before the question, and the VLM did not use it.",
+    SWAYED: "An unrelated question that was answered rightly before: a fact about another thing changed the answer.",
 }
 _EDITS, _PUT_RIGHT, _FAILURES = 6, 6, 4  # how many are shown, of failures for each cause
 _WIDEST = 512

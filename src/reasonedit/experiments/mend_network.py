@@ -74,7 +74,7 @@ def train_network(lab: Lab, path: Path, edit_weight: float = mend_training.EDIT_
     stream = lab.stream(_CELL)
     stream.source.edits = TRAINING_EDITS
     mend = MEND.with_new_network(lab.module.vlm)
-    _log.warning("MEND's network is trained, once: %d steps, some minutes.", lab.mend_steps)
+    _log.warning("MEND's network is trained, once: %d steps, a few minutes.", lab.mend_steps)
     for _ in mend_training.train(mend, stream.source, steps=lab.mend_steps, edit_weight=edit_weight):
         pass
     assert mend.network is not None

@@ -76,7 +76,7 @@ def train_networks(lab: Lab, path: Path, scope: str) -> None:
     stream = lab.stream(_CELL)
     stream.source.edits = TRAINING_EDITS
     serac = SERAC.with_new_network(lab.module.vlm)
-    _log.warning("SERAC's networks are trained, once: %d steps, some minutes.", lab.mend_steps)
+    _log.warning("SERAC's networks are trained, once: %d steps, a few minutes.", lab.mend_steps)
     for _ in serac_training.train(serac, stream.source, steps=lab.mend_steps, scope=scope):
         pass
     assert serac.network is not None
