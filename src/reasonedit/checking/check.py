@@ -77,7 +77,7 @@ class EditCheck:
             found.append(f"With the edit its own question would still be answered '{own.text}'.")
         for evidence in self.evidence:
             if is_guess(evidence):
-                found.append(f"Where the picture shows '{evidence.sentence}' is a guess: draw a box.")
+                found.append(f"Where the picture shows '{evidence.sentence}' is a guess: give a box.")
         return found
 
 
