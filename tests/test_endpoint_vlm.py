@@ -420,7 +420,7 @@ def test_an_experiment_leaves_out_what_takes_weights_and_names_it(tiny_folder, t
     from reasonedit.experiments.making import editing as by_design
 
     plan = EXPERIMENTS["main"]
-    rows = [row for row in plan.rows if row.name in ("none", "grace", "reasonedit-paper")]
+    rows = [row for row in plan.rows if row.name in ("none", "lora", "serac", "wise", "grace", "rag", "reasonedit-paper")]
     ours = Row("reasonedit", "ReasonEdit", by_design(editing()))
     layer = next(row for row in EXPERIMENTS["embedding"].rows if row.name == "language")
     monkeypatch.setitem(command.EXPERIMENTS, "main", replace(plan, rows=(*rows, layer, ours)))
@@ -435,11 +435,11 @@ def test_an_experiment_leaves_out_what_takes_weights_and_names_it(tiny_folder, t
         asked = ["experiment", "main", "--config", str(config), "--seeds", "0", "--edits", "2"]
         assert main([*asked, "--out", str(tmp_path / "results")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert said.count("is left out:") == 3
-    for title in ("GRACE", "ReasonEdit, the paper's design", layer.title):
+    assert said.count("is left out:") == 6
+    for title in ("LoRA", "SERAC", "WISE", "GRACE", "ReasonEdit, the paper's design", layer.title):
         assert f"{title} is left out:" in said
     cells = sorted(path.name for path in (tmp_path / "results" / "main" / "cells").glob("*.parquet"))
-    assert cells == ["none-0.parquet", "reasonedit-0.parquet"]
+    assert cells == ["none-0.parquet", "rag-0.parquet", "reasonedit-0.parquet"]
 
 
 def test_the_commands_take_the_name(tiny_folder, tmp_path, monkeypatch, capsys):
