@@ -225,6 +225,7 @@ def again(lab):
 
 
 EDITOR = """
+from reasonedit.callbacks import Editor
 
 class Mine(Editor):
     title = "mine"
