@@ -16,6 +16,7 @@ from helpers.toy import ToySource
 from reasonedit import EditStream, ReasonEditError, VLMModule
 from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever, TokenShares
 from reasonedit.cli import main
+from reasonedit.commands.results_table import collect_results
 from reasonedit.errors import NotServedError
 from reasonedit.metrics import TokenAccuracy, token_metrics
 from reasonedit.vlm import load_vlm
@@ -87,7 +88,11 @@ def run(vlm, source, tmp_path, **callbacks):
     metrics, writer = EditingMetrics(), PredictionWriter(tmp_path / "predictions.parquet")
     listed = [*callbacks.get("editing", ()), *callbacks.get("shares", ()), metrics, writer]
     trainer = L.Trainer(accelerator="cpu", callbacks=listed, **QUIET)
-    trainer.predict(VLMModule(vlm, max_new_tokens=4), EditStream(source, batch_size=3))
+    stream = EditStream(source, batch_size=3)
+    trainer.predict(VLMModule(vlm, max_new_tokens=4), stream)
+    named = collect_results(trainer, stream)["reasonedit"] if callbacks.get("editing") else {}  # metrics.json
+    for group, share in metrics.token_accuracy.items():
+        assert named[f"{group}_token_accuracy"] == pytest.approx(share, abs=1e-4)
     return metrics, pq.read_table(tmp_path / "predictions.parquet").to_pylist()
 
 

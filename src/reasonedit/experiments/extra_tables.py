@@ -67,8 +67,8 @@ def _tabulate_tokens(table: Table) -> ExtraTable | None:
     if not groups:
         return None
     text = (
-        "The share of the right answer's tokens that are the likeliest ones, each told those before it. The table above "
-        "counts whole answers, which the model gives by itself."
+        "The share of the right answer's tokens that are the likeliest ones, each told those before it. The table "
+        "above counts whole answers, which the model gives by itself."
     )
     rows = [
         [row.title, *(f"{row.tokens[g]:.3f}" if g in row.tokens else "–" for g in groups)]
