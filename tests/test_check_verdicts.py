@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from reasonedit.checking.redraw import redraw
 from reasonedit.checking.trials import other_trials, own_trials
 from reasonedit.checking.verdict import judge
 from reasonedit.codebook import StoredEdit
+from reasonedit.commands.results_table import describe_results
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.evidence import Evidence
 from reasonedit.experiments.noise import NoisyReasoning
@@ -232,10 +234,10 @@ def test_a_stream_checks_its_edits(tiny_vlm, hash_encoder, tmp_path):
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
         trainer = L.Trainer(accelerator="cpu", logger=logger, callbacks=[book, checks, Retriever()], **quiet)
         trainer.predict(VLMModule(tiny_vlm), datamodule=EditStream(ToySource(3), batch_size=2))
-        return checks, book, (tmp_path / when).rglob("metrics.csv")
+        return checks, book, trainer, (tmp_path / when).rglob("metrics.csv")
 
     for when in ("written", "end"):
-        checks, book, files = run(when)
+        checks, book, trainer, files = run(when)
         assert list(checks.checks) == list(book.memory.edits) != []
         assert sum(share for share, _ in checks.results.values()) == pytest.approx(1)
         assert {count for _, count in checks.results.values()} == {len(book.memory.edits)}
@@ -244,6 +246,9 @@ def test_a_stream_checks_its_edits(tiny_vlm, hash_encoder, tmp_path):
             assert checks.results[verdict.key][0] == pytest.approx(expected)
         assert "check/holds" in next(iter(files)).read_text()
         assert len(book.memory.events) == 3  # nothing else was written
+        note = describe_results(trainer, None)[-1]
+        assert note.startswith("Of 3 edits that were checked: ")
+        assert sum(map(int, re.findall(r"(\d+) “", note))) == 3
 
 
 def test_checks_need_a_codebook_before_them(tiny_vlm):

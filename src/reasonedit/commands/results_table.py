@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import lightning as L
@@ -84,9 +85,17 @@ def fold(name: str) -> str:
 
 
 def describe_results(trainer: L.Trainer, data: L.LightningDataModule | None) -> list[str]:
-    """What a reader of the table should know: probes that are not asked, wrong answers that contain a right one."""
+    """What a reader of the table should know: probes not asked, wrong answers with a right one in them, checks."""
     counts = describe_counts([data.base.counts]) if isinstance(data, EditStream) and data.base is not None else []
-    return [*counts, *filter(None, [_describe_contained(trainer, data)])]
+    return [*counts, *filter(None, [_describe_contained(trainer, data), _describe_checks(trainer)])]
+
+
+def _describe_checks(trainer: L.Trainer) -> str:
+    """One sentence on the verdicts of checks; empty where nothing was checked."""
+    checks = cb.find_callback(trainer, cb.EditChecks)
+    counts = Counter(str(check.verdict) for check in checks.checks.values()) if checks is not None else Counter[str]()
+    listed = ", ".join(f"{count} “{verdict}”" for verdict, count in counts.most_common())
+    return f"Of {counts.total()} edits that were checked: {listed}." if listed else ""
 
 
 def _describe_contained(trainer: L.Trainer, data: L.LightningDataModule | None) -> str:
