@@ -183,6 +183,25 @@ def test_a_contradiction_is_shown_before_anything_is_written(serve, visit):
     assert get(url, "/v1/edits")["total"] == 1
 
 
+def test_a_check_says_whether_an_edit_holds_and_what_would_help(serve, visit):
+    url = serve()
+    visitor = visit(url).go()
+    visitor.choose(0)
+    visitor.ask()
+    visitor.correct(CLINIC[1], CLINIC[2], "The bottle is kept in the garage.")  # not where the answer says
+    visitor.check()
+    verdict = visitor.page.locator(".preview .verdict")
+    assert verdict.locator("strong").inner_text().startswith("It ")
+    assert "“The bottle is kept in the garage.” By the sentences alone the answer would be" in verdict.inner_text()
+    visitor.save()
+    visitor.go("edits")
+    visitor.page.locator(".edit .question").click()
+    visitor.button("Check it").click()
+    visitor.page.locator(".verdict").wait_for()
+    assert visitor.page.locator(".verdict strong").inner_text().startswith("It ")
+    assert get(url, "/v1/edits")["total"] == 1
+
+
 def test_what_the_model_found_can_be_put_right(serve, visit):
     url = serve()
     visitor = visit(url).go()
