@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import lightning as L
 import numpy as np
 import pytest
+import torch
 from helpers.tiny import design, picture
 from helpers.toy import ToySource
 from lightning.pytorch.loggers import CSVLogger
@@ -19,12 +20,13 @@ from reasonedit import Edit, EditStream, Query, ReasonEditError, ReasonEditor, V
 from reasonedit.callbacks import Codebook, EditChecks, Retriever
 from reasonedit.checking import Change, Verdict, causes
 from reasonedit.checking.redraw import redraw
+from reasonedit.checking.shown import rate_same, rate_shown, unsure_sentences
 from reasonedit.checking.trials import other_trials, own_trials
 from reasonedit.checking.verdict import judge
 from reasonedit.codebook import StoredEdit
 from reasonedit.commands.results_table import describe_results
 from reasonedit.data.world.benchmark import EmbeddedWorld
-from reasonedit.evidence import Evidence
+from reasonedit.evidence import GUESSED, Evidence, WindowScore
 from reasonedit.experiments.noise import NoisyReasoning
 from reasonedit.kinds import KeyKind
 from reasonedit.metrics import verdict_shares
@@ -150,6 +152,44 @@ def test_why_an_edit_does_not_take(monkeypatch):
     found = cause(monkeypatch, ALL, [["a bird", "a bird"]])
     assert found.verdict is Verdict.NOT_FOLLOWED
     assert any("fact" in advice for advice in found.advice)
+
+
+def test_whether_another_picture_shows_the_same_is_asked_of_what_speaks_of_the_picture():
+    asked = []
+
+    def p_yes(_, questions):
+        asked.extend(questions[0])
+        return [torch.tensor([0.1 * (1 + len(asked) - len(questions[0]) + i) for i in range(len(questions[0]))])]
+
+    vlm = SimpleNamespace(prompt=str, has_room=lambda _, prompt: "long" not in prompt, p_yes=p_yes)
+    pipeline, vision = SimpleNamespace(vlm=vlm), SimpleNamespace(images=[None])
+    told = ["The red object is a kettle.", "A kettle is for boiling.", "The image shows a long list."]
+    assert rate_shown(pipeline, vision, told) == pytest.approx([0.1, 1, 1])
+    assert asked == ["Does the image show the red object is a kettle?"]
+    asked.clear()
+    assert rate_same(pipeline, vision, told) == pytest.approx(0.1)
+    asked.clear()
+    assert rate_same(pipeline, vision, ["A kettle is for boiling.", "Kettles are old."]) == pytest.approx(0.2)
+    assert len(asked) == 2
+
+
+def test_sentences_count_as_unsure_together_only():
+    edit = replace(EDIT, given=[[], []])
+    sure = WindowScore((0.0, 0.0, 0.5, 0.5), kept=True)
+    guess = WindowScore((0.0, 0.0, 0.5, 0.5), kept=True, why=GUESSED)
+
+    def evidence(*windows):
+        return [
+            Evidence(text, [window] if window else []) for text, window in zip(EDIT.reasoning, windows, strict=True)
+        ]
+
+    assert unsure_sentences(edit, evidence(guess, None)) == EDIT.reasoning
+    assert unsure_sentences(edit, evidence(guess, sure)) == []
+    assert unsure_sentences(replace(EDIT, given=[[sure.box], []]), evidence(None, None)) == []
+    own = change("edit", "a bird", "a kite")
+    found = judge([own, change("redrawn", "a bird", "a kite", note="cropped")], "e", EDIT.reasoning)
+    assert found.verdict is Verdict.HERE_ONLY
+    assert any("box" in advice for advice in found.advice)
 
 
 def test_every_verdict_says_whether_the_edit_takes():

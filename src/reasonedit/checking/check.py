@@ -20,7 +20,7 @@ from reasonedit.vlm import Generation, Vision
 from .asking import Change, Part, answer_part, see_part
 from .causes import find_cause
 from .sentences import Doubt, doubt_sentences
-from .shown import rate_shown, unsure_sentences
+from .shown import rate_same, unsure_sentences
 from .trials import EDIT, ELSEWHERE, GIVEN, OTHER, PARAPHRASE, Trial, other_trials, own_trials
 from .verdict import Finding, Verdict, judge
 
@@ -209,7 +209,7 @@ def _rate(pipeline: EditingPipeline, edit: StoredEdit, change: Change, vision: V
     """A change with whether its picture shows what the edit says of its own, where that matters."""
     if change.origin not in (OTHER, ELSEWHERE) or not change.changed:
         return change
-    return replace(change, shown=min(rate_shown(pipeline, vision, edit.reasoning)))
+    return replace(change, shown=rate_same(pipeline, vision, edit.reasoning))
 
 
 def _conclude(

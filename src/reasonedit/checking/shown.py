@@ -32,10 +32,28 @@ def unsure_sentences(edit: StoredEdit, evidence: Sequence[Evidence]) -> list[str
 
 def rate_shown(pipeline: EditingPipeline, vision: Vision, sentences: Sequence[str]) -> list[float]:
     """``p_yes`` of the sentences that speak of the picture; 1 for others, and where there is no room to ask."""
+    return _ask(pipeline, vision, [i for i, s in enumerate(sentences) if _speaks_of_picture(s)], sentences)
+
+
+def rate_same(pipeline: EditingPipeline, vision: Vision, sentences: Sequence[str]) -> float:
+    """How sure the VLM is that a picture shows what an edit says of its own.
+
+    Returns:
+        The least ``p_yes`` of the sentences that speak of the picture; where none does, the largest of all.
+    """
+    if any(map(_speaks_of_picture, sentences)):
+        return min(rate_shown(pipeline, vision, sentences))
+    return max(_ask(pipeline, vision, range(len(sentences)), sentences))
+
+
+def _speaks_of_picture(sentence: str) -> bool:
+    return bool(UNNAMED.search(sentence) or _PICTURE.search(sentence))
+
+
+def _ask(pipeline: EditingPipeline, vision: Vision, rows: Sequence[int], sentences: Sequence[str]) -> list[float]:
+    """``p_yes`` of some of the sentences; 1 for the others, and where there is no room to ask."""
     vlm = pipeline.vlm
-    questions = {
-        i: verification_question(s) for i, s in enumerate(sentences) if UNNAMED.search(s) or _PICTURE.search(s)
-    }
+    questions = {i: verification_question(sentences[i]) for i in rows}
     asked = {i: q for i, q in questions.items() if vlm.has_room(vision.images[0], vlm.prompt(q))}
     if not asked:
         return [1.0] * len(sentences)
