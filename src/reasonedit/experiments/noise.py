@@ -16,7 +16,7 @@ from reasonedit.types import Edit
 
 KINDS: Mapping[str, str] = {
     "replaced": "sentences irrelevant",
-    "mixed": "irrelevant sentences mixed in",
+    "mixed": "sentences followed by irrelevant ones",
     "missing": "sentences missing",
     "false": "sentences false",
     "vague": "sentences vague",

@@ -68,7 +68,7 @@ def _noise_rows(editors: Sequence[str]) -> tuple[Row, ...]:
         for kind, text in NOISE.items():
             for share in (10, 30, 50):
                 row = Row.of_editor(name, x=float(share), line=f"{text}: {title}", noise=(kind, share / 100))
-                rows.append(replace(row, name=f"{first}{kind}-{share}", title=f"{title}, {share} % {text}"))
+                rows.append(replace(row, name=f"{first}{kind}-{share}", title=f"{title}, {share} % of the {text}"))
     return tuple(rows)
 
 
@@ -81,7 +81,7 @@ def _check_rows() -> tuple[Row, ...]:
         Row(PAPER_ROW, EDITORS[PAPER_ROW][0], checked(EDITORS[PAPER_ROW][1])),
     ]
     for kind, text in NOISE.items():
-        rows.append(Row(f"{kind}-30", f"{title}, 30 % {text}", checked(ours), noise=(kind, 0.3)))
+        rows.append(Row(f"{kind}-30", f"{title}, 30 % of the {text}", checked(ours), noise=(kind, 0.3)))
     return tuple(rows)
 
 
