@@ -48,7 +48,10 @@ def describe(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
         yield f"{signature(parser, action)}\n: {explained(parser, action)}\n"
     for child in subparsers(parser):
         yield from describe(child, level + 1)
-    if parser.epilog:
+    if parser.epilog and "\n" in parser.epilog.strip():  # laid out by hand, as a list
+        yield from (f"- {plain(line)}" for line in parser.epilog.strip().splitlines())
+        yield ""
+    elif parser.epilog:
         yield f"{plain(parser.epilog)}\n"
 
 
