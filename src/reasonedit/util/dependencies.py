@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -131,7 +132,9 @@ def _file_of(module: str) -> Path | None:
 @cache
 def _origin_of(module: str) -> str | None:
     try:
-        spec = importlib.util.find_spec(module)
+        with warnings.catch_warnings():  # nothing is imported: a name that a library gives up is only looked for
+            warnings.simplefilter("ignore")
+            spec = importlib.util.find_spec(module)
     except (ImportError, AttributeError, ValueError):  # its parent is no package, or cannot be imported
         return None
     return spec.origin if spec is not None else None
