@@ -49,7 +49,9 @@ def describe(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
     for child in subparsers(parser):
         yield from describe(child, level + 1)
     if parser.epilog and "\n" in parser.epilog.strip():  # laid out by hand, as a list
-        yield from (f"- {plain(line)}" for line in parser.epilog.strip().splitlines())
+        for line in parser.epilog.strip().splitlines():
+            name, _, text = line.strip().partition(" ")
+            yield f"- `{name}`: {plain(text)}"
         yield ""
     elif parser.epilog:
         yield f"{plain(parser.epilog)}\n"

@@ -94,8 +94,8 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="reasonedit experiment",
-        description="Compare editors on several seeds. Results that are there are kept: the same command goes on with an "
-        "interrupted experiment.",
+        description="Compare editors on several seeds. Results that are there are kept: the same command goes on with "
+        "an interrupted experiment.",
         epilog="\n".join(f"  {e.name:<10} {e.question}" for e in EXPERIMENTS.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
