@@ -330,7 +330,7 @@ def test_the_progress_bar_says_what_is_happening(tiny_vlm, tmp_path):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: EditStream("nothing"), "There is no data set 'nothing': use world"),
+        (lambda: EditStream("nothing"), "There is no data set 'nothing': use .*world"),
         (lambda: EditStream(batch_size=0), "batch_size must be 1 or more"),
         (lambda: EditStream(interleave=0), "interleave must be 1 or more"),
         (lambda: VLMModule("embedded", max_new_tokens=0), "max_new_tokens must be 1 or more"),
