@@ -186,10 +186,14 @@ def test_sentences_count_as_unsure_together_only():
     assert unsure_sentences(edit, evidence(guess, None)) == EDIT.reasoning
     assert unsure_sentences(edit, evidence(guess, sure)) == []
     assert unsure_sentences(replace(EDIT, given=[[sure.box], []]), evidence(None, None)) == []
-    own = change("edit", "a bird", "a kite")
-    found = judge([own, change("redrawn", "a bird", "a kite", note="cropped")], "e", EDIT.reasoning)
+    trials = [change("edit", "a bird", "a kite"), change("redrawn", "a bird", "a kite", note="cropped")]
+    found = judge(trials, "e", unsure=True)
     assert found.verdict is Verdict.HERE_ONLY
     assert any("box" in advice for advice in found.advice)
+    found = judge(trials, "e", misled=True)
+    assert found.verdict is Verdict.HERE_ONLY
+    assert any("sentence" in advice for advice in found.advice)
+    assert judge(trials, "e").verdict is Verdict.HOLDS
 
 
 def test_every_verdict_says_whether_the_edit_takes():

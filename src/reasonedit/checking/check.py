@@ -19,7 +19,7 @@ from reasonedit.vlm import Generation, Vision
 
 from .asking import Change, Part, answer_part, see_part
 from .causes import find_cause
-from .sentences import Doubt, doubt_sentences
+from .sentences import LEADS_ELSEWHERE, Doubt, doubt_sentences
 from .shown import rate_same, unsure_sentences
 from .trials import EDIT, ELSEWHERE, GIVEN, OTHER, PARAPHRASE, Trial, other_trials, own_trials
 from .verdict import Finding, Verdict, judge
@@ -223,13 +223,15 @@ def _conclude(
         for row, change in enumerate(answer_part(pipeline, part, generation))
     ]
     own, vision = changes[0], parts[0].vision.select([0])
+    doubts = doubt_sentences(pipeline, stored, own.query, vision, generation)
     if own.is_right:
         writing = pipeline.design.writing
         sought = writing.entries != "answer" and writing.keys != "image"
-        finding = judge(changes, stored.id, unsure_sentences(stored, attempt.evidence) if sought else ())
+        unsure = sought and bool(unsure_sentences(stored, attempt.evidence))
+        misled = any(doubt.why == LEADS_ELSEWHERE for doubt in doubts)
+        finding = judge(changes, stored.id, unsure=unsure, misled=misled)
     else:
         finding = find_cause(pipeline, memory, stored, attempt.evidence, own, vision, generation)
-    doubts = doubt_sentences(pipeline, stored, own.query, vision, generation)
     asked = [change for change in changes if change.origin in (EDIT, PARAPHRASE, GIVEN)]
     trials = [change for change in changes if change.origin not in (EDIT, PARAPHRASE, GIVEN)]
     contradicts = [memory.find(edit_id) for edit_id in stored.contradicts]

@@ -67,19 +67,22 @@ class Finding:
 
 
 NOT_SURE = "The model affirms none of its sentences of any part of the picture."
+_MISLED = "By its sentences alone, without its answer, the model would answer something else."
 
 
-def judge(changes: Sequence[Change], edit_id: str, unsure: Sequence[str] = ()) -> Finding:
+def judge(changes: Sequence[Change], edit_id: str, *, unsure: bool = False, misled: bool = False) -> Finding:
     """Judge an edit whose own question is answered rightly.
 
     It **harms** where a question that it must leave alone is answered worse. Else it **holds here only** where fewer
-    than three quarters of the variations of its question are answered rightly; or where the VLM affirms none of its
-    sentences of the picture: then nothing tells another picture that shows the same from one that does not.
+    than three quarters of the variations of its question are answered rightly; where the VLM affirms none of its
+    sentences of the picture, so that nothing tells another picture that shows the same from one that does not; or where
+    its sentences lead to another answer, which they then do for other questions, too.
 
     Args:
         changes: Its trials.
         edit_id: Its id.
-        unsure: Its sentences, if the VLM affirms none of them.
+        unsure: Whether the VLM affirms none of its sentences of any part of the picture.
+        misled: Whether one of its sentences leads to another answer.
     """
     variations = [change for change in changes if change.origin in (PARAPHRASE, REDRAWN)]
     failed = [change for change in variations if not change.is_right]
@@ -88,6 +91,9 @@ def judge(changes: Sequence[Change], edit_id: str, unsure: Sequence[str] = ()) -
     if unsure:
         because.append(NOT_SURE)
         advice.append("Give a box for what each sentence speaks of.")
+    if misled:
+        because.append(_MISLED)
+        advice.append("Mend the sentence that says otherwise than the answer.")
     for change in harmed:
         because.append(_describe_harm(change))
     if harmed:
@@ -95,7 +101,7 @@ def judge(changes: Sequence[Change], edit_id: str, unsure: Sequence[str] = ()) -
     held = len(variations) - len(failed)
     if harmed:
         return Finding(Verdict.HARMS, because, advice)
-    if unsure or held < HOLDS_FROM * len(variations):
+    if unsure or misled or held < HOLDS_FROM * len(variations):
         return Finding(Verdict.HERE_ONLY, because, advice)
     return Finding(Verdict.HOLDS, because, advice)
 
