@@ -420,7 +420,8 @@ def test_an_experiment_leaves_out_what_takes_weights_and_names_it(tiny_folder, t
     from reasonedit.experiments.making import editing as by_design
 
     plan = EXPERIMENTS["main"]
-    rows = [row for row in plan.rows if row.name in ("none", "lora", "serac", "wise", "grace", "rag", "reasonedit-paper")]
+    wanted = ("none", "lora", "serac", "wise", "grace", "rag", "reasonedit-paper")
+    rows = [row for row in plan.rows if row.name in wanted]
     ours = Row("reasonedit", "ReasonEdit", by_design(editing()))
     layer = next(row for row in EXPERIMENTS["embedding"].rows if row.name == "language")
     monkeypatch.setitem(command.EXPERIMENTS, "main", replace(plan, rows=(*rows, layer, ours)))
