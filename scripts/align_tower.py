@@ -244,7 +244,10 @@ def main() -> None:
         losses.append(loss.detach())
         if (step + 1) % 100 == 0:
             speed = 128 * len(losses) / (time.time() - started)
-            print(f"step {step + 1}/{args.steps} loss {torch.stack(losses[-100:]).mean():.3f} {speed:.0f} views/s", flush=True)
+            print(
+                f"step {step + 1}/{args.steps} loss {torch.stack(losses[-100:]).mean():.3f} {speed:.0f} views/s",
+                flush=True,
+            )
         if (step + 1) % 500 == 0 or step + 1 == args.steps:
             save(step + 1)
             modules.eval()

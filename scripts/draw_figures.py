@@ -159,9 +159,7 @@ def draw_question(theme: dict[str, str]) -> str:
         ),
         "the frozen VLM",
     )
-    drawing.box(
-        at, "Answer: locked cabinet", ["Without a fact the answer is the unedited model's."], accent=True
-    )
+    drawing.box(at, "Answer: locked cabinet", ["Without a fact the answer is the unedited model's."], accent=True)
     return drawing.svg("How a question gets its facts")
 
 
