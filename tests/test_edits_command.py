@@ -100,6 +100,23 @@ def test_edits_are_undone_and_restored(book, capsys):
     assert "by Eve" in shown
 
 
+def test_what_rests_on_an_edit_is_named_before_it_is_undone(tiny_folder, tmp_path, capsys):
+    editor = ReasonEditor.from_pretrained(str(tiny_folder), design(keys="image"), dtype="float32")
+    editor.save(tmp_path / "book")
+    chains = [
+        ("Who owns it?", "the sailor", "It is a kettle. A kettle belongs to the sailor."),
+        ("Where is its home?", "the valley", "An anchor belongs to the sailor. The sailor lives in the valley."),
+    ]
+    for i, (question, answer, reasoning) in enumerate(chains):
+        editor.edit(picture(i), question, answer=answer, reasoning=reasoning)
+    kettle, anchor = editor.edits
+    assert f"{kettle}: The sailor lives in the valley." in output_of(capsys, "edits", "show", tmp_path / "book", anchor)
+    said = output_of(capsys, "edits", "undo", tmp_path / "book", anchor)
+    assert f"{kettle} rests on {anchor}" in said
+    assert said.index("rests on") < said.index("undone:")
+    assert "rests on" not in output_of(capsys, "edits", "undo", tmp_path / "book", kettle)
+
+
 def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys):
     before = opened(book)
     assert "3 edits written to" in output_of(capsys, "edits", "export", book, tmp_path / "out" / "edits.jsonl")

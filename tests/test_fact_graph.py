@@ -43,29 +43,13 @@ def test_a_fact_of_one_edit_leads_to_one_of_another():
 
 
 def test_what_rests_on_an_edit_is_named():
-    later = replace(KETTLE, id="later", reasoning=["The red object is a kettle.", "A kettle is used for boiling."])
-    assert FactGraph([KETTLE, ANCHOR]).resting_on("kettle") == {}  # the anchor brings the sailor as well
-    beyond = StoredEdit("beyond", "Where is it?", "east", ["It is in the valley.", "The valley lies in the east."])
-    graph = FactGraph([KETTLE, ANCHOR, replace(beyond, reasoning=beyond.reasoning[1:]), later])
-    assert graph.resting_on("later") == {}
-    chain = StoredEdit("chain", "Where?", "east", ["A king lives in the valley.", "The valley lies in the east."])
-    graph = FactGraph([ANCHOR, chain])
-    assert graph.resting_on("anchor") == {}  # the chain says itself where the valley comes from
-    sailor = StoredEdit("sailor", "What does he eat?", "fish", ["He is the sailor.", "The sailor eats fish."])
-    graph = FactGraph([KETTLE, sailor])
-    assert graph.resting_on("sailor") == {}
-    fish = StoredEdit("fish", "What is it?", "net", ["A net holds fish.", "Fish are in the net."])
-    assert FactGraph([sailor, fish]).resting_on("fish") == {}
-
-
-def test_without_the_only_source_of_a_term_its_facts_hang_in_the_air():
-    bridge = StoredEdit("bridge", "Who owns it?", "sailor", ["The sailor owns it.", "The sailor lives in the valley."])
-    user = StoredEdit("user", "Where is the sailor?", "east", ["The valley is far.", "The valley lies in the east."])
-    graph = FactGraph([bridge, user])
-    # "user" brings the valley itself; what it says of it rests on nobody.
-    assert graph.resting_on("bridge") == {}
-    asked = StoredEdit("asked", "What of the valley?", "east", ["The valley lies in the east."])
-    assert FactGraph([bridge, asked]).resting_on("bridge") == {}
+    graph = FactGraph([KETTLE, ANCHOR])
+    assert graph.resting_on("anchor") == {"kettle": ["The sailor lives in the valley."]}
+    assert graph.resting_on("kettle") == {}  # the anchor leads to nothing that the kettle alone says
+    assert graph.resting_on("nobody") == {}
+    # Where another edit says the same, nothing is lost.
+    graph = FactGraph([KETTLE, ANCHOR, replace(ANCHOR, id="again")])
+    assert graph.resting_on("anchor") == graph.resting_on("again") == {}
 
 
 def walk_by_hand(edits, begin, steps):

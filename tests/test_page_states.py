@@ -74,6 +74,25 @@ def correct(visitor, author="Ada"):
     visitor.save()
 
 
+def test_what_rests_on_an_edit_is_named_before_it_is_undone(editor, url, visit):
+    editor.edit(picture(0), "Who owns it?", answer="the sailor", reasoning="It is a kettle. A kettle is of the sailor.")
+    chain = "An anchor is of the sailor. The sailor lives in the valley."
+    editor.edit(picture(1), "Where is its home?", answer="the valley", reasoning=chain)
+    page = visit(url).go("edits").page
+    row = page.locator(".edit", has_text="Where is its home?")
+    row.get_by_role("button", name="Undo", exact=True).click()
+    row.get_by_text(
+        "Another edit rests on this one: only here it is said that: The sailor lives in the valley."
+    ).wait_for()
+    assert len(editor.edits) == 2  # nothing happened yet
+    row.get_by_role("button", name="Undo all the same").click()
+    row.get_by_role("button", name="Restore").wait_for()
+    assert len(editor.edits) == 1
+    page.locator(".edit", has_text="Who owns it?").get_by_role("button", name="Undo", exact=True).click()
+    page.locator(".edit", has_text="Who owns it?").get_by_role("button", name="Restore").wait_for()
+    assert not editor.edits
+
+
 @pytest.mark.parametrize("options", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
 def test_nobody_is_shut_out(options, url, visit, photo):
     """axe-core finds nothing in any state of the page."""

@@ -102,27 +102,24 @@ class FactGraph:
         return reached
 
     def resting_on(self, edit_id: str) -> dict[str, list[str]]:
-        """The edits with facts that take up what only one edit brings: without it nothing leads to these facts.
+        """The edits that lead on to facts that only one edit says: without it their questions of two steps lose them.
 
         Args:
             edit_id: The edit.
 
         Returns:
-            By the ids of other edits, their facts that would hang in the air.
+            By the ids of other edits, the facts of this one that theirs lead to.
         """
         resting: dict[str, list[str]] = {}
         for fact in self._facts_of(edit_id):
             if self.edits_of(fact) != [edit_id]:
                 continue
-            for term in self.graph.successors((FACT, fact)):
-                sources = {source for _, source in self.graph.predecessors(term)}
-                if self._is_common(term) or any(self.edits_of(source) != [edit_id] for source in sources):
-                    continue
-                for _, other in self.graph.successors(term):
-                    for owner in self.edits_of(other):
-                        if owner != edit_id and other not in resting.setdefault(owner, []):
-                            resting[owner].append(other)
-        return {owner: facts for owner, facts in resting.items() if facts}
+            for term in self.graph.predecessors((FACT, fact)):
+                for _, before in () if self._is_common(term) else self.graph.predecessors(term):
+                    for owner in self.edits_of(before):
+                        if owner != edit_id and fact not in resting.setdefault(owner, []):
+                            resting[owner].append(fact)
+        return resting
 
     def age(self, fact: str) -> int:
         """The number of the edit that said a fact first, in the order in which they came."""

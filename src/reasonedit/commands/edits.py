@@ -147,6 +147,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _undo(arguments: argparse.Namespace) -> int:
     memory = EditMemory.open(Store.open(arguments.codebook))
+    going = [memory.find(name).id for name in arguments.id]
+    for edit_id in going:
+        for other, facts in memory.fact_graph.resting_on(edit_id).items():
+            if other not in going:
+                _console.say(f"{other} rests on {edit_id}: it leads on to what only this one says: {' '.join(facts)}")
     return _change(arguments, memory, memory.undo, "undone")
 
 

@@ -28,6 +28,8 @@ def show_edit(arguments: argparse.Namespace) -> int:
     _say("keys", ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "none")
     if edit.contradicts:
         _say("against", ", ".join(f"{other} ({memory.find(other).answer})" for other in edit.contradicts))
+    for i, (other, facts) in enumerate(memory.fact_graph.resting_on(edit.id).items()):
+        _say("needed by" if i == 0 else "", f"{other}: {' '.join(facts)}")
     for event in (event for event in memory.events if event.edit_id == edit.id):
         change = {"edit": "written", "undo": "undone", "restore": "restored"}[event.op]
         author = f" by {event.author}" if event.author else ""

@@ -187,9 +187,16 @@ def _is_within(text: str, earliest: datetime | None, latest: datetime | None) ->
 
 @router.get("/v1/edits/{edit_id}")
 async def show_edit(edit_id: str, request: Request) -> dict[str, Any]:
-    """One edit."""
+    """One edit; ``needed_by`` names the edits that lead on to facts which only this one says."""
     gateway = gateway_of(request)
-    return await gateway.do(lambda: view_edit(find_edit(gateway, edit_id), gateway))
+
+    def read() -> dict[str, Any]:
+        edit = find_edit(gateway, edit_id)
+        with gateway.memory.guard:
+            resting = gateway.memory.fact_graph.resting_on(edit.id)
+        return {**view_edit(edit, gateway), "needed_by": [{"id": id, "facts": facts} for id, facts in resting.items()]}
+
+    return await gateway.do(read)
 
 
 @router.get("/v1/edits/{edit_id}/image", response_class=Response, responses={200: {"content": {"image/png": {}}}})

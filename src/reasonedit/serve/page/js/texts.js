@@ -155,6 +155,9 @@ export const T = {
     choose: (question) => `Choose for export: ${question}`,
     chosen: (count) => `${count} chosen`,
     undo: "Undo",
+    undoAnyway: "Undo all the same",
+    neededBy: (edits) =>
+      `${many(edits.length, "Another edit rests on this one", `${edits.length} other edits rest on this one`)}: only here it is said that: ${[...new Set(edits.flatMap((e) => e.facts))].join(" ")}`,
     undoing: "Undoing …",
     restore: "Restore",
     restoring: "Restoring …",
