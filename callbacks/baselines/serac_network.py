@@ -83,12 +83,12 @@ class SeracNetwork(nn.Module):
                 network.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise InputError(
-                f"There are no networks of SERAC in '{path}' that can be read ({error}): train them by "
+                f"There are no networks of SERAC in '{path}' that can be read ({error}): train them with "
                 "reasonedit train-serac --out FILE."
             ) from error
         if about["fingerprint"] != fingerprint:
             raise MismatchError(
-                f"The networks of SERAC in '{path}' were trained for another VLM, encoder or wording: train others by "
+                f"The networks of SERAC in '{path}' were trained for another VLM, encoder or wording: train others with "
                 "reasonedit train-serac."
             )
         return network
