@@ -88,7 +88,7 @@ class SeracNetwork(nn.Module):
             ) from error
         if about["fingerprint"] != fingerprint:
             raise MismatchError(
-                f"The networks of SERAC in '{path}' were trained for another VLM, encoder or wording: train others with "
-                "reasonedit train-serac."
+                f"The networks of SERAC in '{path}' were trained for another VLM, encoder or wording: train others "
+                "with reasonedit train-serac."
             )
         return network
