@@ -18,7 +18,7 @@ from PIL import Image
 from reasonedit.data import sample_picture
 
 FOLDER = Path(__file__).parents[1] / "src" / "reasonedit" / "docs" / "figures"
-QUESTION, ANSWER = "Where is the green object kept?", "in the locked cabinet"
+QUESTION, ANSWER = "Where is the green object kept?", "the locked cabinet"
 SENTENCES = ["The green object is a bottle.", "In this clinic the bottle is kept in the locked cabinet."]
 
 THEMES = {

@@ -49,7 +49,7 @@ def codebook(embedded_vlm, tmp_path_factory):
     editor.edit(
         sample_picture("clinic-1"),
         "Where is the green object kept?",
-        answer="in the locked cabinet",
+        answer="the locked cabinet",
         reasoning="The green object is a bottle. In this clinic the bottle is kept in the locked cabinet.",
     )
     editor.save(folder)
