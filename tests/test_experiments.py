@@ -37,6 +37,7 @@ from reasonedit.experiments.mend_network import network_path
 from reasonedit.experiments.noise import KINDS as NOISE
 from reasonedit.experiments.noise import NoisyReasoning
 from reasonedit.experiments.tables import cells_in, table_of, write_summary
+from reasonedit.experiments.train_once import train_once
 from reasonedit.report import write_page
 from reasonedit.report.charts import Line, draw_bars, draw_lines, draw_scatter
 from reasonedit.report.findings import judge_claims
@@ -392,6 +393,20 @@ def test_the_network_of_mend_is_trained_once(lab, tmp_path, monkeypatch):
     assert path.stat().st_mtime_ns == trained
     record, _ = read_cell(tmp_path / "main" / "cells" / "mend-1.parquet")
     assert Path(record["editor"]["_path"]).name == path.name
+
+
+def test_what_several_cells_need_is_trained_by_one_of_them(tmp_path):
+    path, trained = tmp_path / "nets" / "a.safetensors", []
+
+    def train():
+        trained.append(1)
+        assert not path.exists()
+        path.write_text("trained")
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(lambda _: train_once(path, train), range(4))] == [None] * 4
+    train_once(path, train)
+    assert trained == [1]
 
 
 def test_a_cell_holds_what_made_it_and_what_came_of_it(lab, tmp_path):

@@ -16,6 +16,7 @@ from reasonedit.util.cache import cache_folder
 from reasonedit.util.dependencies import versions_of
 
 from .cells import LIBRARIES, Cell
+from .train_once import train_once
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -41,8 +42,8 @@ class TrainedMEND(MEND):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Train the network where there is none; see :meth:`MEND.setup`."""
-        if self.network is None and not self._path.exists():
-            train_network(self._lab, self._path, self.edit_weight)
+        if self.network is None:
+            train_once(self._path, lambda: train_network(self._lab, self._path, self.edit_weight))
         super().setup(trainer, pl_module, stage)
 
 

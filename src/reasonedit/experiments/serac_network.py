@@ -17,6 +17,7 @@ from reasonedit.util.dependencies import versions_of
 
 from .cells import LIBRARIES, Cell
 from .mend_network import TRAINING_SEED
+from .train_once import train_once
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -42,8 +43,8 @@ class TrainedSERAC(SERAC):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Train the networks where there are none; see :meth:`SERAC.setup`."""
-        if self.network is None and not self._path.exists():
-            train_networks(self._lab, self._path, self.scope)
+        if self.network is None:
+            train_once(self._path, lambda: train_networks(self._lab, self._path, self.scope))
         super().setup(trainer, pl_module, stage)
 
 
