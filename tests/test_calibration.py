@@ -151,7 +151,7 @@ def test_the_scores_are_those_that_retrieval_gives(embedder):
     query = torch.cat([halves[1], torch.zeros(10, 2)], dim=1)
     match = VisualMatch(found.cohort)
     match.update(memory)
-    score = float(match.score(memory, query, torch.tensor([0])))
+    score = float(match.score(memory, query, match.level(query), torch.tensor([0])))
     low, high = found.unrelated.scores.min(), found.unrelated.scores.max()
     assert low - 1 < score < high + 1
 
