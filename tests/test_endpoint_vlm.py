@@ -192,6 +192,15 @@ def test_a_model_that_says_neither_is_asked_for_yes_or_no(tiny_folder):
         assert vlm.p_yes(vlm.see([picture(1)]), [["Is it?"]])[0].tolist() == [1.0]
 
 
+def test_what_is_neither_yes_nor_no_counts_as_no_and_that_is_said(tiny_folder, caplog):
+    with serving(bare(lambda request: "I cannot tell.")) as server, caplog.at_level(logging.WARNING):
+        vlm = opened(server, tiny_folder)
+        caplog.clear()
+        assert vlm.p_yes(vlm.see([picture(1)]), [["Is it?", "Does it?"]])[0].tolist() == [0.0, 0.0]
+        [record] = caplog.records  # once
+        assert "answered 'I cannot tell.…', which is neither yes nor no: it counts as no." in record.message
+
+
 def test_an_answer_that_names_no_choice_is_said_to(tiny_folder, caplog):
     with serving(bare(lambda request: "I am not sure, cup?")) as server, caplog.at_level(logging.WARNING):
         vlm = opened(server, tiny_folder)

@@ -67,7 +67,7 @@ class EndpointVLM(VLM):
         self.model: nn.Module = encoder.model
         self.projector = encoder.projector
         self._counting = Guard()
-        self._guessed = 0
+        self._guessed = self._evaded = 0
 
     # ---- what runs here
 
@@ -314,7 +314,20 @@ class EndpointVLM(VLM):
             if value is not None:
                 return value
         reply = self._answer(replace(asked, text=asked.text + _YES_OR_NO), self.served.options(_LONGEST_VERDICT))
-        return said_yes(reply.text) or 0.0
+        said = said_yes(reply.text)
+        if said is None:
+            self._count_evasion(reply.text)
+        return said or 0.0
+
+    def _count_evasion(self, said: str) -> None:
+        with self._counting:
+            self._evaded += 1
+            first = self._evaded == 1
+        if first:
+            _log.warning(
+                "'%s' answered '%s…', which is neither yes nor no: it counts as no. This is said once.",
+                to_safe_text(self.name), to_safe_text(said[:60]),
+            )  # fmt: skip
 
     @property
     def _no_likelihoods(self) -> str:
