@@ -33,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
         for note in run.notes:
             _console.print(note, markup=False, soft_wrap=True)
     _console.print(f"Everything was written to {run.folder}", markup=False, soft_wrap=True)
+    if run.page is not None:
+        _console.print(f"A page to look at: {run.page}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

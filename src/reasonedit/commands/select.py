@@ -19,7 +19,7 @@ from reasonedit.runs.folder import new_folder, versions, write_json
 
 from .configs import add_config, parse_with_overrides, read_configs
 from .screen import Screen
-from .selection_plots import plot_selection
+from .selection_plots import describe_ties, plot_selection
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -153,6 +153,8 @@ def _show(selection: Selection, folder: Path) -> None:
         table.add_row(score.layer, score.transform, *found, f"{score.mean:.3f} ± {score.std:.3f}")
     _console.print(table)
     embedding, seconds = selection.embedding, selection.seconds
+    for sentence in filter(None, describe_ties(selection)):
+        _console.print(sentence, soft_wrap=True)
     _console.print(
         f"chosen by {criterion}: layer {embedding.layer}, {embedding.transform}, w = {embedding.text_weight:g}\n"
         f"{seconds['total']:.1f} s, of which forward passes {seconds['forwards']:.1f} s\n"

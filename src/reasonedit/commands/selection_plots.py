@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +12,40 @@ if TYPE_CHECKING:
 
 
 def plot_selection(selection: Selection, folder: Path) -> None:
-    """Draw ``layers.png``, both criteria by layer, and ``weights.png``, vision against language over w."""
+    """Draw ``layers.png``, both criteria by layer, and ``weights.png``, vision against language over w.
+
+    All axes of scores begin at 0, and what ties is said below.
+    """
+    layers, weights = describe_ties(selection)
     figure, axes = _figure()
     _draw_layers(axes, selection)
+    _say(figure, "Bars: the standard deviation over the bootstrap runs.", layers)
     figure.savefig(folder / "layers.png", dpi=150)
     figure, axes = _figure()
     _draw_weights(axes, selection)
+    _say(figure, "Bars: the standard deviation over the bootstrap runs.", weights)
     figure.savefig(folder / "weights.png", dpi=150)
+
+
+def describe_ties(selection: Selection) -> tuple[str, str]:
+    """Which layers, and which values of w, could as well have been chosen; empty where none could."""
+    from reasonedit.report.ties import describe_layer_ties, describe_weight_ties
+
+    criterion, chosen = str(selection.settings["criterion"]), selection.embedding
+    layers = [asdict(score) for score in selection.layers]
+    weights = [asdict(score) for score in selection.weights]
+    return describe_layer_ties(layers, criterion, str(chosen.layer)), describe_weight_ties(weights, chosen.text_weight)
+
+
+def _say(figure: Any, *sentences: str) -> None:
+    """Write sentences below a plot."""
+    text = "\n".join(textwrap.fill(sentence, 110) for sentence in sentences if sentence)
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8.5)
+
+
+def _begin_at_zero(axes: Any) -> None:
+    """Have an axis begin at 0, or below where something is."""
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if axes.dataLim.y0 < 0 else 0.0)
 
 
 def _figure() -> tuple[Any, Any]:
@@ -50,7 +79,8 @@ def _draw_layers(axes: Any, selection: Selection) -> None:
         ylabel="bimodal modularity Q",
         title="Which layer keeps a picture and its copies together",
     )
-    found_axes.set_ylabel("share of views that find their picture")
+    _begin_at_zero(axes)
+    found_axes.set(ylabel="share of views that find their picture", ylim=(0.0, 1.05))
     handles = [*axes.get_legend_handles_labels()[0], *found_axes.get_legend_handles_labels()[0]]
     axes.legend(handles=handles, frameon=False)
 
@@ -65,4 +95,5 @@ def _draw_weights(axes: Any, selection: Selection) -> None:
     axes.axvline(weight, color="black", linestyle=":", label=f"w = {weight:g}")
     axes.set_xscale("log")
     axes.set(xlabel="w, weight of the sentence half", ylabel="modularity Q", title="Vision against language")
+    _begin_at_zero(axes)
     axes.legend(frameon=False)

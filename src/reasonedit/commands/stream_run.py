@@ -24,6 +24,7 @@ from reasonedit.runs.folder import abandon, lock_folder, new_folder, versions, w
 from reasonedit.runs.resume import begin, check, describe_run
 
 from .results_table import collect_results, describe_results
+from .run_page import make_page
 from .run_parser import parse_run, save_merged_config
 from .run_signals import FOLDER, describe_stop, is_first_rank, watch_as_rank, watch_trainer
 from .screen import Screen
@@ -41,6 +42,7 @@ class Run:
         notes: What is to be said below the table.
         trainer: Its trainer.
         data: Its data.
+        page: The page of its results, where one could be written.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Run:
     notes: list[str]
     trainer: L.Trainer
     data: L.LightningDataModule | None
+    page: Path | None = None
 
 
 def begin_run(config: Config, out: Path | None) -> Run:
@@ -187,4 +190,9 @@ def _ask(cli: LightningCLI, folder: Path) -> Run:
         shutil.rmtree(folder / "log", ignore_errors=True)  # all of it is in the predictions
         for part in folder.glob("predictions.[0-9]*.parquet"):  # of ranks that were interrupted
             part.unlink(missing_ok=True)
-    return Run(folder, results, describe_results(trainer, data), trainer, data)
+    notes = describe_results(trainer, data)
+    if not trainer.is_global_zero:
+        return Run(folder, results, notes, trainer, data)
+    codebook = cb.find_callback(trainer, cb.Codebook)
+    page, why = make_page(folder, data, codebook.memory if codebook is not None else None)
+    return Run(folder, results, [*notes, *([why] if why else [])], trainer, data, page)

@@ -65,8 +65,8 @@ def plan_erasure(memory: EditMemory, ids: Sequence[str]) -> Erasure:
     here += [f"'{path}', as a whole" for path in find_copies(folder, erased)]
     if is_run(run):
         here.append(
-            f"in '{run}': their rows and those of their probes, their facts in other rows, and of TensorBoard the "
-            "pictures of queries with facts; the figures stay"
+            f"in '{run}': their rows and those of their probes, their facts in other rows, of TensorBoard the "
+            "pictures of queries with facts, and the page (reasonedit report makes it again); the figures stay"
         )
     return Erasure(edits, here, name_other_places(store))
 
@@ -89,7 +89,7 @@ def erase_from(memory: EditMemory, ids: Sequence[str], author: str = "") -> Eras
     Beside the codebook go damaged copies of it that hold any of the edits (as a whole), questions that a server kept
     about their pictures or answered by their facts, the edits' sentences in the cache of evidence, and, where the
     folder lies in that of a run, what the run wrote of them: rows of its log and of its predictions, pictures for
-    TensorBoard, the story of a demo. The result says what may be left elsewhere.
+    TensorBoard, the story of a demo, its page with what that shows of them. The result says what may be left elsewhere.
 
     Killed at any moment, the edits are erased or not. Another call with the same ids finishes the rest.
 

@@ -72,7 +72,7 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
 
     content = {
         "made": made,
-        "edits": _edits(stream.base.edits, editor, rows, probes),
+        "edits": _edits(stream.base.edits, editor, probes),
         "put_right": [show(row) for row in _put_right(probes)],
         "failures": {
             cause: {
@@ -89,13 +89,12 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
     part.replace(path)
 
 
-def _edits(edits: Sequence[Edit], editor: Editor, rows: Sequence[Row], probes: Sequence[Row]) -> list[dict[str, Any]]:
-    """Some edits with their evidence, and what was answered before and after all edits."""
-    before = {row["edit"]: row["answer"] for row in reversed(rows) if row["phase"] == "edit"}
-    after = {row["edit"]: row["answer"] for row in probes if row["group"] == "rel"}
+def _edits(edits: Sequence[Edit], editor: Editor, probes: Sequence[Row]) -> list[dict[str, Any]]:
+    """Some edits with their evidence, and what the unedited model answered, and the edited one after all edits."""
+    asked = {row["edit"]: row for row in probes if row["group"] == "rel"}
     evidence = editor.evidence if isinstance(editor, Codebook) else {}
     shown = []
-    for edit in [e for e in edits if e.id in after][:_EDITS]:
+    for edit in [e for e in edits if e.id in asked][:_EDITS]:
         marked = [[list(r) for r in given or () if isinstance(r, tuple)] for given in edit.evidence]
         windows = [e.boxes for e in evidence.get(edit.id, [])] or [[] for _ in marked]
         sentences = [
@@ -109,9 +108,9 @@ def _edits(edits: Sequence[Edit], editor: Editor, rows: Sequence[Row], probes: S
                 "question": edit.question,
                 "answer": edit.answer,
                 "sentences": sentences,
-                "before": before.get(edit.id),
-                "after": after[edit.id],
-                "right": matches(after[edit.id], edit.targets),
+                "before": asked[edit.id]["before"],
+                "after": asked[edit.id]["answer"],
+                "right": matches(asked[edit.id]["answer"], edit.targets),
             }
         )
     return shown

@@ -70,6 +70,8 @@ def draw_lines(
                 axes.xaxis.set_minor_locator(NullLocator())
             if shares:
                 axes.set_ylim(-0.02, 1.02)
+            elif axes.dataLim.y0 >= 0:
+                axes.set_ylim(bottom=0)
             if i == 0:
                 axes.set_ylabel(y_label)
             else:
@@ -106,7 +108,7 @@ def draw_scatter(points: Mapping[str, tuple[float, float]], *, x_label: str, y_l
         An SVG element.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        figure = Figure(figsize=(6.4, 4.6), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         groups: list[list[str]] = []  # points that lie on each other share a label

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-from reasonedit.drawings import COLOURS
-from reasonedit.errors import NotFoundError, UnavailableError
+from reasonedit.errors import NotFoundError
 from reasonedit.experiments.agreement import Record
 from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.editors import NO_RIVALS, ORACLES, OURS
 from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.extra_tables import extra_tables
-from reasonedit.experiments.gallery import CAUSES
 from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.tables import Table, TableRow, cells_in, table_of
 from reasonedit.groups import GENERALITIES, LABELS, ProbeGroup
-from reasonedit.metrics import COMPARISON
 
 from .findings import judge_claims
 from .page_charts import charts_of, selection_charts
+from .render import format_share, render
+from .verdicts import EDITS, SEEDS
 
 _SHORT = {"now": "Rel at once", **LABELS, "gen": "Gen", "all": "All"}
+_COSTS = {"seconds": "s / edit", "ms": "ms / query", "keys": "keys / edit"}
+_ON_A_PHONE = ("rel", "gen", "loc", "hard_loc", "all")
+_PHONE = 4
+"""Columns that a phone shows beside each other; the others are in tables below."""
+_RIVALS = 3
+"""Of fewer rows none is called the best."""
 _SAME_FIGURES = 0.0005
 """Shares that differ by no more look the same."""
 _HELP = {
@@ -58,33 +61,23 @@ def write_page(results: Path, out: Path) -> Path:
         )
     tables = {e.name: table_of(e, cells_in(results / e.name)) for e in experiments}
     records = [record for table in tables.values() for record in table.cells]
-    environment = Environment(
-        loader=PackageLoader("reasonedit.report", "."),
-        autoescape=select_autoescape(["html", "j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["share"] = lambda x: "–" if x is None else f"{x:.3f}".replace("0.", ".", 1)
-    page = environment.get_template("page.html.j2").render(
-        style=(Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
+    return render(
+        "page.html.j2",
+        out,
         about=_about(records),
+        columns=_define_columns(tables.values()),
         findings=judge_claims(tables),
         sections=[_section(e, tables[e.name]) for e in experiments],
         gallery=_gallery(results, tables.get("main", Table())),
-        causes=CAUSES,
-        colours=COLOURS,
-        groups=LABELS,
-        comparison=COMPARISON,
         modularity=selection_charts(results),
         versions=_versions(records),
     )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UnavailableError(f"The report cannot be written to '{out}' ({error.strerror}): name another.") from error
-    return out
+
+
+def _define_columns(tables: Iterable[Table]) -> dict[str, str]:
+    """What each column says that any of the tables has."""
+    there = {group for table in tables for row in table for group in row.metrics}
+    return {short: _HELP[group] for group, short in _SHORT.items() if group in there}
 
 
 def _about(records: Sequence[Record]) -> dict[str, Any]:
@@ -107,13 +100,21 @@ def _versions(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _section(experiment: Experiment, table: Table) -> dict[str, Any]:
+    columns = {group: _SHORT[group] for group in _SHORT if any(group in r.metrics for r in table)}
+    rows = [_row(r, table) for r in table]
+    chosen = [group for group in _ON_A_PHONE if group in columns] or list(columns)[:_PHONE]
+    rest = [name for name in (*columns, *_COSTS) if name not in chosen[:_PHONE]]
     return {
         "name": experiment.name,
         "title": experiment.title,
         "question": experiment.question,
         "reference": next((r.title for r in table if r.name == experiment.reference), ""),
-        "columns": {g: (_SHORT[g], _HELP[g]) for g in _SHORT if any(g in r.metrics for r in table)},
-        "rows": [_row(experiment, r, table) for r in table],
+        "columns": columns,
+        "names": {**columns, **_COSTS},
+        "chosen": chosen[:_PHONE],
+        "rest": [rest[start : start + _PHONE] for start in range(0, len(rest), _PHONE)],
+        "rows": rows,
+        "best": any(cell["best"] for row in rows for cell in row["metrics"].values()),
         "extra": extra_tables(table),
         "charts": charts_of(experiment, table),
         "edits": sorted({round(r.costs["edits"]) for r in table if "edits" in r.costs}),
@@ -123,43 +124,64 @@ def _section(experiment: Experiment, table: Table) -> dict[str, Any]:
     }
 
 
-def _row(experiment: Experiment, row: TableRow, table: Sequence[TableRow]) -> dict[str, Any]:
-    rivals = [r for r in table if r.name not in NO_RIVALS and r.name != "none"]
+def _row(row: TableRow, table: Sequence[TableRow]) -> dict[str, Any]:
     shown = {}
     for group, e in row.metrics.items():
         d = row.differences.get(group)
-        best = max((r.metrics[group].mean for r in rivals if group in r.metrics), default=None)
+        exact = row.exact.get(group, e.mean)
         shown[group] = {
-            "mean": e.mean,
+            "mean": format_share(e.mean),
             "low": e.low,
             "high": e.high,
             "interval": e.samples > 0 and math.isfinite(e.low) and math.isfinite(e.high),
-            "best": row in rivals and best is not None and e.mean >= best,
-            "sign": "" if d is None else "above" if d.low > 0 else "below" if d.high < 0 else "",
-            "note": _note(e, d),
-            "exact": exact if abs((exact := row.exact.get(group, e.mean)) - e.mean) > _SAME_FIGURES else None,
+            "best": _is_best(row, group, table),
+            "sign": "" if d is None or _is_few(d) else "above" if d.low > 0 else "below" if d.high < 0 else "",
+            "basis": _basis(e),
+            "difference": "" if d is None else f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]",
+            "paired": "" if d is None else f"{d.edits} edits, {_count(len(d.seeds), 'seed')}",
+            "exact": exact if abs(exact - e.mean) > _SAME_FIGURES else None,
         }
     costs = row.costs
+    keys = costs["keys"] / costs["edits"] if costs.get("edits") and "keys" in costs else None
     return {
         "title": row.title,
         "ours": row.name == OURS,
         "oracle": row.name in ORACLES,
         "metrics": shown,
-        "seconds": costs.get("seconds_per_edit"),
-        "ms": costs.get("ms_per_query"),
-        "keys_per_edit": costs["keys"] / costs["edits"] if costs.get("edits") and "keys" in costs else None,
+        "costs": {
+            "seconds": _format(costs.get("seconds_per_edit"), 2),
+            "ms": _format(costs.get("ms_per_query"), 0),
+            "keys": _format(keys, 1),
+        },
         "seeds": len(row.seeds),
     }
 
 
-def _note(e: Estimate, d: Estimate | None) -> str:
-    if not e.samples:
-        return ""
-    text = f"{e.samples} answers on {e.edits} edits"
-    if d is not None:
-        text += f"; against the reference {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
-        text += f" on {d.edits} edits and {len(d.seeds)} seed{'s' if len(d.seeds) != 1 else ''} that both have"
-    return text
+def _is_best(row: TableRow, group: str, table: Sequence[TableRow]) -> bool:
+    """Whether a row has the highest share of its column, where enough rivals were asked enough to say so."""
+    rivals = [r for r in table if r.name not in (*NO_RIVALS, "none") and group in r.metrics]
+    if row not in rivals or len(rivals) < _RIVALS:
+        return False
+    asked = [r.metrics[group] for r in rivals if r.metrics[group].samples]
+    if any(_is_few(e) for e in asked) or (not asked and len(row.seeds) < SEEDS):
+        return False
+    return row.metrics[group].mean >= max(r.metrics[group].mean for r in rivals)
+
+
+def _is_few(e: Estimate) -> bool:
+    return len(e.seeds) < SEEDS or e.edits < EDITS
+
+
+def _basis(e: Estimate) -> str:
+    return f"{_count(e.samples, 'answer')} on {_count(e.edits, 'edit')}" if e.samples else ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _format(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _gallery(results: Path, table: Table) -> dict[str, Any] | None:
@@ -168,5 +190,17 @@ def _gallery(results: Path, table: Table) -> dict[str, Any] | None:
     for path in sorted((results / "main" / "cells").glob(f"{OURS}-*.gallery.json")):
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content.get("made") in shown:
+            for edit in content["edits"]:
+                edit.setdefault("right", edit["after"] == edit["answer"])
+                edit["sentences"] = [{"note": "" if s["boxes"] else "no window", **s} for s in edit["sentences"]]
+            content["put_right"] = [_with_facts(row) for row in content["put_right"]]
+            for failures in content["failures"].values():
+                failures["shown"] = [_with_facts(row) for row in failures["shown"]]
             return content
     return None
+
+
+def _with_facts(row: Mapping[str, Any]) -> dict[str, Any]:
+    facts = zip(row["facts"], row["distances"], row["fact_edits"], strict=True)
+    told = [{"text": text, "distance": distance, "own": edit == row["edit"]} for text, distance, edit in facts]
+    return {**row, "facts": told, "why": ""}

@@ -14,6 +14,7 @@ from reasonedit.experiments.tables import TableRow
 from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES
 
 from .charts import Line, draw_bars, draw_lines, draw_scatter
+from .ties import describe_layer_ties, describe_weight_ties
 
 _STRESSED = ("rel", "r_gen", "coe_gen", "loc", "hard_loc")
 
@@ -84,9 +85,8 @@ def _sweep_charts(table: Sequence[TableRow], axis: str) -> list[Chart]:
         ]
         for name, rows in lines_of(table).items()
     }
-    names = list(panels)
-    pairs = [names[start : start + 2] for start in range(0, len(names), 2)]
-    return [_chart(draw_lines({name: panels[name] for name in pair}, x_label=axis)) for pair in pairs]
+    # Each panel is a chart of its own: a phone shows one below the other.
+    return [_chart(draw_lines({name: lines}, x_label=axis)) for name, lines in panels.items()]
 
 
 def _stress_charts(table: Sequence[TableRow]) -> list[Chart]:
@@ -97,12 +97,15 @@ def _stress_charts(table: Sequence[TableRow]) -> list[Chart]:
             if row.name != "none" and row.history and all(group in shares for shares in row.history.values())
         ]
 
-    first, second = (
-        draw_lines({LABELS[group]: panel(group) for group in groups}, x_label="edits", log=True)
-        for groups in (_STRESSED[:3], _STRESSED[3:])
-    )
     text = "Shares of right answers over the number of edits, for the probes of a sample of the edits so far."
-    return [_chart(first, "Shares over the number of edits", text), _chart(second)]
+    return [
+        _chart(
+            draw_lines({LABELS[group]: panel(group)}, x_label="edits", log=True),
+            f"{LABELS[group]} over the number of edits",
+            text,
+        )
+        for group in _STRESSED
+    ]
 
 
 def selection_charts(results: Path) -> list[Chart]:
@@ -124,18 +127,25 @@ def selection_charts(results: Path) -> list[Chart]:
         _score_line(label, [w["weight"] for w in weights], weights, key, f"{key}_std")
         for key, label in (("vision", "vision Q"), ("language", "language Q"), ("balance", "balance"))
     ]
+    criterion = (content.get("settings") or {}).get("criterion", "views")
+    chosen = content["design"]["embedding"]
+    ties = (
+        describe_layer_ties(content["layers"], criterion, chosen["layer"]),
+        describe_weight_ties(weights, chosen["text_weight"]),
+    )
+    spread = "Shaded: the standard deviation over the bootstrap runs."
     panel, ticks = "modularity over w", [0.1, 0.3, 1.0, 3.0, 10.0]
     numbered = ", ".join(f"{i} {name}" for i, name in enumerate(layers, 1))
     return [
         _chart(
             draw_lines({"bimodal modularity": by_layer}, x_label="layer", y_label="Q", shares=False),
             "Which layer keeps a pair and its copies together",
-            f"Of the model {content['model']}. Vision-side layers in order: {numbered}.",
+            f"Of the model {content['model']}. Vision-side layers in order: {numbered}. {spread} {ties[0]}".strip(),
         ),
         _chart(
             draw_lines({panel: by_weight}, x_label="w", y_label="Q", shares=False, log=True, points={panel: ticks}),
             "Vision against language",
-            "w is the weight of the sentence half.",
+            f"w is the weight of the sentence half. {spread} {ties[1]}".strip(),
         ),
     ]
 

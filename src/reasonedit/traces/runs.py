@@ -11,6 +11,7 @@ from reasonedit.errors import needed
 
 from .erased_edits import ErasedEdits, remove
 from .event_files import remove_pictures
+from .shown import clean_shown
 
 _COLUMNS = {"edit", "prompt", "facts", "fact_edits"}
 """Columns by which a file of predictions is known."""
@@ -43,6 +44,7 @@ def clean_run(run: Path, erased: ErasedEdits) -> list[Path]:
         changed.append(path)
     changed += [path for path in sorted(run.glob("*.parquet")) if _clean_predictions(path, erased)]
     changed += [path for path in sorted(run.rglob("*tfevents*")) if path.is_file() and remove_pictures(path, erased)]
+    changed += clean_shown(run, erased)
     for path in sorted(run.glob("story/*.png")):  # one edit in pictures; nothing says which
         remove(path)
         changed.append(path)

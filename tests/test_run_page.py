@@ -1,0 +1,228 @@
+"""The page of one run: what became of each edit, what was not measured, and nothing of what was erased."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from helpers.browsing import PHONE, find_browser, open_browser, visiting
+from helpers.commands import write_config
+from helpers.tiny import HashEncoder, picture
+from PIL import Image
+
+from reasonedit import ReasonEditError
+from reasonedit.cli import main
+from reasonedit.codebook.stored_edit import picture_name
+from reasonedit.embedding import SentenceEncoder
+from reasonedit.erasure import erase
+from reasonedit.report import write_run_page
+from reasonedit.report.locality import find_gaps
+from reasonedit.report.run_data import RunData
+from reasonedit.report.run_edits import FAILED, LOST, NOT_ASKED, NOT_NEEDED, TOOK, judge_edits
+from reasonedit.runs import shown
+
+
+@pytest.fixture(scope="module")
+def made(tiny_folder, tmp_path_factory):
+    """The folder of a run of six edits, none of which takes, and what was said; it is not changed."""
+    folder = tmp_path_factory.mktemp("made")
+    config = write_config(folder / "config.json", tiny_folder)
+    with pytest.MonkeyPatch.context() as patch:
+        encoder = classmethod(lambda cls, name="hash", device=None: HashEncoder())
+        patch.setattr(SentenceEncoder, "from_pretrained", encoder)
+        patch.setenv("REASONEDIT_CACHE", str(folder / "cache"))
+        assert main(["run", "--config", str(config), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def files_with(folder: Path, *texts: str) -> list[str]:
+    return [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and any(text.encode() in path.read_bytes() for text in texts)
+    ]
+
+
+# ---- the page
+
+
+def test_a_run_ends_with_a_page_that_opens_offline(made):
+    html = (made / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", html)
+    assert "<script" not in html
+    assert "title=" not in html  # definitions are text
+    assert "The same questions in other words" in html
+    for i in range(6):
+        assert f"What is number {i}?" in html
+        assert f"Number {i} is round." in html
+    pictures = {picture_name(picture(i)) for i in range(6)}
+    assert pictures <= {path.stem for path in (made / "shown" / "pictures").iterdir()}
+    # The numbers are those of the predictions.
+    last = {row["id"]: row for row in pq.read_table(made / "predictions.parquet").to_pylist() if row["group"] == "rel"}
+    took = sum(row["right"] for row in last.values())
+    assert f"<b>{took} of 6</b> edits hold" in html
+    assert html.index('id="did-not-take"') < html.index('id="shares"')
+
+
+def test_the_command_makes_the_same_page_again(run, capsys):
+    before = (run / "report.html").read_text()
+    (run / "report.html").unlink()
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").read_text() == before
+    assert str(run / "report.html") in capsys.readouterr().out.replace("\n", "")
+
+
+def test_without_copies_pictures_come_from_the_codebook(run):
+    shutil.rmtree(run / "shown")
+    html = write_run_page(run, run / "report.html").read_text()
+    cards = html[html.index('id="did-not-take"') : html.index('id="questions"')]
+    assert cards.count("data:image/webp") == 6
+    assert cards.count('class="reasons"') == 6
+
+
+def test_without_predictions_it_says_what_to_do(run):
+    (run / "predictions.parquet").unlink()
+    html = write_run_page(run, run / "report.html").read_text()
+    assert "PredictionWriter" in html
+    assert "The same questions in other words" in html  # the table is there
+    (run / "metrics.json").unlink()
+    with pytest.raises(ReasonEditError, match="no results yet: go on with it"):
+        write_run_page(run, run / "report.html")
+
+
+def test_what_people_wrote_is_text(run):
+    path = run / "shown" / "edits.jsonl"
+    path.write_text(path.read_text().replace("Number 1 is round.", "<script>alert(1)</script>"))
+    html = write_run_page(run, run / "report.html").read_text()
+    assert "<script>" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+def test_pictures_stay_within_a_bound_and_the_failures_have_theirs_first(monkeypatch):
+    images = {str(i): Image.effect_noise((600, 500), 90).convert("RGB") for i in range(4)}
+    all_of_them = shown._shrink(images, ["2", "0", "2", "1", "3"])
+    assert list(all_of_them) == ["2", "0", "1", "3"]
+    monkeypatch.setattr(shown, "_MOST_BYTES", len(all_of_them["2"]) + len(all_of_them["0"]))
+    assert list(shown._shrink(images, ["2", "0", "2", "1", "3"])) == ["2", "0"]
+
+
+# ---- what became of each edit
+
+
+def answer(edit, phase, right, **changes):
+    group = "rel" if phase == "probe" else None
+    row = {"id": f"{edit}-{phase}", "edit": edit, "phase": phase, "group": group, "edits": 1, "right": right}
+    row |= {"prompt": f"Ask {edit}", "choices": None, "before": "old" if phase == "probe" else None, "answer": "new"}
+    row |= {"target": "it", "facts": [], "fact_edits": [], "distances": [], "left_out": []}
+    return row | {"nearest": 2.0, "threshold": 1.5, **changes}
+
+
+def judged(*rows):
+    run = RunData(Path("r"), {}, {}, {}, list(rows))
+    run.edits = {row["edit"]: {"id": row["edit"], "question": "", "answer": "it", "reasoning": []} for row in rows}
+    (outcome,) = judge_edits(run)
+    return outcome
+
+
+def test_an_edit_took_did_not_was_lost_was_not_needed_or_nobody_knows():
+    wrong, right = answer("e", "edit", False), answer("e", "edit", True)
+    assert judged(wrong, answer("e", "probe", True)).status == TOOK
+    assert judged(wrong, answer("e", "probe", False)).status == FAILED
+    assert judged(wrong, answer("e", "check", True), answer("e", "probe", False)).status == LOST
+    assert judged(wrong, answer("e", "check", True)).status == TOOK
+    assert judged(right, answer("e", "probe", True)).status == NOT_NEEDED
+    outcome = judged(right, answer("e", "probe", False))
+    assert outcome.status == FAILED
+    assert "nothing was written for it" in outcome.why
+    assert judged(wrong).status == NOT_ASKED
+    # What counts is the answer after all edits, and "before" the unedited model's.
+    outcome = judged(wrong, answer("e", "probe", True), answer("e", "probe", False, edits=5))
+    assert (outcome.status, outcome.before) == (FAILED, "old")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "the nearest key is 2.00 away, and only what is within 1.50 counts"),
+        ({"nearest": 1.0, "left_out": ["f"]}, "all were left out again"),
+        ({"facts": ["f"], "fact_edits": ["other"], "distances": [0.1]}, "none of them is this edit's"),
+        ({"facts": ["f"], "fact_edits": ["e"], "distances": [0.1]}, "the model did not follow it"),
+    ],
+)
+def test_an_edit_that_did_not_take_says_why(changes, why):
+    outcome = judged(answer("e", "edit", False), answer("e", "probe", False, **changes))
+    assert why in outcome.why
+    assert outcome.advice
+
+
+def test_what_locality_was_not_measured_is_said_with_what_to_do():
+    measured = {f"{g}_samples": 30 for g in ("loc", "hard_loc", "word_loc", "t_gen", "i_gen", "r_gen", "coe_gen")}
+    assert find_gaps(measured) == []
+    gaps = find_gaps({**measured, "loc_samples": 0, "loc_not_made": 9, "hard_loc_samples": 0, "hard_loc_not_made": 9})
+    assert [gap.label for gap in gaps] == ["Loc and hard Loc"]
+    assert "already answers rightly" in gaps[0].how
+    (wrong,) = find_gaps({**measured, "word_loc_samples": 0, "word_loc_wrong_before": 5})
+    assert "All 5 questions" in wrong.why
+    (few,) = find_gaps({**measured, "loc_samples": 3, "loc_wrong_before": 2})
+    assert "Only 3 questions" in few.why
+    (built,) = find_gaps({**measured, "r_gen_samples": 0})
+    assert "build-probes" in built.how
+
+
+# ---- erasing
+
+
+def test_an_erased_edit_is_in_no_page(run):
+    texts = ["toy-1", "What is number 1?", "Number 1 is round.", "It is thing 1.", picture_name(picture(1))]
+    assert {"report.html", "shown/edits.jsonl"} <= {*files_with(run, *texts)}
+    probe = next(row for row in RunData.read(run).questions.values() if row["edit"] == "toy-1")
+    done = erase(run / "codebook", ["toy-1"])
+    assert f"'{run / 'report.html'}'" in done.here
+    assert not (run / "report.html").exists()
+    assert files_with(run / "shown", *texts, probe["id"]) == []
+    copies = {path.stem for path in (run / "shown" / "pictures").iterdir()}
+    assert picture_name(picture(1)) not in copies
+    assert picture_name(picture(2)) in copies
+    assert main(["report", str(run)]) == 0
+    assert files_with(run, *texts) == []
+    assert "What is number 2?" in (run / "report.html").read_text()
+
+
+def test_a_picture_of_an_erased_edit_goes_from_the_questions_of_others_too(run):
+    path, name = run / "shown" / "questions.jsonl", picture_name(picture(1))
+    path.write_text(
+        path.read_text() + json.dumps({"id": "q", "edit": "toy-2", "question": "?", "picture": name}) + "\n"
+    )
+    erase(run / "codebook", ["toy-1"])
+    assert files_with(run, name) == []
+    assert RunData.read(run).questions["q"]["picture"] == ""
+
+
+# ---- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    find_browser()
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1100])
+def test_everything_fits_and_nobody_meets_a_barrier(made, browser, width, scheme):
+    options = PHONE if width == 390 else {"viewport": {"width": width, "height": 900}}
+    with visiting(browser) as come:
+        visitor = come("", color_scheme=scheme, **options)
+        visitor.page.goto((made / "report.html").as_uri())
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+        visitor.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert visitor.find_barriers() == []
