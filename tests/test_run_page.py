@@ -21,6 +21,7 @@ from reasonedit.report import write_run_page
 from reasonedit.report.locality import find_gaps
 from reasonedit.report.run_data import RunData
 from reasonedit.report.run_edits import FAILED, LOST, NOT_ASKED, NOT_NEEDED, TOOK, judge_edits
+from reasonedit.report.run_page import _questions
 from reasonedit.runs import shown
 
 
@@ -160,6 +161,15 @@ def test_an_edit_that_did_not_take_says_why(changes, why):
     outcome = judged(answer("e", "edit", False), answer("e", "probe", False, **changes))
     assert why in outcome.why
     assert outcome.advice
+
+
+def test_of_an_editor_without_facts_no_fact_is_blamed():
+    nothing = {"nearest": None, "threshold": None}
+    rows = [answer("e", "edit", False, **nothing), answer("e", "probe", False, **nothing)]
+    rows += [answer("e", "probe", False, id=group, group=group, **nothing) for group in ("t_gen", "loc", "hard_loc")]
+    assert "fact" not in judged(*rows).why
+    found = _questions(RunData(Path("r"), {}, {}, {}, rows))
+    assert [(one["cause"], one["count"]) for one in found] == [("right before, wrong now", 2), ("not put right", 1)]
 
 
 def test_what_locality_was_not_measured_is_said_with_what_to_do():

@@ -80,12 +80,15 @@ def _judge_main(table: Rows) -> list[Finding | None]:
 
 
 def _judge_against_all(table: Rows, group: str, claim: str, least: float, left_out: Sequence[str]) -> Finding | None:
-    """Ours is ahead of every other editor by more than ``least``, which is below 0 where no loss is claimed."""
+    """Ours is ahead of every other editor by more than ``least``, which is below 0 where no loss is claimed.
+
+    Where no other editor was run there is nothing to judge.
+    """
     no_rivals = {*OWN, *NO_RIVALS, *left_out}
     planned = [row for row in EXPERIMENTS["main"].rows if row.name not in no_rivals]
     rivals = [row for name, row in table.items() if name not in no_rivals]
     leads = {row.title: negate(row.differences[group]) for row in rivals if group in row.differences}
-    if not leads or group not in table[OURS].metrics:
+    if all(row.name == "none" for row in rivals) or not leads or group not in table[OURS].metrics:
         return None
     verdict = judge(leads.values(), lambda e: e.low > least, lambda e: e.high < least)
     missing = [row.title for row in planned if row.title not in leads]

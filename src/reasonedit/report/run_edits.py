@@ -101,7 +101,7 @@ def _explain(row: Row) -> tuple[str, str]:
 def describe_cause(row: Row, cause: str) -> str:
     """In sentences what came of a question that was answered wrongly."""
     if cause == NOTHING:
-        return _describe_gate(row)
+        return _describe_gate(row) if row["nearest"] is not None else "The edited model still answers otherwise."
     if cause == WRONG:
         return "Facts came for it, but none of them is this edit's."
     if cause == IGNORED:
@@ -113,7 +113,7 @@ def _describe_gate(row: Row) -> str:
     nearest, gate = row["nearest"], row["threshold"]
     if row["left_out"]:
         return "Facts came for it, and all were left out again: the picture does not show what they speak of."
-    if nearest is None or gate is None or nearest == float("inf"):
+    if gate is None or nearest == float("inf"):
         return "No fact came for it."
     if nearest > gate:
         return f"No fact came for it: the nearest key is {nearest:.2f} away, and only what is within {gate:.2f} counts."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.experiments.bootstrap import Estimate, summarise
-from reasonedit.experiments.gallery import IGNORED, NOTHING, SWAYED, WRONG, cause_of
+from reasonedit.experiments.gallery import CAUSES, IGNORED, NOTHING, SWAYED, WRONG, cause_of
 from reasonedit.groups import GENERALITIES, LABELS, columns_of
 
 from .locality import define, find_gaps
@@ -35,6 +35,13 @@ _TITLES = {
 }
 _CARDS = {FAILED: 200, LOST: 200, NOT_ASKED: 24, NOT_NEEDED: 24, TOOK: 24}
 """How many are shown with their picture; all others are listed."""
+_SAME = 0.0005
+"""Shares that differ by no more look the same."""
+_WITHOUT_FACTS = (
+    ("right before, wrong now", "Questions about other things that the edits changed."),
+    ("not put right", "Questions that an edit should have put right."),
+)
+"""What is wrong where the editor puts no facts before questions."""
 _QUESTIONS = 12
 """Questions shown for each cause."""
 
@@ -82,7 +89,7 @@ def _about(run: RunData) -> dict[str, Any]:
     return {
         "model": model if isinstance(model, str) else "",
         "source": " ".join(filter(None, [str(kind or ""), where])),
-        "seed": run.versions.get("seed"),
+        "seed": arguments.get("seed", run.versions.get("seed")),
     }
 
 
@@ -109,7 +116,6 @@ def _shares(run: RunData, edited: Mapping[str, Any]) -> list[dict[str, Any]]:
     for group, label in columns_of(g for g in LABELS if edited.get(f"{g}_samples")).items():
         samples, exact = edited.get(f"{group}_samples") or 0, edited.get(f"{group}_exact_match")
         after, interval = edited.get(group), intervals.get(group)
-        matches_rows = interval is not None and interval.samples == samples and math.isfinite(interval.low)
         shares.append(
             {
                 "label": label,
@@ -117,8 +123,8 @@ def _shares(run: RunData, edited: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "samples": samples,
                 "before": unedited.get(group),
                 "after": after,
-                "interval": interval if matches_rows and interval is not None and interval.edits >= EDITS else None,
-                "exact": exact if exact is not None and after is not None and abs(exact - after) > 0.0005 else None,
+                "interval": interval if interval is not None and _is_of(interval, samples, after) else None,
+                "exact": exact if exact is not None and after is not None and abs(exact - after) > _SAME else None,
             }
         )
     names = [LABELS[group] for group in GENERALITIES if edited.get(f"{group}_samples")]
@@ -126,6 +132,12 @@ def _shares(run: RunData, edited: Mapping[str, Any]) -> list[dict[str, Any]]:
         gen = {"label": "Gen", "help": f"Harmonic mean of {', '.join(names[:-1])} and {names[-1]}", "samples": None}
         shares.append({**gen, "before": unedited.get("gen"), "after": edited["gen"], "interval": None, "exact": None})
     return shares
+
+
+def _is_of(interval: Estimate, samples: int, share: float | None) -> bool:
+    """Whether an interval is that of a share, and of enough edits: rows of erased edits are gone, and figures stay."""
+    is_same = interval.samples == samples and share is not None and abs(interval.mean - share) <= _SAME
+    return is_same and interval.edits >= EDITS and math.isfinite(interval.low)
 
 
 def _intervals(rows: Sequence[Row]) -> dict[str, Estimate]:
@@ -190,25 +202,26 @@ def _facts(row: Row) -> list[dict[str, Any]]:
 
 def _questions(run: RunData) -> list[dict[str, Any]]:
     """Questions other than the edits' own that are answered wrongly, by cause; what was made worse comes first."""
-    by_cause: dict[str, list[Row]] = defaultdict(list)
-    for row in last_probes(run.rows):
+    fetches = any(row["nearest"] is not None or row["facts"] for row in run.rows)
+    by_cause: dict[tuple[str, str], list[Row]] = {}
+    for row in sorted(last_probes(run.rows), key=lambda row: row["id"] not in run.questions):
         cause = cause_of(row)
         if cause is not None and row["group"] != "rel" and row["right"] is not None:
-            by_cause[cause].append(row)
+            by_cause.setdefault((cause, CAUSES[cause]) if fetches else _WITHOUT_FACTS[cause != SWAYED], []).append(row)
+    order = [*((cause, CAUSES[cause]) for cause in (SWAYED, IGNORED, WRONG, NOTHING)), *_WITHOUT_FACTS]
     sections = []
-    for cause in (SWAYED, IGNORED, WRONG, NOTHING):
-        rows = by_cause.get(cause, [])
-        shown = sorted(rows, key=lambda row: row["id"] not in run.questions)[:_QUESTIONS]
+    for cause, text in (known for known in order if known in by_cause):
+        rows = by_cause[cause, text]
         groups = Counter(row["group"] for row in rows)
-        if rows:
-            sections.append(
-                {
-                    "cause": cause,
-                    "count": len(rows),
-                    "groups": [(label, groups[group]) for group, label in LABELS.items() if groups[group]],
-                    "shown": [_question(run, row, cause) for row in shown],
-                }
-            )
+        sections.append(
+            {
+                "cause": cause,
+                "text": text,
+                "count": len(rows),
+                "groups": [(label, groups[group]) for group, label in LABELS.items() if groups[group]],
+                "shown": [_question(run, row, cause) for row in rows[:_QUESTIONS]],
+            }
+        )
     return sections
 
 
@@ -219,5 +232,5 @@ def _question(run: RunData, row: Row, cause: str) -> dict[str, Any]:
         "question": kept.get("question") or row["prompt"],
         "image": run.picture(kept.get("picture") or ""),
         "facts": _facts(row),
-        "why": describe_cause(row, cause),
+        "why": describe_cause(row, cause) if cause == NOTHING else "",
     }

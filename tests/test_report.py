@@ -1,0 +1,137 @@
+"""The page of experiments: what it claims, what fits a narrow screen, and plots of a selection."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from helpers.browsing import PHONE, find_browser, open_browser, visiting
+from helpers.cells import cell, save
+from helpers.tiny import picture
+
+from reasonedit import Edit
+from reasonedit.commands import selection_plots
+from reasonedit.embedding import EmbeddingConfig
+from reasonedit.embedding.selection import LayerScore, Selection, WeightScore
+from reasonedit.experiments import EXPERIMENTS
+from reasonedit.experiments.editors import OURS
+from reasonedit.experiments.gallery import _edits
+from reasonedit.experiments.tables import table_of
+from reasonedit.groups import LABELS
+from reasonedit.report import write_page
+from reasonedit.report.findings import judge_claims
+from reasonedit.report.page import _is_best
+from reasonedit.report.ties import describe_layer_ties, describe_weight_ties
+
+GROUPS = tuple(g for g in LABELS if not g.startswith(("port", "comp", "text_loc")))
+SHARES = {"none": 0.1, "ft": 0.4, "ike": 0.5, "rag": 0.9, OURS: 0.9}
+
+
+def main_table(shares=SHARES, seeds=(0, 1), edits=20):
+    return table_of(EXPERIMENTS["main"], [cell(r, s, right=v, edits=edits) for r, v in shares.items() for s in seeds])
+
+
+# ---- claims
+
+
+@pytest.mark.parametrize(
+    ("changes", "best"),
+    [
+        ({}, {"rag", OURS}),  # a tie: both
+        ({"seeds": (0,), "edits": 80}, set()),
+        ({"edits": 9}, set()),
+        ({"shares": {"none": 0.1, "ike": 0.5, OURS: 0.9}}, set()),  # one rival
+    ],
+)
+def test_the_best_of_a_column_is_marked_where_enough_rivals_were_asked_enough(changes, best):
+    table = main_table(**changes)
+    assert {row.name for row in table if _is_best(row, "r_gen", table)} == best
+
+
+def test_without_a_rival_nothing_is_claimed_of_other_editors():
+    assert judge_claims({"main": main_table({"none": 0.1, OURS: 0.9})}) == []
+    assert judge_claims({"main": main_table({"none": 0.1, "ike": 0.2, OURS: 0.9})})
+
+
+def test_before_is_the_answer_of_the_unedited_model():
+    edit = Edit(picture(0), "What?", "right", ["So it is."], id="e")
+    probe = {"edit": "e", "group": "rel", "before": "of the unedited model", "answer": "right"}
+    (shown,) = _edits([edit], SimpleNamespace(), [probe])
+    assert (shown["before"], shown["after"], shown["right"]) == ("of the unedited model", "right", True)
+
+
+# ---- the page
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    for row, share in SHARES.items():
+        for seed in (0, 1):
+            save(folder / "main", cell(row, seed, right=share, edits=20, groups=GROUPS))
+    return write_page(folder, folder / "report.html")
+
+
+def test_definitions_and_bases_are_text(page):
+    html = page.read_text()
+    assert not re.search(r"\stitle=", html)
+    assert "The same questions in other words" in html
+    assert "40 answers on 40 edits" in html
+
+
+def test_each_column_is_shown_at_any_width(page):
+    find_browser()
+    columns = ["Rel at once", *(LABELS[g] for g in GROUPS), "Gen", "All", "s / edit", "ms / query", "keys / edit"]
+    with open_browser() as browser, visiting(browser) as come:
+        for width in (901, 945, 1100):
+            visitor = come("", viewport={"width": width, "height": 900})
+            visitor.page.goto(page.as_uri())
+            heads = visitor.page.locator("#main ~ table.wide thead").first.locator("th:visible")
+            assert heads.all_inner_texts()[1:] == columns
+            rights = heads.evaluate_all("heads => heads.map(head => head.getBoundingClientRect().right)")
+            assert max(rights) <= width
+            assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+        visitor = come("", color_scheme="dark", **PHONE)
+        visitor.page.goto(page.as_uri())
+        chosen = visitor.page.locator("#main ~ table.wide thead").first.locator("th:visible").all_inner_texts()[1:]
+        assert chosen == ["Rel", "Loc", "hard Loc", "Gen"]
+        visitor.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        below = visitor.page.locator("details.phone").first.locator("thead th:visible").all_inner_texts()
+        assert sorted({*below, *chosen} - {"editor"}) == sorted(columns)
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert visitor.find_barriers() == []
+
+
+# ---- the plots of a selection
+
+
+def layer(name, found, mean, auc=0.9, std=0.02):
+    return {"layer": name, "transform": "raw", "mean": mean, "std": std, "found": found, "auc": auc, "margin": 0.1}
+
+
+def weight(value, balance, std=0.02):
+    return {"weight": value, "balance": balance, "balance_std": std} | {
+        f"{half}{part}": 0.5 for half in ("vision", "language") for part in ("", "_std")
+    }
+
+
+def test_ties_are_said():
+    layers = [layer("a", 1.0, 0.5), layer("b", 1.0, 0.7, auc=0.95), layer("c", 0.9, 0.68)]
+    assert describe_layer_ties(layers, "views", "b").startswith("A tie: b and a have the same share of views found")
+    assert describe_layer_ties(layers, "modularity", "b").startswith("A tie: b and c have Q within")
+    assert describe_layer_ties([layers[1], layers[2]], "views", "b") == ""
+    weights = [weight(0.3, 0.47), weight(1.0, 0.5), weight(3.0, 0.4)]
+    assert "w = 0.3 and 1 lie within" in describe_weight_ties(weights, 1.0)
+    assert describe_weight_ties(weights[1:], 1.0) == ""
+
+
+def test_axes_of_scores_begin_at_zero(tmp_path):
+    layers = [LayerScore(**layer(name, 0.97, mean)) for name, mean in (("a", 0.81), ("b", 0.82))]
+    weights = [WeightScore(**weight(w, balance)) for w, balance in ((0.3, 0.81), (1.0, 0.82))]
+    embedding = EmbeddingConfig(layer="b", text_weight=1.0)
+    selection = Selection(layers, weights, embedding, {}, {"criterion": "views"})
+    for draw in (selection_plots._draw_layers, selection_plots._draw_weights):
+        figure, axes = selection_plots._figure()
+        draw(axes, selection)
+        assert [one.get_ylim()[0] for one in figure.axes] == [0.0] * len(figure.axes)
+    selection_plots.plot_selection(selection, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"layers.png", "weights.png"}
