@@ -19,6 +19,7 @@ from reasonedit.types import Query
 from .base import RunCallback
 from .batch import answers_of, in_steps
 from .codebook import Codebook
+from .editor import Editor
 from .lookup import find_callback
 from .metrics import EditingMetrics
 
@@ -32,6 +33,9 @@ LAYOUT = {
 }
 """Custom scalars: a chart per metric that all data sets have, with a line for each editor that logs into the folder."""
 
+_PARTS = ("embedding", "retrieval", "writing")
+"""The parts of a design whose settings are told apart most often."""
+
 
 class TensorBoardCharts(RunCallback):
     """Adds charts, pictures and hyperparameters to every TensorBoard logger of the trainer.
@@ -39,7 +43,8 @@ class TensorBoardCharts(RunCallback):
     Put it behind the editor and :class:`~reasonedit.callbacks.EditingMetrics`, which logs the metrics themselves.
 
     Args:
-        settings: The hyperparameters, which are shown with the final metrics.
+        settings: The hyperparameters, which are shown with the final metrics; by default the editor, the model, the
+            stream and the parts of the codebook's design.
         pictures: How many edits are drawn with their evidence, and how many queries with their facts.
 
     Raises:
@@ -54,7 +59,7 @@ class TensorBoardCharts(RunCallback):
     def __init__(self, settings: Mapping[str, Any] | None = None, pictures: int = 8) -> None:
         if pictures < 0:
             raise InputError(f"pictures must be 0 or more, not {pictures}.")
-        self.settings = dict(settings or {})
+        self.settings = dict(settings) if settings is not None else None
         self.pictures = pictures
         self._drawn: set[str] = set()
         self._queries = 0
@@ -72,10 +77,13 @@ class TensorBoardCharts(RunCallback):
             raise InputError("TensorBoardCharts must stand behind Codebook in the list of callbacks.")
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lay out the charts."""
+        """Lay out the charts, and begin their curves with what the unedited model answers."""
         self._drawn, self._queries = set(), 0
+        base = _base_of(trainer)
         for logger in self._loggers(trainer):
             logger.experiment.add_custom_scalars(LAYOUT)
+            if base is not None and base.metrics and trainer.is_global_zero:
+                logger.log_metrics({f"edit/{group}": share for group, (share, _) in base.metrics.items()}, step=0)
 
     def on_predict_batch_end(
         self,
@@ -118,7 +126,7 @@ class TensorBoardCharts(RunCallback):
             return
         for logger in self._loggers(trainer):
             final = {f"final/{g}": share for g, (share, _) in metrics.results.items()}
-            logger.log_hyperparams(self.settings, final)
+            logger.log_hyperparams(self.settings if self.settings is not None else settings_of(trainer), final)
             logger.save()
 
     @staticmethod
@@ -129,3 +137,33 @@ class TensorBoardCharts(RunCallback):
     def _show(loggers: list[TensorBoardLogger], name: str, card: Image.Image, step: int) -> None:
         for logger in loggers:
             logger.experiment.add_image(name, np.asarray(card), step, dataformats="HWC")
+
+
+def settings_of(trainer: L.Trainer) -> dict[str, Any]:
+    """What tells one run from another, one column each in TensorBoard's table of hyperparameters."""
+    editor, codebook = find_callback(trainer, Editor), find_callback(trainer, Codebook)  # type: ignore[type-abstract]
+    data, base = getattr(trainer, "datamodule", None), _base_of(trainer)
+    vlm = getattr(trainer.lightning_module, "vlm", None)
+    settings: dict[str, Any] = {
+        "editor": "none" if editor is None else editor.title or type(editor).__name__,
+        "model": getattr(vlm, "name", ""),
+        "data": type(getattr(data, "source", data)).__name__ if data is not None else "",
+        "edits": len(base.edits) if base is not None else editor.edits if editor is not None else 0,
+    }
+    if codebook is not None and codebook.pipeline is not None:
+        embedding, retrieval, writing = (getattr(codebook.pipeline.design, n) for n in _PARTS)
+        settings |= {
+            "layer": embedding.layer or "",
+            "transform": embedding.transform,
+            "text_weight": embedding.text_weight,
+            "percentile": retrieval.percentile,
+            "k": retrieval.k,
+            "entries": writing.entries,
+            "keys": writing.keys,
+        }
+    return settings
+
+
+def _base_of(trainer: L.Trainer) -> Any:
+    """What the unedited model answered in a stream, where the trainer runs one."""
+    return getattr(getattr(trainer, "datamodule", None), "base", None)

@@ -424,7 +424,6 @@ def test_a_stream_runs_in_a_trainer_and_its_metrics_come_out(tiny_folder):
 
 
 def test_an_experiment_leaves_out_what_takes_weights_and_names_it(tiny_folder, tmp_path, monkeypatch, capsys):
-    from reasonedit.commands import experiment as command
     from reasonedit.experiments import EXPERIMENTS
     from reasonedit.experiments.making import editing as by_design
 
@@ -433,7 +432,7 @@ def test_an_experiment_leaves_out_what_takes_weights_and_names_it(tiny_folder, t
     rows = [row for row in plan.rows if row.name in wanted]
     ours = Row("reasonedit", "ReasonEdit", by_design(editing()))
     layer = next(row for row in EXPERIMENTS["embedding"].rows if row.name == "language")
-    monkeypatch.setitem(command.EXPERIMENTS, "main", replace(plan, rows=(*rows, layer, ours)))
+    monkeypatch.setitem(EXPERIMENTS, "main", replace(plan, rows=(*rows, layer, ours)))
     config = tmp_path / "config.yaml"
     with serving(says(yes_of_red)) as server:
         config.write_text(

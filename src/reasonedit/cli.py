@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         atexit.register(_exit_interrupted, interrupted)  # runs last: functions that are registered later run before
     with watch_signals() as watch:
         try:
-            if name in _OF_RUNS:
+            if name in _OF_RUNS and not _asks_for_help(arguments):
                 check_runs()
             return int(importlib.import_module(f"reasonedit.commands.{name.replace('-', '_')}").main(arguments[1:]))
         except ReasonEditError as error:
@@ -80,7 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 return _fail(f"No space is left on the disk ({error.filename or 'writing'}): free some and run again.")
-            raise
+            if error.filename is None:
+                raise
+            return _fail(f"'{os.fsdecode(error.filename)}' cannot be used: {error.strerror}.")
+
+
+def _asks_for_help(arguments: Sequence[str]) -> bool:
+    """Help is there without the packages that the command takes."""
+    return "-h" in arguments or "--help" in arguments
 
 
 class _Version(argparse.Action):

@@ -29,4 +29,6 @@ def main(argv: Sequence[str]) -> int:
             # Beside the server, which must answer while a browser starts.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
-    return serve.run(arguments, show)
+    from .serving import run
+
+    return run(arguments, show)

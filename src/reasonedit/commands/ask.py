@@ -3,49 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-
-from reasonedit.editor import ReasonEditor
-from reasonedit.explain import UNLIKE, USED, Explanation
 from reasonedit.safe_text import to_safe_text
-from reasonedit.types import Answer, Query
-from reasonedit.vlm import Generation, load_vlm
-from reasonedit.vlm.generation import cut_off_message
 
 from .generation import add_generation, generation_from
-from .screen import Screen
+from .screen import Screen, print_json, waiting
 from .trust import add_trust
+
+if TYPE_CHECKING:
+    from reasonedit.explain import Explanation
+    from reasonedit.types import Answer, Hit
+    from reasonedit.vlm import Generation
 
 _console = Screen(highlight=False)
 
 
 def main(argv: Sequence[str]) -> int:
     """Answer, and say which facts were used."""
-    parser = argparse.ArgumentParser(
-        prog="reasonedit ask", description="Ask a question about one picture, with a codebook or of the bare model."
-    )
-    parser.add_argument("image", help="the picture")
-    parser.add_argument("question")
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--codebook", type=Path, help="folder of the codebook")
-    asked.add_argument("--model", help="a VLM that is asked without a codebook: a hub id, a folder, or embedded")
-    parser.add_argument("--choices", nargs="+", default=None, help="choices of a multiple-choice question")
-    parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
-    parser.add_argument(
-        "--explain", action="store_true", help="show the keys that came near, and why each counts or not"
-    )
-    add_generation(parser)
-    add_trust(parser)
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
+    from reasonedit.editor import ReasonEditor
+    from reasonedit.types import Query
+    from reasonedit.vlm import load_vlm
+
     generation = generation_from(arguments)
     query = Query.of(arguments.image, arguments.question, arguments.choices)  # refused before the model is loaded
-    with _console.status("loading the VLM"):
+    with waiting("loading the VLM"):
         options: dict[str, Any] = {"dtype": arguments.dtype, "trust_remote_code": arguments.trust_remote_code}
         if arguments.codebook is not None:
             editor = ReasonEditor.load(arguments.codebook, generation=generation, **options)
@@ -55,19 +41,77 @@ def main(argv: Sequence[str]) -> int:
         _show_explanation(editor.explain(query.image, query.question, query.choices), generation)
         return 0
     answer = editor.ask(query.image, query.question, query.choices)
-    _show_answer(answer, generation)
-    if arguments.codebook is None:
-        return 0
+    if arguments.json:
+        print_json(_as_json(answer))
+    elif arguments.quiet:
+        _console.say(answer.text)
+    else:
+        _show_answer(answer, generation)
+        if arguments.codebook is not None:
+            _show_facts(answer)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="reasonedit ask",
+        description="Ask a question about one picture, with a codebook or of the bare model.",
+        epilog="Example: reasonedit ask photo.jpg 'What is this?' --model embedded",
+    )
+    parser.add_argument("image", help="the picture")
+    parser.add_argument("question")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--codebook", type=Path, help="folder of the codebook")
+    asked.add_argument("--model", help="a VLM that is asked without a codebook: a hub id, a folder, or embedded")
+    parser.add_argument("--choices", nargs="+", default=None, help="choices of a multiple-choice question")
+    parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--explain", action="store_true", help="show the keys that came near, and why each counts or not"
+    )
+    shown.add_argument("--quiet", action="store_true", help="print the answer alone")
+    shown.add_argument("--json", action="store_true", help="print answer and facts as JSON, for a program")
+    add_generation(parser)
+    add_trust(parser)
+    return parser
+
+
+def _as_json(answer: Answer) -> dict[str, Any]:
+    """An answer for a program; distances that are infinite, as those of an empty codebook, are null."""
+
+    def finite(value: float) -> float | None:
+        return round(value, 4) if math.isfinite(value) else None
+
+    def fact(hit: Hit) -> dict[str, Any]:
+        return {"fact": hit.fact, "distance": finite(hit.distance), "kind": str(hit.kind), "edit": hit.edit_id}
+
+    return {
+        "answer": answer.text,
+        "thought": answer.thought,
+        "finish_reason": answer.finish_reason,
+        "facts": [fact(hit) for hit in answer.hits],
+        "nearest": finite(answer.nearest),
+        "threshold": finite(answer.threshold),
+        "in_range": answer.in_range,
+    }
+
+
+def _show_facts(answer: Answer) -> None:
+    from reasonedit.explain import UNLIKE
+
     if not answer.hits and answer.in_range is False:
         _console.print(f"(no fact used: {UNLIKE})")
+    elif not answer.hits and not math.isfinite(answer.nearest):
+        _console.print("(no fact used: the codebook is empty)")
     elif not answer.hits:
         _console.print(f"(no fact used: the nearest is at {answer.nearest:.3f}, the gate at {answer.threshold:.3f})")
     for hit in answer.hits:
         _console.print(f"  {hit.distance:.3f}  {to_safe_text(hit.fact)}", markup=False)
-    return 0
 
 
 def _show_answer(answer: Answer, generation: Generation) -> None:
+    from reasonedit.vlm.generation import cut_off_message
+
     _console.print(answer.text, markup=False)
     if answer.thought:
         _console.print(f"(thought: {answer.thought})", markup=False, style="dim")
@@ -76,6 +120,12 @@ def _show_answer(answer: Answer, generation: Generation) -> None:
 
 
 def _show_explanation(explanation: Explanation, generation: Generation) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from reasonedit.explain import UNLIKE, USED
+
     _show_answer(explanation.answer, generation)
     gate = "open" if explanation.open else "closed"
     nearest = f"the nearest key is at {explanation.answer.nearest:.3f}, the gate at {explanation.answer.threshold:.3f}"

@@ -4,34 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from .configs import add_config, parse_with_overrides
 
-from reasonedit.config.merging import load_module_and_stream
-from reasonedit.data.pool import Pool
-from reasonedit.data.probes import (
-    Budget,
-    Builder,
-    BuildReport,
-    Painter,
-    Writer,
-    build,
-    builders,
-    load_writer,
-)
-from reasonedit.data.probes.build import TRIES
-from reasonedit.errors import InputError, ReasonEditError
-from reasonedit.types import Edit
-from reasonedit.vlm import VLM
-
-from .configs import add_config, parse_with_overrides, read_configs
-from .screen import Screen
-
-_console = Screen()
+GROUPS = ("t_gen", "i_gen", "r_gen", "coe_gen")
+"""The groups that can be made; see :func:`reasonedit.data.probes.builders`, which takes torch."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -41,37 +19,9 @@ def main(argv: Sequence[str]) -> int:
         0, or 1 where a set is not complete.
     """
     arguments, overrides = parse_with_overrides(_parser(), argv)
-    config = read_configs(arguments, overrides)
-    pool = _pool(config.instantiate("data")["data"])  # other data are refused before a model is loaded
-    if arguments.dry_run:
-        return _dry_run(arguments, pool.edits)
-    _check_makers(arguments)
-    with _console.status("loading the models"):
-        module, stream = load_module_and_stream(config)
-        makers = _load_makers(arguments, module.vlm)
-    edits = stream.find_edits(module.vlm, module.generation, progress=True)
-    try:
-        reports = _build(arguments, edits, makers)
-    except ReasonEditError as error:
-        raise ReasonEditError(f"{error} What was built is kept in '{arguments.out}': run again to go on.") from error
-    for report in reports:
-        _console.print(_describe(report), soft_wrap=True, highlight=False, markup=False)
-    _console.print(
-        f"{makers.budget.calls} calls of writer and painter. Probe sets are in {arguments.out}.",
-        soft_wrap=True,
-        markup=False,
-    )
-    return 0 if all(report.complete for report in reports) else 1
+    from .probe_building import build_probes
 
-
-def _check_makers(arguments: argparse.Namespace) -> None:
-    for group in arguments.groups:
-        if builders()[group].needs_writer and arguments.writer is None:
-            raise InputError(f"{group} needs a language model: name one with --writer, or leave it out of --groups.")
-        if builders()[group].needs_painter and arguments.painter is None:
-            raise InputError(
-                f"{group} needs a text-to-image pipeline: name one with --painter, or leave it out of --groups."
-            )
+    return build_probes(arguments, overrides)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,9 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_config(parser, "YAML file of a run: its model and data are used", required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the probe sets")
-    parser.add_argument(
-        "--groups", nargs="+", choices=list(builders()), default=list(builders()), help="which (default: all)"
-    )
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="which (default: all)")
     parser.add_argument(
         "--writer",
         help="language model: openai:MODEL (OPENAI_BASE_URL, OPENAI_API_KEY say where), hub id, folder, .gguf file",
@@ -103,74 +51,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
     return int(text)
-
-
-@dataclass(frozen=True)
-class _Makers:
-    """What makes probes: the VLM, a language model, a text-to-image pipeline, and how often these may be called."""
-
-    vlm: VLM
-    writer: Writer | None
-    painter: Painter | None
-    budget: Budget
-
-    def builder(self, group: str) -> Builder:
-        """What makes the probes of a group."""
-        return builders()[group](self.vlm, self.writer, self.painter, self.budget)
-
-
-def _load_makers(arguments: argparse.Namespace, vlm: VLM) -> _Makers:
-    writes = any(builders()[group].needs_writer for group in arguments.groups)
-    writer = load_writer(arguments.writer) if writes else None
-    painter = Painter.from_pretrained(arguments.painter) if arguments.painter else None
-    return _Makers(vlm, writer, painter, Budget(arguments.limit))
-
-
-def _build(arguments: argparse.Namespace, edits: Sequence[Edit], makers: _Makers) -> list[BuildReport]:
-    reports = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Screen(stderr=True)) as bar:
-        for group in arguments.groups:
-            for seed in arguments.seed:
-                task = bar.add_task(f"{group}, seed {seed}", total=len(edits) * arguments.per_edit)
-                step = partial(bar.advance, task)
-                reports.append(build(makers.builder(group), edits, arguments.out, seed, arguments.per_edit, step))
-    return reports
-
-
-def _dry_run(arguments: argparse.Namespace, edits: int) -> int:
-    probes = edits * arguments.per_edit * len(arguments.seed)
-    total = 0
-    for group in arguments.groups:
-        calls = probes * builders()[group].calls(with_painter=arguments.painter is not None)
-        total += calls
-        _console.print(
-            f"{group}: {probes} probes, {calls} calls if none is rejected, {TRIES * calls} at most", highlight=False
-        )
-    limit = "" if arguments.limit is None else f"; no more than {arguments.limit} will be made in one go"
-    _console.print(
-        f"together: {total} to {TRIES * total} calls for {edits} edits at most, not counting what is there{limit}.",
-        soft_wrap=True,
-        highlight=False,
-    )
-    return 0
-
-
-def _describe(report: BuildReport) -> str:
-    text = (
-        f"{report.group}, seed {report.seed}: {report.built} made, {report.existing} were there, "
-        f"{report.given_up} given up"
-    )
-    if report.reasons:
-        listed = sorted(report.reasons.items(), key=lambda reason: -reason[1])
-        text += f" (rejected on the way: {', '.join(f'{why} {n} x' for why, n in listed)})"
-    return text + ("." if report.complete else "; the limit was reached: run again to go on.")
-
-
-def _pool(data: Any) -> Pool:
-    source = getattr(data, "source", None)
-    if not isinstance(source, Pool):
-        raise InputError(
-            f"build-probes makes probes for data sets of corrected samples; {type(source).__name__} draws its own."
-        )
-    return source

@@ -8,13 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
 from reasonedit.errors import InputError
 
-from .screen import Screen
+from .screen import Screen, counting, waiting
 from .trust import add_trust
 
 if TYPE_CHECKING:
@@ -28,8 +24,8 @@ _console = Screen(highlight=False, soft_wrap=True)
 def main(argv: Sequence[str]) -> int:
     """Calibrate by a folder of pictures, and write it into a folder or into a codebook."""
     arguments = _parser().parse_args(argv)
-    if (arguments.codebook is None) == (arguments.output is None):
-        raise InputError("Say where the calibration goes: --output FOLDER, or --codebook FOLDER for one that is there.")
+    if (arguments.codebook is None) == (arguments.out is None):
+        raise InputError("Say where the calibration goes: --out FOLDER, or --codebook FOLDER for one that is there.")
     if arguments.codebook is not None:
         return _calibrate_codebook(arguments)
     return _calibrate_vlm(arguments)
@@ -43,26 +39,26 @@ def _calibrate_vlm(arguments: argparse.Namespace) -> int:
     from reasonedit.embedding import DualEmbedder
     from reasonedit.vlm import load_vlm
 
-    refuse_another(arguments.output)
+    refuse_another(arguments.out)
     pictures = CalibrationPictures.of(arguments.pictures)
     model = arguments.model or "embedded"
     default = Design.default(model)
     design = Design.load(arguments.design, default) if arguments.design else default
-    with _console.status("loading the VLM"):
+    with waiting("loading the VLM"):
         vlm = load_vlm(model, dtype=arguments.dtype, place=True, trust_remote_code=arguments.trust_remote_code)
     layers: dict[str, float] = {}
     if arguments.layer == "auto":
         layers = _choose_layer(vlm, pictures, design)
     embedding = replace(design.embedding, layer=next(iter(layers), arguments.layer or design.embedding.layer))
-    with _progress() as bar:
+    with counting() as bar:
         task = bar.add_task("reading pictures", total=len(pictures))
         made = calibrate(
             DualEmbedder(vlm, embedding), pictures, lambda done, of: bar.update(task, completed=done, total=of)
         )
     made = replace(made, record=replace(made.record, layers=layers))
-    made.save(arguments.output)
+    made.save(arguments.out)
     _show(made, design)
-    _console.say(f"{arguments.output} holds the calibration: new codebooks: --calibration {arguments.output}")
+    _console.say(f"{arguments.out} holds the calibration: new codebooks: --calibration {arguments.out}")
     return 0
 
 
@@ -76,11 +72,11 @@ def _calibrate_codebook(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             raise InputError(f"The codebook '{arguments.codebook}' has its {name} already: leave --{name} out.")
     pictures = CalibrationPictures.of(arguments.pictures)
-    with _console.status("loading the VLM"):
+    with waiting("loading the VLM"):
         editor = ReasonEditor.load(
             arguments.codebook, dtype=arguments.dtype, trust_remote_code=arguments.trust_remote_code
         )
-    with _progress() as bar:
+    with counting() as bar:
         task = bar.add_task("reading pictures", total=len(pictures))
         made = calibrate(
             editor.pipeline.embedder, pictures, lambda done, of: bar.update(task, completed=done, total=of)
@@ -93,9 +89,12 @@ def _calibrate_codebook(arguments: argparse.Namespace) -> int:
 
 
 def _choose_layer(vlm: VLM, pictures: CalibrationPictures, design: Design) -> dict[str, float]:
+    from rich import box
+    from rich.table import Table
+
     from reasonedit.calibration.layer import choose_layer
 
-    with _console.status("comparing layers"):
+    with waiting("comparing layers"):
         layers = choose_layer(vlm, pictures, design.embedding.transform)
     table = Table("layer", "views that find each other", box=box.SIMPLE_HEAD)
     for layer, share in layers.items():
@@ -106,6 +105,9 @@ def _choose_layer(vlm: VLM, pictures: CalibrationPictures, design: Design) -> di
 
 def _show(made: Calibration, design: Design) -> None:
     """Show what was found."""
+    from rich import box
+    from rich.table import Table
+
     from reasonedit.calibration import PictureRange, match_threshold
 
     record, retrieval, unrelated = made.record, design.retrieval, made.statistics.unrelated
@@ -131,11 +133,6 @@ def _show(made: Calibration, design: Design) -> None:
         _console.say(note)
 
 
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Screen(stderr=True))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="reasonedit calibrate",
@@ -144,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", default=None, help="hub id, folder, or embedded (the default)")
     parser.add_argument("--pictures", type=Path, required=True, help="folder of pictures, folders in it included")
-    parser.add_argument("--output", type=Path, default=None, help="folder for the calibration, which is made")
+    parser.add_argument("--out", "--output", type=Path, default=None, help="folder for the calibration, which is made")
     parser.add_argument("--codebook", type=Path, default=None, help="a codebook that is calibrated again, in its place")
     parser.add_argument("--design", default=None, help="design it is for, a JSON file (default: that of the VLM)")
     parser.add_argument(

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from reasonedit.codebook import EditMemory, Store
-from reasonedit.codebook.disk.lock import LOCK_FILES
-from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
-from reasonedit.codebook.rescue.copies import clear_parts
+from .trust import add_trust
 
-from .migrate import add_migrate, backup_codebook, migrate_codebook
-from .repair import add_repair, repair_codebook, verify_codebook
-from .screen import Screen, count_edits
-
-_PATIENCE = 10.0
-"""Seconds to wait for others who are reading."""
-_console = Screen(highlight=False, soft_wrap=True)
+_ACTIONS = {
+    "info": "codebook_info.show_codebook",
+    "verify": "repair.verify_codebook",
+    "repair": "repair.repair_codebook",
+    "compact": "codebook_folder.compact_codebook",
+    "backup": "migrate.backup_codebook",
+    "migrate": "migrate.migrate_codebook",
+    "push": "codebook_folder.push_codebook",
+    "pull": "codebook_folder.pull_codebook",
+}
+"""What does each action; imported only when it is called."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,16 +29,8 @@ def main(argv: Sequence[str]) -> int:
         0, or 1 where something is damaged.
     """
     arguments = _parser().parse_args(argv)
-    actions: dict[str, Callable[[argparse.Namespace], int]] = {
-        "verify": verify_codebook,
-        "repair": repair_codebook,
-        "compact": _compact,
-        "backup": backup_codebook,
-        "migrate": migrate_codebook,
-        "push": _push,
-        "pull": _pull,
-    }
-    return actions[arguments.action](arguments)
+    module, _, name = _ACTIONS[arguments.action].partition(".")
+    return int(getattr(importlib.import_module(f"{__package__}.{module}"), name)(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,14 +44,16 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("codebook", type=Path, help="folder of the codebook")
         return action
 
+    info = add("info", "what it holds, for which VLM it is, and how large it is")
+    info.add_argument("--json", action="store_true", help="print it as JSON, for a program")
     add("verify", "read everything and say what is damaged; nothing is changed")
-    add_repair(
+    _add_repair(
         add("repair", "make it whole again from what can be read; a copy of the damaged folder is kept beside it")
     )
     add("compact", "join the files of keys into one, and remove what nothing refers to")
     backup = add("backup", "copy it as it is now into a new folder, whoever writes it meanwhile")
     backup.add_argument("out", type=Path, help="the new folder")
-    add_migrate(add("migrate", "embed the edits again, for another VLM, into a new folder"))
+    _add_migrate(add("migrate", "embed the edits again, for another VLM, into a new folder"))
     push = add("push", "upload to the Hugging Face Hub, the edits' pictures included")
     push.add_argument("repo", help="repository on the Hub: OWNER/NAME")
     push.add_argument("--public", action="store_true", help="make a new repository public")
@@ -68,42 +64,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _compact(arguments: argparse.Namespace) -> int:
-    folder = arguments.codebook
-    store = Store.open(folder)
-    memory = EditMemory.open(store)
-    files_before, size_before = _size(folder)
-    memory.settle(join=True)
-    with store.writing():
-        clear_parts(store.folder)
-        remaining = store.tidy(patience=_PATIENCE)
-    files, size = _size(folder)
-    _console.say(
-        f"{folder}: {files_before} files of {size_before / 2**20:.1f} MiB before, {files} of {size / 2**20:.1f} MiB now"
+def _add_repair(action: argparse.ArgumentParser) -> None:
+    """Add the options of ``repair`` to its parser."""
+    action.add_argument("--yes", action="store_true", help="write what is left, where that is less than was there")
+    action.add_argument(
+        "--model",
+        default=None,
+        help="where the codebook's VLM lies, to embed edits again that lost their keys (default: as the codebook says)",
     )
-    if remaining:
-        _console.say(f"{len(remaining)} files stay, which somebody may be reading: compact it again later")
-    return 0
+    action.add_argument("--no-embed", action="store_true", help="leave edits without keys for later")
+    action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    add_trust(action)
 
 
-def _push(arguments: argparse.Namespace) -> int:
-    memory = EditMemory.open(Store.open(arguments.codebook))
-    private, licence = not arguments.public, arguments.licence
-    _console.say(push_to_hub(memory, arguments.repo, private=private, message="Codebook", licence=licence))
-    return 0
-
-
-def _pull(arguments: argparse.Namespace) -> int:
-    store = Store.open(fetch_from_hub(arguments.repo, arguments.revision), read_only=True)
-    memory, manifest = EditMemory.open(store), store.manifest
-    memory.copy_to(
-        Store.create(arguments.codebook, manifest.fingerprint, manifest.config, store.statistics(), manifest.merge)
+def _add_migrate(action: argparse.ArgumentParser) -> None:
+    """Add the options of ``migrate`` to its parser."""
+    action.add_argument(
+        "--model", "--to", required=True, metavar="MODEL", help="the VLM: a hub id, a folder, or embedded"
     )
-    _console.say(f"{arguments.codebook} holds {count_edits(len(memory.edits))}")
-    return 0
-
-
-def _size(folder: Path) -> tuple[int, int]:
-    """How many files there are, hidden ones too, and their bytes."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in LOCK_FILES]
-    return len(files), sum(path.stat().st_size for path in files)
+    action.add_argument("--out", type=Path, required=True, help="the new folder; goes on there if cut short")
+    action.add_argument("--design", default=None, help="design of the new codebook, a JSON file (default: as now)")
+    action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    action.add_argument(
+        "--pictures",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="of a codebook of format 3, which kept none: a file with the columns id and image",
+    )
+    add_trust(action)

@@ -11,6 +11,8 @@ from .trust import add_trust
 if TYPE_CHECKING:
     from reasonedit.config.merging import Config
 
+EXPERIMENT_CONFIG = "configs/experiment.yaml"
+"""What experiments run on, unless another config is named."""
 _OVERRIDES = ("--model.", "--data.")
 
 

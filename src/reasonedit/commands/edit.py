@@ -5,24 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reasonedit.boxes import Region, check_box
-from reasonedit.calibration import Calibration
-from reasonedit.codebook import Store
-from reasonedit.codebook.disk.lock import login_name
-from reasonedit.design import Design
-from reasonedit.editor import ReasonEditor
 from reasonedit.errors import InputError
-from reasonedit.pipeline import Written
-from reasonedit.types import Edit, Query
-from reasonedit.validation import split_reasoning
-from reasonedit.vlm import Generation, load_vlm
 
+from .author import add_author
 from .generation import add_generation, generation_from
-from .screen import Screen, count_edits
-from .show_check import show_check, show_verdict
+from .screen import Screen, count_edits, waiting
 from .trust import add_trust
+
+if TYPE_CHECKING:
+    from reasonedit.boxes import Region
+    from reasonedit.editor import ReasonEditor
+    from reasonedit.pipeline import Written
+    from reasonedit.types import Edit
+    from reasonedit.vlm import Generation
 
 _console = Screen(highlight=False, soft_wrap=True)
 
@@ -30,12 +27,16 @@ _console = Screen(highlight=False, soft_wrap=True)
 def main(argv: Sequence[str]) -> int:
     """Write one edit; the codebook is made when it is not there."""
     arguments = _parser().parse_args(argv)
+    from reasonedit.types import Query
+
+    from .show_check import show_check, show_verdict
+
     # Everything that can be refused is, before the model is loaded.
     generation = generation_from(arguments)
     edit = _read_edit(arguments)
     questions = [Query.of(image, question) for image, question in arguments.also]
     _check_codebook(arguments)
-    with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
+    with waiting("loading the VLM (the first time it is also put together, some 20 seconds)"):
         editor = _open_editor(arguments, generation)
     if arguments.check:
         show_check(editor.check_edit(edit, questions))
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     _console.say(f"before: {before.text}")
     _console.say(f"after:  {after.text}")
     show_written(editor, edit, written)
-    with _console.status("checking the edit"):
+    with waiting("checking the edit"):
         checked = editor.check_edit(edit.id)
     show_verdict(checked)
     _console.say(f"{arguments.codebook} holds {count_edits(len(editor.memory.edits))}; this is {edit.id}")
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("IMAGE", "QUESTION"),
         help="with --check: another question whose answer before and after is shown",
     )
-    parser.add_argument("--author", default=login_name(), help="who corrects it (default: %(default)s)")
+    add_author(parser, "who corrects it")
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
     add_generation(parser)
     add_trust(parser)
@@ -109,6 +110,9 @@ def add_box(parser: argparse.ArgumentParser) -> None:
 
 
 def _read_edit(arguments: argparse.Namespace) -> Edit:
+    from reasonedit.types import Edit
+    from reasonedit.validation import split_reasoning
+
     sentences = split_reasoning(arguments.reasoning)
     return Edit.of(
         arguments.image,
@@ -123,12 +127,20 @@ def _read_edit(arguments: argparse.Namespace) -> Edit:
 
 def _check_codebook(arguments: argparse.Namespace) -> None:
     """Refuse what a codebook that is there has already."""
+    from reasonedit.codebook import Store
+
     for name in ("model", "design", "calibration"):
         if getattr(arguments, name) is not None and Store.exists(arguments.codebook):
             raise InputError(f"The codebook '{arguments.codebook}' has its {name} already: leave --{name} out.")
 
 
 def _open_editor(arguments: argparse.Namespace, generation: Generation) -> ReasonEditor:
+    from reasonedit.calibration import Calibration
+    from reasonedit.codebook import Store
+    from reasonedit.design import Design
+    from reasonedit.editor import ReasonEditor
+    from reasonedit.vlm import load_vlm
+
     options: dict[str, Any] = {"dtype": arguments.dtype, "trust_remote_code": arguments.trust_remote_code}
     if Store.exists(arguments.codebook):
         return ReasonEditor.load(arguments.codebook, generation=generation, **options)
@@ -151,6 +163,8 @@ def show_written(editor: ReasonEditor, edit: Edit, written: Written) -> None:
 
 def read_boxes(boxes: Sequence[Sequence[str]], sentences: int) -> list[list[Region]]:
     """The boxes given on the command line, by sentence."""
+    from reasonedit.boxes import check_box
+
     evidence: list[list[Region]] = [[] for _ in range(sentences)]
     for number, *box in boxes:
         if not number.isdigit() or not 1 <= int(number) <= sentences:

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from reasonedit.errors import InputError
 from reasonedit.util.strictjson import strict_json
-from reasonedit.vlm import Generation
-from reasonedit.vlm.generation import CHOICE_RULES
+
+if TYPE_CHECKING:
+    from reasonedit.vlm import Generation
+
+CHOICE_RULES = ("acc", "acc_norm")
+"""As in :mod:`reasonedit.vlm.generation`, which takes torch: help is to answer at once."""
+MAX_NEW_TOKENS = 16
+"""As there."""
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:
     """Add them to a parser."""
-    default = Generation()
     parser.add_argument(
         "--max-new-tokens",
         type=int,
         default=None,
-        help=f"longest open answer, in tokens, thoughts included (default: {default.max_new_tokens})",
+        help=f"longest open answer, in tokens, thoughts included (default: {MAX_NEW_TOKENS})",
     )
     parser.add_argument(
         "--choice-rule",
         choices=CHOICE_RULES,
         default=None,
         help="which choice is the answer: acc, the most probable one, or acc_norm, by its length in characters "
-        f"(default: {default.choice_rule})",
+        f"(default: {CHOICE_RULES[0]})",
     )
     parser.add_argument(
         "--generate-kwargs",
@@ -40,6 +46,8 @@ def generation_from(given: argparse.Namespace) -> Generation:
     Raises:
         ReasonEditError: It cannot be used.
     """
+    from reasonedit.vlm import Generation
+
     try:
         more = strict_json(given.generate_kwargs) if given.generate_kwargs is not None else {}
     except ValueError as error:

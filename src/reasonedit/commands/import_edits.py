@@ -7,14 +7,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from rich.progress import track
-
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.data.exported import CheckedRow, describe_lost, load_edits, read
 from reasonedit.editor import ReasonEditor
 from reasonedit.errors import ConflictError, InputError, ReasonEditError
 
-from .screen import Screen, count_edits
+from .screen import Screen, count_edits, counting, waiting
 
 _console = Screen(highlight=False, soft_wrap=True)
 
@@ -31,20 +29,25 @@ def import_edits(arguments: argparse.Namespace) -> int:
     twice = next((name for name, count in Counter(row.id for row in rows).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"'{file}' has two edits called '{twice}': give one of them another id.")
-    with _console.status("loading the VLM"):
+    with waiting("loading the VLM"):
         editor = ReasonEditor.load(codebook, dtype=arguments.dtype, trust_remote_code=arguments.trust_remote_code)
     new = [row for row in rows if not _is_there(row, editor.memory, file)]
-    count = 0
+    count, warnings = 0, list[str]()
     try:
-        for edit in track(load_edits(file, new), "writing edits", len(new), console=Screen(stderr=True)):
-            written = editor.write(edit if edit.author else replace(edit, author=arguments.author)).edit
-            count += 1
-            for other in written.contradicts:
-                _console.say(f"warning: {_describe(written)} contradicts {_describe(editor.memory.find(other))}")
+        with counting() as bar:
+            for edit in bar.track(load_edits(file, new), len(new), description="writing edits"):
+                written = editor.write(edit if edit.author else replace(edit, author=arguments.author)).edit
+                count += 1
+                warnings += [
+                    f"warning: {_describe(written)} contradicts {_describe(editor.memory.find(other))}"
+                    for other in written.contradicts
+                ]
     except ReasonEditError as error:
         raise ReasonEditError(
             f"{error} Before that {count_edits(count)} had been written: import the file again to write the others."
         ) from error
+    for warning in warnings:
+        _console.say(warning)
     for lost in describe_lost(file):
         _console.say(f"passed over: {lost}")
     editor.memory.settle()

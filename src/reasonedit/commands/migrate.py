@@ -6,34 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.backup import backup
 from reasonedit.codebook.format3 import add_pictures, is_format3, read_format3
 from reasonedit.data.pictures import pictures_by_id
 from reasonedit.errors import InputError
 
-from .screen import Screen, count_edits
-from .trust import add_trust
+from .screen import Screen, count_edits, counting, waiting
 
 _console = Screen(highlight=False, soft_wrap=True)
-
-
-def add_migrate(action: argparse.ArgumentParser) -> None:
-    """Add the options of ``migrate`` to its parser."""
-    action.add_argument("--to", required=True, metavar="MODEL", help="the VLM: hub id, folder, or embedded")
-    action.add_argument("--out", type=Path, required=True, help="the new folder; goes on there if cut short")
-    action.add_argument("--design", default=None, help="design of the new codebook, a JSON file (default: as now)")
-    action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
-    action.add_argument(
-        "--pictures",
-        type=Path,
-        default=None,
-        metavar="FILE",
-        help="of a codebook of format 3, which kept none: a file with the columns id and image",
-    )
-    add_trust(action)
 
 
 def backup_codebook(arguments: argparse.Namespace) -> int:
@@ -51,15 +32,15 @@ def migrate_codebook(arguments: argparse.Namespace) -> int:
     from reasonedit.migrate import migrate_codebook as migrate
     from reasonedit.vlm import load_vlm
 
-    model, out = arguments.to, arguments.out
+    model, out = arguments.model, arguments.out
     memory, settings = _read(arguments.codebook, arguments.pictures)
     if arguments.design is None:
         design = Design.from_dict(settings)
     else:
         design = Design.load(arguments.design, Design.default(model))
-    with _console.status("loading the VLM"):
+    with waiting("loading the VLM"):
         vlm = load_vlm(model, dtype=arguments.dtype, place=True, trust_remote_code=arguments.trust_remote_code)
-    with Progress(console=Screen(stderr=True)) as bar:
+    with counting() as bar:
         task = bar.add_task("embedding edits", total=None)
         migrated = migrate(memory, vlm, out, design, lambda done, of: bar.update(task, completed=done, total=of))
     _console.say(f"{out} holds {count_edits(len(migrated.edits))} for {model}; {arguments.codebook} is as it was")

@@ -12,8 +12,7 @@ from reasonedit.codebook.rescue.reembed import edits_without_keys, embed_anew
 from reasonedit.errors import ReasonEditError
 
 from .confirm import confirm
-from .screen import Screen, count_edits
-from .trust import add_trust
+from .screen import Screen, count_edits, counting, waiting
 
 _console = Screen(highlight=False, soft_wrap=True)
 _LOSSES = {
@@ -21,19 +20,6 @@ _LOSSES = {
     "picture": "its picture is lost",
     "crops": "a picture of its evidence is lost",
 }
-
-
-def add_repair(action: argparse.ArgumentParser) -> None:
-    """Add the options of ``repair`` to its parser."""
-    action.add_argument("--yes", action="store_true", help="write what is left, where that is less than was there")
-    action.add_argument(
-        "--model",
-        default=None,
-        help="where the codebook's VLM lies, to embed edits again that lost their keys (default: as the codebook says)",
-    )
-    action.add_argument("--no-embed", action="store_true", help="leave edits without keys for later")
-    action.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
-    add_trust(action)
 
 
 def verify_codebook(arguments: argparse.Namespace) -> int:
@@ -99,15 +85,13 @@ def _restore_keys(arguments: argparse.Namespace) -> int:
 
 
 def _embed(arguments: argparse.Namespace) -> None:
-    from rich.progress import Progress
-
     from reasonedit.migrate import open_embed
     from reasonedit.vlm import load_vlm
 
     model = arguments.model or Store.open(arguments.codebook).manifest.config.get("model", "")
-    with _console.status("loading the VLM"):
+    with waiting("loading the VLM"):
         vlm = load_vlm(model, dtype=arguments.dtype, place=True, trust_remote_code=arguments.trust_remote_code)
-    with Progress(console=Screen(stderr=True)) as bar:
+    with counting() as bar:
         task = bar.add_task("embedding edits", total=None)
 
         def advance(done: int, of: int) -> None:

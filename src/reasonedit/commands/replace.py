@@ -13,7 +13,7 @@ from reasonedit.types import Edit
 from reasonedit.validation import split_reasoning
 
 from .edit import read_boxes, show_written
-from .screen import Screen
+from .screen import Screen, waiting
 from .show_check import show_check
 
 _console = Screen(highlight=False, soft_wrap=True)
@@ -26,7 +26,7 @@ def replace_edit(arguments: argparse.Namespace) -> int:
     if old.id in memory.undone:
         raise InputError(f"The edit '{old.id}' is undone already: write a new one with 'reasonedit edit'.")
     edit = _change(as_edit(old, {name: memory.picture(name) for name in old.pictures}), arguments)
-    with _console.status("loading the VLM"):
+    with waiting("loading the VLM"):
         editor = ReasonEditor.load(
             arguments.codebook, dtype=arguments.dtype, trust_remote_code=arguments.trust_remote_code
         )

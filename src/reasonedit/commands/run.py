@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .configs import add_config, read_configs
-from .results_table import results_table
 from .screen import Screen
-from .stream_run import begin_run, resume_run
 
 _console = Screen()
 
@@ -22,6 +20,9 @@ def main(argv: Sequence[str]) -> int:
         parser.error("name a YAML file with --config, or a folder with --resume")
     if arguments.resume is not None and arguments.out is not None:
         parser.error("--resume goes on in its own folder: leave --out out")
+    from .results_table import results_table
+    from .stream_run import begin_run, resume_run
+
     if arguments.resume is not None:
         run = resume_run(arguments.resume, overrides, trusted=arguments.trust_remote_code)
     else:

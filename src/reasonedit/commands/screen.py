@@ -1,13 +1,19 @@
-"""Where commands print."""
+"""Where commands print: results to standard output, what is under way to standard error and only to a person there."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from reasonedit.safe_text import to_safe_text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class Screen(Console):
@@ -24,6 +30,25 @@ class Screen(Console):
     def say(self, text: str) -> None:
         """Print one line that may quote a text that somebody else wrote."""
         self.print(to_safe_text(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def waiting(text: str) -> AbstractContextManager[Any]:
+    """Show that something is under way, at a terminal; elsewhere nothing is printed."""
+    return Screen(stderr=True).status(text)
+
+
+def counting() -> Progress:
+    """A bar that counts what is done, at a terminal; elsewhere nothing is printed, and what it is told is ignored."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    screen = Screen(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
+
+
+def print_json(value: Any) -> None:
+    """Print what a program reads, as JSON; texts of others are escaped as JSON escapes them."""
+    Screen().out(json.dumps(value, indent=2, allow_nan=False), highlight=False)
 
 
 def count_edits(count: int) -> str:

@@ -9,17 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.table import Table
-
-from reasonedit.data.rows import read_rows
 from reasonedit.errors import InputError
-from reasonedit.images import load_image
-from reasonedit.runs.folder import new_folder, versions, write_json
 
 from .configs import add_config, parse_with_overrides, read_configs
-from .screen import Screen
-from .selection_plots import describe_ties, plot_selection
+from .screen import Screen, waiting
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,10 +32,11 @@ def main(argv: Sequence[str]) -> int:
     embedding = _check(arguments, overrides)
     from reasonedit.embedding.select import select
     from reasonedit.embedding.selection import SelectionConfig
+    from reasonedit.runs.folder import new_folder
 
-    with _console.status("loading the VLM"):
+    with waiting("loading the VLM"):
         vlm, pairs = _load(arguments, overrides)
-    with _console.status("comparing layers and weights"):
+    with waiting("comparing layers and weights"):
         config = SelectionConfig(
             embedding,
             criterion=arguments.criterion,
@@ -130,6 +124,10 @@ def _load(arguments: argparse.Namespace, overrides: Sequence[str]) -> tuple[VLM,
 
 
 def _write(selection: Selection, model: str, folder: Path) -> None:
+    from reasonedit.runs.folder import versions, write_json
+
+    from .selection_plots import plot_selection
+
     write_json(
         folder / "selection.json",
         {
@@ -146,6 +144,11 @@ def _write(selection: Selection, model: str, folder: Path) -> None:
 
 
 def _show(selection: Selection, folder: Path) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from .selection_plots import describe_ties
+
     criterion = str(selection.settings["criterion"])
     table = Table("layer", "transform", "views found", "AUC", "margin", "bimodal Q", box=box.SIMPLE_HEAD)
     for score in sorted(selection.layers, key=lambda score: score.rank(criterion), reverse=True):
@@ -173,6 +176,9 @@ def _pairs_of_world(count: int) -> list[Pair]:
 
 
 def _read(path: Path) -> list[Pair]:
+    from reasonedit.data.rows import read_rows
+    from reasonedit.images import load_image
+
     pairs = []
     for row in read_rows(path):
         image, question = row.values.get("image"), row.values.get("question")

@@ -23,13 +23,12 @@ from reasonedit.ranks import end_processes
 from reasonedit.runs.folder import abandon, lock_folder, new_folder, versions, write_json
 from reasonedit.runs.resume import begin, check, describe_run
 
+from .on_the_way import log_on_the_way
 from .results_table import collect_results, describe_results
 from .run_page import make_page
 from .run_parser import parse_run, save_merged_config
 from .run_signals import FOLDER, describe_stop, is_first_rank, watch_as_rank, watch_trainer
-from .screen import Screen
-
-_console = Screen()
+from .screen import waiting
 
 
 @dataclass
@@ -69,7 +68,7 @@ def begin_run(config: Config, out: Path | None) -> Run:
     folder = Path(shared) if shared else _make_folder(out, config.paths)
     with lock_folder(folder) if is_first_rank() else nullcontext():
         try:
-            with _console.status("loading the VLM (the first time it is also put together, some 20 seconds)"):
+            with waiting("loading the VLM (the first time it is also put together, some 20 seconds)"):
                 cli = parse_run(config, folder)
             if shared is None:
                 _refuse_old_codebook(cli.trainer)
@@ -99,7 +98,7 @@ def resume_run(folder: Path, overrides: Sequence[str] = (), *, trusted: bool = F
     with lock_folder(folder) if is_first_rank() else nullcontext():
         if (folder / "metrics.json").exists():
             raise ConflictError(f"The run in '{folder}' is finished: its table is in '{folder / 'metrics.json'}'.")
-        with _console.status("loading the VLM"):
+        with waiting("loading the VLM"):
             cli = parse_run(Config.read([str(path)], overrides, trusted=trusted), folder)
         return _predict(cli, folder, resume=True)
 
@@ -134,6 +133,7 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
         with ExitStack() as stack:
             codebook = _prepare_codebook(trainer, folder, stack, resume=resume)
             _prepare_log(cli, folder, codebook, resume=resume)
+            log_on_the_way(trainer, cli.datamodule)
             try:
                 return _ask(cli, folder)
             except SystemExit as stop:  # of a signal, or of Lightning after one

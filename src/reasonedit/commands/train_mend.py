@@ -6,13 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.progress import Progress
-
-from reasonedit.config.merging import load_module_and_stream
 from reasonedit.errors import InputError
 
 from .configs import add_config, parse_with_overrides, read_configs
-from .screen import Screen
+from .screen import Screen, counting, waiting
 
 _console = Screen(stderr=True)
 
@@ -33,11 +30,12 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--steps must be 1 or more, not {arguments.steps}.")
     from reasonedit.callbacks.baselines import MEND
     from reasonedit.callbacks.baselines.mend_training import train
+    from reasonedit.config.merging import load_module_and_stream
 
-    with _console.status("loading the VLM"):
+    with waiting("loading the VLM"):
         module, stream = load_module_and_stream(read_configs(arguments, overrides))
     mend = MEND.with_new_network(module.vlm)
-    with Progress(console=_console) as bar:
+    with counting() as bar:
         task = bar.add_task("training", total=arguments.steps)
         for step in train(mend, stream.source, steps=arguments.steps, seed=arguments.seed):
             text = f"loss after the edit {step.edit_loss:.2f}, drift {step.drift:.3f}"

@@ -6,22 +6,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.progress import Progress
-
-from reasonedit.config.merging import load_module_and_stream
 from reasonedit.errors import InputError
 
 from .configs import add_config, parse_with_overrides, read_configs
-from .screen import Screen
+from .screen import Screen, counting, waiting
 
+SCOPES = ("near", "all")
+"""As in :mod:`reasonedit.callbacks.baselines.serac_training`, which takes torch."""
 _console = Screen(stderr=True)
 
 
 def main(argv: Sequence[str]) -> int:
     """Train, and write the networks."""
-    from reasonedit.callbacks.baselines import SERAC
-    from reasonedit.callbacks.baselines.serac_training import CLASSIFIER_STEPS, SCOPES, train
-
     parser = argparse.ArgumentParser(
         prog="reasonedit train-serac",
         description="Train SERAC's scope classifier and counterfactual model, on the samples and probes of a config's "
@@ -34,15 +30,19 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the samples (default: 0)")
     parser.add_argument(
-        "--scope", choices=list(SCOPES), default="near", help="which probes count as in scope (default: %(default)s)"
+        "--scope", choices=SCOPES, default="near", help="which probes count as in scope (default: %(default)s)"
     )
     arguments, overrides = parse_with_overrides(parser, argv)
     if arguments.steps < 1:
         raise InputError(f"--steps must be 1 or more, not {arguments.steps}.")
-    with _console.status("loading the VLM"):
+    from reasonedit.callbacks.baselines import SERAC
+    from reasonedit.callbacks.baselines.serac_training import CLASSIFIER_STEPS, train
+    from reasonedit.config.merging import load_module_and_stream
+
+    with waiting("loading the VLM"):
         module, stream = load_module_and_stream(read_configs(arguments, overrides))
     serac = SERAC.with_new_network(module.vlm)
-    with Progress(console=_console) as bar:
+    with counting() as bar:
         task = bar.add_task("training", total=CLASSIFIER_STEPS + arguments.steps)
         options = {"steps": arguments.steps, "seed": arguments.seed, "scope": arguments.scope}
         for step in train(serac, stream.source, **options):

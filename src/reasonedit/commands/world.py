@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reasonedit.errors import InputError
 
-from .screen import Screen
+from .screen import Screen, counting, waiting
 
 _console = Screen(highlight=False)
 
@@ -49,23 +49,23 @@ def main(argv: Sequence[str]) -> int:
 
 def _abilities(model: str, questions: int, seed: int) -> int:
     from rich import box
-    from rich.progress import track
     from rich.table import Table
 
     from reasonedit.data.world.abilities import ABILITIES
     from reasonedit.data.world.measure import measure
     from reasonedit.vlm import load_vlm
 
-    with _console.status("loading the VLM"):
+    with waiting("loading the VLM"):
         vlm = load_vlm(model, place=True)
     table = Table("ability, on held-out scenes", "at least", "right", "questions", box=box.SIMPLE_HEAD)
     reached = 0
-    for ability in track(ABILITIES, "testing", console=Screen(stderr=True)):
-        share, count = measure(vlm, ability, questions, seed)
-        is_reached = ability.reached(share)
-        reached += is_reached
-        bound = f"≤ {ability.target:.2f}" if ability.lower_is_better else f"{ability.target:.2f}"
-        table.add_row(ability.name, bound, f"{share:.3f}" if is_reached else f"[red]{share:.3f}[/red]", str(count))
+    with counting() as bar:
+        for ability in bar.track(ABILITIES, description="testing"):
+            share, count = measure(vlm, ability, questions, seed)
+            is_reached = ability.reached(share)
+            reached += is_reached
+            bound = f"≤ {ability.target:.2f}" if ability.lower_is_better else f"{ability.target:.2f}"
+            table.add_row(ability.name, bound, f"{share:.3f}" if is_reached else f"[red]{share:.3f}[/red]", str(count))
     _console.print(table)
     _console.print(f"{reached} of {len(ABILITIES)} reach their bound.")
     return 0

@@ -133,5 +133,9 @@ def with_editors(experiment: Experiment, editors: Sequence[str]) -> Experiment:
     for path in editors:
         kind = load_editor(path)
         name = path.rpartition(".")[2]
-        rows.append(Row(name.lower(), kind.title or name, baseline(path), stream=experiment.rows[0].stream))
+        row = name.lower()
+        if any(other.name == row for other in rows):  # another editor of that name: its cells are others
+            row = path.lower()
+        if all(other.name != row for other in rows):
+            rows.append(Row(row, kind.title or name, baseline(path), stream=experiment.rows[0].stream))
     return replace(experiment, rows=tuple(rows))

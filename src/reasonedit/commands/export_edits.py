@@ -1,0 +1,20 @@
+"""``reasonedit edits export``: text and pictures of edits, written into a file and a folder beside it."""
+
+from __future__ import annotations
+
+import argparse
+
+from reasonedit.codebook import EditMemory, Store
+from reasonedit.data.exported import export
+
+from .screen import Screen, count_edits
+
+_console = Screen(highlight=False, soft_wrap=True)
+
+
+def export_edits(arguments: argparse.Namespace) -> int:
+    """Write them."""
+    memory = EditMemory.open(Store.open(arguments.codebook))
+    count = export(memory, arguments.file, arguments.id)
+    _console.say(f"{count_edits(count)} written to {arguments.file}")
+    return 0

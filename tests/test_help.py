@@ -1,0 +1,177 @@
+"""Help answers at once, and a wrong call is one clear sentence."""
+
+import json
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from reasonedit.cli import COMMANDS, main
+from reasonedit.commands import build_probes, experiment, generation
+
+HEAVY = (
+    "torch lightning transformers faiss sklearn jsonargparse matplotlib pyarrow tensorboard torchmetrics yaml fastapi "
+    "huggingface_hub open_clip sentence_transformers numpy PIL"
+)
+_HELP = f"""
+import contextlib, io, json, sys
+from reasonedit.cli import main
+out = io.StringIO()
+with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+print(json.dumps([sorted(set({HEAVY!r}.split()) & set(sys.modules)), out.getvalue()]))
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_takes_no_heavy_package(command):
+    call = [sys.executable, "-c", _HELP, command, "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    imported, said = json.loads(done.stdout)
+    assert said.startswith(f"usage: reasonedit {command}")
+    assert imported == []
+
+
+def test_help_is_there_without_the_packages_of_runs(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    assert "usage: reasonedit run" in capsys.readouterr().out
+    assert main(["run", "--config", "configs/demo.yaml"]) == 1
+    assert "pip install 'reasonedit[runs]'" in capsys.readouterr().err
+
+
+def test_what_help_knows_by_heart_is_so():
+    from reasonedit.callbacks.baselines.serac_training import SCOPES
+    from reasonedit.commands.train_serac import SCOPES as SCOPES_OF_HELP
+    from reasonedit.data.probes import builders
+    from reasonedit.experiments import EXPERIMENTS
+    from reasonedit.vlm import Generation
+    from reasonedit.vlm.generation import CHOICE_RULES
+
+    assert list(experiment.NAMES) == list(EXPERIMENTS)
+    assert list(build_probes.GROUPS) == list(builders())
+    assert tuple(SCOPES_OF_HELP) == tuple(SCOPES)
+    assert generation.CHOICE_RULES == CHOICE_RULES
+    defaults = {field.name: field.default for field in fields(Generation)}
+    assert defaults["max_new_tokens"] == generation.MAX_NEW_TOKENS
+    assert defaults["choice_rule"] == generation.CHOICE_RULES[0]
+
+
+WRONG = [
+    ["--nothing"],
+    ["ask"],
+    ["ask", "none.png"],
+    ["ask", "none.png", "What?"],
+    ["ask", "none.png", "What?", "--model", "embedded", "--codebook", "book"],
+    ["ask", "none.png", "What?", "--codebook", "book", "--generate-kwargs", "{"],
+    ["ask", "none.png", "What?", "--codebook", "book", "--generate-kwargs", "[1]"],
+    ["ask", "none.png", "What?", "--codebook", "book", "--max-new-tokens", "0"],
+    ["ask", "none.png", "What?", "--codebook", "book", "--max-new-tokens", "many"],
+    ["ask", "none.png", "What?", "--codebook", "book", "--json", "--quiet"],
+    ["ask", ".", "What?", "--codebook", "book"],
+    ["ask", "\0", "What?", "--codebook", "book"],
+    ["edit", "none.png", "What?", "--codebook", "book"],
+    ["edit", "none.png", "What?", "--codebook", "book", "--answer", "a", "--reasoning", "b.", "--box", "1", "2"],
+    ["edit", "none.png", "What?", "--codebook", "book", "--answer", "a", "--reasoning", "b.", "--also", "x"],
+    ["edits"],
+    ["edits", "list"],
+    ["edits", "list", "no-book"],
+    ["edits", "list", "file.txt", "--json"],
+    ["edits", "show", "no-book", "1"],
+    ["edits", "undo", "no-book"],
+    ["edits", "undo", "no-book", "1"],
+    ["edits", "restore", "no-book", "1"],
+    ["edits", "check", "no-book", "1"],
+    ["edits", "replace", "no-book", "1"],
+    ["edits", "erase", "no-book", "1"],
+    ["edits", "export", "no-book", "out.jsonl"],
+    ["edits", "import", "no-book", "none.jsonl"],
+    ["codebook", "info", "no-book"],
+    ["codebook", "info", "file.txt", "--json"],
+    ["codebook", "verify", "no-book"],
+    ["codebook", "repair", "no-book"],
+    ["codebook", "compact", "no-book"],
+    ["codebook", "backup", "no-book", "copy"],
+    ["codebook", "migrate", "no-book"],
+    ["codebook", "migrate", "no-book", "--model", "embedded", "--out", "new"],
+    ["codebook", "push", "no-book", "owner/name"],
+    ["demo", "--edits", "0"],
+    ["demo", "--edits", "-3"],
+    ["demo", "--seed", "x"],
+    ["run"],
+    ["run", "--config", "none.yaml"],
+    ["run", "--config", "file.txt"],
+    ["run", "--config", "."],
+    ["run", "--resume", "none"],
+    ["run", "--config", "configs/demo.yaml", "--resume", "none"],
+    ["run", "--config", "configs/demo.yaml", "--nothing", "1"],
+    ["run", "--config", "configs/demo.yaml", "word"],
+    ["run", "--config", "configs/demo.yaml", "--data.init_args.batch_size"],
+    ["experiment"],
+    ["experiment", "mian"],
+    ["experiment", "main", "--rows", "nothing"],
+    ["experiment", "main", "--editor", "nothing.Mine"],
+    ["experiment", "main", "--editor", "Mine"],
+    ["experiment", "main", "--editor", "."],
+    ["experiment", "main", "--editor", "os.path"],
+    ["experiment", "main", "--edits", "0"],
+    ["experiment", "main", "--seeds", "x"],
+    ["experiment", "main", "--jobs", "0"],
+    ["experiment", "main", "--source", "nothing"],
+    ["experiment", "main", "--source", "vlkeb:nowhere"],
+    ["experiment", "main", "--judge", "nothing"],
+    ["experiment", "main", "--config", "none.yaml"],
+    ["experiment", "main", "--out", "file.txt"],
+    ["report"],
+    ["report", "nowhere"],
+    ["report", "file.txt"],
+    ["report", "."],
+    ["train-mend", "--config", "configs/demo.yaml"],
+    ["train-mend", "--config", "configs/demo.yaml", "--out", "x", "--steps", "0"],
+    ["train-serac", "--config", "configs/demo.yaml", "--out", "x", "--scope", "wide"],
+    ["select", "--pairs", "none.jsonl"],
+    ["select", "--runs", "1"],
+    ["select", "--transforms", "nothing"],
+    ["select", "--config", "configs/demo.yaml", "--pairs", "file.txt"],
+    ["calibrate", "--pictures", "nowhere"],
+    ["calibrate", "--pictures", "nowhere", "--out", "new"],
+    ["calibrate", "--pictures", ".", "--codebook", "no-book"],
+    ["app", "--port", "x"],
+    ["app", "--codebook", "file.txt", "--no-browser"],
+    ["app", "--keep-questions", "-1", "--codebook", "file.txt", "--no-browser"],
+    ["serve"],
+    ["serve", "--codebook", "file.txt"],
+    ["serve", "--codebook", "no-book", "--design", "none.json"],
+    ["build-probes"],
+    ["build-probes", "--config", "none.yaml", "--out", "x"],
+    ["build-probes", "--config", "configs/demo.yaml", "--out", "x"],
+    ["build-probes", "--config", "configs/demo.yaml", "--out", "x", "--groups", "loc"],
+    ["data"],
+    ["data", "check"],
+    ["data", "check", "none.jsonl"],
+    ["data", "check", "file.txt"],
+    ["data", "check", "."],
+    ["data", "check", "nowhere", "--format", "vlkeb"],
+    ["world"],
+    ["world", "show", "--out", "no/world.png"],
+    ["world", "abilities", "--questions", "0"],
+    ["world", "abilities", "--model", "nowhere"],
+]
+
+
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def test_a_wrong_call_is_a_sentence_and_no_traceback(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.txt").write_text("nothing of use")
+    try:
+        status = main(words)
+    except SystemExit as stop:  # argparse says how it is called
+        status = stop.code
+    said = capsys.readouterr()
+    assert status in (1, 2), said
+    assert "Traceback" not in said.err + said.out
+    last = (said.err.strip() or said.out.strip()).splitlines()[-1]
+    assert last.startswith("reasonedit") or words[0] == "data", said
+    assert {path.name for path in tmp_path.iterdir()} <= {"file.txt", "results", "runs"}
