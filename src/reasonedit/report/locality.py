@@ -63,9 +63,11 @@ def _gap_of_locality(group: str, figures: Mapping[str, Any]) -> Gap | None:
     if samples >= FEW:
         return None
     if samples:
-        lost = f", {wrong} more do not count, as the unedited model gets them wrong" if wrong else ""
-        lost += f", and {not_made} could not be made" if not_made else ""
-        return Gap(label, f"Only {samples} questions ask for it{lost}: its share is a rough one.", _MORE_ROWS)
+        lost = [f"{wrong} more do not count, as the unedited model gets them wrong"] if wrong else []
+        lost += [f"{not_made} could not be made"] if not_made else []
+        aside = f" ({'; '.join(lost)})" if lost else ""
+        why = f"Only {samples} questions ask for it{aside}: its share is a rough one."
+        return Gap(label, why, "More rows that the model already answers rightly make it surer.")
     if wrong:
         why = (
             f"All {wrong} questions that were made are answered wrongly by the unedited model: what was wrong before "

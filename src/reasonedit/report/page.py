@@ -133,7 +133,7 @@ def _row(row: TableRow, table: Sequence[TableRow]) -> dict[str, Any]:
             "mean": format_share(e.mean),
             "low": e.low,
             "high": e.high,
-            "interval": e.samples > 0 and math.isfinite(e.low) and math.isfinite(e.high),
+            "interval": e.samples > 0 and math.isfinite(e.low) and math.isfinite(e.high) and e.low < e.high,
             "best": _is_best(row, group, table),
             "sign": "" if d is None or _is_few(d) else "above" if d.low > 0 else "below" if d.high < 0 else "",
             "basis": _basis(e),

@@ -135,9 +135,9 @@ def _shares(run: RunData, edited: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _is_of(interval: Estimate, samples: int, share: float | None) -> bool:
-    """Whether an interval is that of a share, and of enough edits: rows of erased edits are gone, and figures stay."""
+    """Whether an interval is that of a share, and says something; the rows of erased edits are gone, figures stay."""
     is_same = interval.samples == samples and share is not None and abs(interval.mean - share) <= _SAME
-    return is_same and interval.edits >= EDITS and math.isfinite(interval.low)
+    return is_same and interval.edits >= EDITS and math.isfinite(interval.low) and interval.low < interval.high
 
 
 def _intervals(rows: Sequence[Row]) -> dict[str, Estimate]:
