@@ -175,3 +175,22 @@ def test_a_wrong_call_is_a_sentence_and_no_traceback(words, tmp_path, monkeypatc
     last = (said.err.strip() or said.out.strip()).splitlines()[-1]
     assert last.startswith("reasonedit") or words[0] == "data", said
     assert {path.name for path in tmp_path.iterdir()} <= {"file.txt", "results", "runs"}
+
+
+def test_commands_are_printed_as_the_users_shell_finds_them(tmp_path, monkeypatch):
+    from reasonedit.commands.called import command_line
+
+    programs = tmp_path / "it's here" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "reasonedit"):
+        (programs / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    line = command_line("reasonedit", "ask", "a b.png", "Whose is the dog's?")
+    said = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
+    assert said == "reasonedit ask a b.png Whose is the dog's?\n"
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    assert command_line("reasonedit", "app") == "reasonedit app"
+    assert command_line("nothing", "x").endswith("-m nothing x")

@@ -28,11 +28,11 @@ def _program(name: str) -> list[str]:
         return [name]
     there = shutil.which(name, path=str(beside))
     if there is None:  # imported from a folder of sources
-        return [_from_here(Path(sys.executable)), "-m", name]
-    return [_from_here(Path(there))]
+        return [from_here(Path(sys.executable)), "-m", name]
+    return [from_here(Path(there))]
 
 
-def _from_here(path: Path) -> str:
+def from_here(path: Path) -> str:
     """A path, from the working directory where it lies in there."""
     try:
         return str(path.relative_to(Path.cwd()))

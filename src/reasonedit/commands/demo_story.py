@@ -16,7 +16,7 @@ from reasonedit.drawings import Corrected, draw_story
 from reasonedit.metrics import matches
 from reasonedit.types import Edit
 
-from .called import command_line
+from .called import command_line, from_here
 from .results_table import results_table
 from .screen import Screen
 from .stream_run import Run, begin_run
@@ -27,9 +27,10 @@ _console = Screen(highlight=False, soft_wrap=True)
 def run_demo(arguments: argparse.Namespace) -> int:
     """Run the demo stream, tell one of its edits as a story, and print the table."""
     _console.print(
-        "A small vision-language model learnt what things are used for, what they are made of,\n"
-        "where they are found and who owns them. Since then a third of these facts have changed.\n"
-        "It will be asked, corrected with reasons, and asked again. Its weights stay as they are.\n"
+        "A small vision-language model learnt what things are used for, what they are\n"
+        "made of, where they are found and who owns them. Since then a third of these\n"
+        "facts have changed. It will be asked, corrected with reasons, and asked again.\n"
+        "Its weights stay as they are.\n"
     )
     source = "--data.init_args.source.init_args"
     seed = str(arguments.seed)
@@ -40,16 +41,16 @@ def run_demo(arguments: argparse.Namespace) -> int:
     _console.print(results_table(run.results), soft_wrap=False)
     for note in run.notes:
         _console.print(note, markup=False)
-    folder = run.folder
+    folder = Path(from_here(run.folder))
     _console.print(
         "  Rel       the edits themselves\n"
         "  T-Gen     the same questions in other words\n"
         "  I-Gen     the same things drawn again\n"
         "  R-Gen     new pictures and new questions that share the reasoning\n"
-        "  CoE-Gen   the same questions about new pictures that show what was explained\n"
+        "  CoE-Gen   the same questions about new pictures of what was explained\n"
         "  Loc       unrelated questions that were answered rightly before\n"
         "  hard Loc  the same questions about other things, answered rightly before\n"
-        "  word Loc  the questions that share the most words with an edit's, of those answered rightly before\n"
+        "  word Loc  other questions with the most words of an edit's, right before\n"
         "  Gen       harmonic mean of the four from T-Gen to CoE-Gen\n"
     )
     _console.print(
@@ -58,7 +59,9 @@ def run_demo(arguments: argparse.Namespace) -> int:
         "What to try next:"
     )
     if run.page is not None:
-        _console.say(f"  {run.page} in a browser: every edit with its picture, its evidence and what became of it")
+        _console.say(
+            f"  {from_here(run.page)} in a browser: every edit with its picture, its evidence and what became of it"
+        )
     for line in _next_commands(folder, next_question):
         _console.say(f"  {line}")
     return 0
@@ -101,7 +104,7 @@ def _story(run: Run) -> tuple[str, str] | None:
         _console.print("No edit of this run corrected another picture too; the table says how the run went.\n")
         return None
     edit, mistake, other = told
-    pictures = run.folder / "story"
+    pictures = Path(from_here(run.folder)) / "story"
     pictures.mkdir(exist_ok=True)
     edit.image.resize((384, 384)).save(pictures / "mistake.png")
     other.query.image.resize((384, 384)).save(pictures / "other.png")

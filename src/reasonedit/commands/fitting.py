@@ -45,8 +45,6 @@ def print_table(
         table = Table(
             title=escape(heading) if i == 0 else None,
             title_justify="left",
-            caption=escape(caption) if i == len(parts) - 1 else None,
-            caption_justify="left",
             box=box.SIMPLE_HEAD,
             padding=0,
         )
@@ -56,6 +54,8 @@ def print_table(
         for row, name in enumerate(names):
             table.add_row(escape(name), *(escape(column.cells[row]) for column in columns))
         console.print(table)
+    if caption:
+        console.print(caption, markup=False, highlight=False, style="dim")
 
 
 def split(groups: Sequence[Sequence[Column]], width: int) -> list[list[Column]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 import reasonedit.callbacks as cb
@@ -134,6 +136,7 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
             codebook = _prepare_codebook(trainer, folder, stack, resume=resume)
             _prepare_log(cli, folder, codebook, resume=resume)
             log_on_the_way(trainer, cli.datamodule)
+            _hide_bars(trainer)
             try:
                 return _ask(cli, folder)
             except SystemExit as stop:  # of a signal, or of Lightning after one
@@ -141,6 +144,13 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
                 raise KeyboardInterrupt(describe_stop(trainer, folder)) from stop
     finally:
         os.environ.pop(FOLDER)
+
+
+def _hide_bars(trainer: L.Trainer) -> None:
+    """Draw no bar where nobody looks: in a file it would be a line of strokes."""
+    if not sys.stderr.isatty():
+        kept = [c for c in trainer.callbacks if not isinstance(c, ProgressBar)]  # type: ignore[attr-defined]
+        trainer.callbacks[:] = kept  # type: ignore[attr-defined]
 
 
 def _prepare_codebook(trainer: L.Trainer, folder: Path, stack: ExitStack, *, resume: bool) -> cb.Codebook | None:
