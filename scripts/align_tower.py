@@ -101,7 +101,7 @@ def patch_labels(scene: Scene, part: Box) -> tuple[list[int], list[int], list[in
 class WordTargets:
     """Word embeddings of the language model for kinds, colours and, where tokens say them, places."""
 
-    def __init__(self, says_places: bool, device: str) -> None:
+    def __init__(self, says_places: bool, device: str = "cpu") -> None:
         model, tokenizer, _ = load_language_model(torch.float32)
         table = model.get_input_embeddings().weight.detach().to(device)
 

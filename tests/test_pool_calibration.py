@@ -115,7 +115,7 @@ def test_a_calibration_that_is_given_is_taken_and_goes_with_the_codebook(tiny_vl
 
 def test_a_small_pool_is_said_to_be_too_small(tiny_vlm, hash_encoder, caplog):
     book, metrics, _ = stream_run(tiny_vlm, EditStream(ToySource(3), batch_size=3), 5)
-    assert "The stream shows 3 distinct pictures: too few to calibrate by" in caplog.text
+    assert "The stream shows 3 distinct pictures: too few to calibrate with" in caplog.text
     assert book.pipeline.statistics.awaits_pictures
     assert metrics.out_of_range is None
 

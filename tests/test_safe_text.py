@@ -155,7 +155,7 @@ def test_who_writes_is_named_plainly(book, capsys):
 
 
 LOGGED = (
-    "import logging; from reasonedit import cli; cli._quieten(); "
+    "import logging; from reasonedit import cli, quiet; quiet.quieten(); "
     "logging.getLogger('any').warning('of %s', '\\x1b[2J\\u202e'); cli._fail('no \\x1b[2J'); "
 )
 
@@ -182,6 +182,17 @@ def test_every_command_has_been_thought_of():
     What a server and its page show is tested with them.
     """
     assert set(COMMANDS) - {"edits", "codebook", "ask", "edit", "data"} == {
-        *("demo", "run", "experiment", "report", "train-mend", "select", "calibrate", "build-probes", "world"),
+        *(
+            "demo",
+            "run",
+            "experiment",
+            "report",
+            "train-mend",
+            "train-serac",
+            "select",
+            "calibrate",
+            "build-probes",
+            "world",
+        ),
         *("app", "serve"),
     }

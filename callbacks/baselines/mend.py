@@ -110,7 +110,7 @@ class GradientNetwork(nn.Module):
                 network.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"There is no network of MEND in '{path}' that can be read ({error}): train one by "
+                f"There is no network of MEND in '{path}' that can be read ({error}): train one with "
                 "reasonedit train-mend --out FILE."
             ) from error
         if about["fingerprint"] != fingerprint:
