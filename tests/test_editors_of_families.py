@@ -17,7 +17,14 @@ from reasonedit.vlm import load_vlm
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+QUICK = ("llava", "qwen3_vl", "instructblip_opt", "gemma3", "unknown")
+"""A family of each kind of language model and of image tokens; the others are slow tests."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES],
+)
 def vlm(request, tmp_path_factory):
     return load_vlm(str(FAMILIES[request.param](tmp_path_factory.mktemp(request.param))), dtype="float32")
 
