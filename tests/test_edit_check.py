@@ -268,6 +268,7 @@ def test_the_picture_of_a_check_is_not_gathered_for_a_calibration(tiny_vlm, hash
     assert len(cold_start._pictures) == 1
 
 
+@pytest.mark.slow
 def test_answers_of_the_embedded_vlm_before_and_after_an_edit(embedded_vlm):
     """Under its own design, with verified facts: each answer is the one that is given once the edit is written."""
     world = EmbeddedWorld(seed=140, edits=6)

@@ -70,7 +70,7 @@ def get(url, path):
     ("options", "fact"),
     [
         ({}, CLINIC),
-        ({"color_scheme": "dark"}, COLLECTION),
+        pytest.param({"color_scheme": "dark"}, COLLECTION, marks=pytest.mark.slow),
         (PHONE, HOUSE),
     ],
     ids=["desktop", "dark", "phone"],

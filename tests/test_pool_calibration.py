@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import lightning as L
+import pytest
 import torch
 from helpers.tiny import HashEncoder, design, picture
 from helpers.toy import ToySource
@@ -138,6 +139,7 @@ open(out + f"/said-{{trainer.global_rank}}", "w").write(json.dumps([statistics.r
 )
 
 
+@pytest.mark.slow
 def test_two_ranks_calibrate_as_one_does(tiny_folder, tiny_vlm, tmp_path, hash_encoder):
     from safetensors.torch import load_file
 

@@ -397,6 +397,7 @@ def test_builders_are_found_by_their_groups_and_say_what_they_call():
     assert [kind.calls(with_painter=True) for kind in builders().values()] == [1, 1, 2, 2]
 
 
+@pytest.mark.slow
 def test_probes_are_built_and_measured_from_the_command_line(smollm, endpoint, tiny_folder, tmp_path, capsys):
     """A model on disk, a file of corrections, SmolLM2 behind an endpoint, a pipeline of diffusers; then a run."""
     path = datasets.own(tmp_path / "data", 2, choices=None)

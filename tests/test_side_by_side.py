@@ -59,6 +59,7 @@ def test_cells_at_once_are_those_of_one_after_the_other(config, tmp_path, capsys
     assert capsys.readouterr().out.count("there already") == 2
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_told_once_and_leaves_the_cells_that_are_there(config, tmp_path, capsys):
     assert run(config, tmp_path / "out", "--rows", "none") == 0
     content = json.loads(config.read_text())

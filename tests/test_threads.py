@@ -131,7 +131,7 @@ def test_any_mixture_is_some_order_one_after_the_other(vlm, hash_encoder):
         assert {hit.fact for hit in explanation.answer.hits} <= used
 
 
-@pytest.mark.parametrize("hubness", [False, True])
+@pytest.mark.parametrize("hubness", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_threads_with_and_without_inference_mode_share_a_codebook(hubness, vlm, hash_encoder, tmp_path):
     """A trainer predicts in inference mode, a server's threads do not: what one of them keeps the others change."""
     made = replace(design(k=2, keys="both", merge=True), retrieval=RetrievalConfig(k=2, hubness=hubness))
