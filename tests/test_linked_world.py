@@ -4,6 +4,7 @@ from itertools import islice
 
 import pytest
 
+from reasonedit.data.probe_counts import count_probes
 from reasonedit.data.world.facts import OLD
 from reasonedit.data.world.linked import PORTABILITY_PER_EDIT, LinkedWorld
 from reasonedit.data.world.relations import SECOND_STEP
@@ -37,7 +38,9 @@ def test_portability_follows_from_the_edits_alone(seed):
             assert SECOND_STEP[sample.relation].name == step
     counts = world.expected_probes([edit.id for edit in edits])
     for group in by_group:
-        assert sum(c.get(group, 0) for c in counts.values()) == len(by_group[group])
+        assert sum(c[group] for c in counts.values()) == len(by_group[group])
+    counted = count_probes(world, [edit.id for edit in edits], probes, probes)
+    assert [counted[group].not_made for group in by_group] == [0, 0]
 
 
 def test_edits_and_probes_are_the_same_again():

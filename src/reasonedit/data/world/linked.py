@@ -100,7 +100,9 @@ class LinkedWorld(EmbeddedWorld):
     def expected_probes(self, edit_ids: Sequence[str]) -> dict[str, dict[str, int]]:
         """Those of the world, and of portability what each edit allows."""
         expected: Mapping[str, dict[str, int]] = super().expected_probes(edit_ids)
-        return {
-            name: {**groups, **({group: PORTABILITY_PER_EDIT} if (group := self._portability(name, edit_ids)) else {})}
-            for name, groups in expected.items()
-        }
+        counts = {}
+        for name, groups in expected.items():
+            own = self._portability(name, edit_ids)
+            portability = {group: PORTABILITY_PER_EDIT if group == own else 0 for group in ("port_1", "port_2")}
+            counts[name] = {**groups, **portability}
+        return counts
