@@ -78,3 +78,20 @@ def test_jobs_must_be_a_number(jobs, capsys):
     with pytest.raises(SystemExit):
         cli.main(["experiment", "main", "--jobs", jobs])
     assert "is not a number of 1 or more" in capsys.readouterr().err
+
+
+def test_a_process_that_is_killed_is_one_sentence(config, tmp_path, capsys, monkeypatch):
+    (tmp_path / "dying.py").write_text(
+        "import os, signal\n"
+        "from reasonedit.callbacks.baselines import Unedited\n"
+        "class Dying(Unedited):\n"
+        "    def setup(self, *args, **named):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = ["--editor", "dying.Dying", "--rows", "none", "--jobs", 2]
+    assert run(config, tmp_path / "out", *arguments) == 1
+    error = capsys.readouterr().err
+    assert "was ended from outside" in error
+    assert "fewer --jobs" in error
+    assert "Traceback" not in error

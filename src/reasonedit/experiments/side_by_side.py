@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from reasonedit.errors import NotServedError
+from reasonedit.errors import NotServedError, UnavailableError
 from reasonedit.quiet import quieten
 
 from .cells import Cell
@@ -78,6 +79,7 @@ def run_side_by_side(work: Work, cells: Sequence[Cell]) -> Iterator[Outcome]:
 
     Raises:
         ReasonEditError: A cell cannot be run: nothing further is begun, and what is under way is brought to its end.
+        UnavailableError: A process was killed.
     """
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     gpus = context.SimpleQueue()
@@ -94,6 +96,11 @@ def run_side_by_side(work: Work, cells: Sequence[Cell]) -> Iterator[Outcome]:
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
                     yield Outcome(running.pop(future), *future.result())
+        except BrokenProcessPool as error:
+            raise UnavailableError(
+                f"One of the {work.jobs} processes that run cells was ended from outside, as where there is too little "
+                "memory: run the same command with fewer --jobs; what is there already stays."
+            ) from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
