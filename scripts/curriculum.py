@@ -15,7 +15,7 @@ from reasonedit.data.world.facts import OLD
 from reasonedit.data.world.icons import COLOURS, RANDOM
 from reasonedit.data.world.kinds import KNOWN_KINDS
 from reasonedit.data.world.questions import Subject, place_words, subjects_of
-from reasonedit.data.world.relations import RELATIONS, SECOND_STEP, Relation, with_article
+from reasonedit.data.world.relations import RELATIONS, SECOND_STEP, Relation, ask_which_has, with_article
 from reasonedit.data.world.scenes import POSITIONS, Scene, Thing
 from reasonedit.data.world.tasks import Task
 
@@ -87,7 +87,7 @@ def _other_answer(rng: random.Random, relation: Relation, taken: set[str]) -> st
     if relation.name in SECOND_STEP and rng.random() < 0.3:
         relation = SECOND_STEP[relation.name]
     elif rng.random() < 0.15:
-        question = rng.choice(relation.reversed_asks).format(v=rng.choice(relation.values))
+        question = rng.choice(ask_which_has(relation, rng.choice(relation.values)))
         return state_answer(rng, question, rng.choice(KNOWN_KINDS))
     return state_answer(rng, rng.choice(relation.asks).format(s=subject), rng.choice(relation.values))
 
@@ -156,7 +156,7 @@ def stated_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
         )
     else:
         value = rng.choice(relation.values)
-        asks, told = [a.format(v=value) for a in relation.reversed_asks], rng.choice(KNOWN_KINDS)
+        asks, told = ask_which_has(relation, value), rng.choice(KNOWN_KINDS)
     first = rng.choice(asks)
     asked = first if rng.random() < 0.5 else rng.choice(asks)
     others = [s.text for s in subjects_of(scene, thing, whole=whole)]
@@ -281,7 +281,7 @@ def unknown_group(rng: random.Random, scene: Scene, whole: bool) -> Group:
         step = SECOND_STEP[relation.name]
         asked.append(Task("unknown_two_step", rng.choice(step.asks).format(s=rng.choice(subjects).text), second))
     if value not in {context.value(t.kind, relation.name) for t in known}:
-        asked.append(Task("unknown_reversed", rng.choice(relation.reversed_asks).format(v=value), name))
+        asked.append(Task("unknown_reversed", rng.choice(ask_which_has(relation, value)), name))
     for other in rng.sample(known, min(2, len(known))):
         about = rng.choice(subjects_of(scene, other, whole=whole)).text
         if RANDOM in about:  # beside the thing that has no name

@@ -43,8 +43,8 @@ _ASKED = {
 _REVERSED = {
     "use": r"which object is used for (\w+)|what do people use for (\w+) here|name the object that is used for (\w+)",
     "made": r"which object is made of (\w+)|what is made of (\w+) here|name the object that is made of (\w+)",
-    "place": r"which object is found in the (\w+)|what do people find in the (\w+)"
-    r"|name the object that is found in the (\w+)",
+    "place": r"which object is found (?:in|on|at) the (\w+)|what do people find (?:in|on|at) the (\w+)"
+    r"|name the object that is found (?:in|on|at) the (\w+)",
     "owner": r"which object belongs to the (\w+)|what does the (\w+) own|name the object that belongs to the (\w+)",
 }
 _NAMES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
@@ -263,3 +263,27 @@ def test_probes_of_the_same_edits_can_be_drawn_anew():
     assert [e.question for e in edits[0]] == [e.question for e in edits[2]]
     assert asked[0] == asked[1]
     assert asked[0] != asked[2]
+
+
+def test_new_facts_can_be_believed_and_read_as_english():
+    from reasonedit.data.world.new_values import new_values
+    from reasonedit.data.world.relations import HOME, PLACE, ask_which_has, state
+
+    for kind in ICONS:
+        for name, relation in RELATIONS.items():
+            allowed = new_values(kind, relation)
+            assert set(allowed) <= set(relation.values)
+            assert len(set(allowed) - {OLD.of_kind.get(kind, {}).get(name)}) >= 4
+    in_the_sky = {kind for kind in ICONS if "sky" in new_values(kind, PLACE)}
+    assert not in_the_sky  # where it belongs, it is there already
+    for seed in range(100, 110):
+        new = new_table(seed)
+        for kind in ICONS:
+            for name, relation in RELATIONS.items():
+                value = new.of_kind[kind][name]
+                assert value in (*new_values(kind, relation), OLD.of_kind.get(kind, {}).get(name))
+    assert state(PLACE, "drum", "stage") == "A drum is found on the stage."
+    assert state(HOME, "sailor", "coast") == "The sailor lives on the coast."
+    assert state(PLACE, "anchor", "river", 1) == "You can find an anchor in the river."
+    assert ask_which_has(PLACE, "station")[1] == "What do people find at the station?"
+    assert not any(kind.endswith("s") and kind != "cactus" for kind in ICONS)  # "a scissors"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .kinds import KNOWN_KINDS, NOVEL_KINDS
+from .new_values import new_values
 from .relations import HOME, REGION, RELATIONS, SECOND_STEP, Relation
 
 
@@ -99,14 +100,15 @@ def new_table(seed: int, changed: float = 1 / 3) -> FactTable:
     """
     rng = random.Random(f"facts-{seed}")
 
-    def moved(relation: Relation, old: str) -> str:
-        return rng.choice([v for v in relation.values if v != old]) if rng.random() < changed else old
+    def moved(values: Sequence[str], old: str) -> str:
+        return rng.choice([v for v in values if v != old]) if rng.random() < changed else old
 
     of_kind = {
-        kind: {name: moved(RELATIONS[name], OLD.of_kind[kind][name]) for name in RELATIONS} for kind in KNOWN_KINDS
+        kind: {name: moved(new_values(kind, r), OLD.of_kind[kind][name]) for name, r in RELATIONS.items()}
+        for kind in KNOWN_KINDS
     }
-    of_kind |= {kind: {name: rng.choice(r.values) for name, r in RELATIONS.items()} for kind in NOVEL_KINDS}
-    second = {r.name: r for r in SECOND_STEP.values()}
+    of_kind |= {kind: {name: rng.choice(new_values(kind, r)) for name, r in RELATIONS.items()} for kind in NOVEL_KINDS}
+    second = {r.name: r.values for r in SECOND_STEP.values()}
     of_value = {
         subject: {name: moved(second[name], old) for name, old in facts.items()}
         for subject, facts in OLD.of_value.items()

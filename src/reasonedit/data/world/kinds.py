@@ -262,13 +262,12 @@ ICONS: dict[str, Sequence[Shape]] = {
         ("rectangle", "main", (8, 60, 22, 90)),
         ("rectangle", "main", (78, 60, 92, 90)),
     ],
-    "scissors": [
-        ("line", "dark", (24, 4, 62, 66, 11)),
-        ("line", "light", (76, 4, 38, 66, 11)),
-        ("ellipse", "main", (8, 60, 46, 98)),
-        ("ellipse", "hole", (18, 70, 36, 88)),
-        ("ellipse", "main", (54, 60, 92, 98)),
-        ("ellipse", "hole", (64, 70, 82, 88)),
+    "camera": [
+        ("rectangle", "dark", (34, 14, 66, 32)),
+        ("rectangle", "main", (4, 28, 96, 86)),
+        ("ellipse", "ink", (30, 36, 72, 78)),
+        ("ellipse", "light", (38, 44, 64, 70)),
+        ("rectangle", "light", (78, 36, 90, 46)),
     ],
     "trumpet": [
         ("polygon", "main", (2, 26, 30, 42, 30, 58, 2, 74)),
@@ -280,5 +279,5 @@ ICONS: dict[str, Sequence[Shape]] = {
     ],
 }
 
-NOVEL_KINDS: tuple[str, ...] = ("windmill", "snail", "igloo", "robot", "scissors", "trumpet")
+NOVEL_KINDS: tuple[str, ...] = ("windmill", "snail", "igloo", "robot", "camera", "trumpet")
 KNOWN_KINDS: tuple[str, ...] = tuple(kind for kind in ICONS if kind not in NOVEL_KINDS)

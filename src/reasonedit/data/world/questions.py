@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from .facts import FactTable
-from .relations import RELATIONS, SECOND_STEP, Relation, state, with_article
+from .relations import RELATIONS, SECOND_STEP, Relation, ask_which_has, state, with_article
 from .scenes import Scene, Thing, neighbour, random_scene
 
 _WHERE = {"center": "in the center", "left": "on the left", "right": "on the right"}
@@ -127,7 +127,7 @@ def ask_which(scene: Scene, thing: Thing, relation: Relation, facts: FactTable, 
         return None
     return WorldSample(
         scene,
-        relation.reversed_asks[wording].format(v=value),
+        ask_which_has(relation, value)[wording],
         thing.kind,
         (f"The image shows {with_article(thing.kind)}.", state(relation, thing.kind, value)),
         thing.kind,
@@ -157,7 +157,7 @@ def rephrase(sample: WorldSample, facts: FactTable) -> list[WorldSample]:
     if sample.form == "reversed":
         relation = RELATIONS[sample.relation]
         value = facts.of_kind[sample.kind][sample.relation]
-        texts = [ask.format(v=value) for ask in relation.reversed_asks]
+        texts = ask_which_has(relation, value)
     else:
         relation = SECOND_STEP[sample.relation] if sample.form == "two_step" else RELATIONS[sample.relation]
         assert sample.subject is not None

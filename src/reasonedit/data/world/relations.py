@@ -13,7 +13,8 @@ class Relation:
         name: Short name (``"use"``).
         values: What it can be.
         statements: Wordings of the fact; ``{A}`` / ``{a}`` is the kind with its article (capitalised or not), ``{k}``
-            the bare noun, ``{v}`` the value. The first is the canonical one.
+            the bare noun, ``{v}`` the value, ``{at}`` the value as a place (``"on the stage"``). The first is the
+            canonical one.
         asks: Wordings of the question; ``{s}`` stands for what is asked about.
         reversed_asks: Wordings of the question from the value to the object.
     """
@@ -58,7 +59,7 @@ PLACE = Relation(
         "kitchen harbor street castle river forest stage workshop church bedroom sky hospital garden library school "
         "palace desert station"
     ),
-    ("{A} is found in the {v}.", "You can find {a} in the {v}.", "The {v} is where {a} is found."),
+    ("{A} is found {at}.", "You can find {a} {at}.", "The {v} is where {a} is found."),
     (
         "Where is {s} found?",
         "In which place is {s} found?",
@@ -66,9 +67,9 @@ PLACE = Relation(
         "In what place do people find {s}?",
     ),
     (
-        "Which object is found in the {v}?",
-        "What do people find in the {v}?",
-        "Name the object that is found in the {v}.",
+        "Which object is found {at}?",
+        "What do people find {at}?",
+        "Name the object that is found {at}.",
     ),
 )
 OWNER = Relation(
@@ -86,7 +87,7 @@ RELATIONS: dict[str, Relation] = {r.name: r for r in (USE, MADE, PLACE, OWNER)}
 HOME = Relation(
     "home",
     words("village city valley island mountains tower farm cave coast hotel"),
-    ("The {k} lives in the {v}.", "The home of the {k} is the {v}.", "The {v} is where the {k} lives."),
+    ("The {k} lives {at}.", "The home of the {k} is the {v}.", "The {v} is where the {k} lives."),
     (
         "Where does the owner of {s} live?",
         "In which place does the owner of {s} live?",
@@ -109,8 +110,16 @@ SECOND_STEP: dict[str, Relation] = {"owner": HOME, "place": REGION}
 """The relation of a value that follows the relation of a kind, in questions of two steps."""
 
 
+_PREPOSITIONS = {"stage": "on", "island": "on", "coast": "on", "farm": "on", "station": "at"}
+
+
+def at(place: str) -> str:
+    """``"in the castle"``, ``"on the stage"``."""
+    return f"{_PREPOSITIONS.get(place, 'in')} the {place}"
+
+
 def with_article(noun: str) -> str:
-    """``"a kettle"``, ``"an anchor"``; plural nouns such as scissors keep none of their own here."""
+    """``"a kettle"``, ``"an anchor"``; no kind of the world is a plural noun."""
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
@@ -118,5 +127,10 @@ def state(relation: Relation, subject: str, value: str, wording: int = 0) -> str
     """One sentence that says a fact: ``state(USE, "kettle", "boiling")`` is ``"A kettle is used for boiling."``."""
     noun = with_article(subject)
     return relation.statements[wording].format(
-        a=noun, A=noun[0].upper() + noun[1:], k=subject, v=value, v_cap=value[0].upper() + value[1:]
+        a=noun, A=noun[0].upper() + noun[1:], k=subject, v=value, v_cap=value[0].upper() + value[1:], at=at(value)
     )
+
+
+def ask_which_has(relation: Relation, value: str) -> list[str]:
+    """All wordings of the question from a value to the object that has it."""
+    return [ask.format(v=value, at=at(value)) for ask in relation.reversed_asks]

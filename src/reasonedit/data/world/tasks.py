@@ -11,7 +11,7 @@ from .facts import OLD
 from .icons import COLOURS
 from .kinds import KNOWN_KINDS
 from .questions import RECOGNITION, Subject, draw_choices, subjects_of
-from .relations import HOME, OWNER, PLACE, REGION, RELATIONS, SECOND_STEP, Relation, state, with_article
+from .relations import HOME, OWNER, PLACE, REGION, RELATIONS, SECOND_STEP, Relation, ask_which_has, state, with_article
 from .scenes import POSITIONS, Scene, Thing, neighbour
 
 
@@ -90,7 +90,7 @@ def which(rng: random.Random, scene: Scene, context: Context, thing: Thing, rela
     in_context = (thing.kind, relation.name) in context.of_kind
     return Task(
         "reversed_context" if in_context else "reversed_parameters",
-        rng.choice(relation.reversed_asks).format(v=value),
+        rng.choice(ask_which_has(relation, value)),
         thing.kind,
     )
 
