@@ -17,6 +17,7 @@ from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.editors import OURS, PAPER_ROW
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.experiments.tensorboard_runs import LEFT_OUT, set_others_aside, write_record
+from reasonedit.groups import GENERALITIES
 from reasonedit.report import write_page
 from reasonedit.report.findings import judge_claims
 from reasonedit.report.verdicts import NO, OPEN, YES
@@ -194,14 +195,17 @@ def test_differences_are_of_what_both_have_and_say_of_how_much():
     assert (apart.edits, apart.seeds) == (0, ())
 
 
-def test_a_mean_without_an_interval_has_none(tmp_path):
-    table = table_of(MAIN, [cell(OURS, seed) for seed in (0, 1)])
-    assert table[0].metrics["gen"].mean == 0.5
-    assert math.isnan(table[0].metrics["gen"].low)
+def test_a_mean_of_shares_has_an_interval_of_its_own(tmp_path):
+    cells = [cell(OURS, seed, groups=GENERALITIES) for seed in (0, 1)]
+    table = table_of(MAIN, cells)
+    gen = table[0].metrics["gen"]
+    assert gen.mean == 0.5
+    assert gen.low < 0.5 < gen.high
+    assert (gen.samples, gen.edits) == (4 * 20, 20)
+    assert "all" not in table[0].metrics  # no locality was asked
     write_summary(tmp_path / "summary.parquet", table)
     kept = {r["metric"]: r for r in pq.read_table(tmp_path / "summary.parquet").to_pylist()}
-    assert kept["gen"]["mean"] == 0.5
-    assert kept["gen"]["low"] is kept["gen"]["high"] is None
+    assert kept["gen"]["low"] == gen.low
 
 
 # ---- claims

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from typing import TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Share = TypeVar("Share", float, NDArray[np.float64])
+"""A share, or an array of shares."""
 
 _OPTIONAL = ("comp_gen", "text_loc")
 
@@ -117,23 +124,27 @@ def columns_of(groups: Iterable[str]) -> dict[str, str]:
     return labels if len(labels) == len(labels_of(())) else narrowed
 
 
-def harmonic_mean(values: Sequence[float]) -> float:
-    """The harmonic mean of shares; 0 where one of them is 0.
+def harmonic_mean(values: Sequence[Share]) -> Share:
+    """The harmonic mean of shares, or of arrays of shares element by element; 0 where one of them is 0.
 
     >>> round(harmonic_mean([0.5, 1.0]), 3), harmonic_mean([0.0, 1.0])
     (0.667, 0.0)
     """
-    return len(values) / sum(1 / value for value in values) if all(values) else 0.0
+    with np.errstate(divide="ignore"):
+        mean = len(values) / np.sum(np.reciprocal(np.asarray(values, dtype=np.float64)), axis=0)
+    return cast(Share, mean if np.ndim(mean) else float(mean))
 
 
-def generality(shares: Mapping[str, float]) -> float | None:
+def generality(shares: Mapping[str, Share]) -> Share | None:
     """Gen: the harmonic mean of the generalities among some shares by group; ``None`` where there are none."""
     means = [shares[group] for group in GENERALITIES if group in shares]
     return harmonic_mean(means) if means else None
 
 
-def overall(shares: Mapping[str, float]) -> float | None:
+def overall(shares: Mapping[str, Share]) -> Share | None:
     """All: the harmonic mean of Gen, Loc and hard Loc, by which settings are chosen; ``None`` where one is missing."""
     gen = generality(shares)
-    kept = [shares[group] for group in (ProbeGroup.LOCALITY, ProbeGroup.HARD_LOCALITY) if group in shares]
-    return harmonic_mean([gen, *kept]) if gen is not None and len(kept) == 2 else None
+    there = ProbeGroup.LOCALITY in shares and ProbeGroup.HARD_LOCALITY in shares
+    if gen is None or not there:
+        return None
+    return harmonic_mean([gen, shares[ProbeGroup.LOCALITY], shares[ProbeGroup.HARD_LOCALITY]])

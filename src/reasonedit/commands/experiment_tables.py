@@ -105,7 +105,8 @@ def _format_share(share: Estimate | None, *, intervals: bool) -> str:
     """A share, and below it its interval where it has one and it is wanted."""
     if share is None:
         return "–"
-    return f"{share.mean:.2f}" + (f"\n{share.low:.2f}–{share.high:.2f}" if intervals and share.samples else "")
+    has_interval = math.isfinite(share.low) and math.isfinite(share.high)
+    return f"{share.mean:.2f}" + (f"\n{share.low:.2f}–{share.high:.2f}" if intervals and has_interval else "")
 
 
 def _format(value: float | None, digits: int) -> str:

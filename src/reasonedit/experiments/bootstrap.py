@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +13,9 @@ RESAMPLES = 2000
 
 Samples = Mapping[int, Mapping[str, tuple[float, int]]]
 """For each seed, for each edit: how many of its probes were answered rightly, and how many there are."""
+
+Formula = Callable[[Mapping[str, NDArray[np.float64]]], NDArray[np.float64] | None]
+"""A figure from shares by group, for many resamples at once."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,85 @@ def slope(points: Sequence[tuple[float, Samples]]) -> Estimate:
     return _estimate(parts, weights.tolist())
 
 
+def combine(
+    groups: Mapping[str, Samples],
+    formula: Formula,
+    other: Mapping[str, Samples] | None = None,
+) -> Estimate:
+    """A formula of the shares of several groups, such as a harmonic mean, with its interval.
+
+    Each resample draws edits with all of their probes, of whatever group, so that groups vary together.
+
+    Args:
+        groups: The samples of each group.
+        formula: What is made of the shares by group, each an array; ``None`` where the groups do not suffice.
+        other: The same groups of another editor: then it is how much larger the figure is, paired, on the edits of
+            which both have any probe of a group.
+
+    Returns:
+        The estimate; NaN where the formula gives nothing.
+    """
+    sides = [groups] if other is None else [groups, other]
+    if other is not None:
+        shared = [group for group in groups if group in other]
+        sides = [
+            {group: _restrict(groups[group], other[group]) for group in shared},
+            {group: _restrict(other[group], groups[group]) for group in shared},
+        ]
+    names = sorted(
+        {(s, e) for of_group in sides[0].values() for s in of_group for e in of_group[s] if of_group[s][e][1]}
+    )
+    seeds = sorted({seed for seed, _ in names})
+    edits = {seed: [edit for s, edit in names if s == seed] for seed in seeds}
+    if not seeds:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    tables = [{group: _tabulate(samples, edits) for group, samples in side.items()} for side in sides]
+
+    def values(counts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        figures = []
+        for table in tables:
+            made = formula({group: _shares(of_group, counts) for group, of_group in table.items()})
+            figures.append(np.full(len(counts[0]), np.nan) if made is None else made)
+        return figures[0] if len(figures) == 1 else figures[0] - figures[1]
+
+    samples = int(sum(t[:, 1].sum() for of_group in tables[0].values() for t in of_group))
+    return _summarise(values, [len(edits[seed]) for seed in seeds], samples)
+
+
+def _tabulate(samples: Samples, edits: Mapping[int, Sequence[str]]) -> list[NDArray[np.float64]]:
+    """Right answers and probes of each edit, by seed (edits, 2)."""
+    return [
+        np.array([samples.get(seed, {}).get(edit, (0.0, 0)) for edit in of_seed], dtype=np.float64)
+        for seed, of_seed in edits.items()
+    ]
+
+
+def _shares(table: Sequence[NDArray[np.float64]], counts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The share of right answers in each resample; NaN where none was asked."""
+    sums = sum((c @ t for c, t in zip(counts, table, strict=True)), np.zeros((len(counts[0]), 2)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares: NDArray[np.float64] = sums[:, 0] / sums[:, 1]
+    return shares
+
+
+def _summarise(
+    values: Callable[[Sequence[NDArray[np.float64]]], NDArray[np.float64]], edits: Sequence[int], samples: int
+) -> Estimate:
+    """A figure of all edits, of each seed's, and its interval.
+
+    Args:
+        values: The figure, from how often each edit counts: of each seed (resamples, edits).
+        edits: The number of edits of each seed.
+        samples: The number of samples.
+    """
+    once = [np.ones((1, n)) for n in edits]
+    # A resample without a figure (NaN) leaves no interval either (NaN): it is not left out.
+    low, high = np.percentile(values(_cached_resamples(tuple(edits))), [2.5, 97.5])
+    each = [[c if i == j else np.zeros_like(c) for j, c in enumerate(once)] for i in range(len(edits))]
+    by_seed = tuple(float(values(counts)[0]) for counts in each)
+    return Estimate(float(values(once)[0]), float(low), float(high), samples, by_seed, sum(edits))
+
+
 def _restrict(samples: Samples, other: Samples) -> Samples:
     """Those of seeds and edits that were asked about in the other, too."""
     return {
@@ -123,28 +205,15 @@ def _estimate(parts: Sequence[Samples], weights: Sequence[float] = (1.0, -1.0)) 
 
     All parts are of the same seeds and edits.
     """
-    asked = {s: sorted(e for e, (_, total) in parts[0][s].items() if total) for s in parts[0]}
-    seeds = sorted(s for s in asked if asked[s])
-    edits = [asked[s] for s in seeds]
-    if not seeds:
+    asked = {s: sorted(e for e, (_, total) in parts[0][s].items() if total) for s in sorted(parts[0])}
+    edits = {seed: names for seed, names in asked.items() if names}
+    if not edits:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    tables = [
-        [np.array([part[s][e] for e in names], dtype=np.float64) for s, names in zip(seeds, edits, strict=True)]
-        for part in parts
-    ]
+    tables = [_tabulate(part, edits) for part in parts]
 
     def values(counts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-        shares = []
-        for table in tables:
-            sums = sum((c @ t for c, t in zip(counts, table, strict=True)), np.zeros((len(counts[0]), 2)))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                shares.append(sums[:, 0] / sums[:, 1])
+        shares = [_shares(table, counts) for table in tables]
         return sum((w * s for w, s in zip(weights, shares, strict=False)), np.zeros(len(counts[0])))
 
-    once = [np.ones((1, len(e))) for e in edits]
-    # A resample without a share (NaN) leaves no interval either (NaN): it is not left out.
-    low, high = np.percentile(values(_cached_resamples(tuple(len(e) for e in edits))), [2.5, 97.5])
-    each = [[c if i == j else np.zeros_like(c) for j, c in enumerate(once)] for i in range(len(seeds))]
-    mean, samples = float(values(once)[0]), int(sum(t[:, 1].sum() for t in tables[0]))
-    by_seed = tuple(float(values(counts)[0]) for counts in each)
-    return Estimate(mean, float(low), float(high), samples, by_seed, sum(map(len, edits)))
+    samples = int(sum(t[:, 1].sum() for t in tables[0]))
+    return _summarise(values, [len(names) for names in edits.values()], samples)

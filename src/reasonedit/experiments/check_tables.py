@@ -51,6 +51,35 @@ def doubt_rows(table: Table) -> list[list[str]]:
     return rows
 
 
+def agreement_of(table: Table) -> Estimate:
+    """The share of all checks whose verdict is what the probes say."""
+    return _estimate(_all_checks(table), lambda m: [said_of(m) == outcome_of(m)])
+
+
+def share_of_doubted(table: Table, *, spoilt: bool) -> Estimate:
+    """The share of the spoilt sentences, or of the others, that checks name as possibly wrong."""
+    return _estimate(_all_checks(table), lambda m: [bool(why) for was, why in m["sentences"] if was is spoilt])
+
+
+def _all_checks(table: Table) -> _Measured:
+    """What was measured of all checks, by seed; those of all rows."""
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for cell in table.cells:
+        found.setdefault(cell["seed"], []).extend(cell.get("checks") or [])
+    return found
+
+
+def _estimate(measured: _Measured, outcomes: Callable[[Mapping[str, Any]], Sequence[bool]]) -> Estimate:
+    """The share of the outcomes that hold; those of one edit stay together."""
+    samples: dict[int, dict[str, tuple[float, int]]] = {}
+    for seed, checks in measured.items():
+        for m in checks:
+            right, total = samples.setdefault(seed, {}).get(m["edit"], (0.0, 0))
+            held = outcomes(m)
+            samples[seed][m["edit"]] = (right + sum(held), total + len(held))
+    return summarise({"": samples})[""][0]
+
+
 def _checks_of(table: Table, row: TableRow) -> _Measured:
     """What was measured of checks, by seed; nothing where the row had none."""
     cells = {cell["seed"]: cell.get("checks") or [] for cell in table.cells if cell["row"] == row.name}

@@ -12,14 +12,20 @@ from typing import Any
 
 from reasonedit.data.probe_counts import ProbeCount, describe_counts
 from reasonedit.errors import NotFoundError
-from reasonedit.groups import LABELS, generality, overall
+from reasonedit.groups import GENERALITIES, LABELS, generality, overall
 
 from .agreement import CellRows, Record, compare_seeds, select_agreeing
-from .bootstrap import Estimate, Samples, summarise
+from .bootstrap import Estimate, Formula, Samples, combine, summarise
 from .cell_file import read_cell
 from .experiment import Experiment
 
 _log = logging.getLogger(__name__)
+
+FORMULAS: dict[str, tuple[Formula, tuple[str, ...]]] = {
+    "gen": (generality, GENERALITIES),
+    "all": (overall, (*GENERALITIES, "loc", "hard_loc")),
+}
+"""The figures that are made of the shares of several groups, and of which groups."""
 
 _COSTS = ("edits", "keys", "seconds_per_edit", "ms_per_query", "ms_per_query_unedited")
 
@@ -35,8 +41,8 @@ class TableRow:
         line: The line of a sweep that it belongs to.
         seeds: Seeds that were run.
         metrics: The share of each group, with its interval; under ``now`` that of the edits right after they were
-            written, under ``gen`` the harmonic mean of the generalities and under ``all`` that of Gen, Loc and hard Loc
-            (both without an interval).
+            written, under ``gen`` the harmonic mean of the generalities and under ``all`` that of Gen, Loc and hard
+            Loc.
         exact: The share of exact matches beside each; NaN for cells of versions that did not record it.
         tokens: The share of the right answers' tokens under teacher forcing, where it was asked for.
         differences: The difference from the reference row, by group.
@@ -134,10 +140,7 @@ def table_of(
             if difference is not None and difference.edits:
                 rows[name].differences[group] = difference
     for name, row in rows.items():
-        means = {group: share.mean for group, share in row.metrics.items()}
-        for summary, value in (("gen", generality(means)), ("all", overall(means))):
-            if value is not None:
-                row.metrics[summary] = Estimate(value, math.nan, math.nan, 0)
+        _add_summaries(row, rows[reference] if reference is not None and reference != name else None)
         row.earlier = _earlier(by_row[name])
         row.history = {
             stop: {group: summarise({"": samples})[""][0] for group, samples in groups.items()}
@@ -146,6 +149,20 @@ def table_of(
     records = [record for record, _ in agreement.cells]
     notes = [*_describe_probes(records), *compare_seeds(agreement.cells), *_describe_times(records)]
     return Table(rows.values(), records, agreement.left_out, notes)
+
+
+def _add_summaries(row: TableRow, reference: TableRow | None) -> None:
+    """Gen and All of a row, and their differences from the reference's."""
+    for name, (formula, groups) in FORMULAS.items():
+        of_row = {group: row.samples[group] for group in groups if group in row.samples}
+        share = combine(of_row, formula)
+        if not math.isfinite(share.mean):
+            continue
+        row.metrics[name] = share
+        if reference is not None:
+            difference = combine(of_row, formula, reference.samples)
+            if difference.edits and math.isfinite(difference.mean):
+                row.differences[name] = difference
 
 
 def _describe_probes(records: Sequence[Record]) -> list[str]:

@@ -18,6 +18,7 @@ from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.tables import Table, TableRow, cells_in, table_of
 from reasonedit.groups import GENERALITIES, LABELS, ProbeGroup
 
+from .answers import answer
 from .findings import judge_claims
 from .page_charts import charts_of, selection_charts
 from .render import format_share, render
@@ -108,6 +109,7 @@ def _section(experiment: Experiment, table: Table) -> dict[str, Any]:
         "name": experiment.name,
         "title": experiment.title,
         "question": experiment.question,
+        "answer": answer(experiment, table),
         "reference": next((r.title for r in table if r.name == experiment.reference), ""),
         "columns": columns,
         "names": {**columns, **_COSTS},

@@ -1,0 +1,220 @@
+"""What an experiment answers to its question, in a sentence or two, as far as its results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reasonedit.experiments.check_tables import agreement_of, share_of_doubted
+from reasonedit.experiments.editors import OURS, OWN, PAPER_ROW
+from reasonedit.experiments.experiment import Experiment
+from reasonedit.experiments.slopes import STEP, lines_of, slopes_of
+from reasonedit.experiments.tables import Table, TableRow
+
+from .comparing import NAMES, Lead, lead, list_in_words, mean_of, rivals_of, say_basis, say_lead
+from .verdicts import format_difference, format_share
+
+_PAPER_BASES = (PAPER_ROW, "paper-dual")
+_GROUPS = ("r_gen", "coe_gen", "loc", "hard_loc")
+
+
+def answer(experiment: Experiment, table: Table) -> str:
+    """The answer to an experiment's question.
+
+    Args:
+        experiment: The experiment.
+        table: Its table.
+
+    Returns:
+        What the results say, whichever way; that it is open where they are too few; nothing where the rows that the
+        question is about were not run.
+    """
+    rows = {row.name: row for row in table}
+    made = _ANSWERS.get(experiment.name, _compare_changes)(experiment, table, rows)
+    return " ".join(f"{sentence}." for sentence in made)
+
+
+_Rows = dict[str, TableRow]
+
+
+def _compare_editors(_: Experiment, table: Table, rows: _Rows) -> list[str]:
+    """Ours beside the best of the others, by All and by Gen."""
+    if OURS not in rows:
+        return []
+    said, leads = [], []
+    for metric in ("all", "gen"):
+        others = rivals_of(table, OWN, metric)
+        found = lead(rows[OURS], others[0], metric) if others else None
+        if found is None:
+            continue
+        leads.append(found)
+        verdict = {1: f"{found.row.title} is ahead", -1: f"{found.other.title} is ahead", 0: "It is open who is ahead"}
+        what = {"all": "By what is corrected and what stays right together", "gen": "By what is corrected alone"}
+        verb = verdict[found.sign][0].lower() if found.sign == 0 else verdict[found.sign][0]
+        said.append(f"{what[metric]}, {verb}{verdict[found.sign][1:]}: {say_lead(found, metric)}")
+    return [*said[:-1], f"{said[-1]} ({say_basis(leads)})"] if said else []
+
+
+def _compare_changes(_: Experiment, table: Table, rows: _Rows) -> list[str]:
+    """What each change of our design does, and each of the paper's, by All."""
+    said = []
+    for base, whose in ((rows.get(OURS), "our design"), (_first(rows, _PAPER_BASES), "the paper's design")):
+        if base is None or (sentence := _say_changes(base, _changes_of(base, table), whose)) is None:
+            continue
+        said.append(sentence)
+    return said
+
+
+def _first(rows: _Rows, names: tuple[str, ...]) -> TableRow | None:
+    return next((rows[name] for name in names if name in rows), None)
+
+
+def _changes_of(base: TableRow, table: Table) -> list[Lead]:
+    of_paper = base.name in _PAPER_BASES
+    changed = [r for r in table if r is not base and r.name not in _PAPER_BASES]
+    changed = [r for r in changed if r.name.startswith("paper-") is of_paper]
+    return [found for r in changed if (found := lead(r, base, "all")) is not None]
+
+
+def _say_changes(base: TableRow, changes: list[Lead], whose: str) -> str | None:
+    if not changes:
+        return None
+    by_sign = {sign: [c for c in changes if c.sign == sign] for sign in (1, -1, 0)}
+    parts = [f"{len(by_sign[-1])} lower it" + _say_extreme(by_sign[-1], min)]
+    parts += [f"{len(by_sign[1])} raise it" + _say_extreme(by_sign[1], max)]
+    parts += [f"{len(by_sign[0])} leave it open"]
+    changed = f"Of {len(changes)} changes to {whose} (All {mean_of(base, 'all'):.3f})"
+    return f"{changed}, {list_in_words(parts)}, {say_basis(changes)}"
+
+
+def _say_extreme(changes: list[Lead], pick: Callable[..., Lead]) -> str:
+    if not changes:
+        return ""
+    most = pick(changes, key=lambda c: c.by.mean)
+    return f" (most: “{most.row.title}”, {format_difference(most.by)})"
+
+
+def _follow_lines(experiment: Experiment, table: Table, rows: _Rows) -> list[str]:
+    """Of each line of a sweep, where All is highest, and how much above the design's own value."""
+    said = []
+    for line, of_line in lines_of(table).items():
+        ranked = [row for row in of_line if "all" in row.metrics]
+        if len(ranked) < 2:
+            continue
+        best = max(ranked, key=lambda row: mean_of(row, "all"))
+        worst = min(ranked, key=lambda row: mean_of(row, "all"))
+        found = lead(best, worst, "all")
+        if found is not None:
+            said.append(
+                f"{line[0].upper()}{line[1:]}: All is highest, {mean_of(best, 'all'):.3f}, at {experiment.axis} "
+                f"{best.x:g}, and lowest, {mean_of(worst, 'all'):.3f}, at {worst.x:g} "
+                f"({format_difference(found.by)}, {say_basis([found])})"
+            )
+    return said
+
+
+def _follow_layers(experiment: Experiment, table: Table, rows: _Rows) -> list[str]:
+    return [*_follow_lines(experiment, table, rows), *_compare_changes(experiment, table, rows)]
+
+
+def _compare_noise(_: Experiment, table: Table, rows: _Rows) -> list[str]:
+    """Of each editor which noise lowers R-Gen the fastest, and which the slowest."""
+    by_editor: dict[str, dict[str, float]] = {}
+    for of_line in slopes_of(table):
+        kind, editor = of_line.line.split(": ", 1)
+        if "r_gen" in of_line.groups:
+            by_editor.setdefault(editor, {})[kind] = of_line.groups["r_gen"].mean
+    said = []
+    for editor, falls in by_editor.items():
+        fastest, slowest = min(falls, key=lambda k: falls[k]), max(falls, key=lambda k: falls[k])
+        text = f"R-Gen of {editor} changes by {falls[fastest]:+.1f} points for each {STEP:g} % more {fastest}"
+        said.append(text + (f", and by {falls[slowest]:+.1f} for {slowest}" if len(falls) > 1 else ""))
+    return said
+
+
+def _compare_probes(_: Experiment, table: Table, rows: _Rows) -> list[str]:
+    """How far apart shares are with other probes of the same edits."""
+    row = rows.get(OURS)
+    spans = {g: e.seeds for g, e in row.metrics.items() if g in _GROUPS and len(e.seeds) > 1} if row is not None else {}
+    if row is None or not spans:
+        return []
+    widths = {group: max(shares) - min(shares) for group, shares in spans.items()}
+    parts = [f"{NAMES[group]} by {width:.3f}" for group, width in widths.items()]
+    count = len(next(iter(spans.values())))
+    of_what = f"Over {count} seeds of probes for the same edits"
+    return [f"{of_what} the shares of {row.title} differ at most: {list_in_words(parts)}"]
+
+
+def _compare_checks(_: Experiment, table: Table, rows: _Rows) -> list[str]:
+    agreed, caught, wrongly = (
+        agreement_of(table),
+        share_of_doubted(table, spoilt=True),
+        share_of_doubted(table, spoilt=False),
+    )
+    if not agreed.samples:
+        return []
+    said = [f"A check says what the probes say in {format_share(agreed)} of {agreed.samples} cases"]
+    if caught.samples and wrongly.samples:
+        said.append(
+            f"It doubts {format_share(caught)} of {caught.samples} spoilt sentences, and {format_share(wrongly)} of "
+            f"{wrongly.samples} others"
+        )
+    return said
+
+
+def _compare_chains(_: Experiment, table: Table, rows: _Rows) -> list[str]:
+    """The VLM's own chain, as it is and looked through, beside the person's."""
+    said = []
+    for way, text in (("mended", "looked through by a person"), ("raw", "as they are")):
+        found = lead(rows[way], rows[OURS], "all") if way in rows and OURS in rows else None
+        if found is not None:
+            said.append(
+                f"With the VLM's own reasons {text} All is {mean_of(found.row, 'all'):.3f}, with the person's "
+                f"{mean_of(found.other, 'all'):.3f} ({format_difference(found.by)}, {say_basis([found])})"
+            )
+    return said
+
+
+def _compare_walks(_: Experiment, table: Table, rows: _Rows) -> list[str]:
+    """Two steps of a walk beside the design without one, by questions of one step and of two."""
+    if not {"walk-2", OURS} <= rows.keys():
+        return []
+    found = {metric: lead(rows["walk-2"], rows[OURS], metric) for metric in ("port_2", "port_1", "all")}
+    said = [
+        f"{NAMES[metric]} from {mean_of(one.other, metric):.3f} to {mean_of(one.row, metric):.3f} "
+        f"({format_difference(one.by)}, {say_basis([one])})"
+        for metric, one in found.items()
+        if one is not None
+    ]
+    return [f"Two steps of a walk change {list_in_words(said)}"] if said else []
+
+
+def _compare_tries(_: Experiment, table: Table, rows: _Rows) -> list[str]:
+    """What tuning gains each editor, on the seeds that it was tuned on."""
+    gains: dict[str, float] = {}
+    for name in dict.fromkeys(row.line for row in table):
+        tries = [row for row in table if row.line == name and "all" in row.metrics]
+        first = rows.get(f"{name}-0")
+        if len(tries) > 1 and first is not None and "all" in first.metrics:
+            best = max(tries, key=lambda row: mean_of(row, "all"))
+            gains[first.title.partition(":")[0]] = mean_of(best, "all") - mean_of(first, "all")
+    if not gains:
+        return []
+    most = sorted(gains, key=lambda title: -gains[title])
+    parts = [f"{title} {gains[title]:+.3f}" for title in most]
+    return [f"What the best of its settings gains each editor by All, on the seeds of tuning: {', '.join(parts)}"]
+
+
+_ANSWERS: dict[str, Callable[[Experiment, Table, _Rows], list[str]]] = {
+    "main": _compare_editors,
+    "stress": _compare_editors,
+    "w": _follow_lines,
+    "threshold": _follow_lines,
+    "k": _follow_lines,
+    "layer": _follow_layers,
+    "noise": _compare_noise,
+    "probes": _compare_probes,
+    "check": _compare_checks,
+    "own": _compare_chains,
+    "portability": _compare_walks,
+    "tune": _compare_tries,
+}

@@ -1,0 +1,120 @@
+"""What the page of experiments answers to the question of each."""
+
+import pytest
+from helpers.cells import cell
+
+from reasonedit.experiments import EXPERIMENTS
+from reasonedit.experiments.bootstrap import combine
+from reasonedit.experiments.editors import OURS
+from reasonedit.experiments.tables import table_of
+from reasonedit.groups import LABELS
+from reasonedit.report.answers import answer
+
+GROUPS = tuple(g for g in LABELS if not g.startswith(("port", "comp", "text_loc")))
+
+
+def asked(name, shares, seeds=(0, 1), edits=20, **changes):
+    experiment = EXPERIMENTS[name]
+    options = {"groups": GROUPS, "edits": edits, **changes}
+    return answer(
+        experiment, table_of(experiment, [cell(r, s, right=v, **options) for r, v in shares.items() for s in seeds])
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "who"),
+    [(0.9, 0.5, "ReasonEdit is ahead"), (0.5, 0.9, "IKE-CoT is ahead"), (0.5, 0.5, "it is open")],
+)
+def test_the_main_table_says_who_is_ahead(ours, other, who):
+    text = asked("main", {"none": 0.1, "ike-cot": other, "ike-told": 1.0, OURS: ours})
+    assert text.count(who) == 2
+    assert f"All {ours:.3f} of ReasonEdit, {other:.3f} of IKE-CoT" in text
+    assert "2 seeds and 40 edits" in text
+
+
+def test_of_too_few_edits_nothing_is_concluded():
+    text = asked("main", {"ike-cot": 0.2, OURS: 1.0}, edits=5)
+    assert text.count("it is open who is ahead") == 2
+    assert "too few to conclude anything" in text
+
+
+def test_changes_to_a_design_are_counted_by_what_they_do():
+    text = asked("design", {OURS: 0.7, "raw": 0.3, "whole": 0.5, "pooled": 0.7, "both": 0.9, "reasonedit-paper": 0.4})
+    assert "Of 4 changes to our design (All 0.700), 2 lower it (most: “ours, raw activations”, -0.400" in text
+    assert "1 raise it (most: “ours, every sentence by image and patch”, +0.200" in text
+    assert "1 leave it open" in text
+    assert "the paper's" not in text  # none of its changes was run
+
+
+def test_a_sweep_says_where_it_is_highest_and_lowest():
+    text = asked("k", {"k1": 0.4, "k5": 0.7, "k12": 0.6}, x=None)
+    assert "Ours: All is highest, 0.700, at K 5, and lowest, 0.400, at 1 (+0.300" in text
+
+
+def test_probes_that_differ_are_told_by_their_widest_span():
+    experiment = EXPERIMENTS["probes"]
+    cells = [cell(OURS, seed, right=share, edits=20) for seed, share in ((0, 0.5), (1, 0.8), (2, 0.6))]
+    assert "Over 3 seeds of probes" in (text := answer(experiment, table_of(experiment, cells)))
+    assert "R-Gen by 0.300, CoE-Gen by 0.300 and Loc by 0.300" in text
+
+
+def test_own_reasons_and_walks_stand_beside_the_design():
+    text = asked("own", {OURS: 0.9, "mended": 0.8, "raw": 0.4})
+    assert "looked through by a person All is 0.800, with the person's 0.900 (-0.100" in text
+    assert "as they are All is 0.400" in text
+    text = asked("portability", {OURS: 0.5, "walk-2": 0.7}, groups=(*GROUPS, "port_1", "port_2"))
+    assert "Two steps of a walk change Port-2 from 0.500 to 0.700 (+0.200" in text
+    assert "Port-1 from" in text
+
+
+def test_what_tuning_gains_is_told_for_each_editor():
+    text = asked("tune", {"ft-0": 0.3, "ft-1": 0.5, "reasonedit-0": 0.8, "reasonedit-1": 0.6}, seeds=(100,))
+    assert "FT +0.200, ReasonEdit +0.000" in text
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_with_too_few_rows_answers_nothing_or_a_sentence(name):
+    text = asked(name, {EXPERIMENTS[name].rows[0].name: 0.5}, seeds=(0,), edits=3)
+    assert text == "" or text.endswith(".")
+
+
+def test_a_formula_of_groups_is_resampled_with_all_probes_of_an_edit_together():
+    """Against resampling in plain loops, with other random numbers."""
+    import random
+
+    import numpy as np
+
+    rng = random.Random(5)
+    edits = {s: [f"{s}-{e}" for e in range(15)] for s in range(3)}
+    groups = {
+        g: {
+            s: {e: (rng.randint(1, 4), 4) for e in names if g == "a" or rng.random() < 0.8}
+            for s, names in edits.items()
+        }
+        for g in ("a", "b")
+    }
+    other = {
+        g: {s: {e: (max(r - 1, 0), n) for e, (r, n) in m.items()} for s, m in of.items()} for g, of in groups.items()
+    }
+
+    def formula(shares):
+        return 2 / (1 / shares["a"] + 1 / shares["b"])
+
+    def figure(side, drawn):
+        sums = {g: np.sum([side[g][s][e] for s, e in drawn if e in side[g][s]], axis=0) for g in side}
+        return formula({g: right / total for g, (right, total) in sums.items()})
+
+    every = [(s, e) for s, names in edits.items() for e in names]
+    draws = []
+    for _ in range(3000):
+        draws.append([(s, e) for s in rng.choices(list(edits), k=3) for e in rng.choices(edits[s], k=15)])
+    share = combine(groups, formula)
+    assert share.mean == pytest.approx(figure(groups, every))
+    assert share.edits == 45
+    low, high = np.percentile([figure(groups, d) for d in draws], [2.5, 97.5])
+    assert (share.low, share.high) == pytest.approx((low, high), abs=0.02)
+    gap = combine(groups, formula, other)
+    assert gap.mean == pytest.approx(figure(groups, every) - figure(other, every))
+    low, high = np.percentile([figure(groups, d) - figure(other, d) for d in draws], [2.5, 97.5])
+    assert (gap.low, gap.high) == pytest.approx((low, high), abs=0.02)
+    assert combine(groups, formula, {"a": {7: {"z": (1, 1)}}, "b": {}}).edits == 0
