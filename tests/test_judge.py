@@ -13,6 +13,7 @@ from helpers.endpoint import late_answers, serving
 from reasonedit import ReasonEditError
 from reasonedit.cli import main
 from reasonedit.metrics.judge import JUDGE_PROMPT, Judge, Judged, JudgedAccuracy
+from reasonedit.report import write_page
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -118,6 +119,15 @@ def test_an_experiment_is_judged_and_says_by_whom(tmp_path, tiny_folder, monkeyp
         assert verdicts.num_rows == asked  # each answer once
         assert main([*command, "--judge", "openai:wise"]) == 0
         assert len(server.requests) == asked  # all verdicts are there
+        page = write_page(out, tmp_path / "page.html").read_text()
+        assert "Judged by a language model" in page
+        assert "that wise calls right" in page
         assert main([*command, "--judge", "openai:other"]) == 0
         assert len(server.requests) == 2 * asked
+        cells = out / "main" / "cells"
+        for name in ("none", "ike"):  # run again: what was judged is of other answers
+            (cells / f"{name}-0.parquet").unlink()
+            assert main([*command[:5], name, *command[7:]]) == 0
+            shown = write_page(out, tmp_path / "page.html").read_text().partition("Judged by a language model")[2]
+            assert (">IKE</th>" in shown.partition("</table>")[0]) is (name == "none")
         assert json.loads((out / "main" / "judged.json").read_text())["judge"]["model"] == "other"

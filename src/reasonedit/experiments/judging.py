@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reasonedit.errors import InputError
 from reasonedit.groups import columns_of
 from reasonedit.metrics import EditAccuracy
 from reasonedit.metrics.judge import Judge, Judged, JudgedAccuracy
@@ -18,6 +19,7 @@ from .tables import Table
 
 _AT_ONCE = 256
 """Verdicts that are asked for before those so far are written: what an interruption costs at most."""
+_FILE = "judged.json"
 _JUDGE = b"judge"
 Verdicts = dict[Judged, "bool | None"]
 
@@ -49,14 +51,52 @@ def judge_table(
         by_row[record["row"]] += _asked_last(record, answers)
     verdicts = _ask(judge, [_judged(a) for answers in by_row.values() for a in answers], folder / "judged.parquet")
     shares = {row.name: _count(by_row[row.name], verdicts) for row in table if by_row[row.name]}
-    (folder / "judged.json").write_text(
-        json.dumps({"judge": judge.to_dict(), "rows": shares}, ensure_ascii=False, indent=1), encoding="utf-8"
-    )
+    content = {"judge": judge.to_dict(), "cells": _cells_of(table), "rows": shares}
+    (folder / _FILE).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    return _tabulate(table, content)
+
+
+def judged_before(table: Table, folder: Path) -> ExtraTable | None:
+    """What :func:`judge_table` left in a folder, of those rows of a table that have not been run again since.
+
+    Args:
+        table: The table.
+        folder: The experiment's folder.
+
+    Returns:
+        The small table; ``None`` where nothing of it was judged.
+
+    Raises:
+        InputError: The file is not what was left there.
+    """
+    path = folder / _FILE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        now = _cells_of(table)
+        same = {name: of_row for name, of_row in content["rows"].items() if content["cells"][name] == now.get(name)}
+        return _tabulate(table, {**content, "rows": same}) if same else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"'{path}' is not what --judge wrote: delete it, and judge again.") from error
+
+
+def _cells_of(table: Table) -> dict[str, list[str]]:
+    """When the cells of each row were made: another run of a cell is another one."""
+    made: dict[str, list[str]] = defaultdict(list)
+    for cell in table.cells:
+        made[cell["row"]].append(cell["made"])
+    return {name: sorted(of_row) for name, of_row in made.items()}
+
+
+def _tabulate(table: Table, content: Mapping[str, Any]) -> ExtraTable:
+    """The shares by row and group as a small table."""
+    shares = content["rows"]
     columns = columns_of(group for of_row in shares.values() for group in of_row)
     columns = {group: label for group, label in columns.items() if any(group in of_row for of_row in shares.values())}
     unread = sum(of_group["unread"] for of_row in shares.values() for of_group in of_row.values())
     text = (
-        f"Shares of answers that {judge.to_dict()['model']} calls right, and behind them those that are right by "
+        f"Shares of answers that {content['judge']['model']} calls right, and behind them those that are right by "
         f"comparison (generated). {unread} verdicts could not be read, and do not count. The judge's prompt is in "
         "judged.json."
     )

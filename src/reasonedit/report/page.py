@@ -14,6 +14,7 @@ from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.editors import NO_RIVALS, ORACLES, OURS
 from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.extra_tables import extra_tables
+from reasonedit.experiments.judging import judged_before
 from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.tables import Table, TableRow, cells_in, table_of
 from reasonedit.groups import GENERALITIES, LABELS, ProbeGroup
@@ -68,7 +69,7 @@ def write_page(results: Path, out: Path) -> Path:
         about=_about(records),
         columns=_define_columns(tables.values()),
         findings=judge_claims(tables),
-        sections=[_section(e, tables[e.name]) for e in experiments],
+        sections=[_section(e, tables[e.name], results / e.name) for e in experiments],
         gallery=_gallery(results, tables.get("main", Table())),
         modularity=selection_charts(results),
         versions=_versions(records),
@@ -100,7 +101,8 @@ def _versions(records: Sequence[Record]) -> dict[str, str]:
     return {name: " and ".join(versions) for name, versions in by_name.items()}
 
 
-def _section(experiment: Experiment, table: Table) -> dict[str, Any]:
+def _section(experiment: Experiment, table: Table, folder: Path) -> dict[str, Any]:
+    judged = judged_before(table, folder)
     columns = {group: _SHORT[group] for group in _SHORT if any(group in r.metrics for r in table)}
     rows = [_row(r, table) for r in table]
     chosen = [group for group in _ON_A_PHONE if group in columns] or list(columns)[:_PHONE]
@@ -117,7 +119,7 @@ def _section(experiment: Experiment, table: Table) -> dict[str, Any]:
         "rest": [rest[start : start + _PHONE] for start in range(0, len(rest), _PHONE)],
         "rows": rows,
         "best": any(cell["best"] for row in rows for cell in row["metrics"].values()),
-        "extra": extra_tables(table),
+        "extra": [*extra_tables(table), *([judged] if judged is not None else [])],
         "charts": charts_of(experiment, table),
         "edits": sorted({round(r.costs["edits"]) for r in table if "edits" in r.costs}),
         "left_out": table.left_out,
