@@ -85,7 +85,7 @@ class Retriever(RunCallback):
         if sum(isinstance(c, Retriever) for c in trainer.callbacks) > 1:  # type: ignore[attr-defined]
             raise InputError(
                 "Two Retrievers in one trainer would each put their facts before what the other made of the questions: "
-                "merge the codebooks ('reasonedit edits import'), or run one after the other."
+                "merge the codebooks ('reasonedit codebook import'), or run one after the other."
             )
         codebook = find_callback(trainer, Codebook)
         if self._own is None and codebook is None:

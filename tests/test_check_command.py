@@ -68,11 +68,11 @@ def test_a_check_makes_no_codebook(tiny_folder, book, tmp_path, capsys):
 def test_an_edit_that_is_written_is_checked(book, capsys):
     before = files(book)
     (edit,) = opened(book).edits
-    said = output_of(capsys, "edits", "check", book, edit[:8], "--dtype", "float32")
+    said = output_of(capsys, "codebook", "check", book, edit[:8], "--dtype", "float32")
     assert any(f"check: {verdict}" in said for verdict in Verdict)
     assert "redrawn, cropped" in said
     assert "would be new" not in said
-    assert "no edit 'x'" in refused(capsys, "edits", "check", book, "x")
+    assert "no edit 'x'" in refused(capsys, "codebook", "check", book, "x")
     assert files(book) == before
     edit = ["edit", book.parent / "0.png", "Who?", "--answer", "Ann", "--reasoning", "It is red.", "--codebook", book]
     assert "check: " in output_of(capsys, *edit, "--dtype", "float32")  # right after it was written
@@ -81,14 +81,14 @@ def test_an_edit_that_is_written_is_checked(book, capsys):
 
 def test_an_edit_is_replaced_by_a_right_one(book, capsys):
     (old,) = opened(book).edits
-    replace = ["edits", "replace", book, old[:8], "--dtype", "float32", "--author", "Eve"]
+    replace = ["codebook", "replace", book, old[:8], "--dtype", "float32", "--author", "Eve"]
     before = files(book)
     said = output_of(capsys, *replace, "--answer", "a canoe", "--check")
     assert "contradicts" not in said  # what it replaces
     assert "Nothing was written." in said
     assert "Say what is to be different" in refused(capsys, *replace)
     assert "sentence 3, but" in refused(capsys, *replace, "--box", 3, 0, 0, 1, 1)
-    assert "no edit 'x'" in refused(capsys, "edits", "replace", book, "x", "--answer", "a canoe")
+    assert "no edit 'x'" in refused(capsys, "codebook", "replace", book, "x", "--answer", "a canoe")
     assert files(book) == before
     said = output_of(capsys, *replace, "--answer", "a canoe")
     memory = opened(book)

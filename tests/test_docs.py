@@ -112,5 +112,5 @@ def test_the_reference_lists_every_command_and_option(monkeypatch):
     sys.modules.pop("cli_reference")
     text = "\n".join(line for name in COMMANDS for line in cli_reference.describe(cli_reference.parser_of(name), 2))
     assert [f"## reasonedit {name}" for name in COMMANDS] == re.findall(r"^## .*$", text, re.M)
-    assert "### reasonedit edits undo" in text
+    assert "### reasonedit codebook undo" in text
     assert "`--max-new-tokens MAX_NEW_TOKENS`" in text

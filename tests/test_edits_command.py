@@ -1,4 +1,4 @@
-"""``reasonedit edits`` and ``reasonedit codebook``, ``explain``, another VLM, the Hub."""
+"""``reasonedit codebook`` and ``reasonedit codebook``, ``explain``, another VLM, the Hub."""
 
 import base64
 import json
@@ -67,35 +67,35 @@ def test_an_edit_is_on_the_disk_when_it_is_acknowledged(book):
 
 def test_edits_are_listed_and_shown(book, tmp_path, capsys):
     first, _, last = opened(book).edits.values()
-    listed = output_of(capsys, "edits", "list", book)
+    listed = output_of(capsys, "codebook", "list", book)
     assert "3 edits with" in listed
     assert all(word in listed for word in ("Ada", "Bob", "a boat", "a kettle", "What is number 0?"))
     assert f"contradiction: {last.id} (a kettle) and {first.id} (a boat)" in listed
-    shown = output_of(capsys, "edits", "show", book, first.id[:6], "--image", tmp_path / "out" / "e.png")
+    shown = output_of(capsys, "codebook", "show", book, first.id[:6], "--image", tmp_path / "out" / "e.png")
     assert "It is a boat.  (given: 0.00 0.00 0.50 0.50)" in shown
     assert f"written {first.time} by Ada, version" in shown
     assert Image.open(tmp_path / "out" / "e.png").size[0] > 400
-    assert "no edit 'nothing' in the codebook" in refused(capsys, "edits", "show", book, "nothing")
+    assert "no edit 'nothing' in the codebook" in refused(capsys, "codebook", "show", book, "nothing")
 
 
 def test_edits_are_undone_and_restored(book, capsys):
     before = opened(book)
     first, second, last = before.edits
-    assert f"undone: {last}" in output_of(capsys, "edits", "undo", book, last[:8], "--author", "Eve")
+    assert f"undone: {last}" in output_of(capsys, "codebook", "undo", book, last[:8], "--author", "Eve")
     assert list(opened(book).edits) == [first, second]
-    assert "contradiction" not in output_of(capsys, "edits", "list", book)
-    listed = output_of(capsys, "edits", "list", book, "--all")
+    assert "contradiction" not in output_of(capsys, "codebook", "list", book)
+    listed = output_of(capsys, "codebook", "list", book, "--all")
     assert "undone" in listed
     assert "2 edits with" in listed
-    assert f"'{last}' is undone already" in refused(capsys, "edits", "undo", book, last)
+    assert f"'{last}' is undone already" in refused(capsys, "codebook", "undo", book, last)
     # Where one of several is not known, none is touched.
-    assert "no edit 'x'" in refused(capsys, "edits", "undo", book, first, "x")
+    assert "no edit 'x'" in refused(capsys, "codebook", "undo", book, first, "x")
     assert list(opened(book).edits) == [first, second]
-    assert f"restored: {last}" in output_of(capsys, "edits", "restore", book, last)
+    assert f"restored: {last}" in output_of(capsys, "codebook", "restore", book, last)
     there = opened(book)
     assert torch.equal(there.keys, before.keys)
     assert there.entries == before.entries
-    shown = output_of(capsys, "edits", "show", book, last)
+    shown = output_of(capsys, "codebook", "show", book, last)
     assert "undone 20" in shown
     assert "by Eve" in shown
 
@@ -110,16 +110,18 @@ def test_what_rests_on_an_edit_is_named_before_it_is_undone(tiny_folder, tmp_pat
     for i, (question, answer, reasoning) in enumerate(chains):
         editor.edit(picture(i), question, answer=answer, reasoning=reasoning)
     kettle, anchor = editor.edits
-    assert f"{kettle}: The sailor lives in the valley." in output_of(capsys, "edits", "show", tmp_path / "book", anchor)
-    said = output_of(capsys, "edits", "undo", tmp_path / "book", anchor)
+    assert f"{kettle}: The sailor lives in the valley." in output_of(
+        capsys, "codebook", "show", tmp_path / "book", anchor
+    )
+    said = output_of(capsys, "codebook", "undo", tmp_path / "book", anchor)
     assert f"{kettle} rests on {anchor}" in said
     assert said.index("rests on") < said.index("undone:")
-    assert "rests on" not in output_of(capsys, "edits", "undo", tmp_path / "book", kettle)
+    assert "rests on" not in output_of(capsys, "codebook", "undo", tmp_path / "book", kettle)
 
 
 def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys):
     before = opened(book)
-    assert "3 edits written to" in output_of(capsys, "edits", "export", book, tmp_path / "out" / "edits.jsonl")
+    assert "3 edits written to" in output_of(capsys, "codebook", "export", book, tmp_path / "out" / "edits.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "out" / "edits.jsonl").read_text().splitlines()]
     assert [r["author"] for r in rows] == ["Ada", "Bob", "Bob"]
     assert rows[0]["evidence"] == [[[0.0, 0.0, 0.5, 0.5]], None]
@@ -136,18 +138,18 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
             stored.time,
         )
         assert edit.evidence == [list(map(tuple, regions)) for regions in stored.given]
-    assert "exists already" in refused(capsys, "edits", "export", book, tmp_path / "out" / "edits.jsonl")
+    assert "exists already" in refused(capsys, "codebook", "export", book, tmp_path / "out" / "edits.jsonl")
     assert "1 edit written to" in output_of(
-        capsys, "edits", "export", book, tmp_path / "one.jsonl", list(before.edits)[1][:8]
+        capsys, "codebook", "export", book, tmp_path / "one.jsonl", list(before.edits)[1][:8]
     )
     # Into the same codebook: nothing to do. Into a new one: the same edits, keys and authors.
     assert "0 edits written, 3 were there already" in output_of(
-        capsys, "edits", "import", book, tmp_path / "out" / "edits.jsonl", "--dtype", "float32"
+        capsys, "codebook", "import", book, tmp_path / "out" / "edits.jsonl", "--dtype", "float32"
     )
     editor = ReasonEditor.from_pretrained(str(tiny_folder), design(keys="both", merge=True), dtype="float32")
     editor.save(tmp_path / "new")
     output = output_of(
-        capsys, "edits", "import", tmp_path / "new", tmp_path / "out" / "edits.jsonl", "--dtype", "float32"
+        capsys, "codebook", "import", tmp_path / "new", tmp_path / "out" / "edits.jsonl", "--dtype", "float32"
     )
     assert "3 edits written; " in output
     assert "(a kettle) contradicts" in output
@@ -163,16 +165,16 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
         )
     )
     assert "2 edits written; " in output_of(
-        capsys, "edits", "import", tmp_path / "new", tmp_path / "out" / "own.jsonl", "--dtype", "float32"
+        capsys, "codebook", "import", tmp_path / "new", tmp_path / "out" / "own.jsonl", "--dtype", "float32"
     )
     assert opened(tmp_path / "new").edits["7"].answer == "2"
     rows[1]["answer"] = "something else"
     (tmp_path / "out" / "other.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
     assert "There is another edit" in refused(
-        capsys, "edits", "import", book, tmp_path / "out" / "other.jsonl", "--dtype", "float32"
+        capsys, "codebook", "import", book, tmp_path / "out" / "other.jsonl", "--dtype", "float32"
     )
     (tmp_path / "out" / "bad.jsonl").write_text(json.dumps(rows[0] | {"id": "new"}) + "\n{}\n")
-    assert "Row 2 of" in refused(capsys, "edits", "import", book, tmp_path / "out" / "bad.jsonl")
+    assert "Row 2 of" in refused(capsys, "codebook", "import", book, tmp_path / "out" / "bad.jsonl")
     assert len(opened(book).edits) == 3  # the good row before it was not written either
 
 
@@ -189,7 +191,7 @@ def test_a_codebook_is_verified_repaired_and_compacted(book, capsys):
     assert f"damaged: {journal}, byte" in out
     assert "2 edits, 2 pictures; 1 edit whose text cannot be read" in out
     assert "answer 'a DRUM'" in out
-    assert "reasonedit codebook repair" in refused(capsys, "edits", "list", book)
+    assert "reasonedit codebook repair" in refused(capsys, "codebook", "list", book)
     assert "the damaged folder is" in output_of(capsys, "codebook", "repair", book, "--yes")
     assert [e.answer for e in opened(book).edits.values()] == ["a boat", "a kettle"]
     assert len(list(book.parent.glob("book.damaged-*"))) == 1
@@ -409,12 +411,12 @@ def test_what_changes_while_it_is_imported_is_refused_and_what_was_written_stays
         return made
 
     monkeypatch.setattr(ReasonEditor, "write", written)
-    message = refused(capsys, "edits", "import", tmp_path / "book", file, "--dtype", "float32")
+    message = refused(capsys, "codebook", "import", tmp_path / "book", file, "--dtype", "float32")
     assert f"Row 3 of '{file}', or a picture of it, was changed while it was being imported" in message
     assert "Before that 2 edits had been written" in message
     assert list(opened(tmp_path / "book").edits) == ["edit0", "edit1"]
     assert "2 edits written, 2 were there already" in output_of(
-        capsys, "edits", "import", tmp_path / "book", file, "--dtype", "float32"
+        capsys, "codebook", "import", tmp_path / "book", file, "--dtype", "float32"
     )
     memory = opened(tmp_path / "book")
     assert memory.picture(memory.edits["edit2"].given[0][0]).tobytes() == picture(77, 300).tobytes()
@@ -439,7 +441,7 @@ def test_no_row_is_written_where_a_later_one_has_a_damaged_picture(book, tmp_pat
     file = corrections(tmp_path / "many", 3)
     whole = (tmp_path / "many" / "2.png").read_bytes()
     (tmp_path / "many" / "2.png").write_bytes(whole[: len(whole) // 2])
-    assert "Row 3 of" in refused(capsys, "edits", "import", book, file)
+    assert "Row 3 of" in refused(capsys, "codebook", "import", book, file)
     assert len(opened(book).edits) == 3
 
 

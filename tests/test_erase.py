@@ -373,7 +373,7 @@ def output_of(capsys, *call, code: int = 0) -> str:
 
 def test_the_command_asks_first(tmp_path, capsys, monkeypatch):
     book(tmp_path / "book")
-    call = ["edits", "erase", tmp_path / "book", "e00001", "e00004"]
+    call = ["codebook", "erase", tmp_path / "book", "e00001", "e00004"]
     output = output_of(capsys, *call, code=1)
     assert "Erase 2 edits for good? There is no way back. Nobody can be asked here: --yes" in output
     assert "e00001  What is 1?  thing 1" in output
@@ -385,7 +385,7 @@ def test_the_command_asks_first(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     assert f"2 edits erased; {tmp_path / 'book'} holds 4 edits" in output_of(capsys, *call)
-    assert "keys; 2 were erased" in output_of(capsys, "edits", "list", tmp_path / "book")
+    assert "keys; 2 were erased" in output_of(capsys, "codebook", "list", tmp_path / "book")
     assert "There is no edit 'e00001'" in output_of(capsys, *call, "--yes", code=1)
     assert "1 edit erased" in output_of(capsys, *call[:3], "e00002", "--yes", "--author", "Ada")
     assert opened(tmp_path / "book").events[-1].author == "Ada"
@@ -394,7 +394,7 @@ def test_the_command_asks_first(tmp_path, capsys, monkeypatch):
 def test_the_command_shows_stored_text_plainly(tmp_path, capsys):
     memory = open_or_create(tmp_path / "book")
     memory.write(Edit(picture(1), "Who\x1b]0;me\x07?", "\u202enobody", ["It is so."], id="one"), [])
-    output = output_of(capsys, "edits", "erase", tmp_path / "book", "one", "--yes")
+    output = output_of(capsys, "codebook", "erase", tmp_path / "book", "one", "--yes")
     assert r"one  Who\x1b]0;me\x07?  \u202enobody" in output
     assert not {*output} & {"\x1b", "\x07", "\u202e"}
 

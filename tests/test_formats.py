@@ -116,7 +116,7 @@ def test_format_3_says_what_it_needs(format_3, tmp_path, capsys):
     assert "format 3, which kept no pictures: name by --pictures a file" in refusal_of(capsys, *call)
     for action in ("verify", "compact"):
         assert "is of format 3: 'reasonedit codebook migrate'" in refusal_of(capsys, "codebook", action, format_3)
-    assert "is of format 3: 'reasonedit codebook migrate'" in refusal_of(capsys, "edits", "list", format_3)
+    assert "is of format 3: 'reasonedit codebook migrate'" in refusal_of(capsys, "codebook", "list", format_3)
     (tmp_path / "some.jsonl").write_text('{"id": "harp", "image": "harp.png"}\n')
     message = refusal_of(capsys, *call, "--pictures", tmp_path / "some.jsonl")
     assert "There is no picture of the edits 'kettle', 'anchor'" in message

@@ -55,8 +55,8 @@ editor.edit(picture(1), "What is that?", answer="another", reasoning="It is squa
 assert ReasonEditor.load("codebook").ask(picture(0), "What is it?").hits[0].edit_id == edit.id
 picture(0).save("0.png")
 for command in (["ask", "0.png", "What is it?", "--codebook", "codebook", "--dtype", "float32"],
-                ["edits", "list", "codebook"], ["codebook", "verify", "codebook"],
-                ["codebook", "compact", "codebook"], ["edits", "undo", "codebook", edit.id]):
+                ["codebook", "list", "codebook"], ["codebook", "verify", "codebook"],
+                ["codebook", "compact", "codebook"], ["codebook", "undo", "codebook", edit.id]):
     assert main(command) == 0, command
 assert len(ReasonEditor.load("codebook").memory.edits) == 1
 """

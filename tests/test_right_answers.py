@@ -121,16 +121,16 @@ def test_they_survive_export_and_import(book, tiny_folder, tmp_path, capsys):
     assert main(["data", "check", str(tmp_path / "edits.jsonl")]) == 0
     assert "'answers'" not in capsys.readouterr().out  # a column that is known
     ReasonEditor.from_pretrained(str(tiny_folder), design(), dtype="float32").save(tmp_path / "new")
-    assert main(["edits", "import", str(tmp_path / "new"), str(tmp_path / "edits.jsonl"), "--dtype", "float32"]) == 0
+    assert main(["codebook", "import", str(tmp_path / "new"), str(tmp_path / "edits.jsonl"), "--dtype", "float32"]) == 0
     assert EditMemory.open(Store.open(tmp_path / "new")).edits["several"].answers == PEOPLE
     capsys.readouterr()
-    assert main(["edits", "show", str(tmp_path / "new"), "several"]) == 0
+    assert main(["codebook", "show", str(tmp_path / "new"), "several"]) == 0
     assert "also:      surf, wave, sport, sea" in capsys.readouterr().out
     # Other right answers make another edit of it.
     rows = [json.loads(line) for line in (tmp_path / "edits.jsonl").read_text().splitlines()]
     rows[0]["answers"] = ["surfing"]
     (tmp_path / "other.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
-    assert main(["edits", "import", str(book), str(tmp_path / "other.jsonl"), "--dtype", "float32"]) == 1
+    assert main(["codebook", "import", str(book), str(tmp_path / "other.jsonl"), "--dtype", "float32"]) == 1
     assert "There is another edit 'several'" in capsys.readouterr().err
 
 

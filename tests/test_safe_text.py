@@ -76,16 +76,16 @@ def book(tiny_folder, tmp_path, hash_encoder):
 
 def test_no_command_that_shows_a_codebook_lets_it_reach_the_terminal(book, tmp_path, capsys, tiny_folder):
     calls = [
-        ["edits", "list", book, "--all"],
-        ["edits", "show", book, "0"],
-        ["edits", "show", book, "1"],
-        ["edits", "undo", book, "1"],
-        ["edits", "list", book, "--all"],
-        ["edits", "restore", book, "1"],
-        ["edits", "export", book, tmp_path / "all.jsonl"],
-        ["edits", "import", book, tmp_path / "all.jsonl", "--dtype", "float32"],
-        ["edits", "show", book, EVIL],
-        ["edits", "undo", book, EVIL],
+        ["codebook", "list", book, "--all"],
+        ["codebook", "show", book, "0"],
+        ["codebook", "show", book, "1"],
+        ["codebook", "undo", book, "1"],
+        ["codebook", "list", book, "--all"],
+        ["codebook", "restore", book, "1"],
+        ["codebook", "export", book, tmp_path / "all.jsonl"],
+        ["codebook", "import", book, tmp_path / "all.jsonl", "--dtype", "float32"],
+        ["codebook", "show", book, EVIL],
+        ["codebook", "undo", book, EVIL],
         ["data", "check", tmp_path / "all.jsonl"],
         ["codebook", "verify", book],
         ["codebook", "repair", book],
@@ -95,7 +95,7 @@ def test_no_command_that_shows_a_codebook_lets_it_reach_the_terminal(book, tmp_p
         ["ask", tmp_path / "a.png", f"What {EVIL}?", "--codebook", book, "--dtype", "float32", "--explain"],
         ["edit", tmp_path / "a.png", f"What {EVIL}?", "--answer", "a", "--reasoning", f"It {EVIL}.",
          "--codebook", book, "--dtype", "float32"],
-        ["edits", "erase", book, "0", "--yes"],
+        ["codebook", "erase", book, "0", "--yes"],
     ]  # fmt: skip
     shown = ""
     for call in calls:
@@ -110,10 +110,10 @@ def test_no_command_that_shows_a_codebook_lets_it_reach_the_terminal(book, tmp_p
 
 
 def test_an_import_that_contradicts_says_so_plainly(book, tmp_path, tiny_folder, capsys):
-    assert main(["edits", "export", str(book), str(tmp_path / "all.jsonl")]) == 0
+    assert main(["codebook", "export", str(book), str(tmp_path / "all.jsonl")]) == 0
     editor = ReasonEditor.from_pretrained(str(tiny_folder), design(keys="both", merge=True), dtype="float32")
     editor.save(tmp_path / "new")
-    assert main(["edits", "import", str(tmp_path / "new"), str(tmp_path / "all.jsonl"), "--dtype", "float32"]) == 0
+    assert main(["codebook", "import", str(tmp_path / "new"), str(tmp_path / "all.jsonl"), "--dtype", "float32"]) == 0
     told = capsys.readouterr()
     assert "contradicts" in told.out
     assert not OBEYED.search(told.out + told.err)
@@ -135,7 +135,7 @@ def test_an_import_that_contradicts_says_so_plainly(book, tmp_path, tiny_folder,
 def test_what_is_said_of_a_row_is_plain(row, book, tmp_path, capsys):
     whole = {"question": "What?", "answer": f"a {EVIL}", "reasoning": "It is.", **row}
     (tmp_path / "rows.jsonl").write_text(json.dumps(whole) + "\n" + '{"\\u001b[2J": 1, "\\u001b[2J": 2}')
-    for call in (["data", "check"], ["edits", "import", str(book)]):
+    for call in (["data", "check"], ["codebook", "import", str(book)]):
         main([*call, str(tmp_path / "rows.jsonl")])
         told = "".join(capsys.readouterr())
         assert not OBEYED.search(told)
@@ -181,7 +181,7 @@ def test_every_command_has_been_thought_of():
 
     What a server and its page show is tested with them.
     """
-    assert set(COMMANDS) - {"edits", "codebook", "ask", "edit", "data"} == {
+    assert set(COMMANDS) - {"codebook", "ask", "edit", "data"} == {
         *(
             "demo",
             "run",

@@ -191,7 +191,7 @@ class Contents:
         if len(near) > 1:
             raise InputError(f"Several edits begin with '{edit_id}': {', '.join(near[:5])}. Write more of the id.")
         if not near:
-            raise NotFoundError(f"There is no edit '{edit_id}' in the codebook: 'reasonedit edits list' shows them.")
+            raise NotFoundError(f"There is no edit '{edit_id}' in the codebook: 'reasonedit codebook list' shows them.")
         return self._slots[near[0]].edit
 
     @guarded

@@ -1,4 +1,4 @@
-"""``reasonedit edits undo`` and ``restore``: edits taken out of a codebook, and put back."""
+"""``reasonedit codebook undo`` and ``restore``: edits taken out of a codebook, and put back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``reasonedit edits check``: whether an edit that is written holds, and what it harms."""
+"""``reasonedit codebook check``: whether an edit that is written holds, and what it harms."""
 
 from __future__ import annotations
 

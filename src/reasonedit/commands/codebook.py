@@ -1,4 +1,4 @@
-"""``reasonedit codebook``: a codebook's folder, checked, repaired, put in order, copied, moved to a VLM or the Hub."""
+"""``reasonedit codebook``: a codebook's edits, and its folder: repaired, copied, moved to a VLM or the Hub."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from .edit_actions import EDIT_ACTIONS, add_edit_actions
 from .trust import add_trust
 
 _ACTIONS = {
+    **EDIT_ACTIONS,
     "info": "codebook_info.show_codebook",
     "verify": "repair.verify_codebook",
     "repair": "repair.repair_codebook",
@@ -23,7 +25,7 @@ _ACTIONS = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do one of these things to a codebook's folder.
+    """Do one of these things to a codebook.
 
     Returns:
         0, or 1 where something is damaged.
@@ -35,15 +37,18 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="reasonedit codebook", description="Check, repair, copy and share a codebook."
+        prog="reasonedit codebook",
+        description="The edits of a codebook, and the folder that holds them. An ID may be cut short where it still "
+        "tells one edit from the others.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    def add(name: str, help: str) -> argparse.ArgumentParser:
-        action = actions.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    def add(name: str, help: str, more: str = "") -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.{more}")
         action.add_argument("codebook", type=Path, help="folder of the codebook")
         return action
 
+    add_edit_actions(add)
     info = add("info", "what it holds, for which VLM it is, and how large it is")
     info.add_argument("--json", action="store_true", help="print it as JSON, for a program")
     add("verify", "read everything and say what is damaged; nothing is changed")

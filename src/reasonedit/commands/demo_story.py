@@ -78,7 +78,7 @@ def _next_commands(folder: Path, question: tuple[str, str] | None) -> list[str]:
     commands = [command_line("reasonedit", "ask", *question, "--codebook", codebook)] if question else []
     return [
         *commands,
-        command_line("reasonedit", "edits", "list", codebook),
+        command_line("reasonedit", "codebook", "list", codebook),
         command_line("tensorboard", "--logdir", str(folder)),
         command_line("reasonedit", "app", "--codebook", codebook),
         command_line("reasonedit", "world", "show", "--out", "world.png"),

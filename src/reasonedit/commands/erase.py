@@ -1,4 +1,4 @@
-"""``reasonedit edits erase``: edits that shall be nowhere any more."""
+"""``reasonedit codebook erase``: edits that shall be nowhere any more."""
 
 from __future__ import annotations
 

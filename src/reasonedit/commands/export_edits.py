@@ -1,4 +1,4 @@
-"""``reasonedit edits export``: text and pictures of edits, written into a file and a folder beside it."""
+"""``reasonedit codebook export``: text and pictures of edits, written into a file and a folder beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``reasonedit edits import``: the edits of a file, written into a codebook."""
+"""``reasonedit codebook import``: the edits of a file, written into a codebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``reasonedit edits list``: the edits of a codebook, as a table, as ids or as JSON."""
+"""``reasonedit codebook list``: the edits of a codebook, as a table, as ids or as JSON."""
 
 from __future__ import annotations
 

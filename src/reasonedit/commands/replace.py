@@ -1,4 +1,4 @@
-"""``reasonedit edits replace``: an edit that was wrong itself gives way to a right one."""
+"""``reasonedit codebook replace``: an edit that was wrong itself gives way to a right one."""
 
 from __future__ import annotations
 

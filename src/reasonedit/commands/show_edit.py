@@ -1,4 +1,4 @@
-"""``reasonedit edits show``: one edit with all that a codebook knows of it."""
+"""``reasonedit codebook show``: one edit with all that a codebook knows of it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _SIDES = ("left", "top", "right", "bottom")
 
 
 class EditFile(FilePool):
-    """Corrections of one's own, or those of a codebook that ``reasonedit edits export`` wrote.
+    """Corrections of one's own, or those of a codebook that ``reasonedit codebook export`` wrote.
 
     ============= ====================================================================================================
     ``image``     path of the image, from the images' folder on; or its bytes, in Parquet as they are or as ``{"bytes",

@@ -36,7 +36,7 @@ class ExportBody(BaseModel):
 
 @router.post("/v1/edits/export", response_class=Response, responses={200: {"content": {"application/zip": {}}}})
 async def export_edits(body: ExportBody, request: Request) -> Response:
-    """Edits with their pictures, in the format of ``reasonedit edits export``; all that count where no id is given."""
+    """Edits with their pictures, in the format of ``reasonedit codebook export``; by default all that count."""
     gateway = gateway_of(request)
     data = await gateway.do(lambda: _pack(gateway, body.ids))
     headers = {"Content-Disposition": 'attachment; filename="edits.zip"', "Cache-Control": "no-store"}

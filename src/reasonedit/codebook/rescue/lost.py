@@ -27,8 +27,8 @@ _REASONS = {
 def write_lost(folder: Path, found: Found) -> int:
     """Write what was lost of which edit, one row each, behind the rows of other edits.
 
-    The rows have the columns that ``reasonedit edits import`` reads, and a column ``lost`` that says what is lost. An
-    edit that cannot be imported, as its picture or its text is lost, or that must not be, as it was undone, has no
+    The rows have the columns that ``reasonedit codebook import`` reads, and a column ``lost`` that says what is lost.
+    An edit that cannot be imported, as its picture or its text is lost, or that must not be, as it was undone, has no
     column ``image``.
 
     Args:

@@ -1,10 +1,9 @@
-"""``reasonedit edits``: the edits of a codebook, listed, looked at, undone, restored, taken out and in."""
+"""What ``reasonedit codebook`` does with edits: it lists, shows, undoes, restores, takes them out and in."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from .author import add_author
@@ -15,7 +14,7 @@ _NO_BACKUP = (
     "It is not a backup: keys, history, undone edits and evidence that was found are not in it; 'reasonedit codebook "
     "backup' copies everything."
 )
-_ACTIONS = {
+EDIT_ACTIONS = {
     "list": "list_edits.list_edits",
     "show": "show_edit.show_edit",
     "undo": "change_edits.undo_edits",
@@ -29,24 +28,12 @@ _ACTIONS = {
 """What does each action; imported only when it is called."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Do one of these things to the edits of a codebook."""
-    arguments = _parser().parse_args(argv)
-    module, _, name = _ACTIONS[arguments.action].partition(".")
-    return int(getattr(importlib.import_module(f"{__package__}.{module}"), name)(arguments))
+def add_edit_actions(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the actions on edits to a parser.
 
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="reasonedit edits",
-        description="The edits of a codebook. An ID may be cut short where it still tells one edit from the others.",
-    )
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-
-    def add(name: str, help: str, more: str = "") -> argparse.ArgumentParser:
-        action = actions.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.{more}")
-        action.add_argument("codebook", type=Path, help="folder of the codebook")
-        return action
+    Args:
+        add: Adds an action by its name, its help, and what its description says beyond that.
+    """
 
     def add_change(name: str, help: str) -> argparse.ArgumentParser:
         action = add(name, help)
@@ -93,4 +80,3 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument("file", type=Path, help="the file, FILE.jsonl")
     add_author(importing, "author of edits that name none")
     add_loading(importing)
-    return parser
