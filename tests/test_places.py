@@ -172,3 +172,20 @@ def book_of_signs(tiny_vlm, tmp_path):
         Edit(picture(0, 64), "Wo ist der Bär ☃?", "im Wald …", ["Der Bär ☃ ist braun."], id="e1", author="Ædå")
     )
     return tmp_path / "Büch ☃"
+
+
+def test_sentences_are_folded_between_words_at_a_terminal_and_nowhere_else():
+    import io
+
+    from reasonedit.commands.screen import Screen
+
+    text = "  Of the answers that count as wrong, 3 contain a right one, whatever \x1b[31m they say."
+    folded, whole = io.StringIO(), io.StringIO()
+    Screen(file=folded, width=30, force_terminal=True, color_system=None).tell(text)
+    Screen(file=whole, width=30).tell(text)
+    lines = folded.getvalue().splitlines()
+    assert max(map(len, lines)) <= 30
+    assert all(line.startswith("  ") and line[2] != " " for line in lines)
+    assert [word for line in lines for word in line.split()] == whole.getvalue().split()
+    assert "\x1b" not in folded.getvalue() + whole.getvalue()
+    assert len(whole.getvalue().splitlines()) == 1

@@ -130,7 +130,7 @@ def _show(made: Calibration, design: Design) -> None:
         table.add_row(name, str(value))
     _console.print(table)
     for note in record.left_out:
-        _console.say(note)
+        _console.tell(note)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -55,7 +55,7 @@ def check_data(arguments: argparse.Namespace) -> int:
         differ = len({answer for _, answer in group}) > 1
         _console.say(f"Rows {numbers} ask the same of the same picture{', with different answers' if differ else ''}.")
     for remark in pool.remarks(samples):
-        _console.say(remark)
+        _console.tell(remark)
     good = len(samples)
     empty = " There is nothing in it." if not good and not bad else ""
     _console.say(f"{pool.name}: {good + len(bad)} rows, {good} of them good, {len(bad)} bad.{empty}")

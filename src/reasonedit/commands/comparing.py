@@ -20,6 +20,7 @@ from reasonedit.experiments.tables import Table, cells_in, table_of, write_summa
 from reasonedit.experiments.tuned import TUNED_FILE
 from reasonedit.experiments.tuning import choose
 from reasonedit.metrics.judge import Judge
+from reasonedit.report.answers import answer
 from reasonedit.runs.folder import abandon, lock_folder, write_json
 
 from .called import command_line
@@ -84,13 +85,15 @@ def run_experiment(arguments: argparse.Namespace, overrides: Sequence[str]) -> i
     judged = [judge_table(rows, cells_in(folder), first, judge, folder)] if judge is not None else []
     extra = [*extra_tables(rows), *judged]
     if arguments.json:
-        print_json(as_json(experiment.name, folder, rows, extra, beyond))
+        print_json({**as_json(experiment.name, folder, rows, extra, beyond), "answer": answer(experiment, rows)})
         return 0
     print_shares(_console, rows, intervals=arguments.intervals)
     for table in extra:
         print_extra(_console, table, intervals=arguments.intervals)
+    if answered := answer(experiment, rows):
+        _console.tell(answered)
     for sentence in (*beyond, *rows.left_out, *rows.notes):
-        _console.print(sentence, markup=False, highlight=False)
+        _console.tell(sentence)
     if not arguments.quiet:
         _console.say(f"Written to {folder}. A page to look at: {command_line('reasonedit', 'report', str(results))}")
     return 0

@@ -40,7 +40,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     next_question = _story(run)
     _console.print(results_table(run.results), soft_wrap=False)
     for note in run.notes:
-        _console.print(note, markup=False)
+        _console.tell(note)
     folder = Path(from_here(run.folder))
     _console.print(
         "  Rel       the edits themselves\n"
@@ -53,13 +53,13 @@ def run_demo(arguments: argparse.Namespace) -> int:
         "  word Loc  other questions with the most words of an edit's, right before\n"
         "  Gen       harmonic mean of the four from T-Gen to CoE-Gen\n"
     )
-    _console.print(
-        f"Written to {folder}/:\n"
-        "  metrics.json  predictions.parquet  codebook/  config.yaml  run.json  versions.json  tensorboard/  story/\n\n"
-        "What to try next:"
+    _console.say(f"Written to {folder}/:")
+    _console.tell(
+        "  metrics.json  predictions.parquet  codebook/  config.yaml  run.json  versions.json  tensorboard/  story/"
     )
+    _console.print("\nWhat to try next:")
     if run.page is not None:
-        _console.say(
+        _console.tell(
             f"  {from_here(run.page)} in a browser: every edit with its picture, its evidence and what became of it"
         )
     for line in _next_commands(folder, next_question):

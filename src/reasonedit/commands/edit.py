@@ -158,7 +158,7 @@ def show_written(editor: ReasonEditor, edit: Edit, written: Written) -> None:
         _console.say(f"  kept: {sentence}  (seen at {places or 'nowhere in particular'})")
     for other in written.edit.contradicts:
         answer = f"'{editor.memory.find(other).answer}' (edit {other})"
-        _console.say(f"warning: this contradicts {answer}: the same question about the same picture")
+        _console.tell(f"warning: this contradicts {answer}: the same question about the same picture")
 
 
 def read_boxes(boxes: Sequence[Sequence[str]], sentences: int) -> list[list[Region]]:

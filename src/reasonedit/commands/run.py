@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     if run.results:
         _console.print(results_table(run.results))
         for note in run.notes:
-            _console.print(note, markup=False, soft_wrap=True)
+            _console.tell(note)
     _console.print(f"Everything was written to {run.folder}", markup=False, soft_wrap=True)
     if run.page is not None:
         _console.print(f"A page to look at: {run.page}", markup=False, highlight=False, soft_wrap=True)

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from reasonedit.safe_text import to_safe_text
 
@@ -30,6 +32,15 @@ class Screen(Console):
     def say(self, text: str) -> None:
         """Print one line that may quote a text that somebody else wrote."""
         self.print(to_safe_text(text), markup=False, highlight=False, soft_wrap=True)
+
+    def tell(self, text: str) -> None:
+        """Print sentences, which may quote a text of others: at a terminal folded between words, elsewhere one line."""
+        text = to_safe_text(text)
+        words = text.lstrip()
+        indent = len(text) - len(words)
+        width = max(self.width - indent, 1) if self.is_terminal else cell_len(words)
+        for line in Text(words).wrap(self, max(width, 1)):
+            self.print(" " * indent + line.plain.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
 
 def waiting(text: str) -> AbstractContextManager[Any]:

@@ -157,7 +157,7 @@ def _show(selection: Selection, folder: Path) -> None:
     _console.print(table)
     embedding, seconds = selection.embedding, selection.seconds
     for sentence in filter(None, describe_ties(selection)):
-        _console.print(sentence, soft_wrap=True)
+        _console.tell(sentence)
     _console.print(
         f"chosen by {criterion}: layer {embedding.layer}, {embedding.transform}, w = {embedding.text_weight:g}\n"
         f"{seconds['total']:.1f} s, of which forward passes {seconds['forwards']:.1f} s\n"

@@ -34,21 +34,21 @@ def show_check(checked: EditCheck) -> None:
             f"warning: this contradicts '{other.answer}' (edit {other.id}): the same question about the same picture"
         )
     for warning in checked.warnings:
-        _console.say(f"warning: {warning}")
+        _console.tell(f"warning: {warning}")
     show_verdict(checked)
     if checked.entries:
-        _console.say(f"{checked.keys} of {len(checked.entries)} keys would be new. Nothing was written.")
+        _console.tell(f"{checked.keys} of {len(checked.entries)} keys would be new. Nothing was written.")
 
 
 def show_verdict(checked: EditCheck) -> None:
     """Print the verdict of a check, what it rests on, what would help, and which sentences may be wrong."""
     _console.say(f"check: {checked.verdict}")
     for sentence in checked.finding.because:
-        _console.say(f"  {sentence}")
+        _console.tell(f"  {sentence}")
     for doubt in checked.doubts:
-        _console.say(f"  may be wrong: '{doubt.text}'  {doubt.says}")
+        _console.tell(f"  may be wrong: '{doubt.text}'  {doubt.says}")
     for sentence in checked.finding.advice:
-        _console.say(f"  what would help: {sentence}")
+        _console.tell(f"  what would help: {sentence}")
 
 
 def _show_evidence(evidence: Evidence, *, given: bool) -> None:
