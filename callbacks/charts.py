@@ -25,7 +25,7 @@ from .metrics import EditingMetrics
 
 LAYOUT = {
     title: {
-        group.label: ["Multiline", [f"edit/{group}"]]
+        group.label: ["Multiline", [f"^edit/{group}$"]]
         for group in ProbeGroup
         if group.is_locality == is_locality and not group.is_optional
     }

@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 class EditingMetrics(Evaluates):
     """Computes one accuracy per group of probes and logs it to every logger of the trainer.
 
-    ``edit/rel`` and so on are VQA accuracies (:func:`reasonedit.metrics.accuracy`), ``edit/rel_exact_match`` and so on
+    ``edit/rel`` and so on are VQA accuracies (:func:`reasonedit.metrics.accuracy`), ``exact_match/rel`` and so on
     are shares of exact matches. Where answers that count as wrong contain a right one ("It is a kettle."), a warning
     says how many when the run ends.
 
@@ -31,7 +31,7 @@ class EditingMetrics(Evaluates):
     edits follow (unless each stands alone) or the run ends. Its accuracies are logged with the number of edits so far
     as the step, and the next round starts from zero. A group without a sample is not logged.
 
-    Behind :class:`~reasonedit.callbacks.TokenShares`, ``edit/rel_token_accuracy`` and so on are the shares of the right
+    Behind :class:`~reasonedit.callbacks.TokenShares`, ``token_accuracy/rel`` and so on are the shares of the right
     answers' tokens under teacher forcing (:class:`~reasonedit.metrics.TokenAccuracy`).
 
     Where it is looked at whether pictures are like those of the calibration, ``edit/out_of_range`` is the share of
@@ -172,8 +172,8 @@ class EditingMetrics(Evaluates):
         self.token_accuracy = token_accuracy
         self.history[self._edits] = shares
         logged = {f"edit/{g}": share for g, (share, _) in shares.items()}
-        logged |= {f"edit/{g}_exact_match": share for g, share in exact.items()}
-        logged |= {f"edit/{g}_token_accuracy": share for g, share in token_accuracy.items()}
+        logged |= {f"exact_match/{g}": share for g, share in exact.items()}
+        logged |= {f"token_accuracy/{g}": share for g, share in token_accuracy.items()}
         if self.out_of_range is not None:
             logged["edit/out_of_range"] = self.out_of_range[0]
         if trainer.state.fn != "predict":  # validate and test log and return what the module logs

@@ -24,7 +24,7 @@ class TokenShares(Evaluates):
 
     Each token is told the right ones before it (:func:`reasonedit.vlm.forced.forced_shares`), the question behind its
     facts, the model as its editor has left it. :class:`~reasonedit.callbacks.EditingMetrics` behind it logs the means
-    as ``edit/rel_token_accuracy`` and so on; a :class:`~reasonedit.callbacks.PredictionWriter` behind it writes them.
+    as ``token_accuracy/rel`` and so on; a :class:`~reasonedit.callbacks.PredictionWriter` behind it writes them.
     It takes a VLM on this machine, and a pass more for each question.
 
     Raises:

@@ -276,7 +276,7 @@ def test_a_stream_compares_with_all_of_them(tiny_vlm, tmp_path):
     assert metrics.exact_match["rel"] == 0
     assert metrics.contained == 1
     logged = (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()[0]
-    assert {"edit/rel", "edit/rel_exact_match", "edit/loc"} <= set(logged.split(","))
+    assert {"edit/rel", "exact_match/rel", "edit/loc"} <= set(logged.split(","))
     assert pq.read_schema(tmp_path / "p.parquet").metadata[b"comparison"].decode() == COMPARISON
     # What a run prints.
     assert any("1 of the edited one contain" in note for note in describe_results(made, stream))

@@ -122,7 +122,7 @@ def test_facts_answers_and_metrics_are_those_of_predict_in_validate_and_test(boo
 def test_what_a_foreign_module_logs_stands_beside_the_metrics(book, tiny_vlm):
     metrics = EditingMetrics()
     told = trainer(Retriever(book), metrics).test(Echo(tiny_vlm), loader(), verbose=False)
-    assert told == [{"mine": 2.0, "edit/rel": 1.0, "edit/rel_exact_match": 1.0}]
+    assert told == [{"mine": 2.0, "edit/rel": 1.0, "exact_match/rel": 1.0}]
     assert metrics.results == {"rel": (1.0, 2)}
 
 
@@ -419,3 +419,16 @@ def test_beside_a_run_that_writes_others_read_and_are_told_to_wait(tiny_vlm, tmp
     after = ReasonEditor.load(tmp_path / "book", vlm=tiny_vlm)
     after.edit(picture(7), "Who?", answer="nobody", reasoning="Nobody is there.")
     assert len(after.edits) == codebook.edits + 1
+
+
+def test_each_chart_of_tensorboard_has_one_line_for_a_run():
+    import re
+
+    from reasonedit.callbacks.charts import LAYOUT
+    from reasonedit.groups import LABELS
+
+    tags = [f"{place}/{group}" for place in ("edit", "exact_match", "token_accuracy", "final") for group in LABELS]
+    for charts in LAYOUT.values():
+        for label, (_, patterns) in charts.items():
+            found = [tag for tag in tags for pattern in patterns if re.search(pattern, tag)]
+            assert [LABELS[tag.removeprefix("edit/")] for tag in found] == [label]
