@@ -122,6 +122,7 @@ def test_edits_make_the_embedded_vlm_better(demo):
         assert table["reasonedit"][group] > table["unedited"][group] + 0.2
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_from_the_config_it_wrote(demo, tmp_path):
     folder, _ = demo
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

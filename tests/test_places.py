@@ -109,7 +109,6 @@ def test_data_sets_stay_where_they_were_named(elsewhere):
 # ---- terminals
 
 ENCODINGS = {
-    "ascii": {"PYTHONIOENCODING": "ascii"},
     "cp1252": {"PYTHONIOENCODING": "cp1252"},
     "C": {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 }
