@@ -269,6 +269,24 @@ def test_what_waits_is_answered_in_one_batch():
     assert [len(batch) for batch in batches] == [1, 3, 2]
 
 
+def test_threads_that_ask_again_and_again_are_answered_together():
+    batches = []
+
+    def run(items):
+        batches.append(len(items))
+        threading.Event().wait(0.05)
+        return items
+
+    batcher = CallBatcher(run, patience=20.0)  # so long that a busy machine is in time, too
+    at_once(*(lambda: [batcher.ask(i) for i in range(4)] for _ in range(4)))
+    assert sum(batches) == 16
+    # Until all have come once, it cannot know of them; from then on they are answered together.
+    assert batches.count(4) >= 2
+    assert len(batches) <= 7  # alone and in threes by turns there would be eight
+    alone = CallBatcher(run, patience=1000.0)  # one thread has nobody to wait for
+    assert [alone.ask(i) for i in range(3)] == [0, 1, 2]
+
+
 def test_each_call_gets_its_own_error():
     def run(items):
         if "bad" in items:
