@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -16,11 +18,20 @@ R = TypeVar("R")
 
 
 class _Call(Generic[T, R]):
+    """What one thread asks.
+
+    Attributes:
+        woken: Set when it is answered, or when it is its thread's turn to run.
+        leads: Whether it is its thread's turn.
+    """
+
     def __init__(self, item: T) -> None:
         self.item = item
         self.result: R | None = None
         self.error: BaseException | None = None
         self.done = False
+        self.leads = False
+        self.woken = threading.Event()
 
 
 class CallBatcher(Generic[T, R]):
@@ -41,10 +52,11 @@ class CallBatcher(Generic[T, R]):
         self._run = run
         self._most = most
         self._patience = patience
-        self._lately, self._took = 1, 0.0  # how many asked lately, and how long they were answered
-        self._turn = Guard(self._forget)
+        self._guard = Guard(self._forget)  # of all below
         self._waiting: list[_Call[T, R]] = []
-        self._waiting_guard = Guard(self._forget)
+        self._leading = False  # whether it is anybody's turn
+        self._lately, self._took = 1, 0.0  # how many asked lately, and how long they were answered
+        self._process = os.getpid()
 
     def ask(self, item: T) -> R:
         """Have one item answered.
@@ -53,25 +65,38 @@ class CallBatcher(Generic[T, R]):
             BaseException: Whatever answering this item raises. Where a batch fails, each of its items is tried alone.
         """
         call: _Call[T, R] = _Call(item)
-        with self._waiting_guard:
-            self._waiting.append(call)
         try:
-            while not call.done:
-                with self._turn:
-                    if not call.done:
-                        self._answer(call)
-        except BaseException:
-            with self._waiting_guard:  # interrupted while it waited: nobody needs its answer
+            with self._guard:
+                if self._process != os.getpid():
+                    self._forget()
+                self._waiting.append(call)
+                if not self._leading:
+                    self._leading = call.leads = True
+            if not call.leads:
+                call.woken.wait()
+            if call.leads:
+                self._await_others()
+                self._answer(call)
+        finally:
+            with self._guard:  # a call that was interrupted while it waited: nobody needs its answer
                 if call in self._waiting:
                     self._waiting.remove(call)
-            raise
+                if call.leads:
+                    self._pass_on()
         if call.error is not None:
             raise call.error
         return call.result  # type: ignore[return-value]  # there is one where there is no error
 
     def _forget(self) -> None:
         """Forget what others asked: in the child of a fork they do not wait any more."""
-        self._waiting, self._lately = [], 1
+        self._waiting, self._leading, self._lately, self._process = [], False, 1, os.getpid()
+
+    def _pass_on(self) -> None:
+        """Make it the turn of whoever waits longest."""
+        self._leading = bool(self._waiting)
+        if self._waiting:
+            self._waiting[0].leads = True
+            self._waiting[0].woken.set()
 
     def _await_others(self) -> None:
         """Wait for as many as asked lately, but not long."""
@@ -80,16 +105,23 @@ class CallBatcher(Generic[T, R]):
             time.sleep(_STEP)
 
     def _answer(self, call: _Call[T, R]) -> None:
-        self._await_others()
-        with self._waiting_guard:
-            if call not in self._waiting:  # the thread that had taken it was interrupted
-                self._waiting.insert(0, call)
-            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        """Answer the call that leads, and what waits behind it."""
+        with self._guard:
+            if call in self._waiting:
+                self._waiting.remove(call)
+            batch = [call, *self._waiting[: self._most - 1]]
+            self._waiting = self._waiting[self._most - 1 :]
         started = time.monotonic()
         try:
             self._answer_batch(batch)
         finally:
             self._took, self._lately = time.monotonic() - started, len(batch) + len(self._waiting)
+            with self._guard:
+                left = [one for one in batch if not one.done and one is not call]
+                self._waiting = left + self._waiting  # where this thread was interrupted the others still wait
+            for answered in batch:
+                if answered.done:
+                    answered.woken.set()
 
     def _answer_batch(self, batch: Sequence[_Call[T, R]]) -> None:
         try:
