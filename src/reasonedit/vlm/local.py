@@ -172,8 +172,8 @@ class Checkpoint:
                 "the network, or name it in the adapter's adapter_config.json as a folder."
             )
         return NotFoundError(
-            f"There is no model '{self.name}': give 'embedded', a folder with a config.json, "
-            "or a hub id that can be reached."
+            f"There is no model '{self.name}': give 'embedded', a folder with a config.json, a hub id that can be "
+            "reached, or 'openai:MODEL' for one behind an endpoint."
         )
 
     def _code_error(self) -> ReasonEditError:
