@@ -742,3 +742,11 @@ def test_plans_are_experiments():
         *("main", "design", "embedding", "w", "layer", "tune"),
         *("threshold", "k", "keys", "noise", "check", "own", "portability", "stress", "probes"),
     }
+
+
+def test_a_first_look_at_the_main_table_needs_no_training():
+    quick = EXPERIMENTS["main"].quick
+    assert quick[0] == "none"
+    assert OURS in quick
+    assert {row.name for row in EXPERIMENTS["main"].rows} > set(quick)
+    assert not {"mend", "serac", "mend-alone", "mend-tuned", "serac-tuned"} & set(quick)

@@ -28,6 +28,9 @@ from .configs import EXPERIMENT_CONFIG, read_configs, source_options
 from .experiment_tables import as_json, print_extra, print_shares
 from .screen import Screen, print_json, waiting
 
+QUICK_EDITS = 10
+"""Edits of a first look."""
+
 _console = Screen()
 _Say = Callable[[str], None]
 
@@ -48,13 +51,16 @@ def run_experiment(arguments: argparse.Namespace, overrides: Sequence[str]) -> i
     chosen = source_options(source) if source else ()
     config = read_configs(arguments, (*chosen, *overrides)).resolve("model", "data")
     seeds = arguments.seeds or ([experiment.seeds[0]] if arguments.quick else list(experiment.seeds))
-    edits = arguments.edits or (20 if arguments.quick else experiment.edits)
+    edits = arguments.edits or (QUICK_EDITS if arguments.quick else experiment.edits)
     own = [row.name for row in experiment.rows[len(EXPERIMENTS[arguments.name].rows) :]]
-    cells = experiment.cells(seeds, [*arguments.rows, *own] if arguments.rows else ())
+    rows_wanted = arguments.rows or (experiment.quick if arguments.quick else ())
+    cells = experiment.cells(seeds, [*rows_wanted, *own] if rows_wanted else ())
     results = arguments.out / "quick" if arguments.quick else arguments.out
     folder = results / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
     say = _say_nothing if arguments.quiet or arguments.json else _console.say
+    if not arguments.rows and rows_wanted:
+        say(f"A first look: {len(rows_wanted)} of {len(experiment.rows)} rows; --list shows all, --rows names others.")
     try:
         with lock_folder(folder, "experiment"):
             if arguments.jobs > 1:

@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         help="also have a language model judge the answers, behind the endpoint of OPENAI_BASE_URL and OPENAI_API_KEY; "
         "its verdicts, with the prompt, are written beside the cells",
     )
-    parser.add_argument("--quick", action="store_true", help="one seed, 20 edits")
+    parser.add_argument(
+        "--quick", action="store_true", help="a first look: one seed, 10 edits, and of main eight editors"
+    )
     parser.add_argument("--list", action="store_true", help="say what the experiment compares, and stop")
     parser.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: %(default)s)")
     _add_shown(parser)

@@ -81,6 +81,7 @@ class Experiment:
         varies: What the seeds are of: ``"seed"`` of the edits and all that follows, or ``"probe_seed"``.
         source: The data set that it runs on where neither a config nor a source is named; the default config's where
             it is empty.
+        quick: The rows of a first look; all when empty.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Experiment:
     edits: int = 40
     varies: str = "seed"
     source: str = ""
+    quick: tuple[str, ...] = ()
 
     def cells(self, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Cell]:
         """Its cells, seed by seed.

@@ -108,6 +108,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Main table",
             "Which editor corrects the most, and leaves the most alone?",
             _main_rows(),
+            quick=("none", "ft", "grace", "balancedit", "ike", "ike-cot", PAPER_ROW, OURS),  # nothing is trained for it
         ),
         Experiment(
             "design",
