@@ -118,3 +118,15 @@ def test_a_formula_of_groups_is_resampled_with_all_probes_of_an_edit_together():
     low, high = np.percentile([figure(groups, d) - figure(other, d) for d in draws], [2.5, 97.5])
     assert (gap.low, gap.high) == pytest.approx((low, high), abs=0.02)
     assert combine(groups, formula, {"a": {7: {"z": (1, 1)}}, "b": {}}).edits == 0
+
+
+def test_figures_that_are_made_of_other_groups_are_not_compared():
+    experiment = EXPERIMENTS["main"]
+    whole = [cell(OURS, s, right=0.9, edits=20, groups=GROUPS) for s in (0, 1)]
+    part = [cell("ike", s, right=0.5, edits=20, groups=tuple(g for g in GROUPS if g != "coe_gen")) for s in (0, 1)]
+    table = table_of(experiment, [*whole, *part])
+    ike = next(row for row in table if row.name == "ike")
+    assert ike.metrics["gen"].mean == pytest.approx(0.5)
+    assert "gen" not in ike.differences
+    assert "r_gen" in ike.differences
+    assert answer(experiment, table) == ""

@@ -124,18 +124,17 @@ def combine(
     Args:
         groups: The samples of each group.
         formula: What is made of the shares by group, each an array; ``None`` where the groups do not suffice.
-        other: The same groups of another editor: then it is how much larger the figure is, paired, on the edits of
-            which both have any probe of a group.
+        other: At least the same groups of another editor: then it is how much larger the figure is, paired, for each
+            group on the edits of which both have probes.
 
     Returns:
         The estimate; NaN where the formula gives nothing.
     """
     sides = [groups] if other is None else [groups, other]
     if other is not None:
-        shared = [group for group in groups if group in other]
         sides = [
-            {group: _restrict(groups[group], other[group]) for group in shared},
-            {group: _restrict(other[group], groups[group]) for group in shared},
+            {group: _restrict(samples, other[group]) for group, samples in groups.items()},
+            {group: _restrict(other[group], samples) for group, samples in groups.items()},
         ]
     names = sorted(
         {(s, e) for of_group in sides[0].values() for s in of_group for e in of_group[s] if of_group[s][e][1]}

@@ -15,7 +15,7 @@ from reasonedit.errors import NotFoundError
 from reasonedit.groups import GENERALITIES, LABELS, generality, overall
 
 from .agreement import CellRows, Record, compare_seeds, select_agreeing
-from .bootstrap import Estimate, Formula, Samples, combine, summarise
+from .bootstrap import Estimate, Formula, Samples, combine, difference, summarise
 from .cell_file import read_cell
 from .experiment import Experiment
 
@@ -130,15 +130,15 @@ def table_of(
     for group in ("now", *LABELS):
         samples = {name: _samples(by_row[name], group) for name in names}
         samples = {name: of_row for name, of_row in samples.items() if of_row}
-        for name, (share, difference) in summarise(samples, reference).items():
+        for name, (share, compared) in summarise(samples, reference).items():
             rows[name].samples[group] = samples[name]
             rows[name].metrics[group] = share
             rows[name].exact[group] = _mean_of(by_row[name], group, "exact_match")
             share_of_tokens = _mean_of(by_row[name], group, "token_accuracy")
             if math.isfinite(share_of_tokens):
                 rows[name].tokens[group] = share_of_tokens
-            if difference is not None and difference.edits:
-                rows[name].differences[group] = difference
+            if compared is not None and compared.edits:
+                rows[name].differences[group] = compared
     for name, row in rows.items():
         _add_summaries(row, rows[reference] if reference is not None and reference != name else None)
         row.earlier = _earlier(by_row[name])
@@ -154,15 +154,36 @@ def table_of(
 def _add_summaries(row: TableRow, reference: TableRow | None) -> None:
     """Gen and All of a row, and their differences from the reference's."""
     for name, (formula, groups) in FORMULAS.items():
-        of_row = {group: row.samples[group] for group in groups if group in row.samples}
-        share = combine(of_row, formula)
+        share = combine({group: row.samples[group] for group in groups if group in row.samples}, formula)
         if not math.isfinite(share.mean):
             continue
         row.metrics[name] = share
-        if reference is not None:
-            difference = combine(of_row, formula, reference.samples)
-            if difference.edits and math.isfinite(difference.mean):
-                row.differences[name] = difference
+        difference = difference_of(row, reference, name) if reference is not None else None
+        if difference is not None:
+            row.differences[name] = difference
+
+
+def difference_of(row: TableRow, other: TableRow, metric: str) -> Estimate | None:
+    """How much higher a row's figure is than another's, paired; ``None`` where they cannot be compared.
+
+    Gen and All are made of several groups: rows that were not asked the same groups have figures of another sort.
+
+    Args:
+        row: A row.
+        other: Another.
+        metric: A group, ``"gen"`` or ``"all"``.
+    """
+    if metric in FORMULAS:
+        formula, groups = FORMULAS[metric]
+        asked, as_well = ([group for group in groups if group in one.samples] for one in (row, other))
+        if asked != as_well:
+            return None
+        found = combine({group: row.samples[group] for group in asked}, formula, other.samples)
+    elif metric in row.samples and metric in other.samples:
+        found = difference(row.samples[metric], other.samples[metric])
+    else:
+        return None
+    return found if found.edits and math.isfinite(found.mean) else None
 
 
 def _describe_probes(records: Sequence[Record]) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reasonedit.experiments.bootstrap import Estimate, combine, difference
+from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.editors import NO_RIVALS
-from reasonedit.experiments.tables import FORMULAS, TableRow
+from reasonedit.experiments.tables import TableRow, difference_of
 from reasonedit.groups import LABELS
 
 from .verdicts import format_basis, format_difference, is_inconclusive
@@ -40,14 +39,8 @@ class Lead:
 
 def lead(row: TableRow, other: TableRow, metric: str) -> Lead | None:
     """How much one row's figure is above another's; ``None`` where not both have it."""
-    if metric not in row.metrics or metric not in other.metrics:
-        return None
-    if metric in FORMULAS:
-        formula, groups = FORMULAS[metric]
-        by = combine({g: row.samples[g] for g in groups if g in row.samples}, formula, other.samples)
-    else:
-        by = difference(row.samples[metric], other.samples[metric])
-    return Lead(row, other, by) if math.isfinite(by.mean) else None
+    by = difference_of(row, other, metric)
+    return Lead(row, other, by) if by is not None else None
 
 
 def rivals_of(rows: Iterable[TableRow], left_out: Sequence[str], metric: str) -> list[TableRow]:
