@@ -1,10 +1,15 @@
 """Cells of an experiment that run at once, each in a process of its own, give what they give one after the other."""
 
 import json
+import os
+import subprocess
+import sys
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from helpers.toy import SeededToys  # noqa: F401 - the processes import it from here
+from helpers.waiting import wait_until
 
 from reasonedit import cli
 from reasonedit.experiments import read_cell
@@ -95,3 +100,35 @@ def test_a_process_that_is_killed_is_one_sentence(config, tmp_path, capsys, monk
     assert "was ended from outside" in error
     assert "fewer --jobs" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_no_process_outlives_the_one_that_began_it(config, tmp_path):
+    (tmp_path / "held.py").write_text(
+        "import os, time\n"
+        "from reasonedit.callbacks.baselines import Unedited\n"
+        "class Held(Unedited):\n"
+        "    def setup(self, *args, **named):\n"
+        f"        open({str(tmp_path)!r} + '/at-' + str(os.getpid()), 'w').close()\n"
+        "        time.sleep(100000)\n"
+    )
+    call = ["experiment", "main", "--config", config, "--out", tmp_path / "out", "--seeds", "0", "1", "--edits", "2"]
+    call += ["--editor", "held.Held", "--rows", "none", "--jobs", "2"]
+    paths = [str(tmp_path), *sys.path]
+    with subprocess.Popen(
+        [sys.executable, "-m", "reasonedit.cli", *map(str, call)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: len(list(tmp_path.glob("at-*"))) == 2, process)
+        held = [int(path.name.removeprefix("at-")) for path in tmp_path.glob("at-*")]
+        process.kill()
+
+    def is_gone(number):
+        try:
+            return psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_until(lambda: all(map(is_gone, held)), ceiling=120)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -122,7 +123,8 @@ class _Process:
 
 
 def _begin(work: Work, gpus: Any) -> None:
-    """Prepare a process: its GPU, its share of the CPU's threads, its lab."""
+    """Prepare a process: its GPU, its share of the CPU's threads, its lab; and its end, once nobody waits for it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     quieten()
     gpu = gpus.get()
     if gpu:  # before anything of CUDA is asked in this process
@@ -131,6 +133,14 @@ def _begin(work: Work, gpus: Any) -> None:
     _Process.lab = Lab(work.config, work.edits, at_once=work.jobs, token_accuracy=work.token_accuracy)
     _Process.experiment = with_editors(EXPERIMENTS[work.experiment], work.editors)
     _Process.folder = work.folder
+
+
+def _end_with_parent() -> None:
+    """End this process once the one that began it is gone, however that ended: nobody would take its result."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(row: str, seed: int) -> tuple[float | None, str]:
