@@ -52,15 +52,14 @@ def run_experiment(arguments: argparse.Namespace, overrides: Sequence[str]) -> i
     config = read_configs(arguments, (*chosen, *overrides)).resolve("model", "data")
     seeds = arguments.seeds or ([experiment.seeds[0]] if arguments.quick else list(experiment.seeds))
     edits = arguments.edits or (QUICK_EDITS if arguments.quick else experiment.edits)
-    own = [row.name for row in experiment.rows[len(EXPERIMENTS[arguments.name].rows) :]]
-    rows_wanted = arguments.rows or (experiment.quick if arguments.quick else ())
-    cells = experiment.cells(seeds, [*rows_wanted, *own] if rows_wanted else ())
+    names = _rows_wanted(experiment, arguments)
+    cells = experiment.cells(seeds, names)
     results = arguments.out / "quick" if arguments.quick else arguments.out
     folder = results / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
     say = _say_nothing if arguments.quiet or arguments.json else _console.say
-    if not arguments.rows and rows_wanted:
-        say(f"A first look: {len(rows_wanted)} of {len(experiment.rows)} rows; --list shows all, --rows names others.")
+    if names and not arguments.rows:
+        say(f"A first look: {len(names)} of {len(experiment.rows)} rows; --list shows all, --rows names others.")
     try:
         with lock_folder(folder, "experiment"):
             if arguments.jobs > 1:
@@ -103,6 +102,13 @@ def run_experiment(arguments: argparse.Namespace, overrides: Sequence[str]) -> i
     if not arguments.quiet:
         _console.say(f"Written to {folder}. A page to look at: {command_line('reasonedit', 'report', str(results))}")
     return 0
+
+
+def _rows_wanted(experiment: Experiment, arguments: argparse.Namespace) -> list[str]:
+    """The rows that are named, or those of a first look, and always the user's own editors; empty where all are."""
+    own = [row.name for row in experiment.rows[len(EXPERIMENTS[arguments.name].rows) :]]
+    names = arguments.rows or (experiment.quick if arguments.quick else ())
+    return [*names, *own] if names else []
 
 
 def _experiment(arguments: argparse.Namespace) -> Experiment:
