@@ -47,7 +47,9 @@ def doubt_rows(table: Table) -> list[list[str]]:
     for row in table:
         measured = _checks_of(table, row)
         if measured:
-            rows.append([row.title, *(_share_of_sentences(measured, spoilt=spoilt) for spoilt in (True, False))])
+            rows.append(
+                [row.title, *(format_with_interval(_doubted(measured, spoilt=spoilt)) for spoilt in (True, False))]
+            )
     return rows
 
 
@@ -58,7 +60,11 @@ def agreement_of(table: Table) -> Estimate:
 
 def share_of_doubted(table: Table, *, spoilt: bool) -> Estimate:
     """The share of the spoilt sentences, or of the others, that checks name as possibly wrong."""
-    return _estimate(_all_checks(table), lambda m: [bool(why) for was, why in m["sentences"] if was is spoilt])
+    return _doubted(_all_checks(table), spoilt=spoilt)
+
+
+def _doubted(measured: _Measured, *, spoilt: bool) -> Estimate:
+    return _estimate(measured, lambda m: [bool(why) for was, why in m["sentences"] if was is spoilt])
 
 
 def _all_checks(table: Table) -> _Measured:
@@ -95,21 +101,11 @@ def _is(outcome: str) -> _Test:
 
 
 def _share(measured: _Measured, counts: _Test, right: _Test) -> str:
-    samples = {
-        seed: {m["edit"]: (float(right(m)), 1) for m in checks if counts(m)} for seed, checks in measured.items()
-    }
-    return _format_share(summarise({"": samples})[""][0])
+    return format_with_interval(_estimate(measured, lambda m: [right(m)] if counts(m) else []))
 
 
-def _share_of_sentences(measured: _Measured, *, spoilt: bool) -> str:
-    samples = {}
-    for seed, checks in measured.items():
-        chosen = {m["edit"]: [why for is_spoilt, why in m["sentences"] if is_spoilt is spoilt] for m in checks}
-        samples[seed] = {edit: (float(sum(map(bool, whys))), len(whys)) for edit, whys in chosen.items()}
-    return _format_share(summarise({"": samples})[""][0])
-
-
-def _format_share(e: Estimate) -> str:
+def format_with_interval(e: Estimate) -> str:
+    """``"0.80 [0.70, 0.90] of 66"``."""
     if not e.samples:
         return "–"
     interval = f" [{e.low:.2f}, {e.high:.2f}]" if math.isfinite(e.low) and math.isfinite(e.high) else ""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reasonedit.experiments.check_tables import agreement_of, share_of_doubted
+from reasonedit.experiments.check_tables import agreement_of, format_with_interval, share_of_doubted
 from reasonedit.experiments.editors import OURS, OWN, PAPER_ROW
 from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.slopes import STEP, lines_of, slopes_of
 from reasonedit.experiments.tables import Table, TableRow
 
 from .comparing import NAMES, Lead, lead, list_in_words, mean_of, rivals_of, say_basis, say_lead
-from .verdicts import format_difference, format_share
+from .verdicts import format_difference
 
 _PAPER_BASES = (PAPER_ROW, "paper-dual")
 _GROUPS = ("r_gen", "coe_gen", "loc", "hard_loc")
@@ -145,19 +145,14 @@ def _compare_probes(_: Experiment, table: Table, rows: _Rows) -> list[str]:
 
 
 def _compare_checks(_: Experiment, table: Table, rows: _Rows) -> list[str]:
-    agreed, caught, wrongly = (
-        agreement_of(table),
-        share_of_doubted(table, spoilt=True),
-        share_of_doubted(table, spoilt=False),
-    )
+    agreed = agreement_of(table)
     if not agreed.samples:
         return []
-    said = [f"A check says what the probes say in {format_share(agreed)} of {agreed.samples} cases"]
+    said = [f"A check says what the probes say in {format_with_interval(agreed)} cases"]
+    caught, wrongly = share_of_doubted(table, spoilt=True), share_of_doubted(table, spoilt=False)
     if caught.samples and wrongly.samples:
-        said.append(
-            f"It doubts {format_share(caught)} of {caught.samples} spoilt sentences, and {format_share(wrongly)} of "
-            f"{wrongly.samples} others"
-        )
+        sentences = f"{format_with_interval(caught)} spoilt sentences, and {format_with_interval(wrongly)} others"
+        said.append(f"It doubts {sentences}")
     return said
 
 

@@ -44,12 +44,6 @@ def format_difference(e: Estimate) -> str:
     return f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
 
 
-def format_share(e: Estimate) -> str:
-    """A share with its interval, where it has one."""
-    has_interval = math.isfinite(e.low) and math.isfinite(e.high) and e.low < e.high
-    return f"{e.mean:.3f}" + (f" [{e.low:.3f}, {e.high:.3f}]" if has_interval else "")
-
-
 def format_basis(differences: Iterable[Estimate]) -> str:
     """From how many seeds and edits differences are: the least of all."""
     estimates = list(differences)
