@@ -67,6 +67,35 @@ def test_own_reasons_and_walks_stand_beside_the_design():
     assert "Port-1 from" in text
 
 
+def test_noise_is_told_by_the_kinds_that_lower_r_gen_the_fastest_and_the_slowest():
+    experiment = EXPERIMENTS["noise"]
+    of_line = {row.name: row.line for row in experiment.rows}
+    shares = {
+        OURS: 0.9,
+        **{f"false-{n}": round(0.9 - n / 100, 2) for n in (10, 30, 50)},
+        "vague-10": 0.9,
+        "vague-30": 0.9,
+    }
+    text = asked("noise", shares | {"vague-50": 0.9})
+    assert f"{-10:+.1f} [" in text.partition(of_line["false-10"].partition(": ")[0])[0]
+    assert f"by +0.0 [+0.0, +0.0] for {of_line['vague-10'].partition(': ')[0]}" in text
+    strange = [cell("of another version", s, right=0.5, x=10.0, settings={"line": "no colon"}) for s in (0, 1)]
+    clean = [cell(OURS, s, right=0.9) for s in (0, 1)]
+    assert answer(experiment, table_of(experiment, [*clean, *strange])) == ""
+
+
+def test_checks_are_told_by_how_often_they_agree_and_what_they_doubt():
+    def check(edit, rel, sentences):
+        here = {"verdict": "holds", "trials": [], "sentences": sentences, "rel": rel, "fetched": True, "harmed": 0}
+        return {"edit": edit, "groups": {g: [1, 1] for g in ("t_gen", "i_gen", "r_gen", "coe_gen")}, "local": 0, **here}
+
+    checks = [check("a", True, [[True, "doubted"], [False, ""]]), check("b", False, [[True, ""], [False, "doubted"]])]
+    experiment = EXPERIMENTS["check"]
+    text = answer(experiment, table_of(experiment, [cell(OURS, 0, checks=checks)]))
+    assert "in 0.50 [0.00, 1.00] of 2 cases" in text
+    assert "It doubts 0.50 [0.00, 1.00] of 2 spoilt sentences, and 0.50 [0.00, 1.00] of 2 others." in text
+
+
 def test_what_tuning_gains_is_told_for_each_editor():
     text = asked("tune", {"ft-0": 0.3, "ft-1": 0.5, "reasonedit-0": 0.8, "reasonedit-1": 0.6}, seeds=(100,))
     assert "FT +0.200, ReasonEdit +0.000" in text

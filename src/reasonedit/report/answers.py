@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.check_tables import agreement_of, format_with_interval, share_of_doubted
 from reasonedit.experiments.editors import OURS, OWN, PAPER_ROW
 from reasonedit.experiments.experiment import Experiment
+from reasonedit.experiments.extra_tables import format_points
 from reasonedit.experiments.slopes import STEP, lines_of, slopes_of
 from reasonedit.experiments.tables import Table, TableRow
 
@@ -94,7 +96,7 @@ def _say_extreme(changes: list[Lead], pick: Callable[..., Lead]) -> str:
 
 
 def _follow_lines(experiment: Experiment, table: Table, rows: _Rows) -> list[str]:
-    """Of each line of a sweep, where All is highest, and how much above the design's own value."""
+    """Of each line of a sweep, where All is highest and lowest: how much the setting matters at most."""
     said = []
     for line, of_line in lines_of(table).items():
         ranked = [row for row in of_line if "all" in row.metrics]
@@ -118,16 +120,16 @@ def _follow_layers(experiment: Experiment, table: Table, rows: _Rows) -> list[st
 
 def _compare_noise(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     """Of each editor which noise lowers R-Gen the fastest, and which the slowest."""
-    by_editor: dict[str, dict[str, float]] = {}
+    by_editor: dict[str, dict[str, Estimate]] = {}
     for of_line in slopes_of(table):
-        kind, editor = of_line.line.split(": ", 1)
-        if "r_gen" in of_line.groups:
-            by_editor.setdefault(editor, {})[kind] = of_line.groups["r_gen"].mean
+        kind, colon, editor = of_line.line.partition(": ")
+        if colon and "r_gen" in of_line.groups:
+            by_editor.setdefault(editor, {})[kind] = of_line.groups["r_gen"]
     said = []
     for editor, falls in by_editor.items():
-        fastest, slowest = min(falls, key=lambda k: falls[k]), max(falls, key=lambda k: falls[k])
-        text = f"R-Gen of {editor} changes by {falls[fastest]:+.1f} points for each {STEP:g} % more {fastest}"
-        said.append(text + (f", and by {falls[slowest]:+.1f} for {slowest}" if len(falls) > 1 else ""))
+        fastest, slowest = min(falls, key=lambda k: falls[k].mean), max(falls, key=lambda k: falls[k].mean)
+        text = f"R-Gen of {editor} changes by {format_points(falls[fastest])} points for each {STEP:g} % more {fastest}"
+        said.append(text + (f", and by {format_points(falls[slowest])} for {slowest}" if len(falls) > 1 else ""))
     return said
 
 

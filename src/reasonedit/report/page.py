@@ -20,12 +20,13 @@ from reasonedit.experiments.tables import Table, TableRow, cells_in, table_of
 from reasonedit.groups import GENERALITIES, LABELS, ProbeGroup
 
 from .answers import answer
+from .comparing import NAMES
 from .findings import judge_claims
 from .page_charts import charts_of, selection_charts
 from .render import format_share, render
 from .verdicts import EDITS, SEEDS
 
-_SHORT = {"now": "Rel at once", **LABELS, "gen": "Gen", "all": "All"}
+_SHORT = {"now": "Rel at once", **NAMES}
 _COSTS = {"seconds": "s / edit", "ms": "ms / query", "keys": "keys / edit"}
 _ON_A_PHONE = ("rel", "gen", "loc", "hard_loc", "all")
 _PHONE = 4
