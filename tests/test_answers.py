@@ -41,14 +41,25 @@ def test_of_too_few_edits_nothing_is_concluded():
 def test_changes_to_a_design_are_counted_by_what_they_do():
     text = asked("design", {OURS: 0.7, "raw": 0.3, "whole": 0.5, "pooled": 0.7, "both": 0.9, "reasonedit-paper": 0.4})
     assert "Of 4 changes to our design (All 0.700), 2 lower it (most: “ours, raw activations”, -0.400" in text
-    assert "1 raise it (most: “ours, every sentence by image and patch”, +0.200" in text
-    assert "1 leave it open" in text
+    assert "1 raises it (most: “ours, every sentence by image and patch”, +0.200" in text
+    assert "1 leaves it open" in text
     assert "the paper's" not in text  # none of its changes was run
 
 
-def test_a_sweep_says_where_it_is_highest_and_lowest():
-    text = asked("k", {"k1": 0.4, "k5": 0.7, "k12": 0.6}, x=None)
-    assert "Ours: All is highest, 0.700, at K 5, and lowest, 0.400, at 1 (+0.300" in text
+def test_a_sweep_says_what_other_values_than_the_designs_own_do():
+    text = asked("k", {"k1": 0.4, "k5": 0.7, "k8": 0.7, "k12": 0.9}, x=None)
+    assert "Of 3 other values of K (ours at 5: All 0.700), 1 lowers it (most: “ours, K = 1”" in text
+    assert "1 raises it (most: “ours, K = 12”, +0.200" in text
+    assert "1 leaves it open" in text
+    assert "paper" not in text  # none of its rows was run
+    assert asked("k", {"k1": 0.4, "k12": 0.6}, x=None) == ""  # the design's own was not run
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "papers"), [("w", "w1", "paper-w1"), ("k", "k5", "paper-k5"), ("threshold", "p10", "paper-p10")]
+)
+def test_each_line_of_a_sweep_has_the_design_as_it_is_among_its_rows(name, ours, papers):
+    assert [row.name for row in EXPERIMENTS[name].rows if row.own] == [ours, papers]
 
 
 def test_probes_that_differ_are_told_by_their_widest_span():

@@ -30,6 +30,7 @@ class Row:
         noise: Kind and share of what is done to the reasoning.
         stream: Arguments of the stream in place of the config's.
         chain: What becomes of the VLM's own reasons, where they stand in place of the person's.
+        own: Whether it is the row of a line that has what the design has without the sweep.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Row:
     noise: tuple[str, float] | None = None
     stream: Mapping[str, Any] = field(default_factory=dict)
     chain: str = ""
+    own: bool = False
 
     @classmethod
     def of_editor(cls, name: str, **options: Any) -> Row:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from reasonedit.design import PAPER
+from reasonedit.design import DEFAULT, PAPER
 from reasonedit.embedding.selection import CRITERIA
 
 from .checks import checked
@@ -39,6 +39,34 @@ def _main_rows() -> tuple[Row, ...]:
 def _weighted(times: float) -> Change:
     """A design with a multiple of its own w."""
     return lambda d: replace(d, embedding=replace(d.embedding, text_weight=times * d.embedding.text_weight))
+
+
+def _gated(percentile: float) -> Change:
+    """A design with another p of its gate."""
+    return lambda d: replace(d, retrieval=replace(d.retrieval, percentile=percentile))
+
+
+def _fetching(k: float) -> Change:
+    """A design with another K."""
+    return lambda d: replace(d, retrieval=replace(d.retrieval, k=int(k)))
+
+
+def _value_rows(
+    prefix: str, what: str, values: Sequence[float], own: float, make: Callable[[float], Change]
+) -> tuple[Row, ...]:
+    """Our design, or the paper's where the prefix says so, with each value of a setting."""
+    line = "paper's" if prefix.startswith("paper-") else "ours"
+    return tuple(
+        Row.of_design(
+            f"{prefix}{x:g}",
+            f"{line}, {what}{x:g}",
+            make(x) if line == "ours" else make(x)(PAPER),
+            x=x,
+            line=line,
+            own=x == own,
+        )
+        for x in values
+    )
 
 
 def _layer_rows(prefix: str, title: str, base: Change) -> tuple[Row, ...]:
@@ -198,11 +226,8 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Weight of the sentence half",
             "How much does it matter? Nothing but w changes, in multiples of the design's own.",
             (
-                *(Row.of_design(f"w{x:g}", f"ours, w times {x:g}", _weighted(x), x=x, line="ours") for x in WEIGHTS),
-                *(
-                    Row.of_design(f"paper-w{x:g}", f"paper's, w times {x:g}", _weighted(x)(PAPER), x=x, line="paper's")
-                    for x in WEIGHTS
-                ),
+                *_value_rows("w", "w times ", WEIGHTS, 1.0, _weighted),
+                *_value_rows("paper-w", "w times ", WEIGHTS, 1.0, _weighted),
             ),
             reference="w1",
             axis="multiple of w",
@@ -239,20 +264,8 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Rejection gate",
             "Is p between 10 and 50 robust? Generality against locality.",
             (
-                *(
-                    Row.of_design(f"p{p:g}", f"ours, p = {p:g}", change("retrieval", percentile=p), x=p, line="ours")
-                    for p in PERCENTILES
-                ),
-                *(
-                    Row.of_design(
-                        f"paper-p{p:g}",
-                        f"paper's, p = {p:g}",
-                        change_paper("retrieval", percentile=p),
-                        x=p,
-                        line="paper's",
-                    )
-                    for p in PERCENTILES
-                ),
+                *_value_rows("p", "p = ", PERCENTILES, DEFAULT.retrieval.percentile, _gated),
+                *_value_rows("paper-p", "p = ", PERCENTILES, PAPER.retrieval.percentile, _gated),
             ),
             reference="p10",
             axis="percentile p",
@@ -262,13 +275,8 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Number of facts",
             "Does K = 5 suffice?",
             (
-                *(Row.of_design(f"k{k}", f"ours, K = {k}", change("retrieval", k=k), x=k, line="ours") for k in KS),
-                *(
-                    Row.of_design(
-                        f"paper-k{k}", f"paper's, K = {k}", change_paper("retrieval", k=k), x=k, line="paper's"
-                    )
-                    for k in KS
-                ),
+                *_value_rows("k", "K = ", KS, DEFAULT.retrieval.k, _fetching),
+                *_value_rows("paper-k", "K = ", KS, PAPER.retrieval.k, _fetching),
             ),
             reference="k5",
             axis="K",

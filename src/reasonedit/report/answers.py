@@ -78,14 +78,22 @@ def _changes_of(base: TableRow, table: Table) -> list[Lead]:
 
 
 def _say_changes(base: TableRow, changes: list[Lead], whose: str) -> str | None:
+    return _say_effects(base, changes, f"changes to {whose}" if len(changes) != 1 else f"change to {whose}")
+
+
+def _say_effects(base: TableRow, changes: list[Lead], of_what: str, whose: str = "") -> str | None:
     if not changes:
         return None
     by_sign = {sign: [c for c in changes if c.sign == sign] for sign in (1, -1, 0)}
-    parts = [f"{len(by_sign[-1])} lower it" + _say_extreme(by_sign[-1], min)]
-    parts += [f"{len(by_sign[1])} raise it" + _say_extreme(by_sign[1], max)]
-    parts += [f"{len(by_sign[0])} leave it open"]
-    changed = f"Of {len(changes)} changes to {whose} (All {mean_of(base, 'all'):.3f})"
-    return f"{changed}, {list_in_words(parts)}, {say_basis(changes)}"
+    verbs = ((-1, "lower", min), (1, "raise", max))
+    parts = [f"{_agree(len(by_sign[sign]), verb)} it" + _say_extreme(by_sign[sign], pick) for sign, verb, pick in verbs]
+    parts += [f"{_agree(len(by_sign[0]), 'leave')} it open"]
+    before = f"Of {len(changes)} {of_what} ({whose}All {mean_of(base, 'all'):.3f})"
+    return f"{before}, {list_in_words(parts)}, {say_basis(changes)}"
+
+
+def _agree(count: int, verb: str) -> str:
+    return f"{count} {verb}{'s' if count == 1 else ''}"
 
 
 def _say_extreme(changes: list[Lead], pick: Callable[..., Lead]) -> str:
@@ -96,26 +104,21 @@ def _say_extreme(changes: list[Lead], pick: Callable[..., Lead]) -> str:
 
 
 def _follow_lines(experiment: Experiment, table: Table, rows: _Rows) -> list[str]:
-    """Of each line of a sweep, where All is highest and lowest: how much the setting matters at most."""
+    """Of each line of a sweep what other values do, beside the design's own.
+
+    The highest of all beside the lowest would flatter the setting: of many values one is the highest by chance.
+    """
+    own = {row.name for row in experiment.rows if row.own}
     said = []
     for line, of_line in lines_of(table).items():
-        ranked = [row for row in of_line if "all" in row.metrics]
-        if len(ranked) < 2:
+        base = next((row for row in of_line if row.name in own and "all" in row.metrics), None)
+        if base is None:
             continue
-        best = max(ranked, key=lambda row: mean_of(row, "all"))
-        worst = min(ranked, key=lambda row: mean_of(row, "all"))
-        found = lead(best, worst, "all")
-        if found is not None:
-            said.append(
-                f"{line[0].upper()}{line[1:]}: All is highest, {mean_of(best, 'all'):.3f}, at {experiment.axis} "
-                f"{best.x:g}, and lowest, {mean_of(worst, 'all'):.3f}, at {worst.x:g} "
-                f"({format_difference(found.by)}, {say_basis([found])})"
-            )
+        changes = [found for row in of_line if row is not base and (found := lead(row, base, "all")) is not None]
+        values = f"other value{'s' if len(changes) != 1 else ''} of {experiment.axis}"
+        sentence = _say_effects(base, changes, values, f"{line} at {base.x:g}: ")
+        said += [sentence] if sentence is not None else []
     return said
-
-
-def _follow_layers(experiment: Experiment, table: Table, rows: _Rows) -> list[str]:
-    return [*_follow_lines(experiment, table, rows), *_compare_changes(experiment, table, rows)]
 
 
 def _compare_noise(_: Experiment, table: Table, rows: _Rows) -> list[str]:
@@ -207,7 +210,6 @@ _ANSWERS: dict[str, Callable[[Experiment, Table, _Rows], list[str]]] = {
     "w": _follow_lines,
     "threshold": _follow_lines,
     "k": _follow_lines,
-    "layer": _follow_layers,
     "noise": _compare_noise,
     "probes": _compare_probes,
     "check": _compare_checks,
