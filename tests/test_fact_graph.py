@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import torch
 from helpers.tiny import picture
 
 from reasonedit.codebook import EditMemory, FactGraph, StoredEdit
+from reasonedit.data.world.linked import LinkedWorld
 from reasonedit.kinds import KeyKind
 from reasonedit.retrieval import Retrieval, RetrievalConfig, walk_facts
 from reasonedit.sentences import content_words
@@ -50,6 +52,17 @@ def test_what_rests_on_an_edit_is_named():
     # Where another edit says the same, nothing is lost.
     graph = FactGraph([KETTLE, ANCHOR, replace(ANCHOR, id="again")])
     assert graph.resting_on("anchor") == graph.resting_on("again") == {}
+
+
+def test_a_person_joins_two_facts_by_a_sentence_that_names_both():
+    seaman = replace(ANCHOR, reasoning=[s.replace("sailor", "seaman") for s in ANCHOR.reasoning])
+    home, named = "The seaman lives in the valley.", "The sailor is the seaman."
+    apart = FactGraph([KETTLE, seaman])
+    assert home not in apart.leads_to(["The red object is a kettle."], 9)
+    assert apart.resting_on("anchor") == {}
+    joined = FactGraph([replace(KETTLE, reasoning=[*KETTLE.reasoning, named]), seaman])
+    assert joined.leads_to(["The red object is a kettle."], 9)[home] == (3, named)
+    assert joined.resting_on("anchor") == {"kettle": [home]}
 
 
 def walk_by_hand(edits, begin, steps):
@@ -147,3 +160,25 @@ def test_walks_add_what_follows_from_what_is_shown():
     denied = walk_facts(found, memory, RetrievalConfig(walk=2), [["A kettle belongs to the sailor."], [], []])
     assert denied[0].facts == [shown.fact, answer.fact]
     assert torch.isfinite(torch.tensor([h.distance for h in walked[0].hits])).all()
+
+
+@pytest.mark.parametrize("seed", [104, 105, 108])
+def test_edges_between_edits_of_the_linked_world_are_those_of_its_tables(seed):
+    """Against what each sentence was made from: what it is about, and what it says of that."""
+    world = LinkedWorld("demo", seed=seed, edits=20)
+    edits = list(itertools.islice(world.candidates(), 20))
+    about, brings, owners = {}, {}, {}
+    for edit in edits:
+        sample = world._samples[edit.id]
+        parts = [("", sample.kind), *((subject, value) for (subject, _), value in sample.facts.items())]
+        for sentence, (subject, value) in zip(edit.reasoning, parts, strict=True):
+            about[sentence], brings[sentence] = subject, value
+            owners.setdefault(sentence, set()).add(edit.id)
+    graph = FactGraph([StoredEdit(e.id, e.question, e.answer, list(e.reasoning)) for e in edits]).between_facts()
+
+    def across(pairs):
+        return {(a, b) for a, b in pairs if not owners[a] & owners[b]}
+
+    true = across((a, b) for a in brings for b in about if about[b] == brings[a])
+    assert across(graph.edges) == true
+    assert len(true) > 8
