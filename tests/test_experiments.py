@@ -33,7 +33,7 @@ from reasonedit.experiments.evidence_cache import CachedEvidenceFinder
 from reasonedit.experiments.experiment import Row, with_editors
 from reasonedit.experiments.gallery import IGNORED, NOTHING, SWAYED, WRONG, cause_of
 from reasonedit.experiments.making import editing
-from reasonedit.experiments.mend_network import network_path
+from reasonedit.experiments.mend_network import TrainedMEND
 from reasonedit.experiments.noise import KINDS as NOISE
 from reasonedit.experiments.noise import NoisyReasoning
 from reasonedit.experiments.tables import cells_in, table_of, write_summary
@@ -362,7 +362,7 @@ def test_what_stops_early_leaves_no_cell(lab, tmp_path):
 
 def test_a_network_of_mend_belongs_to_all_that_it_was_trained_with(lab, monkeypatch):
     def network(config=lab.config, steps=600):
-        return network_path(Lab(config, 3, steps))
+        return TrainedMEND(Lab(config, 3, steps))._path
 
     first = network()
     assert first == network()
@@ -376,18 +376,18 @@ def test_a_network_of_mend_belongs_to_all_that_it_was_trained_with(lab, monkeypa
     for name in ("identity", "device"):
         other = Lab(lab.config, 3)
         other.__dict__["model_record"] = {**model, name: model[name][:16] + " and more"}
-        assert network_path(other) != first
+        assert TrainedMEND(other)._path != first
 
 
 def test_the_network_of_mend_is_trained_once(lab, tmp_path, monkeypatch):
     monkeypatch.setattr("reasonedit.callbacks.baselines.mend.BLOCKS", (-2, -1))
     monkeypatch.setattr("reasonedit.experiments.mend_network.TRAINING_EDITS", 3)
-    monkeypatch.setattr("reasonedit.experiments.mend_network.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("reasonedit.experiments.train_once.cache_folder", lambda: tmp_path / "cache")
     lab.mend_steps = 2
     main = EXPERIMENTS["main"]
     plan = replace(main, rows=tuple(replace(r, stream={}) for r in main.rows if r.name == "mend"))
     assert run_all(lab, tmp_path / "main", plan, (0,)) == [True]
-    path = network_path(lab)
+    path = TrainedMEND(lab)._path
     trained = path.stat().st_mtime_ns
     assert run_all(lab, tmp_path / "main", plan) == [False, True]  # the second seed uses the same network
     assert path.stat().st_mtime_ns == trained
@@ -398,14 +398,16 @@ def test_the_network_of_mend_is_trained_once(lab, tmp_path, monkeypatch):
 def test_what_several_cells_need_is_trained_by_one_of_them(tmp_path):
     path, trained = tmp_path / "nets" / "a.safetensors", []
 
-    def train():
+    def train(part):
         trained.append(1)
         assert not path.exists()
-        path.write_text("trained")
+        part.write_text("trained")
 
     with ThreadPoolExecutor(4) as pool:
-        assert [*pool.map(lambda _: train_once(path, train), range(4))] == [None] * 4
-    train_once(path, train)
+        assert [*pool.map(lambda _: train_once(path, "MEND", train), range(4))] == [None] * 4
+    train_once(path, "MEND", train)
+    assert path.read_text() == "trained"
+    assert [p.suffix for p in path.parent.iterdir() if p != path] == [".lock"]
     assert trained == [1]
 
 
@@ -566,7 +568,7 @@ def test_failures_have_a_cause(group, right, facts, of, cause):
 def test_every_plan_names_its_rows_once(monkeypatch, tmp_path):
     for name in ("mend", "serac"):
         path = tmp_path / f"{name}.safetensors"
-        monkeypatch.setattr(f"reasonedit.experiments.{name}_network.network_path", lambda *_, path=path: path)
+        monkeypatch.setattr(f"reasonedit.experiments.{name}_network.network_path", lambda *_, path=path, **__: path)
     picked = itertools.count()
     monkeypatch.setattr(
         "reasonedit.experiments.selected.selected_embedding",
@@ -580,6 +582,7 @@ def test_every_plan_names_its_rows_once(monkeypatch, tmp_path):
         assert len(plan.cells([0, 1])) == 2 * len(names)
         made = SimpleNamespace(  # what the plans ask of a lab
             design=DEFAULT,
+            encoder=lambda _name: {},
             module=SimpleNamespace(vlm=SimpleNamespace(vision_layers=vision_layers, language_layers=["blocks.0"])),
         )
         said = [

@@ -18,7 +18,7 @@ from reasonedit.callbacks.baselines.serac_network import SeracNetwork
 from reasonedit.callbacks.baselines.serac_training import Pairs, train
 from reasonedit.data.source import Probe
 from reasonedit.experiments import EXPERIMENTS, Lab, read_cell, run_cell
-from reasonedit.experiments.serac_network import network_path
+from reasonedit.experiments.serac_network import TrainedSERAC
 from reasonedit.types import Query
 from reasonedit.vlm import Generation, load_vlm
 
@@ -195,21 +195,21 @@ def config(tiny_folder):
 
 def test_the_networks_are_trained_once(tiny_folder, tmp_path, monkeypatch, quick):
     monkeypatch.setattr("reasonedit.experiments.serac_network.TRAINING_EDITS", 3)
-    monkeypatch.setattr("reasonedit.experiments.serac_network.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("reasonedit.experiments.train_once.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr("reasonedit.callbacks.baselines.serac_training.CLASSIFIER_STEPS", 5)
     lab = Lab(config(tiny_folder), edits=3, mend_steps=2)
     main = EXPERIMENTS["main"]
     plan = replace(main, rows=tuple(replace(r, stream={}) for r in main.rows if r.name == "serac"))
     first, second = plan.cells((0, 1))
     assert run_cell(lab, first, tmp_path / "main")
-    path = network_path(lab, "near")
+    path = TrainedSERAC(lab)._path
     made = path.stat().st_mtime_ns
     assert run_cell(lab, second, tmp_path / "main")
     assert path.stat().st_mtime_ns == made
     record, _ = read_cell(tmp_path / "main" / "cells" / "serac-1.parquet")
     assert Path(record["editor"]["_path"]).name == path.name
     others = [Lab(config(tiny_folder), 3, mend_steps=3), lab]
-    paths = {path, network_path(others[0], "near"), network_path(others[1], "all")}
+    paths = {path, TrainedSERAC(others[0])._path, TrainedSERAC(others[1], "all")._path}
     assert len(paths) == 3
 
 

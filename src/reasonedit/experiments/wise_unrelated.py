@@ -11,8 +11,7 @@ from reasonedit.callbacks.baselines import WISE
 from reasonedit.groups import LOCALITIES
 from reasonedit.types import Query
 
-from .cells import Cell
-from .mend_network import TRAINING_SEED
+from .train_once import training_stream
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 UNRELATED = 40
 """The most questions that WISE is told to leave alone."""
 _EDITS = 10  # whose localities they are
-_CELL = Cell("wise", "WISE", TRAINING_SEED, lambda _lab: [])
 
 
 class InformedWISE(WISE):
@@ -49,8 +47,7 @@ def unrelated_queries(lab: Lab) -> list[Query]:
     Args:
         lab: Where the data are.
     """
-    source = lab.stream(_CELL).source
-    source.edits = _EDITS
+    source = training_stream(lab, "wise", _EDITS).source
     edits = list(islice(source.candidates(), _EDITS))
     far = [p for p in source.probes(edits, [e.id for e in edits]) if p.group in LOCALITIES and not p.query.text_only]
     step = max(1, -(-len(far) // UNRELATED))
