@@ -19,10 +19,12 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers.tiny import design, picture
 from helpers.toy import SeededToys, ToySource
 
 from reasonedit import Edit, ReasonEditError, cli
+from reasonedit.calibration import calibrated
 from reasonedit.callbacks.baselines import Unedited
 from reasonedit.design import DEFAULT
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
@@ -563,6 +565,24 @@ def test_tables_count_what_the_predictions_say(lab, tmp_path):
 def test_failures_have_a_cause(group, right, facts, of, cause):
     row = {"phase": "probe", "group": group, "right": right, "facts": facts, "fact_edits": of, "edit": "e"}
     assert cause_of(row) == cause
+
+
+def test_rows_differ_in_what_a_calibration_leaves_of_them():
+    """A calibration sets the visual match by a rate of false alarms, whatever it was before."""
+    statistics = SimpleNamespace(unrelated=SimpleNamespace(scores=torch.linspace(0, 3, 100)))
+    lab = SimpleNamespace(
+        design=DEFAULT,
+        module=SimpleNamespace(
+            vlm=SimpleNamespace(vision_layers=["v.0", "v.1", "v.2", "v.3", "v.4"], language_layers=["b"])
+        ),
+    )
+    for name in ("design", "embedding", "threshold", "k", "keys", "w"):
+        made = {row.name: row.make(lab)[0].design for row in EXPERIMENTS[name].rows}
+        counts = {row: replace(d, retrieval=calibrated(d.retrieval, statistics)) for row, d in made.items()}
+        for (one, left), (other, right) in itertools.combinations(counts.items(), 2):
+            assert left != right, f"{one} and {other} of {name} are the same once they are calibrated"
+    unsighted = next(row for row in EXPERIMENTS["design"].rows if row.name == "unsighted").make(lab)[0].design
+    assert not calibrated(unsighted.retrieval, statistics).matches_pictures
 
 
 def test_every_plan_names_its_rows_once(monkeypatch, tmp_path):

@@ -166,7 +166,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                 Row.of_design(
                     "unsighted",
                     "ours, without the visual match",
-                    change("retrieval", visual_match=None, visual_margin=None),
+                    change("retrieval", visual_match=None, false_alarms=None, visual_margin=None),
                 ),
                 Row.of_design("one-gate", "ours, one gate for all facts", change("retrieval", gate_per_fact=False)),
                 Row.of_design("both", "ours, every sentence by image and patch", change("writing", keys="both")),
@@ -202,12 +202,12 @@ EXPERIMENTS: dict[str, Experiment] = {
                 Row.of_design("vision", "vision half alone", change("embedding", text_weight=0.0)),
                 Row.of_design(
                     "dual-whole",
-                    "dual without what needs the vision half by itself: regions, visual match, patch keys",
+                    "dual without what needs the vision half by itself: regions, visual match, range, patch keys",
                     without_pictures,
                 ),
                 Row.of_design(
                     "sentence",
-                    "sentence half alone, thus without regions, visual match and patch keys",
+                    "sentence half alone, thus without regions, visual match, range and patch keys",
                     lambda d: without_pictures(d, layer="none", transform="raw"),
                 ),
                 Row("language", "one layer of the language model, thus without the same", language_layer(keep)),
