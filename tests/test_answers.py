@@ -28,7 +28,7 @@ def asked(name, shares, seeds=(0, 1), edits=20, **changes):
 def test_the_main_table_says_who_is_ahead(ours, other, who):
     text = asked("main", {"none": 0.1, "ike-cot": other, "ike-told": 1.0, OURS: ours})
     assert text.count(who) == 2
-    assert f"All {ours:.3f} of ReasonEdit, {other:.3f} of IKE-CoT" in text
+    assert f"All {ours:.3f} for ReasonEdit, {other:.3f} for IKE-CoT" in text
     assert "2 seeds and 40 edits" in text
 
 

@@ -375,7 +375,7 @@ def test_the_command_asks_first(tmp_path, capsys, monkeypatch):
     book(tmp_path / "book")
     call = ["codebook", "erase", tmp_path / "book", "e00001", "e00004"]
     output = output_of(capsys, *call, code=1)
-    assert "Erase 2 edits for good? There is no way back. Nobody can be asked here: --yes" in output
+    assert "Erase 2 edits for good? There is no way back. There is no terminal to ask at: confirm with --yes" in output
     assert "e00001  What is 1?  thing 1" in output
     assert "backups and codebooks migrated or pulled from this one" in output
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))

@@ -79,7 +79,7 @@ def explained(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
         text += f"{'; ' if text else ''}one of {', '.join(f'`{choice}`' for choice in action.choices)}"
     if action.required and action.option_strings:
         text += " (required)"
-    return text.strip() or "what is worked on"
+    return text.strip()
 
 
 def plain(text: str) -> str:

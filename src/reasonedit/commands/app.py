@@ -17,9 +17,9 @@ _KEPT = 1000
 
 def main(argv: Sequence[str]) -> int:
     """Serve the page on this machine, open it, and go on until it is asked to end."""
-    parser = serve.parser(codebook=Path("codebook"))
+    parser = serve.parser(Path("codebook"), _KEPT)
     parser.prog, parser.description = "reasonedit app", "Ask a VLM and correct it, on a page in the browser."
-    parser.set_defaults(keep_questions=_KEPT, port=0)
+    parser.set_defaults(port=0)
     parser.add_argument("--no-browser", action="store_true", help="only print the page's address")
     arguments = parser.parse_args(argv)
 

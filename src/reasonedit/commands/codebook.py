@@ -49,14 +49,14 @@ def _parser() -> argparse.ArgumentParser:
         return action
 
     add_edit_actions(add)
-    info = add("info", "what it holds, for which VLM it is, and how large it is")
+    info = add("info", "show what the codebook holds, for which VLM it is, and how large it is")
     info.add_argument("--json", action="store_true", help="print it as JSON, for a program")
     add("verify", "read everything and say what is damaged; nothing is changed")
     _add_repair(
-        add("repair", "make it whole again from what can be read; a copy of the damaged folder is kept beside it")
+        add("repair", "repair a damaged codebook from what can be read; a copy of the damaged folder is kept beside it")
     )
     add("compact", "join the files of keys into one, and remove what nothing refers to")
-    backup = add("backup", "copy it as it is now into a new folder, whoever writes it meanwhile")
+    backup = add("backup", "copy the codebook as it is now into a new folder, though others may write to it meanwhile")
     backup.add_argument("out", type=Path, help="the new folder")
     _add_migrate(add("migrate", "embed the edits again, for another VLM, into a new folder"))
     push = add("push", "upload to the Hugging Face Hub, the edits' pictures included")

@@ -21,7 +21,7 @@ def confirm(question: str) -> bool:
         UnavailableError: Nobody can be asked: standard input is no terminal.
     """
     if not sys.stdin.isatty():
-        raise UnavailableError(f"{question} Nobody can be asked here: --yes answers. Nothing was changed.")
+        raise UnavailableError(f"{question} There is no terminal to ask at: confirm with --yes. Nothing was changed.")
     try:
         reply = Screen(stderr=True, highlight=False, soft_wrap=True).input(escape(f"{question} [y/N] "))
     except EOFError:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     check.add_argument("--images", help="folder that the images' paths start from (of A-OKVQA: that of COCO 2017)")
     check.add_argument(
         "--format",
-        choices=("own", "rationalevqa", *(name for name in names("datasets") if name != "world")),
+        choices=("own", "rationalevqa", *(name for name in names("datasets") if name not in ("world", "linked"))),
         default="own",
         help="what it is (default: own)",
     )

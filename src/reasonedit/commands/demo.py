@@ -11,7 +11,9 @@ from .experiment import count
 
 def main(argv: Sequence[str]) -> int:
     """Run the demo stream, tell one of its edits as a story, and print the table."""
-    parser = argparse.ArgumentParser(prog="reasonedit demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="reasonedit demo", description="Watch the embedded VLM be wrong, be corrected, and answer better."
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the world, the edits and the questions (default: 0)"
     )

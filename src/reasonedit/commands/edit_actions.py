@@ -76,7 +76,7 @@ def add_edit_actions(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     exporting.add_argument("file", type=Path, help="the file, FILE.jsonl")
     exporting.add_argument("id", nargs="*", help="the edits (default: all that count)")
-    importing = add("import", "write the edits of such a file into the codebook")
+    importing = add("import", "write the edits of an exported JSONL file into the codebook")
     importing.add_argument("file", type=Path, help="the file, FILE.jsonl")
     add_author(importing, "author of edits that name none")
     add_loading(importing)

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="ROW",
-        help="these rows only, of 'tune' also all of an editor; --list shows them",
+        help="only these rows; of 'tune' also an editor's name, for all of its tries; --list shows them",
     )
     parser.add_argument(
         "--editor",
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "its verdicts, with the prompt, are written beside the cells",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a first look: one seed, 10 edits, and of main eight editors"
+        "--quick", action="store_true", help="a first look: one seed, 10 edits, and of main seven editors"
     )
     parser.add_argument("--list", action="store_true", help="say what the experiment compares, and stop")
     parser.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: %(default)s)")

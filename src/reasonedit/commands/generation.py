@@ -15,15 +15,17 @@ CHOICE_RULES = ("acc", "acc_norm")
 """As in :mod:`reasonedit.vlm.generation`, which takes torch: help is to answer at once."""
 MAX_NEW_TOKENS = 16
 """As there."""
+SERVED_TOKENS = 512
+"""The longest open answer of a server: clients expect whole answers."""
 
 
-def add_generation(parser: argparse.ArgumentParser) -> None:
-    """Add them to a parser."""
+def add_generation(parser: argparse.ArgumentParser, longest: int = MAX_NEW_TOKENS) -> None:
+    """Add them to a parser; ``longest`` is what its command takes where nothing is said."""
     parser.add_argument(
         "--max-new-tokens",
         type=int,
         default=None,
-        help=f"longest open answer, in tokens, thoughts included (default: {MAX_NEW_TOKENS})",
+        help=f"longest open answer, in tokens, thoughts included (default: {longest})",
     )
     parser.add_argument(
         "--choice-rule",

@@ -60,7 +60,7 @@ def parse_run(config: Config, folder: Path) -> LightningCLI:
             trusted=config.trusted,
         )
     except MisconfigurationException as error:
-        raise InputError(f"The trainer cannot be made so: {error}") from error
+        raise InputError(f"The trainer cannot be made with these settings: {error}") from error
     except REFUSALS as error:
         raise config.explain(error) from error
 

@@ -97,7 +97,7 @@ def _check(arguments: argparse.Namespace, overrides: Sequence[str]) -> Embedding
         if getattr(arguments, name) < 2:
             raise InputError(f"--{name.replace('_', '-')} must be 2 or more, not {getattr(arguments, name)}.")
     if arguments.config is not None and arguments.pairs is not None:
-        raise InputError("--config and --pairs both say what is looked at: leave one out.")
+        raise InputError("--config and --pairs both name the pictures and questions: leave one out.")
     if arguments.config is None and overrides:
         raise InputError(f"'{overrides[0]}' sets a value of a config: name the config with --config.")
     reference = arguments.reference or ("world" if arguments.model == "embedded" else "patterns")

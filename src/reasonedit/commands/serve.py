@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .generation import add_generation
+from .generation import SERVED_TOKENS, add_generation
 from .trust import add_trust
 
 
@@ -18,11 +18,12 @@ def main(argv: Sequence[str]) -> int:
     return run(arguments)
 
 
-def parser(codebook: Path | None = None) -> argparse.ArgumentParser:
+def parser(codebook: Path | None = None, kept: int = 0) -> argparse.ArgumentParser:
     """The arguments.
 
     Args:
         codebook: The codebook where none is named; it must be where this is not given.
+        kept: How many questions are kept where nothing is said.
     """
     made = argparse.ArgumentParser(prog="reasonedit serve", description="Serve a VLM with a codebook.")
     add = made.add_argument
@@ -51,10 +52,11 @@ def parser(codebook: Path | None = None) -> argparse.ArgumentParser:
         type=int,
         nargs="?",
         const=10_000,
-        default=0,
+        default=kept,
         metavar="MOST",
-        help="keep questions with their pictures beside the codebook, to be looked through (10000 of them)",
+        help="keep the newest MOST questions with their pictures beside the codebook, for a review; 0 keeps none"
+        f" (default: {kept}; 10000 where the option has no number)",
     )
-    add_generation(made)
+    add_generation(made, SERVED_TOKENS)
     add_trust(made)
     return made

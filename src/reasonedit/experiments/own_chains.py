@@ -16,11 +16,11 @@ from reasonedit.wording import normalise
 WAYS: Mapping[str, str] = {
     "raw": "its own chain as it is",
     "mended": "its own chain, what is wrong struck or mended",
-    "doubtful": "its own chain, only what it is unsure of looked at",
+    "doubtful": "its own chain, only what it is unsure of reviewed",
 }
 """What may become of a VLM's own chain, and how tables call it."""
 SURE = 0.9
-"""Sentences that the VLM is at least so sure of are not looked at where only doubtful ones are."""
+"""Sentences that the VLM is at least so sure of are not reviewed where only doubtful ones are."""
 _ALIKE = 0.6
 """A wrong sentence is mended where this share of the right one's words stands in it; else it is struck."""
 

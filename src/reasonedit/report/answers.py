@@ -201,7 +201,7 @@ def _compare_tries(_: Experiment, table: Table, rows: _Rows) -> list[str]:
         return []
     most = sorted(gains, key=lambda title: -gains[title])
     parts = [f"{title} {gains[title]:+.3f}" for title in most]
-    return [f"What the best of its settings gains each editor by All, on the seeds of tuning: {', '.join(parts)}"]
+    return [f"What the best of its settings adds to each editor's All, on the seeds of tuning: {', '.join(parts)}"]
 
 
 _ANSWERS: dict[str, Callable[[Experiment, Table, _Rows], list[str]]] = {

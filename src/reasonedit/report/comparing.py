@@ -55,9 +55,9 @@ def mean_of(row: TableRow, metric: str) -> float:
 
 
 def say_lead(found: Lead, metric: str) -> str:
-    """``"All 0.880 of ReasonEdit, 0.600 of FT, a difference of +0.280 [+0.250, +0.310]"``."""
+    """``"All 0.880 for ReasonEdit, 0.600 for FT, a difference of +0.280 [+0.250, +0.310]"``."""
     one, other = mean_of(found.row, metric), mean_of(found.other, metric)
-    shares = f"{NAMES[metric]} {one:.3f} of {found.row.title}, {other:.3f} of {found.other.title}"
+    shares = f"{NAMES[metric]} {one:.3f} for {found.row.title}, {other:.3f} for {found.other.title}"
     return f"{shares}, a difference of {format_difference(found.by)}"
 
 

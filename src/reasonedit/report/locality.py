@@ -66,12 +66,13 @@ def _gap_of_locality(group: str, figures: Mapping[str, Any]) -> Gap | None:
         lost = [f"{wrong} more do not count, as the unedited model gets them wrong"] if wrong else []
         lost += [f"{not_made} could not be made"] if not_made else []
         aside = f" ({'; '.join(lost)})" if lost else ""
-        why = f"Only {samples} questions ask for it{aside}: its share is a rough one."
+        asked = "1 question asks" if samples == 1 else f"{samples} questions ask"
+        why = f"Only {asked} for it{aside}: its share is a rough one."
         return Gap(label, why, "More rows that the model already answers rightly make it surer.")
     if wrong:
         why = (
-            f"All {wrong} questions that were made are answered wrongly by the unedited model: what was wrong before "
-            "cannot be kept right."
+            f"{'The 1 question that was made is' if wrong == 1 else f'All {wrong} questions that were made are'} answered "
+            "wrongly by the unedited model: what was wrong before cannot be kept right."
         )
         return Gap(label, why, _MORE_ROWS)
     if not_made:
