@@ -82,7 +82,7 @@ def test_what_rests_on_an_edit_is_named_before_it_is_undone(editor, url, visit):
     row = page.locator(".edit", has_text="Where is its home?")
     row.get_by_role("button", name="Undo", exact=True).click()
     row.get_by_text(
-        "Another edit rests on this one: only here it is said that: The sailor lives in the valley."
+        "Another edit rests on this one, which alone says: The sailor lives in the valley."
     ).wait_for()
     assert len(editor.edits) == 2  # nothing happened yet
     row.get_by_role("button", name="Undo all the same").click()

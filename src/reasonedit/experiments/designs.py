@@ -40,7 +40,7 @@ def without_pictures(base: Design, **changes: Any) -> Design:
         base: The design.
         **changes: What of its embedding is changed, so that no vision half is left.
     """
-    compared = {"visual_match": None, "false_alarms": None, "visual_margin": None, "out_of_range": None}
+    compared: dict[str, Any] = {"visual_match": None, "false_alarms": None, "visual_margin": None, "out_of_range": None}
     retrieval = replace(base.retrieval, query_regions=False, **compared)
     writing = replace(base.writing, keys="image" if base.writing.keys == "grounded" else base.writing.keys)
     return replace(base, embedding=replace(base.embedding, **changes), retrieval=retrieval, writing=writing)
