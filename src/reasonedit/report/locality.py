@@ -70,10 +70,8 @@ def _gap_of_locality(group: str, figures: Mapping[str, Any]) -> Gap | None:
         why = f"Only {asked} for it{aside}: its share is a rough one."
         return Gap(label, why, "More rows that the model already answers rightly make it surer.")
     if wrong:
-        why = (
-            f"{'The 1 question that was made is' if wrong == 1 else f'All {wrong} questions that were made are'} answered "
-            "wrongly by the unedited model: what was wrong before cannot be kept right."
-        )
+        made = "The 1 question that was made is" if wrong == 1 else f"All {wrong} questions that were made are"
+        why = f"{made} answered wrongly by the unedited model: what was wrong before cannot be kept right."
         return Gap(label, why, _MORE_ROWS)
     if not_made:
         why = (
