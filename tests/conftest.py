@@ -23,6 +23,19 @@ settings.register_profile("search", **EXAMPLES, max_examples=2000)
 settings.load_profile("suite")
 
 
+LONGEST = (
+    "test_distributed test_page test_docs test_endpoint_served test_cli test_resume test_packaging test_side_by_side "
+    "test_experiments test_families test_baselines test_page_states test_places test_serve_upstream test_memory "
+    "test_metrics test_signals test_serve test_threads test_editors_of_families"
+).split()
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first, so that none of the processes is left alone with one in the end."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def answers_of_this_session(tmp_path_factory):
     """What unedited models answered in earlier sessions is not looked at."""

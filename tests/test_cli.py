@@ -184,7 +184,9 @@ def test_bad_input_is_one_clear_sentence(tmp_path, capsys):
     assert "must be 1 or more" in fails(capsys, "world", "abilities", "--questions", 0)
     gpu = ["--trainer.accelerator", "gpu", "--out", tmp_path / "out"]
     if not torch.cuda.is_available():
-        assert "The trainer cannot be made with these settings" in fails(capsys, "run", "--config", "configs/demo.yaml", *gpu)
+        assert "The trainer cannot be made with these settings" in fails(
+            capsys, "run", "--config", "configs/demo.yaml", *gpu
+        )
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ def test_one_batch_of_image_prefixes_is_held_at_a_time(tiny_vlm, monkeypatch):
     """29 windows x 4 sentences in batches of 5: no more than 5 images' keys and values are ever there."""
     alive, most = weakref.WeakSet(), []
     run = ImagePrefix._run
+    gc.collect()
+    gc.freeze()  # what other tests left need not be gone through each time
 
     def running(self, *texts, **how):
         alive.add(self)
@@ -84,7 +86,10 @@ def test_one_batch_of_image_prefixes_is_held_at_a_time(tiny_vlm, monkeypatch):
 
     monkeypatch.setattr(ImagePrefix, "_run", running)
     monkeypatch.setattr(type(tiny_vlm), "images_at_once", lambda self, *sizes: 5)
-    EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.3)).find(picture(2, 48), SENTENCES)
+    try:
+        EvidenceFinder(tiny_vlm, EvidenceConfig(p_yes=0.3)).find(picture(2, 48), SENTENCES)
+    finally:
+        gc.unfreeze()
     assert len(most) >= 2 * 6
     assert max(most) == 5
 

@@ -81,9 +81,7 @@ def test_what_rests_on_an_edit_is_named_before_it_is_undone(editor, url, visit):
     page = visit(url).go("edits").page
     row = page.locator(".edit", has_text="Where is its home?")
     row.get_by_role("button", name="Undo", exact=True).click()
-    row.get_by_text(
-        "Another edit rests on this one, which alone says: The sailor lives in the valley."
-    ).wait_for()
+    row.get_by_text("Another edit rests on this one, which alone says: The sailor lives in the valley.").wait_for()
     assert len(editor.edits) == 2  # nothing happened yet
     row.get_by_role("button", name="Undo all the same").click()
     row.get_by_role("button", name="Restore").wait_for()
