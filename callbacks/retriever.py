@@ -32,7 +32,8 @@ class Retriever(RunCallback):
 
     It works in prediction, validation and test; batches to train on are left alone. A question without a picture
     (``text_only``) gets no facts: keys are of pictures with questions, and none of them is of it. The codebook is that
-    of the :class:`~reasonedit.callbacks.Codebook` in the same trainer, or one in a folder.
+    of the :class:`~reasonedit.callbacks.Codebook` in the same trainer, or one in a folder. A codebook that is made in
+    the run keeps how facts were fetched in it; one that was there before keeps its own way.
 
     Args:
         codebook: Folder of a codebook; not needed beside a ``Codebook`` callback.

@@ -288,3 +288,22 @@ def test_answers_of_the_embedded_vlm_before_and_after_an_edit(embedded_vlm):
         answer = editor.ask(change.query.image, change.query.question, change.query.choices)
         assert (answer.text, answer.prompt) == (change.after.text, change.after.prompt)
     assert {c.before.text != c.after.text for c in checked.changes} == {True, False}
+
+
+def test_a_check_walks_along_what_would_be_written(tiny_vlm, hash_encoder):
+    """With the edit its facts lead on, and without it they do not: also where it is written already."""
+    retrieval = RetrievalConfig(k=1, k_counts="facts", percentile=100, walk=2)
+    editor = ReasonEditor(tiny_vlm, replace(design(entries="reasoning", keys="image"), retrieval=retrieval))
+    editor.write(Edit(picture(1), "What is it?", "kettle", ["The red object is a kettle."], id="a"))
+    new = Edit(
+        picture(2), "Who is it?", "sailor", ["The thing is a kettle.", "A kettle belongs to the sailor."], id="b"
+    )
+    query = Query(picture(1), "What is the red object?")
+    expected = [["The red object is a kettle."], ["The red object is a kettle.", "A kettle belongs to the sailor."]]
+    for written in (False, True):
+        if written:
+            editor.write(new)
+        check = editor.check_edit("b" if written else new, [query])
+        (change,) = [change for change in check.changes if change.origin == "given"]
+        assert [[hit.fact for hit in answer.hits] for answer in (change.before, change.after)] == expected
+    assert [hit.fact for hit in editor.ask(query.image, query.question).hits] == expected[1]

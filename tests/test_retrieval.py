@@ -1,6 +1,7 @@
 """Nearest keys and the gate, against brute force."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from helpers.tiny import picture
 from reasonedit import Edit, ReasonEditError
 from reasonedit.codebook import EditMemory, Entry, Fact
 from reasonedit.codebook.key_table import KeyTable
+from reasonedit.erasure.selection import events_without
 from reasonedit.prompts import with_facts
 from reasonedit.retrieval import (
     ApproximateIndex,
@@ -531,3 +533,63 @@ def test_a_retriever_changes_over_to_the_approximate_search(monkeypatch):
     assert "fact 0" not in retriever.retrieve(keys[:1])[0].facts
     memory.restore("e0")
     assert retriever.retrieve(keys[:1])[0].facts[0] == "fact 0"
+
+
+SAID = ["A kettle is round.", "Zithers hum.", "The sailor lives here.", "The answer to 'What is it?' is a kettle."]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_an_edit_takes_no_fact_from_another(seed, monkeypatch):
+    """With room for all, whatever stays without an edit stays with it: also a sentence that both say."""
+    monkeypatch.setattr(PercentileGate, "threshold", lambda *_: math.inf)
+    rng, config = np.random.default_rng(seed), RetrievalConfig(k=50, k_counts="facts", k_answers=50, percentile=100)
+    memory, queries = EditMemory(merge=False), points(8, seed, width=4)
+    kept = [set[str]()] * len(queries)
+    for number in range(6):
+        edit = Edit(picture(0), "What is it?", "a kettle", [str(rng.choice(SAID[:3]))], id=f"e{number}")
+        kinds = (rng.choice(["text", "patch", "given"]), "answer")
+        entries = [
+            Entry(torch.tensor(rng.normal(size=4), dtype=torch.float32), 0.0, Fact(text, str(kind), edit.id))
+            for text, kind in zip((edit.reasoning[0], SAID[3]), kinds, strict=True)
+            if kind != "answer" or rng.random() < 0.5
+        ]
+        memory.write(edit, entries)
+        before, found = kept, FactRetriever(memory, config).retrieve(queries)
+        kept = [{hit.fact for hit in linked.hits} for linked in link_facts(found, ["Which one?"] * len(queries))]
+        assert all(old <= new for old, new in zip(before, kept, strict=True))
+
+
+def test_a_sentence_that_the_vlm_denies_of_a_picture_may_still_be_found_by_its_text(tiny_vlm, monkeypatch):
+    monkeypatch.setattr(type(tiny_vlm), "p_yes", lambda self, prefix, asked: [torch.zeros(len(a)) for a in asked])
+    hits = [Hit(SAID[0], 0.1, "patch", "a"), Hit(SAID[1], 0.2, "patch", "b")]
+    retrieval = Retrieval(hits, 0.1, 1.0, by_text={SAID[0]})
+    (left,) = verify_facts(tiny_vlm, tiny_vlm.see([picture(0)]), [retrieval], RetrievalConfig(verify=0.5))
+    assert [(hit.fact, hit.kind) for hit in left.hits] == [(SAID[0], "text")]
+    assert left.left_out == [hits[1]]
+
+
+def test_what_is_kept_by_number_begins_anew_when_numbers_stand_for_other_keys(monkeypatch):
+    """After an erasure and after another calibration a retriever finds what one that is made anew finds."""
+    monkeypatch.setattr("reasonedit.retrieval.indexed_keys.EXACT_UP_TO", 300)
+    cohort, queries = points(30, seed=8, width=6) + 1, points(20, seed=9, width=8)
+    memory = EditMemory(merge=False)
+    for number, keys in enumerate(points(420, width=8).split(12)):
+        edit = Edit(picture(0), f"question {number}", "it", [f"sentence {number}."], id=f"e{number}")
+        facts = [Fact(f"fact {number} {i}", ("image", "patch")[i % 2], edit.id) for i in range(len(keys))]
+        memory.write(edit, [Entry(key, 0.0, fact) for key, fact in zip(keys, facts, strict=True)])
+    config = RetrievalConfig(k=4, percentile=100, visual_match=0.2, k_answers=1)
+    retriever = FactRetriever(memory, config, cohort)
+
+    def found(by):
+        return [[(hit.fact, pytest.approx(hit.visual_match)) for hit in r.hits] for r in by.retrieve(queries)]
+
+    first = found(retriever)
+    memory.rewrite(lambda events: events_without(events, {"e0", "e7"}, "Ada"))
+    erased = found(retriever)
+    assert erased == found(FactRetriever(memory, config, cohort))
+    moved = {
+        name: [replace(entry, key=entry.key.flip(0)) for entry in memory.entries_of(name)] for name in memory.edits
+    }
+    memory.replace_keys(moved, {}, {})
+    assert found(retriever) == found(FactRetriever(memory, config, cohort))
+    assert len({str(first), str(erased), str(found(retriever))}) == 3

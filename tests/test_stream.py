@@ -164,6 +164,10 @@ def test_a_stream_goes_on_with_the_codebook_of_another_run(tiny_vlm, tmp_path):
     assert (
         book.pipeline.design.retrieval == parts["codebook"].pipeline.design.retrieval
     )  # the settings it was saved with
+    trainer(Codebook.load(tmp_path / "book"), Retriever(k=1)).predict(
+        VLMModule(tiny_vlm, max_new_tokens=3), datamodule=stream, return_predictions=False
+    )
+    assert Store.open(tmp_path / "book").manifest.design["retrieval"]["k"] == 3  # that of the run that made it
     other = Codebook(tmp_path / "book", DESIGN)
     with pytest.raises(ReasonEditError, match=r"There is a codebook in .* already: go on with it by Codebook\.load"):
         trainer(other).predict(VLMModule(tiny_vlm), datamodule=stream)

@@ -9,7 +9,7 @@ from helpers.families import FAMILIES
 from helpers.tiny import design, picture
 from torch.utils.data import DataLoader
 
-from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
+from reasonedit import Edit, EditStream, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.callbacks import Codebook, EditingMetrics, Retriever
 from reasonedit.callbacks.baselines import GRACE
 from reasonedit.data.answers import Answers
@@ -137,6 +137,26 @@ def test_no_fact_leaks_into_a_text_alone(tiny_vlm):
     assert [p for g, p, _ in seen if g == "text_loc"] == ["What is 0?", "What is 1?", "What is 2?"]
     assert metrics.results["text_loc"] == (1.0, 3)
     assert stream.base.counts["text_loc"].wrong_before == 3
+
+
+@pytest.mark.usefixtures("hash_encoder")
+def test_an_editor_shows_no_picture_and_no_facts_to_a_text_alone(tiny_vlm):
+    editor = ReasonEditor(tiny_vlm, design(percentile=100))
+    editor.edit(picture(0), QUESTIONS[0], answer="Ada", reasoning="Ada wrote it.")
+    asked = [Query(picture(0), QUESTIONS[0]), Query.without_picture(QUESTIONS[0], "t"), Query(picture(1), "Who?")]
+    shown = []
+    see = tiny_vlm.see
+    tiny_vlm.see = lambda images, *rest, **how: shown.extend(images) or see(images, *rest, **how)
+    try:
+        first, alone, last = editor.ask_batch(asked, max_new_tokens=8)
+    finally:
+        del tiny_vlm.see
+    assert shown == [picture(0), picture(1)]
+    assert (alone.text, alone.hits) == (tiny_vlm.reply_to_texts([QUESTIONS[0]], Generation(8))[0].text, [])
+    assert [first.text, last.text] == [a.text for a in editor.ask_batch([asked[0], asked[2]], max_new_tokens=8)]
+    assert first.hits
+    with pytest.raises(ReasonEditError, match="has no picture"):
+        editor.check_edit(Edit(picture(2), "What?", "oh", ["It is so."]), [asked[1]])
 
 
 def test_an_editor_of_layers_may_change_a_text_alone(tiny_vlm):

@@ -241,8 +241,8 @@ class EditingPipeline:
         """Retrieve facts for questions about images.
 
         Args:
-            vision: The images, from :meth:`see`.
-            questions: One per image.
+            vision: The images, from :meth:`see`, one per question.
+            questions: The questions.
             ahead: Their sentence halves, if the embedder's ``begin_texts`` began them before the images were seen.
         """
         with self.asking(vision, questions, ahead) as asked:
@@ -284,7 +284,7 @@ class EditingPipeline:
             return self.retriever.retrieve(asked.keys, asked.in_range)
 
     def steps(
-        self, vision: Vision, questions: Sequence[str], retrieved: list[Retrieval]
+        self, vision: Vision, questions: Sequence[str], retrieved: list[Retrieval], memory: EditMemory | None = None
     ) -> Iterator[tuple[str, list[Retrieval]]]:
         """Leave out and add facts step by step; see :func:`~reasonedit.retrieval.choose_facts`.
 
@@ -292,10 +292,11 @@ class EditingPipeline:
             vision: The images, from :meth:`see`.
             questions: One per image.
             retrieved: Their nearest facts, from :meth:`nearest`.
+            memory: The codebook that they are from, where it is not this pipeline's own.
         """
         if not any(r.hits for r in retrieved):
             return iter([(NEAREST, retrieved)])
-        return choose_facts(self.vlm, vision, questions, retrieved, self.memory, self.retriever.config)
+        return choose_facts(self.vlm, vision, questions, retrieved, memory or self.memory, self.retriever.config)
 
     def prompts(
         self,
@@ -316,7 +317,7 @@ class EditingPipeline:
         """Answer questions in one batch, by the codebook as it is now, including what others wrote into its folder.
 
         Args:
-            queries: The questions with their images.
+            queries: The questions with their images; one that is asked without a picture gets no facts.
             generation: How answers are made.
 
         Raises:
@@ -324,11 +325,17 @@ class EditingPipeline:
             DamagedError: The codebook's folder is damaged.
             ReasonEditError: The model's numbers are not finite.
         """
+        with_picture, texts = [q for q in queries if not q.text_only], [q.question for q in queries if q.text_only]
+        shown = iter(self._answer_shown(with_picture, generation) if with_picture else ())
+        told = iter(self.vlm.reply_to_texts(texts, generation) if texts else ())
+        nothing = Retrieval([], float("inf"), 0.0)
+        return [make_answer(next(told), nothing, q.question) if q.text_only else next(shown) for q in queries]
+
+    def _answer_shown(self, queries: Sequence[Query], generation: Generation | None) -> list[Answer]:
         self.memory.refresh()
         questions, choices = [q.question for q in queries], [q.choices for q in queries]
         ahead = self.embedder.begin_texts(questions) if self.memory.edits else None
-        images = [q.image for q in queries]
-        vision = self.see(images)
+        vision = self.see(images := [q.image for q in queries])
         self.watch(images, vision)
         found = self.retrieve(vision, questions, ahead)
         prompts, retrieved = self.prompts(vision, questions, found, choices, generation)

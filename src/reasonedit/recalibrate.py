@@ -40,8 +40,8 @@ def recalibrate(
     memory.refresh()
     anew = EditingPipeline(
         pipeline.vlm,
-        pipeline.design,
-        EditMemory(pipeline.design.writing.merge),
+        pipeline.own,
+        EditMemory(pipeline.own.writing.merge),
         pipeline.embedder.encoder,
         calibration=calibration,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reasonedit.codebook import EditMemory
 from reasonedit.explain import make_answer
 from reasonedit.matching import matches
 from reasonedit.pipeline import EditingPipeline
@@ -73,12 +74,21 @@ class Change:
 
 @dataclass
 class Part:
-    """Questions that are answered at once, with their pictures as the vision part saw them: the facts of each."""
+    """Questions that are answered at once.
+
+    Attributes:
+        trials: The questions.
+        vision: Their pictures as the vision part saw them.
+        before: Their nearest facts without the edit.
+        after: Those with it.
+        memories: The codebook without the edit and with it, both of the moment in which the facts were fetched.
+    """
 
     trials: list[Trial]
     vision: Vision
     before: Sequence[Retrieval] = ()
     after: Sequence[Retrieval] = ()
+    memories: tuple[EditMemory | None, EditMemory | None] = (None, None)
 
     @property
     def queries(self) -> list[Query]:
@@ -103,8 +113,8 @@ def answer_part(pipeline: EditingPipeline, part: Part, generation: Generation | 
     """The answers before and after; a question whose prompt stays as it is is asked once."""
     choices = [query.choices for query in part.queries]
     prepared = []
-    for nearest in (part.before, part.after):
-        *_, (_, found) = pipeline.steps(part.vision, part.questions, list(nearest))
+    for nearest, memory in zip((part.before, part.after), part.memories, strict=True):
+        *_, (_, found) = pipeline.steps(part.vision, part.questions, list(nearest), memory)
         prepared.append(pipeline.prompts(part.vision, part.questions, found, choices, generation))
     (prompts, before), (new_prompts, after) = prepared
     replies = pipeline.vlm.reply(part.vision, prompts, choices, generation)

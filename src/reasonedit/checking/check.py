@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from reasonedit.asked import Asked
 from reasonedit.codebook import Draft, EditMemory, Entry, StoredEdit
 from reasonedit.codebook.stored_edit import as_edit
-from reasonedit.errors import ConflictError
+from reasonedit.errors import ConflictError, InputError
 from reasonedit.evidence import Evidence
 from reasonedit.explain import UNLIKE
 from reasonedit.keys import evidence_of, is_guess
@@ -122,11 +122,15 @@ def check_edit(
         asked: Questions that were asked before: the nearest of them are among the other questions.
 
     Raises:
+        InputError: One of the questions has no picture.
         ConflictError: An edit of this id is there already, or the one that it replaces, or that is to be checked, is
             undone.
         NotFoundError: The edit that it replaces, or that is to be checked, is not there.
         ReasonEditError: The codebook cannot be read, or the model's numbers are not finite.
     """
+    for query in questions:
+        if query.text_only:
+            raise InputError(f"The question '{query.question}' has no picture, so it gets no facts: leave it out.")
     pipeline.memory.refresh()
     if replaces:  # before the costly part
         replaces = pipeline.memory.find(replaces).id
@@ -167,10 +171,11 @@ def _check_written(
         with memory.guard:
             pipeline.statistics.take_in(memory)
             if all(one.statistics is pipeline.statistics.value for one in embedded):
-                fork = memory.fork()
+                fork, whole = memory.fork(), memory.fork()
                 retriever = pipeline.retriever.fork(fork)
                 fork.undo(stored.id)
                 for part, one in zip(parts, embedded, strict=True):
+                    part.memories = fork, whole
                     part.before = retriever.retrieve(one.keys, one.in_range)
                     part.after = pipeline.nearest(part.questions, one)
                 break
@@ -194,12 +199,13 @@ def _try_out(
     Returns:
         The fork, and the edit as it keeps it.
     """
-    fork = pipeline.memory.fork()
+    before, fork = pipeline.memory.fork(), pipeline.memory.fork()
     retriever = pipeline.retriever.fork(fork)
     if replaces:
         fork.undo(replaces)
     stored = fork.add([draft])[0]
     for part, embedded in zip(parts, asked, strict=True):
+        part.memories = before, fork
         part.before = pipeline.nearest(part.questions, embedded)
         part.after = retriever.retrieve(embedded.keys, embedded.in_range)
     return fork, stored

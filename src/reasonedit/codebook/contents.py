@@ -53,13 +53,15 @@ class Contents:
             fit together holds it meanwhile.
 
     Attributes:
-        removals: Grows with every change other than a new edit. Whoever keeps something by number compares it.
+        removals: Grows with every change other than a new edit. Whoever keeps which keys there are compares it.
+        renumbered: Grows when numbers may stand for other keys than before, as after an erasure or another calibration.
+            Whoever keeps something by number compares it.
         events: What happened, in order.
     """
 
     def __init__(self, merge: bool, across_kinds: bool, guard: Guard) -> None:
         self.guard = guard
-        self.removals = 0
+        self.removals = self.renumbered = 0
         self.events: list[Event] = []
         self._merging = Merging(merge, across_kinds)
         self._table = self._merging.table
@@ -142,12 +144,17 @@ class Contents:
     def facts(self, number: int) -> list[Fact]:
         """The distinct facts under one key; the fact of the edit that made the key comes first."""
         facts: dict[str, Fact] = {}
-        for n in (number, *self._merging.members.get(number, ())):
-            text = self._texts[n]
-            if text not in facts:
-                owner = self._order[int(self._owner.values[n])].edit.id
-                facts[text] = Fact(text, KINDS[self.kinds[n]], owner)
+        for fact in self.said(number):
+            facts.setdefault(fact.text, fact)
         return list(facts.values())
+
+    @guarded
+    def said(self, number: int) -> list[Fact]:
+        """What edits say under one key: a fact comes once for each edit and kind of key by which it came there."""
+        numbers = (number, *self._merging.members.get(number, ()))
+        owners = self._owner.values
+        facts = [Fact(self._texts[n], KINDS[self.kinds[n]], self._order[int(owners[n])].edit.id) for n in numbers]
+        return list(dict.fromkeys(facts))
 
     @property
     @guarded
@@ -240,7 +247,7 @@ class Contents:
         self._order = [replace(slot) for slot in other._order]
         self._slots = {slot.edit.id: slot for slot in self._order}
         self._texts, self._owner = list(other._texts), other._owner.fork()
-        self.events, self.removals = list(other.events), other.removals
+        self.events, self.removals, self.renumbered = list(other.events), other.removals, other.renumbered
 
     def _find_contradicted(self, draft: Draft) -> list[str]:
         """Ids of the edits that answer the same question about the same picture differently, as far as keys reach."""

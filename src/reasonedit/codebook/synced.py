@@ -114,7 +114,8 @@ class SyncedContents(Contents):
 
     def _after_fork(self) -> None:
         """Put things right in a child whose parent forked while another of its threads held the guard."""
-        self.removals += 1  # what others keep by number may be half made, too
+        self.removals += 1  # what others keep may be half made, too
+        self.renumbered += 1
         if self._stale and self.store is None:
             raise UnavailableError(
                 "The process was forked while another thread changed the codebook, of which there is only what is in "
@@ -125,9 +126,11 @@ class SyncedContents(Contents):
 
     def _become(self, other: SyncedContents) -> None:
         """Take over everything but the folder and the guard."""
+        stays = ("store", "guard", "removals", "renumbered")
         merge, removals = self.merge, self.removals + other.removals + 1
-        self.__dict__.update({n: v for n, v in other.__dict__.items() if n not in ("store", "guard", "removals")})
+        self.__dict__.update({name: value for name, value in other.__dict__.items() if name not in stays})
         self.merge, self.removals = merge, removals
+        self.renumbered += 1
 
     def _take_in(self) -> tuple[bool, bool]:
         """Read what the folder has and the memory has not.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from reasonedit.kinds import KeyKind
 from reasonedit.sentences import content_words
+from reasonedit.types import Hit
 
 from .results import Retrieval
 
@@ -15,9 +16,9 @@ def link_facts(retrievals: Sequence[Retrieval], questions: Sequence[str]) -> lis
     """Leave out the facts that nothing in the picture leads to.
 
     Facts that were found by their text alone ("The garden lies in the east.") stay where they share a content word with
-    the question, or with a fact that the picture shows. An answer stays if the picture shows a fact of the same edit,
-    or is the edit's own. Nothing leads from a picture that is unlike all of the calibration's: there only such an
-    answer stays.
+    the question, or with a fact that the picture shows. An answer stays if the picture shows a fact of an edit that
+    gives it, or is such an edit's own. Nothing leads from a picture that is unlike all of the calibration's: there only
+    an answer of the second kind stays.
 
     Args:
         retrievals: The facts of each query; those that the picture does not show are gone already.
@@ -34,15 +35,20 @@ def _link(retrieval: Retrieval, question: str) -> Retrieval:
         return _keep(retrieval, [hit.same_picture for hit in retrieval.hits])
     shown = [hit for hit in retrieval.hits if hit.kind.shows_fact]
     words = content_words(question).union(*(content_words(hit.fact) for hit in shown))
-    edits = {hit.edit_id for hit in shown}
+    edits = set[str]().union(*(_edits_of(hit, retrieval) for hit in shown))
     linked = {hit.fact for hit in retrieval.hits if hit.kind is KeyKind.TEXT and content_words(hit.fact) & words}
     stays = [
-        hit.edit_id in edits or hit.same_picture
+        not edits.isdisjoint(_edits_of(hit, retrieval)) or hit.same_picture
         if hit.kind is KeyKind.ANSWER
         else bool(hit.kind.picture) or hit.fact in linked
         for hit in retrieval.hits
     ]
     return _keep(retrieval, stays)
+
+
+def _edits_of(hit: Hit, retrieval: Retrieval) -> Set[str]:
+    """All edits near the query that say a fact."""
+    return retrieval.said_by.get(hit.fact, frozenset()) | {hit.edit_id}
 
 
 def _keep(retrieval: Retrieval, stays: Sequence[bool]) -> Retrieval:

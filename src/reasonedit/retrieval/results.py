@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from reasonedit.codebook import Fact
@@ -19,6 +20,8 @@ class Retrieval:
         left_out: Facts that were fetched and left out again, the farthest first: the image does not show them, or the
             prompt was full.
         in_range: Whether the query's picture is like those of the calibration; ``None`` where that was not looked at.
+        said_by: By the text of a fact the ids of the edits near the query that say it.
+        by_text: The facts that were found by a key of their text alone, whether or not also by one with a picture.
     """
 
     hits: list[Hit]
@@ -26,6 +29,8 @@ class Retrieval:
     threshold: float
     left_out: list[Hit] = field(default_factory=list)
     in_range: bool | None = None
+    said_by: Mapping[str, Set[str]] = field(default_factory=dict)
+    by_text: Set[str] = frozenset()
 
     @property
     def facts(self) -> list[str]:

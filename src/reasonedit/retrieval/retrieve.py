@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import copy, deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ from torch import Tensor
 
 from reasonedit.codebook import EditMemory, Fact
 from reasonedit.kinds import KINDS, KeyKind
-from reasonedit.types import Hit
 
 from .config import RetrievalConfig
 from .gate import PercentileGate
+from .gathering import GatheredFacts
 from .hubs import HubScale
 from .indexed_keys import IndexedKeys
 from .results import NearKey, Retrieval
@@ -60,10 +60,13 @@ class FactRetriever:
         self.visual_match = VisualMatch(cohort) if self.config.matches_pictures and cohort is not None else None
         self.gate = PercentileGate(self.config.percentile)
         self.hubs = HubScale() if self.config.hubness else None
-        self._removals = memory.removals
-        answers, reasoning = (KeyKind.ANSWER,), tuple(kind for kind in KINDS if kind is not KeyKind.ANSWER)
-        together = self.config.k_answers is None
-        self._groups = [IndexedKeys(KINDS)] if together else [IndexedKeys(answers), IndexedKeys(reasoning)]
+        self._removals, self._renumbered = memory.removals, memory.renumbered
+        self._groups = self._make_groups()
+
+    def _make_groups(self) -> list[IndexedKeys]:
+        if self.config.k_answers is None:
+            return [IndexedKeys(KINDS)]
+        return [IndexedKeys((KeyKind.ANSWER,)), IndexedKeys(tuple(k for k in KINDS if k is not KeyKind.ANSWER))]
 
     def fork(self, memory: EditMemory) -> FactRetriever:
         """What fetches facts from a fork of the memory, made now.
@@ -101,11 +104,12 @@ class FactRetriever:
         retrievals = []
         for known, *of_query in zip(in_range, *fetched, strict=True):
             nearest = min(distance for distance, _ in of_query)
-            hits: dict[str, Hit] = {}
-            if nearest <= threshold:
-                for hit in sorted((hit for _, of_group in of_query for hit in of_group), key=lambda hit: hit.distance):
-                    hits.setdefault(hit.fact, hit)
-            retrievals.append(Retrieval(list(hits.values()), nearest, threshold, in_range=known))
+            found = GatheredFacts()
+            for _, of_group in of_query if nearest <= threshold else ():
+                found.join(of_group)
+            hits = list(found.hits.values())
+            made_of = {"in_range": known, "said_by": found.said_by, "by_text": found.by_text}
+            retrievals.append(Retrieval(hits, nearest, threshold, **made_of))
         return retrievals
 
     def _count(self, group: IndexedKeys) -> int:
@@ -173,6 +177,10 @@ class FactRetriever:
             self._removals = memory.removals
             self.gate = PercentileGate(self.config.percentile)
             self.hubs = HubScale() if self.config.hubness else None
+        if memory.renumbered != self._renumbered:
+            self._renumbered = memory.renumbered
+            self._groups = self._make_groups()
+            self.visual_match = VisualMatch(self.visual_match.cohort) if self.visual_match is not None else None
         self.gate.update(keys)
         if self.visual_match is not None:
             self.visual_match.update(memory)
@@ -191,13 +199,13 @@ class FactRetriever:
         threshold: float,
         sigma: Tensor | None,
         in_range: Sequence[bool | None],
-    ) -> list[tuple[float, list[Hit]]]:
-        """For each query the distance of the nearest key of a group, and the hits among its keys."""
+    ) -> list[tuple[float, GatheredFacts]]:
+        """For each query the distance of the nearest key of a group, and the facts of its keys."""
         total, k = len(group.index.numbers), self._count(group)
         if total == 0:
-            return [(math.inf, [])] * len(queries)
+            return [(math.inf, GatheredFacts())] * len(queries)
         if k == 0:
-            return [(float(distances[0]), []) for distances, _ in self._search(queries, group, 1, sigma)]
+            return [(float(distances[0]), GatheredFacts()) for distances, _ in self._search(queries, group, 1, sigma)]
         # More than K keys are needed only where facts are counted or keys are left out.
         leaves_out = self.visual_match is not None or sigma is not None or False in in_range
         more = leaves_out or self.config.k_counts == "facts"
@@ -210,10 +218,10 @@ class FactRetriever:
                 matches = self._match_pictures(queries[i], level, numbers)
                 same = self._same_pictures(queries[i], level, numbers)
                 near = _Near(distances, numbers, matches, same, known is not False)
-                hits, complete = self._collect(near, group, threshold)
+                facts, complete = self._collect(near, group, threshold)
                 passed = self.config.gate_per_fact and len(distances) > 0 and float(distances[-1]) > threshold
                 enough &= complete or passed  # beyond the gate there is nothing to look for
-                results.append((float(distances[0]), hits))
+                results.append((float(distances[0]), facts))
             if enough or not more or depth >= min(total, _DEEPEST):
                 return results
             depth = min(total, 4 * depth)
@@ -241,33 +249,31 @@ class FactRetriever:
             results.append((torch.from_numpy(of_query[complete]), torch.from_numpy(numbers_of_query[complete])))
         return results
 
-    def _collect(self, near: _Near, group: IndexedKeys, threshold: float) -> tuple[list[Hit], bool]:
-        """The hits of one query among its nearest keys, and whether there are K."""
-        config, hits, k = self.config, dict[str, Hit](), self._count(group)
+    def _collect(self, near: _Near, group: IndexedKeys, threshold: float) -> tuple[GatheredFacts, bool]:
+        """The facts of one query among its nearest keys, and whether there are K."""
+        config, found, k = self.config, GatheredFacts(), self._count(group)
         matches, same = near.matches, near.same
         keys = 0
         for i, (number, distance) in enumerate(zip(near.numbers.tolist(), near.distances.tolist(), strict=True)):
             if config.gate_per_fact and distance > threshold:
                 break
-            if (keys if config.k_counts == "keys" else len(hits)) >= k:
-                return list(hits.values()), True
+            complete = (keys if config.k_counts == "keys" else len(found.hits)) >= k
+            if complete and i >= _FIRST:  # until there, others may say what is here
+                break
             match = matches[i] if matches is not None else None
-            facts = [fact for fact in self._facts(number, group) if self._matches(fact.kind, match)]
+            facts = [fact for fact in self._said(number, group) if self._matches(fact.kind, match)]
             if not near.pictures:  # only the edits of this very picture
                 facts = [fact for fact in facts if not fact.kind.picture or same[i]]
-            keys += bool(facts)
+            keys += bool(facts) and not complete
             for fact in facts:
-                match = matches[i] if matches is not None and fact.kind.picture else None
-                hit = hits.get(fact.text)
-                if hit is None:
-                    hits[fact.text] = Hit(fact.text, distance, fact.kind, fact.edit_id, match, same[i])
-                    continue
-                if hit.visual_match is not None and match is not None and match > hit.visual_match:
-                    hit = replace(hit, visual_match=match)
-                # Two edits may say the same: what one said of this very picture counts, whichever key is nearer.
-                hits[fact.text] = replace(hit, same_picture=hit.same_picture or same[i])
-        counted = keys if config.k_counts == "keys" else len(hits)
-        return list(hits.values())[: k if config.k_counts == "facts" else None], counted >= k
+                found.take(fact, distance, match if fact.kind.picture else None, same[i], new=not complete)
+        counted = keys if config.k_counts == "keys" else len(found.hits)
+        found.keep(k if config.k_counts == "facts" else None)
+        return found, counted >= k
+
+    def _said(self, number: int, group: IndexedKeys) -> list[Fact]:
+        """What is said under a key, of the kinds of a group: facts of several kinds may stand under one key."""
+        return [fact for fact in self.memory.said(number) if fact.kind in group.kinds]
 
     def _facts(self, number: int, group: IndexedKeys) -> list[Fact]:
         """The facts of a key that are of the kinds of a group: facts of several kinds may stand under one key."""

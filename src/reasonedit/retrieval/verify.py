@@ -50,11 +50,17 @@ def verify_facts(vlm: VLM, vision: Vision, retrievals: Sequence[Retrieval], conf
 
 
 def _leave_out(retrieval: Retrieval, denied: set[str], k: int) -> Retrieval:
-    """A retrieval without the denied facts and without what is beyond the nearest K; answers do not count for K."""
+    """A retrieval without the denied facts and without what is beyond the nearest K; answers do not count for K.
+
+    A denied fact that was found by its text, too, is left as one that the picture does not show.
+    """
     hits: list[Hit] = []
     dropped: list[Hit] = []
     count = 0
-    for hit in retrieval.hits:
+    not_shown = denied & retrieval.by_text
+    denied = denied - not_shown
+    for found in retrieval.hits:
+        hit = replace(found, kind=KeyKind.TEXT, visual_match=None) if found.fact in not_shown else found
         is_answer = hit.kind is KeyKind.ANSWER
         count += hit.fact not in denied and not is_answer
         (dropped if hit.fact in denied or (not is_answer and count > k) else hits).append(hit)
