@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.families import FAMILIES
 from helpers.tiny import design, picture, save_tiny_llava
+from helpers.writer import open_or_create
 from PIL import Image
 from test_store import the_same
 from torch.utils.data import DataLoader
@@ -21,6 +22,7 @@ from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.data.editfile import EditFile
 from reasonedit.data.exported import load_edits, read
+from reasonedit.erasure import erase_from
 from reasonedit.explain import USED
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -98,6 +100,27 @@ def test_edits_are_undone_and_restored(book, capsys):
     shown = output_of(capsys, "codebook", "show", book, last)
     assert "undone 20" in shown
     assert "by Eve" in shown
+
+
+def test_the_beginning_of_an_id_is_enough_where_it_is_long_and_alone(tmp_path, capsys):
+    memory, folder = open_or_create(tmp_path / "book"), tmp_path / "book"
+    for name in ("17", "1700-a", "1700-b", "1"):
+        memory.write(Edit(picture(1), f"What is {name}?", "a harp", ["It is so."], id=name), [])
+    assert "undone: 17 " in output_of(capsys, "codebook", "undo", folder, "17")  # a whole id always means its edit
+    assert "undone: 1 " in output_of(capsys, "codebook", "undo", folder, "1")
+    assert "undone: 1700-a " in output_of(capsys, "codebook", "undo", folder, "1700-a")
+    for action in ("show", "undo", "restore", "check", "erase"):
+        assert "Several edits begin with '1700': 1700-a, 1700-b. Write more" in refused(
+            capsys, "codebook", action, folder, "1700"
+        )
+        assert "no edit '170', and the beginning of an id counts only from 4 characters on" in refused(
+            capsys, "codebook", action, folder, "170"
+        )
+    for words in (("replace", folder, "170", "--answer", "x"), ("export", folder, tmp_path / "e.jsonl", "170")):
+        assert "counts only from 4 characters on" in refused(capsys, "codebook", *words)
+    memory.refresh()
+    erase_from(memory, ["1700-a"])
+    assert "What is 1700-b?" in output_of(capsys, "codebook", "show", folder, "1700")
 
 
 def test_what_rests_on_an_edit_is_named_before_it_is_undone(tiny_folder, tmp_path, capsys):

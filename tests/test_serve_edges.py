@@ -271,6 +271,18 @@ def test_one_edit_comes_in_the_place_of_another(make):
         check_error(http.post("/v1/edits", json=edit_body(replaces=old)), 409)
 
 
+def test_an_id_that_is_cut_short_names_no_edit(make):
+    with make().http() as http:
+        name = http.post("/v1/edits", json=edit_body()).json()["id"]
+        for short in (name[0], name[:8], name[:-1]):
+            check_error(http.post("/v1/edits", json=edit_body(replaces=short)), 404)
+            check_error(http.post("/v1/edits/check", json=edit_body(replaces=short)), 404)
+            check_error(http.delete(f"/v1/edits/{short}"), 404)
+            check_error(http.post("/v1/edits/export", json={"ids": [short]}), 404)
+            check_error(http.post("/v1/edits", json=edit_body(image=f"/v1/edits/{short}/image")), 404)
+        assert [(e["id"], e["state"]) for e in http.get("/v1/edits").json()["data"]] == [(name, "active")]
+
+
 def test_edits_are_listed_page_by_page_and_found(make):
     with make().http() as http:
         ids = [http.post("/v1/edits", json=edit_body(i, author=("Ada", "Bob")[i % 2])).json()["id"] for i in range(5)]

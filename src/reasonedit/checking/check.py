@@ -129,7 +129,7 @@ def check_edit(
     """
     pipeline.memory.refresh()
     if replaces:  # before the costly part
-        replaces = pipeline.memory.find(replaces).id
+        pipeline.memory.find(replaces)
     if isinstance(edit, str):
         return _check_written(pipeline, edit, questions, generation, asked)
     made_by = pipeline.statistics.value

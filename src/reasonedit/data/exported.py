@@ -16,7 +16,7 @@ from reasonedit.codebook import EditMemory, row_of
 from reasonedit.errors import ConflictError, InputError, ReasonEditError, UnavailableError
 from reasonedit.images import image_name, load_image, read_image_bytes
 from reasonedit.types import Edit
-from reasonedit.validation import check_total_size
+from reasonedit.validation import check_ids, check_total_size
 
 from .editfile import COLUMNS, EditFile
 from .rows import Row, read_rows
@@ -29,7 +29,7 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     Args:
         memory: The codebook.
         path: The file, which must not exist.
-        ids: Which edits; all that are in force when not given.
+        ids: The whole ids of the edits; all that are in force when not given.
 
     Returns:
         How many edits were written.
@@ -37,11 +37,11 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     Raises:
         NotFoundError: There is no such edit.
         ConflictError: The file exists already.
-        InputError: The file's name ends in something else, or an edit's picture is lost.
+        InputError: The file's name ends in something else, an edit's picture is lost, or the ids are one text.
         UnavailableError: The file cannot be written.
     """
     target = Path(path)
-    edits = [memory.find(name) for name in ids] if ids else list(memory.edits.values())
+    edits = [memory.find(name) for name in check_ids(ids)] or list(memory.edits.values())
     without_image = next((edit.id for edit in edits if not edit.image), None)
     if without_image is not None:
         raise InputError(
