@@ -201,6 +201,36 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
     assert len(opened(book).edits) == 3  # the good row before it was not written either
 
 
+def test_a_row_that_says_something_else_than_the_edit_of_its_id_is_refused(tmp_path, capsys, book):
+    before = opened(book)
+    first = next(iter(before.edits))
+    output_of(capsys, "codebook", "export", book, tmp_path / "edits.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "edits.jsonl").read_text().splitlines()]
+    picture(77).save(tmp_path / "other.png")
+
+    def imported(*changed) -> list[object]:
+        (tmp_path / "changed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
+        return ["codebook", "import", book, tmp_path / "changed.jsonl", "--dtype", "float32"]
+
+    for change in (
+        {"image": "other.png"},
+        {"choices": ["a boat", "a harp"]},
+        {"evidence": [[[0.0, 0.0, 0.5, 0.25]], None]},
+        {"evidence": [["other.png"], None]},
+        {"evidence": None},
+    ):
+        message = refused(capsys, *imported(rows[0] | change))
+        assert f"There is another edit '{first}' in the codebook" in message, change
+    twice = imported(rows[0] | {"id": "new"}, rows[1] | {"id": "new"})
+    assert "has two edits called 'new': give one of them another id" in refused(capsys, *twice)
+    # One that is undone is named by itself, with the command that puts it back.
+    before.undo(first)
+    said = output_of(capsys, *imported(*rows))
+    assert f"0 edits written, 2 were there already; {book} holds 2 edits" in said
+    assert f"1 edit of the file is there, but undone: reasonedit codebook restore {book} {first}" in said
+    the_same(opened(book), before)
+
+
 def test_a_codebook_is_verified_repaired_and_compacted(book, capsys):
     assert "whole; 3 edits, 2 pictures" in output_of(capsys, "codebook", "verify", book)
     before = opened(book)
