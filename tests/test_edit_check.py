@@ -201,6 +201,7 @@ def test_what_cannot_be_written_is_refused_when_it_is_checked(editor):
         (an_edit(1, id="e0"), "", "an undone edit 'e0' in the codebook already"),
         (an_edit(1), "e0", "'e0' is undone already"),
         (an_edit(1), "x", "no edit 'x'"),
+        (an_edit(1), "e", "no edit 'e'"),  # nor does the beginning of an id name one
     ):
         with pytest.raises(ReasonEditError, match=message):
             editor.check_edit(edit, replaces=replaces)

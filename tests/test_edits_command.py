@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.families import FAMILIES
 from helpers.tiny import design, picture, save_tiny_llava
+from helpers.writer import open_or_create
 from PIL import Image
 from test_store import the_same
 from torch.utils.data import DataLoader
@@ -21,6 +22,7 @@ from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.data.editfile import EditFile
 from reasonedit.data.exported import load_edits, read
+from reasonedit.erasure import erase_from
 from reasonedit.explain import USED
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -100,6 +102,27 @@ def test_edits_are_undone_and_restored(book, capsys):
     assert "by Eve" in shown
 
 
+def test_the_beginning_of_an_id_is_enough_where_it_is_long_and_alone(tmp_path, capsys):
+    memory, folder = open_or_create(tmp_path / "book"), tmp_path / "book"
+    for name in ("17", "1700-a", "1700-b", "1"):
+        memory.write(Edit(picture(1), f"What is {name}?", "a harp", ["It is so."], id=name), [])
+    assert "undone: 17 " in output_of(capsys, "codebook", "undo", folder, "17")  # a whole id always means its edit
+    assert "undone: 1 " in output_of(capsys, "codebook", "undo", folder, "1")
+    assert "undone: 1700-a " in output_of(capsys, "codebook", "undo", folder, "1700-a")
+    for action in ("show", "undo", "restore", "check", "erase"):
+        assert "Several edits begin with '1700': 1700-a, 1700-b. Write more" in refused(
+            capsys, "codebook", action, folder, "1700"
+        )
+        assert "no edit '170', and the beginning of an id counts only from 4 characters on" in refused(
+            capsys, "codebook", action, folder, "170"
+        )
+    for words in (("replace", folder, "170", "--answer", "x"), ("export", folder, tmp_path / "e.jsonl", "170")):
+        assert "counts only from 4 characters on" in refused(capsys, "codebook", *words)
+    memory.refresh()
+    erase_from(memory, ["1700-a"])
+    assert "What is 1700-b?" in output_of(capsys, "codebook", "show", folder, "1700")
+
+
 def test_what_rests_on_an_edit_is_named_before_it_is_undone(tiny_folder, tmp_path, capsys):
     editor = ReasonEditor.from_pretrained(str(tiny_folder), design(keys="image"), dtype="float32")
     editor.save(tmp_path / "book")
@@ -176,6 +199,36 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
     (tmp_path / "out" / "bad.jsonl").write_text(json.dumps(rows[0] | {"id": "new"}) + "\n{}\n")
     assert "Row 2 of" in refused(capsys, "codebook", "import", book, tmp_path / "out" / "bad.jsonl")
     assert len(opened(book).edits) == 3  # the good row before it was not written either
+
+
+def test_a_row_that_says_something_else_than_the_edit_of_its_id_is_refused(tmp_path, capsys, book):
+    before = opened(book)
+    first = next(iter(before.edits))
+    output_of(capsys, "codebook", "export", book, tmp_path / "edits.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "edits.jsonl").read_text().splitlines()]
+    picture(77).save(tmp_path / "other.png")
+
+    def imported(*changed) -> list[object]:
+        (tmp_path / "changed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
+        return ["codebook", "import", book, tmp_path / "changed.jsonl", "--dtype", "float32"]
+
+    for change in (
+        {"image": "other.png"},
+        {"choices": ["a boat", "a harp"]},
+        {"evidence": [[[0.0, 0.0, 0.5, 0.25]], None]},
+        {"evidence": [["other.png"], None]},
+        {"evidence": None},
+    ):
+        message = refused(capsys, *imported(rows[0] | change))
+        assert f"There is another edit '{first}' in the codebook" in message, change
+    twice = imported(rows[0] | {"id": "new"}, rows[1] | {"id": "new"})
+    assert "has two edits called 'new': give one of them another id" in refused(capsys, *twice)
+    # One that is undone is named by itself, with the command that puts it back.
+    before.undo(first)
+    said = output_of(capsys, *imported(*rows))
+    assert f"0 edits written, 2 were there already; {book} holds 2 edits" in said
+    assert f"1 edit of the file is there, but undone: reasonedit codebook restore {book} {first}" in said
+    the_same(opened(book), before)
 
 
 def test_a_codebook_is_verified_repaired_and_compacted(book, capsys):

@@ -30,7 +30,9 @@ from reasonedit.codebook import EditMemory, Entry, Fact, Store
 from reasonedit.codebook.backup import backup
 from reasonedit.codebook.repair import LOST, verify
 from reasonedit.codebook.stored_edit import picture_name
+from reasonedit.data.exported import export
 from reasonedit.erasure import erase, erase_from, plan_erasure
+from reasonedit.errors import InputError, NotFoundError
 from reasonedit.traces import ErasedEdits
 
 
@@ -131,12 +133,34 @@ def test_nothing_is_erased_where_an_edit_is_unknown_or_somebody_writes(tmp_path)
     before = {p: p.read_bytes() for p in (tmp_path / "book").rglob("*") if p.is_file()}
     with pytest.raises(ReasonEditError, match="There is no edit 'e9'"):
         erase(tmp_path / "book", ["e00001", "e9"])
-    with pytest.raises(ReasonEditError, match="Several edits begin with 'e0000'"):
+    with pytest.raises(ReasonEditError, match="There is no edit 'e0000'"):
         erase(tmp_path / "book", ["e0000"])
     assert {p: p.read_bytes() for p in (tmp_path / "book").rglob("*") if p.is_file()} == before
     with pytest.raises(ReasonEditError, match="only in memory"):
         erase_from(EditMemory(), ["e00001"])
     assert len(memory.edits) == 6
+
+
+def test_the_same_call_again_erases_no_other_edit(tmp_path):
+    memory = open_or_create(tmp_path / "book")
+    for name in ("e1", "e10"):
+        memory.write(Edit(picture(1), f"What is {name}?", "a harp", ["It is so."], id=name), [])
+    assert [edit.id for edit in erase(tmp_path / "book", ["e1"]).edits] == ["e1"]
+    for call in (plan_erasure, erase_from):
+        with pytest.raises(NotFoundError, match="There is no edit 'e1'"):
+            call(opened(tmp_path / "book"), ["e1"])
+    assert list(opened(tmp_path / "book").edits) == ["e10"]
+
+
+def test_one_text_is_no_list_of_ids(tmp_path):
+    memory = open_or_create(tmp_path / "book")
+    memory.write(Edit(picture(1), "What is it?", "a harp", ["It is so."], id="1"), [])
+    for call in (plan_erasure, erase_from, lambda memory, ids: export(memory, tmp_path / "edits.jsonl", ids)):
+        for ids in ("1", ""):
+            with pytest.raises(InputError, match=rf"must be a list of texts, not one text: write \['{ids}'\]"):
+                call(memory, ids)
+    assert list(opened(tmp_path / "book").edits) == ["1"]
+    assert not (tmp_path / "edits.jsonl").exists()
 
 
 def test_contradictions_do_not_name_what_is_erased(tmp_path):
@@ -389,6 +413,37 @@ def test_the_command_asks_first(tmp_path, capsys, monkeypatch):
     assert "There is no edit 'e00001'" in output_of(capsys, *call, "--yes", code=1)
     assert "1 edit erased" in output_of(capsys, *call[:3], "e00002", "--yes", "--author", "Ada")
     assert opened(tmp_path / "book").events[-1].author == "Ada"
+
+
+def test_the_command_asks_about_the_whole_id_where_it_was_cut_short(tmp_path, capsys, monkeypatch):
+    book(tmp_path / "book", (1, 12))
+    call = ["codebook", "erase", tmp_path / "book"]
+    assert "'e00001' is the beginning of" not in output_of(capsys, *call, "e00001", code=1)
+    assert output_of(capsys, *call, "e00001", "--yes").endswith("holds 1 edit\n")
+    book(tmp_path / "book", (123,))
+    # The beginning of what else is there: nobody is taken to mean that one unless asked.
+    refused = output_of(capsys, *call, "e0001", "--yes", code=1)
+    assert "'e0001' is the beginning of 'e00012'. --yes asks nobody whether that one is meant" in refused
+    assert "There is no edit 'e00', and the beginning of an id" in output_of(capsys, *call, "e00", "--yes", code=1)
+    assert list(opened(tmp_path / "book").edits) == ["e00012", "e00123"]
+    question = "'e0001' is the beginning of 'e00012'. Erase 1 edit for good?"
+    assert question in output_of(capsys, *call, "e0001", code=1)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert question in output_of(capsys, *call, "e0001")
+    assert list(opened(tmp_path / "book").edits) == ["e00123"]
+
+
+def test_the_command_finishes_what_was_begun_by_the_beginning_of_an_id(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("reasonedit.erasure.erasing._PATIENCE", 0.05)
+    memory = book(tmp_path / "book", (1, 23))
+    with memory.store.reading(), pytest.raises(ReasonEditError, match="somebody reads the codebook"):
+        erase(tmp_path / "book", ["e00001"])
+    assert holding(tmp_path, ["e00001"]) != []
+    said = output_of(capsys, "codebook", "erase", tmp_path / "book", "e0000", "--yes")
+    assert "the erasing that was cut short is finished" in said
+    assert holding(tmp_path, ["e00001", "thing 1"], picture(1)) == []
+    assert list(opened(tmp_path / "book").edits) == ["e00023"]
 
 
 def test_the_command_shows_stored_text_plainly(tmp_path, capsys):

@@ -284,6 +284,8 @@ def test_edits_are_exported_and_imported(serve, visit, editor, tmp_path):
     visitor.page.get_by_text("0 imported, 1 left out because they were there already.").wait_for()
     name = get(url, "/v1/edits")["data"][0]["id"]
     editor.undo(name)
+    visitor.page.locator("#import-file").set_input_files(file)
+    visitor.page.get_by_text("0 imported. 1 left out because they are undone").wait_for()
     (tmp_path / "no.zip").write_bytes(b"no zip")
     visitor.page.locator("#import-file").set_input_files(tmp_path / "no.zip")
     visitor.page.locator(".bar .status.failed").wait_for()

@@ -271,6 +271,18 @@ def test_one_edit_comes_in_the_place_of_another(make):
         check_error(http.post("/v1/edits", json=edit_body(replaces=old)), 409)
 
 
+def test_an_id_that_is_cut_short_names_no_edit(make):
+    with make().http() as http:
+        name = http.post("/v1/edits", json=edit_body()).json()["id"]
+        for short in (name[0], name[:8], name[:-1]):
+            check_error(http.post("/v1/edits", json=edit_body(replaces=short)), 404)
+            check_error(http.post("/v1/edits/check", json=edit_body(replaces=short)), 404)
+            check_error(http.delete(f"/v1/edits/{short}"), 404)
+            check_error(http.post("/v1/edits/export", json={"ids": [short]}), 404)
+            check_error(http.post("/v1/edits", json=edit_body(image=f"/v1/edits/{short}/image")), 404)
+        assert [(e["id"], e["state"]) for e in http.get("/v1/edits").json()["data"]] == [(name, "active")]
+
+
 def test_edits_are_listed_page_by_page_and_found(make):
     with make().http() as http:
         ids = [http.post("/v1/edits", json=edit_body(i, author=("Ada", "Bob")[i % 2])).json()["id"] for i in range(5)]
@@ -401,8 +413,9 @@ def test_edits_go_out_in_one_file_and_into_another_codebook(make):
         packed = http.post("/v1/edits/export", json={}).content
         assert len(zipfile.ZipFile(io.BytesIO(packed)).namelist()) == 3
         kind = {"Content-Type": "application/zip"}
-        assert there.post("/v1/edits/import", content=packed, headers=kind).json() == {"written": ids, "skipped": []}
-        assert there.post("/v1/edits/import", content=packed, headers=kind).json() == {"written": [], "skipped": ids}
+        for written, skipped in ((ids, []), ([], ids)):
+            found = there.post("/v1/edits/import", content=packed, headers=kind).json()
+            assert found == {"written": written, "skipped": skipped, "undone": []}
         for name in ids:
             assert there.get(f"/v1/edits/{name}").json() == http.get(f"/v1/edits/{name}").json()
         check_error(there.post("/v1/edits/import", content=b"PK no zip", headers=kind), 400)
@@ -413,6 +426,36 @@ def test_edits_go_out_in_one_file_and_into_another_codebook(make):
             evil.writestr("/tmp/escaped.jsonl", "{}")
         check_error(there.post("/v1/edits/import", content=file.getvalue(), headers=kind), 400)
         assert not (one.folder.parent.parent / "escaped.jsonl").exists()
+
+
+def test_a_file_of_edits_is_compared_with_what_is_there_before_one_is_written(make):
+    kind = {"Content-Type": "application/zip"}
+
+    def repacked(packed, change):
+        rows = [json.loads(line) for line in zipfile.ZipFile(io.BytesIO(packed)).read("edits.jsonl").splitlines()]
+        change(rows)
+        file = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(packed)) as old, zipfile.ZipFile(file, "w") as new:
+            for name in old.namelist():
+                text = "".join(json.dumps(row) + "\n" for row in rows)
+                new.writestr(name, text if name == "edits.jsonl" else old.read(name))
+        return file.getvalue()
+
+    one, other = make(), make()
+    with one.http() as http, other.http() as there:
+        ids = [http.post("/v1/edits", json=edit_body(i, boxes=[[[0, 0, 0.5, 0.5]]])).json()["id"] for i in range(2)]
+        packed = http.post("/v1/edits/export", json={}).content
+        twice = repacked(packed, lambda rows: rows.append(rows[0]))
+        reply = there.post("/v1/edits/import", content=twice, headers=kind)
+        check_error(reply, 400)
+        assert f"has two edits called '{ids[0]}'" in reply.json()["error"]["message"]
+        assert there.get("/v1/edits").json()["total"] == 0
+        # An edit that is undone is named by itself; one that says something else is refused.
+        http.delete(f"/v1/edits/{ids[0]}")
+        found = http.post("/v1/edits/import", content=packed, headers=kind).json()
+        assert found == {"written": [], "skipped": ids[1:], "undone": ids[:1]}
+        moved = repacked(packed, lambda rows: rows[1].update(evidence=[[[0, 0, 0.25, 0.5]]], id=ids[1]))
+        check_error(http.post("/v1/edits/import", content=moved, headers=kind), 409)
 
 
 def test_a_client_that_goes_harms_nobody(make):

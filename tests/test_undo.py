@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonedit import Edit, ReasonEditError
-from reasonedit.codebook import EditMemory, Entry, Fact, Store
+from reasonedit.codebook import Draft, EditMemory, Entry, Fact, Store
 from reasonedit.codebook.disk.manifest import sum_of_values
 from reasonedit.retrieval import FactRetriever, RetrievalConfig
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_undone_is_said():
     for turn, name, message in (
         (memory.undo, "e0", "'e0' is undone already"),
         (memory.restore, "e1", "'e1' is not undone"),
-        (memory.undo, "e", "Several edits begin with 'e': e0, e1"),
+        (memory.undo, "e", "no edit 'e' in the codebook"),
         (memory.undo, "x", "no edit 'x' in the codebook"),
         (memory.undo, "", "no edit '' in the codebook"),
     ):
@@ -149,6 +149,19 @@ def test_what_cannot_be_undone_is_said():
     with pytest.raises(ReasonEditError, match="an undone edit 'e0' in the codebook already: restore that one"):
         memory.write(*made(0, [(0.0, 0.0, 1.0, "image")]))
     assert list(memory.edits) == ["e1"]
+
+
+def test_an_id_that_is_gone_means_no_other_edit():
+    memory, rows = EditMemory(), [(0.0, 0.0, 1.0, "image")]
+    edit, entries = made(17, rows)
+    memory.write(edit, entries)
+    new = Draft.of(*made(1, rows))
+    for turn in (memory.undo, memory.restore, memory.find, memory.entries_of, memory.key_count):
+        with pytest.raises(ReasonEditError, match="no edit 'e1' in the codebook"):
+            turn("e1")
+    with pytest.raises(ReasonEditError, match="no edit 'e1' in the codebook"):
+        memory.replace("e1", new)
+    assert list(memory.edits) == ["e17"]
 
 
 def test_without_edits_nothing_is_found():

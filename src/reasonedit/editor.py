@@ -207,7 +207,7 @@ class ReasonEditor:
         """Write an :class:`~reasonedit.Edit` in the place of one that was wrong, which is undone: both, or neither.
 
         Args:
-            edit_id: The id of the wrong one, or the beginning of it.
+            edit_id: The whole id of the wrong one.
             edit: The right one; its author undoes the other.
 
         Returns:
@@ -230,7 +230,7 @@ class ReasonEditor:
         """Take exactly one edit out: what is left is what the other edits alone would have made.
 
         Args:
-            edit_id: Its id, or the beginning of it.
+            edit_id: Its whole id.
             author: Who undoes it.
 
         Raises:

@@ -89,6 +89,17 @@ def check_name(value: str, name: str) -> str:
     return _check_storable(value, name)
 
 
+def check_ids(ids: Sequence[str]) -> Sequence[str]:
+    """Check the ids of several edits.
+
+    Raises:
+        InputError: They are one text, which would be taken letter by letter.
+    """
+    if isinstance(ids, str):
+        raise InputError(f"The ids must be a list of texts, not one text: write ['{ids}'] for the edit '{ids}'.")
+    return ids
+
+
 def _check_storable(text: str, name: str) -> str:
     """Check that a file can hold a text.
 

@@ -133,7 +133,7 @@ def check_edit(
             raise InputError(f"The question '{query.question}' has no picture, so it gets no facts: leave it out.")
     pipeline.memory.refresh()
     if replaces:  # before the costly part
-        replaces = pipeline.memory.find(replaces).id
+        pipeline.memory.find(replaces)
     if isinstance(edit, str):
         return _check_written(pipeline, edit, questions, generation, asked)
     made_by = pipeline.statistics.value

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reasonedit.errors import ConflictError, InputError, NotFoundError
+from reasonedit.errors import ConflictError, NotFoundError
 from reasonedit.kinds import KINDS, KeyKind
 from reasonedit.util.threads import Guard, guarded
 
@@ -186,29 +186,24 @@ class Contents:
         """An edit, undone or not.
 
         Args:
-            edit_id: Its id, or the beginning of it where no other id begins so.
+            edit_id: Its whole id.
 
         Raises:
             NotFoundError: There is none.
-            InputError: There are several.
         """
-        if edit_id in self._slots:
-            return self._slots[edit_id].edit
-        near = [name for name in self._slots if edit_id and name.startswith(edit_id)]
-        if len(near) > 1:
-            raise InputError(f"Several edits begin with '{edit_id}': {', '.join(near[:5])}. Write more of the id.")
-        if not near:
+        if edit_id not in self._slots:
             raise NotFoundError(f"There is no edit '{edit_id}' in the codebook: 'reasonedit codebook list' shows them.")
-        return self._slots[near[0]].edit
+        return self._slots[edit_id].edit
 
     @guarded
     def entries_of(self, edit_id: str) -> list[Entry]:
         """What an edit wrote, as it was before anything merged.
 
         Raises:
-            ReasonEditError: As for :meth:`find`.
+            NotFoundError: There is no such edit.
         """
-        slot = self._slots[self.find(edit_id).id]
+        self.find(edit_id)
+        slot = self._slots[edit_id]
         kinds, radii = self.kinds, self._merging.radii.values
         return [
             Entry(self._table[n].clone(), float(radii[n]), Fact(self._texts[n], KINDS[kinds[n]], slot.edit.id))
@@ -220,9 +215,10 @@ class Contents:
         """How many keys an edit made. Its other entries merged into keys that were there.
 
         Raises:
-            ReasonEditError: As for :meth:`find`.
+            NotFoundError: There is no such edit.
         """
-        numbers = self._slots[self.find(edit_id).id].numbers
+        self.find(edit_id)
+        numbers = self._slots[edit_id].numbers
         return int(self._merging.is_key.values[numbers.start : numbers.stop].sum())
 
     @guarded

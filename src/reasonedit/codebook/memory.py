@@ -117,7 +117,7 @@ class EditMemory(SyncedContents):
         had been undone first: so the new one does not contradict it.
 
         Args:
-            edit_id: The id of the old edit, or the beginning of it.
+            edit_id: The id of the old edit.
             draft: The new edit.
 
         Returns:
@@ -129,11 +129,10 @@ class EditMemory(SyncedContents):
             ReasonEditError: As for :meth:`add`.
         """
         with self.changing():
-            old = self.find(edit_id).id
-            self._check_turn("undo", old)
+            self._check_turn("undo", edit_id)
             # The new edit is recorded first: if ever only the beginning of an append can be saved from a damaged
             # folder, both edits are there rather than neither.
-            return self._add([draft], [Event.now("undo", old, check_name(draft.edit.author, "author"))])[0]
+            return self._add([draft], [Event.now("undo", edit_id, check_name(draft.edit.author, "author"))])[0]
 
     def _add(self, drafts: Sequence[Draft], turns: Sequence[Event] = ()) -> list[StoredEdit]:
         """Add edits, then undo others, in one step."""
@@ -181,7 +180,7 @@ class EditMemory(SyncedContents):
         """Take exactly one edit out: what is left is what the other edits alone would have made.
 
         Args:
-            edit_id: Its id, or the beginning of it.
+            edit_id: Its whole id.
             author: Who undoes it.
 
         Raises:
@@ -198,17 +197,17 @@ class EditMemory(SyncedContents):
     def _set_counts(self, op: str, edit_id: str, author: str) -> StoredEdit:
         author = check_name(author or "", "author")
         with self.changing():
-            edit = self.find(edit_id)
-            self._check_turn(op, edit.id)
-            event = Event.now(op, edit.id, author)
+            self._check_turn(op, edit_id)
+            event = Event.now(op, edit_id, author)
             self._stale = True
             if self.store is not None:
                 self.store.append([event])
             self._apply(event)
             self._stale = False
-            return edit
+            return self.find(edit_id)
 
     def _check_turn(self, op: str, edit_id: str) -> None:
+        self.find(edit_id)  # one that is not there is refused
         if self._slots[edit_id].counts == (op == "restore"):
             raise ConflictError(f"The edit '{edit_id}' is {'undone already' if op == 'undo' else 'not undone'}.")
 

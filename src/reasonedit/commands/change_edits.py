@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 
+from .edit_ids import find_edit
 from .screen import Screen, count_edits
 
 _console = Screen(highlight=False, soft_wrap=True)
@@ -15,7 +16,7 @@ _console = Screen(highlight=False, soft_wrap=True)
 def undo_edits(arguments: argparse.Namespace) -> int:
     """Take edits out, and name those that rest on them."""
     memory = EditMemory.open(Store.open(arguments.codebook))
-    going = [memory.find(name).id for name in arguments.id]
+    going = [find_edit(memory, text).id for text in arguments.id]
     for edit_id in going:
         for other, facts in memory.fact_graph.resting_on(edit_id).items():
             if other not in going:
@@ -32,7 +33,7 @@ def restore_edits(arguments: argparse.Namespace) -> int:
 def _change(
     arguments: argparse.Namespace, memory: EditMemory, change: Callable[[str, str], StoredEdit], result: str
 ) -> int:
-    for edit_id in [memory.find(name).id for name in arguments.id]:  # all are known before one is touched
+    for edit_id in [find_edit(memory, text).id for text in arguments.id]:  # all are known before one is touched
         edit = change(edit_id, arguments.author)
         _console.say(f"{result}: {edit.id}  {edit.question}  {edit.answer}")
     memory.settle()

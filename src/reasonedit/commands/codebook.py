@@ -38,8 +38,8 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="reasonedit codebook",
-        description="The edits of a codebook, and the folder that holds them. An ID may be cut short where it still "
-        "tells one edit from the others.",
+        description="The edits of a codebook, and the folder that holds them. An ID may be cut short, to four "
+        "characters or more, where it still tells one edit from the others.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 

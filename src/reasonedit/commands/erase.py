@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.erasure import NOT_LOOKED_FOR, Erasure, erase_from, plan_erasure
+from reasonedit.erasure import NOT_LOOKED_FOR, Erasure, erasable_ids, erase_from, plan_erasure
+from reasonedit.errors import InputError
 
 from .confirm import confirm
+from .edit_ids import whole_id
 from .screen import Screen, count_edits
 
 _console = Screen(highlight=False, soft_wrap=True)
@@ -16,13 +18,25 @@ _console = Screen(highlight=False, soft_wrap=True)
 def erase_edits(arguments: argparse.Namespace) -> int:
     """Say what goes and what may be left elsewhere, ask, and erase."""
     memory = EditMemory.open(Store.open(arguments.codebook))
-    plan = plan_erasure(memory, arguments.id)
+    known = erasable_ids(memory)
+    ids = [whole_id(text, known) for text in arguments.id]
+    plan = plan_erasure(memory, ids)
+    going = {edit.id for edit in plan.edits}
+    begun = [
+        f"'{text}' is the beginning of '{name}'."
+        for text, name in zip(arguments.id, ids, strict=True)
+        if text != name and name in going
+    ]
+    if begun and arguments.yes:
+        raise InputError(
+            f"{begun[0]} --yes asks nobody whether that one is meant: write the whole id, or leave --yes out."
+        )
     _show(plan)
-    question = f"Erase {count_edits(len(plan.edits))} for good? There is no way back."
+    question = " ".join([*begun, f"Erase {count_edits(len(going))} for good? There is no way back."])
     if not arguments.yes and plan.edits and not confirm(question):
         _console.say("nothing was erased")
         return 1
-    erasure = erase_from(memory, arguments.id, arguments.author)
+    erasure = erase_from(memory, ids, arguments.author)
     for text in erasure.here:
         _console.say(f"cleaned: {text}")
     for text in erasure.elsewhere:

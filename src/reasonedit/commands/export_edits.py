@@ -7,6 +7,7 @@ import argparse
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.data.exported import export
 
+from .edit_ids import find_edit
 from .screen import Screen, count_edits
 
 _console = Screen(highlight=False, soft_wrap=True)
@@ -15,6 +16,6 @@ _console = Screen(highlight=False, soft_wrap=True)
 def export_edits(arguments: argparse.Namespace) -> int:
     """Write them."""
     memory = EditMemory.open(Store.open(arguments.codebook))
-    count = export(memory, arguments.file, arguments.id)
+    count = export(memory, arguments.file, [find_edit(memory, text).id for text in arguments.id])
     _console.say(f"{count_edits(count)} written to {arguments.file}")
     return 0

@@ -13,6 +13,7 @@ from reasonedit.types import Edit
 from reasonedit.validation import split_reasoning
 
 from .edit import read_boxes, show_written
+from .edit_ids import find_edit
 from .screen import Screen, waiting
 from .show_check import show_check
 
@@ -22,7 +23,7 @@ _console = Screen(highlight=False, soft_wrap=True)
 def replace_edit(arguments: argparse.Namespace) -> int:
     """Write an edit in the place of another, or say what that would do."""
     memory = EditMemory.open(Store.open(arguments.codebook))
-    old = memory.find(arguments.id)
+    old = find_edit(memory, arguments.id)
     if old.id in memory.undone:
         raise InputError(f"The edit '{old.id}' is undone already: write a new one with 'reasonedit edit'.")
     edit = _change(as_edit(old, {name: memory.picture(name) for name in old.pictures}), arguments)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 
+from .edit_ids import find_edit
 from .screen import Screen
 
 _console = Screen(highlight=False, soft_wrap=True)
@@ -15,7 +16,7 @@ _console = Screen(highlight=False, soft_wrap=True)
 def show_edit(arguments: argparse.Namespace) -> int:
     """Print an edit, and draw its picture with the evidence where that is wanted."""
     memory = EditMemory.open(Store.open(arguments.codebook))
-    edit = memory.find(arguments.id)
+    edit = find_edit(memory, arguments.id)
     _say("id", edit.id + (" (undone)" if edit.id in memory.undone else ""))
     _say("question", edit.question)
     if edit.choices:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from reasonedit.codebook import EditMemory, row_of
+from reasonedit.boxes import Box
+from reasonedit.codebook import Draft, EditMemory, StoredEdit, row_of
 from reasonedit.errors import ConflictError, InputError, ReasonEditError, UnavailableError
 from reasonedit.images import image_name, load_image, read_image_bytes
 from reasonedit.types import Edit
-from reasonedit.validation import check_total_size
+from reasonedit.validation import check_ids, check_total_size
 
 from .editfile import COLUMNS, EditFile
 from .rows import Row, read_rows
@@ -29,7 +30,7 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     Args:
         memory: The codebook.
         path: The file, which must not exist.
-        ids: Which edits; all that are in force when not given.
+        ids: The whole ids of the edits; all that are in force when not given.
 
     Returns:
         How many edits were written.
@@ -37,11 +38,11 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     Raises:
         NotFoundError: There is no such edit.
         ConflictError: The file exists already.
-        InputError: The file's name ends in something else, or an edit's picture is lost.
+        InputError: The file's name ends in something else, an edit's picture is lost, or the ids are one text.
         UnavailableError: The file cannot be written.
     """
     target = Path(path)
-    edits = [memory.find(name) for name in ids] if ids else list(memory.edits.values())
+    edits = [memory.find(name) for name in check_ids(ids)] or list(memory.edits.values())
     without_image = next((edit.id for edit in edits if not edit.image), None)
     if without_image is not None:
         raise InputError(
@@ -75,6 +76,9 @@ class CheckedRow:
         answer: The right answer.
         answers: All right answers, where there are several.
         reasoning: Why, one fact per sentence.
+        choices: The choices of a multiple-choice question.
+        image: Name of the picture, as a codebook calls it.
+        given: The evidence for each sentence: boxes, or names of pictures.
         checksum: Of all that the edit is made of, pictures too.
     """
 
@@ -84,7 +88,17 @@ class CheckedRow:
     answer: str
     answers: list[str]
     reasoning: list[str]
+    choices: list[str] | None
+    image: str
+    given: list[list[Box | str]]
     checksum: bytes
+
+    def is_of(self, edit: StoredEdit) -> bool:
+        """Whether this is what an edit of a codebook says; a picture that the codebook has lost says nothing."""
+        names = ("question", "answer", "answers", "reasoning", "choices", *(["image"] if edit.image else []))
+        return all(getattr(self, name) == getattr(edit, name) for name in names) and (
+            self.given == edit.given or not (any(self.given) or any(edit.given))
+        )
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[CheckedRow]:
@@ -97,15 +111,72 @@ def read(path: str | os.PathLike[str]) -> Iterator[CheckedRow]:
     :func:`describe_lost`.
 
     Raises:
-        InputError: The file or a row of it cannot be used, or a column is none of these; says which.
+        InputError: The file or a row of it cannot be used, a column is none of these, or two edits have the same id;
+            says which.
     """
-    source = EditFile(os.fspath(path))
+    source, ids = EditFile(os.fspath(path)), set[str]()
     for row in read_rows(source.path):
         if _is_lost(row):
             continue
         edit, checksum = _check_row(source, row)
         name = edit.id if row.values.get("id") is not None else uuid.uuid4().hex
-        yield CheckedRow(row.number, name, edit.question, edit.answer, edit.answers, edit.reasoning, checksum)
+        if name in ids:
+            raise InputError(f"'{source.path}' has two edits called '{name}': give one of them another id.")
+        ids.add(name)
+        kept = Draft.of(edit, []).edit
+        yield CheckedRow(
+            row.number,
+            name,
+            kept.question,
+            kept.answer,
+            kept.answers,
+            kept.reasoning,
+            kept.choices,
+            kept.image,
+            kept.given,
+            checksum,
+        )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The edits of a file beside those of a codebook.
+
+    Attributes:
+        new: Those that the codebook does not have.
+        there: The ids of those that it has.
+        undone: The ids of those that it has, but undone.
+    """
+
+    new: list[CheckedRow]
+    there: list[str]
+    undone: list[str]
+
+
+def compare(rows: Iterable[CheckedRow], memory: EditMemory, file: str = "the file") -> Compared:
+    """Find out which edits of a file a codebook has already.
+
+    Args:
+        rows: The edits.
+        memory: The codebook.
+        file: What the file is called.
+
+    Raises:
+        ConflictError: The codebook has another edit of the same id.
+    """
+    memory.refresh()
+    compared = Compared([], [], [])
+    with memory.guard:
+        edits, undone = memory.edits, memory.undone
+    for row in rows:
+        edit = edits.get(row.id) or undone.get(row.id)
+        if edit is None:
+            compared.new.append(row)
+        elif not row.is_of(edit):
+            raise ConflictError(f"There is another edit '{row.id}' in the codebook: give the one in {file} another id.")
+        else:
+            (compared.undone if row.id in undone else compared.there).append(row.id)
+    return compared
 
 
 def describe_lost(path: str | os.PathLike[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from reasonedit.validation import check_name
 
 from .beside import clean_beside, find_copies, name_files_of_others, name_other_places
 from .note import NOTE, remove_note, write_note
-from .selection import describe_erased, events_without, find_edits
+from .selection import describe_erased, events_without, find_edits, known_ids
 
 _PATIENCE = 10.0
 """Seconds to wait for whoever reads files that are to go."""
@@ -47,11 +47,11 @@ def plan_erasure(memory: EditMemory, ids: Sequence[str]) -> Erasure:
 
     Args:
         memory: The codebook.
-        ids: The edits.
+        ids: The whole ids of the edits.
 
     Raises:
         NotFoundError: There is no such edit.
-        InputError: The codebook is in no folder.
+        InputError: The codebook is in no folder, or the ids are one text.
     """
     store = _store_of(memory)
     edits, _ = find_edits(memory, store.folder, ids)
@@ -69,6 +69,15 @@ def plan_erasure(memory: EditMemory, ids: Sequence[str]) -> Erasure:
             "pictures of queries with facts, and the page (reasonedit report makes it again); the figures stay"
         )
     return Erasure(edits, here, name_other_places(store))
+
+
+def erasable_ids(memory: EditMemory) -> set[str]:
+    """The ids that :func:`erase_from` takes: of the edits that are there, lost or being erased.
+
+    Raises:
+        InputError: The codebook is in no folder.
+    """
+    return known_ids(memory, _store_of(memory).folder)
 
 
 def erase(folder: str | os.PathLike[str], ids: Sequence[str], author: str = "") -> Erasure:
@@ -95,12 +104,12 @@ def erase_from(memory: EditMemory, ids: Sequence[str], author: str = "") -> Eras
 
     Args:
         memory: The codebook, kept in a folder.
-        ids: The edits, undone ones too: their ids, or the beginnings of them.
+        ids: The whole ids of the edits, undone ones too.
         author: Who erases them.
 
     Raises:
         NotFoundError: There is no such edit.
-        InputError: The codebook is in no folder.
+        InputError: The codebook is in no folder, or the ids are one text.
         LockedError: Somebody else writes.
         UnavailableError: A file cannot be written: then nothing is erased of the codebook. Or somebody reads the
             codebook all the time: then the edits are erased, but files that held them are still there. In both cases

@@ -14,6 +14,7 @@ from reasonedit.codebook.events import Event
 from reasonedit.codebook.rescue.lost import LOST
 from reasonedit.errors import ReasonEditError
 from reasonedit.traces import ErasedEdits
+from reasonedit.validation import check_ids
 
 from .note import read_note
 
@@ -26,20 +27,30 @@ def find_edits(memory: EditMemory, folder: Path, ids: Sequence[str]) -> tuple[li
     Args:
         memory: The codebook.
         folder: Its folder.
-        ids: Ids, or the beginnings of them.
+        ids: Their ids.
 
     Raises:
         NotFoundError: An id is neither.
+        InputError: The ids are one text.
     """
-    existing = {e.edit_id for e in memory.events if e.edit is not None}
+    existing = _existing(memory)
     unfinished = read_note(folder) - existing
     lost = {edit.id: edit for edit in _read_lost(folder) if edit.id not in existing}
     edits = {}
-    for name in ids:
+    for name in check_ids(ids):
         if name in lost or name not in unfinished:
             edit = lost[name] if name in lost else memory.find(name)
             edits[edit.id] = edit
     return list(edits.values()), unfinished
+
+
+def known_ids(memory: EditMemory, folder: Path) -> set[str]:
+    """The ids that :func:`find_edits` finds something by."""
+    return {*_existing(memory), *read_note(folder), *(edit.id for edit in _read_lost(folder))}
+
+
+def _existing(memory: EditMemory) -> set[str]:
+    return {event.edit_id for event in memory.events if event.edit is not None}
 
 
 def _read_lost(folder: Path) -> list[StoredEdit]:

@@ -13,9 +13,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
-from reasonedit.codebook import EditMemory
-from reasonedit.data.exported import CheckedRow, export, load_edits, read
-from reasonedit.errors import ConflictError, InputError
+from reasonedit.data.exported import compare, export, load_edits, read
+from reasonedit.errors import InputError
 
 from .gateway import Gateway, gateway_of
 from .problems import ApiError
@@ -60,7 +59,7 @@ def _pack(gateway: Gateway, ids: list[str]) -> bytes:
     openapi_extra={"requestBody": {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def import_edits(request: Request) -> dict[str, Any]:
-    """Write the edits of such a file; those that are there already are passed over."""
+    """Write the edits of such a file; those that are there already, or are undone, are passed over."""
     gateway = gateway_of(request)
     gateway.check_writable()
     author = gateway.author_of(request, None)
@@ -72,35 +71,14 @@ async def import_edits(request: Request) -> dict[str, Any]:
 
 
 def _unpack(gateway: Gateway, data: bytes, author: str) -> dict[str, Any]:
-    written, skipped = list[str](), list[str]()
+    written = list[str]()
     with tempfile.TemporaryDirectory() as folder:
         file = _extract(data, Path(folder))
-        rows = list(read(file))
-        new = []
-        for row in rows:  # all are checked before one is written
-            if _is_there(row, gateway.memory):
-                skipped.append(row.id)
-            else:
-                new.append(row)
-        for edit in load_edits(file, new):
+        compared = compare(list(read(file)), gateway.memory)  # all are checked before one is written
+        for edit in load_edits(file, compared.new):
             gateway.editor.write(edit if edit.author else replace(edit, author=author))
             written.append(edit.id)
-    return {"written": written, "skipped": skipped}
-
-
-def _is_there(row: CheckedRow, memory: EditMemory) -> bool:
-    """Whether the codebook has an edit already, undone or not.
-
-    Raises:
-        ConflictError: It has another of that id.
-    """
-    with memory.guard:
-        edit = memory.edits.get(row.id) or memory.undone.get(row.id)
-    if edit is None:
-        return False
-    if any(getattr(edit, name) != getattr(row, name) for name in ("question", "answer", "reasoning", "answers")):
-        raise ConflictError(f"There is another edit '{row.id}' in the codebook: give the one in the file another id.")
-    return True
+    return {"written": written, "skipped": compared.there, "undone": compared.undone}
 
 
 def _extract(data: bytes, folder: Path) -> Path:

@@ -135,6 +135,6 @@ export class EditsView {
     const result = await act(this.importing, this.transferLine, { working: T.edits.importingFile(file.name) }, () => api.importEdits(file));
     if (!result) return;
     await this.#load(true);
-    this.transferLine.say("done", T.edits.imported(result.written.length, result.skipped.length));
+    this.transferLine.say("done", T.edits.imported(result.written.length, result.skipped.length, result.undone));
   }
 }

@@ -166,7 +166,8 @@ export const T = {
     exported: (count) => `${count} exported.`,
     import: "Import a file",
     importingFile: (name) => `Importing ${name} …`,
-    imported: (written, skipped) => `${written} imported${skipped ? `, ${skipped} left out because they were there already` : ""}.`,
+    imported: (written, skipped, undone) =>
+      `${written} imported${skipped ? `, ${skipped} left out because they were there already` : ""}.${undone.length ? ` ${undone.length} left out because they are undone, restore them if they are to count: ${undone.join(", ")}.` : ""}`,
   },
   edit: {
     title: "Edit",
