@@ -16,11 +16,13 @@ from test_store import killed_before_each
 from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.boxes import WHOLE
 from reasonedit.calibration import Calibration, CalibrationPictures, PictureRange, calibrate, calibrated
+from reasonedit.calibration.gathered import GatheredPictures
 from reasonedit.calibration.thresholds import match_threshold, range_threshold
 from reasonedit.codebook import EditMemory, Store, as_edit
 from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, EmbeddingConfig, statistics_of, tensors_of
 from reasonedit.embedding.unrelated import Unrelated, distances_from_pictures
 from reasonedit.embedding.views import COLOURS, PARTS
+from reasonedit.errors import InputError
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.recalibrate import recalibrate
 from reasonedit.retrieval import FactRetriever, RetrievalConfig
@@ -617,3 +619,26 @@ def test_an_image_that_is_asked_about_passes_once_all_the_same(tiny_vlm, monkeyp
         [seen.layers[editor.pipeline.embedder.layer].flatten(0, 1).mean(0) for seen in shown.images[0].regions.values()]
     )
     torch.testing.assert_close(taken.regions[-1], expected, atol=1e-5, rtol=1e-4)  # crops
+
+
+def test_a_picture_counts_once_it_was_read(tiny_vlm, monkeypatch):
+    embedder = DualEmbedder(tiny_vlm, own().embedding, HashEncoder())
+    gathered = GatheredPictures(embedder, most=18)
+
+    def fail_late(images, reference, vision=None):
+        reference.add(torch.ones(4, 4, 8))  # some were read already
+        raise torch.OutOfMemoryError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedder, "read", fail_late)
+        for _ in range(3):
+            with pytest.raises(torch.OutOfMemoryError):
+                gathered.take(pictures(8))
+    assert (len(gathered), len(gathered.reference.wholes)) == (0, 0)
+    gathered.take([*pictures(8), *pictures(8)])
+    assert (len(gathered), len(gathered.reference.wholes), gathered.full) == (8, 8, False)
+    with pytest.raises(InputError, match="takes at least 16 distinct pictures, better 64: 'those asked about' has 8"):
+        gathered.calibration("those asked about")
+    gathered.take(pictures(20))
+    assert (len(gathered), len(gathered.reference.wholes), gathered.full) == (18, 18, True)
+    assert gathered.calibration("those asked about").record.pictures == 18
