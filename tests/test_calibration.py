@@ -4,6 +4,7 @@ import json
 import math
 import statistics as plain
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +17,14 @@ from test_store import killed_before_each
 from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.boxes import WHOLE
 from reasonedit.calibration import Calibration, CalibrationPictures, PictureRange, calibrate, calibrated
+from reasonedit.calibration.gathered import GatheredPictures
 from reasonedit.calibration.thresholds import match_threshold, range_threshold
 from reasonedit.codebook import EditMemory, Store, as_edit
+from reasonedit.cold_start import ColdStart
 from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, EmbeddingConfig, statistics_of, tensors_of
 from reasonedit.embedding.unrelated import Unrelated, distances_from_pictures
 from reasonedit.embedding.views import COLOURS, PARTS
+from reasonedit.errors import ConflictError, InputError, NotFoundError, UnavailableError
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.recalibrate import recalibrate
 from reasonedit.retrieval import FactRetriever, RetrievalConfig
@@ -617,3 +621,119 @@ def test_an_image_that_is_asked_about_passes_once_all_the_same(tiny_vlm, monkeyp
         [seen.layers[editor.pipeline.embedder.layer].flatten(0, 1).mean(0) for seen in shown.images[0].regions.values()]
     )
     torch.testing.assert_close(taken.regions[-1], expected, atol=1e-5, rtol=1e-4)  # crops
+
+
+@pytest.fixture
+def cautious_book(tiny_vlm, tmp_path):
+    """An editor with one edit that awaits pictures, in a folder, and its cold start, which 16 pictures suffice."""
+    editor = ReasonEditor(tiny_vlm, own())
+    editor.write(edits(1)[0])
+    editor.save(tmp_path / "book")
+    return editor, ColdStart(editor.pipeline, enough=16)
+
+
+def warnings_in(caplog) -> list[str]:
+    return [r.message for r in caplog.records if r.name == "reasonedit.cold_start" and r.levelname == "WARNING"]
+
+
+def test_where_somebody_else_writes_it_is_calibrated_later(cautious_book, monkeypatch, caplog):
+    (editor, start), embedded = cautious_book, []
+    folder, embed = editor.memory.store.folder, EditingPipeline.embed_anew
+    monkeypatch.setattr(EditingPipeline, "embed_anew", lambda *args: embedded.append(1) or embed(*args))
+    with Store.open(folder).writing():
+        began = time.monotonic()
+        start.take(pictures(16))
+        for number in range(64 + 63):
+            start.take([picture(number)])
+        assert time.monotonic() - began < 10  # no question waits for whoever writes
+    assert editor.pipeline.statistics.awaits_pictures
+    assert not embedded
+    said = warnings_in(caplog)
+    assert [f"tried again after {number} more pictures" in text for number, text in zip((64, 128), said, strict=True)]
+    assert all("is being written by" in text for text in said)
+    start.take(pictures(64))
+    assert editor.pipeline.statistics.awaits_pictures  # not at each question
+    start.take(pictures(64))
+    assert editor.pipeline.statistics.record.pictures == 16
+    assert "calibration" in Store.open(folder).manifest.config
+    assert len(warnings_in(caplog)) == 2
+
+
+def test_what_a_full_disk_prevents_is_tried_again_and_what_does_not_pass_is_said_once(
+    cautious_book, monkeypatch, caplog
+):
+    editor, start = cautious_book
+    tried = []
+
+    def fail(error):
+        def rewrite(*_, **__):
+            tried.append(error)
+            raise error
+
+        return rewrite
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "rewrite", fail(UnavailableError("no space")))
+        start.take(pictures(16))
+        start.take(pictures(63))
+        assert len(tried) == 1
+        start.take(pictures(1))
+        assert len(tried) == 2
+        patch.setattr(Store, "rewrite", fail(NotFoundError("a picture is gone")))
+        for _ in range(8):
+            start.take(pictures(64))
+        assert len(tried) == 3
+    assert [text.rpartition("(")[2] for text in warnings_in(caplog)] == ["no space)", "no space)", "a picture is gone)"]
+    assert editor.pipeline.statistics.awaits_pictures
+
+
+def test_what_others_calibrated_meanwhile_is_kept(cautious_book, tiny_vlm):
+    editor, start = cautious_book
+    with Store.open(editor.memory.store.folder).writing():
+        start.take(pictures(16))
+    made = ReasonEditor.load(editor.memory.store.folder, tiny_vlm).calibrate(pictures(17, first=500))
+    start.take(pictures(64))
+    assert editor.pipeline.statistics.record == made.record
+
+
+def test_a_codebook_that_is_only_read_is_not_calibrated_until_it_is_saved_elsewhere(
+    cautious_book, tiny_vlm, tmp_path, caplog
+):
+    folder = cautious_book[0].memory.store.folder
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    editor = ReasonEditor.load(folder, tiny_vlm, read_only=True)
+    start = ColdStart(editor.pipeline, enough=16)
+    for _ in range(3):
+        start.take(pictures(16))
+    assert editor.pipeline.statistics.awaits_pictures
+    (said,) = warnings_in(caplog)
+    assert "has no calibration, and none is made as it is only read" in said
+    with pytest.raises(ConflictError, match="save it into another folder first"):
+        editor.write(edits(2)[1])
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    editor.save(tmp_path / "mine")
+    start.take(pictures(16))
+    assert "calibration" in Store.open(tmp_path / "mine").manifest.config
+
+
+def test_a_picture_counts_once_it_was_read(tiny_vlm, monkeypatch):
+    embedder = DualEmbedder(tiny_vlm, own().embedding, HashEncoder())
+    gathered = GatheredPictures(embedder, most=18)
+
+    def fail_late(images, reference, vision=None):
+        reference.add(torch.ones(4, 4, 8))  # some were read already
+        raise torch.OutOfMemoryError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedder, "read", fail_late)
+        for _ in range(3):
+            with pytest.raises(torch.OutOfMemoryError):
+                gathered.take(pictures(8))
+    assert (len(gathered), len(gathered.reference.wholes)) == (0, 0)
+    gathered.take([*pictures(8), *pictures(8)])
+    assert (len(gathered), len(gathered.reference.wholes), gathered.full) == (8, 8, False)
+    with pytest.raises(InputError, match="takes at least 16 distinct pictures, better 64: 'those asked about' has 8"):
+        gathered.calibration("those asked about")
+    gathered.take(pictures(20))
+    assert (len(gathered), len(gathered.reference.wholes), gathered.full) == (18, 18, True)
+    assert gathered.calibration("those asked about").record.pictures == 18

@@ -368,7 +368,7 @@ def test_a_codebook_goes_to_the_hub_and_comes_back(book, tmp_path, monkeypatch, 
     asked = {"images": [picture(0)], "prompts": ["What is number 0?"]}
     loader = DataLoader([asked], batch_size=None, collate_fn=dict)
     assert trainer.predict(VLMModule(editor.vlm, max_new_tokens=2), loader)
-    with pytest.raises(ReasonEditError, match="copy from the Hub and is not changed: save it into a folder first"):
+    with pytest.raises(ReasonEditError, match="and is not changed: save it into another folder first"):
         editor.edit(picture(5), "Who?", answer="nobody", reasoning="It is empty.")
     editor.save(tmp_path / "mine")
     editor.edit(picture(5), "Who?", answer="nobody", reasoning="It is empty.")

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers.tiny import design, picture
+from PIL import Image
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.boxes import WHOLE
@@ -12,7 +14,7 @@ from reasonedit.codebook import augment
 from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.design import Design, WritingConfig
 from reasonedit.embedding import QUERY_REGIONS, EmbeddingConfig
-from reasonedit.evidence import EvidenceConfig, crop
+from reasonedit.evidence import EvidenceConfig, crop, shrink
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.prompts import verification_question
 from reasonedit.retrieval import Retrieval, RetrievalConfig, verify_facts
@@ -75,6 +77,29 @@ def test_a_radius_is_the_distance_of_an_augmented_copy(tiny_vlm):
     assert [e.radius for e in again.entries] == [e.radius for e in written.entries]
     other_seed = EditingPipeline(tiny_vlm, design(keys="image", merge=True, seed=6)).write(new)
     assert [e.radius for e in other_seed.entries] != [e.radius for e in written.entries]
+
+
+def photograph(side):
+    """A picture with details of a few pixels, which shrinking smooths."""
+    noise = np.random.default_rng(0).integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("side", [256, 1536])
+def test_a_large_picture_gets_the_same_keys_whether_its_evidence_is_sought_or_known(tiny_vlm, side):
+    """Windows are cut out as the finder cuts them: from the shrunk picture."""
+    pipeline = EditingPipeline(tiny_vlm, design(keys="grounded", merge=True))
+    large = replace(edit(), image=photograph(side))
+    sought, found = pipeline.draft(large)
+    assert found[1].boxes
+    known = pipeline.embed_anew(large, sought.edit)
+    small = pipeline.embed_anew(replace(large, image=shrink(large.image)), sought.edit)
+    assert [e.fact.kind for e in sought.entries][1] == "given"
+    for one, again, shrunk in list(zip(sought.entries, known.entries, small.entries, strict=True))[1:]:
+        torch.testing.assert_close(again.key, one.key)
+        torch.testing.assert_close(shrunk.key, one.key)
+        assert again.radius == pytest.approx(one.radius, rel=1e-4)
+        assert shrunk.radius == pytest.approx(one.radius, rel=1e-4)
 
 
 def test_queries_by_region_hold_the_whole_and_nine_parts(tiny_vlm):

@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import zipfile
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -16,11 +17,15 @@ from PIL import Image
 
 from reasonedit import ReasonEditor
 from reasonedit.checking import Verdict
+from reasonedit.cli import main
+from reasonedit.commands.serve import parser
+from reasonedit.commands.serving import open_editors
 from reasonedit.erasure import erase
 from reasonedit.serve.app import create_app
 from reasonedit.serve.observed import REQUESTS
 from reasonedit.serve.settings import Settings
 from reasonedit.traces import KeptQuestions, folder_of_questions
+from reasonedit.vlm import Generation
 
 KEY = "a key that nobody guesses"
 
@@ -245,6 +250,55 @@ def test_a_read_only_server_refuses_every_change(make):
         check_error(http.post("/v1/edits/any/restore"), 403)
         check_error(http.post("/v1/edits/import", content=b"", headers={"Content-Type": "application/zip"}), 403)
         assert http.get("/v1/info").json()["read_only"]
+
+
+def cautious_codebook(vlm, folder):
+    """A codebook with one edit that no pictures have calibrated yet."""
+    paper = design(keys="both")
+    editor = ReasonEditor(vlm, replace(paper, embedding=replace(paper.embedding, reference="own")))
+    editor.edit(picture(0), "What is number 0?", answer="thing 0", reasoning=["Number 0 is round."])
+    editor.save(folder)
+
+
+@pytest.mark.parametrize("opened", ["by the command", "by the command, twice", "to be written"])
+def test_a_read_only_server_leaves_the_folder_as_it_is_however_much_it_is_asked(
+    opened, tiny_vlm, tiny_folder, hash_encoder, tmp_path, caplog
+):
+    folder = tmp_path / "book"
+    cautious_codebook(tiny_vlm, folder)
+    words = ["--codebook", str(folder), "--model", str(tiny_folder), "--dtype", "float32", "--read-only"]
+    if opened == "to be written":
+        editors = [ReasonEditor.load(folder, tiny_vlm)]
+    else:
+        arguments = parser().parse_args([*words, *(["--devices", "cpu", "cpu"] if "twice" in opened else [])])
+        editors = open_editors(arguments, Generation(1))
+        assert len(editors) == (2 if "twice" in opened else 1)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    with serving_app(create_app(editors, Settings("tiny", read_only=True))) as server, server.http() as http:
+        for number in range(65 * len(editors)):
+            assert ask(http, picture(100 + number), max_tokens=1).status_code == 200
+        after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+        assert after == before
+        assert [r.message for r in caplog.records if "has no calibration" in r.message] == [
+            f"The codebook in '{folder}' has no calibration, and none is made as it is only read: facts are fetched "
+            "cautiously. 'reasonedit calibrate --codebook FOLDER --pictures PICTURES' calibrates a codebook."
+        ]
+        # What others write there still counts.
+        other = ReasonEditor.load(folder, tiny_vlm)
+        made = other.edit(picture(1), "What is number 1?", answer="thing 1", reasoning=["Number 1 is round."])
+        reply = ask(http, picture(1), "What is number 1?")
+        assert made.id in reply.headers["x-reasonedit-edits"]
+
+
+@pytest.mark.parametrize("devices", [[], ["--devices", "cpu", "cpu"]])
+def test_a_read_only_server_makes_no_codebook(devices, tiny_folder, hash_encoder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("reasonedit.serve.run.run_server", lambda *_: None)  # else it would serve
+    words = ["--codebook", str(tmp_path / "none"), "--model", str(tiny_folder), "--read-only", *devices]
+    assert main(["serve", *words]) == 1
+    said = capsys.readouterr().err
+    assert "--read-only makes none: name the folder of one, or leave --read-only out." in " ".join(said.split())
+    assert "Traceback" not in said
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_edit_counts_for_every_replica_and_is_on_the_disk(make, tiny_vlm):

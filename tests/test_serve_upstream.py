@@ -12,6 +12,7 @@ import openai
 import pytest
 from helpers.served import message_of, serving_app, serving_command, uri_of
 from helpers.tiny import design, picture
+from test_serve_edges import cautious_codebook
 
 from reasonedit import ReasonEditor
 from reasonedit.data.world.benchmark import EmbeddedWorld
@@ -151,6 +152,20 @@ def test_without_edits_or_pictures_a_request_passes_as_it_is(front):
     ]
     assert bare["reasonedit"]["facts"] == text["reasonedit"]["facts"] == []
     assert text["reasonedit"]["gate"]["reason"] == "there is no picture"
+
+
+def test_a_read_only_gateway_leaves_the_folder_as_it_is_however_much_it_is_asked(tiny_vlm, hash_encoder, tmp_path):
+    folder = tmp_path / "book"
+    cautious_codebook(tiny_vlm, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with behind(lambda handler: handler.tell(completion("said"))) as server:
+        upstream = Upstream(server.url, "their-model")
+        app = create_app([ReasonEditor.load(folder, tiny_vlm)], Settings("served", read_only=True, upstream=upstream))
+        with serving_app(app) as gateway, gateway.http() as http:
+            for number in range(65):
+                body = {"model": "served", "messages": [message_of(picture(100 + number), QUESTION)]}
+                assert http.post("/v1/chat/completions", json=body).status_code == 200
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_stream_passes_chunk_by_chunk_while_the_server_behind_speaks(front):

@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image
 
 from reasonedit.calibration.gathered import GatheredPictures
 from reasonedit.calibration.measure import ENOUGH
-from reasonedit.errors import ReasonEditError
+from reasonedit.codebook.disk.lock import WriterLock
+from reasonedit.errors import ReasonEditError, UnavailableError
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.recalibrate import recalibrate
 from reasonedit.vlm import Vision
+
+_FIRST_PAUSE = 64
+"""After so many more pictures, repeated ones too, what failed is tried again; then after twice as many, and so on."""
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +27,8 @@ class ColdStart:
     """Takes in the pictures of questions and edits; with the 64th distinct one the codebook is calibrated.
 
     Until then facts are fetched more cautiously; see :func:`reasonedit.calibration.applied.cautious`. Of a picture only
-    the means of its tokens are kept, in memory.
+    the means of its tokens are kept, in memory. A codebook that is only read is not calibrated: its keys in the folder
+    would be of other statistics.
 
     Args:
         pipeline: What works on the codebook.
@@ -33,12 +39,14 @@ class ColdStart:
         self._pipeline = pipeline
         self._pictures = GatheredPictures(pipeline.embedder, enough)
         self._lock = threading.Lock()
-        self._over = False
+        self._tries = False  # whether a thread calibrates at the moment
+        self._pause, self._next_pause = 0, _FIRST_PAUSE
+        self._over = self._said_only_read = False
 
     @classmethod
     def of(cls, pipeline: EditingPipeline) -> ColdStart | None:
         """That of a pipeline; ``None`` where its design names other pictures, or it is calibrated."""
-        return cls(pipeline) if pipeline.statistics.awaits_pictures and pipeline.embedder.layers else None
+        return cls(pipeline) if _awaits_pictures(pipeline) else None
 
     def take(self, images: Sequence[Image.Image], vision: Vision | None = None) -> None:
         """Take in pictures, and calibrate where they suffice.
@@ -48,20 +56,79 @@ class ColdStart:
             vision: Their vision pass, where there was one.
         """
         with self._lock:
-            if self._over or not self._pipeline.statistics.awaits_pictures:
+            if self._over or self._tries or not self._pipeline.statistics.awaits_pictures or self._is_only_read():
                 return
             self._pictures.take(images, vision)
-            self._over = self._pictures.full
-            if not self._over:
+            self._pause -= len(images)
+            if not self._pictures.full or self._pause > 0:
                 return
+            self._tries = True
         try:
-            made = self._pictures.calibration("pictures that were asked about and edited")
-            anew = recalibrate(self._pipeline, made)
+            self._calibrate()
+        except UnavailableError as error:  # it may pass
+            _log.warning(
+                "The codebook stays as it is, and cautious, until it can be calibrated; that is tried again after %d "
+                "more pictures (%s)",
+                self._next_pause,
+                error,
+            )
         except ReasonEditError as error:
+            self._over = True
             _log.warning("The codebook stays as it is, and cautious: it could not be calibrated (%s)", error)
+        finally:
+            with self._lock:
+                self._pause, self._next_pause, self._tries = self._next_pause, 2 * self._next_pause, False
+
+    def _calibrate(self) -> None:
+        pipeline, store = self._pipeline, self._pipeline.memory.store
+        if store is not None:
+            with WriterLock(store.folder, patience=0).hold():
+                pass  # where somebody else writes, that is known before every edit is embedded, and no question waits
+        pipeline.memory.refresh()
+        with pipeline.memory.guard:
+            pipeline.statistics.take_in(pipeline.memory)
+        if not pipeline.statistics.awaits_pictures:  # somebody else has calibrated it
             return
+        made = self._pictures.calibration("pictures that were asked about and edited")
+        anew = recalibrate(pipeline, made)
         _log.info(
             "Calibrated by the first %d pictures that were asked about and edited; %d edits were embedded again.",
             made.record.pictures,
             anew,
         )
+
+    def _is_only_read(self) -> bool:
+        store = self._pipeline.memory.store
+        if store is None or not store.read_only:
+            return False
+        if not self._said_only_read:
+            self._said_only_read = True
+            _say_only_read(store.folder)
+        return True
+
+
+def only_ask(pipelines: Sequence[EditingPipeline]) -> None:
+    """Have questions calibrate nothing: whoever asks is not to change a codebook in a folder.
+
+    Where it has no calibration, the log says so, once for all copies of a model.
+
+    Args:
+        pipelines: What works on the codebook: one for each copy of the model.
+    """
+    kept = [pipeline for pipeline in pipelines if pipeline.memory.store is not None]
+    for pipeline in kept:
+        pipeline.watch = lambda _images, _vision: None
+    for folder in dict.fromkeys(p.memory.store.folder for p in kept if p.memory.store and _awaits_pictures(p)):
+        _say_only_read(folder)
+
+
+def _awaits_pictures(pipeline: EditingPipeline) -> bool:
+    return pipeline.statistics.awaits_pictures and bool(pipeline.embedder.layers)
+
+
+def _say_only_read(folder: Path) -> None:
+    _log.warning(
+        "The codebook in '%s' has no calibration, and none is made as it is only read: facts are fetched cautiously. "
+        "'reasonedit calibrate --codebook FOLDER --pictures PICTURES' calibrates a codebook.",
+        folder,
+    )

@@ -60,8 +60,7 @@ class ReasonEditor:
         self._set_up(EditingPipeline(vlm, design, calibration=calibration), generation)
 
     def _set_up(self, pipeline: EditingPipeline, generation: Generation | None) -> None:
-        self.vlm, self.pipeline = pipeline.vlm, pipeline
-        self.generation = generation or Generation()
+        self.vlm, self.pipeline, self.generation = pipeline.vlm, pipeline, generation or Generation()
         self._batcher = CallBatcher(self._answer)
         self._cold_start = ColdStart.of(pipeline)
         if self._cold_start is not None:
@@ -344,6 +343,7 @@ class ReasonEditor:
         *,
         dtype: str = "auto",
         generation: Generation | None = None,
+        read_only: bool = False,
         **kwargs: Any,
     ) -> ReasonEditor:
         """Open a codebook. Edits are written into its folder at once, and edits that others write there are seen.
@@ -353,6 +353,7 @@ class ReasonEditor:
             vlm: The VLM, if it is loaded already; else the one that the folder names is loaded.
             dtype: As in :meth:`from_pretrained`.
             generation: How answers are made, unless a question says otherwise.
+            read_only: Whether the folder is not changed, whatever is asked: edits are refused.
             **kwargs: Passed on to transformers' ``from_pretrained``, such as ``device_map``.
 
         Raises:
@@ -360,7 +361,7 @@ class ReasonEditor:
             DamagedError: It is damaged.
             MismatchError: It was made with another model.
         """
-        return cls._open(Store.open(folder), vlm, dtype, generation, kwargs)
+        return cls._open(Store.open(folder, read_only=read_only), vlm, dtype, generation, kwargs)
 
     @classmethod
     def from_hub(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +15,7 @@ from reasonedit.codebook import Entry, Fact, StoredEdit, augment
 from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.design import WritingConfig
 from reasonedit.embedding import DualEmbedder
-from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, WindowScore, crop
+from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, WindowScore, crop, shrink
 from reasonedit.kinds import KeyKind
 from reasonedit.types import Edit
 from reasonedit.vlm import Seen, Vision
@@ -131,7 +131,7 @@ class KeyBuilder:
             else:
                 seen[number] = Vision([known])
         if unseen:
-            vision = self.embedder.see([_cut_out(pictures, number) for number in unseen])
+            vision = self.embedder.see(_cut_out(pictures, unseen))
             seen.update({number: vision.select([row]) for row, number in enumerate(unseen)})
         return seen
 
@@ -159,7 +159,7 @@ class KeyBuilder:
     ) -> list[float]:
         """The distance of each key from that of an augmented copy of its picture and a paraphrase of its text."""
         rng = random.Random(f"{self.writing.seed}-{edit.id}-0")
-        copies = [augment(_cut_out(pictures, number), rng) for number in range(len(pictures))]
+        copies = [augment(image, rng) for image in _cut_out(pictures, range(len(pictures)))]
         paraphrases = {text: paraphrase(text, rng) for text in dict.fromkeys(plan.text for plan in planned)}
         numbers = self._read_pictures(planned)
         seen = {}
@@ -185,8 +185,14 @@ def is_guess(evidence: Evidence) -> bool:
     return any(window.why == GUESSED for window in evidence.windows)
 
 
-def _cut_out(pictures: Sequence[Picture], number: int) -> Image.Image:
-    """A picture by its number; windows are cut out of the first picture, the edit's image."""
-    image, picture = pictures[0], pictures[number]
+def _cut_out(pictures: Sequence[Picture], numbers: Iterable[int]) -> list[Image.Image]:
+    """Pictures by their numbers; windows are cut out of the first one, the edit's image, once it is shrunk.
+
+    So are the windows that the VLM verifies, whose passes become keys, and the regions of a query.
+    """
+    chosen = [pictures[number] for number in numbers]
+    image = pictures[0]
     assert isinstance(image, Image.Image)
-    return picture if isinstance(picture, Image.Image) else crop(image, picture)
+    if any(isinstance(picture, tuple) for picture in chosen):
+        image = shrink(image)
+    return [picture if isinstance(picture, Image.Image) else crop(image, picture) for picture in chosen]

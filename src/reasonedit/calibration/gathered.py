@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from PIL import Image
 
@@ -13,7 +12,7 @@ from reasonedit.embedding.statistics import ReferenceTokens
 from reasonedit.vlm import Vision
 
 from .calibration import Calibration
-from .measure import finish
+from .measure import check_count, finish
 from .pictures import CalibrationPictures, pixels_of
 from .record import CalibrationRecord
 
@@ -49,35 +48,46 @@ class GatheredPictures:
         return len(self) >= self.most
 
     def take(self, images: Sequence[Image.Image], vision: Vision | None = None, *, mine: bool = True) -> None:
-        """Take in pictures, except those that came before.
+        """Take in pictures, except those that came before. Where they cannot be read, none of them counts.
 
         Args:
             images: The pictures.
             vision: Their vision pass, where there was one already that kept the embedder's layers.
             mine: Whether they are taken in here, rather than by another rank: then they are only counted.
         """
-        started, rows = time.perf_counter(), []
+        started = time.perf_counter()
+        rows: dict[str, int] = {}
         for row, image in enumerate(images):
-            name = "" if self.full else pixels_of(image)
-            if name and name not in self._seen:
-                self._seen.add(name)
-                rows.append(row)
+            if len(self) + len(rows) >= self.most:
+                break
+            name = pixels_of(image)
+            if name not in self._seen:
+                rows.setdefault(name, row)
         if rows and mine:
-            new = [images[row] for row in rows]
-            passed = vision.select(rows) if vision is not None and self.embedder.has(vision) else None
-            if not self.embedder.has(passed, regions=True):
-                passed = self.embedder.see(new, regions=True, vision=passed)
-            self.embedder.read(new, self.reference, passed)
+            self._read(images, list(rows.values()), vision)
+        self._seen.update(rows)
         self.seconds += time.perf_counter() - started
+
+    def _read(self, images: Sequence[Image.Image], rows: Sequence[int], vision: Vision | None) -> None:
+        """Add some of the pictures to the reference: all of these, or none."""
+        new, reference = [images[row] for row in rows], ReferenceTokens()
+        passed = vision.select(rows) if vision is not None and self.embedder.has(vision) else None
+        if not self.embedder.has(passed, regions=True):
+            passed = self.embedder.see(new, regions=True, vision=passed)
+        self.embedder.read(new, reference, passed)
+        self.reference.merge(reference)
 
     def calibration(self, source: str) -> Calibration:
         """The calibration by what was taken in.
 
         Args:
             source: What the pictures are called.
+
+        Raises:
+            InputError: They are too few.
         """
         started = time.perf_counter() - self.seconds
-        count = len(self.reference.wholes)
-        record = replace(CalibrationRecord.of(self.embedder, count, source))
         pictures = CalibrationPictures(source, [], 0)
+        count = check_count(len(self.reference.wholes), pictures)
+        record = CalibrationRecord.of(self.embedder, count, source)
         return finish(self.embedder.measure(self.reference), record, pictures, started)

@@ -40,7 +40,7 @@ def parser(codebook: Path | None = None, kept: int = 0) -> argparse.ArgumentPars
     add("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
     add("--design", default=None, help="design of a new codebook: a JSON file, as reasonedit select writes")
     add("--calibration", default=None, metavar="FOLDER", help="calibration of a new codebook")
-    add("--read-only", action="store_true", help="refuse edits")
+    add("--read-only", action="store_true", help="refuse edits, and leave the codebook's folder as it is")
     add("--allow-image-urls", action="store_true", help="fetch pictures from public http and https addresses")
     add("--body-mb", type=int, default=32, help="largest body of a request (default: %(default)s)")
     add("--pixels", type=int, default=64_000_000, help="most pixels of a picture (default: %(default)s)")

@@ -12,7 +12,7 @@ from reasonedit.calibration import Calibration
 from reasonedit.codebook import Store
 from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
-from reasonedit.errors import InputError, needed
+from reasonedit.errors import InputError, NotFoundError, needed
 from reasonedit.traces import KeptQuestions, folder_of_questions
 from reasonedit.vlm import Generation, load_vlm
 from reasonedit.vlm.endpoint.names import is_endpoint
@@ -59,28 +59,33 @@ def _generation(arguments: argparse.Namespace) -> Generation:
 
 
 def open_editors(arguments: argparse.Namespace, generation: Generation) -> list[ReasonEditor]:
-    """An editor for each device, all on the same folder, which is made where it is not there.
+    """An editor for each device, all on the same folder, which is made where it is not there and may be written.
 
     Raises:
+        NotFoundError: There is no codebook, and none is to be made.
         ReasonEditError: The model or the codebook cannot be loaded, or they are not made for each other.
     """
     folder: Path = arguments.codebook
     devices: list[str | None] = arguments.devices or [None]
+    how: dict[str, Any] = {"generation": generation, "read_only": arguments.read_only}
     if Store.exists(folder):
         for name in ("design", "calibration"):
             if getattr(arguments, name) is not None:
                 raise InputError(f"The codebook '{folder}' has its {name} already: leave --{name} out.")
         model = arguments.model or Store.open(folder).manifest.model
-        first = ReasonEditor.load(folder, _load(model, arguments, devices[0]), generation=generation)
+        first = ReasonEditor.load(folder, _load(model, arguments, devices[0]), **how)
+    elif arguments.read_only:
+        raise NotFoundError(
+            f"There is no codebook in '{folder}', and --read-only makes none: name the folder of one, or leave "
+            "--read-only out."
+        )
     else:
         model = arguments.model or "embedded"
         design = Design.load(arguments.design, Design.default(model)) if arguments.design else None
         calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
         first = ReasonEditor(_load(model, arguments, devices[0]), design, generation, calibration)
         first.save(folder)
-    others = [
-        ReasonEditor.load(folder, _load(model, arguments, device), generation=generation) for device in devices[1:]
-    ]
+    others = [ReasonEditor.load(folder, _load(model, arguments, device), **how) for device in devices[1:]]
     return [first, *others]
 
 

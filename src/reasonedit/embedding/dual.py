@@ -36,7 +36,7 @@ Coming: TypeAlias = Ahead[Tensor]
 """Sentence halves that another thread is making."""
 
 KEYS_MADE = 2
-"""The version of the way in which keys are made: it is raised when the same edit gets other keys."""
+"""The version of the way in which keys are made: it is raised when new keys cannot be compared with the old ones."""
 
 _AT_ONCE = 32
 """Images that pass the vision part at once."""

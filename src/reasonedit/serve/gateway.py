@@ -14,6 +14,7 @@ from fastapi import Request
 from PIL import Image
 
 from reasonedit.codebook import EditMemory
+from reasonedit.cold_start import only_ask
 from reasonedit.editor import ReasonEditor
 from reasonedit.errors import ReasonEditError
 from reasonedit.traces import KeptQuestions
@@ -52,6 +53,8 @@ class Gateway:
         self.pictures = PictureReader(settings, self._own_picture)
         self.models = LocalModels(editors) if all(isinstance(e.vlm, LocalVLM) for e in editors) else None
         self.proxy = Proxy(settings.upstream, self.editor) if settings.upstream is not None else None
+        if settings.read_only:
+            only_ask([editor.pipeline for editor in editors])
         self._threads = anyio.CapacityLimiter(settings.at_once)
         self._own = anyio.CapacityLimiter(16)
 

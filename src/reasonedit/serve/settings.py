@@ -40,7 +40,7 @@ class Settings:
         body_mb: The largest body of a request, in MiB.
         pixels: The most pixels of a picture.
         image_urls: Whether pictures are fetched from public http and https addresses.
-        read_only: Whether edits are refused.
+        read_only: Whether edits are refused, and whatever is asked leaves the codebook's folder as it is.
         at_once: How many questions may be under way; more are told to come again.
         log_texts: Whether the log holds questions and answers.
         upstream: The server that answers, where the model is not here.

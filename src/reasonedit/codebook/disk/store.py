@@ -124,8 +124,8 @@ class Store(StoreReader):
         """
         if self.read_only:
             raise ConflictError(
-                f"The codebook in '{self.folder}' is a copy from the Hub and is not changed: save it into a "
-                "folder first."
+                f"The codebook in '{self.folder}' is only read here, as a copy from the Hub is, and is not changed: "
+                "save it into another folder first."
             )
         with self._lock.hold():
             yield
