@@ -127,6 +127,8 @@ def open_embed(vlm: VLM) -> Callable[[EditMemory], Callable[[Edit, StoredEdit], 
 
     def open_pipeline(memory: EditMemory) -> Callable[[Edit, StoredEdit], Draft]:
         assert memory.store is not None
-        return EditingPipeline.open(memory.store, vlm, memory).embed_anew
+        pipeline = EditingPipeline.open(memory.store, vlm, memory)
+        pipeline.statistics.keep(memory)
+        return pipeline.embed_anew
 
     return open_pipeline

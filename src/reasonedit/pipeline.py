@@ -149,6 +149,7 @@ class EditingPipeline:
         draft, evidence = self.draft(edit, vision)
         with self.memory.changing():
             self.statistics.take_in(self.memory)
+            self.statistics.keep(self.memory)
             if self.statistics.value is not made_by:  # the codebook was calibrated anew meanwhile
                 draft = self.embed_anew(edit, draft.edit)
             stored = self.memory.replace(replaces, draft) if replaces else self.memory.add([draft])[0]
