@@ -11,13 +11,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.tiny import design, picture
 from helpers.writer import make_edit, open_or_create
 from test_store import book, content, open_memory, the_same
 
-from reasonedit import ReasonEditError
+from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.codebook import DamagedError, Draft, EditMemory, Store
 from reasonedit.codebook.disk.errors import UnreadableError
-from reasonedit.codebook.repair import LOST, repair, verify
+from reasonedit.codebook.repair import LOST, LossError, repair, verify
+from reasonedit.migrate import open_embed
 
 
 @pytest.fixture
@@ -337,3 +339,92 @@ def test_statistics_of_another_codebook_are_taken_for_none(tmp_path):
     the_same(there, memory)
     assert there.store.statistics() == {}  # taken anew when they are needed
     assert any("is taken again" in note for note in found.notes)
+
+
+def whitened_book(vlm, folder, reference, *, calibrated=False):
+    """A codebook of three edits, the second undone, by statistics of some pictures."""
+    whitened = design(merge=True)
+    whitened = replace(whitened, embedding=replace(whitened.embedding, transform="whitened", reference=str(reference)))
+    editor = ReasonEditor(vlm, whitened)
+    if calibrated:
+        editor.calibrate([picture(1000 + i) for i in range(16)])
+    for number in range(3):
+        editor.write(numbered(number))
+    editor.undo("e1")
+    editor.save(folder)
+    return editor
+
+
+def numbered(number):
+    return Edit(picture(number), f"What is {number}?", f"thing {number}", [f"It is thing {number}."], id=f"e{number}")
+
+
+def fetched(editor, number):
+    return [hit.fact for hit in editor.ask(picture(number), f"What is {number}?").hits]
+
+
+def test_statistics_that_cannot_be_taken_again_are_a_loss_and_the_edits_are_embedded_anew(
+    tiny_vlm, hash_encoder, tmp_path
+):
+    book = tmp_path / "book"
+    editor = whitened_book(tiny_vlm, book, "own", calibrated=True)
+    facts = fetched(editor, 2)
+    assert "The answer to 'What is 2?' is thing 2." in facts
+    (book / "statistics.safetensors").unlink()
+    before = content(book)
+    with pytest.raises(LossError, match="statistics of the pictures by which the codebook was calibrated and the keys"):
+        repair(book)
+    assert content(book) == before
+    found, _ = repair(book, accept_loss=True)
+    assert [edit.lost for edit in found.edits] == [["keys"]] * 3
+    assert not any("is taken again" in note for note in found.notes)
+    assert open_memory(book).keyless == ["e0", "e1", "e2"]
+    loaded = ReasonEditor.load(book, tiny_vlm)
+    assert fetched(loaded, 2) == []
+    assert loaded.pipeline.statistics.awaits_pictures  # it is cautious as any codebook without a calibration
+    repair(book, embed=open_embed(tiny_vlm))
+    again = ReasonEditor.load(book, tiny_vlm)
+    assert again.memory.keyless == []
+    assert (list(again.edits), list(again.memory.undone)) == (["e0", "e2"], ["e1"])
+    assert fetched(again, 2) == facts
+    assert again.ask(picture(2), "What is 2?").nearest == pytest.approx(0, abs=1e-4)
+    assert verify(book).damages == []
+    again.calibrate([picture(2000 + i) for i in range(16)])
+    assert fetched(ReasonEditor.load(book, tiny_vlm), 2) == facts
+
+
+def test_a_folder_of_reference_pictures_may_have_changed_meanwhile(tiny_vlm, hash_encoder, tmp_path):
+    def fill(first):
+        for number in range(16):
+            picture(first + number).save(tmp_path / "pictures" / f"{number}.png")
+
+    (tmp_path / "pictures").mkdir()
+    fill(1000)
+    book = tmp_path / "book"
+    whitened_book(tiny_vlm, book, tmp_path / "pictures")
+    (book / "statistics.safetensors").write_bytes(b"")
+    with pytest.raises(LossError, match=f"the statistics of the pictures in '{tmp_path / 'pictures'}'"):
+        repair(book)
+    repair(book, accept_loss=True)
+    editor = ReasonEditor.load(book, tiny_vlm)
+    fill(2000)
+    editor.write(numbered(3))  # by the pictures of now, as all that is embedded from here on
+    fill(3000)
+    repair(book, embed=open_embed(tiny_vlm))
+    fill(4000)
+    again = ReasonEditor.load(book, tiny_vlm)
+    for number in (0, 2, 3):
+        assert fetched(again, number)[0] == f"The answer to 'What is {number}?' is thing {number}."
+        assert again.ask(picture(number), f"What is {number}?").nearest == pytest.approx(0, abs=1e-4)
+
+
+def test_statistics_of_pictures_that_are_the_same_everywhere_are_no_loss(tiny_vlm, hash_encoder, tmp_path):
+    book = tmp_path / "book"
+    editor = whitened_book(tiny_vlm, book, "own")
+    before = [editor.ask(picture(n), f"What is {n}?").nearest for n in range(3)]
+    (book / "statistics.safetensors").unlink()
+    found, _ = repair(book)
+    assert any("is taken again" in note for note in found.notes)
+    again = ReasonEditor.load(book, tiny_vlm)
+    assert again.memory.keyless == []
+    assert [again.ask(picture(n), f"What is {n}?").nearest for n in range(3)] == pytest.approx(before, abs=1e-4)

@@ -12,7 +12,7 @@ from reasonedit.boxes import Box
 from reasonedit.calibration import Calibration, CalibrationRecord, PictureRange
 from reasonedit.codebook import EditMemory
 from reasonedit.codebook.disk.errors import DamagedError
-from reasonedit.embedding import DualEmbedder, Statistics, statistics_of
+from reasonedit.embedding import DualEmbedder, Statistics, statistics_of, tensors_of
 from reasonedit.embedding.reference import OWN, PATTERNS
 from reasonedit.errors import InputError
 from reasonedit.vlm import Vision
@@ -115,6 +115,23 @@ class CurrentStatistics:
                 continue
             self.embedder.use(statistics)
             self.note(memory)
+
+    def keep(self, memory: EditMemory) -> None:
+        """Write the statistics into the codebook's folder where a repair left none, before keys are made by them.
+
+        A folder of reference pictures may hold others the next time.
+
+        Raises:
+            ReasonEditError: The folder is damaged, or cannot be written.
+        """
+        if memory.store is None or memory.store.manifest.statistics is not None or self.value is None:
+            return
+        with memory.changing():
+            self.take_in(memory)  # others may have written some meanwhile
+            manifest, statistics = memory.store.manifest, self.value
+            if manifest.statistics is None and statistics is not None:
+                memory.replace_keys({}, tensors_of(statistics), manifest.config)
+                self._digest = memory.store.manifest.statistics_digest
 
     def in_range(self, vision: Vision, boxes: Sequence[Box], rate: float | None) -> list[bool | None]:
         """Whether pictures are like those of the calibration.

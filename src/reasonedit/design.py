@@ -54,6 +54,11 @@ class WritingConfig:
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
 
+    @property
+    def seeks_evidence(self) -> bool:
+        """Whether evidence is sought for sentences that come without it: some keys are made of it."""
+        return self.entries != "answer" and self.keys != "image"
+
 
 @dataclass(frozen=True)
 class Design:
@@ -90,8 +95,7 @@ class Design:
         Raises:
             NotServedError: It scores sentences, of which the VLM gives no likelihoods.
         """
-        seeks_evidence = self.writing.entries != "answer" and self.writing.keys != "image"
-        if seeks_evidence and self.evidence.single_window is None:
+        if self.writing.seeks_evidence and self.evidence.single_window is None:
             vlm.check_likelihoods()
         return self
 

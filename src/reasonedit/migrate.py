@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from reasonedit.boxes import Box
 from reasonedit.codebook import Draft, EditMemory, Store, StoredEdit, as_edit, check_fingerprint
 from reasonedit.codebook.disk.errors import write_error
 from reasonedit.codebook.disk.files import sync
 from reasonedit.codebook.disk.lock import LOCK_FILES
 from reasonedit.codebook.events import Event
 from reasonedit.design import Design
-from reasonedit.errors import ConflictError, InputError
+from reasonedit.errors import ConflictError, InputError, MismatchError
+from reasonedit.keys import evidence_of, is_guess
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.types import Edit
 from reasonedit.vlm import VLM
@@ -28,7 +32,8 @@ def migrate_codebook(
     """Write a codebook into a new folder for another VLM: its edits, undone ones too, with their history.
 
     It is written under a hidden name beside the new folder and renamed once it is whole. A call that was interrupted
-    is continued by the same call.
+    is continued by the same call. Evidence that was found is taken over where the codebook's design sought it as the
+    new one would; else it is sought anew.
 
     Args:
         memory: The codebook.
@@ -42,7 +47,8 @@ def migrate_codebook(
 
     Raises:
         InputError: The new folder is that of the codebook.
-        ConflictError: The new folder holds something else.
+        ConflictError: The new folder holds something else, or what was interrupted was of other edits, for another VLM
+            or by another design.
         NotFoundError: A picture is missing.
         UnavailableError: The new folder cannot be written.
     """
@@ -51,14 +57,12 @@ def migrate_codebook(
         raise InputError(f"'{folder}' is the codebook itself: name a new folder, so that nothing is lost.")
     pipeline, part = EditingPipeline(vlm, design), target.with_name(f".{target.name}.migrating")
     if Store.exists(target):
-        migrated = _open_migrated(target, pipeline, memory)
-        if len(_events_of_edits(migrated)) == len(_events_of_edits(memory)):
-            return migrated
-        raise ConflictError(f"There is a codebook in '{target}' already, of an earlier time: name another folder.")
+        return _open_finished(target, pipeline, memory)
     if target.exists() and any(target.iterdir()):
         raise ConflictError(f"'{target}' is not empty: name a new folder.")
     if Store.exists(part):
-        pipeline.memory = _open_migrated(part, pipeline, memory)
+        pipeline.memory = _open_unfinished(part, pipeline, memory)
+        pipeline.statistics.take_in(pipeline.memory)  # those of the keys that are there
     else:
         pipeline.memory.copy_to(pipeline.begin_store(part))
     store = pipeline.memory.store
@@ -82,35 +86,138 @@ def migrate_codebook(
 
 def _embed(memory: EditMemory, pipeline: EditingPipeline, done: Callable[[int, int], None]) -> None:
     """Repeat the events that the new codebook does not have yet."""
+    takes_over = _evidence_to_take_over(memory, pipeline.design)
     events, count = _events_of_edits(memory), len(_events_of_edits(pipeline.memory))
     edits, number = sum(e.edit is not None for e in events), sum(e.edit is not None for e in events[:count])
-    for event in events[count:]:
+    remaining = deque(events[count:])
+    while remaining:
+        event = remaining.popleft()
         if event.edit is None:
             (pipeline.memory.undo if event.op == "undo" else pipeline.memory.restore)(event.edit_id, event.author)
             continue
         stored = event.edit
         edit = as_edit(stored, {name: memory.picture(name) for name in stored.pictures})
-        # Format 3 kept no evidence: it is sought anew.
-        pipeline.memory.add([pipeline.embed_anew(edit, stored) if stored.found else pipeline.draft(edit)[0]])
+        draft = pipeline.embed_anew(edit, stored) if takes_over(stored) else pipeline.draft(edit)[0]
+        if remaining and _replaces(event, remaining[0]):
+            pipeline.memory.replace(remaining.popleft().edit_id, draft)
+        else:
+            pipeline.memory.add([draft])
         number += 1
         done(number, edits)
 
 
-def _open_migrated(folder: Path, pipeline: EditingPipeline, memory: EditMemory) -> EditMemory:
-    """Open what a folder holds of the migrated codebook.
+def _replaces(event: Event, following: Event) -> bool:
+    """Whether an edit and the undo that follows it are of one step, in which it took the place of another.
+
+    Nothing else tells this from an undo by the same author later. Of an edit that contradicts the other one it was no
+    replacement, as that would not contradict it.
+    """
+    is_undo = event.edit is not None and following.op == "undo" and following.author == event.author
+    return is_undo and event.edit is not None and following.edit_id not in (event.edit_id, *event.edit.contradicts)
+
+
+def _evidence_to_take_over(memory: EditMemory, design: Design) -> Callable[[StoredEdit], bool]:
+    """Tells of which edits the stored evidence is what a design would seek for them.
+
+    Format 3 kept none. A design with a setting that is gone does not say how it was sought: what was found is kept.
+    """
+    if not design.writing.seeks_evidence:
+        return lambda stored: bool(stored.found)
+    try:
+        old = Design.from_dict(memory.store.manifest.design) if memory.store is not None else None
+    except InputError:
+        old = None
+    if old is None:
+        return lambda stored: any(stored.found)
+    was_sought = old.writing.seeks_evidence and old.evidence.in_use == design.evidence.in_use
+    return lambda stored: was_sought and bool(stored.found)
+
+
+def _open_finished(folder: Path, pipeline: EditingPipeline, memory: EditMemory) -> EditMemory:
+    """Open the migrated codebook.
 
     Raises:
-        ConflictError: It holds another codebook.
+        ConflictError: The folder holds another one.
     """
     store = Store.open(folder)
     check_fingerprint(store.manifest.fingerprint, pipeline.embedder.fingerprint, folder)
     migrated = EditMemory.open(store)
-    new, old = (
-        [(e.op, e.edit_id, e.edit and e.edit.question) for e in _events_of_edits(m)] for m in (migrated, memory)
-    )
-    if new != old[: len(new)]:
-        raise ConflictError(f"'{folder}' holds what was migrated of another codebook: remove it, or name another.")
+    difference = _difference(migrated, pipeline, memory)
+    if difference:
+        raise ConflictError(
+            f"'{folder}' holds what was migrated of another codebook or by another design ({difference}): name another "
+            "folder."
+        )
+    if len(_events_of_edits(migrated)) == len(_events_of_edits(memory)):
+        return migrated
+    raise ConflictError(f"There is a codebook in '{folder}' already, of an earlier time: name another folder.")
+
+
+def _open_unfinished(part: Path, pipeline: EditingPipeline, memory: EditMemory) -> EditMemory:
+    """Open what an interrupted migration has written.
+
+    Raises:
+        ConflictError: It was of other edits, for another VLM or by another design.
+    """
+    store = Store.open(part)
+    migrated = EditMemory.open(store)
+    try:
+        check_fingerprint(store.manifest.fingerprint, pipeline.embedder.fingerprint, part)
+        difference = _difference(migrated, pipeline, memory)
+    except MismatchError:
+        difference = "another model or embedding"
+    if difference:
+        raise ConflictError(
+            f"'{part}' is an unfinished migration that does not go with this one ({difference}): remove that folder to "
+            "begin anew, or name another one for this."
+        )
     return migrated
+
+
+def _difference(migrated: EditMemory, pipeline: EditingPipeline, memory: EditMemory) -> str:
+    """Where what was migrated is not the beginning of what is to be migrated, in words; nothing where it is."""
+    assert migrated.store is not None
+    there, here = Design.from_dict(migrated.store.manifest.design).to_dict(), pipeline.design.to_dict()
+    for part in ("evidence", "writing", "retrieval"):  # the fingerprint says how keys are embedded
+        for name, value in there[part].items():
+            if value != here[part][name]:
+                return f"{part}.{name} is {value!r} there and {here[part][name]!r} here"
+    new, old = _events_of_edits(migrated), _events_of_edits(memory)
+    if len(new) > len(old):
+        return "there is more in it"
+    takes_over = _evidence_to_take_over(memory, pipeline.design)
+    for one, other in zip(new, old, strict=False):
+        if (one.op, one.edit_id, one.author) != (other.op, other.edit_id, other.author):
+            return f"what happened to the edit '{one.edit_id}' there did not happen here, or later"
+        if one.edit is not None and other.edit is not None:
+            same = _content_of(one.edit) == _content_of(other.edit)
+            same &= other.edit.time in ("", one.edit.time)  # format 3 kept no times
+            same &= not takes_over(other.edit) or _found_in(one.edit) == _found_in(other.edit)
+            if not same:
+                return f"the edit '{one.edit_id}' is another one there"
+    return ""
+
+
+def _content_of(edit: StoredEdit) -> StoredEdit:
+    """An edit as it is compared: without its time and what is found for it; texts as this version tidies them."""
+    return replace(
+        edit,
+        question=edit.question.strip(),
+        answer=edit.answer.strip(),
+        reasoning=[sentence.strip() for sentence in edit.reasoning if sentence.strip()],
+        choices=[choice.strip() for choice in edit.choices or ()] or None,
+        answers=[answer.strip() for answer in edit.answers],
+        given=edit.given if any(edit.given) else [],
+        found=[],
+        guessed=[],
+        time="",
+        version="",
+        contradicts=[],
+    )
+
+
+def _found_in(stored: StoredEdit) -> list[tuple[list[Box], bool]]:
+    return [(evidence.boxes, is_guess(evidence)) for evidence in evidence_of(stored)]
 
 
 def _events_of_edits(memory: EditMemory) -> list[Event]:
@@ -127,6 +234,8 @@ def open_embed(vlm: VLM) -> Callable[[EditMemory], Callable[[Edit, StoredEdit], 
 
     def open_pipeline(memory: EditMemory) -> Callable[[Edit, StoredEdit], Draft]:
         assert memory.store is not None
-        return EditingPipeline.open(memory.store, vlm, memory).embed_anew
+        pipeline = EditingPipeline.open(memory.store, vlm, memory)
+        pipeline.statistics.keep(memory)
+        return pipeline.embed_anew
 
     return open_pipeline

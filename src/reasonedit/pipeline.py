@@ -149,6 +149,7 @@ class EditingPipeline:
         draft, evidence = self.draft(edit, vision)
         with self.memory.changing():
             self.statistics.take_in(self.memory)
+            self.statistics.keep(self.memory)
             if self.statistics.value is not made_by:  # the codebook was calibrated anew meanwhile
                 draft = self.embed_anew(edit, draft.edit)
             stored = self.memory.replace(replaces, draft) if replaces else self.memory.add([draft])[0]
@@ -188,9 +189,8 @@ class EditingPipeline:
 
     def _find_evidence(self, edit: Edit) -> tuple[list[Evidence], dict[Box, Seen]]:
         """Find evidence for the sentences that came without it; also its windows as the vision part saw them."""
-        writing = self.design.writing
         all_evidence = [Evidence(sentence) for sentence in edit.reasoning]
-        if writing.entries == "answer" or writing.keys == "image":
+        if not self.design.writing.seeks_evidence:
             return all_evidence, {}
         without = [i for i, given in enumerate(edit.evidence) if not given]
         sentences = [edit.reasoning[i] for i in without]

@@ -24,6 +24,7 @@ from .rescue.findings import Found, FoundEdit
 from .rescue.history import REPAIR
 from .rescue.lost import LOST, without_lost_pictures, write_lost
 from .rescue.reembed import OpenEmbed, embed_anew
+from .rescue.statistics import CALIBRATION
 from .rescue.verify import verify
 from .stored_edit import StoredEdit
 
@@ -109,7 +110,9 @@ def _rewrite(store: Store, found: Found, *, accept_loss: bool) -> Path:
         raise LossError(folder, found.losses)
     store.manifest = replace(found.manifest, journal=Mark(), sealed=(), settled=None)
     if not found.statistics:
-        store.manifest = replace(store.manifest, statistics=None, statistics_digest="")
+        # A calibration without its statistics is none: the codebook awaits pictures again.
+        config = {name: value for name, value in store.manifest.config.items() if name != CALIBRATION}
+        store.manifest = replace(store.manifest, config=config, statistics=None, statistics_digest="")
     try:
         copy = copy_aside(folder)
         write_lost(folder, found)

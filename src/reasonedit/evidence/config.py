@@ -46,3 +46,10 @@ class EvidenceConfig:
             raise InputError(f"top must be 0 or more, not {self.top}.")
         if self.shortlist is not None and self.shortlist < 1:
             raise InputError(f"shortlist must be 1 or more, not {self.shortlist}.")
+
+    @property
+    def in_use(self) -> tuple[object, ...]:
+        """The settings that decide which windows are kept, without those that the others leave idle."""
+        kept = (self.grid, self.top) if self.single_window is None else (self.single_window,)
+        ranked = () if self.shortlist is None else (self.shortlist, self.clip)
+        return (self.p_yes, kept, ranked)

@@ -65,7 +65,10 @@ class Found:
         events: What happened, in order, as far as it is known.
         keys: The keys and radii of each edit that still has them, by id.
         pictures: Names of the pictures that are whole.
-        statistics: What the embedding needs, where it is there; if not, it is taken anew.
+        statistics: What the embedding needs, where it is there.
+        lost_reference: Of which pictures it was, in words, where it is lost and these may not be there any more: then
+            all keys, which were made by it, count as lost. Nothing where it is there, or is what it was once it is
+            taken anew.
     """
 
     damages: list[DamagedError] = field(default_factory=list)
@@ -78,6 +81,7 @@ class Found:
     keys: dict[str, Rows] = field(default_factory=dict)
     pictures: set[str] = field(default_factory=set)
     statistics: dict[str, Tensor] = field(default_factory=dict)
+    lost_reference: str = ""
 
     @property
     def whole(self) -> list[str]:

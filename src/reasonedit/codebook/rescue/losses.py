@@ -27,7 +27,16 @@ def describe_losses(found: Found, history: History) -> list[str]:
         elif edit.doubt and edit.id not in explained:
             state = "counts" if edit.counts else "does not count"
             losses.append(f"the edit '{edit.id}' {state}, but {edit.doubt}")
+    if found.lost_reference:
+        losses.append(_describe_statistics(found))
     return losses
+
+
+def _describe_statistics(found: Found) -> str:
+    """What is lost with statistics that cannot be taken again."""
+    edits = sum(event.edit is not None for event in found.events)
+    keys = f" and the keys of {edits} edit{'s' * (edits != 1)}, which were made by them" if edits else ""
+    return f"the statistics of {found.lost_reference}{keys}"
 
 
 def _describe_gap(gap: Gap, history: History) -> str:

@@ -11,11 +11,10 @@ from typing import Any
 from ..disk import snapshot
 from ..disk.checksums import Checksums
 from ..disk.errors import DamagedError
-from ..disk.files import is_there
 from ..disk.layout import parse_name
 from ..disk.manifest import MANIFEST, Manifest
 from ..disk.store import Store
-from ..disk.tensors import digest_of, load_tensors
+from ..disk.tensors import load_tensors
 from ..disk.writing import read_picture
 from ..memory import EditMemory
 from .acknowledged import read_acknowledged
@@ -23,6 +22,7 @@ from .edit_keys import find_keys
 from .findings import Found, FoundEdit
 from .history import Counted, History
 from .losses import describe_losses
+from .statistics import read_statistics
 from .tracing import trace_history
 
 _TRIES = 3
@@ -66,7 +66,7 @@ def _read_folder(folder: Path) -> Found:
     found.damages += [DamagedError(journal, start, what) for start, what in history.problems]
     found.manifest = manifest or _manifest_of(history.head, journal)
     find_keys(folder, manifest, history, found)
-    _read_statistics(folder, manifest, found)
+    read_statistics(folder, manifest, found)
     _read_pictures(folder, history, found)
     found.edits = _list_edits(history, found)
     found.losses = describe_losses(found, history)
@@ -107,31 +107,6 @@ def _manifest_of(head: Mapping[str, Any] | None, journal: Path) -> Manifest | No
         generation=name.generation,
         journal_file=journal.name,
     )
-
-
-def _read_statistics(folder: Path, manifest: Manifest | None, found: Found) -> None:
-    sums = found.manifest.statistics if found.manifest is not None else None
-    unproven = folder / "statistics.safetensors"  # before format 5 the journal did not say what they are
-    if sums is not None:
-        path = _check(folder, sums, found)
-    elif manifest is None and is_there(unproven):
-        path = unproven
-        found.notes.append(f"nothing says whether '{path}' is what was written")
-    else:
-        return
-    try:
-        found.statistics = load_tensors(path) if path is not None else {}
-    except DamagedError as damage:
-        found.damages.append(damage)
-    digest = found.manifest.statistics_digest if found.manifest is not None else ""
-    if path is not None and found.statistics and digest not in ("", digest_of(found.statistics)):
-        found.damages.append(DamagedError(path, 0, "it is not the one that the codebook was made with"))
-        found.statistics = {}
-    if not found.statistics:
-        found.notes.append(
-            "what the embedding needs (statistics of unrelated pictures) is taken again when the codebook is next "
-            "used: on the same kind of machine, with the same versions, it is what it was"
-        )
 
 
 def _read_pictures(folder: Path, history: History, found: Found) -> None:

@@ -1,0 +1,77 @@
+"""The statistics in a folder that may be damaged, and whether lost ones can be taken again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..disk.checksums import Checksums
+from ..disk.errors import DamagedError
+from ..disk.files import is_there
+from ..disk.manifest import Manifest
+from ..disk.tensors import digest_of, load_tensors
+from .findings import Found
+
+CALIBRATION = "calibration"
+"""Where a manifest's config says of which pictures the user calibrated the codebook."""
+
+
+def read_statistics(folder: Path, manifest: Manifest | None, found: Found) -> None:
+    """Read what the embedding needs; without it the keys are of use only if it can be taken again as it was.
+
+    Args:
+        folder: The codebook's folder.
+        manifest: Its manifest, where it is there.
+        found: Gets the statistics, and is told what is damaged. Keys that were made by statistics which are lost for
+            good are taken out of it.
+
+    Raises:
+        UnreadableError: A file must not be read.
+    """
+    sums = found.manifest.statistics if found.manifest is not None else None
+    unproven = folder / "statistics.safetensors"  # before format 5 the journal did not say what they are
+    if sums is None and (manifest is not None or not is_there(unproven)):
+        return
+    found.statistics = _load(folder, sums, unproven, found)
+    if found.statistics:
+        return
+    found.lost_reference = _irreplaceable(found.manifest.config if found.manifest is not None else {})
+    if found.lost_reference:
+        found.keys.clear()  # nothing that is asked can be compared with them any more
+        return
+    found.notes.append(
+        "what the embedding needs (statistics of unrelated pictures) is taken again when the codebook is next "
+        "used: on the same kind of machine, with the same versions, it is what it was"
+    )
+
+
+def _load(folder: Path, sums: Checksums | None, unproven: Path, found: Found) -> dict[str, Any]:
+    """The statistics; nothing where they are damaged or another codebook's, which ``found`` is told."""
+    digest = found.manifest.statistics_digest if found.manifest is not None else ""
+    try:
+        path = sums.check(folder) if sums is not None else unproven
+        tensors = load_tensors(path)
+    except DamagedError as damage:
+        found.damages.append(damage)
+        return {}
+    if sums is None:
+        found.notes.append(f"nothing says whether '{path}' is what was written")
+    if tensors and digest not in ("", digest_of(tensors)):
+        found.damages.append(DamagedError(path, 0, "it is not the one that the codebook was made with"))
+        return {}
+    return tensors
+
+
+def _irreplaceable(config: Mapping[str, Any]) -> str:
+    """Of which pictures a codebook's statistics were, if these may not be there any more; else nothing."""
+    from reasonedit.embedding.reference import is_named
+
+    if CALIBRATION in config:
+        return "the pictures by which the codebook was calibrated"
+    design = config.get("design")
+    embedding = design.get("embedding") if isinstance(design, Mapping) else None
+    reference = embedding.get("reference") if isinstance(embedding, Mapping) else None
+    if reference is None or is_named(str(reference)):
+        return ""
+    return f"the pictures in '{reference}'"
