@@ -6,6 +6,7 @@ A batch is a dict. The keys that hold images and prompts may be named otherwise;
 ``images``        list of images (PIL, paths, bytes, arrays, tensors), or stacked ones; the callbacks see them upright
                   and in RGB, and leave them as they are in the batch
 ``prompts``       list of questions; the retriever puts facts before them, in place
+``bare_prompts``  the same without facts, for who writes or shows the questions
 ``choices``       list with a list of two or more choices, or ``None`` (an open question), per question
 ``text_only``     list with ``True`` for each question that is asked without a picture: its image is a blank, not shown
 ``edits``         list with an :class:`~reasonedit.Edit`, or ``None``, per sample: what to write if the answer is wrong
@@ -19,6 +20,7 @@ A batch is a dict. The keys that hold images and prompts may be named otherwise;
 ``answers``       in a stream: what was answered already, before a run was cut short; it is not asked again
 ``alone``         in a stream: whether each edit is taken back before the next one is asked
 ``phase``         what the batch is for (``edit``; ``check``, an edit that is asked again; ``probe``)
+``round``         in a stream: the round of probes that it is of, or comes before; 1 for the first
 ``vision``        the images as the VLM's vision part saw them; put there by whoever needs them first
 ``token_shares``  how much of each right answer is said; put there by :class:`~reasonedit.callbacks.TokenShares`
 ``retrieved``     what the retriever found, one :class:`~reasonedit.retrieval.Retrieval` per sample; put there by it

@@ -113,8 +113,7 @@ class TensorBoardCharts(RunCallback):
             if not retrieval.hits or self._queries >= self.pictures or batch["groups"][i] != "r_gen":
                 continue
             self._queries += 1
-            question = batch["prompts"][i].removeprefix(" ".join(retrieval.facts)).strip() or batch["prompts"][i]
-            query = Query(batch["images"][i], question)
+            query = Query(batch["images"][i], (batch.get("bare_prompts") or batch["prompts"])[i])
             right = matches(answers[i], batch["targets"][i])
             card = draw_retrieval(query, retrieval.hits, answers[i], right=right)
             self._show(loggers, f"retrieval/{batch['ids'][i]}", card, self._queries)

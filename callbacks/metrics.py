@@ -45,7 +45,7 @@ class EditingMetrics(Evaluates):
         out_of_range: The share of samples of the last round whose picture is unlike the calibration's, and of how many;
             ``None`` where that was not looked at.
         quiet: Whether somebody else prints how many answers contain a right one.
-        history: The accuracies of all rounds, by number of edits.
+        rounds: The accuracies of all rounds, each with the number of edits by then.
 
     Example:
         >>> metrics = EditingMetrics()
@@ -65,7 +65,7 @@ class EditingMetrics(Evaluates):
         self.out_of_range: tuple[float, int] | None = None
         self.quiet = False
         self._unlike, self._looked_at = SumMetric(), SumMetric()
-        self.history: dict[int, dict[str, tuple[float, int]]] = {}
+        self.rounds: list[tuple[int, dict[str, tuple[float, int]]]] = []
         self._edits = 0
         self._asked = False
 
@@ -79,7 +79,12 @@ class EditingMetrics(Evaluates):
             count.to(device).reset()
         self.results, self.exact_match, self.token_accuracy = {}, {}, {}
         self.contained, self.out_of_range = 0, None
-        self.history, self._edits, self._asked = {}, 0, False
+        self.rounds, self._edits, self._asked = [], 0, False
+
+    @property
+    def history(self) -> dict[int, dict[str, tuple[float, int]]]:
+        """The accuracies of the rounds by number of edits; of rounds without a new edit between them the last."""
+        return dict(self.rounds)
 
     def on_predict_batch_end(
         self,
@@ -113,7 +118,7 @@ class EditingMetrics(Evaluates):
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the last round."""
         self._log(trainer, pl_module)
-        if not self.history and not self._said:
+        if not self.rounds and not self._said:
             self.say_once(
                 trainer, "EditingMetrics counted nothing: no batch had 'targets' and 'groups' of its samples."
             )
@@ -170,7 +175,7 @@ class EditingMetrics(Evaluates):
             return
         self.results, self.exact_match, self.contained = shares, exact, contained
         self.token_accuracy = token_accuracy
-        self.history[self._edits] = shares
+        self.rounds.append((self._edits, shares))
         logged = {f"edit/{g}": share for g, (share, _) in shares.items()}
         logged |= {f"exact_match/{g}": share for g, share in exact.items()}
         logged |= {f"token_accuracy/{g}": share for g, share in token_accuracy.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,7 @@ from reasonedit.retrieval import Retrieval
 from reasonedit.types import Hit
 
 from .base import RunCallback
-from .batch import answers_of, in_steps
+from .batch import answered_already, answers_of, in_steps
 from .codebook import Codebook
 from .editor import Editor
 from .lookup import find_callback
@@ -31,6 +32,8 @@ _RENAMED = {"entry": "kind", "sight": "visual_match"}
 """Fields of a hit by their names in the logs of earlier versions."""
 
 _ROW = {"place", "phase", "edit", "question", "prompt", "answer", "edits", "codebook", "found"}
+_SHARE = {"place", "token_share"}
+"""What a row has that says how much of the right answer to a logged question is said."""
 
 
 class RunLog(RunCallback):
@@ -38,7 +41,8 @@ class RunLog(RunCallback):
 
     Put it before the editor and the retriever in the list of callbacks. It logs what an
     :class:`~reasonedit.EditStream` asks. A question with a logged answer is not asked again: its batch gets
-    ``answers``, with the prompts and facts from the log, and metrics, writer and codebook work on those.
+    ``answers``, with the prompts and facts from the log, and metrics, writer and codebook work on those. A
+    :class:`~reasonedit.callbacks.TokenShares` keeps its shares here as well.
 
     Args:
         path: Each rank writes a file ``PATH.RANK.jsonl``; the files of all ranks are read.
@@ -55,6 +59,7 @@ class RunLog(RunCallback):
         self.resume = resume
         self.run = run
         self._known: dict[int, dict[str, Any]] = {}
+        self._shares: dict[int, float | None] = {}
         self._file: IO[bytes] | None = None
         self._questions: list[str] = []
         self._before, self._state = 0, ("", 0, 0)
@@ -76,9 +81,35 @@ class RunLog(RunCallback):
             if run not in ("", self.run):  # a rank that wrote nothing yet left a log without a name
                 raise MismatchError(f"The log '{path}' is that of another run: begin a new one.")
             rows += rows_of_rank
+        answers = [row for row in rows if row.keys() >= _ROW]
         if codebook is not None and self.run:
-            check_resumable(rows, codebook, self.path.parent)
-        self._known = {row["place"]: row for row in rows}
+            check_resumable(answers, codebook, self.path.parent)
+        self._known = {row["place"]: row for row in answers}
+        self._shares = {row["place"]: row["token_share"] for row in rows if row.keys() == _SHARE}
+
+    def shares_of(self, batch: dict[str, Any]) -> list[float | None] | None:
+        """The token shares of a batch that were kept before the run was cut short; ``None`` if it has to be asked.
+
+        Args:
+            batch: A batch that has ``answers`` from this log.
+        """
+        places = batch["positions"] if answered_already(batch) is not None else []
+        kept = [self._shares[place] for place in places if place in self._shares]
+        return kept if places and len(kept) == len(places) else None
+
+    def keep_shares(self, batch: dict[str, Any], shares: Sequence[float | None]) -> None:
+        """Keep the token shares of a batch, for a run that goes on.
+
+        Args:
+            batch: A batch whose answers are logged.
+            shares: One share, or ``None``, for each of its questions.
+
+        Raises:
+            UnavailableError: The log cannot be written.
+        """
+        if self._file is not None and in_steps(batch):
+            of_places = zip(batch["positions"], shares, strict=True)
+            self._write([{"place": place, "token_share": share} for place, share in of_places])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Read the log of a run that goes on, and open this rank's own.
@@ -172,18 +203,35 @@ class RunLog(RunCallback):
                 zip(*columns, answers_of(outputs), retrieved, strict=True)
             )
         ]
+        self._write(rows)
+        self._warn_of_mixing(trainer, retrieved)
+
+    def _warn_of_mixing(self, trainer: L.Trainer, retrieved: Sequence[Retrieval | None]) -> None:
+        """Say where a log of an earlier version lacks what is counted from now on."""
+        looked_at = any(retrieval is not None and retrieval.in_range is not None for retrieval in retrieved)
+        logged = [row["found"] for row in self._known.values() if row["found"] is not None]
+        if looked_at and not all("in_range" in found for found in logged):
+            self.say_once(
+                trainer,
+                f"The log in '{self.path.parent}' was begun by an earlier version, which did not note which pictures "
+                "are unlike those of the calibration: 'edit/out_of_range' counts only what is asked from now on.",
+            )
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        """Write rows so that they are there when the power goes.
+
+        Raises:
+            UnavailableError: They cannot be written.
+        """
+        assert self._file is not None
         try:
-            self._write(rows)
+            self._file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
         except OSError as error:
             raise UnavailableError(
                 f"The log '{self.path}' cannot be written ({error.strerror}): free some space, then --resume."
             ) from error
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        assert self._file is not None
-        self._file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Close the file."""
@@ -219,12 +267,13 @@ def _parse_row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and (row.keys() == {"run"} or row.keys() >= _ROW) else None
+    known = isinstance(row, dict) and (row.keys() in ({"run"}, _SHARE) or row.keys() >= _ROW)
+    return row if known else None
 
 
 def _retrieval_of(values: dict[str, Any]) -> Retrieval:
     hits, left_out = ([_hit_of(hit) for hit in values[name]] for name in ("hits", "left_out"))
-    return Retrieval(hits, values["nearest"], values["threshold"], left_out)
+    return Retrieval(hits, values["nearest"], values["threshold"], left_out, values.get("in_range"))
 
 
 def _hit_of(values: dict[str, Any]) -> Hit:

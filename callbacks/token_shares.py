@@ -12,9 +12,11 @@ from reasonedit.vlm import Vision
 from reasonedit.vlm.forced import check_forced, forced_share_of_text, forced_shares
 
 from .base import Evaluates
-from .batch import answered_already, choices_of, column, pictures, questions, texts_alone
+from .batch import choices_of, column, pictures, questions, texts_alone
+from .lookup import find_callback
 from .metrics import EditingMetrics
 from .model import vlm_for
+from .runlog import RunLog
 from .targets import targets_of, text_of
 from .writer import PredictionWriter
 
@@ -25,7 +27,8 @@ class TokenShares(Evaluates):
     Each token is told the right ones before it (:func:`reasonedit.vlm.forced.forced_shares`), the question behind its
     facts, the model as its editor has left it. :class:`~reasonedit.callbacks.EditingMetrics` behind it logs the means
     as ``token_accuracy/rel`` and so on; a :class:`~reasonedit.callbacks.PredictionWriter` behind it writes them.
-    It takes a VLM on this machine, and a pass more for each question.
+    It takes a VLM on this machine, and a pass more for each question. Behind a :class:`~reasonedit.callbacks.RunLog` a
+    run that goes on has the shares of before; those that its log lacks are asked for again, behind the same facts.
 
     Raises:
         NotServedError: When a run begins: the VLM is behind an endpoint.
@@ -53,17 +56,20 @@ class TokenShares(Evaluates):
         """Ask for the shares of one batch."""
         if not isinstance(batch, dict) or batch.get("targets") is None or batch.get("groups") is None:
             return
-        if answered_already(batch) is not None:  # of a run that goes on: its facts are not fetched again
-            return
         answers = self.answers_in(trainer, outputs)
         if not answers:
             return
-        groups = [text_of(group) for group in column(batch, "groups", self)]
-        targets = targets_of(batch, len(answers), self)
-        rows = [row for row, group in enumerate(groups) if group and targets[row]]
-        shares: list[float | None] = [None] * len(answers)
-        for row, share in zip(rows, self._ask(batch, targets, rows, pl_module), strict=True):
-            shares[row] = share
+        log = find_callback(trainer, RunLog)
+        shares = log.shares_of(batch) if log is not None else None
+        if shares is None:
+            groups = [text_of(group) for group in column(batch, "groups", self)]
+            targets = targets_of(batch, len(answers), self)
+            rows = [row for row, group in enumerate(groups) if group and targets[row]]
+            shares = [None] * len(answers)
+            for row, share in zip(rows, self._ask(batch, targets, rows, pl_module), strict=True):
+                shares[row] = share
+            if log is not None and rows:
+                log.keep_shares(batch, shares)
         batch["token_shares"] = shares
 
     def _ask(

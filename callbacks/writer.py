@@ -28,12 +28,13 @@ class PredictionWriter(Evaluates):
     """Writes one row per sample when the run ends, is interrupted or fails.
 
     Columns: ``id``, ``edit`` (the one it belongs to), ``phase``, ``group``, ``edits`` (how many there were by then),
-    ``prompt`` (with the facts), ``choices``, ``before`` (the answer of the unedited model), ``answer``, ``thought``
-    (what a reasoning VLM wrote before it), ``finish_reason`` (``length`` where ``max_new_tokens`` cut it off),
-    ``target`` (of several, the one that most people gave), ``targets`` (all of them), ``accuracy``, ``right`` (an
-    accuracy of 1), ``exact_match``, ``contains`` (the answer contains a right one, which need not make it right),
-    ``facts``, ``distances``, ``fact_edits``, ``left_out`` (facts that were retrieved but not used), ``nearest``,
-    ``threshold``; and ``token_accuracy``, the share of the right answer's tokens, behind a
+    ``round`` (of probes, 1 for the first; of an edit the one that follows), ``question`` (without facts), ``prompt``
+    (with the facts), ``choices``, ``before`` (the answer of the unedited model), ``answer``, ``thought`` (what a
+    reasoning VLM wrote before it), ``finish_reason`` (``length`` where ``max_new_tokens`` cut it off), ``target`` (of
+    several, the one that most people gave), ``targets`` (all of them), ``accuracy``, ``right`` (an accuracy of 1),
+    ``exact_match``, ``contains`` (the answer contains a right one, which need not make it right), ``facts``,
+    ``distances``, ``fact_edits``, ``left_out`` (facts that were retrieved but not used), ``nearest``, ``threshold``;
+    and ``token_accuracy``, the share of the right answer's tokens, behind a
     :class:`~reasonedit.callbacks.TokenShares`. What a batch does not carry is null. ``accuracy``, ``exact_match`` and
     ``contains`` are the functions of these names in :mod:`reasonedit.metrics`; the file's metadata name the comparison
     as well.
@@ -106,7 +107,6 @@ class PredictionWriter(Evaluates):
         for i, (answer, targets) in enumerate(zip(answers, all_targets, strict=True)):
             retrieval = found if isinstance(found := of("retrieved", i), Retrieval) else None
             share = accuracy(answer, targets) if targets else None
-            hits = retrieval.hits if retrieval else []
             self.rows.append(
                 {
                     "place": of("positions", i) if in_steps(batch) else None,
@@ -115,6 +115,8 @@ class PredictionWriter(Evaluates):
                     "phase": text_of(fields.get("phase")),
                     "group": text_of(of("groups", i)),
                     "edits": self._edits,
+                    "round": fields.get("round") if in_steps(batch) else None,
+                    "question": text_of(of("bare_prompts", i)),
                     "prompt": text_of(of(self.prompt_key, i)),
                     "choices": texts_of(of("choices", i)) or None,
                     "before": text_of(of("before", i)),
@@ -127,12 +129,7 @@ class PredictionWriter(Evaluates):
                     "right": None if share is None else share == 1,
                     "exact_match": exact_match(answer, targets) if targets else None,
                     "contains": contains(answer, targets) if targets else None,
-                    "facts": [h.fact for h in hits],
-                    "distances": [h.distance for h in hits],
-                    "fact_edits": [h.edit_id for h in hits],
-                    "left_out": [h.fact for h in retrieval.left_out] if retrieval else [],
-                    "nearest": retrieval.nearest if retrieval else None,
-                    "threshold": retrieval.threshold if retrieval else None,
+                    **_columns_of(retrieval),
                     **({"token_accuracy": of("token_shares", i)} if "token_shares" in fields else {}),
                 }
             )
@@ -176,6 +173,8 @@ class PredictionWriter(Evaluates):
                 "phase": text,
                 "group": text,
                 "edits": pa.int64(),
+                "round": pa.int64(),
+                "question": text,
                 "prompt": text,
                 "choices": texts,
                 "before": text,
@@ -210,3 +209,16 @@ class PredictionWriter(Evaluates):
                 f"The predictions cannot be written to '{path}' ({error.strerror or error}): "
                 "free some space or name another file."
             ) from error
+
+
+def _columns_of(retrieval: Retrieval | None) -> dict[str, Any]:
+    """What was retrieved for one question."""
+    hits = retrieval.hits if retrieval else []
+    return {
+        "facts": [h.fact for h in hits],
+        "distances": [h.distance for h in hits],
+        "fact_edits": [h.edit_id for h in hits],
+        "left_out": [h.fact for h in retrieval.left_out] if retrieval else [],
+        "nearest": retrieval.nearest if retrieval else None,
+        "threshold": retrieval.threshold if retrieval else None,
+    }

@@ -16,8 +16,9 @@ from reasonedit.data.world.kinds import NOVEL_KINDS
 from reasonedit.errors import NotFoundError
 from reasonedit.experiments.agreement import CellRows, select_agreeing
 from reasonedit.experiments.gallery import CAUSES, cause_of
-from reasonedit.experiments.tables import cells_in
+from reasonedit.experiments.tables import cells_in, is_alone
 from reasonedit.groups import labels_of
+from reasonedit.rounds import final_probes
 
 Shares = Mapping[tuple[str, str], tuple[int, int]]
 """Right answers and questions, by ``"known"`` or ``"novel"`` and group."""
@@ -39,9 +40,7 @@ def break_down(cells: Sequence[CellRows]) -> tuple[dict[tuple[str, str], tuple[i
     shares: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     causes: Counter[tuple[str, str]] = Counter()
     for record, rows in cells:
-        last = max(row["edits"] for row in rows)
-        alone = bool(record["data"]["init_args"].get("alone"))
-        asked = [row for row in rows if row["phase"] == "probe" and (alone or row["edits"] == last)]
+        asked = final_probes(rows, alone=is_alone(record))
         kinds = kinds_of_edits(record, {row["edit"] for row in asked})
         for row in asked:
             of_group = shares["novel" if kinds[row["edit"]] in NOVEL_KINDS else "known", row["group"]]

@@ -350,6 +350,41 @@ def test_drift_is_what_the_same_probes_lose():
     assert verdicts(stress=stressed(0, seeds=(0,)))[claim].verdict == OPEN
 
 
+def in_rounds(*rounds):
+    """A cell whose probes are asked in rounds: after how many edits each, and which share of them is right then."""
+    cells = []
+    for seed in (0, 1):
+        about, rows = cell(OURS, seed, edits=10)
+        rows = [
+            dict(row, edits=edits, right=int(row["edit"].split("-")[1]) < 10 * right, round=number)
+            for number, (edits, right) in enumerate(rounds, 1)
+            for row in rows
+            if row["phase"] == "probe"
+        ]
+        cells.append((about, rows))
+    return cells
+
+
+def test_a_table_counts_the_last_round_whether_or_not_edits_came_before_it():
+    (row,) = table_of(EXPERIMENTS["stress"], in_rounds((4, 0.1), (8, 0.3), (8, 0.9)))
+    assert (row.metrics["rel"].mean, row.metrics["rel"].samples) == (pytest.approx(0.9), 20)
+    assert {stop: (of["rel"].mean, of["rel"].samples) for stop, of in row.history.items()} == {
+        4: (pytest.approx(0.1), 20),
+        8: (pytest.approx(0.9), 20),
+    }
+
+
+def test_cells_whose_rounds_have_no_numbers_are_read_as_before():
+    cells = in_rounds((4, 0.1), (8, 0.9))
+    earlier = [(about, [{k: v for k, v in row.items() if k != "round"} for row in rows]) for about, rows in cells]
+    now, before = (table_of(EXPERIMENTS["stress"], some)[0] for some in (cells, earlier))
+    assert now.metrics == before.metrics
+    assert now.history == before.history
+    for about, _ in earlier:
+        about["data"]["init_args"]["alone"] = True
+    assert table_of(EXPERIMENTS["stress"], earlier)[0].metrics["rel"].samples == 40
+
+
 # ---- what else shows results
 
 

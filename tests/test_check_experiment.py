@@ -10,7 +10,7 @@ from reasonedit import Query
 from reasonedit.checking import Change, Doubt, EditCheck, Finding, Verdict
 from reasonedit.codebook import StoredEdit
 from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, run_cell
-from reasonedit.experiments.check_tables import VERDICTS_HEAD, doubt_rows, verdict_rows
+from reasonedit.experiments.check_tables import VERDICTS_HEAD, agreement_of, doubt_rows, verdict_rows
 from reasonedit.experiments.checks import checked, measure_checks, outcome_of, said_of
 from reasonedit.experiments.experiment import Row
 from reasonedit.experiments.extra_tables import extra_tables
@@ -28,6 +28,7 @@ def measured(edit, verdict, rel=True, harmed=0, right=9, asked=9, sentences=()):
     return {
         "edit": edit,
         "verdict": verdict.key,
+        "asked": int(rel is not None),
         "rel": rel,
         "harmed": harmed,
         "groups": groups,
@@ -50,10 +51,11 @@ def test_what_became_of_an_edit_is_told_by_its_probes():
 
 
 def test_checks_are_measured_by_the_probes_at_the_end():
-    def probe(edit, group, right, *facts_of, edits=2):
+    def probe(edit, group, right, *facts_of, edits=2, number=2):
         return {
             "phase": "probe",
             "edits": edits,
+            "round": number,
             "edit": edit,
             "group": group,
             "right": right,
@@ -62,7 +64,8 @@ def test_checks_are_measured_by_the_probes_at_the_end():
         }
 
     rows = [
-        probe("a", "rel", False, edits=1),  # on the way: does not count
+        probe("a", "rel", False, edits=1, number=1),  # on the way: does not count
+        probe("a", "t_gen", False, number=1),  # nor does it where no edit was written since
         probe("a", "rel", True, "a"),
         probe("a", "t_gen", True, "a"),
         probe("a", "t_gen", False, "a"),
@@ -87,6 +90,24 @@ def test_checks_are_measured_by_the_probes_at_the_end():
         (one,) = found["trials"]
         assert (one["origin"], one["changed"], one["harmed"], one["shown"]) == ("elsewhere", True, True, 0.2)
         assert outcome_of(found) == said_of(found) == "harms"
+    earlier = [{name: value for name, value in row.items() if name != "round"} for row in rows[:1] + rows[2:]]
+    assert measure_checks({"a": check}, earlier, source) == measure_checks({"a": check}, rows, source)
+
+
+def test_an_edit_that_is_not_asked_again_does_not_count():
+    check = EditCheck(StoredEdit("e", "q", "a", ["s."]), 1, [], [], [], [], [], Finding(Verdict.HOLDS))
+    row = {"phase": "probe", "edits": 5, "round": 1, "edit": "other", "group": "rel", "right": False}
+    (found,) = measure_checks({"e": check}, [row | {"fact_edits": [], "accuracy": 0.0}], None)
+    assert (found["asked"], found["rel"], outcome_of(found)) == (0, None, None)
+    earlier = {name: value for name, value in found.items() if name != "asked"} | {"rel": True}  # as it was written
+    assert outcome_of(earlier) is None
+    assert outcome_of(earlier | {"fetched": True}) == "holds"
+    checks = [measured("a", Verdict.HOLDS), measured("b", Verdict.HARMS), found, earlier]
+    table = Table([TableRow("r", "Ours", None, "", [0])], [{"row": "r", "seed": 0, "checks": checks}])
+    (first, *_) = verdict_rows(table)
+    assert first[:2] == ["Ours: all", "2"]
+    assert (agreement_of(table).mean, agreement_of(table).samples) == (0.5, 2)
+    assert "2 edits do not count, whose questions were not asked again" in extra_tables(table)[0].text
 
 
 def answer(text):

@@ -8,10 +8,14 @@ import math
 import pyarrow.parquet as pq
 import pytest
 from helpers import benchmarks
+from helpers.cells import cell
 from helpers.endpoint import late_answers, serving
 
 from reasonedit import ReasonEditError
 from reasonedit.cli import main
+from reasonedit.experiments import EXPERIMENTS
+from reasonedit.experiments.judging import judge_table, judged_before
+from reasonedit.experiments.tables import table_of
 from reasonedit.metrics.judge import JUDGE_PROMPT, Judge, Judged, JudgedAccuracy
 from reasonedit.report import write_page
 
@@ -101,7 +105,8 @@ def test_an_experiment_is_judged_and_says_by_whom(tmp_path, tiny_folder, monkeyp
         assert main([*command, "--judge", "openai:wise"]) == 0
         assert "Judged by a language model" in capsys.readouterr().out
         asked = len(server.requests)
-        judged = json.loads((out / "main" / "judged.json").read_text())
+        (path,) = (out / "main").glob("judged-wise-*.json")
+        judged = json.loads(path.read_text())
         assert judged["judge"] == Judge("openai:wise").to_dict()
         for name in ("none", "ike"):
             rows = pq.read_table(out / "main" / "cells" / f"{name}-0.parquet").to_pylist()
@@ -110,11 +115,11 @@ def test_an_experiment_is_judged_and_says_by_whom(tmp_path, tiny_folder, monkeyp
                     row for row in rows if row["group"] == group and row["edits"] == max(r["edits"] for r in rows)
                 ]
                 # IKE's demonstrations stand before its questions: they are no part of what is judged.
-                bare = [row["prompt"].removeprefix(" ".join(row["facts"])) for row in counted]
-                right = sum("1" in question for question in bare)
+                assert all(row["prompt"].endswith(row["question"]) for row in counted)
+                right = sum("1" in row["question"] for row in counted)
                 assert (told["judged"], told["answers"]) == (pytest.approx(right / len(counted)), len(counted))
                 assert (told["generated"], told["unread"]) == (0, 0)
-        verdicts = pq.read_table(out / "main" / "judged.parquet")
+        verdicts = pq.read_table(path.with_suffix(".parquet"))
         assert json.loads(verdicts.schema.metadata[b"judge"])["prompt"] == JUDGE_PROMPT
         assert verdicts.num_rows == asked  # each answer once
         assert main([*command, "--judge", "openai:wise"]) == 0
@@ -124,10 +129,84 @@ def test_an_experiment_is_judged_and_says_by_whom(tmp_path, tiny_folder, monkeyp
         assert "that wise calls right" in page
         assert main([*command, "--judge", "openai:other"]) == 0
         assert len(server.requests) == 2 * asked
+        assert main([*command, "--judge", "openai:wise"]) == 0
+        assert len(server.requests) == 2 * asked  # another judge took nothing of it
+        page = write_page(out, tmp_path / "page.html").read_text()
+        for judge in ("wise", "other"):
+            assert f"Judged by a language model: {judge}" in page
+            assert f"that {judge} calls right" in page
         cells = out / "main" / "cells"
         for name in ("none", "ike"):  # run again: what was judged is of other answers
             (cells / f"{name}-0.parquet").unlink()
             assert main([*command[:5], name, *command[7:]]) == 0
-            shown = write_page(out, tmp_path / "page.html").read_text().partition("Judged by a language model")[2]
-            assert (">IKE</th>" in shown.partition("</table>")[0]) is (name == "none")
-        assert json.loads((out / "main" / "judged.json").read_text())["judge"]["model"] == "other"
+            shown = write_page(out, tmp_path / "page.html").read_text().split("Judged by a language model: ")[1:]
+            tables = {part.partition("<")[0]: part.partition("</table>")[0] for part in shown}
+            assert all((">IKE</th>" in table) is (name == "none") for table in tables.values())
+            assert set(tables) == ({"wise", "other"} if name == "none" else set())
+
+
+class Counting:
+    """A judge that says yes, and counts what it is asked."""
+
+    def __init__(self, prompt):
+        self.prompt, self.asked = prompt, []
+
+    def to_dict(self):
+        return {"model": "org/wise model", "prompt": self.prompt}
+
+    def verdicts(self, answers):
+        self.asked += answers
+        return [True] * len(answers)
+
+
+def judged_cells(**changes):
+    about, rows = cell("none", 0, edits=4, groups=("rel",))
+    told = {"facts": ["The user: a sailor."], "prompt": "The user a sailor. Who?", "targets": ["x"]} | changes
+    return [(about, [{**row, **told, "answer": row["edit"], "round": 1} for row in rows if row["phase"] == "probe"])]
+
+
+def judge_cells(cells, judge, folder):
+    table = table_of(EXPERIMENTS["main"], cells)
+    return table, judge_table(table, cells, lambda _: False, judge, folder)
+
+
+def test_no_judge_takes_what_another_was_asked(tmp_path):
+    cells, first, second = judged_cells(question="Who?"), Counting("Is it right?"), Counting("Is it so?")
+    for judge, asked in ((first, 4), (second, 4), (first, 4), (Counting("Is it right?"), 0)):
+        table, shown = judge_cells(cells, judge, tmp_path)
+        assert len(judge.asked) == asked
+        assert shown.title == "Judged by a language model: org/wise model"
+    before = judged_before(table, tmp_path)
+    files = sorted(path.name for path in tmp_path.glob("judged-org-wise-model-*.json"))
+    assert [next(name for name in files if f"prompt is in {name}." in one.text) for one in before] == files
+    assert len(files) == 2
+
+
+def test_verdicts_of_earlier_versions_are_read(tmp_path):
+    cells, judge = judged_cells(question="Who?"), Counting("Is it right?")
+    table, _ = judge_cells(cells, judge, tmp_path)
+    for path in tmp_path.glob("judged-*"):
+        path.rename(path.with_name(f"judged{path.suffix}"))
+    (shown,) = judged_before(table, tmp_path)
+    assert "prompt is in judged.json" in shown.text
+    judge_cells(cells, judge, tmp_path)
+    assert len(judge.asked) == 4  # not again
+    assert len(judged_before(table, tmp_path)) == 1
+
+
+def test_a_judge_reads_no_facts_however_they_were_written(tmp_path):
+    for changes, question in (
+        ({"question": "Who?"}, "Who?"),
+        ({"prompt": "The user: a sailor. Who?"}, "Who?"),  # of an earlier version
+    ):
+        judge = Counting(str(changes))
+        judge_cells(judged_cells(**changes), judge, tmp_path)
+        assert {one.question for one in judge.asked} == {question}
+
+
+def test_a_judge_reads_the_answers_of_the_last_round(tmp_path):
+    ((about, rows),) = judged_cells(question="Who?")
+    twice = [{**row, "round": number, "answer": f"{number}"} for number in (1, 2) for row in rows]
+    judge = Counting("Is it right?")
+    judge_cells([(about, twice)], judge, tmp_path)
+    assert {one.answer for one in judge.asked} == {"2"}

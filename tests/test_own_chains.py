@@ -10,7 +10,7 @@ from helpers.tiny import picture
 from reasonedit import Edit, ReasonEditError
 from reasonedit.experiments import own_chains
 from reasonedit.experiments.grounding import Grounding
-from reasonedit.experiments.own_chains import Effort, OwnChains, look_through, total
+from reasonedit.experiments.own_chains import Effort, OwnChains, look_through
 from reasonedit.own_reasoning import OwnReasoning, OwnSentence, interview
 
 CHAIN = ["The red object is a kettle.", "A kettle belongs to the sailor.", "The sailor lives in the valley."]
@@ -75,7 +75,7 @@ def test_edits_have_the_chain_of_the_vlm(way, reasoning, monkeypatch):
     assert (edit.question, edit.answer, edit.id) == ("Who owns the red object?", "sailor", "e")
     assert source.probes([edit]) == ["probes"]
     assert source.efforts["e"].written == 3
-    assert total(source.efforts.values())["edits"] == 1
+    assert list(source.efforts) == ["e"]
 
 
 def test_without_any_sentence_the_answer_is_the_only_fact_and_that_is_counted(monkeypatch):
@@ -125,6 +125,10 @@ def test_an_answer_is_grounded_if_no_reason_is_wrong():
         return [SimpleNamespace(text="sailor" if question == "Who owns a kettle?" else "kettle")]
 
     stream = SimpleNamespace(base=SimpleNamespace(probes=probes), source=Source())
-    measured = Grounding().measure(stream, SimpleNamespace(answer=answer), rows)
+    pipeline = SimpleNamespace(answer=answer)
+    measured = Grounding().measure(stream, pipeline, rows)
     # "The blue object is a kettle." is none of the right reasons.
     assert measured == [["rel", True, True], ["coe_gen", True, False], ["i_gen", False, True]]
+    asked = {"phase": "probe", "edits": 2, "edit": "e", "group": "rel", "id": "right"}
+    twice = [{**asked, "round": 2, "right": False}, {**asked, "round": 1, "right": True}]
+    assert Grounding().measure(stream, pipeline, twice) == [["rel", False, True]]

@@ -1,5 +1,6 @@
 """The page of experiments: what it claims, what fits a narrow screen, and plots of a selection."""
 
+import json
 import re
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from reasonedit.embedding import EmbeddingConfig
 from reasonedit.embedding.selection import LayerScore, Selection, WeightScore
 from reasonedit.experiments import EXPERIMENTS
 from reasonedit.experiments.editors import OURS
-from reasonedit.experiments.gallery import _edits
+from reasonedit.experiments.gallery import _edits, write_gallery
 from reasonedit.experiments.tables import table_of
 from reasonedit.groups import LABELS
 from reasonedit.report import write_page
@@ -57,6 +58,18 @@ def test_before_is_the_answer_of_the_unedited_model():
     probe = {"edit": "e", "group": "rel", "before": "of the unedited model", "answer": "right"}
     (shown,) = _edits([edit], SimpleNamespace(), [probe])
     assert (shown["before"], shown["after"], shown["right"]) == ("of the unedited model", "right", True)
+
+
+def test_a_gallery_shows_the_last_round(tmp_path):
+    asked = {"id": "q", "edit": "e", "group": "t_gen", "phase": "probe", "edits": 2, "facts": [], "fact_edits": []}
+    asked |= {"choices": None, "before": "x", "answer": "y", "target": "z", "targets": ["z"], "distances": []}
+    asked |= {"left_out": [], "nearest": None, "threshold": None}
+    rows = [{**asked, "round": 1, "right": False}, {**asked, "round": 2, "right": True}]
+    query = SimpleNamespace(id="q", image=picture(0), question="What?")
+    stream = SimpleNamespace(base=SimpleNamespace(edits=[], probes=[SimpleNamespace(query=query)]))
+    write_gallery(tmp_path / "gallery.json", stream, SimpleNamespace(), rows)
+    content = json.loads((tmp_path / "gallery.json").read_text())
+    assert (content["probes"], content["failures"]) == (1, {})
 
 
 # ---- the page

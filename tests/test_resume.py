@@ -21,13 +21,23 @@ from helpers.waiting import wait_until
 from test_store import the_same
 
 from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
-from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Retriever, RunLog
+from reasonedit.callbacks import (
+    Codebook,
+    EditingMetrics,
+    PredictionWriter,
+    Retriever,
+    RunLog,
+    TokenShares,
+    token_shares,
+)
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.disk.lock import login_name
+from reasonedit.design import DEFAULT
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.runs.folder import lock_folder
 from reasonedit.runs.resume import begin, check
+from reasonedit.vlm.forced import forced_shares
 
 DESIGN = design(keys="both", merge=True)
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -86,6 +96,56 @@ def test_cut_short_anywhere_it_ends_as_if_it_had_not_been(tiny_vlm, tmp_path, at
     assert memories[1].keys.tolist() == memories[0].keys.tolist()
     assert memories[1].entries == memories[0].entries
     the_same(book.memory, memories[1])
+
+
+def run_with_shares(tiny_vlm, folder: Path, stop: Stop | None = None, resume: bool = False):
+    """A run that looks at the range of pictures and asks for token shares, and what that gave."""
+    default = replace(DEFAULT, embedding=replace(DEFAULT.embedding, encoder="hash"))
+    book, metrics = Codebook(folder / "book", default), EditingMetrics()
+    if resume:
+        book.go_on(Store.open(folder / "book"))
+    parts = [RunLog(folder / "answers", resume), book, Retriever(), TokenShares(), metrics]
+    parts += [PredictionWriter(folder / "p.parquet"), *([stop] if stop is not None else [])]
+    trainer = L.Trainer(accelerator="cpu", devices=1, callbacks=parts, **QUIET)
+    trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(20), batch_size=4))
+    return metrics, pq.read_table(folder / "p.parquet").to_pylist()
+
+
+def without_in_range(row):
+    found = row.get("found")
+    return row if found is None else {**row, "found": {k: v for k, v in found.items() if k != "in_range"}}
+
+
+@pytest.mark.parametrize("logged", ["all", "no shares", "no range"])
+def test_a_resumed_run_has_the_shares_and_the_range_of_all_samples(tiny_vlm, tmp_path, logged, monkeypatch, caplog):
+    asked = []
+
+    def counted(vlm, vision, prompts, targets):
+        asked.extend(prompts)
+        return forced_shares(vlm, vision, prompts, targets)
+
+    monkeypatch.setattr(token_shares, "forced_shares", counted)
+    whole, rows = run_with_shares(tiny_vlm, tmp_path / "whole")
+    assert whole.out_of_range[1] == len(asked) == 40
+    assert sum(row["token_accuracy"] is not None for row in rows) == 40
+    with pytest.raises(RuntimeError, match="cut short"):
+        run_with_shares(tiny_vlm, tmp_path / "cut", Stop(8, written=True))  # after 16 of the probes
+    path = tmp_path / "cut" / "answers.0.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sum("token_share" in line for line in lines) == 16
+    if logged == "no shares":
+        lines = [line for line in lines if "token_share" not in line]
+    if logged == "no range":
+        lines = [without_in_range(line) for line in lines]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    asked.clear()
+    resumed, rows_of_resumed = run_with_shares(tiny_vlm, tmp_path / "cut", resume=True)
+    assert len(asked) == (40 if logged == "no shares" else 24)
+    assert resumed.token_accuracy == whole.token_accuracy
+    assert rows_of_resumed == rows
+    is_mixed = logged == "no range"
+    assert resumed.out_of_range == ((whole.out_of_range[0], 24) if is_mixed else whole.out_of_range)
+    assert ("'edit/out_of_range' counts only what is asked from now on" in caplog.text) is is_mixed
 
 
 def test_a_log_of_another_stream_is_refused(tiny_vlm, tmp_path):

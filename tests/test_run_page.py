@@ -146,6 +146,14 @@ def test_an_edit_took_did_not_was_lost_was_not_needed_or_nobody_knows():
     # What counts is the answer after all edits, and "before" the unedited model's.
     outcome = judged(wrong, answer("e", "probe", True), answer("e", "probe", False, edits=5))
     assert (outcome.status, outcome.before) == (FAILED, "old")
+    rounds = [answer("e", "probe", number == 2, round=number) for number in (1, 2)]  # no edit came between them
+    assert judged(wrong, *rounds).status == TOOK
+
+
+def test_probes_of_one_round_are_not_taken_for_each_other():
+    rows = [answer("e", "probe", False, group="t_gen", id="", round=1)] * 2
+    rows += [answer("e", "probe", right, group="t_gen", id="", round=2) for right in (True, False, True)]
+    assert judged(answer("e", "edit", False), *rows).holds == {"T-Gen": (2, 3)}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Streams in trainer.predict: our module, somebody else's module, and each callback on its own."""
 
 import copy
+from dataclasses import replace
 
 import lightning as L
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from reasonedit.callbacks import (
     TensorBoardCharts,
 )
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.rounds import final_probes, probes_after
 from reasonedit.vlm import Generation
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -102,6 +104,82 @@ def test_interleaved_streams_probe_all_edits_so_far(tiny_vlm, tmp_path):
     events = EventAccumulator(str(tmp_path / "tb")).Reload()
     logged = [(e.step, e.value) for e in events.Scalars("edit/rel")]
     assert logged == [(n, pytest.approx(s["rel"][0])) for n, s in parts["metrics"].history.items()]
+
+
+class RightFromThird(L.Callback):
+    """From the third edit on the model answers rightly, so that no more edits are written."""
+
+    def __init__(self) -> None:
+        self.edits = 0
+
+    def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        self.edits += batch["phase"] == "edit"
+        if self.edits > 2:
+            outputs[:] = batch["targets"]
+
+
+def test_rounds_without_a_new_edit_between_them_are_told_apart(tiny_vlm, tmp_path):
+    book, metrics, writer = Codebook(design=DESIGN), EditingMetrics(), PredictionWriter(tmp_path / "p.parquet")
+    stream = EditStream(ToySource(4), batch_size=1, interleave=2)
+    made = trainer(RightFromThird(), book, metrics, writer)
+    made.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=stream, return_predictions=False)
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    rel = [(r["round"], r["edits"], r["right"]) for r in rows if r["group"] == "rel"]
+    assert rel == [(1, 2, False)] * 2 + [(2, 2, True)] * 4
+    assert [r["round"] for r in rows if r["phase"] == "edit"] == [1, 1, 2, 2]
+    assert [(edits, shares["rel"]) for edits, shares in metrics.rounds] == [(2, (0.0, 2)), (2, (1.0, 4))]
+    assert metrics.results["rel"] == metrics.history[2]["rel"] == (1.0, 4)
+    final = final_probes(rows)
+    assert [r["round"] for r in final] == [2] * 8
+    assert probes_after(rows, 2) == final
+    assert {r["round"] for r in final_probes([r for r in rows if r["round"] == 1])} == {1}  # cut short before the end
+
+
+def test_where_each_edit_stands_alone_all_probes_are_final(tiny_vlm, tmp_path):
+    class Nothing(Codebook):
+        def forget(self):
+            pass
+
+    writer = PredictionWriter(tmp_path / "p.parquet")
+    stream = EditStream(ToySource(3), batch_size=2, alone=True)
+    made = trainer(Nothing(design=DESIGN), writer)
+    made.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=stream, return_predictions=False)
+    probes = [r for r in writer.rows if r["phase"] == "probe"]
+    assert [(r["edit"], r["round"]) for r in probes if r["group"] == "rel"] == [(f"toy-{i}", i + 1) for i in range(3)]
+    assert final_probes(writer.rows) == probes
+
+
+def test_predictions_keep_the_question_without_what_stands_before_it(tiny_vlm, tmp_path, monkeypatch):
+    class Tagged(ToySource):
+        """Its facts hold what a prompt must not, so that they stand otherwise before a question."""
+
+        def candidates(self):
+            for edit in super().candidates():
+                yield replace(edit, reasoning=["The user: a sailor."], evidence=())
+
+        def probes(self, edits, right=()):
+            return [replace(p, group="r_gen") if p.group == "t_gen" else p for p in super().probes(edits, right)]
+
+    drawn = []
+
+    def draw(query, *_, **__):
+        drawn.append(query.question)
+        return query.image
+
+    monkeypatch.setattr("reasonedit.callbacks.charts.draw_retrieval", draw)
+    writer = PredictionWriter(tmp_path / "p.parquet")
+    parts = [Codebook(design=design(percentile=100)), Retriever(), EditingMetrics(), TensorBoardCharts({}, 2), writer]
+    made = trainer(*parts, logger=TensorBoardLogger(tmp_path, name="tb", version=""))
+    stream = EditStream(Tagged(2), batch_size=2)
+    made.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=stream, return_predictions=False)
+    asked = {p.query.id: p.query.question for p in stream.base.probes}
+    probes = [r for r in pq.read_table(tmp_path / "p.parquet").to_pylist() if r["phase"] == "probe"]
+    for row in probes:
+        assert row["question"] == asked[row["id"]]
+        assert row["facts"]
+        assert not row["prompt"].startswith(" ".join(row["facts"]))
+        assert row["prompt"].endswith(row["question"])
+    assert drawn == [row["question"] for row in probes if row["group"] == "r_gen"]
 
 
 def test_probes_on_the_way_can_be_few_and_edits_checked_at_once(tiny_vlm):

@@ -27,6 +27,7 @@ class StreamItem:
         edit_id: The edit that it is or belongs to.
         before: What the unedited model answered, to a probe.
         answers: All right answers, where there are several.
+        round: The round of probes that it is of, or comes before: 1 for the first.
     """
 
     query: Query
@@ -37,6 +38,7 @@ class StreamItem:
     edit_id: str = ""
     before: str | None = None
     answers: list[str] = field(default_factory=list)
+    round: int = 1
 
 
 @dataclass
@@ -48,12 +50,14 @@ class Step:
         phase: The phase, the same on all ranks.
         items: Questions; there may be none.
         positions: Their places in the stream.
+        round: The round of probes, as in the items.
     """
 
     number: int
     phase: str
     items: list[StreamItem]
     positions: list[int]
+    round: int = 1
 
 
 def lay_out(
@@ -79,8 +83,8 @@ def lay_out(
     """
     batches: list[list[StreamItem]] = []
     start = 0
-    for end in stops:
-        edits_now = [_item_of(edit) for edit in edits[start:end]]
+    for number, end in enumerate(stops, 1):
+        edits_now = [_item_of(edit, number) for edit in edits[start:end]]
         if check:
             for item in edits_now:
                 batches += [[item], [replace(item, phase="check", edit=None)]]
@@ -89,7 +93,13 @@ def lay_out(
         so_far = edits[start:end] if alone else edits[:end]
         asked = {e.id for e in (so_far if alone or end == len(edits) else spread(so_far, sample))}
         questions = [
-            StreamItem(p.query, p.answer, "probe", p.group, edit_id=p.edit_id, before=before, answers=p.answers)
+            StreamItem(
+                *(p.query, p.answer, "probe", p.group),
+                edit_id=p.edit_id,
+                before=before,
+                answers=p.answers,
+                round=number,
+            )
             for p, before in probes
             if p.edit_id in asked
         ]
@@ -98,9 +108,9 @@ def lay_out(
     return batches
 
 
-def _item_of(edit: Edit) -> StreamItem:
+def _item_of(edit: Edit, number: int) -> StreamItem:
     query = Query(edit.image, edit.question, edit.choices, edit.id)
-    return StreamItem(query, edit.answer, "edit", edit=edit, edit_id=edit.id, answers=edit.answers)
+    return StreamItem(query, edit.answer, "edit", edit=edit, edit_id=edit.id, answers=edit.answers, round=number)
 
 
 def share_out(batches: Sequence[list[StreamItem]], ranks: int = 1) -> list[Step]:
@@ -116,7 +126,7 @@ def share_out(batches: Sequence[list[StreamItem]], ranks: int = 1) -> list[Step]
     steps: list[Step] = []
     place = 0
     while blocks:
-        phase = blocks[0][0].phase
+        phase, number_of_round = blocks[0][0].phase, blocks[0][0].round
         parts: list[list[tuple[int, StreamItem]]] = []
         while blocks and blocks[0][0].phase == phase and len(parts) < ranks:
             block = list(enumerate(blocks.popleft(), place))
@@ -125,7 +135,8 @@ def share_out(batches: Sequence[list[StreamItem]], ranks: int = 1) -> list[Step]
             parts += [block] if phase == "probe" else _shares(block, ranks)
         number = len(steps) // ranks
         for part in parts + [[]] * (ranks - len(parts)):
-            steps.append(Step(number, phase, [item for _, item in part], [at for at, _ in part]))
+            items, positions = [item for _, item in part], [at for at, _ in part]
+            steps.append(Step(number, phase, items, positions, number_of_round))
     return steps
 
 

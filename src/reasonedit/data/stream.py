@@ -238,6 +238,7 @@ def collate(step: Step, *, alone: bool = False) -> dict[str, Any]:
     return ({"text_only": alone_texts} if any(alone_texts) else {}) | {
         "images": [i.query.image for i in items],
         "prompts": [i.query.question for i in items],
+        "bare_prompts": [i.query.question for i in items],
         "choices": [i.query.choices for i in items],
         "edits": [i.edit for i in items],
         "targets": [i.answers or i.answer for i in items],
@@ -246,6 +247,7 @@ def collate(step: Step, *, alone: bool = False) -> dict[str, Any]:
         "edit_ids": [i.edit_id for i in items],
         "before": [i.before for i in items],
         "phase": step.phase,
+        "round": step.round,
         "step": step.number,
         "positions": step.positions,
         "alone": alone,

@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .bootstrap import Estimate, summarise
-from .checks import OUTCOMES, outcome_of, said_of
+from .checks import OUTCOMES, outcome_of, said_of, was_asked
 from .tables import Table, TableRow
 
-VERDICTS_TEXT = (
-    "By the probes, which the check has not seen; 95 % interval. Of “all” precision is the share that agrees."
-)
+_VERDICTS = "By the probes, which the check has not seen; 95 % interval. Of “all” precision is the share that agrees."
 VERDICTS_HEAD = ("The check says", "edits", *(f"it {outcome}" for outcome in OUTCOMES), "precision", "recall")
 DOUBTS_TEXT = "Sentences that the check names as possibly wrong; 95 % interval."
 DOUBTS_HEAD = ("", "spoilt ones caught", "others wrongly named")
@@ -22,11 +20,21 @@ _Test = Callable[[Mapping[str, Any]], bool]
 _Measured = Mapping[int, Sequence[Mapping[str, Any]]]
 
 
+def verdicts_text(table: Table) -> str:
+    """What :func:`verdict_rows` is of, and which edits it leaves out."""
+    rows = {row.name for row in table}
+    left_out = sum(not was_asked(m) for c in table.cells if c["row"] in rows for m in c.get("checks") or ())
+    if not left_out:
+        return _VERDICTS
+    edits = "1 edit does" if left_out == 1 else f"{left_out} edits do"
+    return f"{_VERDICTS} {edits} not count, whose questions were not asked again in the end."
+
+
 def verdict_rows(table: Table) -> list[list[str]]:
     """For each row and each verdict, what became of the edits by their probes; none where nothing was checked."""
     rows = []
     for row in table:
-        measured = _checks_of(table, row)
+        measured = _asked_ones(_checks_of(table, row))
         pairs = Counter((said_of(m), outcome_of(m)) for checks in measured.values() for m in checks)
         if pairs:
             agree = _share(measured, lambda _: True, lambda m: said_of(m) == outcome_of(m))
@@ -55,7 +63,7 @@ def doubt_rows(table: Table) -> list[list[str]]:
 
 def agreement_of(table: Table) -> Estimate:
     """The share of all checks whose verdict is what the probes say."""
-    return _estimate(_all_checks(table), lambda m: [said_of(m) == outcome_of(m)])
+    return _estimate(_asked_ones(_all_checks(table)), lambda m: [said_of(m) == outcome_of(m)])
 
 
 def share_of_doubted(table: Table, *, spoilt: bool) -> Estimate:
@@ -90,6 +98,11 @@ def _checks_of(table: Table, row: TableRow) -> _Measured:
     """What was measured of checks, by seed; nothing where the row had none."""
     cells = {cell["seed"]: cell.get("checks") or [] for cell in table.cells if cell["row"] == row.name}
     return {seed: checks for seed, checks in cells.items() if checks}
+
+
+def _asked_ones(measured: _Measured) -> _Measured:
+    """Those of which it is known what became of them."""
+    return {seed: [m for m in checks if was_asked(m)] for seed, checks in measured.items()}
 
 
 def _says(outcome: str) -> _Test:

@@ -11,6 +11,7 @@ import reasonedit.callbacks as cb
 from reasonedit.checking import EditCheck, Verdict
 from reasonedit.data.source import EditSource
 from reasonedit.groups import GENERALITIES, LOCALITIES, ProbeGroup
+from reasonedit.rounds import final_probes
 
 from .cells import MakeCallbacks
 from .lab import Lab
@@ -43,12 +44,12 @@ def measure_checks(
 
     Returns:
         For each edit what a file can hold: ``verdict``, ``trials``, ``sentences`` (whether each is spoilt, and why it
-        is doubted), and by the probes ``rel``, ``groups`` (right answers and probes by group), ``fetched`` (whether its
-        facts stood before its own question) and ``harmed`` (wrong answers of locality probes and of other edits before
-        which its facts stood).
+        is doubted), and by the probes ``asked`` (how often its own question was asked in the end), ``rel`` (whether it
+        was answered rightly; ``None`` where it was not asked), ``groups`` (right answers and probes by group),
+        ``fetched`` (whether its facts stood before its own question) and ``harmed`` (wrong answers of locality probes
+        and of other edits before which its facts stood).
     """
-    last = max((row["edits"] for row in rows), default=0)
-    probes = [row for row in rows if row["phase"] == "probe" and row["edits"] == last]
+    probes = final_probes(rows)
     spoilt = source.spoilt if isinstance(source, NoisyReasoning) else {}
     measured = []
     for edit_id, check in checks.items():
@@ -66,7 +67,8 @@ def measure_checks(
                 "sentences": [
                     [flag, doubts.get(text, "")] for flag, text in zip(flags, check.edit.reasoning, strict=True)
                 ],
-                "rel": all(row["right"] for row in asked),
+                "asked": len(asked),
+                "rel": all(row["right"] for row in asked) if asked else None,
                 "fetched": any(edit_id in row["fact_edits"] for row in asked),
                 "groups": {g: _count([row for row in own if row["group"] == g]) for g in GENERALITIES},
                 "harmed": sum(not row["right"] and edit_id in row["fact_edits"] for row in [*local, *of_others]),
@@ -81,13 +83,26 @@ def said_of(measured: Mapping[str, Any]) -> str:
     return _SAID.get(measured["verdict"], FAILS)
 
 
-def outcome_of(measured: Mapping[str, Any]) -> str:
-    """What became of an edit by its probes.
+def was_asked(measured: Mapping[str, Any]) -> bool:
+    """Whether an edit's own question was asked in the end.
+
+    Results of earlier versions do not say it, and call the answer right where there was none.
+    """
+    if "asked" in measured:
+        return bool(measured["asked"])
+    probes = sum(of_group[1] for of_group in measured["groups"].values()) + measured["local"]
+    return not measured["rel"] or measured["fetched"] or bool(probes)
+
+
+def outcome_of(measured: Mapping[str, Any]) -> str | None:
+    """What became of an edit by its probes; ``None`` where its own question was not asked in the end.
 
     It **does not take** where its own question is answered wrongly in the end. It **harms** where a wrong answer to one
     of its locality probes, or to another edit's own question, had its facts before it. It **holds here only** where
     half or fewer of its probes of generality are right (T-Gen, I-Gen, R-Gen and CoE-Gen together).
     """
+    if not was_asked(measured):
+        return None
     if not measured["rel"]:
         return FAILS
     if measured["harmed"]:

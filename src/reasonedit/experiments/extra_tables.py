@@ -10,7 +10,7 @@ from typing import Any
 from reasonedit.groups import LABELS
 
 from .bootstrap import Estimate
-from .check_tables import DOUBTS_HEAD, DOUBTS_TEXT, VERDICTS_HEAD, VERDICTS_TEXT, doubt_rows, verdict_rows
+from .check_tables import DOUBTS_HEAD, DOUBTS_TEXT, VERDICTS_HEAD, doubt_rows, verdict_rows, verdicts_text
 from .slopes import STEP, slopes_of
 from .tables import Table
 
@@ -54,7 +54,7 @@ def _tabulate_slopes(table: Table) -> ExtraTable | None:
 
 def _tabulate_verdicts(table: Table) -> ExtraTable | None:
     rows = verdict_rows(table)
-    return ExtraTable("How often a check is right", VERDICTS_TEXT, VERDICTS_HEAD, rows) if rows else None
+    return ExtraTable("How often a check is right", verdicts_text(table), VERDICTS_HEAD, rows) if rows else None
 
 
 def _tabulate_doubts(table: Table) -> ExtraTable | None:

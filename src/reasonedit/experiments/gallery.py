@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from reasonedit.callbacks import Codebook, Editor
 from reasonedit.data.stream import EditStream
 from reasonedit.groups import GENERALITIES, LOCALITIES
 from reasonedit.metrics import matches
+from reasonedit.rounds import Row, final_probes
 from reasonedit.types import Edit
 
 NOTHING, WRONG, IGNORED, SWAYED = "nothing retrieved", "wrong fact retrieved", "right fact ignored", "swayed by a fact"
@@ -32,8 +33,6 @@ _COLUMNS = (
     *("id", "edit", "group", "choices", "before", "answer", "target", "right", "facts", "distances"),
     *("fact_edits", "left_out", "nearest", "threshold"),
 )
-
-Row = Mapping[str, Any]
 
 
 def cause_of(row: Row) -> str | None:
@@ -63,8 +62,7 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
     """
     assert stream.base is not None
     queries = {p.query.id: (p.query.image, p.query.question) for p in stream.base.probes}
-    last = max((row["edits"] for row in rows), default=0)
-    probes = [row for row in rows if row["phase"] == "probe" and row["edits"] == last]
+    probes = final_probes(rows)
 
     def show(row: Row) -> dict[str, Any]:
         image, question = queries[row["id"]]

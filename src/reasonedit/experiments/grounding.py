@@ -13,6 +13,7 @@ from reasonedit.data.stream import EditStream
 from reasonedit.groups import ProbeGroup
 from reasonedit.own_reasoning import interview
 from reasonedit.pipeline import EditingPipeline
+from reasonedit.rounds import final_probes
 from reasonedit.types import Query
 from reasonedit.vlm import Generation
 from reasonedit.wording import normalise
@@ -42,8 +43,7 @@ class Grounding(L.Callback):
             For each probe with reasons its group, whether its answer was right, and whether all its reasons were.
         """
         assert stream.base is not None
-        last = max((row["edits"] for row in rows), default=0)
-        right = {row["id"]: bool(row["right"]) for row in rows if row["phase"] == "probe" and row["edits"] == last}
+        right = {row["id"]: bool(row["right"]) for row in final_probes(rows)}
         reasons_of = _reasons_of(stream.source)
         measured = []
         for probe in stream.base.probes:

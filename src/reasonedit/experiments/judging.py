@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,16 @@ from reasonedit.errors import InputError
 from reasonedit.groups import columns_of
 from reasonedit.metrics import EditAccuracy
 from reasonedit.metrics.judge import Judge, Judged, JudgedAccuracy
+from reasonedit.rounds import final_probes
 
 from .agreement import CellRows, Record, select_agreeing
 from .extra_tables import ExtraTable
-from .tables import Table
+from .tables import Table, is_alone
 
 _AT_ONCE = 256
 """Verdicts that are asked for before those so far are written: what an interruption costs at most."""
-_FILE = "judged.json"
+_EARLIER = "judged"
+"""The name of the files of earlier versions, which kept those of one judge only."""
 _JUDGE = b"judge"
 Verdicts = dict[Judged, "bool | None"]
 
@@ -29,9 +33,10 @@ def judge_table(
 ) -> ExtraTable:
     """Judge the answers that a table is made of.
 
-    The folder then holds ``judged.parquet``, each verdict with its question and answers, and ``judged.json``, the
-    shares by row and group. Both say which model judged and what it was asked. Verdicts of the same judge that are
-    there already are not asked for again.
+    The folder then holds ``judged-MODEL-….parquet``, each verdict with its question and answers, and a file of the same
+    name that ends in ``.json``, the shares by row and group. Both say which model judged and what it was asked; each
+    judge (model, endpoint and prompt) has files of its own. Verdicts of the same judge that are there already are not
+    asked for again.
 
     Args:
         table: The table.
@@ -48,15 +53,17 @@ def judge_table(
     """
     by_row: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for record, answers in select_agreeing(cells, first).cells:
-        by_row[record["row"]] += _asked_last(record, answers)
-    verdicts = _ask(judge, [_judged(a) for answers in by_row.values() for a in answers], folder / "judged.parquet")
+        probes = final_probes(answers, alone=is_alone(record))
+        by_row[record["row"]] += (row for row in probes if row["group"] and row["targets"])
+    verdicts = _ask(judge, [_judged(a) for answers in by_row.values() for a in answers], folder)
     shares = {row.name: _count(by_row[row.name], verdicts) for row in table if by_row[row.name]}
     content = {"judge": judge.to_dict(), "cells": _cells_of(table), "rows": shares}
-    (folder / _FILE).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-    return _tabulate(table, content)
+    path = folder / f"{_name_of(judge)}.json"
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    return _tabulate(table, content, path)
 
 
-def judged_before(table: Table, folder: Path) -> ExtraTable | None:
+def judged_before(table: Table, folder: Path) -> list[ExtraTable]:
     """What :func:`judge_table` left in a folder, of those rows of a table that have not been run again since.
 
     Args:
@@ -64,21 +71,29 @@ def judged_before(table: Table, folder: Path) -> ExtraTable | None:
         folder: The experiment's folder.
 
     Returns:
-        The small table; ``None`` where nothing of it was judged.
+        A small table for each judge; none of those that judged nothing of it.
 
     Raises:
-        InputError: The file is not what was left there.
+        InputError: A file is not what was left there.
     """
-    path = folder / _FILE
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        now = _cells_of(table)
-        same = {name: of_row for name, of_row in content["rows"].items() if content["cells"][name] == now.get(name)}
-        return _tabulate(table, {**content, "rows": same}) if same else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"'{path}' is not what --judge wrote: delete it, and judge again.") from error
+    tables, judges, now = [], list[Any](), _cells_of(table)
+    for path in [*sorted(folder.glob(f"{_EARLIER}-*.json")), *folder.glob(f"{_EARLIER}.json")]:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            same = {name: of_row for name, of_row in content["rows"].items() if content["cells"][name] == now.get(name)}
+            if same and content["judge"] not in judges:
+                judges.append(content["judge"])
+                tables.append(_tabulate(table, {**content, "rows": same}, path))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"'{path}' is not what --judge wrote: delete it, and judge again.") from error
+    return tables
+
+
+def _name_of(judge: Judge) -> str:
+    """The name of a judge's files, without what they end in."""
+    about = judge.to_dict()
+    model = re.sub(r"[^A-Za-z0-9._-]+", "-", str(about["model"]))[:60]
+    return f"{_EARLIER}-{model}-{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 def _cells_of(table: Table) -> dict[str, list[str]]:
@@ -89,8 +104,8 @@ def _cells_of(table: Table) -> dict[str, list[str]]:
     return {name: sorted(of_row) for name, of_row in made.items()}
 
 
-def _tabulate(table: Table, content: Mapping[str, Any]) -> ExtraTable:
-    """The shares by row and group as a small table."""
+def _tabulate(table: Table, content: Mapping[str, Any], path: Path) -> ExtraTable:
+    """The shares by row and group, which a file holds, as a small table."""
     shares = content["rows"]
     columns = columns_of(group for of_row in shares.values() for group in of_row)
     columns = {group: label for group, label in columns.items() if any(group in of_row for of_row in shares.values())}
@@ -98,26 +113,21 @@ def _tabulate(table: Table, content: Mapping[str, Any]) -> ExtraTable:
     text = (
         f"Shares of answers that {content['judge']['model']} calls right, and behind them those that are right by "
         f"comparison (generated). {unread} verdicts could not be read, and do not count. The judge's prompt is in "
-        "judged.json."
+        f"{path.name}."
     )
     titles = {row.name: row.title for row in table}
     rows = [[titles[name], *(_cell(of_row.get(group)) for group in columns)] for name, of_row in shares.items()]
-    return ExtraTable("Judged by a language model", text, ["", *columns.values()], rows)
-
-
-def _asked_last(record: Record, rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The probes that the table counts: those after the last edit, or where each edit stands alone all."""
-    alone = bool((record["data"].get("init_args") or {}).get("alone"))
-    last = max((row["edits"] for row in rows), default=0)
-    for row in rows:
-        if row["phase"] == "probe" and row["group"] and row["targets"] and (alone or row["edits"] == last):
-            yield row
+    title = f"Judged by a language model: {content['judge']['model']}"
+    return ExtraTable(title, text, ["", *columns.values()], rows)
 
 
 def _judged(row: Mapping[str, Any]) -> Judged:
-    """An answer with its question; the facts before it are no part of that."""
+    """An answer with its question; the facts before it are no part of that.
+
+    Predictions of earlier versions have no question without facts: there it is what follows them.
+    """
     facts = " ".join(row.get("facts") or [])
-    question = row["prompt"].removeprefix(facts).strip() if facts else row["prompt"]
+    question = row.get("question") or (row["prompt"].removeprefix(facts).strip() if facts else row["prompt"])
     return Judged(question, tuple(dict.fromkeys(row["targets"])), row["answer"])
 
 
@@ -139,9 +149,10 @@ def _count(rows: Sequence[Mapping[str, Any]], verdicts: Verdicts) -> dict[str, d
     return found
 
 
-def _ask(judge: Judge, wanted: Sequence[Judged], path: Path) -> Verdicts:
+def _ask(judge: Judge, wanted: Sequence[Judged], folder: Path) -> Verdicts:
     """The verdicts on all answers; each is asked for once."""
-    verdicts = _read(path, judge)
+    path = folder / f"{_name_of(judge)}.parquet"
+    verdicts = {**_read(folder / f"{_EARLIER}.parquet", judge), **_read(path, judge)}
     new = [one for one in dict.fromkeys(wanted) if one not in verdicts]
     for start in range(0, len(new), _AT_ONCE):
         part = new[start : start + _AT_ONCE]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from reasonedit.data.source import EditSource, ExpectsProbes, Probe
 from reasonedit.errors import InputError
@@ -52,9 +52,6 @@ class Effort:
     missing: int = 0
     to_type: int = 0
     without: int = 0
-
-    def __add__(self, other: Effort) -> Effort:
-        return Effort(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
 
 class OwnChains:
@@ -152,11 +149,6 @@ def look_through(
     effort.missing = len(open_ones)
     effort.without = int(not left)
     return left, effort
-
-
-def total(efforts: Iterable[Effort]) -> dict[str, int]:
-    """The sum of efforts, as results hold it."""
-    return asdict(sum(efforts, Effort()))
 
 
 def _words(text: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from reasonedit.data.probe_counts import ProbeCount, describe_counts
 from reasonedit.errors import NotFoundError
 from reasonedit.groups import GENERALITIES, LABELS, generality, overall
+from reasonedit.rounds import final_probes, probes_after
 
 from .agreement import CellRows, Record, compare_seeds, select_agreeing
 from .bootstrap import Estimate, Formula, Samples, combine, difference, summarise
@@ -228,27 +229,27 @@ def _samples(
     after: int | None = None,
     score: Callable[[Mapping[str, Any]], float] | None = None,
 ) -> Samples:
-    """Right answers and probes by seed and edit, after the last edit or after so many.
-
-    Where each edit stands alone, its probes come after itself.
-    """
+    """Right answers and probes by seed and edit, in the end (:func:`final_probes`) or after so many edits."""
     score = score or _accuracy
     samples: dict[int, dict[str, tuple[float, int]]] = {}
     for record, rows in cells:
-        stop = after if after is not None else max((row["edits"] for row in rows), default=0)
+        if group == "now":
+            asked = [row for row in rows if row["phase"] == "check"]
+        elif after is None:
+            asked = final_probes(rows, group, alone=is_alone(record))
+        else:
+            asked = probes_after(rows, after, group)
         counts: dict[str, tuple[float, int]] = {}
-        for row in rows:
-            at_stop = row["edits"] == stop or (after is None and _is_alone(record))
-            asked = row["phase"] == "check" if group == "now" else row["group"] == group and at_stop
-            if asked:
-                right, total = counts.get(row["edit"], (0.0, 0))
-                counts[row["edit"]] = (right + score(row), total + 1)
+        for row in asked:
+            right, total = counts.get(row["edit"], (0.0, 0))
+            counts[row["edit"]] = (right + score(row), total + 1)
         if counts:
             samples[record["seed"]] = counts
     return samples
 
 
-def _is_alone(record: Record) -> bool:
+def is_alone(record: Record) -> bool:
+    """Whether each edit of a cell stood alone."""
     return bool((record["data"].get("init_args") or {}).get("alone"))
 
 
@@ -270,7 +271,7 @@ def _mean_of(cells: Sequence[CellRows], group: str, column: str) -> float:
 
 def _earlier(cells: Sequence[CellRows]) -> dict[int, dict[str, Samples]]:
     """The same on the way; where each edit stands alone there is no way."""
-    on_the_way = [rows for record, rows in cells if not _is_alone(record)]
+    on_the_way = [rows for record, rows in cells if not is_alone(record)]
     stops = {row["edits"] for rows in on_the_way for row in rows if row["phase"] == "probe"}
     by_stop = {stop: {group: _samples(cells, group, stop) for group in LABELS} for stop in sorted(stops)}
     return {stop: {g: samples for g, samples in groups.items() if samples} for stop, groups in by_stop.items()}

@@ -103,7 +103,6 @@ def _versions(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _section(experiment: Experiment, table: Table, folder: Path) -> dict[str, Any]:
-    judged = judged_before(table, folder)
     columns = {group: _SHORT[group] for group in _SHORT if any(group in r.metrics for r in table)}
     rows = [_row(r, table) for r in table]
     chosen = [group for group in _ON_A_PHONE if group in columns] or list(columns)[:_PHONE]
@@ -120,7 +119,7 @@ def _section(experiment: Experiment, table: Table, folder: Path) -> dict[str, An
         "rest": [rest[start : start + _PHONE] for start in range(0, len(rest), _PHONE)],
         "rows": rows,
         "best": any(cell["best"] for row in rows for cell in row["metrics"].values()),
-        "extra": [*extra_tables(table), *([judged] if judged is not None else [])],
+        "extra": [*extra_tables(table), *judged_before(table, folder)],
         "charts": charts_of(experiment, table),
         "edits": sorted({round(r.costs["edits"]) for r in table if "edits" in r.costs}),
         "left_out": table.left_out,

@@ -147,8 +147,8 @@ def _rows_of(memory: EditMemory) -> dict[str, Row]:
 def _row_of_answer(row: Row) -> Row:
     """What the predictions alone say of an edit."""
     nothing: dict[str, Any] = {"reasoning": [], "boxes": [], "given": [], "crops": [], "guessed": [], "picture": ""}
-    known = {"id": row["edit"], "edit": row["edit"], "question": row["prompt"], "choices": row["choices"]}
-    return known | {"answer": row["target"]} | nothing
+    known = {"id": row["edit"], "edit": row["edit"], "question": row.get("question") or row["prompt"]}
+    return known | {"choices": row["choices"], "answer": row["target"]} | nothing
 
 
 def _read_of_codebook(memory: EditMemory, name: str) -> bytes | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from reasonedit.experiments.gallery import IGNORED, NOTHING, WRONG, cause_of
 from reasonedit.groups import LABELS
+from reasonedit.rounds import final_probes, have_rounds
 
 from .run_data import Row, RunData
 
@@ -49,7 +50,10 @@ class Outcome:
 
 def last_probes(rows: Sequence[Row]) -> list[Row]:
     """Each probe as it was answered the last time."""
-    return list({(row["edit"], row["group"], row["id"]): row for row in rows if row["phase"] == "probe"}.values())
+    probes = [row for row in rows if row["phase"] == "probe"]
+    if have_rounds(probes):
+        return final_probes(probes)
+    return list({(row["edit"], row["group"], row["id"]): row for row in probes}.values())
 
 
 def judge_edits(run: RunData) -> list[Outcome]:

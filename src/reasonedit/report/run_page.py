@@ -229,7 +229,7 @@ def _question(run: RunData, row: Row, cause: str) -> dict[str, Any]:
     kept = run.questions.get(row["id"], {})
     return {
         **row,
-        "question": kept.get("question") or row["prompt"],
+        "question": kept.get("question") or row.get("question") or row["prompt"],
         "image": run.picture(kept.get("picture") or ""),
         "facts": _facts(row),
         "why": describe_cause(row, cause) if cause == NOTHING else "",

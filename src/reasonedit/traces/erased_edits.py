@@ -14,6 +14,7 @@ from reasonedit.codebook.disk.files import sync
 ERASED = "(erased)"
 """Stands where a text stood that was erased."""
 
+_ASKED = ("question", "prompt")
 _REPLIES = ("answer", "thought", "thoughts")
 _SHORTEST_NEEDLE = 8
 """Characters: a shorter text is in too many files to say anything."""
@@ -59,7 +60,7 @@ class ErasedEdits:
             lists = {name: [self._clean_hit(hit) for hit in found.get(name) or ()] for name in ("hits", "left_out")}
             clean["found"] = {**found, **lists}
         if self._were_used(row):
-            clean |= {name: self._clean_text(name, row[name]) for name in ("prompt", *_REPLIES) if row.get(name)}
+            clean |= {name: self._clean_text(name, row[name]) for name in (*_ASKED, *_REPLIES) if row.get(name)}
         return clean
 
     def _were_used(self, row: Mapping[str, Any]) -> bool:
