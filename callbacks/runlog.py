@@ -197,7 +197,7 @@ class RunLog(RunCallback):
                 **{name: batch[name][i] for name in _EXTRAS if batch.get(name) is not None},
                 "edits": self._before,
                 "codebook": self._state,
-                "found": None if retrieval is None else asdict(retrieval),
+                "found": None if retrieval is None else _to_dict(retrieval),
             }
             for i, (place, edit, question, prompt, answer, retrieval) in enumerate(
                 zip(*columns, answers_of(outputs), retrieved, strict=True)
@@ -269,6 +269,13 @@ def _parse_row(line: bytes) -> dict[str, Any] | None:
         return None
     known = isinstance(row, dict) and (row.keys() in ({"run"}, _SHARE) or row.keys() >= _ROW)
     return row if known else None
+
+
+def _to_dict(retrieval: Retrieval) -> dict[str, Any]:
+    """What a row needs of a retrieval once its facts are chosen."""
+    hits, left_out = ([asdict(hit) for hit in hits] for hits in (retrieval.hits, retrieval.left_out))
+    numbers = {"nearest": retrieval.nearest, "threshold": retrieval.threshold, "in_range": retrieval.in_range}
+    return {"hits": hits, "left_out": left_out, **numbers}
 
 
 def _retrieval_of(values: dict[str, Any]) -> Retrieval:
