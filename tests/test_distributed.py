@@ -246,6 +246,7 @@ except ValueError as error:
 )
 
 
+@pytest.mark.slow
 def test_all_ranks_refuse_the_codebook_of_another_vlm(tiny_vlm, tmp_path, hash_encoder):
     ReasonEditor(tiny_vlm, design()).save(tmp_path / "book")  # there is no edit in it yet, but statistics
     other = save_tiny_llava(tmp_path / "other", tower="clip")

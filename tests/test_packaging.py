@@ -62,9 +62,8 @@ assert len(ReasonEditor.load("codebook").memory.edits) == 1
 """
 
 
-@pytest.mark.parametrize("taken", [WITHOUT_RUNS, AS_ON_WINDOWS], ids=["without the extra for runs", "as on Windows"])
-def test_editing_asking_and_keeping_take_no_more(taken, tiny_folder, tmp_path):
-    script = WITHOUT + taken + USED.format(tests=str(ROOT / "tests"), model=str(tiny_folder))
+def test_editing_asking_and_keeping_need_neither_the_extra_for_runs_nor_what_windows_lacks(tiny_folder, tmp_path):
+    script = WITHOUT + WITHOUT_RUNS + AS_ON_WINDOWS + USED.format(tests=str(ROOT / "tests"), model=str(tiny_folder))
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
