@@ -58,6 +58,8 @@ def calibrate(
         read(images)
         done(len(reference.wholes) + len(pictures.unreadable) + pictures.repeated, len(pictures))
     count = check_count(len(reference.wholes), pictures)
+    if count < ENOUGH:
+        _log.warning("A calibration by %d pictures is rough: %d or more are better.", count, ENOUGH)
     return finish(embedder.measure(reference), replace(record, pictures=count), pictures, started)
 
 
@@ -73,8 +75,6 @@ def check_count(count: int, pictures: CalibrationPictures) -> int:
             f"A calibration takes at least {LEAST} distinct pictures, better {ENOUGH}: '{pictures.name}' has {count}."
             f"{left_out}"
         )
-    if count < ENOUGH:
-        _log.warning("A calibration by %d pictures is rough: %d or more are better.", count, ENOUGH)
     return count
 
 
