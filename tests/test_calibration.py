@@ -550,23 +550,42 @@ def test_without_pictures_it_begins_cautiously_and_calibrates_itself_once_there_
     assert editor.pipeline.retriever.config.false_alarms == pytest.approx(0.001)
     editor.edit(picture(0), "What is 0?", answer="thing 0", reasoning=["It is 0."])
     before = editor.memory.keys.clone()
-    for number in range(62):  # with that of the edit 63
+    for number in range(30):  # with that of the edit 31
         answer = editor.ask(picture(1 + number), "What is it?")
         editor.ask(picture(1 + number), "And what is this?")  # the same picture counts once
         assert answer.in_range is None  # nobody knows yet
     assert torch.equal(editor.memory.keys, before)
     assert not caplog.records
     assert editor.ask(picture(99), "What is it?").in_range is True
-    assert [record.message for record in caplog.records] == [
-        "Calibrated by the first 64 pictures that were asked about and edited; 1 edits were embedded again."
-    ]
+    said = "Calibrated by the first {} pictures that were asked about and edited; 1 edits were embedded again."
+    assert [record.message for record in caplog.records] == [said.format(32)]
     assert not torch.allclose(editor.memory.keys, before)
+    assert editor.pipeline.statistics.record.pictures == 32
+    assert editor.pipeline.retriever.config.percentile == 100.0
+    before = editor.memory.keys.clone()
+    for number in range(31):
+        editor.ask(picture(200 + number), "What is it?")
+    assert torch.equal(editor.memory.keys, before)
+    editor.ask(picture(300), "What is it?")
+    assert [record.message for record in caplog.records] == [said.format(32), said.format(64)]
     record = editor.pipeline.statistics.record
     assert record.pictures == 64
-    assert editor.pipeline.retriever.config.percentile == 100.0
     for number in range(70):
-        editor.ask(picture(200 + number), "What is it?")
-    assert editor.pipeline.statistics.record is record  # once
+        editor.ask(picture(400 + number), "What is it?")
+    assert editor.pipeline.statistics.record is record  # for good
+
+
+def test_what_began_with_few_pictures_goes_on_in_another_process(tiny_vlm, tmp_path):
+    editor = ReasonEditor(tiny_vlm, own())
+    editor.save(tmp_path / "book")
+    for one in pictures(32):
+        editor.ask(one, "What is it?")
+    assert Store.open(tmp_path / "book").manifest.config["calibration"]["pictures"] == 32
+    again = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+    for one in pictures(64, first=100):
+        again.ask(one, "What is it?")
+    assert Store.open(tmp_path / "book").manifest.config["calibration"]["pictures"] == 64
+    assert ReasonEditor.load(tmp_path / "book", tiny_vlm)._cold_start is None
 
 
 def test_the_calibration_by_what_is_asked_is_that_by_the_same_pictures(tiny_vlm):
