@@ -147,6 +147,9 @@ def test_why_an_edit_does_not_take(monkeypatch):
     third = hit("It sinks.", "o2")
     found = cause(monkeypatch, [*ALL, other, third], [["a kite", "a kite"], ["a bird", "a kite"]])
     assert [b for b in found.because if b.startswith("Edit")] == ["Edit o2 ('answer of o2'): 'It sinks.'."]
+    said_alike = [replace(one, edit_id="o1") for one in ALL]  # another edit says the same, and its keys are nearer
+    found = cause(monkeypatch, [*said_alike, third], [["a kite", "a kite"]])
+    assert [b for b in found.because if b.startswith("Edit")] == ["Edit o2 ('answer of o2'): 'It sinks.'."]
     found = cause(monkeypatch, ALL[1:2], [["a bird", "a kite"]])
     assert found.verdict is Verdict.NOT_FETCHED
     assert "missing: 'The answer to 'What is it?' is a kite.'; 'It flies.'." in found.because[0]

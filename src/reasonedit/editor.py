@@ -33,7 +33,7 @@ class ReasonEditor:
     is busy are answered as one batch, as by :meth:`ask_batch`.
 
     Where the design's reference is ``"own"`` and no calibration is given, it begins with cautious bounds, takes in the
-    pictures that are asked about and edited (of which only means are kept), and calibrates itself with the 32nd and 64th.
+    pictures that are asked about and edited (of which only means are kept), and is calibrated with the 32nd and 64th.
 
     Args:
         vlm: The VLM.

@@ -52,11 +52,11 @@ def find_cause(
         generation: How answers are made.
     """
     hits = own.after.hits
-    fetched = [hit for hit in hits if hit.edit_id == edit.id]
-    others = [hit for hit in hits if hit.edit_id != edit.id]
+    own_facts = edit.facts
+    fetched = [hit for hit in hits if hit.fact in own_facts]  # of whichever edit that says the same
+    others = [hit for hit in hits if hit.fact not in own_facts]
     if not fetched:
         return _not_fetched(edit, evidence, own)
-    own_facts = [f"The answer to '{edit.question}' is {edit.answer}.", *edit.reasoning]
     complete = [Hit(text, 0.0, KeyKind.ANSWER, edit.id) for text in own_facts]
     alone, with_all = ask_with(pipeline, vision, own.query, [fetched, complete], generation)
     if others and matches(alone, edit.targets):
@@ -79,7 +79,7 @@ def _not_fetched(edit: StoredEdit, evidence: Sequence[Evidence], own: Change) ->
         because.append(f"No fact is fetched by this picture: {UNLIKE}.")
         return Finding(Verdict.NOT_FETCHED, because, ["Calibrate with pictures like this one."])
     because += _in_place(own.after.hits)
-    left_out = [hit.fact for hit in own.after.left_out if hit.edit_id == edit.id]
+    left_out = [hit.fact for hit in own.after.left_out if hit.fact in edit.facts]
     if left_out:
         because.append(f"Fetched, but left out again: {_quote(left_out)}.")
     if own.after.nearest > own.after.threshold:
@@ -100,13 +100,14 @@ def _contradicted(
     generation: Generation | None,
 ) -> Finding:
     """Which other edit's facts lead elsewhere: without them the answer would be right."""
-    ids = list(dict.fromkeys(hit.edit_id for hit in own.after.hits if hit.edit_id != edit.id))
-    without = [[hit for hit in own.after.hits if hit.edit_id != other] for other in ids]
+    others = [hit for hit in own.after.hits if hit.fact not in edit.facts]
+    ids = list(dict.fromkeys(hit.edit_id for hit in others))
+    without = [[hit for hit in own.after.hits if hit not in others or hit.edit_id != other] for other in ids]
     replies = ask_with(pipeline, vision, own.query, without, generation) if len(ids) > 1 else [edit.answer]
     to_blame = [other for other, reply in zip(ids, replies, strict=True) if matches(reply, edit.targets)] or ids
     because = [f"The answer is '{own.after.text}': other facts say otherwise."]
     for other in to_blame:
-        facts = [hit.fact for hit in own.after.hits if hit.edit_id == other]
+        facts = [hit.fact for hit in others if hit.edit_id == other]
         because.append(f"Edit {other} ('{memory.find(other).answer}'): {_quote(facts)}.")
     named = ", ".join(to_blame)
     return Finding(Verdict.CONTRADICTED, because, [f"Undo or correct the other edit ({named}), if it is wrong.", _BOX])

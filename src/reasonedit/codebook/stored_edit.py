@@ -55,6 +55,11 @@ class StoredEdit:
         """What an answer is compared with: ``answers``, or ``answer`` alone."""
         return self.answers or [self.answer]
 
+    @property
+    def facts(self) -> list[str]:
+        """Its facts: the answer, and the sentences of its reasoning."""
+        return [f"The answer to '{self.question}' is {self.answer}.", *self.reasoning]
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StoredEdit:
         """The edit of which ``dataclasses.asdict`` and JSON made these values.
