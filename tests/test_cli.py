@@ -2,23 +2,18 @@
 
 import errno
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers.tiny import picture
-from helpers.waiting import CEILING, wait_until
 
 import reasonedit
 from reasonedit.cli import COMMANDS, main
-from reasonedit.codebook import EditMemory, Store
 from reasonedit.runs.folder import new_folder, row
 
 
@@ -222,31 +217,6 @@ def test_a_wrong_config_is_one_clear_sentence(old, new, said, tmp_path, capsys):
     config.write_text(text.replace(old, new, 1))
     assert said in fails(capsys, "run", "--config", config, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_ctrl_c_saves_what_was_edited_and_says_where(tmp_path):
-    from reasonedit.config.files import read_config
-
-    content = read_config("configs/demo.yaml")
-    content["trainer"]["callbacks"].append({"class_path": "helpers.waiting.Holds"})
-    config, held = tmp_path / "held.yaml", tmp_path / "held"
-    config.write_text(json.dumps(content))
-    call = [sys.executable, "-m", "reasonedit.cli", "run", "--config", str(config), "--out", str(tmp_path / "run")]
-    call += ["--data.init_args.source.init_args.edits", "12", "--data.init_args.interleave", "2"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # It is held after the first edits and their probes.
-    pipes["env"] = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HOLD": str(held)}
-    # A suite that runs in the background of a shell hands it down that Ctrl-C is ignored.
-    with subprocess.Popen(call, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes) as process:
-        wait_until(held.exists, process)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=CEILING)
-    assert process.returncode == 130, said
-    edits = EditMemory.open(Store.open(tmp_path / "run" / "codebook")).edits
-    assert 2 <= len(edits) <= 12
-    assert f"Interrupted. The {len(edits)} edits made so far are saved in '{tmp_path}/run/codebook'." in said
-    assert f"'reasonedit run --resume {tmp_path}/run' goes on." in said
-    assert pq.read_table(tmp_path / "run" / "predictions.parquet").num_rows > len(edits)
 
 
 def test_a_results_folder_that_exists_is_kept(tmp_path):

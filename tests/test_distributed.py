@@ -351,6 +351,7 @@ if __name__ == "__main__":
 )
 
 
+@pytest.mark.slow
 def test_processes_that_are_forked_or_spawned_are_refused_where_they_were_asked_for(tiny_folder, tmp_path):
     code, printed = run(tmp_path, _LAUNCH, 1, model=str(tiny_folder))
     assert code == 0, printed[-3000:]

@@ -506,6 +506,7 @@ def test_threads_remember_at_the_same_time(tiny_vlm, tmp_path, monkeypatch):
         assert [w.p_yes for w in one[0].windows] == pytest.approx([w.p_yes for w in other[0].windows], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_processes_remember_at_the_same_time(tmp_path, tiny_folder):
     code = (
         "import sys; from helpers.tiny import picture; from reasonedit.vlm import load_vlm\n"

@@ -126,7 +126,7 @@ for call in calls:
 """
 
 
-@pytest.mark.parametrize("name", ENCODINGS)
+@pytest.mark.parametrize("name", ["cp1252", pytest.param("C", marks=pytest.mark.slow)])
 def test_every_terminal_shows_what_it_can(name, tmp_path, book_of_signs):
     path = datasets.own(tmp_path, 2)
     good, bad = (json.loads(line) for line in path.read_text().splitlines())

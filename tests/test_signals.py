@@ -13,6 +13,7 @@ import time
 from types import SimpleNamespace
 
 import lightning as L
+import pyarrow.parquet as pq
 import pytest
 from helpers.commands import left_of, ranks_of, started, write_config
 from helpers.tiny import design
@@ -181,6 +182,18 @@ def test_ranks_of_one_machine_meet_where_no_other_machine_reaches_them():
         pass
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", store.port))
+
+
+def test_ctrl_c_saves_what_was_edited_and_says_where(tmp_path, tiny_folder):
+    config, held = write_config(tmp_path / "run.yaml", tiny_folder), tmp_path / "held"
+    words = ("run", "--config", config, "--out", tmp_path / "run")
+    with started(tmp_path, *words, env={"HOLD": str(held)}) as (run, said):
+        wait_until(lambda: held.exists() and begun(tmp_path), run)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=CEILING) == 130, said.read_text()[-3000:]
+    saved(tmp_path, said.read_text())
+    edits = EditMemory.open(Store.open(tmp_path / "run" / "codebook")).edits
+    assert pq.read_table(tmp_path / "run" / "predictions.parquet").num_rows >= len(edits)
 
 
 def test_a_signal_to_one_rank_ends_both_while_the_other_waits_for_it(tmp_path, tiny_folder):
