@@ -575,12 +575,14 @@ def test_without_pictures_it_begins_cautiously_and_calibrates_itself_once_there_
     assert editor.pipeline.statistics.record is record  # for good
 
 
-def test_what_began_with_few_pictures_goes_on_in_another_process(tiny_vlm, tmp_path):
+def test_what_began_with_few_pictures_goes_on_in_another_process(tiny_vlm, tmp_path, caplog):
     editor = ReasonEditor(tiny_vlm, own())
     editor.save(tmp_path / "book")
     for one in pictures(32):
         editor.ask(one, "What is it?")
     assert Store.open(tmp_path / "book").manifest.config["calibration"]["pictures"] == 32
+    ReasonEditor.load(tmp_path / "book", tiny_vlm, read_only=True).ask(picture(0), "What is it?")
+    assert not warnings_in(caplog)  # it has a calibration, though only that of the first pictures
     again = ReasonEditor.load(tmp_path / "book", tiny_vlm)
     for one in pictures(64, first=100):
         again.ask(one, "What is it?")

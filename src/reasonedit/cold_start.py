@@ -116,7 +116,7 @@ class ColdStart:
         store = self._pipeline.memory.store
         if store is None or not store.read_only:
             return False
-        if not self._said_only_read:
+        if self._pipeline.statistics.awaits_pictures and not self._said_only_read:
             self._said_only_read = True
             _say_only_read(store.folder)
         return True
