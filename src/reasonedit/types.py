@@ -15,6 +15,11 @@ from reasonedit.kinds import KeyKind
 from reasonedit.validation import check_answers, check_choices, check_name, check_regions, check_text, split_reasoning
 
 
+def state_answer(question: str, answer: str) -> str:
+    """The fact that says the answer to a question (section 3 of the method)."""
+    return f"The answer to '{question}' is {answer}."
+
+
 @dataclass
 class Query:
     """A question about an image.
@@ -150,7 +155,7 @@ class Edit:
     @property
     def answer_fact(self) -> str:
         """The fact that says the answer (section 3 of the method)."""
-        return f"The answer to '{self.question}' is {self.answer}."
+        return state_answer(self.question, self.answer)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from reasonedit.boxes import Box
 from reasonedit.errors import NotFoundError
-from reasonedit.types import Edit
+from reasonedit.types import Edit, state_answer
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class StoredEdit:
     @property
     def facts(self) -> list[str]:
         """Its facts: the answer, and the sentences of its reasoning."""
-        return [f"The answer to '{self.question}' is {self.answer}.", *self.reasoning]
+        return [state_answer(self.question, self.answer), *self.reasoning]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StoredEdit:
