@@ -15,7 +15,7 @@ from reasonedit.kinds import KeyKind
 from reasonedit.validation import check_answers, check_choices, check_name, check_regions, check_text, split_reasoning
 
 
-def state_answer(question: str, answer: str) -> str:
+def answer_as_fact(question: str, answer: str) -> str:
     """The fact that says the answer to a question (section 3 of the method)."""
     return f"The answer to '{question}' is {answer}."
 
@@ -155,7 +155,7 @@ class Edit:
     @property
     def answer_fact(self) -> str:
         """The fact that says the answer (section 3 of the method)."""
-        return state_answer(self.question, self.answer)
+        return answer_as_fact(self.question, self.answer)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from reasonedit.boxes import Box
 from reasonedit.errors import NotFoundError
-from reasonedit.types import Edit, state_answer
+from reasonedit.types import Edit, answer_as_fact
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class StoredEdit:
     @property
     def facts(self) -> list[str]:
         """Its facts: the answer, and the sentences of its reasoning."""
-        return [state_answer(self.question, self.answer), *self.reasoning]
+        return [answer_as_fact(self.question, self.answer), *self.reasoning]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StoredEdit:

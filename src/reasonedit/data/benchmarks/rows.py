@@ -24,7 +24,7 @@ from pathlib import Path
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS
 from reasonedit.images import path_inside
-from reasonedit.types import Edit, Query
+from reasonedit.types import Edit, Query, answer_as_fact
 
 from ..columns import read_text
 from ..pool import FilePool
@@ -167,7 +167,7 @@ def state_answer(question: str, answer: str) -> str:
     ("The answer to 'Who is it?' is Ada.", 'Ada was born in London.')
     """
     if question.rstrip().endswith("?"):
-        return f"The answer to '{question}' is {answer}."
+        return answer_as_fact(question, answer)
     return f"{question.rstrip()} {answer.rstrip('.')}."
 
 

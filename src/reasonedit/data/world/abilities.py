@@ -12,6 +12,8 @@ from typing import Any
 
 from PIL import Image
 
+from reasonedit.types import answer_as_fact
+
 from . import tasks
 from .contexts import Context, add_facts, random_value
 from .questions import Subject
@@ -127,7 +129,7 @@ def _stated(rng: random.Random) -> Item:
     relation = _relation(rng)
     question = rng.choice(relation.asks).format(s=tasks.draw_subject(rng, scene, thing, whole=True).text)
     answer = random_value(rng, thing.kind, relation, test=True)
-    return scene.render(), f"The answer to '{question}' is {answer}.", Task("stated", question, answer)
+    return scene.render(), answer_as_fact(question, answer), Task("stated", question, answer)
 
 
 def _choices(rng: random.Random) -> Item | None:
