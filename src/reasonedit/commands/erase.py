@@ -22,17 +22,17 @@ def erase_edits(arguments: argparse.Namespace) -> int:
     ids = [whole_id(text, known) for text in arguments.id]
     plan = plan_erasure(memory, ids)
     going = {edit.id for edit in plan.edits}
-    begun = [
+    cut_short = [
         f"'{text}' is the beginning of '{name}'."
         for text, name in zip(arguments.id, ids, strict=True)
         if text != name and name in going
     ]
-    if begun and arguments.yes:
+    if cut_short and arguments.yes:
         raise InputError(
-            f"{begun[0]} --yes asks nobody whether that one is meant: write the whole id, or leave --yes out."
+            f"{cut_short[0]} --yes asks nobody whether that one is meant: write the whole id, or leave --yes out."
         )
     _show(plan)
-    question = " ".join([*begun, f"Erase {count_edits(len(going))} for good? There is no way back."])
+    question = " ".join([*cut_short, f"Erase {count_edits(len(going))} for good? There is no way back."])
     if not arguments.yes and plan.edits and not confirm(question):
         _console.say("nothing was erased")
         return 1
