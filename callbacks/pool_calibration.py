@@ -19,6 +19,9 @@ from reasonedit.ranks import exchange
 
 MOST = 150
 """Pictures of a pool that are used."""
+ENOUGH = 64
+"""Where the base pass shows fewer, further ones of the pool are seen. On development seeds, at 1 % of false alarms, 64
+pictures in place of 32 found .90 in place of .71 of the known things again, and .71 in place of .60 of the others."""
 
 _log = logging.getLogger(__name__)
 
@@ -27,10 +30,10 @@ class PoolCalibration:
     """Has the base pass of a stream keep what a calibration needs of its pictures: they are seen once for both.
 
     It does so where the design's reference is ``"own"``, nothing was edited yet and no calibration was given. The
-    pictures are those of the samples that are asked to find the edits; neither their answers nor any probe count. Where
-    regions pass the vision part as crops, those of these pictures pass in addition, as keys and questions are compared
-    with them, and so do coloured parts where features are whitened; where all answers of the base pass are known from
-    earlier, the pictures pass for this alone.
+    pictures are those of the samples that are asked to find the edits, and of the samples after them where these are
+    few; neither their answers nor any probe count. Where regions pass the vision part as crops, those of these pictures
+    pass in addition, as keys and questions are compared with them, and so do views of parts where features are
+    whitened; where all answers of the base pass are known from earlier, the pictures pass for this alone.
     """
 
     def __init__(self) -> None:
@@ -48,7 +51,7 @@ class PoolCalibration:
         fresh = pipeline.statistics.awaits_pictures and not pipeline.memory.events
         if isinstance(data, EditStream):
             if fresh and pipeline.embedder.layers:
-                self._pool = GatheredPictures(pipeline.embedder, MOST)
+                self._pool = GatheredPictures(pipeline.embedder, MOST, ENOUGH)
             data.pool = self._pool
 
     def finish(self, trainer: L.Trainer, pipeline: EditingPipeline) -> None:
@@ -63,7 +66,7 @@ class PoolCalibration:
         if len(merged.wholes) < LEAST:
             if trainer.is_global_zero:
                 _log.warning(
-                    "The stream shows %d distinct pictures: too few to calibrate with; facts are fetched cautiously.",
+                    "The stream has %d distinct pictures: too few to calibrate with; facts are fetched cautiously.",
                     len(merged.wholes),
                 )
             return

@@ -23,7 +23,7 @@ from reasonedit.codebook import EditMemory, Store, as_edit
 from reasonedit.cold_start import ColdStart
 from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, EmbeddingConfig, statistics_of, tensors_of
 from reasonedit.embedding.unrelated import Unrelated, distances_from_pictures
-from reasonedit.embedding.views import COLOURS, PARTS
+from reasonedit.embedding.views import PARTS, VIEWS
 from reasonedit.errors import ConflictError, InputError, NotFoundError, UnavailableError
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.recalibrate import recalibrate
@@ -618,7 +618,7 @@ def test_a_calibration_that_is_given_or_another_reference_switches_the_cold_star
 
 @pytest.mark.parametrize("source", ["pooled", "crops"])
 def test_an_image_that_is_asked_about_passes_once_all_the_same(tiny_vlm, monkeypatch, source):
-    """Its regions, too, where they are crops; beside it pass parts of it in other colours, until there are enough."""
+    """Its regions, too, where they are crops; beside it pass views of its parts, until there are enough."""
     base = own()
     editor = ReasonEditor(tiny_vlm, replace(base, embedding=replace(base.embedding, region_source=source)))
     passed = []
@@ -631,7 +631,7 @@ def test_an_image_that_is_asked_about_passes_once_all_the_same(tiny_vlm, monkeyp
     for asked in (1, 2):
         editor.ask(picture(1), "What is it?")
         first = 1 + (len(QUERY_REGIONS) if source == "crops" else 0)
-        assert sum(passed) == asked * first + PARTS * COLOURS  # those once for each picture
+        assert sum(passed) == asked * first + PARTS * VIEWS  # those once for each picture
     if source == "pooled":
         return
     passed.clear()

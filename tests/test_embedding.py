@@ -14,7 +14,7 @@ from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, SentenceEncoder, S
 from reasonedit.embedding.config import NO_LAYER
 from reasonedit.embedding.reference import reference_things
 from reasonedit.embedding.statistics import SHRINKAGE, ReferenceTokens
-from reasonedit.embedding.views import COLOURS, PARTS, colour_views
+from reasonedit.embedding.views import PARTS, VIEWS, views_of_parts, views_of_region
 from reasonedit.evidence import crop
 
 
@@ -167,7 +167,7 @@ def reference_tokens(pictures, regions=None):
     return reference
 
 
-def whitened_by_hand(regions, views, count=64):
+def whitened_by_hand(regions, views, count=96):
     """The map of differences of regions that whitening makes, by a dense covariance in double precision."""
     centred = regions - regions.mean(0)
     covariance = centred.T @ centred / (len(regions) - 1)
@@ -218,12 +218,12 @@ def test_whitening_makes_every_direction_count_alike():
         torch.testing.assert_close(varies, torch.tensor(alike).float(), atol=0.03, rtol=0)
 
 
-def test_a_direction_in_which_colours_move_counts_less():
+def test_a_direction_in_which_views_move_counts_less():
     rng = np.random.default_rng(0)
     reference = ReferenceTokens()
     for _ in range(60):
         regions = torch.from_numpy(rng.normal(size=(9, 6))).float()
-        views = torch.zeros(2, 4, 6) + torch.from_numpy(rng.normal(size=(2, 1, 6))).float()  # other parts: no colour
+        views = torch.zeros(2, 4, 6) + torch.from_numpy(rng.normal(size=(2, 1, 6))).float()
         views[:, :, 0] += torch.from_numpy(rng.normal(size=(2, 4))).float()
         reference.add(torch.zeros(2, 2, 6), regions, views)
     gain = Statistics.of(reference, "whitened").projection.norm(dim=1)
@@ -261,32 +261,61 @@ def test_what_was_added_comes_back_from_its_tensors():
     assert ReferenceTokens().tensors() == {}
 
 
-def test_coloured_parts_are_the_same_again_and_differ_in_colour_alone():
+def test_views_of_parts_are_the_same_again_and_differ_in_place_size_and_colour():
     shown = Image.effect_noise((90, 60), 80).convert("RGB")
-    views = colour_views(shown)
-    assert views == colour_views(shown.copy())
-    assert views != colour_views(shown.rotate(180))
-    assert len(views) == PARTS * COLOURS
+    views = views_of_parts(shown)
+    assert views == views_of_parts(shown.copy())
+    assert views != views_of_parts(shown.rotate(180))
+    assert len(views) == PARTS * VIEWS
     for part in range(PARTS):
-        same = views[part * COLOURS : (part + 1) * COLOURS]
-        assert len({view.size for view in same}) == 1
-        assert len({view.tobytes() for view in same}) == COLOURS
-    # A picture of one hue: what is bright stays bright, at the same place, whatever its hue.
-    shape = Image.linear_gradient("L").resize((96, 96))
-    coloured = colour_views(Image.merge("RGB", (shape, Image.new("L", shape.size), Image.new("L", shape.size))))
-    hues = set()
-    for part in range(PARTS):
-        bright = [
-            np.asarray(v.convert("HSV"), dtype=float)[..., 2] for v in coloured[part * COLOURS : (part + 1) * COLOURS]
-        ]
-        rows = [b.mean(1) for b in bright]
-        for row in rows:
-            assert np.corrcoef(row, rows[0])[0, 1] > 0.95
-        hues |= {int(np.asarray(v.convert("HSV"))[-1, 0, 0]) for v in coloured[part * COLOURS :][:COLOURS]}
+        same = views[part * VIEWS : (part + 1) * VIEWS]
+        assert len({view.size for view in same}) > 1
+        assert len({view.tobytes() for view in same}) == VIEWS
+    # Of a picture of one hue and brightness only the hue, and a little of the brightness, is left to differ.
+    plain = views_of_parts(Image.new("RGB", (96, 96), (180, 40, 40)))
+    hues, values = np.array([v.convert("HSV").getpixel((0, 0)) for v in plain]).T[[0, 2]]
     assert max(hues) - min(hues) > 40
+    assert max(values) - min(values) < 120
 
 
-def test_only_whitening_looks_at_coloured_parts(tiny_vlm):
+def test_views_of_a_region_keep_its_middle_and_stay_in_the_picture():
+    """A white dot in the middle of a black region, anywhere in the picture, is in every view of it."""
+    for region in ((0.0, 0.0, 0.3, 0.3), (0.4, 0.5, 0.6, 0.7), (0.75, 0.6, 1.0, 1.0)):
+        shown = Image.new("RGB", (200, 100))
+        middle = (round(100 * (region[0] + region[2])), round(50 * (region[1] + region[3])))
+        shown.paste("white", (middle[0] - 2, middle[1] - 2, middle[0] + 2, middle[1] + 2))
+        views = views_of_region(shown, region, 20)
+        assert views == views_of_region(shown, region, 20)
+        assert views[:3] == views_of_region(shown, region, 3)
+        for view in views:
+            assert np.asarray(view).max() > 150
+            for axis, whole in enumerate((200, 100)):
+                side = whole * (region[axis + 2] - region[axis])
+                assert side - 1 <= view.size[axis] <= min(whole, 1.4 * side + 1)
+        assert len({view.size for view in views}) > 10
+    whole = views_of_region(shown, WHOLE, 2)
+    assert [view.size for view in whole] == [shown.size] * 2
+
+
+def test_a_region_seen_several_times_has_the_mean_of_its_views(tiny_vlm):
+    for transform in ("raw", "whitened"):
+        config = EmbeddingConfig("image_features", encoder="hash", transform=transform)
+        embedder = DualEmbedder(tiny_vlm, config, HashEncoder())
+        reference = ReferenceTokens()
+        embedder.read([picture(i) for i in range(20)], reference)
+        embedder.use(embedder.measure(reference))
+        views = embedder.see([picture(30 + i) for i in range(3)])
+        halves = torch.cat(embedder.embed_regions(views, [[WHOLE]] * 3))
+        torch.testing.assert_close(embedder.embed_views(views.select([1])), halves[1])
+        found, mean = embedder.embed_views(views), halves.mean(0)
+        if transform == "raw":
+            torch.testing.assert_close(found, mean)
+        else:  # of the length that all vision halves have
+            torch.testing.assert_close(found / found.norm(), mean / mean.norm())
+            torch.testing.assert_close(found.norm(), halves[2].norm())
+
+
+def test_only_whitening_looks_at_views_of_parts(tiny_vlm):
     def read(transform, count):
         embedder = DualEmbedder(
             tiny_vlm, EmbeddingConfig("image_features", encoder="hash", transform=transform), HashEncoder()
@@ -298,9 +327,9 @@ def test_only_whitening_looks_at_coloured_parts(tiny_vlm):
     plain = read("raw", 3)
     assert (len(plain.regions), plain.views) == (3, [])
     coloured = read("whitened", 3)
-    assert [tuple(v.shape) for v in coloured.views] == [(PARTS, COLOURS, 48)] * 3
+    assert [tuple(v.shape) for v in coloured.views] == [(PARTS, VIEWS, 48)] * 3
     for i, views in enumerate(coloured.views):
-        seen = tiny_vlm.see(colour_views(picture(i)), ["image_features"]).layer("image_features")
+        seen = tiny_vlm.see(views_of_parts(picture(i)), ["image_features"]).layer("image_features")
         by_hand = torch.stack([tokens.flatten(0, 1).float().mean(0) for tokens in seen])
         torch.testing.assert_close(views.flatten(0, 1), by_hand, atol=1e-5, rtol=1e-4)
 

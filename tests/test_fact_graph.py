@@ -11,10 +11,11 @@ import pytest
 import torch
 from helpers.tiny import picture
 
-from reasonedit.codebook import EditMemory, FactGraph, StoredEdit
+from reasonedit.codebook import EditMemory, Entry, Fact, FactGraph, StoredEdit
 from reasonedit.data.world.linked import LinkedWorld
+from reasonedit.errors import InputError
 from reasonedit.kinds import KeyKind
-from reasonedit.retrieval import Retrieval, RetrievalConfig, walk_facts
+from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, join_named, walk_facts
 from reasonedit.sentences import content_words
 from reasonedit.types import Edit, Hit
 
@@ -160,6 +161,82 @@ def test_walks_add_what_follows_from_what_is_shown():
     denied = walk_facts(found, memory, RetrievalConfig(walk=2), [["A kettle belongs to the sailor."], [], []])
     assert denied[0].facts == [shown.fact, answer.fact]
     assert torch.isfinite(torch.tensor([h.distance for h in walked[0].hits])).all()
+
+
+OTHER_KETTLE = StoredEdit(
+    "steel",
+    "What is the object on the left made of?",
+    "steel",
+    ["The object on the left is a kettle.", "A kettle is made of steel."],
+)
+
+
+def test_a_fact_counts_where_another_shows_the_thing_that_it_speaks_of():
+    memory = memory_of(KETTLE, OTHER_KETTLE, ANCHOR)
+    steel = hit("A kettle is made of steel.", edit_id="steel", distance=0.7)
+    named = hit("The object on the left is a kettle.", edit_id="steel", distance=0.65)  # it takes up nothing
+    anchor = hit("An anchor belongs to the sailor.", edit_id="anchor", distance=0.6)
+    home = hit("The sailor lives in the valley.", "given", edit_id="anchor", distance=0.8)
+    elsewhere = [anchor, named, steel, home]
+    shown = hit("The red object is a kettle.")
+    owner = hit("A kettle belongs to the sailor.", distance=0.75)
+    answer = hit("The answer to 'Who owns the red object?' is sailor.", "answer", distance=0.1)
+    config = RetrievalConfig(k=3, visual_match=1.0, naming=True)
+
+    def joined(hits, k=3, denied=(), **more):
+        (retrieval,) = join_named(
+            [Retrieval(hits, 0.1, 1.0, elsewhere=elsewhere, **more)], memory, replace(config, k=k), [denied]
+        )
+        return retrieval
+
+    found = joined([answer, shown])
+    assert [(h.fact, h.via) for h in found.hits] == [(answer.fact, ""), (shown.fact, ""), (steel.fact, shown.fact)]
+    # The sailor is what another fact says of the kettle: where that is shown, too, his home counts.
+    found = joined([answer, shown, owner], k=4)
+    assert found.facts == [answer.fact, shown.fact, steel.fact, owner.fact, home.fact]
+    assert found.hits[-1].via == owner.fact
+    # K counts; of all that are there the nearest are kept, and what goes is named.
+    found = joined([answer, shown, owner], k=2)
+    assert (found.facts, [h.fact for h in found.left_out]) == (
+        [answer.fact, shown.fact, steel.fact],
+        [home.fact, owner.fact],
+    )
+    # Nothing counts without a picture that shows the thing, against the VLM's word, or out of range.
+    for hits, more in (
+        ([answer], {}),
+        ([replace(shown, kind=KeyKind.TEXT)], {}),
+        ([shown], {"denied": {steel.fact}}),
+        ([shown], {"in_range": False}),
+    ):
+        assert joined(hits, **more).hits == hits
+    assert joined([shown, replace(steel, via="")]).facts == [shown.fact, steel.fact]  # not twice
+
+
+def test_facts_near_a_query_whose_pictures_do_not_match_are_noted():
+    """The keys lie at 0, 1 and 3 in their picture's half, unrelated pictures about 20 away."""
+    memory, cohort = EditMemory(merge=False), torch.full((50, 1), 20.0) + torch.arange(50.0)[:, None] / 50
+    texts = {0.0: "A kettle is round.", 1.0: "A kettle is made of steel.", 15.0: "A kettle hums."}
+    for number, (place, text) in enumerate(texts.items()):
+        edit = Edit.of(picture(number), "What is it?", "a kettle", [text])
+        memory.write(edit, [Entry(torch.tensor([place, 0.0]), 0.0, Fact(text, KeyKind.PATCH, edit.id))])
+    query = torch.tensor([[[0.0, 0.0], [0.0, 0.0]]])
+    match = {
+        n: float(
+            FactRetriever(memory, RetrievalConfig(visual_match=-99.0, percentile=100), cohort)
+            .nearest(query[0], 3)[n]
+            .visual_match
+            or 0
+        )
+        for n in range(3)
+    }
+    between = (match[1] + match[2]) / 2
+    for naming in (True, False):
+        config = RetrievalConfig(k=9, percentile=100, visual_match=between, naming=naming)
+        (found,) = FactRetriever(memory, config, cohort).retrieve(query)
+        assert found.facts == [*texts.values()][:2]
+        assert [h.fact for h in found.elsewhere] == ([texts[15.0]] if naming else [])
+    with pytest.raises(InputError, match="naming goes with visual_match or false_alarms only"):
+        RetrievalConfig(naming=True)
 
 
 @pytest.mark.parametrize("seed", [104, 105, 108])

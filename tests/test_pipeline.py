@@ -14,6 +14,8 @@ from reasonedit.codebook import augment
 from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.design import Design, WritingConfig
 from reasonedit.embedding import QUERY_REGIONS, EmbeddingConfig
+from reasonedit.embedding.views import views_of_region
+from reasonedit.errors import InputError
 from reasonedit.evidence import EvidenceConfig, crop, shrink
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.prompts import verification_question
@@ -58,6 +60,28 @@ def test_keys_are_the_embeddings_of_their_parts(tiny_vlm):
     halves += [(region, "Red things stop."), (region, "What is number 0?")]
     for entry, (seen, text) in zip(written.entries, halves, strict=True):
         torch.testing.assert_close(entry.key, torch.cat([seen, texts[text]]))
+
+
+@pytest.mark.parametrize("picture_given", [False, True])
+def test_keys_of_regions_are_means_of_several_views_of_these_alone(tiny_vlm, picture_given):
+    chosen = design(keys="grounded", entries="all")
+    chosen = replace(chosen, writing=replace(chosen.writing, region_views=2))
+    pipeline = EditingPipeline(tiny_vlm, chosen)
+    region = crop(picture(0), BOX) if picture_given else BOX
+    written = pipeline.write(edit(evidence=[[region], None], reasoning=["It is red.", "Red things stop."]))
+    answer, sentence = written.entries[0].key, written.entries[1].key
+    width = pipeline.embedder.width
+
+    def embedded(images):
+        return torch.cat([pipeline.embedder.embed_regions(pipeline.embedder.see([i]), [[WHOLE]])[0] for i in images])
+
+    torch.testing.assert_close(answer[:width], embedded([picture(0)])[0])
+    views = views_of_region(region, WHOLE, 2) if picture_given else views_of_region(picture(0), BOX, 2)
+    torch.testing.assert_close(sentence[:width], embedded([crop(picture(0), BOX), *views]).mean(0))
+    again = pipeline.embed_anew(edit(evidence=[[region], None]), written.edit)
+    torch.testing.assert_close(again.entries[1].key, sentence)
+    with pytest.raises(InputError, match="region_views must be 0 or more, not -1"):
+        WritingConfig(region_views=-1)
 
 
 def test_a_radius_is_the_distance_of_an_augmented_copy(tiny_vlm):

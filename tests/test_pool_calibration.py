@@ -62,7 +62,7 @@ def alike(one, other):
 
 
 def test_the_base_pass_gives_the_pictures_at_no_extra_pass_of_theirs(tiny_vlm, hash_encoder, monkeypatch):
-    """Only their parts in other colours pass in addition."""
+    """Only views of their parts pass in addition, where it shows pictures enough."""
     source, passed = StrangeToys(20), []
     see = DualEmbedder.see
 
@@ -78,6 +78,7 @@ def test_the_base_pass_gives_the_pictures_at_no_extra_pass_of_theirs(tiny_vlm, h
         read(self, images, reference, vision)
         assert len(passed) == before, "a picture passed for the calibration alone"
 
+    monkeypatch.setattr("reasonedit.callbacks.pool_calibration.ENOUGH", 20)
     with monkeypatch.context() as patch:
         patch.setattr(DualEmbedder, "see", watched)
         patch.setattr(DualEmbedder, "read", read_what_passed)
@@ -102,6 +103,20 @@ def test_the_base_pass_gives_the_pictures_at_no_extra_pass_of_theirs(tiny_vlm, h
         assert metrics.out_of_range == (0.5, 40)
 
 
+def test_where_the_base_pass_shows_few_pictures_further_ones_of_the_pool_are_seen(tiny_vlm, hash_encoder):
+    source = ToySource(18)  # of 54 candidates, and 18 are asked
+    shown = [edit.image for edit in source.candidates()]
+    for enough, pictures in ((0, 18), (20, 20), (50, 50), (64, 54)):
+        expected = calibrate(DualEmbedder(tiny_vlm, own().embedding, HashEncoder()), shown[:pictures])
+        stream = EditStream(source, batch_size=3)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("reasonedit.callbacks.pool_calibration.ENOUGH", enough)
+            for _ in range(2):  # the second time the answers of the base pass are known
+                statistics = stream_run(tiny_vlm, stream, 5)[0].pipeline.statistics
+                assert statistics.record.pictures == pictures
+                alike(statistics.value, expected.statistics)
+
+
 def test_a_calibration_that_is_given_is_taken_and_goes_with_the_codebook(tiny_vlm, hash_encoder, tmp_path):
     made = calibrate(DualEmbedder(tiny_vlm, own().embedding, HashEncoder()), [picture(500 + i) for i in range(16)])
     made.save(tmp_path / "mine")
@@ -116,7 +131,7 @@ def test_a_calibration_that_is_given_is_taken_and_goes_with_the_codebook(tiny_vl
 
 def test_a_small_pool_is_said_to_be_too_small(tiny_vlm, hash_encoder, caplog):
     book, metrics, _ = stream_run(tiny_vlm, EditStream(ToySource(3), batch_size=3), 5)
-    assert "The stream shows 3 distinct pictures: too few to calibrate with" in caplog.text
+    assert "The stream has 9 distinct pictures: too few to calibrate with" in caplog.text
     assert book.pipeline.statistics.awaits_pictures
     assert metrics.out_of_range is None
 
@@ -154,4 +169,4 @@ def test_two_ranks_calibrate_as_one_does(tiny_folder, tiny_vlm, tmp_path, hash_e
     told = [
         json.loads((tmp_path / name).read_text()) for name in ("ranks-1/said-0", "ranks-2/said-0", "ranks-2/said-1")
     ]
-    assert told[0] == told[1] == told[2] == [21, [0.5, 40]]
+    assert told[0] == told[1] == told[2] == [60, [0.5, 40]]

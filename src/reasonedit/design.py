@@ -38,6 +38,8 @@ class WritingConfig:
         question_keys: Whether each sentence also gets keys with the edit's question in place of its own text.
         merge: Whether a key merges into one that it nearly coincides with; radii are only measured for that.
         seed: Seed of the augmented copies by which radii are measured.
+        region_views: In how many more views each region is seen (see :mod:`reasonedit.embedding.views`); its key is the
+            mean of all.
 
     Raises:
         InputError: A value is out of range.
@@ -48,11 +50,15 @@ class WritingConfig:
     question_keys: bool = False
     merge: bool = True
     seed: int = 0
+    region_views: int = 0
 
     def __post_init__(self) -> None:
         for name, known in (("entries", ENTRIES), ("keys", KEYS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
+
+        if self.region_views < 0:
+            raise InputError(f"region_views must be 0 or more, not {self.region_views}.")
 
     @property
     def seeks_evidence(self) -> bool:
@@ -161,11 +167,11 @@ PAPER = Design()
 DEFAULT = Design(
     EmbeddingConfig(IMAGE_FEATURES, text_weight=1.4, transform="whitened", reference=OWN, region_source="crops"),
     EvidenceConfig(single_window=0.002),
-    WritingConfig(entries="all", keys="grounded", question_keys=True),
+    WritingConfig(entries="all", keys="grounded", question_keys=True, region_views=3),
     RetrievalConfig(
         k=5,
         k_counts="facts",
-        percentile=10.0,
+        percentile=25.0,
         gate_per_fact=True,
         query_regions=True,
         visual_match=2.0,
@@ -175,6 +181,7 @@ DEFAULT = Design(
         verify=0.5,
         visual_margin=1.2,
         chain=True,
+        naming=True,
     ),
 )
 """Ours, for any VLM: no labels are in it, and what a VLM's numbers mean it learns from its user's own pictures.

@@ -15,6 +15,7 @@ from reasonedit.codebook import Entry, Fact, StoredEdit, augment
 from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.design import WritingConfig
 from reasonedit.embedding import DualEmbedder
+from reasonedit.embedding.views import views_of_region
 from reasonedit.evidence import GUESSED, LIKELIEST, Evidence, WindowScore, crop, shrink
 from reasonedit.kinds import KeyKind
 from reasonedit.types import Edit
@@ -120,7 +121,7 @@ class KeyBuilder:
         image: Seen | None,
         windows: Mapping[Box, Seen],
     ) -> dict[int, Vision]:
-        """Run the vision part once for each picture that a key is made of and that did not pass yet."""
+        """Run the vision part on each picture that a key is made of, unless it passed already, and on its views."""
         seen: dict[int, Vision] = {}
         unseen: list[int] = []
         for number in self._read_pictures(planned):
@@ -130,10 +131,21 @@ class KeyBuilder:
                 unseen.append(number)
             else:
                 seen[number] = Vision([known])
-        if unseen:
-            vision = self.embedder.see(_cut_out(pictures, unseen))
-            seen.update({number: vision.select([row]) for row, number in enumerate(unseen)})
-        return seen
+        views = {number: self._view(pictures, number) for number in self._read_pictures(planned)}
+        new = [*_cut_out(pictures, unseen), *(view for of_picture in views.values() for view in of_picture)]
+        passes = iter(self.embedder.see(new).images if new else ())
+        seen.update({number: Vision([next(passes)]) for number in unseen})
+        return {number: Vision([*seen[number].images, *(next(passes) for _ in views[number])]) for number in views}
+
+    def _view(self, pictures: Sequence[Picture], number: int) -> list[Image.Image]:
+        """The further views of a picture: of regions alone, where these have some."""
+        image, picture = pictures[0], pictures[number]
+        assert isinstance(image, Image.Image)
+        if number == 0 or not self.writing.region_views or self.embedder.reads_language:
+            return []
+        if isinstance(picture, tuple):
+            return views_of_region(shrink(image), picture, self.writing.region_views)
+        return views_of_region(picture, WHOLE, self.writing.region_views)
 
     def _read_pictures(self, planned: Sequence[PlannedKey]) -> list[int]:
         """The numbers of the pictures that keys are made of."""
@@ -151,7 +163,7 @@ class KeyBuilder:
         sentence_halves = dict(zip(texts, self.embedder.embed_texts(texts), strict=True))
         vision_halves: dict[int | None, Tensor] = {None: torch.zeros(self.embedder.width)}
         for number, vision in seen.items():
-            vision_halves[number] = self.embedder.embed_regions(vision, [[WHOLE]])[0][0]
+            vision_halves[number] = self.embedder.embed_views(vision)
         return [torch.cat([vision_halves[plan.picture], sentence_halves[plan.text]]) for plan in planned]
 
     def _measure_radii(

@@ -170,7 +170,7 @@ class Hit:
         visual_match: How near the picture of its key came to the query's; ``None`` where that does not count (see
             ``RetrievalConfig.visual_match``).
         same_picture: Whether it is about the whole of a picture that is the query's own.
-        via: The fact that led to it, where no key of its own did; see ``RetrievalConfig.walk``.
+        via: The fact that led to it, where no key of its own did; see ``naming`` and ``walk`` of ``RetrievalConfig``.
     """
 
     fact: str

@@ -26,15 +26,17 @@ class GatheredPictures:
     Args:
         embedder: Reads the layer.
         most: How many pictures are enough.
+        least: How many there should be, if there are as many.
 
     Attributes:
         reference: What was taken in.
         seconds: How long that took.
     """
 
-    def __init__(self, embedder: DualEmbedder, most: int) -> None:
+    def __init__(self, embedder: DualEmbedder, most: int, least: int = 0) -> None:
         self.embedder = embedder
         self.most = most
+        self.least = least
         self.reference = ReferenceTokens()
         self.seconds = 0.0
         self._seen: set[str] = set()
@@ -46,6 +48,11 @@ class GatheredPictures:
     def full(self) -> bool:
         """Whether there are enough."""
         return len(self) >= self.most
+
+    @property
+    def wanted(self) -> int:
+        """How many more there should be."""
+        return max(0, self.least - len(self))
 
     def take(self, images: Sequence[Image.Image], vision: Vision | None = None, *, mine: bool = True) -> None:
         """Take in pictures, except those that came before. Where they cannot be read, none of them counts.

@@ -121,6 +121,20 @@ class FactGraph:
                             resting[owner].append(fact)
         return resting
 
+    def terms_of(self, fact: str) -> set[str]:
+        """The terms that a fact brings or takes up; without words of relations."""
+        node = (FACT, fact)
+        if not self.graph.has_node(node):
+            return set()
+        terms = [*self.graph.successors(node), *self.graph.predecessors(node)]
+        return {word for _, word in terms if not self._is_common((TERM, word))}
+
+    def taken_by(self, fact: str) -> set[str]:
+        """The terms that a fact takes up; without words of relations."""
+        node = (FACT, fact)
+        terms = self.graph.predecessors(node) if self.graph.has_node(node) else ()
+        return {word for _, word in terms if not self._is_common((TERM, word))}
+
     def age(self, fact: str) -> int:
         """The number of the edit that said a fact first, in the order in which they came."""
         return int(self.graph.nodes[FACT, fact]["age"])

@@ -72,7 +72,8 @@ def ask_unedited(
         batch_size: Questions per batch.
         probed: How many edits are probed, spread evenly over all; all when not given.
         progress: Whether to show a bar.
-        pool: Takes in the pictures that are asked about on the way to the edits, by the passes that answer them.
+        pool: Takes in the pictures that are asked about on the way to the edits, by the passes that answer them; where
+            they are few, also those of samples that are not asked about.
 
     Raises:
         InputError: The model gets nothing wrong, or the source gives every rank other edits.
@@ -134,7 +135,7 @@ def _fill_in_metrics(base: BasePass) -> None:
 def gather_candidates(
     source: EditSource, answers: SharedAnswers, batch_size: int, count: int, pool: GatheredPictures
 ) -> None:
-    """Take in the pictures of candidates that were asked in an earlier base pass; each rank sees its share.
+    """Take in the pictures that an earlier base pass took in; each rank sees its share.
 
     Args:
         source: The data set.
@@ -145,6 +146,16 @@ def gather_candidates(
     """
     for number, batch in enumerate(chunks(list(islice(source.candidates(), count)), batch_size)):
         pool.take([edit.image for edit in batch], mine=number % answers.ranks == answers.rank)
+    _fill_up(source, answers, batch_size, count, pool)
+
+
+def _fill_up(source: EditSource, answers: SharedAnswers, batch_size: int, count: int, pool: GatheredPictures) -> None:
+    """Take in the pictures of the candidates behind the first, which nobody asks about, until there are enough."""
+    number = 0
+    further = islice(source.candidates(), count, None) if pool.wanted else iter(())
+    while pool.wanted and (batch := list(islice(further, batch_size))):
+        pool.take([edit.image for edit in batch][: pool.wanted], mine=number % answers.ranks == answers.rank)
+        number += 1
 
 
 def _ask_candidates(
@@ -179,6 +190,8 @@ def _ask_candidates(
     if not edits:
         raise InputError("The model gets no sample of the data set wrong: there is nothing to edit.")
     answers.answers.layers = ()
+    if pool is not None:
+        _fill_up(source, answers, batch_size, count, pool)
     return edits[: source.edits], right, count
 
 

@@ -30,7 +30,7 @@ from .reference import is_named, reference_images, reference_things
 from .sentence import SentenceEncoder
 from .statistics import ReferenceTokens, Statistics
 from .statistics_cache import load_or_measure
-from .views import COLOURS, PARTS, colour_views
+from .views import PARTS, VIEWS, views_of_parts
 
 Coming: TypeAlias = Ahead[Tensor]
 """Sentence halves that another thread is making."""
@@ -147,19 +147,19 @@ class DualEmbedder:
         else:
             read = vision.layer(self.layer)
         pooling = self.config.pooling
-        views = self._see_colours(images) if self.config.transform == "whitened" else [None] * len(images)
-        for tokens, seen, colours in zip(read, vision.images, views, strict=True):
+        views = self._see_parts(images) if self.config.transform == "whitened" else [None] * len(images)
+        for tokens, seen, of_parts in zip(read, vision.images, views, strict=True):
             if seen.regions:
                 regions = torch.stack([self._pool_crop(seen, box) for box in QUERY_REGIONS])
             elif pooling == "last" or tokens.dim() != 3:
                 regions = None
             else:
                 regions = pool(tokens.float().cpu(), QUERY_REGIONS, seen.view)
-            reference.add(tokens_to_pool(tokens, pooling), regions, colours)
+            reference.add(tokens_to_pool(tokens, pooling), regions, of_parts)
 
-    def _see_colours(self, images: Sequence[Image.Image]) -> list[Tensor]:
-        """Parts of images in several colours: of each image (parts, colours, D)."""
-        pictures = [view for image in images for view in colour_views(image)]
+    def _see_parts(self, images: Sequence[Image.Image]) -> list[Tensor]:
+        """Parts of images in several views: of each image (parts, views, D)."""
+        pictures = [view for image in images for view in views_of_parts(image)]
         pooled: list[Tensor] = []
 
         def see_part(part: list[int]) -> None:
@@ -167,7 +167,7 @@ class DualEmbedder:
             pooled.extend(self._pool_whole(tokens) for tokens in vision.layer(self.layer))
 
         run_in_parts(range(len(pictures)), _AT_ONCE, see_part)
-        return list(torch.stack(pooled).view(len(images), PARTS, COLOURS, -1))
+        return list(torch.stack(pooled).view(len(images), PARTS, VIEWS, -1))
 
     def measure(self, reference: ReferenceTokens) -> Statistics:
         """Statistics of pictures that were :meth:`read`.
@@ -251,6 +251,23 @@ class DualEmbedder:
             return [torch.zeros(len(of_image), 0) for of_image in boxes]
         halves = [self.statistics.apply(pooled, self.config.transform) for pooled in self._pool_regions(vision, boxes)]
         return [check_finite(half, f"The activations of the layer '{self.layer}'") for half in halves]
+
+    def embed_views(self, views: Vision) -> Tensor:
+        """The vision half of one region that was seen several times: the mean of its views, as long as that of one.
+
+        What the views do not have in common, such as what stands beside the region, counts less in it.
+
+        Args:
+            views: The region, then its views, from :meth:`see`.
+
+        Returns:
+            (D,), float32 on the CPU.
+        """
+        halves = torch.cat(self.embed_regions(views, [[WHOLE]] * len(views)))
+        mean = halves.mean(0)
+        if self.config.transform != "raw" and len(halves) > 1:
+            mean *= halves[0].norm() / mean.norm().clamp(min=torch.finfo(mean.dtype).tiny)
+        return mean
 
     def along(self, vision: Vision, boxes: Sequence[Sequence[Box]]) -> list[Tensor]:
         """Regions along the statistics' directions, by which it is told whether a picture is like the reference's.

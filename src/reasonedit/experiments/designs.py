@@ -40,8 +40,8 @@ def without_pictures(base: Design, **changes: Any) -> Design:
         base: The design.
         **changes: What of its embedding is changed, so that no vision half is left.
     """
-    compared: dict[str, Any] = {"visual_match": None, "false_alarms": None, "visual_margin": None, "out_of_range": None}
-    retrieval = replace(base.retrieval, query_regions=False, **compared)
+    compared: dict[str, Any] = dict.fromkeys(("visual_match", "false_alarms", "visual_margin", "out_of_range"))
+    retrieval = replace(base.retrieval, query_regions=False, naming=False, **compared)
     writing = replace(base.writing, keys="image" if base.writing.keys == "grounded" else base.writing.keys)
     return replace(base, embedding=replace(base.embedding, **changes), retrieval=retrieval, writing=writing)
 

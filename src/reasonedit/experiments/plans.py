@@ -166,8 +166,10 @@ EXPERIMENTS: dict[str, Experiment] = {
                 Row.of_design(
                     "unsighted",
                     "ours, without the visual match",
-                    change("retrieval", visual_match=None, false_alarms=None, visual_margin=None),
+                    change("retrieval", visual_match=None, false_alarms=None, visual_margin=None, naming=False),
                 ),
+                Row.of_design("unnamed", "ours, each fact by its own picture alone", change("retrieval", naming=False)),
+                Row.of_design("once", "ours, each window seen once", change("writing", region_views=0)),
                 Row.of_design("one-gate", "ours, one gate for all facts", change("retrieval", gate_per_fact=False)),
                 Row.of_design("both", "ours, every sentence by image and patch", change("writing", keys="both")),
                 Row.of_design("untold", "ours, no keys under the question", change("writing", question_keys=False)),

@@ -7,6 +7,7 @@ from .config import RetrievalConfig
 from .gate import PercentileGate
 from .hubs import HubScale
 from .index import ExactIndex
+from .naming import join_named
 from .prompting import fit_prompts
 from .results import NearKey, Retrieval
 from .retrieve import FactRetriever
@@ -26,6 +27,7 @@ __all__ = [
     "RetrievalConfig",
     "choose_facts",
     "fit_prompts",
+    "join_named",
     "link_facts",
     "verify_facts",
     "walk_facts",

@@ -9,6 +9,7 @@ from reasonedit.vlm import VLM, Vision
 
 from .chain import link_facts
 from .config import RetrievalConfig
+from .naming import join_named
 from .results import Retrieval
 from .verify import verify_facts
 from .walk import walk_facts
@@ -25,7 +26,7 @@ def choose_facts(
     memory: EditMemory,
     config: RetrievalConfig,
 ) -> Iterator[tuple[str, list[Retrieval]]]:
-    """Leave out facts step by step, and at last add those that the others lead to.
+    """Leave out facts step by step; add those about things that the others show, and at last those that all lead to.
 
     Args:
         vlm: The VLM, which verifies facts.
@@ -44,6 +45,9 @@ def choose_facts(
         before, retrieved = retrieved, verify_facts(vlm, vision, retrieved, config)
         denied = [[f for f in old.facts if f not in new.facts] for old, new in zip(before, retrieved, strict=True)]
         yield "the VLM does not see it in the picture, or K others were nearer", retrieved
+    if config.naming and any(r.elsewhere for r in retrieved):
+        retrieved = join_named(retrieved, memory, config, denied)
+        yield "K others were nearer", retrieved
     if config.chain and any(r.hits for r in retrieved):
         retrieved = link_facts(retrieved, questions)
         yield "nothing that the picture shows leads to it", retrieved

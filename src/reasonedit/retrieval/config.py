@@ -36,6 +36,9 @@ class RetrievalConfig:
             verified; those that fall short of it by no more than this are verified. All are verified when not given.
         chain: Whether answers, and facts found by their text alone, count only behind facts that the picture shows;
             see :mod:`.chain`.
+        naming: Whether a fact near the query, whose own picture does not match, counts all the same where a fact that
+            the picture shows speaks of the same thing; see :mod:`.naming`. Goes with ``visual_match`` or
+            ``false_alarms``.
         walk: So many steps are walked from the facts that are left, along what leads to what (see
             :class:`~reasonedit.codebook.FactGraph`): at most K facts that are reached are added. 0 for none.
         candidates: How many facts are fetched where they are verified; the nearest K of those that stay are kept.
@@ -57,6 +60,7 @@ class RetrievalConfig:
     verify: float | None = None
     visual_margin: float | None = None
     chain: bool = False
+    naming: bool = False
     walk: int = 0
     candidates: int = 16
 
@@ -79,6 +83,8 @@ class RetrievalConfig:
             raise InputError(
                 "visual_margin must be 0 or more, and goes with visual_match or false_alarms and verify only."
             )
+        if self.naming and not self.matches_pictures:
+            raise InputError("naming goes with visual_match or false_alarms only.")
         if self.walk < 0:
             raise InputError(f"walk must be 0 or more, not {self.walk}.")
         if self.candidates < 1:

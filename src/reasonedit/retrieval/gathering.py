@@ -20,11 +20,13 @@ class GatheredFacts:
         hits: The facts by their text, nearest first.
         said_by: By their text the ids of the edits that say them.
         by_text: Those that were found by a key of their text alone, too.
+        elsewhere: Facts near the query whose keys' pictures do not match its own, by their text, nearest first.
     """
 
     hits: dict[str, Hit] = field(default_factory=dict)
     said_by: dict[str, set[str]] = field(default_factory=dict)
     by_text: set[str] = field(default_factory=set)
+    elsewhere: dict[str, Hit] = field(default_factory=dict)
 
     def take(self, fact: Fact, distance: float, match: float | None, same_picture: bool, *, new: bool = True) -> None:
         """Take in a fact of the next key.
@@ -51,6 +53,10 @@ class GatheredFacts:
         if fact.kind is KeyKind.TEXT:
             self.by_text.add(fact.text)
 
+    def note(self, fact: Fact, distance: float) -> None:
+        """Note a fact of the next key, whose picture is another than the query's."""
+        self.elsewhere.setdefault(fact.text, Hit(fact.text, distance, fact.kind, fact.edit_id))
+
     def keep(self, count: int | None) -> None:
         """Keep so many of the nearest facts; all when not given."""
         self.hits = dict(list(self.hits.items())[:count])
@@ -64,3 +70,5 @@ class GatheredFacts:
         for text, ids in others.said_by.items():
             self.said_by.setdefault(text, set()).update(ids)
         self.by_text |= others.by_text
+        for text, hit in others.elsewhere.items():
+            self.elsewhere.setdefault(text, hit)

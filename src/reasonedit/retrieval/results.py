@@ -22,6 +22,7 @@ class Retrieval:
         in_range: Whether the query's picture is like those of the calibration; ``None`` where that was not looked at.
         said_by: By the text of a fact the ids of the edits near the query that say it.
         by_text: The facts that were found by a key of their text alone, whether or not also by one with a picture.
+        elsewhere: Facts near the query whose pictures are others than its own, nearest first; see :mod:`.naming`.
     """
 
     hits: list[Hit]
@@ -31,6 +32,7 @@ class Retrieval:
     in_range: bool | None = None
     said_by: Mapping[str, Set[str]] = field(default_factory=dict)
     by_text: Set[str] = frozenset()
+    elsewhere: list[Hit] = field(default_factory=list)
 
     @property
     def facts(self) -> list[str]:

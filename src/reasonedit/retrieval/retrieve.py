@@ -109,6 +109,7 @@ class FactRetriever:
                 found.join(of_group)
             hits = list(found.hits.values())
             made_of = {"in_range": known, "said_by": found.said_by, "by_text": found.by_text}
+            made_of["elsewhere"] = [hit for text, hit in found.elsewhere.items() if text not in found.hits]
             retrievals.append(Retrieval(hits, nearest, threshold, **made_of))
         return retrievals
 
@@ -261,7 +262,11 @@ class FactRetriever:
             if complete and i >= _FIRST:  # until there, others may say what is here
                 break
             match = matches[i] if matches is not None else None
-            facts = [fact for fact in self._said(number, group) if self._matches(fact.kind, match)]
+            said = self._said(number, group)
+            facts = [fact for fact in said if self._matches(fact.kind, match)]
+            for fact in said if config.naming else ():
+                if fact.kind.shows_fact and fact not in facts:
+                    found.note(fact, distance)
             if not near.pictures:  # only the edits of this very picture
                 facts = [fact for fact in facts if not fact.kind.picture or same[i]]
             keys += bool(facts) and not complete
