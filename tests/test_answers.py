@@ -56,7 +56,7 @@ def test_a_sweep_says_what_other_values_than_the_designs_own_do():
 
 
 @pytest.mark.parametrize(
-    ("name", "ours", "papers"), [("w", "w1", "paper-w1"), ("k", "k5", "paper-k5"), ("threshold", "p10", "paper-p10")]
+    ("name", "ours", "papers"), [("w", "w1", "paper-w1"), ("k", "k5", "paper-k5"), ("threshold", "p25", "paper-p10")]
 )
 def test_each_line_of_a_sweep_has_the_design_as_it_is_among_its_rows(name, ours, papers):
     assert [row.name for row in EXPERIMENTS[name].rows if row.own] == [ours, papers]

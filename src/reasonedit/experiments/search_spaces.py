@@ -78,7 +78,7 @@ def _reasonedit(base: Callable[[Design], Design]) -> Callable[[Values], MakeCall
 _RADII = _grid(layer=(-6, -2), epsilon=(1.0, 10.0, 20.0, 40.0))
 _DEMONSTRATIONS = _grid(wording=tuple(WORDINGS)[:2], k=(3, 1, 5, 8))
 _RETRIEVED = _grid(image_weight=(1.0, 3.0), k=(3, 1, 5, 8))
-_DESIGNS = _grid(weight_times=(1.0, 0.7, 1.4, 2.0), percentile=(10.0, 25.0))
+_WEIGHTS = (1.0, 0.7, 1.4, 2.0)
 
 SPACES: dict[str, SearchSpace] = {
     "ft": SearchSpace("FT", _baseline(".finetune.FineTuning"), _grid(layer=(-1, -6), steps=(50, 10), lr=(1e-4, 1e-3))),
@@ -95,8 +95,14 @@ SPACES: dict[str, SearchSpace] = {
     "ike-cot": SearchSpace("IKE-CoT", _baseline(".ike.IKE", reasoning=True), _DEMONSTRATIONS),
     "rag": SearchSpace("RAG", _baseline(".rag.RAG"), _RETRIEVED),
     "rag-cot": SearchSpace("RAG-CoT", _baseline(".rag.RAG", reasoning=True), _RETRIEVED),
-    "reasonedit-paper": SearchSpace("ReasonEdit, the paper's design", _reasonedit(lambda _: PAPER), _DESIGNS),
-    "reasonedit": SearchSpace("ReasonEdit", _reasonedit(lambda design: design), _DESIGNS),
+    "reasonedit-paper": SearchSpace(
+        "ReasonEdit, the paper's design",
+        _reasonedit(lambda _: PAPER),
+        _grid(weight_times=_WEIGHTS, percentile=(10.0, 25.0)),
+    ),
+    "reasonedit": SearchSpace(
+        "ReasonEdit", _reasonedit(lambda design: design), _grid(weight_times=_WEIGHTS, percentile=(25.0, 10.0))
+    ),
 }
 """The space of each editor by the name of its row. It is all that a new editor needs to be tuned with the others."""
 
