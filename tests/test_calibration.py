@@ -544,10 +544,10 @@ def own(**retrieval):
 def test_without_pictures_it_begins_cautiously_and_calibrates_itself_once_there_are_enough(tiny_vlm, caplog):
     caplog.set_level("INFO", "reasonedit.cold_start")
     editor = ReasonEditor(tiny_vlm, own(false_alarms=0.01, out_of_range=0.02))
-    assert editor.pipeline.retriever.config.percentile == 50.0
+    assert editor.pipeline.retriever.config.percentile == 20.0
     first = calibrated(editor.pipeline.retriever.config, editor.pipeline.statistics.value).visual_match
     assert first == editor.pipeline.retriever.config.visual_match
-    assert editor.pipeline.retriever.config.false_alarms == pytest.approx(0.001)
+    assert editor.pipeline.retriever.config.false_alarms == pytest.approx(0.00004)
     editor.edit(picture(0), "What is 0?", answer="thing 0", reasoning=["It is 0."])
     before = editor.memory.keys.clone()
     for number in range(30):  # with that of the edit 31

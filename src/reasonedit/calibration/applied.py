@@ -27,13 +27,14 @@ def calibrated(retrieval: RetrievalConfig, statistics: Statistics | None) -> Ret
 def cautious(retrieval: RetrievalConfig) -> RetrievalConfig:
     """The settings for statistics of pictures that may be nothing like the user's.
 
-    False alarms are allowed a tenth as often, a visual match has to be better by a standard deviation, and the gate
-    opens for half the share of distances.
+    False alarms are allowed a 250th as often, a visual match has to be better by three standard deviations, the gate
+    opens for a fifth of the share of distances, and each fact has to match by its own picture.
     """
     rate, match = retrieval.false_alarms, retrieval.visual_match
     return replace(
         retrieval,
-        false_alarms=None if rate is None else rate / 10,
-        visual_match=None if match is None else match + 1,
-        percentile=retrieval.percentile / 2,
+        false_alarms=None if rate is None else rate / 250,
+        visual_match=None if match is None else match + 3,
+        percentile=retrieval.percentile / 5,
+        naming=False,
     )
