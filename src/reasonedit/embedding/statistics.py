@@ -24,6 +24,7 @@ _DIRECTIONS = 96
 """On development seeds fewer found fewer unknown things again, more fewer known ones: of 64, 96, 128 and all 576 of
 the embedded VLM."""
 _DISCRIMINANTS = 64
+"""How many of the directions that tell labelled things apart are kept, the best ones."""
 _VIEWS = 10.0
 """How much the variance of one part by its views weighs, beside that of regions: 3 to 100 did the same on development
 seeds, 0 found fewer things again."""
