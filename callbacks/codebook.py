@@ -234,6 +234,8 @@ class Codebook(Editor):
         return draft
 
     def _add(self, drafts: list[Draft], *, warn: bool = True) -> None:
+        if drafts and self.pipeline is not None:
+            self.pipeline.statistics.keep(self.memory)
         for edit in self.memory.add(drafts) if drafts else ():
             if edit.contradicts and warn:
                 others = ", ".join(f"'{other}' ({self.memory.find(other).answer})" for other in edit.contradicts)

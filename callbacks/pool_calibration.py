@@ -16,6 +16,7 @@ from reasonedit.embedding import statistics_of, tensors_of
 from reasonedit.embedding.statistics import ReferenceTokens
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.ranks import exchange
+from reasonedit.recalibrate import recalibrate
 
 MOST = 150
 """Pictures of a pool that are used."""
@@ -74,7 +75,7 @@ class PoolCalibration:
         (first, *_) = exchange(trainer, _pack(tensors_of(made.statistics)) if trainer.is_global_zero else b"")
         statistics = statistics_of(load(first))
         assert statistics is not None
-        pipeline.statistics.use(Calibration(statistics, made.record))
+        recalibrate(pipeline, Calibration(statistics, made.record))  # an empty codebook may be in a folder already
 
 
 def _pack(tensors: dict[str, Tensor]) -> bytes:

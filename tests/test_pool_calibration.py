@@ -14,6 +14,7 @@ from test_distributed import _HEAD, run
 from reasonedit import EditStream, ReasonEditor, VLMModule
 from reasonedit.calibration import Calibration, calibrate
 from reasonedit.callbacks import Codebook, EditingMetrics, Retriever
+from reasonedit.codebook.repair import repair
 from reasonedit.commands.results_table import collect_results, results_table
 from reasonedit.embedding import DualEmbedder, tensors_of
 
@@ -134,6 +135,41 @@ def test_a_small_pool_is_said_to_be_too_small(tiny_vlm, hash_encoder, caplog):
     assert "The stream has 9 distinct pictures: too few to calibrate with" in caplog.text
     assert book.pipeline.statistics.awaits_pictures
     assert metrics.out_of_range is None
+
+
+def nearest_of_own_questions(folder, vlm):
+    """How far each edit's own question lies from the nearest key, for whoever opens the folder."""
+    editor = ReasonEditor.load(folder, vlm)
+    return [editor.ask(editor.memory.picture(e.image), e.question).nearest for e in editor.edits.values()]
+
+
+def test_a_codebook_that_was_saved_without_an_edit_is_calibrated_in_its_folder(tiny_vlm, hash_encoder, tmp_path):
+    ReasonEditor(tiny_vlm, own()).save(tmp_path / "book")
+    book = Codebook.load(tmp_path / "book")
+    stream_run(tiny_vlm, EditStream(ToySource(20), batch_size=3), 5, book)
+    used = book.pipeline.statistics
+    kept = ReasonEditor.load(tmp_path / "book", tiny_vlm).pipeline.statistics
+    assert (kept.record, kept.record.pictures) == (used.record, 60)
+    assert all(torch.equal(t, tensors_of(kept.value)[n]) for n, t in tensors_of(used.value).items())
+    assert nearest_of_own_questions(tmp_path / "book", tiny_vlm) == pytest.approx([0.0] * 20, abs=1e-4)
+
+
+def test_a_stream_keeps_the_statistics_that_it_writes_by_where_a_repair_left_none(tiny_vlm, hash_encoder, tmp_path):
+    def fill(first):
+        for number in range(16):
+            picture(first + number).save(tmp_path / "pictures" / f"{number}.png")
+
+    (tmp_path / "pictures").mkdir()
+    fill(1000)
+    folder = tmp_path / "book"
+    by_folder = replace(own(), embedding=replace(own().embedding, reference=str(tmp_path / "pictures")))
+    ReasonEditor(tiny_vlm, by_folder).save(folder)
+    (folder / "statistics.safetensors").unlink()
+    repair(folder, accept_loss=True)
+    fill(2000)
+    stream_run(tiny_vlm, EditStream(ToySource(3), batch_size=3), 5, Codebook.load(folder))
+    fill(3000)
+    assert nearest_of_own_questions(folder, tiny_vlm) == pytest.approx([0.0] * 3, abs=1e-4)
 
 
 _POOL = (
