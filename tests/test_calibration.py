@@ -21,10 +21,12 @@ from reasonedit.calibration.gathered import GatheredPictures
 from reasonedit.calibration.thresholds import match_threshold, range_threshold
 from reasonedit.codebook import EditMemory, Store, as_edit
 from reasonedit.cold_start import ColdStart
+from reasonedit.design import DEFAULT
 from reasonedit.embedding import QUERY_REGIONS, DualEmbedder, EmbeddingConfig, statistics_of, tensors_of
 from reasonedit.embedding.unrelated import Unrelated, distances_from_pictures
 from reasonedit.embedding.views import PARTS, VIEWS
 from reasonedit.errors import ConflictError, InputError, NotFoundError, UnavailableError
+from reasonedit.experiments.designs import without_pictures
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.recalibrate import recalibrate
 from reasonedit.retrieval import FactRetriever, RetrievalConfig
@@ -604,6 +606,15 @@ def test_the_calibration_by_what_is_asked_is_that_by_the_same_pictures(tiny_vlm)
     torch.testing.assert_close(*distances, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found.unrelated.scores, expected.statistics.unrelated.scores, rtol=1e-2, atol=1e-2)
     assert editor.pipeline.statistics.record.parts == expected.record.parts
+
+
+def test_a_design_that_reads_no_vision_side_layer_is_not_cautious(tiny_vlm, hash_encoder):
+    own = replace(DEFAULT, embedding=replace(DEFAULT.embedding, encoder="hash"))
+    for layer in ("none", tiny_vlm.language_layers[1]):
+        pipeline = EditingPipeline(tiny_vlm, without_pictures(own, layer=layer, transform="raw"))
+        assert pipeline.own.embedding.reference == "own"
+        assert not pipeline.statistics.awaits_pictures
+        assert pipeline.retriever.config.percentile == DEFAULT.retrieval.percentile
 
 
 def test_a_calibration_that_is_given_or_another_reference_switches_the_cold_start_off(tiny_vlm):

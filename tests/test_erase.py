@@ -282,6 +282,14 @@ def test_rows_of_others_lose_nothing_else():
     }
 
 
+def test_a_fact_of_another_edit_does_not_name_the_erased_one_that_it_was_joined_to():
+    erased = ErasedEdits(frozenset({"1"}), frozenset({"It is Ada's chair."}), *[frozenset()] * 4)
+    own = {"fact": "The chair is heavy.", "edit_id": "2", "distance": 0.5, "kind": "patch", "via": "It is Ada's chair."}
+    same = {**own, "via": "It is red."}
+    found = erased.clean_row({"edit": "3", "found": {"hits": [own, same], "left_out": [own]}})["found"]
+    assert found == {"hits": [{**own, "via": "(erased)"}, same], "left_out": [{**own, "via": "(erased)"}]}
+
+
 def test_what_is_found_elsewhere_is_told(run, tmp_path, monkeypatch):
     (run / "notes.txt").write_text("Remember: The patient of bed 1 is she.")
     backup(run / "codebook", run / "kept")

@@ -15,7 +15,7 @@ from reasonedit.codebook import EditMemory, Entry, Fact, FactGraph, StoredEdit
 from reasonedit.data.world.linked import LinkedWorld
 from reasonedit.errors import InputError
 from reasonedit.kinds import KeyKind
-from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, join_named, walk_facts
+from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, join_named, link_facts, walk_facts
 from reasonedit.sentences import content_words
 from reasonedit.types import Edit, Hit
 
@@ -195,12 +195,13 @@ def test_a_fact_counts_where_another_shows_the_thing_that_it_speaks_of():
     found = joined([answer, shown, owner], k=4)
     assert found.facts == [answer.fact, shown.fact, steel.fact, owner.fact, home.fact]
     assert found.hits[-1].via == owner.fact
-    # K counts; of all that are there the nearest are kept, and what goes is named.
+    # K counts, and what the picture shows keeps its places, however near another is; what goes is named.
     found = joined([answer, shown, owner], k=2)
     assert (found.facts, [h.fact for h in found.left_out]) == (
-        [answer.fact, shown.fact, steel.fact],
-        [home.fact, owner.fact],
+        [answer.fact, shown.fact, owner.fact],
+        [home.fact, steel.fact],
     )
+    assert joined([answer, shown], k=1).facts == [answer.fact, shown.fact]
     # Nothing counts without a picture that shows the thing, against the VLM's word, or out of range.
     for hits, more in (
         ([answer], {}),
@@ -210,6 +211,36 @@ def test_a_fact_counts_where_another_shows_the_thing_that_it_speaks_of():
     ):
         assert joined(hits, **more).hits == hits
     assert joined([shown, replace(steel, via="")]).facts == [shown.fact, steel.fact]  # not twice
+
+
+@pytest.mark.parametrize(
+    ("shown", "other"),
+    [
+        (
+            "The red object is a wine glass.",
+            ["The green object is a magnifying glass.", "A magnifying glass is heavy."],
+        ),
+        ("It is a red kettle.", ["The cup is red.", "The red cup belongs to Anna."]),
+        ("Das rote Objekt ist eine Flasche.", ["Das grüne Objekt ist eine Tasse.", "Die Tasse ist im Keller."]),
+    ],
+)
+def test_one_word_in_common_does_not_make_it_the_same_thing(shown, other):
+    here, there = StoredEdit("here", "What is it?", "x", [shown]), StoredEdit("there", "And this?", "y", other)
+    memory = memory_of(here, there)
+    near = Retrieval([hit(shown, edit_id="here")], 0.1, 1.0, elsewhere=[hit(other[1], edit_id="there", distance=0.5)])
+    (found,) = join_named([near], memory, RetrievalConfig(k=3, visual_match=1.0, naming=True), [()])
+    assert found.facts == [shown]
+
+
+def test_the_answer_of_an_edit_does_not_come_in_by_a_fact_of_it_that_was_joined():
+    shown = hit("The red object is a kettle.", edit_id="owner")
+    steel = replace(hit("A kettle is made of steel.", edit_id="steel", distance=0.5), via=shown.fact)
+    home = hit("Steel comes from the north.", "text", edit_id="home", distance=0.6)
+    answer = hit("The answer to 'What is the object on the left made of?' is steel.", "answer", edit_id="steel")
+    (found,) = link_facts([Retrieval([answer, shown, steel, home], 0.1, 1.0)], ["What is the red object made of?"])
+    assert found.facts == [shown.fact, steel.fact, home.fact]
+    (found,) = link_facts([Retrieval([answer, shown, replace(steel, via="")], 0.1, 1.0)], ["What is it made of?"])
+    assert found.facts == [answer.fact, shown.fact, steel.fact]
 
 
 def test_facts_near_a_query_whose_pictures_do_not_match_are_noted():

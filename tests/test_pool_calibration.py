@@ -1,5 +1,6 @@
 """A stream that calibrates its codebook by its own pictures: once seen, the same on any number of ranks."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from reasonedit.callbacks import Codebook, EditingMetrics, Retriever
 from reasonedit.codebook.repair import repair
 from reasonedit.commands.results_table import collect_results, results_table
 from reasonedit.embedding import DualEmbedder, tensors_of
+from reasonedit.errors import InputError
 
 QUIET = {
     "logger": False,
@@ -116,6 +118,21 @@ def test_where_the_base_pass_shows_few_pictures_further_ones_of_the_pool_are_see
                 statistics = stream_run(tiny_vlm, stream, 5)[0].pipeline.statistics
                 assert statistics.record.pictures == pictures
                 alike(statistics.value, expected.statistics)
+
+
+def test_a_picture_that_cannot_be_read_and_is_not_asked_about_ends_no_run(tiny_vlm, hash_encoder, caplog, monkeypatch):
+    class Broken(ToySource):
+        """What comes behind the 30th sample cannot be read."""
+
+        def candidates(self):
+            yield from itertools.islice(super().candidates(), 30)
+            raise InputError("'31.png' is no picture.")
+
+    monkeypatch.setattr("reasonedit.callbacks.pool_calibration.ENOUGH", 40)
+    book, _, _ = stream_run(tiny_vlm, EditStream(Broken(18), batch_size=3), 5)
+    assert len(book.memory.edits) == 18
+    assert book.pipeline.statistics.record.pictures == 30
+    assert "No further pictures are taken in for the calibration: '31.png' is no picture." in caplog.text
 
 
 def test_a_calibration_that_is_given_is_taken_and_goes_with_the_codebook(tiny_vlm, hash_encoder, tmp_path):

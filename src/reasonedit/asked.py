@@ -59,8 +59,11 @@ class CurrentStatistics:
 
     @property
     def awaits_pictures(self) -> bool:
-        """Whether the design takes the user's own pictures for its reference, and there was no calibration by them."""
-        return self.embedder.config.reference == OWN and self.record is None
+        """Whether the design takes the user's own pictures for its reference, and there was no calibration by them.
+
+        Never where no vision-side layer is read: there is nothing to calibrate.
+        """
+        return self.embedder.config.reference == OWN and self.record is None and bool(self.embedder.layers)
 
     @property
     def _say_range(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from reasonedit.calibration.gathered import GatheredPictures
-from reasonedit.errors import InputError
+from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.groups import LOCALITIES
 from reasonedit.matching import matches
 from reasonedit.metrics import EditAccuracy, editing_metrics
@@ -24,6 +24,8 @@ from .probe_counts import ProbeCount, count_probes
 from .shared_answers import SharedAnswers
 from .source import EditSource, Probe
 
+_FURTHER = 1024
+"""Candidates, at most, whose pictures are looked at for a calibration alone: many may have the same one."""
 _log = logging.getLogger(__name__)
 
 
@@ -152,10 +154,18 @@ def gather_candidates(
 def _fill_up(source: EditSource, answers: SharedAnswers, batch_size: int, count: int, pool: GatheredPictures) -> None:
     """Take in the pictures of the candidates behind the first, which nobody asks about, until there are enough."""
     number = 0
-    further = islice(source.candidates(), count, None) if pool.wanted else iter(())
+    further = _while_readable(islice(source.candidates(), count, count + _FURTHER)) if pool.wanted else iter(())
     while pool.wanted and (batch := list(islice(further, batch_size))):
         pool.take([edit.image for edit in batch][: pool.wanted], mine=number % answers.ranks == answers.rank)
         number += 1
+
+
+def _while_readable(candidates: Iterator[Edit]) -> Iterator[Edit]:
+    """Candidates up to the first that cannot be read: a run does not end for what it does not ask about."""
+    try:
+        yield from candidates
+    except ReasonEditError as error:
+        _log.warning("No further pictures are taken in for the calibration: %s", error)
 
 
 def _ask_candidates(

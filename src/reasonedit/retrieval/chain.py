@@ -17,8 +17,8 @@ def link_facts(retrievals: Sequence[Retrieval], questions: Sequence[str]) -> lis
 
     Facts that were found by their text alone ("The garden lies in the east.") stay where they share a content word with
     the question, or with a fact that the picture shows. An answer stays if the picture shows a fact of an edit that
-    gives it, or is such an edit's own. Nothing leads from a picture that is unlike all of the calibration's: there only
-    an answer of the second kind stays.
+    gives it, or is such an edit's own; a fact that was joined to another (``via``) is none that it shows. Nothing leads
+    from a picture that is unlike all of the calibration's: there only an answer of the second kind stays.
 
     Args:
         retrievals: The facts of each query; those that the picture does not show are gone already.
@@ -35,7 +35,7 @@ def _link(retrieval: Retrieval, question: str) -> Retrieval:
         return _keep(retrieval, [hit.same_picture for hit in retrieval.hits])
     shown = [hit for hit in retrieval.hits if hit.kind.shows_fact]
     words = content_words(question).union(*(content_words(hit.fact) for hit in shown))
-    edits = set[str]().union(*(_edits_of(hit, retrieval) for hit in shown))
+    edits = set[str]().union(*(_edits_of(hit, retrieval) for hit in shown if not hit.via))
     linked = {hit.fact for hit in retrieval.hits if hit.kind is KeyKind.TEXT and content_words(hit.fact) & words}
     stays = [
         not edits.isdisjoint(_edits_of(hit, retrieval)) or hit.same_picture

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from reasonedit.codebook import EditMemory, FactGraph
 from reasonedit.kinds import KeyKind
-from reasonedit.types import Hit
 
 from .config import RetrievalConfig
 from .results import Retrieval
@@ -24,7 +23,7 @@ def join_named(
     Args:
         retrievals: The facts of each query, of which those that the VLM denied are gone already.
         memory: Where the facts are.
-        config: ``config.k`` facts are kept beside answers, the nearest.
+        config: ``config.k`` facts are kept beside answers; added ones take the places that are left, the nearest first.
         denied: For each query the facts that the VLM does not see in its picture.
 
     Returns:
@@ -36,22 +35,20 @@ def join_named(
 
 
 def _join(retrieval: Retrieval, graph: FactGraph, k: int, denied: Collection[str]) -> Retrieval:
-    shown = [hit for hit in retrieval.hits if hit.kind.shows_fact]
+    shown = [hit.fact for hit in retrieval.hits if hit.kind.shows_fact]
     if not shown or retrieval.in_range is False:
         return retrieval
-    by_term = {term: hit.fact for hit in reversed(shown) for term in graph.terms_of(hit.fact)}
+    terms = {fact: graph.terms_of(fact) for fact in shown}
     have = {hit.fact for hit in retrieval.hits}
-    added = []
+    joined = []
     for hit in retrieval.elsewhere:
-        term = next((t for t in sorted(graph.taken_by(hit.fact)) if t in by_term), None)
-        if term is not None and hit.fact not in have and hit.fact not in denied:
-            added.append(replace(hit, via=by_term[term]))
-    if not added:
+        # All that it takes up, not a word of it: a magnifying glass is no wine glass.
+        taken = graph.taken_by(hit.fact)
+        leading = next((fact for fact in shown if taken and taken <= terms[fact]), None)
+        if leading is not None and hit.fact not in have and hit.fact not in denied:
+            joined.append(replace(hit, via=leading))
+    if not joined:
         return retrieval
-    hits: list[Hit] = []
-    left_out: list[Hit] = []
-    count = 0
-    for hit in sorted([*retrieval.hits, *added], key=lambda hit: hit.distance):
-        count += hit.kind is not KeyKind.ANSWER
-        (hits if hit.kind is KeyKind.ANSWER or count <= k else left_out).append(hit)
-    return replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *left_out[::-1]])
+    room = max(0, k - sum(hit.kind is not KeyKind.ANSWER for hit in retrieval.hits))
+    hits = sorted([*retrieval.hits, *joined[:room]], key=lambda hit: hit.distance)
+    return replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *joined[room:][::-1]])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reasonedit.prompts import with_facts
+from reasonedit.types import Hit
 from reasonedit.vlm import VLM, Turn, Vision
 
 from .results import Retrieval
@@ -20,7 +21,7 @@ def fit_prompts(
     max_new_tokens: int,
     earlier: Sequence[Sequence[Turn]] | None = None,
 ) -> tuple[list[str], list[Retrieval]]:
-    """Put facts before questions; where they do not fit into the model's context the farthest go first.
+    """Put facts before questions; where they do not fit, the farthest go first, and joined ones before all others.
 
     Args:
         vlm: The VLM.
@@ -39,18 +40,23 @@ def fit_prompts(
     turns = earlier if earlier is not None else [()] * len(questions)
     parts = zip(vision.images, questions, retrievals, choices, turns, strict=True)
     for image, question, retrieval, options, before in parts:
-        hits = list(retrieval.hits)
+        hits, dropped = list(retrieval.hits), list[Hit]()
         # Facts are data: a tokenizer's special tokens in them must not reach the prompt.
         facts = [vlm.clean(hit.fact) for hit in hits]
         answer_length = vlm.answer_length(question, options, max_new_tokens, before) if hits else max_new_tokens
         while hits:
             if vlm.has_room(image, vlm.prompt(with_facts(facts, question), options, before), answer_length):
                 break
-            hits.pop()
-            facts.pop()
+            last = _last_of(hits)
+            dropped.append(hits.pop(last))
+            facts.pop(last)
         texts.append(with_facts(facts, question))
-        dropped = retrieval.hits[len(hits) :]
         if dropped:
-            retrieval = replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *dropped[::-1]])  # noqa: PLW2901
+            retrieval = replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *dropped])  # noqa: PLW2901
         fitted.append(retrieval)
     return texts, fitted
+
+
+def _last_of(hits: Sequence[Hit]) -> int:
+    """The number of the fact that a prompt can best do without: the farthest that was joined to another, if any was."""
+    return max(range(len(hits)), key=lambda number: (bool(hits[number].via), number))

@@ -73,9 +73,10 @@ class ErasedEdits:
         return ERASED if text in self.texts else text
 
     def _clean_hit(self, hit: Mapping[str, Any]) -> dict[str, Any]:
+        clean = {**hit, "via": self._clean_fact(hit["via"])} if hit.get("via") else dict(hit)  # whosever the hit is
         if hit.get("edit_id") not in self.ids:
-            return dict(hit)
-        return {**hit, "fact": self._clean_fact(hit["fact"]), "edit_id": ERASED}
+            return clean
+        return {**clean, "fact": self._clean_fact(hit["fact"]), "edit_id": ERASED}
 
     def _clean_text(self, name: str, text: str) -> str:
         """A prompt with facts of the edits, or what was replied to it, without them.

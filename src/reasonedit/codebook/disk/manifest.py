@@ -23,6 +23,7 @@ FORMAT = 5
 READABLE_FORMATS = (4, FORMAT)
 """Codebooks of these formats are read as they are, and written in the last one."""
 MANIFEST = "codebook.json"
+LACKS_STATISTICS = "it names no statistics of pictures, though the keys were made by some"
 _MOST = 16 << 20
 """Bytes: room for the sums of 100 million keys."""
 _SUM = re.compile(r"(?:[0-9a-f]{16})?")
@@ -195,6 +196,14 @@ class Manifest:
             InputError: The manifest does not say them.
         """
         return dict(self._setting("design", dict))
+
+    @property
+    def lacks_statistics(self) -> bool:
+        """Whether there are keys, but not the statistics by which they were made: a repair once left it so."""
+        design = self.config.get("design")
+        embedding = design.get("embedding") if isinstance(design, dict) else None
+        layer = embedding.get("layer", "none") if isinstance(embedding, dict) else "none"
+        return self.statistics is None and self.numbers > 0 and layer != "none"
 
     def _setting(self, name: str, kind: type) -> Any:
         value = self.config.get(name)

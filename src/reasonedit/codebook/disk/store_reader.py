@@ -15,7 +15,7 @@ from reasonedit.errors import ConflictError
 from . import snapshot, writing
 from .errors import DamagedError
 from .files import is_there
-from .manifest import MANIFEST, Manifest
+from .manifest import LACKS_STATISTICS, MANIFEST, Manifest
 from .reading import News, ReadSoFar, read_news
 from .tensors import load_statistics
 
@@ -96,9 +96,11 @@ class StoreReader:
         """What the embedding needs.
 
         Raises:
-            DamagedError: The file is damaged, or is not the one that the codebook was made with.
+            DamagedError: The file is damaged, is not the one that the codebook was made with, or is not named.
             UnreadableError: It must not be read.
         """
+        if self.manifest.lacks_statistics:
+            raise DamagedError(self.folder / MANIFEST, 0, LACKS_STATISTICS)
         sums, digest = self.manifest.statistics, self.manifest.statistics_digest
         return {} if sums is None else load_statistics(sums.check(self.folder), digest)
 

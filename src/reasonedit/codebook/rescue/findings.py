@@ -66,9 +66,8 @@ class Found:
         keys: The keys and radii of each edit that still has them, by id.
         pictures: Names of the pictures that are whole.
         statistics: What the embedding needs, where it is there.
-        lost_reference: Of which pictures it was, in words, where it is lost and these may not be there any more: then
-            all keys, which were made by it, count as lost. Nothing where it is there, or is what it was once it is
-            taken anew.
+        lost_reference: Of which pictures it was, in words, where it is lost: then all keys, which were made by it,
+            count as lost. Nothing where it is there, or is not needed.
     """
 
     damages: list[DamagedError] = field(default_factory=list)

@@ -33,7 +33,7 @@ def describe_losses(found: Found, history: History) -> list[str]:
 
 
 def _describe_statistics(found: Found) -> str:
-    """What is lost with statistics that cannot be taken again."""
+    """What is lost with statistics."""
     edits = sum(event.edit is not None for event in found.events)
     keys = f" and the keys of {edits} edit{'s' * (edits != 1)}, which were made by them" if edits else ""
     return f"the statistics of {found.lost_reference}{keys}"

@@ -1,4 +1,4 @@
-"""The statistics in a folder that may be damaged, and whether lost ones can be taken again."""
+"""The statistics in a folder that may be damaged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ..disk.checksums import Checksums
 from ..disk.errors import DamagedError
 from ..disk.files import is_there
-from ..disk.manifest import Manifest
+from ..disk.manifest import LACKS_STATISTICS, MANIFEST, Manifest
 from ..disk.tensors import digest_of, load_tensors
 from .findings import Found
 
@@ -18,32 +18,30 @@ CALIBRATION = "calibration"
 
 
 def read_statistics(folder: Path, manifest: Manifest | None, found: Found) -> None:
-    """Read what the embedding needs; without it the keys are of use only if it can be taken again as it was.
+    """Read what the embedding needs: keys that were made by statistics which are lost are lost with them.
+
+    What is measured anew is not what was measured then: on another machine, by another version, of pictures that have
+    changed.
 
     Args:
         folder: The codebook's folder.
         manifest: Its manifest, where it is there.
-        found: Gets the statistics, and is told what is damaged. Keys that were made by statistics which are lost for
-            good are taken out of it.
+        found: Gets the statistics, and is told what is damaged. Keys that were made by lost ones are taken out of it.
 
     Raises:
         UnreadableError: A file must not be read.
     """
     sums = found.manifest.statistics if found.manifest is not None else None
     unproven = folder / "statistics.safetensors"  # before format 5 the journal did not say what they are
-    if sums is None and (manifest is not None or not is_there(unproven)):
+    if manifest is not None and manifest.lacks_statistics:
+        found.damages.append(DamagedError(folder / MANIFEST, 0, LACKS_STATISTICS))
+    elif sums is None and (manifest is not None or not is_there(unproven)):
         return
-    found.statistics = _load(folder, sums, unproven, found)
-    if found.statistics:
-        return
-    found.lost_reference = _irreplaceable(found.manifest.config if found.manifest is not None else {})
-    if found.lost_reference:
+    else:
+        found.statistics = _load(folder, sums, unproven, found)
+    if not found.statistics:
+        found.lost_reference = _reference_of(found.manifest.config if found.manifest is not None else {})
         found.keys.clear()  # nothing that is asked can be compared with them any more
-        return
-    found.notes.append(
-        "what the embedding needs (statistics of unrelated pictures) is taken again when the codebook is next "
-        "used: on the same kind of machine, with the same versions, it is what it was"
-    )
 
 
 def _load(folder: Path, sums: Checksums | None, unproven: Path, found: Found) -> dict[str, Any]:
@@ -63,8 +61,8 @@ def _load(folder: Path, sums: Checksums | None, unproven: Path, found: Found) ->
     return tensors
 
 
-def _irreplaceable(config: Mapping[str, Any]) -> str:
-    """Of which pictures a codebook's statistics were, if these may not be there any more; else nothing."""
+def _reference_of(config: Mapping[str, Any]) -> str:
+    """Of which pictures a codebook's statistics were, in words."""
     from reasonedit.embedding.reference import is_named
 
     if CALIBRATION in config:
@@ -73,5 +71,5 @@ def _irreplaceable(config: Mapping[str, Any]) -> str:
     embedding = design.get("embedding") if isinstance(design, Mapping) else None
     reference = embedding.get("reference") if isinstance(embedding, Mapping) else None
     if reference is None or is_named(str(reference)):
-        return ""
+        return "unrelated pictures"
     return f"the pictures in '{reference}'"
