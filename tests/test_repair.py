@@ -17,8 +17,10 @@ from test_store import book, content, open_memory, the_same
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.codebook import DamagedError, Draft, EditMemory, Store
+from reasonedit.codebook.disk.checksums import BLOCK, Checksums
 from reasonedit.codebook.disk.errors import UnreadableError
 from reasonedit.codebook.repair import LOST, LossError, repair, verify
+from reasonedit.codebook.rescue.flipped_bit import correct_bit
 from reasonedit.migrate import open_embed
 
 
@@ -75,7 +77,8 @@ def test_what_was_never_acknowledged_is_no_damage(tmp_path):
     [
         ("codebook.json", flip(200), [0, 1, 2, 3, 4, 5], []),
         ("codebook.json", lambda data: b"", [0, 1, 2, 3, 4, 5], []),
-        ("statistics*", flip(60), [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]),
+        ("statistics*", flip(60), [0, 1, 2, 3, 4, 5], []),
+        ("statistics*", lambda data: data[:-1], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]),
         ("settled*", lambda data: data[:-9], [0, 1, 2, 3, 4, 5], []),
         ("journal.jsonl", lambda data: data[:-200], [0, 1, 2, 3, 4], []),
         ("journal.jsonl", lambda data: data.replace(b"What is 1?", b"What is 7?"), [0, 1, 2, 3, 4, 5], []),
@@ -225,6 +228,18 @@ def test_damage_at_random_loses_only_what_it_hits(tmp_path):
         assert (kept is None) == (not found.damages)
         if kept is not None:
             shutil.rmtree(kept)
+
+
+def test_a_flipped_bit_is_found_by_the_sum_of_its_block():
+    rng = random.Random(3)
+    data = rng.randbytes(2 * BLOCK + 1000)
+    sums = Checksums.of_content("statistics.safetensors", data)
+    for at in (0, 1, BLOCK - 1, BLOCK, 2 * BLOCK, len(data) - 1, rng.randrange(BLOCK)):
+        for bit in (0, 3, 7):
+            assert correct_bit(data[:at] + bytes((data[at] ^ (1 << bit),)) + data[at + 1 :], sums) == data
+    twice = bytes((data[0] ^ 1,)) + data[1:BLOCK] + bytes((data[BLOCK] ^ 1,)) + data[BLOCK + 1 :]
+    for other in (data, data[:-1], data + b"x", twice, bytes(len(data))):
+        assert correct_bit(other, sums) is None
 
 
 def test_the_message_says_where_to_go_on(tmp_path):
@@ -426,11 +441,14 @@ def test_lost_statistics_are_not_what_another_version_would_measure(
         earlier.setattr("reasonedit.embedding.dual.load_or_measure", lambda _made_by, measure: measure())
         earlier.setattr("reasonedit.embedding.statistics._DIRECTIONS", 6)
         whitened_book(tiny_vlm, book, "own")
-    if named:
         (book / "statistics.safetensors").unlink()
-    else:
-        store = Store.open(book)
-        replace(store.manifest, statistics=None, statistics_digest="").write(book)
+        if not named:
+            lost = DamagedError(book / "statistics.safetensors", 0, "the file is missing")
+            earlier.setattr(
+                "reasonedit.codebook.rescue.verify.read_statistics",
+                lambda _folder, _, found: found.damages.append(lost),
+            )
+            repair(book)
     for use in (lambda: ReasonEditor.load(book, tiny_vlm), lambda: repair(book)):
         with pytest.raises(ReasonEditError, match="statistics"):
             use()
