@@ -24,7 +24,7 @@ from reasonedit.callbacks import (
     TensorBoardCharts,
 )
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.rounds import final_probes, probes_after
+from reasonedit.rounds import final_probes, split_rounds
 from reasonedit.vlm import Generation
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -131,7 +131,7 @@ def test_rounds_without_a_new_edit_between_them_are_told_apart(tiny_vlm, tmp_pat
     assert metrics.results["rel"] == metrics.history[2]["rel"] == (1.0, 4)
     final = final_probes(rows)
     assert [r["round"] for r in final] == [2] * 8
-    assert probes_after(rows, 2) == final
+    assert split_rounds(rows)[2] == final
     assert {r["round"] for r in final_probes([r for r in rows if r["round"] == 1])} == {1}  # cut short before the end
 
 

@@ -178,7 +178,8 @@ def _judge_drift(row: TableRow, claim: str) -> Finding | None:
         return None
     verdict = judge(changes.values(), lambda e: e.low > -MARGIN, lambda e: e.high < -MARGIN)
     text = ", ".join(f"{name} {format_difference(e)}" for name, e in changes.items())
-    figures = f"from {first} to {stops[-1]} edits, of the same probes: {text}; {format_basis(changes.values())}"
+    start, end = (f"{round(row.stops[stop], 1):g}" for stop in (first, stops[-1]))
+    figures = f"from {start} to {end} edits, of the same probes: {text}; {format_basis(changes.values())}"
     return Finding(claim, verdict, f"{figures} (no drift: none lower by {MARGIN:g})")
 
 
