@@ -178,11 +178,19 @@ def test_costs_are_of_all_seeds_or_not_given(tmp_path):
     ours = table_of(MAIN, cells[:2])[0]
     assert set(ours.costs) == {"edits", "keys", "ms_per_query_unedited"}
     table = table_of(MAIN, [*cells[:2], cell("ike", 0, seconds_per_edit=None)])
-    assert table.notes == ["Fewer than 2 seeds were run of ike (1)."]
+    assert table.notes == ["Not all rows are of seeds 0, 1: ike (seed 0)."]
     write_summary(tmp_path / "summary.parquet", table)
     kept = {r["row"]: r for r in pq.read_table(tmp_path / "summary.parquet").to_pylist() if r["metric"] == "rel"}
     assert kept[OURS]["seconds_per_edit"] is kept["ike"]["seconds_per_edit"] is None
     assert (kept["ike"]["difference_edits"], kept["ike"]["difference_seeds"]) == (10, 1)
+
+
+def test_rows_on_other_seeds_are_named():
+    shares = {"ike": (0.9, (0, 1)), "grace": (0.5, (0, 1)), "ft": (0.4, (0, 1)), OURS: (0.6, (2, 3))}
+    table = table_of(MAIN, [cell(r, s, right=v, edits=20) for r, (v, seeds) in shares.items() for s in seeds])
+    assert table.notes == [f"Not all rows are of seeds 0, 1: {OURS} (seeds 2, 3)."]
+    assert not any(row.differences for row in table)
+    assert not table_of(MAIN, [cell(r, s) for r in shares for s in (0, 1)]).notes
 
 
 def test_differences_are_of_what_both_have_and_say_of_how_much():
@@ -288,6 +296,14 @@ def test_no_claim_is_made_of_what_is_no_number(broken):
             if row.name in ("ike", PAPER_ROW):
                 row.differences = {g: replace(d, **broken) for g, d in row.differences.items()}
         assert {f.verdict for f in judge_claims({"main": table})} == {OPEN}
+
+
+def test_editors_on_other_seeds_are_named_and_leave_a_claim_open():
+    others = [cell(row, s, right=0.3, edits=20) for row in ("ike", "grace") for s in (0, 1)]
+    ours = [cell(OURS, s, right=0.9, edits=20) for s in (2, 3)]
+    found = verdicts(main=table_of(MAIN, [*others, *ours]))[CORRECTS]
+    assert found.verdict == OPEN
+    assert {"IKE", "GRACE"} <= set(found.figures.partition("not compared with ")[2].split(", "))
 
 
 def test_bare_estimates_support_nothing():

@@ -186,6 +186,28 @@ def difference_of(row: TableRow, other: TableRow, metric: str) -> Estimate | Non
     return found if found.edits and math.isfinite(found.mean) else None
 
 
+def are_asked_alike(row: TableRow, other: TableRow, metric: str) -> bool:
+    """Whether two rows have a figure of the same edits on the same seeds, so that their shares compare as they are.
+
+    Args:
+        row: A row.
+        other: Another.
+        metric: A group, ``"gen"`` or ``"all"``.
+    """
+    groups = FORMULAS[metric][1] if metric in FORMULAS else (metric,)
+    one, another = (
+        {
+            (group, seed, edit)
+            for group in groups
+            for seed, of_seed in some.samples.get(group, {}).items()
+            for edit, (_, total) in of_seed.items()
+            if total
+        }
+        for some in (row, other)
+    )
+    return one == another
+
+
 def _describe_probes(records: Sequence[Record]) -> list[str]:
     """What is not asked, by group; the same for all rows of a seed, but for rows whose streams probe fewer edits."""
     by_seed: dict[int, dict[str, ProbeCount]] = {}
