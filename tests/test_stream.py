@@ -194,6 +194,7 @@ def test_probes_on_the_way_can_be_few_and_edits_checked_at_once(tiny_vlm):
 
     assert probed(laid_out(interleave=[2, 4, 9], sample=2)) == [[0, 1], [0, 2], [0, 1, 2, 3], [4]]  # the last in two
     assert probed(laid_out(interleave=2, probed=2)) == [[0], [0, 2], [0, 2]]
+    assert probed(laid_out(interleave=3, probed=2, sample=2)) == [[0, 2], [0, 2]]
     checked = laid_out(check=True)
     assert checked[:4] == [("edit", [0]), ("check", [0]), ("edit", [1]), ("check", [1])]
     assert len([1 for phase, _ in checked if phase == "check"]) == 5
