@@ -250,7 +250,7 @@ def _samples(
     score: Callable[[Mapping[str, Any]], float] | None = None,
 ) -> Samples:
     """Right answers and probes by seed and edit, in the end (:func:`final_probes`)."""
-    score = score or _accuracy
+    score = score or accuracy_of
     samples: dict[int, dict[str, tuple[float, int]]] = {}
     for record, rows in cells:
         if group == "now":
@@ -271,7 +271,7 @@ def is_alone(record: Record) -> bool:
     return bool((record["data"].get("init_args") or {}).get("alone"))
 
 
-def _accuracy(row: Mapping[str, Any]) -> float:
+def accuracy_of(row: Mapping[str, Any]) -> float:
     """How right an answer is: a part of it counts where several people gave the right answers."""
     accuracy = row.get("accuracy")
     return float(bool(row["right"]) if accuracy is None else accuracy)
