@@ -18,7 +18,7 @@ from reasonedit.experiments.editors import OURS, PAPER_ROW
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
 from reasonedit.experiments.tensorboard_runs import LEFT_OUT, set_others_aside, write_record
 from reasonedit.groups import GENERALITIES
-from reasonedit.report import write_page
+from reasonedit.report import page_charts, write_page
 from reasonedit.report.findings import judge_claims
 from reasonedit.report.verdicts import NO, OPEN, YES
 
@@ -178,11 +178,19 @@ def test_costs_are_of_all_seeds_or_not_given(tmp_path):
     ours = table_of(MAIN, cells[:2])[0]
     assert set(ours.costs) == {"edits", "keys", "ms_per_query_unedited"}
     table = table_of(MAIN, [*cells[:2], cell("ike", 0, seconds_per_edit=None)])
-    assert table.notes == ["Fewer than 2 seeds were run of ike (1)."]
+    assert table.notes == ["Not all rows are of seeds 0, 1: ike (seed 0)."]
     write_summary(tmp_path / "summary.parquet", table)
     kept = {r["row"]: r for r in pq.read_table(tmp_path / "summary.parquet").to_pylist() if r["metric"] == "rel"}
     assert kept[OURS]["seconds_per_edit"] is kept["ike"]["seconds_per_edit"] is None
     assert (kept["ike"]["difference_edits"], kept["ike"]["difference_seeds"]) == (10, 1)
+
+
+def test_rows_on_other_seeds_are_named():
+    shares = {"ike": (0.9, (0, 1)), "grace": (0.5, (0, 1)), "ft": (0.4, (0, 1)), OURS: (0.6, (2, 3))}
+    table = table_of(MAIN, [cell(r, s, right=v, edits=20) for r, (v, seeds) in shares.items() for s in seeds])
+    assert table.notes == [f"Not all rows are of seeds 0, 1: {OURS} (seeds 2, 3)."]
+    assert not any(row.differences for row in table)
+    assert not table_of(MAIN, [cell(r, s) for r in shares for s in (0, 1)]).notes
 
 
 def test_differences_are_of_what_both_have_and_say_of_how_much():
@@ -290,6 +298,14 @@ def test_no_claim_is_made_of_what_is_no_number(broken):
         assert {f.verdict for f in judge_claims({"main": table})} == {OPEN}
 
 
+def test_editors_on_other_seeds_are_named_and_leave_a_claim_open():
+    others = [cell(row, s, right=0.3, edits=20) for row in ("ike", "grace") for s in (0, 1)]
+    ours = [cell(OURS, s, right=0.9, edits=20) for s in (2, 3)]
+    found = verdicts(main=table_of(MAIN, [*others, *ours]))[CORRECTS]
+    assert found.verdict == OPEN
+    assert {"IKE", "GRACE"} <= set(found.figures.partition("not compared with ")[2].split(", "))
+
+
 def test_bare_estimates_support_nothing():
     """Of estimates that do not say of how many edits they are nothing follows."""
     sure = {group: Estimate(-0.5, -0.6, -0.4, 900) for group in ("rel", "r_gen")}
@@ -350,6 +366,47 @@ def test_drift_is_what_the_same_probes_lose():
     assert verdicts(stress=stressed(0, seeds=(0,)))[claim].verdict == OPEN
 
 
+def stressed_unevenly(stops, rounds=True, lost=0):
+    """Seeds whose rounds come after other numbers of edits, as some were not written: 30 are probed in each."""
+    cells = []
+    for seed, of_seed in stops.items():
+        about, rows = cell(OURS, seed, right=1.0, edits=30, made=f"2026-01-0{seed + 1}")
+        probes = [row for row in rows if row["phase"] == "probe"]
+        asked = [
+            {**row, "edits": edits, **({"round": number} if rounds else {}), "right": number == 1 or i % 30 >= lost}
+            for number, edits in enumerate(of_seed, 1)
+            for i, row in enumerate(probes)
+        ]
+        cells.append((about, asked))
+    return table_of(EXPERIMENTS["stress"], cells)
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+def test_rounds_of_several_seeds_are_one_stop_whatever_was_written(rounds, monkeypatch):
+    claim = "Sequential editing does not drift"
+    table = stressed_unevenly({0: (29, 95), 1: (28, 97)}, rounds)
+    (row,) = table
+    assert {n: sorted(of["rel"]) for n, of in row.earlier.items()} == {1: [0, 1], 2: [0, 1]}
+    assert row.stops == {1: 28.5, 2: 96}
+    assert {n: of["rel"].samples for n, of in row.history.items()} == {1: 60, 2: 60}
+    seen = verdicts(stress=table)[claim]
+    assert seen.verdict == YES
+    assert "from 28.5 to 96 edits" in seen.figures
+    assert "from 2 seeds and 60 edits" in seen.figures
+    assert verdicts(stress=stressed_unevenly({0: (29, 95), 1: (28, 97)}, rounds, lost=20))[claim].verdict == NO
+    drawn = []
+    monkeypatch.setattr(page_charts, "draw_lines", lambda panels, **_: drawn.append(panels) or "")
+    page_charts.charts_of(EXPERIMENTS["stress"], table)
+    assert [(line.x, line.y) for line in drawn[0]["Rel"]] == [([28.5, 96], [1, 1])]
+
+
+def test_the_end_of_each_seed_is_one_stop_however_many_rounds_came_before_it():
+    (row,) = stressed_unevenly({0: (30, 60, 65), 1: (30, 60, 90, 110)})
+    assert row.stops == {1: 30, 2: 60, 4: 87.5}
+    assert all(sorted(of["rel"]) == [0, 1] for of in row.earlier.values())
+    assert row.history[4]["rel"].mean == row.metrics["rel"].mean
+
+
 def in_rounds(*rounds):
     """A cell whose probes are asked in rounds: after how many edits each, and which share of them is right then."""
     cells = []
@@ -369,9 +426,11 @@ def test_a_table_counts_the_last_round_whether_or_not_edits_came_before_it():
     (row,) = table_of(EXPERIMENTS["stress"], in_rounds((4, 0.1), (8, 0.3), (8, 0.9)))
     assert (row.metrics["rel"].mean, row.metrics["rel"].samples) == (pytest.approx(0.9), 20)
     assert {stop: (of["rel"].mean, of["rel"].samples) for stop, of in row.history.items()} == {
-        4: (pytest.approx(0.1), 20),
-        8: (pytest.approx(0.9), 20),
+        1: (pytest.approx(0.1), 20),
+        2: (pytest.approx(0.3), 20),
+        3: (pytest.approx(0.9), 20),
     }
+    assert row.stops == {1: 4, 2: 8, 3: 8}
 
 
 def test_cells_whose_rounds_have_no_numbers_are_read_as_before():

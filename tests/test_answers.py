@@ -38,6 +38,33 @@ def test_of_too_few_edits_nothing_is_concluded():
     assert "too few to conclude anything" in text
 
 
+def on_seeds(name, rows, **options):
+    """A table of rows that were run on seeds of their own: of each its share and its seeds."""
+    cells = [cell(r, s, right=v, groups=GROUPS, edits=20, **options) for r, (v, seeds) in rows.items() for s in seeds]
+    return table_of(EXPERIMENTS[name], cells)
+
+
+def test_who_is_ahead_is_told_of_the_edits_that_both_have():
+    rows = {"ft": (0.3, (0, 1)), "ike": (0.95, (2, 3)), OURS: (0.9, (0, 1))}
+    text = answer(EXPERIMENTS["main"], on_seeds("main", rows))
+    assert text.count("ReasonEdit is ahead") == 2
+    assert "0.300 for FT" in text
+    assert text.endswith("(from 2 seeds and 40 edits; not compared with IKE).")
+    assert "both have" not in text
+    # Ours does worse on the third seed, which FT was not asked: no difference of the shares that are shown.
+    cells = [cell(r, s, right=v, groups=GROUPS, edits=20) for r, v, s in
+             [("ft", 0.5, 0), ("ft", 0.5, 1), (OURS, 0.8, 0), (OURS, 0.8, 1), (OURS, 0.2, 2)]]  # fmt: skip
+    text = answer(EXPERIMENTS["main"], table_of(EXPERIMENTS["main"], cells))
+    assert "ReasonEdit is ahead" in text
+    assert "a difference of +0.300" in text
+    assert text.count("] on the edits that both have") == 2
+
+
+def test_tries_on_other_seeds_are_no_gain():
+    rows = {"ft-0": (0.3, (100, 101)), "ft-1": (0.9, (102, 103)), "ft-2": (0.4, (100, 101))}
+    assert "FT +0.100" in answer(EXPERIMENTS["tune"], on_seeds("tune", rows))
+
+
 def test_changes_to_a_design_are_counted_by_what_they_do():
     text = asked("design", {OURS: 0.7, "raw": 0.3, "whole": 0.5, "pooled": 0.7, "both": 0.9, "reasonedit-paper": 0.4})
     assert "Of 4 changes to our design (All 0.700), 2 lower it (most: “ours, raw activations”, -0.400" in text

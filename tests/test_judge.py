@@ -204,6 +204,25 @@ def test_a_judge_reads_no_facts_however_they_were_written(tmp_path):
         assert {one.question for one in judge.asked} == {question}
 
 
+@pytest.mark.parametrize(("unread", "shown", "counted"), [((), "0.500 (0.500)", 4), ((3,), "0.667 (0.667)", 3),
+                                                          ((0, 1, 2, 3), "– (–)", 0)])  # fmt: skip
+def test_both_shares_are_of_the_answers_whose_verdict_was_read(unread, shown, counted, tmp_path):
+    """The judge says what the comparison says, so that the two differ only where they are of other answers."""
+    ((about, rows),) = judged_cells(question="Who?")
+    rows = [{**row, "answer": f"{i}", "targets": [f"{i}" if i < 2 else "x"]} for i, row in enumerate(rows)]
+
+    class Halting(Counting):
+        def verdicts(self, answers):
+            return [None if int(one.answer) in unread else one.answer in one.right for one in answers]
+
+    _, table = judge_cells([(about, rows)], Halting("Is it right?"), tmp_path)
+    assert [row[1] for row in table.rows] == [shown]
+    assert f"{len(unread)} verdicts could not be read" in table.text
+    (path,) = tmp_path.glob("judged-*.json")
+    told = json.loads(path.read_text())["rows"]["none"]["rel"]
+    assert (told["answers"], told["unread"]) == (counted, len(unread))
+
+
 def test_a_judge_reads_the_answers_of_the_last_round(tmp_path):
     ((about, rows),) = judged_cells(question="Who?")
     twice = [{**row, "round": number, "answer": f"{number}"} for number in (1, 2) for row in rows]

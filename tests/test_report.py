@@ -48,6 +48,18 @@ def test_the_best_of_a_column_is_marked_where_enough_rivals_were_asked_enough(ch
     assert {row.name for row in table if _is_best(row, "r_gen", table)} == best
 
 
+def test_no_best_is_marked_among_rows_that_were_asked_about_other_edits():
+    shares = {"ike": (0.9, (0, 1)), "rag": (0.5, (0, 1)), "ft": (0.4, (0, 1)), OURS: (0.6, (2, 3))}
+
+    def best(rows):
+        cells = [cell(r, s, right=v, edits=20, groups=GROUPS) for r, (v, seeds) in rows.items() for s in seeds]
+        table = table_of(EXPERIMENTS["main"], cells)
+        return [{row.name for row in table if _is_best(row, m, table)} for m in ("rel", "gen", "all")]
+
+    assert best(shares) == [set()] * 3
+    assert best({**shares, OURS: (0.6, (0, 1))}) == [{"ike"}] * 3
+
+
 def test_without_a_rival_nothing_is_claimed_of_other_editors():
     assert judge_claims({"main": main_table({"none": 0.1, OURS: 0.9})}) == []
     assert judge_claims({"main": main_table({"none": 0.1, "ike": 0.2, OURS: 0.9})})

@@ -21,7 +21,7 @@ from reasonedit.report import write_run_page
 from reasonedit.report.locality import find_gaps
 from reasonedit.report.run_data import RunData
 from reasonedit.report.run_edits import FAILED, LOST, NOT_ASKED, NOT_NEEDED, TOOK, judge_edits
-from reasonedit.report.run_page import _questions
+from reasonedit.report.run_page import _questions, _shares
 from reasonedit.runs import shown
 
 
@@ -154,6 +154,20 @@ def test_probes_of_one_round_are_not_taken_for_each_other():
     rows = [answer("e", "probe", False, group="t_gen", id="", round=1)] * 2
     rows += [answer("e", "probe", right, group="t_gen", id="", round=2) for right in (True, False, True)]
     assert judged(answer("e", "edit", False), *rows).holds == {"T-Gen": (2, 3)}
+
+
+@pytest.mark.parametrize("parts", [True, False])
+def test_shares_of_answers_that_are_partly_right_have_an_interval(parts):
+    """Where ten people answered, a third of an answer may count; predictions of earlier versions do not say so."""
+    scores = [(1.0, 1 / 3, 0.0)[i % 3 if parts else i % 2 * 2] for i in range(24)]
+    rows = [answer(f"e{i}", "probe", score == 1, accuracy=score) for i, score in enumerate(scores)]
+    if not parts:
+        rows = [{name: value for name, value in row.items() if name != "accuracy"} for row in rows]
+    share = sum(scores) / 24
+    shares = _shares(RunData(Path("r"), {}, {}, {}, rows), {"rel": share, "rel_samples": 24})
+    (shown,) = (row for row in shares if row["label"] == "Rel")
+    assert shown["interval"].mean == pytest.approx(share)
+    assert shown["interval"].low < share < shown["interval"].high
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from reasonedit.callbacks import (
     TensorBoardCharts,
 )
 from reasonedit.codebook import EditMemory, Store
-from reasonedit.rounds import final_probes, probes_after
+from reasonedit.rounds import final_probes, split_rounds
 from reasonedit.vlm import Generation
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -131,7 +131,7 @@ def test_rounds_without_a_new_edit_between_them_are_told_apart(tiny_vlm, tmp_pat
     assert metrics.results["rel"] == metrics.history[2]["rel"] == (1.0, 4)
     final = final_probes(rows)
     assert [r["round"] for r in final] == [2] * 8
-    assert probes_after(rows, 2) == final
+    assert split_rounds(rows)[2] == final
     assert {r["round"] for r in final_probes([r for r in rows if r["round"] == 1])} == {1}  # cut short before the end
 
 
@@ -194,6 +194,7 @@ def test_probes_on_the_way_can_be_few_and_edits_checked_at_once(tiny_vlm):
 
     assert probed(laid_out(interleave=[2, 4, 9], sample=2)) == [[0, 1], [0, 2], [0, 1, 2, 3], [4]]  # the last in two
     assert probed(laid_out(interleave=2, probed=2)) == [[0], [0, 2], [0, 2]]
+    assert probed(laid_out(interleave=3, probed=2, sample=2)) == [[0, 2], [0, 2]]
     checked = laid_out(check=True)
     assert checked[:4] == [("edit", [0]), ("check", [0]), ("edit", [1]), ("check", [1])]
     assert len([1 for phase, _ in checked if phase == "check"]) == 5

@@ -35,19 +35,22 @@ def final_probes(rows: Sequence[Row], group: str | None = None, *, alone: bool =
     return [row for row in probes if row["round"] == rounds[_probe_of(row)]]
 
 
-def probes_after(rows: Sequence[Row], edits: int, group: str | None = None) -> list[Row]:
-    """The probes of the last round that there was when so many edits were written.
+def split_rounds(rows: Sequence[Row]) -> dict[int, list[Row]]:
+    """The probes of each round of a stream, by its number, in order.
+
+    Predictions of earlier versions have no such numbers: there the rounds are counted by how many edits there were.
 
     Args:
-        rows: All predictions of a stream.
-        edits: The number of edits.
-        group: The group of the probes; all when not given.
+        rows: All predictions of the stream.
     """
-    probes = [row for row in _probes_of(rows, group) if row["edits"] == edits]
+    probes = _probes_of(rows, None)
+    numbers: dict[int, int] = {}
     if not have_rounds(probes):
-        return probes
-    last = max((row["round"] for row in probes), default=None)
-    return [row for row in probes if row["round"] == last]
+        numbers = {edits: number for number, edits in enumerate(sorted({row["edits"] for row in probes}), 1)}
+    rounds: dict[int, list[Row]] = {}
+    for row in probes:
+        rounds.setdefault(numbers[row["edits"]] if numbers else row["round"], []).append(row)
+    return {number: rounds[number] for number in sorted(rounds)}
 
 
 def have_rounds(probes: Sequence[Row]) -> bool:

@@ -77,12 +77,13 @@ def lay_out(
         probes: Their probes, each with what the unedited model answered.
         stops: After how many edits there are probes; the last stop is the number of all edits.
         batch_size: Questions per batch; a batch never mixes edits with probes.
-        sample: How many of the edits so far are probed before the end; all when not given.
+        sample: How many of the edits so far that have probes are probed before the end; all when not given.
         check: Whether edits come one at a time, and each is asked again right after it.
         alone: Whether only the edits since the last stop are probed.
     """
     batches: list[list[StreamItem]] = []
     start = 0
+    probed = {probe.edit_id for probe, _ in probes}
     for number, end in enumerate(stops, 1):
         edits_now = [_item_of(edit, number) for edit in edits[start:end]]
         if check:
@@ -90,8 +91,8 @@ def lay_out(
                 batches += [[item], [replace(item, phase="check", edit=None)]]
         else:
             batches += chunks(edits_now, batch_size)
-        so_far = edits[start:end] if alone else edits[:end]
-        asked = {e.id for e in (so_far if alone or end == len(edits) else spread(so_far, sample))}
+        so_far = [e.id for e in edits[start if alone else 0 : end] if e.id in probed]
+        asked = set(so_far if alone or end == len(edits) else spread(so_far, sample))
         questions = [
             StreamItem(
                 *(p.query, p.answer, "probe", p.group),

@@ -54,7 +54,8 @@ class EditStream(L.LightningDataModule):
         batch_size: Questions per batch; a batch never mixes edits with probes.
         interleave: After how many edits there are probes each time, or a list of such numbers; there are always probes
             after the last edit.
-        sample: How many of the edits so far are probed before the end, spread evenly over them; all when not given.
+        sample: How many of the edits so far are probed before the end, spread evenly over those of them that are ever
+            probed; all when not given.
         probed: How many edits are ever probed, spread evenly over all; all when not given.
         check: Whether edits come one at a time, and each is asked again right after it (phase ``check``, of no group).
         alone: Whether each edit stands alone: its probes follow it at once, and the editor takes it back before the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,8 +157,13 @@ def _name_cells(records: Sequence[Record]) -> str:
     by_row: dict[str, list[Any]] = {}
     for record in records:
         by_row.setdefault(str(record["row"]), []).append(record["seed"])
-    rows = [f"{row} (seed{'s' if len(s) > 1 else ''} {', '.join(map(str, sorted(s)))})" for row, s in by_row.items()]
+    rows = [f"{row} ({_name_seeds(seeds)})" for row, seeds in by_row.items()]
     return f"{len(records)} result{'s' if len(records) > 1 else ''} of {', '.join(rows)}"
+
+
+def _name_seeds(seeds: Collection[int]) -> str:
+    """``"seed 0"``, ``"seeds 0, 1"``."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
 
 
 def _reason(key: _Key, facts: Facts, agreed: Facts) -> str:
@@ -183,8 +188,13 @@ def _reason(key: _Key, facts: Facts, agreed: Facts) -> str:
 
 
 def compare_seeds(cells: Sequence[CellRows]) -> list[str]:
-    """One sentence, where some rows were run on fewer seeds than others."""
-    seeds = Counter(str(record["row"]) for record, _ in cells)
-    most = max(seeds.values(), default=0)
-    fewer = [f"{row} ({count})" for row, count in seeds.items() if count < most]
-    return [f"Fewer than {most} seeds were run of {', '.join(fewer)}."] if fewer else []
+    """One sentence, where some rows were run on other seeds than most: which rows, and on which seeds."""
+    by_row: dict[str, set[int]] = {}
+    for record, _ in cells:
+        by_row.setdefault(str(record["row"]), set()).add(record["seed"])
+    rows_of = Counter(tuple(sorted(seeds)) for seeds in by_row.values())
+    if len(rows_of) < 2:
+        return []
+    usual = max(rows_of, key=lambda seeds: (rows_of[seeds], len(seeds)))
+    others = [f"{row} ({_name_seeds(seeds)})" for row, seeds in by_row.items() if tuple(sorted(seeds)) != usual]
+    return [f"Not all rows are of {_name_seeds(usual)}: {', '.join(others)}."]

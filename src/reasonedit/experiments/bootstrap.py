@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,7 +29,8 @@ class Estimate:
         high: Upper end.
         samples: Number of samples.
         seeds: The share of each seed.
-        edits: Number of edits that the samples belong to, over all seeds; of a difference those that both have.
+        edits: Number of edits that the samples belong to, over all seeds, each counted once; of a difference those that
+            both have.
     """
 
     mean: float
@@ -39,13 +41,18 @@ class Estimate:
     edits: int = 0
 
 
-def draw_resamples(edits: Sequence[int], resamples: int = RESAMPLES, seed: int = 0) -> list[NDArray[np.int64]]:
+def draw_resamples(
+    edits: Sequence[Sequence[Hashable]], resamples: int = RESAMPLES, seed: int = 0
+) -> list[NDArray[np.int64]]:
     """How often each resample holds each edit: seeds are drawn with replacement, and within a seed its edits.
 
-    All probes of an edit stay together, since their answers depend on the same facts.
+    All probes of an edit stay together, since their answers depend on the same facts. So an edit that several seeds
+    have is drawn once for all of them, and counts in each as often as that seed was drawn; the edits that a seed alone
+    has are drawn within it. Where all seeds have the same edits, this is the pigeonhole bootstrap (Owen, Annals of
+    Applied Statistics 2007).
 
     Args:
-        edits: For each seed the number of its edits.
+        edits: For each seed the ids of its edits.
         resamples: Number of resamples.
         seed: Seed of the draws.
 
@@ -54,12 +61,30 @@ def draw_resamples(edits: Sequence[int], resamples: int = RESAMPLES, seed: int =
     """
     rng = np.random.default_rng(seed)
     chosen = rng.multinomial(len(edits), np.full(len(edits), 1 / len(edits)), resamples)  # (resamples, seeds)
-    # A seed drawn k times draws its n edits k times, independently: that is one draw of k * n.
-    return [rng.multinomial(chosen[:, i] * n, np.full(n, 1 / n)) for i, n in enumerate(edits)]
+    had = Counter(edit for of_seed in edits for edit in of_seed)
+    places = {edit: i for i, edit in enumerate(edit for edit, seeds in had.items() if seeds > 1)}
+    shared = _draw_evenly(rng, np.full(resamples, len(places)), len(places))
+    drawn = []
+    for i, of_seed in enumerate(edits):
+        own = [j for j, edit in enumerate(of_seed) if edit not in places]
+        others = [j for j, edit in enumerate(of_seed) if edit in places]
+        counts = np.zeros((resamples, len(of_seed)), dtype=np.int64)
+        # A seed drawn k times draws its n own edits k times, independently: that is one draw of k * n.
+        counts[:, own] = _draw_evenly(rng, chosen[:, i] * len(own), len(own))
+        counts[:, others] = chosen[:, [i]] * shared[:, [places[of_seed[j]] for j in others]]
+        drawn.append(counts)
+    return drawn
+
+
+def _draw_evenly(rng: np.random.Generator, draws: NDArray[np.int64], edits: int) -> NDArray[np.int64]:
+    """How often each of so many edits is drawn (resamples, edits); of none nothing is drawn."""
+    if not edits:
+        return np.zeros((len(draws), 0), dtype=np.int64)
+    return rng.multinomial(draws, np.full(edits, 1 / edits))
 
 
 @lru_cache(maxsize=8)
-def _cached_resamples(edits: tuple[int, ...]) -> list[NDArray[np.float64]]:
+def _cached_resamples(edits: tuple[tuple[int, ...], ...]) -> list[NDArray[np.float64]]:
     """The same draws for all rows and metrics, as numbers that multiply fast."""
     return [counts.astype(np.float64) for counts in draw_resamples(edits)]
 
@@ -153,7 +178,7 @@ def combine(
         return figures[0] if len(figures) == 1 else figures[0] - figures[1]
 
     samples = int(sum(t[:, 1].sum() for of_group in tables[0].values() for t in of_group))
-    return _summarise(values, [len(edits[seed]) for seed in seeds], samples)
+    return _summarise(values, edits, samples)
 
 
 def _tabulate(samples: Samples, edits: Mapping[int, Sequence[str]]) -> list[NDArray[np.float64]]:
@@ -173,21 +198,25 @@ def _shares(table: Sequence[NDArray[np.float64]], counts: Sequence[NDArray[np.fl
 
 
 def _summarise(
-    values: Callable[[Sequence[NDArray[np.float64]]], NDArray[np.float64]], edits: Sequence[int], samples: int
+    values: Callable[[Sequence[NDArray[np.float64]]], NDArray[np.float64]],
+    edits: Mapping[int, Sequence[str]],
+    samples: int,
 ) -> Estimate:
     """A figure of all edits, of each seed's, and its interval.
 
     Args:
         values: The figure, from how often each edit counts: of each seed (resamples, edits).
-        edits: The number of edits of each seed.
+        edits: The edits of each seed.
         samples: The number of samples.
     """
-    once = [np.ones((1, n)) for n in edits]
+    once = [np.ones((1, len(of_seed))) for of_seed in edits.values()]
+    numbers: dict[str, int] = {}  # so that rows whose seeds overlap alike share their draws, whatever the ids
+    numbered = tuple(tuple(numbers.setdefault(e, len(numbers)) for e in of_seed) for of_seed in edits.values())
     # A resample without a figure (NaN) leaves no interval either (NaN): it is not left out.
-    low, high = np.percentile(values(_cached_resamples(tuple(edits))), [2.5, 97.5])
+    low, high = np.percentile(values(_cached_resamples(numbered)), [2.5, 97.5])
     each = [[c if i == j else np.zeros_like(c) for j, c in enumerate(once)] for i in range(len(edits))]
     by_seed = tuple(float(values(counts)[0]) for counts in each)
-    return Estimate(float(values(once)[0]), float(low), float(high), samples, by_seed, sum(edits))
+    return Estimate(float(values(once)[0]), float(low), float(high), samples, by_seed, len(numbers))
 
 
 def _restrict(samples: Samples, other: Samples) -> Samples:
@@ -215,4 +244,4 @@ def _estimate(parts: Sequence[Samples], weights: Sequence[float] = (1.0, -1.0)) 
         return sum((w * s for w, s in zip(weights, shares, strict=False)), np.zeros(len(counts[0])))
 
     samples = int(sum(t[:, 1].sum() for t in tables[0]))
-    return _summarise(values, [len(names) for names in edits.values()], samples)
+    return _summarise(values, edits, samples)

@@ -112,8 +112,8 @@ def _tabulate(table: Table, content: Mapping[str, Any], path: Path) -> ExtraTabl
     unread = sum(of_group["unread"] for of_row in shares.values() for of_group in of_row.values())
     text = (
         f"Shares of answers that {content['judge']['model']} calls right, and behind them those that are right by "
-        f"comparison (generated). {unread} verdicts could not be read, and do not count. The judge's prompt is in "
-        f"{path.name}."
+        f"comparison (generated). {unread} verdicts could not be read: their answers count in neither. "
+        f"The judge's prompt is in {path.name}."
     )
     titles = {row.name: row.title for row in table}
     rows = [[titles[name], *(_cell(of_row.get(group)) for group in columns)] for name, of_row in shares.items()]
@@ -132,18 +132,19 @@ def _judged(row: Mapping[str, Any]) -> Judged:
 
 
 def _count(rows: Sequence[Mapping[str, Any]], verdicts: Verdicts) -> dict[str, dict[str, Any]]:
-    """Both shares by group."""
+    """Both shares by group, of the same answers: those whose verdict could be read; the others are counted."""
     found = {}
     groups = [row["group"] for row in rows]
+    read = [row for row in rows if verdicts[_judged(row)] is not None]
     for group in columns_of(groups):
         judged, generated = JudgedAccuracy(group), EditAccuracy(group)
         judged.update([verdicts[_judged(row)] for row in rows], groups)
-        generated.update([row["answer"] for row in rows], [row["targets"] for row in rows], groups)
-        if int(generated.total):
+        generated.update([row["answer"] for row in read], [row["targets"] for row in read], [r["group"] for r in read])
+        if group in groups:
             found[group] = {
                 "judged": float(judged.compute()) if int(judged.total) else None,
-                "generated": float(generated.compute()),
-                "answers": int(generated.total),
+                "generated": float(generated.compute()) if int(judged.total) else None,
+                "answers": int(judged.total),
                 "unread": int(judged.unread),
             }
     return found
@@ -195,5 +196,5 @@ def _write(path: Path, verdicts: Verdicts, judge: Judge) -> None:
 def _cell(of_group: Mapping[str, Any] | None) -> str:
     if of_group is None:
         return "–"
-    judged = "–" if of_group["judged"] is None else f"{of_group['judged']:.3f}"
-    return f"{judged} ({of_group['generated']:.3f})"
+    judged, generated = ("–" if of_group[k] is None else f"{of_group[k]:.3f}" for k in ("judged", "generated"))
+    return f"{judged} ({generated})"

@@ -13,7 +13,7 @@ from typing import Any
 from reasonedit.data.probe_counts import ProbeCount, describe_counts
 from reasonedit.errors import NotFoundError
 from reasonedit.groups import GENERALITIES, LABELS, generality, overall
-from reasonedit.rounds import final_probes, probes_after
+from reasonedit.rounds import final_probes, split_rounds
 
 from .agreement import CellRows, Record, compare_seeds, select_agreeing
 from .bootstrap import Estimate, Formula, Samples, combine, difference, summarise
@@ -49,9 +49,11 @@ class TableRow:
         differences: The difference from the reference row, by group.
         costs: Means over the seeds of edits, keys, seconds per edit, milliseconds per query; only those that are
             known of every seed.
-        history: The shares after each number of edits, where there were probes on the way.
+        history: The shares after each round of probes, by its number, where there were probes on the way. It has the
+            rounds that all seeds have, and for the last of them the last one of each seed.
         samples: What the shares are of, by group.
-        earlier: The same after each number of edits.
+        earlier: The same after each round.
+        stops: How many edits were written by each round, the mean over the seeds.
     """
 
     name: str
@@ -67,6 +69,7 @@ class TableRow:
     history: dict[int, dict[str, Estimate]] = field(default_factory=dict)
     samples: dict[str, Samples] = field(default_factory=dict)
     earlier: dict[int, dict[str, Samples]] = field(default_factory=dict)
+    stops: dict[int, float] = field(default_factory=dict)
 
 
 class Table(list[TableRow]):
@@ -142,11 +145,7 @@ def table_of(
                 rows[name].differences[group] = compared
     for name, row in rows.items():
         _add_summaries(row, rows[reference] if reference is not None and reference != name else None)
-        row.earlier = _earlier(by_row[name])
-        row.history = {
-            stop: {group: summarise({"": samples})[""][0] for group, samples in groups.items()}
-            for stop, groups in row.earlier.items()
-        }
+        _add_rounds(row, by_row[name])
     records = [record for record, _ in agreement.cells]
     notes = [*_describe_probes(records), *compare_seeds(agreement.cells), *_describe_times(records)]
     return Table(rows.values(), records, agreement.left_out, notes)
@@ -185,6 +184,28 @@ def difference_of(row: TableRow, other: TableRow, metric: str) -> Estimate | Non
     else:
         return None
     return found if found.edits and math.isfinite(found.mean) else None
+
+
+def are_asked_alike(row: TableRow, other: TableRow, metric: str) -> bool:
+    """Whether two rows have a figure of the same edits on the same seeds, so that their shares compare as they are.
+
+    Args:
+        row: A row.
+        other: Another.
+        metric: A group, ``"gen"`` or ``"all"``.
+    """
+    groups = FORMULAS[metric][1] if metric in FORMULAS else (metric,)
+    one, another = (
+        {
+            (group, seed, edit)
+            for group in groups
+            for seed, of_seed in some.samples.get(group, {}).items()
+            for edit, (_, total) in of_seed.items()
+            if total
+        }
+        for some in (row, other)
+    )
+    return one == another
 
 
 def _describe_probes(records: Sequence[Record]) -> list[str]:
@@ -226,19 +247,16 @@ def _row(experiment: Experiment, name: str, records: Sequence[Record]) -> TableR
 def _samples(
     cells: Sequence[CellRows],
     group: str,
-    after: int | None = None,
     score: Callable[[Mapping[str, Any]], float] | None = None,
 ) -> Samples:
-    """Right answers and probes by seed and edit, in the end (:func:`final_probes`) or after so many edits."""
-    score = score or _accuracy
+    """Right answers and probes by seed and edit, in the end (:func:`final_probes`)."""
+    score = score or accuracy_of
     samples: dict[int, dict[str, tuple[float, int]]] = {}
     for record, rows in cells:
         if group == "now":
             asked = [row for row in rows if row["phase"] == "check"]
-        elif after is None:
-            asked = final_probes(rows, group, alone=is_alone(record))
         else:
-            asked = probes_after(rows, after, group)
+            asked = final_probes(rows, group, alone=is_alone(record))
         counts: dict[str, tuple[float, int]] = {}
         for row in asked:
             right, total = counts.get(row["edit"], (0.0, 0))
@@ -253,7 +271,7 @@ def is_alone(record: Record) -> bool:
     return bool((record["data"].get("init_args") or {}).get("alone"))
 
 
-def _accuracy(row: Mapping[str, Any]) -> float:
+def accuracy_of(row: Mapping[str, Any]) -> float:
     """How right an answer is: a part of it counts where several people gave the right answers."""
     accuracy = row.get("accuracy")
     return float(bool(row["right"]) if accuracy is None else accuracy)
@@ -269,12 +287,23 @@ def _mean_of(cells: Sequence[CellRows], group: str, column: str) -> float:
     return sum(right for right, _ in counts) / sum(total for _, total in counts)
 
 
-def _earlier(cells: Sequence[CellRows]) -> dict[int, dict[str, Samples]]:
-    """The same on the way; where each edit stands alone there is no way."""
-    on_the_way = [rows for record, rows in cells if not is_alone(record)]
-    stops = {row["edits"] for rows in on_the_way for row in rows if row["phase"] == "probe"}
-    by_stop = {stop: {group: _samples(cells, group, stop) for group in LABELS} for stop in sorted(stops)}
-    return {stop: {g: samples for g, samples in groups.items() if samples} for stop, groups in by_stop.items()}
+def _add_rounds(row: TableRow, cells: Sequence[CellRows]) -> None:
+    """What a row was asked on the way; where each edit stands alone there is no way.
+
+    A round is known by its number: after how many edits it comes differs by seed, as what is answered rightly already
+    is not written.
+    """
+    rounds = [(record, split_rounds(rows)) for record, rows in cells if not is_alone(record)]
+    rounds = [(record, of_cell) for record, of_cell in rounds if of_cell]
+    if not rounds:
+        return
+    shared = set[int].intersection(*(set(of_cell) - {max(of_cell)} for _, of_cell in rounds))
+    for number in [*sorted(shared), max(max(of_cell) for _, of_cell in rounds)]:
+        asked = [(record, of_cell[number if number in shared else max(of_cell)]) for record, of_cell in rounds]
+        by_group = {group: _samples(asked, group) for group in LABELS}
+        row.earlier[number] = {group: samples for group, samples in by_group.items() if samples}
+        row.history[number] = {g: summarise({"": samples})[""][0] for g, samples in row.earlier[number].items()}
+        row.stops[number] = sum(probes[0]["edits"] for _, probes in asked) / len(asked)
 
 
 def write_summary(path: Path, rows: Sequence[TableRow]) -> None:

@@ -10,7 +10,7 @@ from reasonedit.experiments.editors import OURS, OWN, PAPER_ROW
 from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.extra_tables import format_points
 from reasonedit.experiments.slopes import STEP, lines_of, slopes_of
-from reasonedit.experiments.tables import Table, TableRow
+from reasonedit.experiments.tables import Table, TableRow, are_asked_alike
 
 from .comparing import NAMES, Lead, lead, list_in_words, mean_of, rivals_of, say_basis, say_lead
 from .verdicts import format_difference
@@ -39,21 +39,24 @@ _Rows = dict[str, TableRow]
 
 
 def _compare_editors(_: Experiment, table: Table, rows: _Rows) -> list[str]:
-    """Ours beside the best of the others, by All and by Gen."""
+    """Ours beside the best of the others on the edits that both have, by All and by Gen."""
     if OURS not in rows:
         return []
-    said, leads = [], []
+    said, leads, apart = [], [], list[str]()
     for metric in ("all", "gen"):
-        others = rivals_of(table, OWN, metric)
-        found = lead(rows[OURS], others[0], metric) if others else None
-        if found is None:
+        rivals = rivals_of(table, OWN, metric)
+        compared = [one for other in rivals if (one := lead(rows[OURS], other, metric)) is not None]
+        apart += [row.title for row in rivals if all(row is not one.other for one in compared)]
+        if not compared:
             continue
+        found = min(compared, key=lambda one: one.by.mean)
         leads.append(found)
         verdict = {1: f"{found.row.title} is ahead", -1: f"{found.other.title} is ahead", 0: "It is open who is ahead"}
         what = {"all": "By what is corrected and what stays right together", "gen": "By what is corrected alone"}
         verb = verdict[found.sign][0].lower() if found.sign == 0 else verdict[found.sign][0]
         said.append(f"{what[metric]}, {verb}{verdict[found.sign][1:]}: {say_lead(found, metric)}")
-    return [*said[:-1], f"{said[-1]} ({say_basis(leads)})"] if said else []
+    missing = f"; not compared with {list_in_words(list(dict.fromkeys(apart)))}" if apart else ""
+    return [*said[:-1], f"{said[-1]} ({say_basis(leads)}{missing})"] if said else []
 
 
 def _compare_changes(_: Experiment, table: Table, rows: _Rows) -> list[str]:
@@ -192,9 +195,12 @@ def _compare_tries(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     """What tuning gains each editor, on the seeds that it was tuned on."""
     gains: dict[str, float] = {}
     for name in dict.fromkeys(row.line for row in table):
-        tries = [row for row in table if row.line == name and "all" in row.metrics]
         first = rows.get(f"{name}-0")
-        if len(tries) > 1 and first is not None and "all" in first.metrics:
+        if first is None or "all" not in first.metrics:
+            continue
+        tries = [row for row in table if row.line == name and "all" in row.metrics]
+        tries = [row for row in tries if are_asked_alike(row, first, "all")]
+        if len(tries) > 1:
             best = max(tries, key=lambda row: mean_of(row, "all"))
             gains[first.title.partition(":")[0]] = mean_of(best, "all") - mean_of(first, "all")
     if not gains:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.editors import NO_RIVALS
-from reasonedit.experiments.tables import TableRow, difference_of
+from reasonedit.experiments.tables import TableRow, are_asked_alike, difference_of
 from reasonedit.groups import LABELS
 
 from .verdicts import format_basis, format_difference, is_inconclusive
@@ -58,7 +58,8 @@ def say_lead(found: Lead, metric: str) -> str:
     """``"All 0.880 for ReasonEdit, 0.600 for FT, a difference of +0.280 [+0.250, +0.310]"``."""
     one, other = mean_of(found.row, metric), mean_of(found.other, metric)
     shares = f"{NAMES[metric]} {one:.3f} for {found.row.title}, {other:.3f} for {found.other.title}"
-    return f"{shares}, a difference of {format_difference(found.by)}"
+    both = "" if are_asked_alike(found.row, found.other, metric) else " on the edits that both have"
+    return f"{shares}, a difference of {format_difference(found.by)}{both}"
 
 
 def say_basis(found: Iterable[Lead]) -> str:

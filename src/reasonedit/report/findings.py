@@ -82,22 +82,24 @@ def _judge_main(table: Rows) -> list[Finding | None]:
 def _judge_against_all(table: Rows, group: str, claim: str, least: float, left_out: Sequence[str]) -> Finding | None:
     """Ours is ahead of every other editor by more than ``least``, which is below 0 where no loss is claimed.
 
-    Where no other editor was run there is nothing to judge.
+    Where no other editor was run there is nothing to judge; those that share no edit with ours are named.
     """
     no_rivals = {*OWN, *NO_RIVALS, *left_out}
     planned = [row for row in EXPERIMENTS["main"].rows if row.name not in no_rivals]
     rivals = [row for name, row in table.items() if name not in no_rivals]
     leads = {row.title: negate(row.differences[group]) for row in rivals if group in row.differences}
-    if all(row.name == "none" for row in rivals) or not leads or group not in table[OURS].metrics:
+    is_asked = any(group in row.metrics for row in rivals) and group in table[OURS].metrics
+    if all(row.name == "none" for row in rivals) or not is_asked:
         return None
     verdict = judge(leads.values(), lambda e: e.low > least, lambda e: e.high < least)
     missing = [row.title for row in planned if row.title not in leads]
     if missing and verdict == YES:
         verdict = OPEN
-    closest = min(leads, key=lambda title: (math.isfinite(leads[title].low), leads[title].low))
-    share = table[OURS].metrics[group].mean
-    figures = f"{share:.3f}; least surely ahead of {closest}: {format_difference(leads[closest])}; "
-    figures += format_basis(leads.values())
+    figures = f"{table[OURS].metrics[group].mean:.3f}"
+    if leads:
+        closest = min(leads, key=lambda title: (math.isfinite(leads[title].low), leads[title].low))
+        figures += f"; least surely ahead of {closest}: {format_difference(leads[closest])}; "
+        figures += format_basis(leads.values())
     return Finding(claim, verdict, figures + (f"; not compared with {', '.join(missing)}" if missing else ""))
 
 
@@ -178,7 +180,8 @@ def _judge_drift(row: TableRow, claim: str) -> Finding | None:
         return None
     verdict = judge(changes.values(), lambda e: e.low > -MARGIN, lambda e: e.high < -MARGIN)
     text = ", ".join(f"{name} {format_difference(e)}" for name, e in changes.items())
-    figures = f"from {first} to {stops[-1]} edits, of the same probes: {text}; {format_basis(changes.values())}"
+    start, end = (f"{round(row.stops[stop], 1):g}" for stop in (first, stops[-1]))
+    figures = f"from {start} to {end} edits, of the same probes: {text}; {format_basis(changes.values())}"
     return Finding(claim, verdict, f"{figures} (no drift: none lower by {MARGIN:g})")
 
 

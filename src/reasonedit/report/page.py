@@ -16,7 +16,7 @@ from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.extra_tables import extra_tables
 from reasonedit.experiments.judging import judged_before
 from reasonedit.experiments.plans import EXPERIMENTS
-from reasonedit.experiments.tables import Table, TableRow, cells_in, table_of
+from reasonedit.experiments.tables import Table, TableRow, are_asked_alike, cells_in, table_of
 from reasonedit.groups import GENERALITIES, LABELS, ProbeGroup
 
 from .answers import answer
@@ -162,12 +162,14 @@ def _row(row: TableRow, table: Sequence[TableRow]) -> dict[str, Any]:
 
 
 def _is_best(row: TableRow, group: str, table: Sequence[TableRow]) -> bool:
-    """Whether a row has the highest share of its column, where enough rivals were asked enough to say so."""
+    """Whether a row has the highest share of its column, where enough rivals were asked alike and enough to say so."""
     rivals = [r for r in table if r.name not in (*NO_RIVALS, "none") and group in r.metrics]
     if row not in rivals or len(rivals) < _RIVALS:
         return False
     asked = [r.metrics[group] for r in rivals if r.metrics[group].samples]
     if any(_is_few(e) for e in asked) or (not asked and len(row.seeds) < SEEDS):
+        return False
+    if not all(are_asked_alike(row, r, group) for r in rivals):
         return False
     return row.metrics[group].mean >= max(r.metrics[group].mean for r in rivals)
 

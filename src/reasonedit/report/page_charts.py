@@ -91,13 +91,18 @@ def _sweep_charts(table: Sequence[TableRow], axis: str) -> list[Chart]:
 
 def _stress_charts(table: Sequence[TableRow]) -> list[Chart]:
     def panel(group: str) -> list[Line]:
-        return [
-            Line(row.title, sorted(row.history), [row.history[stop][group].mean for stop in sorted(row.history)])
-            for row in table
-            if row.name != "none" and row.history and all(group in shares for shares in row.history.values())
-        ]
+        lines = []
+        for row in table:
+            if row.name != "none" and row.history and all(group in shares for shares in row.history.values()):
+                # Of rounds without a new edit between them the last one counts.
+                points = {round(row.stops[number], 1): of[group].mean for number, of in row.history.items()}
+                lines.append(Line(row.title, list(points), list(points.values())))
+        return lines
 
-    text = "Shares of right answers over the number of edits, for the probes of a sample of the edits so far."
+    text = (
+        "Shares of right answers over the number of edits (their mean over the seeds), for the probes of a sample of "
+        "the edits so far."
+    )
     return [
         _chart(
             draw_lines({LABELS[group]: panel(group)}, x_label="edits", log=True),

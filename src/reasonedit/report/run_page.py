@@ -10,6 +10,7 @@ from typing import Any
 
 from reasonedit.experiments.bootstrap import Estimate, summarise
 from reasonedit.experiments.gallery import CAUSES, IGNORED, NOTHING, SWAYED, WRONG, cause_of
+from reasonedit.experiments.tables import accuracy_of
 from reasonedit.groups import GENERALITIES, LABELS, columns_of
 
 from .locality import define, find_gaps
@@ -142,11 +143,11 @@ def _is_of(interval: Estimate, samples: int, share: float | None) -> bool:
 
 def _intervals(rows: Sequence[Row]) -> dict[str, Estimate]:
     """Intervals over edits, of the last answer to each probe."""
-    counts: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    counts: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
     for row in last_probes(rows):
         if row["right"] is not None:
-            right, total = counts[row["group"]].get(row["edit"], (0, 0))
-            counts[row["group"]][row["edit"]] = right + row["right"], total + 1
+            right, total = counts[row["group"]].get(row["edit"], (0.0, 0))
+            counts[row["group"]][row["edit"]] = right + accuracy_of(row), total + 1
     return {group: summarise({"run": {0: of_group}})["run"][0] for group, of_group in counts.items()}
 
 
