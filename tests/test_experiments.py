@@ -297,6 +297,28 @@ def test_whatever_figures_depend_on_runs_again(lab, tmp_path, monkeypatch):
     assert table_of(renamed, cells_in(folder))[0].title == "Another name"
 
 
+class Forgets(Unedited):
+    """Takes its edits back, of which there is nothing."""
+
+    def forget(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("of_config", "of_row"), [({"interleave": 2}, {"alone": True}), ({"alone": True}, {"interleave": [1], "sample": 1})]
+)
+def test_what_a_row_says_of_its_stream_puts_aside_what_contradicts_it_in_the_config(lab, tmp_path, of_config, of_row):
+    config = json.loads(json.dumps(lab.config))
+    config["data"]["init_args"] |= of_config
+    plan = replace(experiment(), rows=(Row("forgets", "Forgets", lambda _: [Forgets()], stream=of_row),))
+    assert run_all(Lab(config, 2), tmp_path / "main", plan, (0,)) == [True]
+    record, rows = read_cell(tmp_path / "main" / "cells" / "forgets-0.parquet")
+    options = record["data"]["init_args"]
+    assert of_row.items() <= options.items()
+    assert not of_config.keys() & options.keys()
+    assert len({r["round"] for r in rows if r["phase"] == "probe"}) == 2
+
+
 def test_data_are_known_by_their_content(lab, tmp_path, hash_encoder):
     rows, images = tmp_path / "rows.jsonl", tmp_path / "images"
     images.mkdir()

@@ -30,6 +30,8 @@ from .own_chains import OwnChains
 
 _RUNS_CELLS = (Path(__file__), Path(__file__).with_name("running.py"))
 """Of these files each counts by itself, not with all that it imports."""
+_CONTRARY = {"alone": "interleave", "interleave": "alone"}
+"""Arguments of a stream that do not go together: one of a cell puts the other, of the config, aside."""
 
 
 class Lab:
@@ -110,6 +112,8 @@ class Lab:
         source.setdefault("init_args", {})[cell.varies] = cell.seed
         if self.edits is not None:
             source["init_args"]["edits"] = self.edits
+        for name in cell.stream.keys() & _CONTRARY:
+            options.pop(_CONTRARY[name], None)
         options.update({"check": True, **cell.stream})
         return dict(data)
 
