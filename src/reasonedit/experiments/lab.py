@@ -28,8 +28,11 @@ from .evidence_cache import CachedEvidenceFinder
 from .noise import NoisyReasoning
 from .own_chains import OwnChains
 
-_RUNS_CELLS = (Path(__file__), Path(__file__).with_name("running.py"))
-"""Of these files each counts by itself, not with all that it imports."""
+_PACKAGE = Path(__file__).parents[1]
+_RUNS_CELLS = ("experiments/lab.py", "experiments/running.py")
+"""Of these files of the package each counts by itself, not with all that it imports."""
+_MEASURE_CHECKS = ("experiments/checks.py", "rounds.py")
+"""The same of cells whose edits are checked."""
 _CONTRARY = {"alone": "interleave", "interleave": "alone"}
 """Arguments of a stream that do not go together: one of a cell puts the other, of the config, aside."""
 
@@ -214,7 +217,8 @@ class Lab:
         if cell.chain:
             roots.append(OwnChains)
         checksums = self.code(roots)
-        for path in _RUNS_CELLS:
-            name = f"{__package__}.{path.stem}"
-            checksums[name] = self._code.setdefault(name, checksum_of(path))
+        is_checked = any(issubclass(kind, cb.EditChecks) for kind in classes)
+        for path in (*_RUNS_CELLS, *(_MEASURE_CHECKS if is_checked else ())):
+            name = f"reasonedit.{path.removesuffix('.py').replace('/', '.')}"
+            checksums[name] = self._code.setdefault(name, checksum_of(_PACKAGE / path))
         return checksums
