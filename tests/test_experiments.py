@@ -384,6 +384,19 @@ def test_what_stops_early_leaves_no_cell(lab, tmp_path):
         cells_in(folder)
 
 
+@pytest.mark.parametrize("step", ["measure_grounding", "write_gallery", "write_cell"])
+def test_what_fails_after_the_last_question_leaves_no_cell(lab, tmp_path, monkeypatch, step):
+    def fail(*_, **__):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(f"reasonedit.experiments.running.{step}", fail)
+    base, folder = experiment(), tmp_path / "main"
+    with pytest.raises(RuntimeError, match="broken"):
+        run_all(lab, folder, replace(base, rows=base.rows[-1:]), (0,))
+    assert {path.suffix for path in (folder / "cells").iterdir()} <= {".json"}  # the gallery, of no cell
+    assert not list((folder / "tensorboard").iterdir())
+
+
 def test_a_network_of_mend_belongs_to_all_that_it_was_trained_with(lab, monkeypatch):
     def network(config=lab.config, steps=600):
         return TrainedMEND(Lab(config, 3, steps))._path

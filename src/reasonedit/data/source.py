@@ -62,3 +62,12 @@ class ExpectsProbes(Protocol):
     def expected_probes(self, edit_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         """How many probes each edit should have, by its id and by group; asked after the probes were made."""
         ...
+
+
+@runtime_checkable
+class GivesReasons(Protocol):
+    """A source that says why the answer to each of its probes is right."""
+
+    def reasons_of(self, probe_id: str) -> Sequence[str]:
+        """The reasons of a probe that was made, by the id of its query, one sentence each; none where it has none."""
+        ...

@@ -72,15 +72,15 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
     try:
         _predict(lab, stream, [timer, *callbacks, metrics, charts, writer], logger)
         _check_complete(cell, stream, writer.rows, record)
+        measured = _measure(lab, stream, callbacks, metrics, timer, writer.rows)
+        if cell.gallery:  # shown beside the cell of this moment only
+            write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows, made=measured["made"])
+        write_cell(path, part, {**record, **measured})
     except BaseException:
         part.unlink(missing_ok=True)
         logger.finalize("failed")
         shutil.rmtree(logger.log_dir, ignore_errors=True)
         raise
-    measured = _measure(lab, stream, callbacks, metrics, timer, writer.rows)
-    write_cell(path, part, {**record, **measured})
-    if cell.gallery:
-        write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows, made=measured["made"])
     logger.finalize("success")
     return True
 

@@ -78,6 +78,10 @@ class EmbeddedWorld:
         """The sample that the edit or the probe of this id was made from, its scene included."""
         return self._samples[name]
 
+    def reasons_of(self, probe_id: str) -> Sequence[str]:
+        """The reasons of the right answer to a probe."""
+        return self._samples[probe_id].reasoning
+
     def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
         """All probes of the edits, those of each edit together, its reliability first."""
         samples = ProbeSamples(self.facts, [self._samples[edit.id] for edit in edits])
