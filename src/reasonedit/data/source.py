@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from reasonedit.types import Edit, Query
 
@@ -62,6 +62,14 @@ class ExpectsProbes(Protocol):
     def expected_probes(self, edit_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         """How many probes each edit should have, by its id and by group; asked after the probes were made."""
         ...
+
+
+@runtime_checkable
+class GivesTraining(Protocol):
+    """A source whose class says how it gives other samples than those that are tested, for editors that are trained."""
+
+    training: ClassVar[Mapping[str, Any]]
+    """Arguments that are put in place of a config's, such as another split."""
 
 
 @runtime_checkable

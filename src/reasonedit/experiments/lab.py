@@ -90,11 +90,7 @@ class Lab:
         Raises:
             InputError: The source takes no seed, or the config cannot be used.
         """
-        from reasonedit.config.merging import instantiate_parts
-
-        stream = instantiate_parts({"data": self.data_config(cell)}, "data")["data"]
-        if not isinstance(stream, EditStream):
-            raise InputError(f"The config's data must be an EditStream, not {type(stream).__name__}.")
+        stream = self.open_stream(self.data_config(cell))
         if cell.noise is not None:
             stream.source = NoisyReasoning(stream.source, *cell.noise, cell.seed)
         if cell.chain:
@@ -107,18 +103,46 @@ class Lab:
         Raises:
             InputError: The config does not name its source by class path.
         """
-        data = json.loads(json.dumps(self.config.get("data") or {}))
+        data = self.config_with({cell.varies: cell.seed, **({} if self.edits is None else {"edits": self.edits})})
+        options = data["init_args"]
+        for name in cell.stream.keys() & _CONTRARY:
+            options.pop(_CONTRARY[name], None)
+        options.update({"check": True, **cell.stream})
+        return data
+
+    def config_with(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The config of a stream, with some arguments of its source in place of the config's.
+
+        Raises:
+            InputError: The config does not name its source by class path.
+        """
+        data: dict[str, Any] = json.loads(json.dumps(self.config.get("data") or {}))
         options = data.setdefault("init_args", {})
         source = options.get("source")
         if not isinstance(source, dict) or "class_path" not in source:
             raise InputError("An experiment's config must name its source by class_path, so that it can be seeded.")
-        source.setdefault("init_args", {})[cell.varies] = cell.seed
-        if self.edits is not None:
-            source["init_args"]["edits"] = self.edits
-        for name in cell.stream.keys() & _CONTRARY:
-            options.pop(_CONTRARY[name], None)
-        options.update({"check": True, **cell.stream})
-        return dict(data)
+        source.setdefault("init_args", {}).update(arguments)
+        return data
+
+    def open_stream(self, data: Mapping[str, Any]) -> EditStream:
+        """The stream of a config, as :meth:`config_with` gives it.
+
+        Raises:
+            ReasonEditError: The config cannot be used.
+        """
+        from reasonedit.config.merging import instantiate_parts
+
+        stream = instantiate_parts({"data": data}, "data")["data"]
+        if not isinstance(stream, EditStream):
+            raise InputError(f"The config's data must be an EditStream, not {type(stream).__name__}.")
+        return stream
+
+    def parts_of(self, data: Mapping[str, Any]) -> tuple[list[type], list[dict[str, Any]]]:
+        """The classes that the config of a stream names, that of the source second, and the arguments of each."""
+        from reasonedit.config.merging import resolve_parts
+
+        named = list(classes_in(resolve_parts({"data": data}, "data")))
+        return [kind for kind, _ in named], [arguments for _, arguments in named]
 
     # ---- what figures depend on
 
@@ -132,14 +156,6 @@ class Lab:
         names = vars(module).keys() - vars(L.LightningModule()).keys() - {"vlm", "model"}
         options = {name: to_plain(vars(module)[name]) for name in sorted(names) if name[0] != "_"}
         return {"name": vlm.name, "identity": vlm.identity, "device": device, **options}
-
-    def data_record(self, cell: Cell) -> tuple[dict[str, Any], list[type], list[dict[str, Any]]]:
-        """The config of a cell's stream, the classes that it names, and their arguments."""
-        from reasonedit.config.merging import resolve_parts
-
-        data = self.data_config(cell)
-        named = list(classes_in(resolve_parts({"data": data}, "data")))
-        return data, [kind for kind, _ in named], [arguments for _, arguments in named]
 
     def checksums(self, *arguments: Any) -> dict[str, str]:
         """Checksums of the files that arguments name; each is read once."""
@@ -171,7 +187,8 @@ class Lab:
         Raises:
             ReasonEditError: The config cannot be used, an encoder is not there, or an editor is in no file.
         """
-        data, classes, arguments = self.data_record(cell)
+        data = self.data_config(cell)
+        classes, arguments = self.parts_of(data)
         callbacks = [describe_callback(callback, self.design) for callback in (editor, *beside)]
         design = callbacks[0].get("design", {})
         reference = design.get("embedding", {}).get("reference")

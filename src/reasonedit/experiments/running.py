@@ -30,6 +30,7 @@ from .grounding import measure_grounding
 from .lab import Lab
 from .own_chains import OwnChains
 from .tensorboard_runs import set_others_aside, write_record
+from .train_once import LearnsFirst, check_apart
 
 
 class _Writer(cb.PredictionWriter):
@@ -51,12 +52,15 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
         Whether it was run.
 
     Raises:
+        NotServedError: Its editor takes what the VLM or the data set does not give.
         ReasonEditError: A part of it cannot be used.
         KeyboardInterrupt: It was interrupted.
     """
     path = folder / "cells" / f"{cell.row}-{cell.seed}.parquet"
     callbacks = [*cell.make(lab), *([cb.TokenShares()] if lab.token_accuracy else [])]
     editor = next(c for c in callbacks if isinstance(c, cb.Editor))
+    if isinstance(editor, LearnsFirst):
+        check_apart(lab, cell)
     record = lab.record(cell, editor, [c for c in callbacks if c is not editor])
     set_others_aside(folder / "tensorboard", record)
     if path.exists() and is_same(read_record(path), record):

@@ -60,7 +60,8 @@ def selected_embedding(lab: Lab, embedding: EmbeddingConfig, criterion: str) -> 
     """
     transform = "whitened" if embedding.transform == "discriminant" else embedding.transform
     asked = SelectionConfig(replace(embedding, transform=transform), (transform,), criterion=criterion)
-    data, classes, arguments = lab.data_record(_CELL)
+    data = lab.data_config(_CELL)
+    classes, arguments = lab.parts_of(data)
     made_by = {
         "model": {name: value for name, value in lab.model_record.items() if name != "name"},
         "config": asdict(asked),
