@@ -70,8 +70,9 @@ def test_trained_editors_learn_from_the_training_split(tiny_folder, tmp_path, mo
         opened.clear()
         [cell] = replace(plan, rows=(rows[name],)).cells([0])
         assert run_cell(Lab(config, 2, mend_steps=2), cell, tmp_path / "main")
-        tested, learnt = (one.source for one in opened)
-        assert [tested.path.name, learnt.path.name] == ["eval_multihop.json", "train.json"], name
+        sources = {one.source.path.name: one.source for one in opened}
+        assert sources.keys() == {"eval_multihop.json", "train.json"}, name
+        tested, learnt = sources["eval_multihop.json"], sources["train.json"]
         for what in (lambda sample: sample.image, lambda sample: sample.question):
             assert not {what(s) for s in tested.samples.values()} & {what(s) for s in learnt.samples.values()}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from reasonedit.types import Edit, Query
@@ -61,6 +62,15 @@ class ExpectsProbes(Protocol):
 
     def expected_probes(self, edit_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         """How many probes each edit should have, by its id and by group; asked after the probes were made."""
+        ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A source that says which files it reads beside those that its arguments name: results depend on them."""
+
+    def files(self) -> Iterable[Path]:
+        """The files, those that arguments name included or not."""
         ...
 
 

@@ -13,6 +13,7 @@ import lightning as L
 import torch
 
 import reasonedit.callbacks as cb
+from reasonedit.data.source import ReadsFiles
 from reasonedit.data.stream import EditStream
 from reasonedit.design import Design
 from reasonedit.embedding import SentenceEncoder
@@ -64,6 +65,7 @@ class Lab:
         self._code: dict[str, str] = {}  # as it was when this process loaded it, or soon after
         self._encoders: dict[str, str] = {}
         self._files = DataFiles()
+        self._read: dict[str, Sequence[Path]] = {}
 
     # ---- the model and its data
 
@@ -157,9 +159,26 @@ class Lab:
         options = {name: to_plain(vars(module)[name]) for name in sorted(names) if name[0] != "_"}
         return {"name": vlm.name, "identity": vlm.identity, "device": device, **options}
 
-    def checksums(self, *arguments: Any) -> dict[str, str]:
-        """Checksums of the files that arguments name; each is read once."""
-        return self._files.of(*arguments)
+    def checksums(self, data: Mapping[str, Any], *others: Any) -> dict[str, str]:
+        """Checksums of the files that the stream of a config reads, and of those that others name; each is read once.
+
+        Raises:
+            ReasonEditError: The config cannot be used.
+        """
+        _, arguments = self.parts_of(data)
+        return self._files.of(*arguments, *others, files=self.files_of(data))
+
+    def files_of(self, data: Mapping[str, Any]) -> Sequence[Path]:
+        """The files that the source of a config says it reads.
+
+        Raises:
+            ReasonEditError: The config cannot be used.
+        """
+        name = json.dumps(data, sort_keys=True)
+        if name not in self._read:
+            source = self.open_stream(data).source if isinstance(self.parts_of(data)[0][1], ReadsFiles) else None
+            self._read[name] = tuple(source.files()) if isinstance(source, ReadsFiles) else ()
+        return self._read[name]
 
     def code(self, roots: Iterable[ModuleType | type]) -> dict[str, str]:
         """Checksums of the code that classes or modules depend on, by module; each is taken once."""
@@ -206,7 +225,7 @@ class Lab:
             "beside": callbacks[1:],
             "stream": dict(cell.stream),
             "data": data,
-            "files": self.checksums(*arguments, files),
+            "files": self.checksums(data, files),
             "model": self.model_record,
             "encoders": {name: self.encoder(name) for name in sorted(encoders_in(*callbacks, *arguments))},
             "libraries": versions_of(LIBRARIES),

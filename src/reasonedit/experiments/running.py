@@ -75,7 +75,7 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
     logger = _logger(folder, cell, record)
     try:
         _predict(lab, stream, [timer, *callbacks, metrics, charts, writer], logger)
-        _check_complete(cell, stream, writer.rows, record)
+        _check_complete(lab, cell, stream, writer.rows, record)
         measured = _measure(lab, stream, callbacks, metrics, timer, writer.rows)
         if cell.gallery:  # shown beside the cell of this moment only
             write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows, made=measured["made"])
@@ -162,7 +162,7 @@ def _seconds(editor: cb.Editor) -> float:
     return seconds
 
 
-def _check_complete(cell: Cell, stream: EditStream, rows: Sequence[Any], record: Mapping[str, Any]) -> None:
+def _check_complete(lab: Lab, cell: Cell, stream: EditStream, rows: Sequence[Any], record: Mapping[str, Any]) -> None:
     """Refuse a part of a cell, and one whose data changed while it ran.
 
     Raises:
@@ -174,7 +174,8 @@ def _check_complete(cell: Cell, stream: EditStream, rows: Sequence[Any], record:
             f"{cell.title}, seed {cell.seed}, stopped after {len(rows)} of {asked} questions, and nothing of it is "
             "kept: run the same command again."
         )
-    before, now = record["files"], DataFiles().of(list(record["files"]))
+    before, files = record["files"], lab.files_of(record["data"])
+    now = DataFiles().of(list(before), files=files)
     changed = next((name for name in before if now.get(name) != before[name]), None)
     if changed is not None:
         raise UnavailableError(

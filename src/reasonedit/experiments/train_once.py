@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,12 +65,14 @@ def network_path(lab: Lab, name: str, edits: int, code: Sequence[Any], **setting
         NotServedError: As for :func:`training_stream`.
     """
     data = training_config(lab, edits)
-    classes, arguments = lab.parts_of(data)
+    classes, _ = lab.parts_of(data)
+    with _left_out(lab, data):
+        files = lab.checksums(data)
     made_by = {
         "model": {name: value for name, value in lab.model_record.items() if name != "name"},
         "steps": lab.mend_steps,
         "data": data,
-        "files": lab.checksums(arguments),
+        "files": files,
         "code": lab.code([*code, type(lab.module.vlm), *classes]),
         "libraries": versions_of(LIBRARIES),
         **settings,
@@ -89,11 +92,8 @@ def training_stream(lab: Lab, edits: int) -> EditStream:
         NotServedError: The source does not say how it gives others, or they are not there.
     """
     data = training_config(lab, edits)
-    try:
+    with _left_out(lab, data):
         return lab.open_stream(data)
-    except (InputError, NotFoundError) as error:
-        kind, _ = _source_of(lab, data)
-        raise NotServedError(f"It learns from {_describe(kind)}, which cannot be used: {error}") from error
 
 
 def training_config(lab: Lab, edits: int) -> dict[str, Any]:
@@ -115,6 +115,16 @@ def check_apart(lab: Lab, cell: Cell) -> None:
     kind, arguments = _source_of(lab, lab.data_config(cell))
     if all(arguments.get(name) == value for name, value in _training_of(kind).items()):
         raise NotServedError(f"It learns from {_describe(kind)}, which are those that are tested here: test others.")
+
+
+@contextmanager
+def _left_out(lab: Lab, data: Mapping[str, Any]) -> Iterator[None]:
+    """What of the samples that are learnt from cannot be read is a reason to leave the row out, not to end."""
+    try:
+        yield
+    except (InputError, NotFoundError) as error:
+        kind, _ = _source_of(lab, data)
+        raise NotServedError(f"It learns from {_describe(kind)}, which cannot be used: {error}") from error
 
 
 def _source_of(lab: Lab, data: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:
