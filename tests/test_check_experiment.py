@@ -21,6 +21,7 @@ from reasonedit.experiments.tables import Table, TableRow, cells_in, table_of
 from reasonedit.groups import GENERALITIES
 from reasonedit.report import write_page
 from reasonedit.types import Answer
+from reasonedit.util.dependencies import checksum_of
 
 
 def measured(edit, verdict, rel=True, harmed=0, right=9, asked=9, sentences=()):
@@ -164,15 +165,38 @@ def test_every_line_of_noise_begins_in_the_clean_row_of_its_editor():
     assert extra.rows[0][1] == "-10.0 [-10.0, -10.0]"
 
 
-def test_an_experiment_of_checks_is_run_and_shown(tiny_folder, hash_encoder, tmp_path):
+@pytest.fixture
+def config(tiny_folder, hash_encoder):
     model = {"model": str(tiny_folder), "dtype": "float32", "max_new_tokens": 3}
-    config = {
+    return {
         "model": {"class_path": "reasonedit.VLMModule", "init_args": model},
         "data": {
             "class_path": "reasonedit.EditStream",
             "init_args": {"source": {"class_path": "helpers.toy.SeededToys"}, "batch_size": 4},
         },
     }
+
+
+@pytest.mark.parametrize("changed", ["experiments/checks.py", "rounds.py"])
+def test_what_is_measured_of_checks_belongs_to_the_code_that_measures_it(config, monkeypatch, changed):
+    plain = editing(design(k=2, keys="both"))
+    rows = (Row("reasonedit", "Ours", checked(plain)), Row("unchecked", "Ours, unchecked", plain))
+    cells = Experiment("check", "Checks", "Are they right?", rows).cells([0])
+
+    def codes():
+        lab = Lab(config, edits=3)
+        made = [cell.make(lab) for cell in cells]
+        return [lab.record(cell, one[0], one[1:])["code"] for cell, one in zip(cells, made, strict=True)]
+
+    before, real = codes(), checksum_of
+    monkeypatch.setattr(
+        "reasonedit.experiments.lab.checksum_of",
+        lambda path: "changed" if path.as_posix().endswith(changed) else real(path),
+    )
+    assert [one == other for one, other in zip(before, codes(), strict=True)] == [False, True]
+
+
+def test_an_experiment_of_checks_is_run_and_shown(config, tmp_path):
     made = checked(editing(design(k=2, keys="both")))
     rows = (Row("reasonedit", "Ours", made), Row("false-30", "False", made, noise=("false", 0.5)))
     plan = Experiment("check", "Checks", "Are they right?", rows)

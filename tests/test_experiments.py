@@ -297,6 +297,28 @@ def test_whatever_figures_depend_on_runs_again(lab, tmp_path, monkeypatch):
     assert table_of(renamed, cells_in(folder))[0].title == "Another name"
 
 
+class Forgets(Unedited):
+    """Takes its edits back, of which there is nothing."""
+
+    def forget(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("of_config", "of_row"), [({"interleave": 2}, {"alone": True}), ({"alone": True}, {"interleave": [1], "sample": 1})]
+)
+def test_what_a_row_says_of_its_stream_puts_aside_what_contradicts_it_in_the_config(lab, tmp_path, of_config, of_row):
+    config = json.loads(json.dumps(lab.config))
+    config["data"]["init_args"] |= of_config
+    plan = replace(experiment(), rows=(Row("forgets", "Forgets", lambda _: [Forgets()], stream=of_row),))
+    assert run_all(Lab(config, 2), tmp_path / "main", plan, (0,)) == [True]
+    record, rows = read_cell(tmp_path / "main" / "cells" / "forgets-0.parquet")
+    options = record["data"]["init_args"]
+    assert of_row.items() <= options.items()
+    assert not of_config.keys() & options.keys()
+    assert len({r["round"] for r in rows if r["phase"] == "probe"}) == 2
+
+
 def test_data_are_known_by_their_content(lab, tmp_path, hash_encoder):
     rows, images = tmp_path / "rows.jsonl", tmp_path / "images"
     images.mkdir()
@@ -360,6 +382,19 @@ def test_what_stops_early_leaves_no_cell(lab, tmp_path):
         assert not list((folder / "tensorboard").iterdir())
     with pytest.raises(ReasonEditError, match="There are no results"):
         cells_in(folder)
+
+
+@pytest.mark.parametrize("step", ["measure_grounding", "write_gallery", "write_cell"])
+def test_what_fails_after_the_last_question_leaves_no_cell(lab, tmp_path, monkeypatch, step):
+    def fail(*_, **__):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(f"reasonedit.experiments.running.{step}", fail)
+    base, folder = experiment(), tmp_path / "main"
+    with pytest.raises(RuntimeError, match="broken"):
+        run_all(lab, folder, replace(base, rows=base.rows[-1:]), (0,))
+    assert {path.suffix for path in (folder / "cells").iterdir()} <= {".json"}  # the gallery, of no cell
+    assert not list((folder / "tensorboard").iterdir())
 
 
 def test_a_network_of_mend_belongs_to_all_that_it_was_trained_with(lab, monkeypatch):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import peft
@@ -280,6 +282,38 @@ def test_answers_are_those_of_the_model_as_it_is_now(folder, tmp_path, monkeypat
             there = set((tmp_path / "answers").iterdir())
             assert len(there - files) == 1  # each has a file of its own
             files = there
+
+
+FAMILY = """
+from dataclasses import replace
+
+from reasonedit.vlm.llava import LlavaVLM
+
+class Theirs(LlavaVLM):
+    model_types = ()
+
+    def reply(self, *asked):
+        return [replace(reply, text="{text}") for reply in super().reply(*asked)]
+"""
+
+
+def test_answers_belong_to_the_code_of_a_family_outside_the_package(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    plain, query = loaded(folder), Query(picture(3, 64), "What is it?")
+
+    def ask(text):
+        (tmp_path / "their_family.py").write_text(FAMILY.format(text=text))
+        monkeypatch.delitem(sys.modules, "their_family", raising=False)
+        theirs = importlib.import_module("their_family").Theirs(plain.model, plain.processor, "theirs")
+        answers = Answers(theirs)
+        texts, (ms,) = answers.ask([query])
+        answers.close()
+        return texts, ms is None
+
+    assert ask("a boat") == (["a boat"], False)
+    assert ask("a boat") == (["a boat"], True)
+    assert ask("another boat") == (["another boat"], False)
 
 
 def test_checksums_are_taken_once_for_the_same_files(folder, tmp_path, monkeypatch):

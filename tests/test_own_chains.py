@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
-from helpers.tiny import picture
+from helpers import datasets
+from helpers.tiny import design, picture
 
 from reasonedit import Edit, ReasonEditError
-from reasonedit.experiments import own_chains
-from reasonedit.experiments.grounding import Grounding
+from reasonedit.data import EditFile
+from reasonedit.data.source import GivesReasons
+from reasonedit.data.world.benchmark import EmbeddedWorld
+from reasonedit.experiments import Experiment, Lab, own_chains, read_cell, run_cell
+from reasonedit.experiments.experiment import Row
+from reasonedit.experiments.grounding import Grounding, grounded
+from reasonedit.experiments.making import editing
 from reasonedit.experiments.own_chains import Effort, OwnChains, look_through
 from reasonedit.own_reasoning import OwnReasoning, OwnSentence, interview
 
@@ -55,8 +62,8 @@ class Source:
     def probes(self, edits, right=()):
         return ["probes"]
 
-    def sample(self, name):
-        return SimpleNamespace(reasoning=CHAIN[:2])
+    def reasons_of(self, probe_id):
+        return CHAIN[:2]
 
 
 @pytest.mark.parametrize(
@@ -132,3 +139,28 @@ def test_an_answer_is_grounded_if_no_reason_is_wrong():
     asked = {"phase": "probe", "edits": 2, "edit": "e", "group": "rel", "id": "right"}
     twice = [{**asked, "round": 2, "right": False}, {**asked, "round": 1, "right": True}]
     assert Grounding().measure(stream, pipeline, twice) == [["rel", False, True]]
+
+
+def test_reasons_are_looked_at_where_a_source_says_them(tiny_folder, hash_encoder, tmp_path):
+    """A file does not, though its samples have reasons."""
+    source = {"class_path": "reasonedit.data.EditFile", "init_args": {"path": str(datasets.own(tmp_path))}}
+    model = {"model": str(tiny_folder), "dtype": "float32", "max_new_tokens": 3}
+    config = {
+        "model": {"class_path": "reasonedit.VLMModule", "init_args": model},
+        "data": {"class_path": "reasonedit.EditStream", "init_args": {"source": source}},
+    }
+    plan = Experiment("own", "Own", "Are they right?", (Row("ours", "Ours", grounded(editing(design(k=2)))),))
+    [cell] = plan.cells([0])
+    assert run_cell(Lab(config, 2), cell, tmp_path / "own")
+    assert read_cell(tmp_path / "own" / "cells" / "ours-0.parquet")[0]["grounding"] == []
+    assert isinstance(EmbeddedWorld(), GivesReasons)
+    assert not isinstance(EditFile(str(tmp_path / "corrections.jsonl")), GivesReasons)
+
+
+def test_the_world_says_the_reasons_of_a_probe():
+    world = EmbeddedWorld(edits=2)
+    edits = list(islice(world.candidates(), 2))
+    for probe in world.probes(edits):
+        if probe.group == "rel":
+            [edit] = [edit for edit in edits if edit.id == probe.edit_id]
+            assert list(world.reasons_of(probe.query.id)) == edit.reasoning

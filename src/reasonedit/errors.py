@@ -25,7 +25,11 @@ class InputError(ReasonEditError):
 
 
 class NotServedError(InputError):
-    """It takes what a VLM behind an endpoint does not give: its weights, its layers, or likelihoods of texts."""
+    """It takes what is not given.
+
+    A VLM behind an endpoint gives no weights, no layers, or no likelihoods of texts; a data set may have no samples to
+    learn from but those that are tested.
+    """
 
 
 class NotFoundError(ReasonEditError):

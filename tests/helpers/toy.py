@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from helpers.tiny import picture
 from reasonedit import Edit, Query
@@ -32,6 +33,8 @@ class ToySource:
 
 class SeededToys(ToySource):
     """The same by a seed, with names that stay."""
+
+    training: ClassVar = {"seed": 1000}
 
     def __init__(self, edits: int = 3, seed: int = 0) -> None:
         super().__init__(edits)

@@ -145,7 +145,7 @@ def _run(cells: Sequence[Cell], lab: Lab, folder: Path, say: _Say) -> list[str]:
     """Run cells.
 
     Returns:
-        A sentence for each row that takes what the VLM does not give: it is left out.
+        A sentence for each row that takes what the VLM or the data set does not give: it is left out.
     """
     beyond: dict[str, str] = {}
     for i, cell in enumerate(cells, 1):

@@ -23,8 +23,8 @@ class Answers:
     """A model's answers, those it gave in earlier runs included.
 
     They are in the folder ``answers`` of the cache: one file for each model (all that its answers depend on, its
-    processor included), way to answer, device and version of the code that asks. A query is found by its image's pixels
-    and the whole prompt.
+    processor included), way to answer, device and version of the code that asks, a family of one's own included. A
+    query is found by its image's pixels and the whole prompt.
 
     Args:
         vlm: The unedited model.
@@ -35,6 +35,7 @@ class Answers:
         seen: The vision pass of the last batch; ``None`` where some of its answers were known.
 
     Raises:
+        InputError: The class of the model is in no file.
         UnavailableError: The cache cannot be written.
     """
 
@@ -45,7 +46,7 @@ class Answers:
         self.generation = Generation(generation) if isinstance(generation, int) else generation or Generation()
         device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
         how = json.dumps(self.generation.to_dict(), sort_keys=True, default=str)
-        parts = [vlm.identity, device, how, code_version(reasonedit.vlm)]
+        parts = [vlm.identity, device, how, code_version(reasonedit.vlm, type(vlm))]
         name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
         path = cache_folder() / "answers" / f"{name}.sqlite"
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from reasonedit.errors import InputError
 from reasonedit.matching import AGREED, matches, most_common_answer
@@ -36,6 +36,8 @@ class AOKVQA(FilePool):
     Raises:
         InputError: An argument is out of range.
     """
+
+    training: ClassVar[Mapping[str, Any]] = {"split": "train"}
 
     def __init__(
         self,

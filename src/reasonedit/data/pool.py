@@ -131,6 +131,10 @@ class Pool(ABC):
             _log.warning("%s", remark)
         return samples
 
+    def files(self) -> list[Path]:
+        """The files of the samples' pictures."""
+        return [path for sample in self.samples.values() for path in sample.files]
+
     @property
     def edits(self) -> int:
         """How many edits are wanted; no more than there are samples."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from reasonedit.types import Edit, Query
 
@@ -61,4 +62,30 @@ class ExpectsProbes(Protocol):
 
     def expected_probes(self, edit_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         """How many probes each edit should have, by its id and by group; asked after the probes were made."""
+        ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A source that says which files it reads beside those that its arguments name: results depend on them."""
+
+    def files(self) -> Iterable[Path]:
+        """The files, those that arguments name included or not."""
+        ...
+
+
+@runtime_checkable
+class GivesTraining(Protocol):
+    """A source whose class says how it gives other samples than those that are tested, for editors that are trained."""
+
+    training: ClassVar[Mapping[str, Any]]
+    """Arguments that are put in place of a config's, such as another split."""
+
+
+@runtime_checkable
+class GivesReasons(Protocol):
+    """A source that says why the answer to each of its probes is right."""
+
+    def reasons_of(self, probe_id: str) -> Sequence[str]:
+        """The reasons of a probe that was made, by the id of its query, one sentence each; none where it has none."""
         ...

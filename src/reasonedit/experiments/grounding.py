@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
 
 import reasonedit.callbacks as cb
-from reasonedit.data.source import EditSource
+from reasonedit.data.source import EditSource, GivesReasons
 from reasonedit.data.stream import EditStream
 from reasonedit.groups import ProbeGroup
 from reasonedit.own_reasoning import interview
@@ -44,7 +44,7 @@ class Grounding(L.Callback):
         """
         assert stream.base is not None
         right = {row["id"]: bool(row["right"]) for row in final_probes(rows)}
-        reasons_of = _reasons_of(stream.source)
+        reasons_of = _told_reasons(stream.source)
         measured = []
         for probe in stream.base.probes:
             reasons = {normalise(sentence) for sentence in reasons_of(probe.query.id)}
@@ -79,9 +79,8 @@ def measure_grounding(
     return [m for c in callbacks if isinstance(c, Grounding) for m in c.measure(stream, editor.pipeline, rows)]
 
 
-def _reasons_of(source: EditSource) -> Any:
+def _told_reasons(source: EditSource) -> Callable[[str], Sequence[str]]:
     """What gives the right reasons of a probe by its id; nothing where the source does not say them."""
     while hasattr(source, "source"):
         source = source.source
-    sample = getattr(source, "sample", None)
-    return (lambda name: sample(name).reasoning) if sample is not None else (lambda _name: ())
+    return source.reasons_of if isinstance(source, GivesReasons) else lambda _: ()

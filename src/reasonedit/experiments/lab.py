@@ -13,6 +13,7 @@ import lightning as L
 import torch
 
 import reasonedit.callbacks as cb
+from reasonedit.data.source import ReadsFiles
 from reasonedit.data.stream import EditStream
 from reasonedit.design import Design
 from reasonedit.embedding import SentenceEncoder
@@ -28,8 +29,13 @@ from .evidence_cache import CachedEvidenceFinder
 from .noise import NoisyReasoning
 from .own_chains import OwnChains
 
-_RUNS_CELLS = (Path(__file__), Path(__file__).with_name("running.py"))
-"""Of these files each counts by itself, not with all that it imports."""
+_PACKAGE = Path(__file__).parents[1]
+_RUNS_CELLS = ("experiments/lab.py", "experiments/running.py")
+"""Of these files of the package each counts by itself, not with all that it imports."""
+_MEASURE_CHECKS = ("experiments/checks.py", "rounds.py")
+"""The same of cells whose edits are checked."""
+_CONTRARY = {"alone": "interleave", "interleave": "alone"}
+"""Arguments of a stream that do not go together: one of a cell puts the other, of the config, aside."""
 
 
 class Lab:
@@ -59,6 +65,7 @@ class Lab:
         self._code: dict[str, str] = {}  # as it was when this process loaded it, or soon after
         self._encoders: dict[str, str] = {}
         self._files = DataFiles()
+        self._read: dict[str, Sequence[Path]] = {}
 
     # ---- the model and its data
 
@@ -85,11 +92,7 @@ class Lab:
         Raises:
             InputError: The source takes no seed, or the config cannot be used.
         """
-        from reasonedit.config.merging import instantiate_parts
-
-        stream = instantiate_parts({"data": self.data_config(cell)}, "data")["data"]
-        if not isinstance(stream, EditStream):
-            raise InputError(f"The config's data must be an EditStream, not {type(stream).__name__}.")
+        stream = self.open_stream(self.data_config(cell))
         if cell.noise is not None:
             stream.source = NoisyReasoning(stream.source, *cell.noise, cell.seed)
         if cell.chain:
@@ -102,16 +105,46 @@ class Lab:
         Raises:
             InputError: The config does not name its source by class path.
         """
-        data = json.loads(json.dumps(self.config.get("data") or {}))
+        data = self.config_with({cell.varies: cell.seed, **({} if self.edits is None else {"edits": self.edits})})
+        options = data["init_args"]
+        for name in cell.stream.keys() & _CONTRARY:
+            options.pop(_CONTRARY[name], None)
+        options.update({"check": True, **cell.stream})
+        return data
+
+    def config_with(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The config of a stream, with some arguments of its source in place of the config's.
+
+        Raises:
+            InputError: The config does not name its source by class path.
+        """
+        data: dict[str, Any] = json.loads(json.dumps(self.config.get("data") or {}))
         options = data.setdefault("init_args", {})
         source = options.get("source")
         if not isinstance(source, dict) or "class_path" not in source:
             raise InputError("An experiment's config must name its source by class_path, so that it can be seeded.")
-        source.setdefault("init_args", {})[cell.varies] = cell.seed
-        if self.edits is not None:
-            source["init_args"]["edits"] = self.edits
-        options.update({"check": True, **cell.stream})
-        return dict(data)
+        source.setdefault("init_args", {}).update(arguments)
+        return data
+
+    def open_stream(self, data: Mapping[str, Any]) -> EditStream:
+        """The stream of a config, as :meth:`config_with` gives it.
+
+        Raises:
+            ReasonEditError: The config cannot be used.
+        """
+        from reasonedit.config.merging import instantiate_parts
+
+        stream = instantiate_parts({"data": data}, "data")["data"]
+        if not isinstance(stream, EditStream):
+            raise InputError(f"The config's data must be an EditStream, not {type(stream).__name__}.")
+        return stream
+
+    def parts_of(self, data: Mapping[str, Any]) -> tuple[list[type], list[dict[str, Any]]]:
+        """The classes that the config of a stream names, that of the source second, and the arguments of each."""
+        from reasonedit.config.merging import resolve_parts
+
+        named = list(classes_in(resolve_parts({"data": data}, "data")))
+        return [kind for kind, _ in named], [arguments for _, arguments in named]
 
     # ---- what figures depend on
 
@@ -126,17 +159,26 @@ class Lab:
         options = {name: to_plain(vars(module)[name]) for name in sorted(names) if name[0] != "_"}
         return {"name": vlm.name, "identity": vlm.identity, "device": device, **options}
 
-    def data_record(self, cell: Cell) -> tuple[dict[str, Any], list[type], list[dict[str, Any]]]:
-        """The config of a cell's stream, the classes that it names, and their arguments."""
-        from reasonedit.config.merging import resolve_parts
+    def checksums(self, data: Mapping[str, Any], *others: Any) -> dict[str, str]:
+        """Checksums of the files that the stream of a config reads, and of those that others name; each is read once.
 
-        data = self.data_config(cell)
-        named = list(classes_in(resolve_parts({"data": data}, "data")))
-        return data, [kind for kind, _ in named], [arguments for _, arguments in named]
+        Raises:
+            ReasonEditError: The config cannot be used.
+        """
+        _, arguments = self.parts_of(data)
+        return self._files.of(*arguments, *others, files=self.files_of(data))
 
-    def checksums(self, *arguments: Any) -> dict[str, str]:
-        """Checksums of the files that arguments name; each is read once."""
-        return self._files.of(*arguments)
+    def files_of(self, data: Mapping[str, Any]) -> Sequence[Path]:
+        """The files that the source of a config says it reads.
+
+        Raises:
+            ReasonEditError: The config cannot be used.
+        """
+        name = json.dumps(data, sort_keys=True)
+        if name not in self._read:
+            source = self.open_stream(data).source if isinstance(self.parts_of(data)[0][1], ReadsFiles) else None
+            self._read[name] = tuple(source.files()) if isinstance(source, ReadsFiles) else ()
+        return self._read[name]
 
     def code(self, roots: Iterable[ModuleType | type]) -> dict[str, str]:
         """Checksums of the code that classes or modules depend on, by module; each is taken once."""
@@ -164,7 +206,8 @@ class Lab:
         Raises:
             ReasonEditError: The config cannot be used, an encoder is not there, or an editor is in no file.
         """
-        data, classes, arguments = self.data_record(cell)
+        data = self.data_config(cell)
+        classes, arguments = self.parts_of(data)
         callbacks = [describe_callback(callback, self.design) for callback in (editor, *beside)]
         design = callbacks[0].get("design", {})
         reference = design.get("embedding", {}).get("reference")
@@ -182,7 +225,7 @@ class Lab:
             "beside": callbacks[1:],
             "stream": dict(cell.stream),
             "data": data,
-            "files": self.checksums(*arguments, files),
+            "files": self.checksums(data, files),
             "model": self.model_record,
             "encoders": {name: self.encoder(name) for name in sorted(encoders_in(*callbacks, *arguments))},
             "libraries": versions_of(LIBRARIES),
@@ -210,7 +253,8 @@ class Lab:
         if cell.chain:
             roots.append(OwnChains)
         checksums = self.code(roots)
-        for path in _RUNS_CELLS:
-            name = f"{__package__}.{path.stem}"
-            checksums[name] = self._code.setdefault(name, checksum_of(path))
+        is_checked = any(issubclass(kind, cb.EditChecks) for kind in classes)
+        for path in (*_RUNS_CELLS, *(_MEASURE_CHECKS if is_checked else ())):
+            name = f"reasonedit.{path.removesuffix('.py').replace('/', '.')}"
+            checksums[name] = self._code.setdefault(name, checksum_of(_PACKAGE / path))
         return checksums

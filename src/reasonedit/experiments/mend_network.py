@@ -9,7 +9,7 @@ import lightning as L
 
 from reasonedit.callbacks.baselines import MEND, mend_training
 
-from .train_once import network_path, train_once, training_stream
+from .train_once import LearnsFirst, network_path, train_once, training_stream
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -18,7 +18,7 @@ TRAINING_EDITS = 300
 """How many edits MEND is trained on."""
 
 
-class TrainedMEND(MEND):
+class TrainedMEND(MEND, LearnsFirst):
     """MEND, whose network is trained before its first run with a model.
 
     Args:
@@ -39,7 +39,7 @@ class TrainedMEND(MEND):
         super().setup(trainer, pl_module, stage)
 
     def _train(self, path: Path) -> None:
-        source = training_stream(self._lab, "mend", TRAINING_EDITS).source
+        source = training_stream(self._lab, TRAINING_EDITS).source
         mend = MEND.with_new_network(self._lab.module.vlm)
         for _ in mend_training.train(mend, source, steps=self._lab.mend_steps, edit_weight=self.edit_weight):
             pass

@@ -30,6 +30,7 @@ from .grounding import measure_grounding
 from .lab import Lab
 from .own_chains import OwnChains
 from .tensorboard_runs import set_others_aside, write_record
+from .train_once import LearnsFirst, check_apart
 
 
 class _Writer(cb.PredictionWriter):
@@ -51,12 +52,15 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
         Whether it was run.
 
     Raises:
+        NotServedError: Its editor takes what the VLM or the data set does not give.
         ReasonEditError: A part of it cannot be used.
         KeyboardInterrupt: It was interrupted.
     """
     path = folder / "cells" / f"{cell.row}-{cell.seed}.parquet"
     callbacks = [*cell.make(lab), *([cb.TokenShares()] if lab.token_accuracy else [])]
     editor = next(c for c in callbacks if isinstance(c, cb.Editor))
+    if isinstance(editor, LearnsFirst):
+        check_apart(lab, cell)
     record = lab.record(cell, editor, [c for c in callbacks if c is not editor])
     set_others_aside(folder / "tensorboard", record)
     if path.exists() and is_same(read_record(path), record):
@@ -71,16 +75,16 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
     logger = _logger(folder, cell, record)
     try:
         _predict(lab, stream, [timer, *callbacks, metrics, charts, writer], logger)
-        _check_complete(cell, stream, writer.rows, record)
+        _check_complete(lab, cell, stream, writer.rows, record)
+        measured = _measure(lab, stream, callbacks, metrics, timer, writer.rows)
+        if cell.gallery:  # shown beside the cell of this moment only
+            write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows, made=measured["made"])
+        write_cell(path, part, {**record, **measured})
     except BaseException:
         part.unlink(missing_ok=True)
         logger.finalize("failed")
         shutil.rmtree(logger.log_dir, ignore_errors=True)
         raise
-    measured = _measure(lab, stream, callbacks, metrics, timer, writer.rows)
-    write_cell(path, part, {**record, **measured})
-    if cell.gallery:
-        write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows, made=measured["made"])
     logger.finalize("success")
     return True
 
@@ -158,7 +162,7 @@ def _seconds(editor: cb.Editor) -> float:
     return seconds
 
 
-def _check_complete(cell: Cell, stream: EditStream, rows: Sequence[Any], record: Mapping[str, Any]) -> None:
+def _check_complete(lab: Lab, cell: Cell, stream: EditStream, rows: Sequence[Any], record: Mapping[str, Any]) -> None:
     """Refuse a part of a cell, and one whose data changed while it ran.
 
     Raises:
@@ -170,7 +174,8 @@ def _check_complete(cell: Cell, stream: EditStream, rows: Sequence[Any], record:
             f"{cell.title}, seed {cell.seed}, stopped after {len(rows)} of {asked} questions, and nothing of it is "
             "kept: run the same command again."
         )
-    before, now = record["files"], DataFiles().of(list(record["files"]))
+    before, files = record["files"], lab.files_of(record["data"])
+    now = DataFiles().of(list(before), files=files)
     changed = next((name for name in before if now.get(name) != before[name]), None)
     if changed is not None:
         raise UnavailableError(

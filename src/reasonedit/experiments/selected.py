@@ -60,13 +60,14 @@ def selected_embedding(lab: Lab, embedding: EmbeddingConfig, criterion: str) -> 
     """
     transform = "whitened" if embedding.transform == "discriminant" else embedding.transform
     asked = SelectionConfig(replace(embedding, transform=transform), (transform,), criterion=criterion)
-    data, classes, arguments = lab.data_record(_CELL)
+    data = lab.data_config(_CELL)
+    classes, _ = lab.parts_of(data)
     made_by = {
         "model": {name: value for name, value in lab.model_record.items() if name != "name"},
         "config": asdict(asked),
         "encoder": lab.encoder(embedding.encoder),
         "data": data,
-        "files": lab.checksums(arguments, [embedding.reference]),
+        "files": lab.checksums(data, embedding.reference),
         "code": lab.code([select, type(lab.module.vlm), *classes]),
         "libraries": versions_of(LIBRARIES),
     }

@@ -9,16 +9,16 @@ import lightning as L
 
 from reasonedit.callbacks.baselines import SERAC, serac_training
 
-from .train_once import network_path, train_once, training_stream
+from .train_once import LearnsFirst, network_path, train_once, training_stream
 
 if TYPE_CHECKING:
     from .lab import Lab
 
 TRAINING_EDITS = 200
-"""How many edits SERAC is trained on, of the seed that MEND is trained on, too."""
+"""How many edits SERAC is trained on."""
 
 
-class TrainedSERAC(SERAC):
+class TrainedSERAC(SERAC, LearnsFirst):
     """SERAC, whose networks are trained before its first run with a model.
 
     Args:
@@ -39,7 +39,7 @@ class TrainedSERAC(SERAC):
         super().setup(trainer, pl_module, stage)
 
     def _train(self, path: Path) -> None:
-        source = training_stream(self._lab, "serac", TRAINING_EDITS).source
+        source = training_stream(self._lab, TRAINING_EDITS).source
         serac = SERAC.with_new_network(self._lab.module.vlm)
         for _ in serac_training.train(serac, source, steps=self._lab.mend_steps, scope=self.scope):
             pass

@@ -57,7 +57,7 @@ class Outcome:
     Attributes:
         cell: The cell.
         seconds: The seconds that it took, or ``None`` where its result was there already.
-        beyond: Why its row is left out, where it takes what the VLM does not give.
+        beyond: Why its row is left out, where it takes what the VLM or the data set does not give.
     """
 
     cell: Cell

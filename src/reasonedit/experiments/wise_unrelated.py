@@ -1,4 +1,4 @@
-"""WISE for experiments: its unrelated questions are those of a split that no experiment uses."""
+"""WISE for experiments: its unrelated questions are those of edits that are not tested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reasonedit.callbacks.baselines import WISE
 from reasonedit.groups import LOCALITIES
 from reasonedit.types import Query
 
-from .train_once import training_stream
+from .train_once import LearnsFirst, training_stream
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -21,7 +21,7 @@ UNRELATED = 40
 _EDITS = 10  # whose localities they are
 
 
-class InformedWISE(WISE):
+class InformedWISE(WISE, LearnsFirst):
     """WISE, which is told of questions that no edit has to do with, as in its paper.
 
     Args:
@@ -42,12 +42,15 @@ class InformedWISE(WISE):
 
 
 def unrelated_queries(lab: Lab) -> list[Query]:
-    """Localities of edits of a seed of the source that no experiment uses, at even steps.
+    """Localities of edits that are not tested, at even steps.
 
     Args:
         lab: Where the data are.
+
+    Raises:
+        NotServedError: The source gives no other edits.
     """
-    source = training_stream(lab, "wise", _EDITS).source
+    source = training_stream(lab, _EDITS).source
     edits = list(islice(source.candidates(), _EDITS))
     far = [p for p in source.probes(edits, [e.id for e in edits]) if p.group in LOCALITIES and not p.query.text_only]
     step = max(1, -(-len(far) // UNRELATED))

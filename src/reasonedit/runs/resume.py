@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 import reasonedit.callbacks as cb
+from reasonedit.data.source import ReadsFiles
 from reasonedit.errors import MismatchError
 from reasonedit.runs.folder import write_json
 from reasonedit.util.dependencies import code_of, versions_of
@@ -66,14 +67,15 @@ def describe_run(cli: LightningCLI, folder: Path) -> dict[str, Any]:
         _flatten("", {"trainer": counting, "model": config["model"], "data": config.get("data"), **callbacks})
     )
     settings |= {"seed_everything": config.get("seed_everything"), "callbacks": list(callbacks)}
-    vlm = getattr(cli.model, "vlm", None)
+    vlm, source = getattr(cli.model, "vlm", None), getattr(cli.datamodule, "source", None)
+    read = source.files() if isinstance(source, ReadsFiles) else ()
     named = [config.get("data"), callbacks]
     roots: list[ModuleType | type] = [cb.RunLog, type(cli.model), *(kind for kind, _ in classes_in(named))]
     roots += [type(vlm)] if isinstance(vlm, VLM) else []
     return {
         "format": _FORMAT,
         "settings": settings,
-        "files": DataFiles([folder]).of(*named),
+        "files": DataFiles([folder]).of(*named, files=read),
         "model": vlm.identity if isinstance(vlm, VLM) else None,
         "device": cli.trainer.strategy.root_device.type,
         "libraries": versions_of(_LIBRARIES),

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, ClassVar
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS
@@ -59,10 +60,11 @@ class BenchmarkRows(FilePool):
     """Rows of MMEdit's form, each with its own probes.
 
     What these benchmarks do not have is made as for every pool: ``hard_loc`` and ``word_loc`` are samples of the same
-    file. ``loc`` is the benchmark's own, one for each edit.
+    file. ``loc`` is the benchmark's own, one for each edit. Each has a split ``"train"``.
     """
 
     own_locality = True
+    training: ClassVar[Mapping[str, Any]] = {"split": "train"}
 
     def sample(self, row: Row) -> Sample:
         """One edit; its id is the place of its row, from 1."""

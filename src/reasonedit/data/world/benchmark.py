@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from reasonedit.data.source import Probe
 from reasonedit.errors import InputError
@@ -30,7 +31,8 @@ class EmbeddedWorld:
 
     Gold answers come from a new table of facts; where it differs from what the VLM learnt, the VLM is confidently
     wrong.
-    By convention seeds from 100 on are for development and seeds below 100 for reporting.
+    By convention seeds from 100 on are for development and seeds below 100 for reporting; editors are trained on seed
+    1000.
 
     Args:
         preset: ``"demo"`` (40 edits), ``"standard"`` (200) or ``"stress"`` (1,000).
@@ -41,6 +43,8 @@ class EmbeddedWorld:
     Raises:
         InputError: The preset is unknown, or ``edits`` is not positive.
     """
+
+    training: ClassVar[Mapping[str, Any]] = {"seed": 1000}
 
     def __init__(
         self, preset: str = "demo", seed: int = 0, edits: int | None = None, probe_seed: int | None = None
@@ -77,6 +81,10 @@ class EmbeddedWorld:
     def sample(self, name: str) -> WorldSample:
         """The sample that the edit or the probe of this id was made from, its scene included."""
         return self._samples[name]
+
+    def reasons_of(self, probe_id: str) -> Sequence[str]:
+        """The reasons of the right answer to a probe."""
+        return self._samples[probe_id].reasoning
 
     def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:
         """All probes of the edits, those of each edit together, its reliability first."""
