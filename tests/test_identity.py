@@ -314,6 +314,15 @@ def test_answers_belong_to_the_code_of_a_family_outside_the_package(folder, tmp_
     assert ask("a boat") == (["a boat"], False)
     assert ask("a boat") == (["a boat"], True)
     assert ask("another boat") == (["another boat"], False)
+    # Of a class in no file, as in a notebook, nothing says whether it is still the same.
+    there = set((tmp_path / "answers").iterdir())
+    notebook = {"__name__": "a_notebook"}
+    exec(FAMILY.format(text="a bus"), notebook)
+    for _ in range(2):
+        answers = Answers(notebook["Theirs"](plain.model, plain.processor, "theirs"))
+        assert [answers.ask([query])[1] == [None] for _ in range(2)] == [False, True]
+        answers.close()
+    assert set((tmp_path / "answers").iterdir()) == there
 
 
 def test_checksums_are_taken_once_for_the_same_files(folder, tmp_path, monkeypatch):

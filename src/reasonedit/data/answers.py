@@ -8,11 +8,12 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
 import reasonedit.vlm
-from reasonedit.errors import UnavailableError
+from reasonedit.errors import InputError, UnavailableError
 from reasonedit.types import Query
 from reasonedit.util.cache import cache_folder
 from reasonedit.util.dependencies import code_version
@@ -23,8 +24,9 @@ class Answers:
     """A model's answers, those it gave in earlier runs included.
 
     They are in the folder ``answers`` of the cache: one file for each model (all that its answers depend on, its
-    processor included), way to answer, device and version of the code that asks, a family of one's own included. A
-    query is found by its image's pixels and the whole prompt.
+    processor included), way to answer, device and version of the code that asks, a family of one's own included (of
+    a class that is in no file answers are known in this process alone). A query is found by its image's pixels and the
+    whole prompt.
 
     Args:
         vlm: The unedited model.
@@ -35,7 +37,6 @@ class Answers:
         seen: The vision pass of the last batch; ``None`` where some of its answers were known.
 
     Raises:
-        InputError: The class of the model is in no file.
         UnavailableError: The cache cannot be written.
     """
 
@@ -46,18 +47,21 @@ class Answers:
         self.generation = Generation(generation) if isinstance(generation, int) else generation or Generation()
         device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
         how = json.dumps(self.generation.to_dict(), sort_keys=True, default=str)
-        parts = [vlm.identity, device, how, code_version(reasonedit.vlm, type(vlm))]
-        name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
-        path = cache_folder() / "answers" / f"{name}.sqlite"
+        path = cache_folder() / "answers"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            parts = [vlm.identity, device, how, code_version(reasonedit.vlm, type(vlm))]
+            name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+            database = path / f"{name}.sqlite"
+        except InputError:  # as in a notebook: nothing says whether the class is still what it was
+            database = Path(":memory:")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
             # Any thread may ask, one at a time.
-            self._database = sqlite3.connect(path, timeout=60, check_same_thread=False)
+            self._database = sqlite3.connect(database, timeout=60, check_same_thread=False)
             self._database.execute("create table if not exists answers (query text primary key, reply text)")
         except (OSError, sqlite3.Error) as error:
             raise UnavailableError(
-                f"The cache '{path.parent}' cannot be used ({error}): set REASONEDIT_CACHE to a folder that can be "
-                "written."
+                f"The cache '{path}' cannot be used ({error}): set REASONEDIT_CACHE to a folder that can be written."
             ) from error
 
     def ask(self, queries: Sequence[Query]) -> tuple[list[str], list[float | None]]:

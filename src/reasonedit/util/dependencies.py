@@ -18,6 +18,8 @@ from typing import Any
 from reasonedit.errors import InputError
 
 OURS = "reasonedit"
+_UNDER_IT = ("torch", "transformers", "tokenizers", "pillow")
+"""Libraries that what comes of a model depends on."""
 
 _LIBRARY = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
@@ -231,11 +233,11 @@ def code_version(*roots: ModuleType | type) -> str:
         roots: As for :func:`code_of`.
 
     Returns:
-        A checksum of the code, and the versions of torch and transformers.
+        A checksum of the code, and the versions of these.
 
     Raises:
         InputError: A class is defined in no file.
     """
     code = code_of(roots)
     digest = hashlib.sha256(repr(sorted(code.items())).encode()).hexdigest()[:16]
-    return ", ".join([digest, *(f"{n} {v}" for n, v in versions_of(("torch", "transformers")).items())])
+    return ", ".join([digest, *(f"{n} {v}" for n, v in versions_of(_UNDER_IT).items())])
