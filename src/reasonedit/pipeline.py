@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from reasonedit.asked import Asked, CurrentStatistics
 from reasonedit.boxes import WHOLE, Box
 from reasonedit.calibration import Calibration, calibrated, cautious
-from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit, check_fingerprint
+from reasonedit.codebook import Draft, EditMemory, Store, StoredEdit, check_fingerprint
 from reasonedit.design import Design
 from reasonedit.embedding import (
     QUERY_REGIONS,
@@ -28,28 +28,11 @@ from reasonedit.embedding import (
 )
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder
 from reasonedit.explain import CONSIDERED, Candidate, Explanation, explain_answer, make_answer
-from reasonedit.keys import KeyBuilder, evidence_of, is_guess
+from reasonedit.keys import KeyBuilder, Written, evidence_of, is_guess
 from reasonedit.retrieval import NEAREST, FactRetriever, Retrieval, RetrievalConfig, choose_facts, fit_prompts
 from reasonedit.types import Answer, Edit, Query
 from reasonedit.util.threads import Guard
 from reasonedit.vlm import VLM, Generation, Seen, Turn, Vision
-
-
-@dataclass(frozen=True)
-class Written:
-    """What an edit wrote.
-
-    Attributes:
-        keys: Number of new keys; the others merged into keys that were there.
-        entries: What was written.
-        evidence: The evidence found for each sentence; without windows where a person gave it or none was sought.
-        edit: The edit as the codebook keeps it.
-    """
-
-    keys: int
-    entries: list[Entry]
-    evidence: list[Evidence]
-    edit: StoredEdit
 
 
 class EditingPipeline:
@@ -379,8 +362,13 @@ class EditingPipeline:
         """
         with self._saving:  # not the memory's guard, for which queries would have to wait
             if self.memory.store is None or not self.memory.store.lies_in(folder):
-                self.memory.copy_to(self.begin_store(folder))
-                self.statistics.note(self.memory)
+                store = self.begin_store(folder)
+                with store.writing(), self.memory.guard:
+                    self.memory.refresh()
+                    self.statistics.take_in(self.memory)
+                    store.say_anew(self.settings, self._tensors())
+                    self.memory.copy_to(store)
+                    self.statistics.note(self.memory)
             self.memory.settle()
 
     def begin_store(self, folder: str | os.PathLike[str]) -> Store:
@@ -390,9 +378,11 @@ class EditingPipeline:
             ConflictError: There is one already.
             UnavailableError: The folder cannot be written.
         """
+        return Store.create(folder, self.embedder.fingerprint, self.settings, self._tensors(), merge=self.memory.merge)
+
+    def _tensors(self) -> dict[str, Tensor]:
         statistics = self.statistics.value
-        tensors = tensors_of(statistics) if statistics is not None else {}
-        return Store.create(folder, self.embedder.fingerprint, self.settings, tensors, merge=self.memory.merge)
+        return tensors_of(statistics) if statistics is not None else {}
 
     @property
     def settings(self) -> dict[str, Any]:

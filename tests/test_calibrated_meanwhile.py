@@ -1,0 +1,71 @@
+"""A codebook that is calibrated while somebody else works on it: keys and statistics always go together."""
+
+from dataclasses import replace
+
+import pytest
+from helpers.tiny import design, picture
+
+from reasonedit import Edit, ReasonEditor
+from reasonedit.pipeline import EditingPipeline
+
+pytestmark = pytest.mark.usefixtures("hash_encoder")
+
+
+def own():
+    base = design(keys="grounded")
+    return replace(
+        base,
+        embedding=replace(base.embedding, transform="whitened", reference="own"),
+        retrieval=replace(base.retrieval, query_regions=True, out_of_range=0.3),
+    )
+
+
+def edit_of(number, **more):
+    return Edit(
+        picture(number), f"What is {number}?", f"thing {number}", [f"{number} is round."], id=f"e{number}", **more
+    )
+
+
+def photos(count=20, first=100):
+    return [picture(first + number) for number in range(count)]
+
+
+def edited(vlm, count=3):
+    editor = ReasonEditor(vlm, own())
+    for number in range(count):
+        editor.write(edit_of(number))
+    return editor
+
+
+def nearest(editor):
+    """How far each edit's own question lies from the nearest key: 0 where keys and statistics go together."""
+    return [editor.ask(editor.memory.picture(e.image), e.question).nearest for e in editor.edits.values()]
+
+
+def fits(*editors):
+    return all(nearest(editor) == pytest.approx([0.0] * len(editor.edits), abs=1e-3) for editor in editors)
+
+
+def test_a_copy_has_the_statistics_of_the_keys_that_another_process_made(tiny_vlm, tmp_path):
+    editor = edited(tiny_vlm)
+    editor.save(tmp_path / "book")
+    made = ReasonEditor.load(tmp_path / "book", tiny_vlm).calibrate(photos())
+    editor.save(tmp_path / "copy")
+    copy = ReasonEditor.load(tmp_path / "copy", tiny_vlm)
+    assert fits(editor, copy)
+    assert editor.pipeline.statistics.record == copy.pipeline.statistics.record == made.record
+
+
+def test_a_copy_has_the_statistics_of_what_another_thread_calibrated_meanwhile(tiny_vlm, tmp_path, monkeypatch):
+    editor, begin = edited(tiny_vlm), EditingPipeline.begin_store
+
+    def begin_and_calibrate(self, folder):
+        store = begin(self, folder)
+        editor.calibrate(photos())
+        return store
+
+    monkeypatch.setattr(EditingPipeline, "begin_store", begin_and_calibrate)
+    editor.save(tmp_path / "book")
+    kept = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+    assert fits(editor, kept)
+    assert kept.pipeline.statistics.record == editor.pipeline.statistics.record is not None
