@@ -6,6 +6,9 @@ import pytest
 from helpers.tiny import design, picture
 
 from reasonedit import Edit, ReasonEditor
+from reasonedit.codebook.repair import repair
+from reasonedit.codebook.rescue.reembed import embed_anew
+from reasonedit.migrate import open_embed
 from reasonedit.pipeline import EditingPipeline
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -69,3 +72,26 @@ def test_a_copy_has_the_statistics_of_what_another_thread_calibrated_meanwhile(t
     kept = ReasonEditor.load(tmp_path / "book", tiny_vlm)
     assert fits(editor, kept)
     assert kept.pipeline.statistics.record == editor.pipeline.statistics.record is not None
+
+
+@pytest.mark.parametrize("at_once", [2, 256])
+def test_edits_that_a_repair_embeds_get_keys_of_the_statistics_that_are_there_then(
+    tiny_vlm, tmp_path, monkeypatch, at_once
+):
+    monkeypatch.setattr("reasonedit.codebook.rescue.reembed._AT_ONCE", at_once)
+    editor, folder = edited(tiny_vlm), tmp_path / "book"
+    editor.calibrate(photos(first=300))
+    editor.save(folder)
+    (folder / "statistics.safetensors").unlink()
+    repair(folder, accept_loss=True)
+    server = ReasonEditor.load(folder, tiny_vlm)
+    assert server.memory.keyless == ["e0", "e1", "e2"]
+
+    def calibrate_meanwhile(done, _of):
+        if done == 1:
+            server.calibrate(photos())
+
+    assert embed_anew(folder, open_embed(tiny_vlm), calibrate_meanwhile) == 3
+    later = ReasonEditor.load(folder, tiny_vlm)
+    assert not later.memory.keyless
+    assert fits(server, later)
