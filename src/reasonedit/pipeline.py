@@ -111,7 +111,7 @@ class EditingPipeline:
         design, statistics = Design.from_dict(store.manifest.design), statistics_of(store.statistics())
         pipeline = cls(vlm, design, memory, statistics=statistics, finder=finder)
         check_fingerprint(store.manifest.fingerprint, pipeline.embedder.fingerprint, store.folder)
-        pipeline.statistics.note(memory)
+        pipeline.statistics.note(store)
         return pipeline
 
     # ---- edits
@@ -368,7 +368,7 @@ class EditingPipeline:
                     self.statistics.take_in(self.memory)
                     store.say_anew(self.settings, self._tensors())
                     self.memory.copy_to(store)
-                    self.statistics.note(self.memory)
+                    self.statistics.note(store)
             self.memory.settle()
 
     def begin_store(self, folder: str | os.PathLike[str]) -> Store:

@@ -54,7 +54,7 @@ def recalibrate(
         new = {name: of_edit for name, of_edit in entries.items() if name in there}
         memory.replace_keys(new, tensors_of(calibration.statistics), anew.settings)
         pipeline.statistics.use(calibration)
-        pipeline.statistics.note(memory)
+        pipeline.statistics.note(memory.store)
     return len(new)
 
 
