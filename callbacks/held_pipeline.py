@@ -111,7 +111,10 @@ class HeldPipeline:
         design = self.design
         if isinstance(design, str):
             design = Design.load(design, Design.default(vlm.name))
-        return EditingPipeline(vlm, design, self.memory, finder=self.finder, calibration=self.calibration)
+        pipeline = EditingPipeline(vlm, design, self.memory, finder=self.finder, calibration=self.calibration)
+        if self.pipeline is not None and self.memory.events:  # its keys may be of a calibration that a run made
+            pipeline.statistics.go_on_with(self.pipeline.statistics)
+        return pipeline
 
     def save(self, folder: Path) -> None:
         """Keep the codebook in a folder from now on.

@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+import lightning as L
 import pytest
 from helpers.tiny import design, picture
+from helpers.toy import ToySource
 
-from reasonedit import Edit, ReasonEditor
+from reasonedit import Edit, EditStream, ReasonEditor, VLMModule
+from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.codebook.repair import repair
 from reasonedit.codebook.rescue.reembed import embed_anew
 from reasonedit.migrate import open_embed
 from reasonedit.pipeline import EditingPipeline
+from reasonedit.vlm import load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -47,6 +51,22 @@ def nearest(editor):
 
 def fits(*editors):
     return all(nearest(editor) == pytest.approx([0.0] * len(editor.edits), abs=1e-3) for editor in editors)
+
+
+def trainer_of(*callbacks):
+    return L.Trainer(
+        callbacks=list(callbacks),
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        accelerator="cpu",
+    )
+
+
+def stream_run(module, book, edits):
+    stream = EditStream(ToySource(edits), batch_size=3)
+    trainer_of(book, Retriever()).predict(module, datamodule=stream, return_predictions=False)
 
 
 def test_a_copy_has_the_statistics_of_the_keys_that_another_process_made(tiny_vlm, tmp_path):
@@ -95,3 +115,18 @@ def test_edits_that_a_repair_embeds_get_keys_of_the_statistics_that_are_there_th
     later = ReasonEditor.load(folder, tiny_vlm)
     assert not later.memory.keyless
     assert fits(server, later)
+
+
+def test_a_codebook_in_memory_keeps_its_calibration_when_the_model_is_loaded_anew(
+    tiny_vlm, tiny_folder, hash_encoder, tmp_path
+):
+    book = Codebook(design=own())
+    stream_run(VLMModule(tiny_vlm, max_new_tokens=3), book, 16)
+    record = book.pipeline.statistics.record
+    assert record is not None
+    again = load_vlm(str(tiny_folder), dtype="float32")
+    stream_run(VLMModule(again, max_new_tokens=3), book, 2)
+    assert book.pipeline.vlm is again
+    assert book.pipeline.statistics.record == record
+    book.save(tmp_path / "book")
+    assert fits(ReasonEditor.load(tmp_path / "book", again))

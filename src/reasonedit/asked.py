@@ -77,6 +77,11 @@ class CurrentStatistics:
         self.embedder.use(calibration.statistics)
         self.record = calibration.record
 
+    def go_on_with(self, other: CurrentStatistics) -> None:
+        """Embed by those of another pipeline from now on, by which the keys in the codebook were made."""
+        self.embedder.use(other.value)
+        self.record, self._digest = other.record, other._digest
+
     def to_config(self) -> dict[str, Any]:
         """What a codebook's manifest says of them."""
         return {} if self.record is None else {"calibration": self.record.to_dict()}
