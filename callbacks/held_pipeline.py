@@ -94,9 +94,12 @@ class HeldPipeline:
             sentence = second_model_note(pl_module, vlm)
             if sentence is not None:
                 note(sentence)
+        self.memory.refresh()  # others may have calibrated it since it was read
         pipeline = self.pipeline
         if pipeline is None or pipeline.vlm is not vlm:
             pipeline = self._open(vlm)
+        with self.memory.guard:
+            pipeline.statistics.take_in(self.memory)
         fingerprint = pipeline.embedder.fingerprint
         if self._fingerprint is not None and (self._store is not None or self.memory.events):
             check_fingerprint(

@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 from helpers.tiny import design, picture
 from helpers.toy import ToySource
+from torch.utils.data import DataLoader
 
 from reasonedit import Edit, EditStream, ReasonEditor, VLMModule
 from reasonedit.callbacks import Codebook, Retriever
@@ -69,6 +70,14 @@ def stream_run(module, book, edits):
     trainer_of(book, Retriever()).predict(module, datamodule=stream, return_predictions=False)
 
 
+def batch_of(number, edit=None):
+    return {"images": [picture(number)], "prompts": [f"What is {number}?"], "edits": [edit]}
+
+
+def batches_run(module, batches, *callbacks):
+    trainer_of(*callbacks).predict(module, DataLoader(batches, batch_size=None, collate_fn=dict))
+
+
 def test_a_copy_has_the_statistics_of_the_keys_that_another_process_made(tiny_vlm, tmp_path):
     editor = edited(tiny_vlm)
     editor.save(tmp_path / "book")
@@ -130,3 +139,37 @@ def test_a_codebook_in_memory_keeps_its_calibration_when_the_model_is_loaded_ane
     assert book.pipeline.statistics.record == record
     book.save(tmp_path / "book")
     assert fits(ReasonEditor.load(tmp_path / "book", again))
+
+
+def test_a_callback_that_is_used_again_takes_in_how_its_folder_was_calibrated(tiny_vlm, tmp_path):
+    ReasonEditor(tiny_vlm, own()).save(tmp_path / "book")
+    module, book = VLMModule(tiny_vlm, max_new_tokens=3), Codebook.load(tmp_path / "book")
+    batches_run(module, [batch_of(50)], book, Retriever())
+    assert book.pipeline.statistics.value is not None
+    made = ReasonEditor.load(tmp_path / "book", tiny_vlm).calibrate(photos())
+    stream_run(module, book, 16)  # its pool would calibrate what is not calibrated
+    later = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+    assert book.pipeline.statistics.record == later.pipeline.statistics.record == made.record
+    assert len(later.edits) == 16
+    assert fits(later)
+
+
+class SaveElsewhere(L.Callback):
+    """Saves the codebook elsewhere during a run; once that folder is calibrated the run goes on."""
+
+    def __init__(self, book, folder, vlm):
+        self.book, self.folder, self.vlm = book, folder, vlm
+
+    def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 1:
+            self.book.save(self.folder)
+            ReasonEditor.load(self.folder, self.vlm).calibrate(photos())
+
+
+def test_what_a_run_writes_after_others_calibrated_its_folder_is_embedded_anew(tiny_vlm, tmp_path):
+    book = Codebook(design=own())
+    batches = [batch_of(number, edit_of(number)) for number in range(2)]
+    batches_run(VLMModule(tiny_vlm, max_new_tokens=3), batches, SaveElsewhere(book, tmp_path / "book", tiny_vlm), book)
+    later = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+    assert list(later.edits) == ["e0", "e1"]
+    assert fits(later)

@@ -15,7 +15,7 @@ from torch import Tensor
 from reasonedit.asked import Asked, CurrentStatistics
 from reasonedit.boxes import WHOLE, Box
 from reasonedit.calibration import Calibration, calibrated, cautious
-from reasonedit.codebook import Draft, EditMemory, Store, StoredEdit, check_fingerprint
+from reasonedit.codebook import Draft, EditMemory, Store, StoredEdit, as_edit, check_fingerprint
 from reasonedit.design import Design
 from reasonedit.embedding import (
     QUERY_REGIONS,
@@ -131,10 +131,7 @@ class EditingPipeline:
         made_by = self.statistics.value
         draft, evidence = self.draft(edit, vision)
         with self.memory.changing():
-            self.statistics.take_in(self.memory)
-            self.statistics.keep(self.memory)
-            if self.statistics.value is not made_by:  # the codebook was calibrated anew meanwhile
-                draft = self.embed_anew(edit, draft.edit)
+            (draft,) = self.renewed([draft], made_by)
             stored = self.memory.replace(replaces, draft) if replaces else self.memory.add([draft])[0]
             new_keys = self.memory.key_count(stored.id)  # without what others wrote into the folder meanwhile
         return Written(new_keys, draft.entries, evidence, stored)
@@ -150,6 +147,19 @@ class EditingPipeline:
             image = vision.images[0] if vision is not None else None
             evidence, windows = self._find_evidence(edit)
             return self._make_draft(edit, evidence, image, windows), evidence
+
+    def renewed(self, drafts: Sequence[Draft], made_by: Statistics | None) -> list[Draft]:
+        """Drafts as the statistics of now make them; called where nobody else can change the codebook.
+
+        Args:
+            drafts: The drafts.
+            made_by: The statistics by which they were made.
+        """
+        self.statistics.take_in(self.memory)
+        self.statistics.keep(self.memory)
+        if self.statistics.value is made_by:
+            return list(drafts)
+        return [self.embed_anew(as_edit(draft.edit, draft.pictures), draft.edit) for draft in drafts]
 
     def embed_anew(self, edit: Edit, stored: StoredEdit) -> Draft:
         """Make what an edit writes from the evidence that was stored with it: none is sought.
