@@ -1,6 +1,7 @@
 """A codebook that is calibrated while somebody else works on it: keys and statistics always go together."""
 
 from dataclasses import replace
+from fnmatch import fnmatch
 
 import lightning as L
 import pytest
@@ -173,3 +174,50 @@ def test_what_a_run_writes_after_others_calibrated_its_folder_is_embedded_anew(t
     later = ReasonEditor.load(tmp_path / "book", tiny_vlm)
     assert list(later.edits) == ["e0", "e1"]
     assert fits(later)
+
+
+@pytest.mark.parametrize("callback", [Retriever, Codebook.load])
+def test_a_callback_that_was_made_before_its_folder_was_calibrated_reads_it_when_the_run_begins(
+    tiny_vlm, tmp_path, callback
+):
+    editor = edited(tiny_vlm)
+    editor.save(tmp_path / "book")
+    made = callback(tmp_path / "book")
+    editor.calibrate(photos())
+    callbacks, retrieved = [made, *([Retriever()] if isinstance(made, Codebook) else [])], []
+
+    class Keep(L.Callback):
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            retrieved.extend(batch["retrieved"])
+
+    loader = DataLoader([batch_of(1)], batch_size=None, collate_fn=dict)
+    trainer_of(*callbacks, Keep()).validate(VLMModule(tiny_vlm, max_new_tokens=3), loader, verbose=False)
+    assert [one.nearest for one in retrieved] == pytest.approx([0.0], abs=1e-3)
+
+
+def test_a_copy_on_the_hub_has_nothing_that_another_process_erased(tiny_vlm, tmp_path, monkeypatch):
+    uploaded, folder = {}, tmp_path / "book"
+
+    class Api:
+        def create_repo(self, repo, **_):
+            return repo
+
+        def upload_file(self, path_or_fileobj, path_in_repo, **_):
+            uploaded[path_in_repo] = path_or_fileobj
+
+        def upload_folder(self, folder_path, allow_patterns, **_):
+            names = [path.relative_to(folder_path).as_posix() for path in folder_path.rglob("*") if path.is_file()]
+            chosen = [name for name in names if any(fnmatch(name, pattern) for pattern in allow_patterns)]
+            uploaded.update({name: (folder_path / name).read_bytes() for name in chosen})
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    editor = edited(tiny_vlm)
+    editor.save(folder)
+    ReasonEditor.load(folder, tiny_vlm).erase("e1")
+    editor.push_to_hub("ada/book")
+    for name, content in uploaded.items():
+        (tmp_path / "hub" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "hub" / name).write_bytes(content)
+    assert "thing 0" in uploaded["README.md"].decode()
+    assert not any(b"thing 1" in content for content in uploaded.values())
+    assert list(ReasonEditor.load(tmp_path / "hub", tiny_vlm).edits) == ["e0", "e2"]
