@@ -13,6 +13,7 @@ from reasonedit import Edit, EditStream, ReasonEditor, VLMModule
 from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.codebook.repair import repair
 from reasonedit.codebook.rescue.reembed import embed_anew
+from reasonedit.cold_start import ColdStart
 from reasonedit.migrate import open_embed
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.vlm import load_vlm
@@ -221,3 +222,23 @@ def test_a_copy_on_the_hub_has_nothing_that_another_process_erased(tiny_vlm, tmp
     assert "thing 0" in uploaded["README.md"].decode()
     assert not any(b"thing 1" in content for content in uploaded.values())
     assert list(ReasonEditor.load(tmp_path / "hub", tiny_vlm).edits) == ["e0", "e2"]
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["memory", "folder"])
+def test_what_a_person_calibrates_while_the_editor_calibrates_itself_stays(tiny_vlm, tmp_path, monkeypatch, folder):
+    editor = other = edited(tiny_vlm)
+    if folder:
+        editor.save(tmp_path / "book")
+        other = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+    embed, made = EditingPipeline.embed_anew, []
+
+    def meet(self, *rest):
+        if not made:
+            made.append(None)
+            made[0] = other.calibrate(photos(64, 200))
+        return embed(self, *rest)
+
+    monkeypatch.setattr(EditingPipeline, "embed_anew", meet)
+    ColdStart(editor.pipeline, enough=16).take(photos(16, 1000))
+    assert editor.pipeline.statistics.record == made[0].record
+    assert fits(editor, *([ReasonEditor.load(tmp_path / "book", tiny_vlm)] if folder else []))

@@ -15,7 +15,8 @@ def recalibrate(
     pipeline: EditingPipeline,
     calibration: Calibration,
     done: Callable[[int, int], None] = lambda _done, _all: None,
-) -> int:
+    wanted: Callable[[], bool] = lambda: True,
+) -> int | None:
     """Embed by another calibration from now on, the keys that are there included.
 
     Keys that no picture went into stay as they are. Questions that are asked meanwhile are answered by the old keys,
@@ -26,9 +27,10 @@ def recalibrate(
         pipeline: What works on the codebook.
         calibration: The calibration.
         done: Told after each edit how many are embedded anew, and of how many.
+        wanted: Asked once all edits are embedded and nobody else can change the codebook, whether it is to be done.
 
     Returns:
-        How many edits were embedded anew.
+        How many edits were embedded anew; ``None`` if it was not wanted any more, and nothing has changed.
 
     Raises:
         MismatchError: The calibration was made for another VLM or setting.
@@ -49,6 +51,8 @@ def recalibrate(
     all_depend = anew.embedder.reads_language or anew.embedder.width != pipeline.embedder.width
     _embed(memory, anew, entries, done, all_depend=all_depend)
     with memory.changing():
+        if not wanted():
+            return None
         _embed(memory, anew, entries, done, all_depend=all_depend)  # what others wrote meanwhile
         there = {*memory.edits, *memory.undone}
         new = {name: of_edit for name, of_edit in entries.items() if name in there}
