@@ -1,5 +1,6 @@
 """A codebook that is calibrated while somebody else works on it: keys and statistics always go together."""
 
+import json
 from dataclasses import replace
 from fnmatch import fnmatch
 
@@ -11,9 +12,11 @@ from torch.utils.data import DataLoader
 
 from reasonedit import Edit, EditStream, ReasonEditor, VLMModule
 from reasonedit.callbacks import Codebook, Retriever
-from reasonedit.codebook.repair import repair
+from reasonedit.codebook.repair import LOST, repair
 from reasonedit.codebook.rescue.reembed import embed_anew
+from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.cold_start import ColdStart
+from reasonedit.errors import NotFoundError
 from reasonedit.migrate import open_embed
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.vlm import load_vlm
@@ -242,3 +245,46 @@ def test_what_a_person_calibrates_while_the_editor_calibrates_itself_stays(tiny_
     ColdStart(editor.pipeline, enough=16).take(photos(16, 1000))
     assert editor.pipeline.statistics.record == made[0].record
     assert fits(editor, *([ReasonEditor.load(tmp_path / "book", tiny_vlm)] if folder else []))
+
+
+def lose_crop(vlm, folder, *more):
+    """A codebook of one edit that has lost the picture that a person gave as its evidence, and further files."""
+    crop = picture(9)
+    editor = ReasonEditor(vlm, own())
+    editor.write(Edit(picture(1), "What is 1?", "a kettle", ["It is round."], id="e", evidence=[[crop]]))
+    if more:
+        editor.calibrate(photos())
+    editor.save(folder)
+    for name in (f"pictures/{picture_name(crop)}.png", *more):
+        (folder / name).unlink()
+    repair(folder, accept_loss=True)
+
+
+def kinds_in(folder, vlm):
+    return [entry.fact.kind.value for entry in ReasonEditor.load(folder, vlm).memory.entries_of("e")]
+
+
+def test_where_a_picture_of_evidence_is_lost_its_key_is_not_made_of_the_sentence_alone(tiny_vlm, tmp_path, caplog):
+    lose_crop(tiny_vlm, tmp_path / "book")
+    editor = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+    with pytest.raises(NotFoundError, match=r"shows 'It is round.' in the edit 'e' is not in the codebook"):
+        editor.calibrate(photos())
+    start = ColdStart(editor.pipeline, enough=16)
+    for first in (1000, 2000, 3000):
+        start.take(photos(64, first))
+    said = [record.message for record in caplog.records if record.name == "reasonedit.cold_start"]
+    assert ["in the edit 'e'" in text for text in said] == [True]  # it is not tried again and again
+    assert editor.pipeline.statistics.awaits_pictures
+    assert kinds_in(tmp_path / "book", tiny_vlm) == ["answer", "given"]
+
+
+def test_what_an_edit_lost_beside_its_keys_stays_noted(tiny_vlm, tmp_path):
+    lose_crop(tiny_vlm, tmp_path / "book", "statistics.safetensors")
+
+    def noted():
+        return [json.loads(line)["lost"] for line in (tmp_path / "book" / LOST).read_text().splitlines()]
+
+    assert noted() == ["its keys are lost; a picture of its evidence is lost"]
+    embed_anew(tmp_path / "book", open_embed(tiny_vlm))
+    assert kinds_in(tmp_path / "book", tiny_vlm) == ["answer", "text"]
+    assert noted() == ["a picture of its evidence is lost"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 from reasonedit.calibration import Calibration
-from reasonedit.codebook import EditMemory, Entry, as_edit
+from reasonedit.codebook import EditMemory, Entry, StoredEdit, as_edit
 from reasonedit.embedding import tensors_of
+from reasonedit.errors import NotFoundError
 from reasonedit.kinds import KeyKind
 from reasonedit.pipeline import EditingPipeline
 
@@ -34,7 +36,7 @@ def recalibrate(
 
     Raises:
         MismatchError: The calibration was made for another VLM or setting.
-        NotFoundError: The picture of an edit is missing; nothing has changed.
+        NotFoundError: The picture of an edit, or of its evidence, is missing; nothing has changed.
         ReasonEditError: The folder cannot be written; nothing has changed.
     """
     calibration.record.check(pipeline.embedder)
@@ -76,6 +78,18 @@ def _embed(
         kinds = {e.id: {entry.fact.kind for entry in memory.entries_of(e.id)} for e in edits}
     depending = [e for e in edits if (kinds[e.id] if all_depend else kinds[e.id] - {KeyKind.TEXT})]
     for number, edit in enumerate(depending, 1):
+        _refuse_lost(edit, memory)
         given = as_edit(edit, {name: memory.picture(name) for name in edit.pictures})
         entries[edit.id] = anew.embed_anew(given, edit).entries
         done(number, len(depending))
+
+
+def _refuse_lost(edit: StoredEdit, memory: EditMemory) -> None:
+    """Refuse an edit that has a key of a picture that is lost: a key of the sentence alone would take its place."""
+    shown = {entry.fact.text for entry in memory.entries_of(edit.id) if entry.fact.kind is KeyKind.GIVEN}
+    regions = zip_longest(edit.reasoning, edit.given, edit.found)
+    for sentence in sorted(shown - {sentence for sentence, given, found in regions if given or found}):
+        raise NotFoundError(
+            f"The picture that shows '{sentence}' in the edit '{edit.id}' is not in the codebook any more, so its key "
+            "cannot be made anew: erase the edit, and write it again with the picture."
+        )

@@ -13,7 +13,7 @@ from ..disk.store import Store
 from ..drafts import Draft, Entry
 from ..memory import EditMemory
 from ..stored_edit import StoredEdit, as_edit
-from .lost import remove_from_lost
+from .lost import keys_found_again
 
 Embed = Callable[[Edit, StoredEdit], Draft]
 """Embeds an edit anew: from the edit with its pictures, and from what is stored of it, to what it writes."""
@@ -59,7 +59,7 @@ def embed_anew(folder: Path, embed: OpenEmbed, done: Callable[[int, int], None] 
     if names:
         memory.settle()
         try:
-            remove_from_lost(folder, names)
+            keys_found_again(folder, names)
         except OSError as error:
             raise write_error(folder, error) from error
     return len(names)
