@@ -59,10 +59,9 @@ def migrate_codebook(
     target = Path(folder).absolute()
     if memory.store is not None and target.exists() and os.path.samefile(target, memory.store.folder):
         raise InputError(f"'{folder}' is the codebook itself: name a new folder, so that nothing is lost.")
-    pipeline, part = EditingPipeline(vlm, design), target.with_name(f".{target.name}.migrating")
+    pipeline, part = _begin(memory, vlm, design), target.with_name(f".{target.name}.migrating")
     if Store.exists(target):
         return _open_finished(target, pipeline, memory)
-    _take_over_calibration(memory, pipeline)
     if target.exists() and any(target.iterdir()):
         raise ConflictError(f"'{target}' is not empty: name a new folder.")
     if Store.exists(part):
@@ -89,8 +88,9 @@ def migrate_codebook(
     return EditMemory.open(Store.open(target))
 
 
-def _take_over_calibration(memory: EditMemory, pipeline: EditingPipeline) -> None:
-    """Embed by the codebook's calibration, if it has one that holds for the new VLM and design, too."""
+def _begin(memory: EditMemory, vlm: VLM, design: Design) -> EditingPipeline:
+    """What embeds the edits; by the codebook's calibration, if it has one that holds for the VLM and the design."""
+    pipeline = EditingPipeline(vlm, design)
     former = CurrentStatistics(pipeline.embedder)
     # It may be of another layer or VLM, or not readable any more, or no pictures may be embedded at all.
     with suppress(MismatchError, InputError, DamagedError):
@@ -99,6 +99,7 @@ def _take_over_calibration(memory: EditMemory, pipeline: EditingPipeline) -> Non
             statistics = statistics_of(memory.store.statistics())
             if statistics is not None:
                 pipeline.statistics.use(Calibration(statistics, former.record))
+    return pipeline
 
 
 def _embed(memory: EditMemory, pipeline: EditingPipeline, done: Callable[[int, int], None]) -> None:
