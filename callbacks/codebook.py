@@ -19,6 +19,7 @@ from reasonedit.codebook import Draft, EditMemory, Store
 from reasonedit.codebook.draft_messages import pack_drafts, unpack_drafts
 from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.design import Design
+from reasonedit.embedding import Statistics
 from reasonedit.errors import ConflictError, InputError, MismatchError, ReasonEditError
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder
 from reasonedit.pipeline import EditingPipeline
@@ -201,7 +202,8 @@ class Codebook(Editor):
 
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
         """Write one edit into the codebook; see :meth:`Editor.write`."""
-        self._add([self._draft(edit, row, batch)])
+        draft = self._draft(edit, row, batch)
+        self._add([draft], self._statistics)
 
     def write_block(
         self, wrong: list[tuple[int, Edit]], batch: dict[str, Any], trainer: L.Trainer, pl_module: L.LightningModule
@@ -219,9 +221,11 @@ class Codebook(Editor):
             block = [part for data in messages for part in unpack_drafts(data, pictures=trainer.is_global_zero)]
             block.sort(key=lambda part: part[1]["place"])
         start = time.perf_counter()
-        if block and trainer.is_global_zero:
-            self._begin_folder()
-        self._add([draft for draft, _ in block], warn=trainer.is_global_zero)
+        if block:
+            made_by = self._statistics
+            if trainer.is_global_zero:
+                self._begin_folder()
+            self._add([draft for draft, _ in block], made_by, warn=trainer.is_global_zero)
         share = (time.perf_counter() - start) / max(1, len(block))
         for draft, note in block:
             self.seconds[draft.edit.id] = note["seconds"] + share
@@ -233,10 +237,16 @@ class Codebook(Editor):
         draft, self.evidence[edit.id] = self.pipeline.draft(edit, image)
         return draft
 
-    def _add(self, drafts: list[Draft], *, warn: bool = True) -> None:
-        if drafts and self.pipeline is not None:
-            self.pipeline.statistics.keep(self.memory)
-        for edit in self.memory.add(drafts) if drafts else ():
+    @property
+    def _statistics(self) -> Statistics | None:
+        assert self.pipeline is not None  # set-up ran
+        return self.pipeline.statistics.value
+
+    def _add(self, drafts: list[Draft], made_by: Statistics | None, *, warn: bool = True) -> None:
+        assert self.pipeline is not None  # set-up ran
+        with self.memory.changing():
+            edits = self.memory.add(self.pipeline.renewed(drafts, made_by))
+        for edit in edits:
             if edit.contradicts and warn:
                 others = ", ".join(f"'{other}' ({self.memory.find(other).answer})" for other in edit.contradicts)
                 _log.warning(

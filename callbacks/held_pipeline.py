@@ -94,9 +94,12 @@ class HeldPipeline:
             sentence = second_model_note(pl_module, vlm)
             if sentence is not None:
                 note(sentence)
+        self.memory.refresh()  # others may have calibrated it since it was read
         pipeline = self.pipeline
         if pipeline is None or pipeline.vlm is not vlm:
             pipeline = self._open(vlm)
+        with self.memory.guard:
+            pipeline.statistics.take_in(self.memory)
         fingerprint = pipeline.embedder.fingerprint
         if self._fingerprint is not None and (self._store is not None or self.memory.events):
             check_fingerprint(
@@ -111,7 +114,10 @@ class HeldPipeline:
         design = self.design
         if isinstance(design, str):
             design = Design.load(design, Design.default(vlm.name))
-        return EditingPipeline(vlm, design, self.memory, finder=self.finder, calibration=self.calibration)
+        pipeline = EditingPipeline(vlm, design, self.memory, finder=self.finder, calibration=self.calibration)
+        if self.pipeline is not None and self.memory.events:  # its keys may be of a calibration that a run made
+            pipeline.statistics.go_on_with(self.pipeline.statistics)
+        return pipeline
 
     def save(self, folder: Path) -> None:
         """Keep the codebook in a folder from now on.

@@ -142,6 +142,14 @@ def test_what_rests_on_an_edit_is_named_before_it_is_undone(tiny_folder, tmp_pat
     assert "rests on" not in output_of(capsys, "codebook", "undo", tmp_path / "book", kettle)
 
 
+def test_of_edits_that_are_exported_by_name_those_that_are_undone_are_named(book, tmp_path, capsys):
+    first, second, _ = opened(book).edits
+    output_of(capsys, "codebook", "undo", book, first)
+    said = output_of(capsys, "codebook", "export", book, tmp_path / "edits.jsonl", first, second)
+    assert f"undone here, but not where the file is imported: {first}\n" in said
+    assert "undone" not in output_of(capsys, "codebook", "export", book, tmp_path / "all.jsonl")
+
+
 def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys):
     before = opened(book)
     assert "3 edits written to" in output_of(capsys, "codebook", "export", book, tmp_path / "out" / "edits.jsonl")

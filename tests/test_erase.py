@@ -409,7 +409,7 @@ def test_the_command_asks_first(tmp_path, capsys, monkeypatch):
     output = output_of(capsys, *call, code=1)
     assert "Erase 2 edits for good? There is no way back. There is no terminal to ask at: confirm with --yes" in output
     assert "e00001  What is 1?  thing 1" in output
-    assert "backups and codebooks migrated or pulled from this one" in output
+    assert "backups and codebooks migrated or pulled from this one, or saved from it into other folders" in output
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     assert "nothing was erased" in output_of(capsys, *call, code=1)

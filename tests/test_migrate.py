@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 from helpers.tiny import design, picture
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor
+from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
 from reasonedit.migrate import migrate_codebook
@@ -206,3 +208,26 @@ def test_an_edit_that_took_the_place_of_another_does_not_contradict_it(tiny_vlm,
     assert contradicted == {"old": [], "new": [], "later": ["new"]}
     assert contradicted == {name: editor.memory.find(name).contradicts for name in contradicted}
     assert events_of(new) == events_of(editor.memory)
+
+
+def test_a_calibration_is_taken_over_where_it_holds_and_else_its_end_is_said(
+    tiny_vlm, tiny_folder, hash_encoder, tmp_path, capsys
+):
+    base = grounded(0.0)
+    chosen = replace(base, embedding=replace(base.embedding, transform="whitened", reference="own"))
+    editor = ReasonEditor(tiny_vlm, chosen)
+    editor.edit(picture(0), "What is 0?", answer="thing 0", reasoning=["It is 0."])
+    made = editor.calibrate([picture(100 + number) for number in range(16)])
+    editor.save(tmp_path / "old")
+    migrate_codebook(editor.memory, tiny_vlm, tmp_path / "same", chosen)
+    same = ReasonEditor.load(tmp_path / "same", tiny_vlm)
+    assert same.pipeline.statistics.record == made.record
+    assert same.ask(picture(0), "What is 0?").nearest == pytest.approx(0, abs=1e-3)
+    raw = replace(chosen, embedding=replace(chosen.embedding, transform="raw"))
+    (tmp_path / "raw.json").write_text(json.dumps(raw.to_dict()))
+    (tmp_path / "same.json").write_text(json.dumps(chosen.to_dict()))
+    for name, said in (("raw.json", True), ("same.json", False)):
+        call = ["codebook", "migrate", tmp_path / "old", "--model", tiny_folder, "--out", tmp_path / f"new-{name}"]
+        assert main([str(part) for part in (*call, "--design", tmp_path / name, "--dtype", "float32")]) == 0
+        new = ReasonEditor.load(tmp_path / f"new-{name}", dtype="float32")
+        assert ("until it is calibrated" in capsys.readouterr().out) is said is new.pipeline.statistics.awaits_pictures

@@ -223,3 +223,36 @@ def test_two_ranks_calibrate_as_one_does(tiny_folder, tiny_vlm, tmp_path, hash_e
         json.loads((tmp_path / name).read_text()) for name in ("ranks-1/said-0", "ranks-2/said-0", "ranks-2/said-1")
     ]
     assert told[0] == told[1] == told[2] == [60, [0.5, 40]]
+
+
+_GOES_ON = (
+    _HEAD
+    + """
+from test_pool_calibration import own
+book, metrics = Codebook.load(out + "/../book"), EditingMetrics()
+trainer = L.Trainer(accelerator="cpu", devices=ranks, strategy="ddp", callbacks=[book, Retriever(), metrics], **quiet)
+stream = EditStream(ToySource({edits}), batch_size=3)
+trainer.predict(VLMModule({model!r}, dtype="float32", max_new_tokens=3), datamodule=stream)
+config, statistics = book.pipeline.retriever.config, book.pipeline.statistics
+said = [statistics.awaits_pictures, statistics.record.pictures, config.percentile, metrics.out_of_range, book.edits]
+open(out + f"/said-{{trainer.global_rank}}", "w").write(json.dumps(said))
+"""
+)
+
+
+@pytest.mark.parametrize("edits_before", [pytest.param(0, marks=pytest.mark.slow), 2])
+def test_all_ranks_know_that_the_codebook_in_a_folder_is_calibrated(
+    tiny_folder, tiny_vlm, tmp_path, hash_encoder, edits_before
+):
+    editor = ReasonEditor(tiny_vlm, own())
+    editor.calibrate([picture(500 + i) for i in range(16)])
+    for number in range(edits_before):
+        editor.edit(picture(900 + number), "What is it?", answer=f"thing {number}", reasoning="It stands there.")
+    editor.save(tmp_path / "book")
+    code, said = run(tmp_path, _GOES_ON, 2, model=str(tiny_folder), edits=2)
+    assert code == 0, said[-2000:]
+    first, second = (json.loads((tmp_path / "ranks-2" / f"said-{rank}").read_text()) for rank in range(2))
+    assert first == second
+    assert first[:2] == [False, 16]
+    assert first[3] is not None
+    assert first[4] == edits_before + 2

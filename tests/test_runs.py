@@ -15,6 +15,7 @@ from reasonedit import ReasonEditError
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.config.merging import Config
+from reasonedit.design import DEFAULT, Design
 from reasonedit.experiments import EXPERIMENTS
 from reasonedit.runs.folder import lock_folder
 
@@ -133,6 +134,7 @@ def test_a_selection_is_made_from_a_config(models, tmp_path, capsys):
     chosen = json.loads((tmp_path / "s" / "selection.json").read_text())
     assert chosen["design"]["embedding"]["layer"].startswith(("model.visual", "image_features"))
     assert len(chosen["layers"]) == 5
+    assert Design.load(tmp_path / "s" / "selection.json", DEFAULT).embedding.reference == "own"  # calibrates itself
 
 
 @pytest.mark.parametrize("slow", [1, 100])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reasonedit.boxes import Box
 from reasonedit.calibration import Calibration, CalibrationRecord, PictureRange
-from reasonedit.codebook import EditMemory
+from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.disk.errors import DamagedError
 from reasonedit.embedding import DualEmbedder, Statistics, statistics_of, tensors_of
 from reasonedit.embedding.reference import OWN, PATTERNS
@@ -80,25 +80,33 @@ class CurrentStatistics:
         self.embedder.use(calibration.statistics)
         self.record = calibration.record
 
+    def go_on_with(self, other: CurrentStatistics) -> None:
+        """Embed by those of another pipeline from now on, by which the keys in the codebook were made."""
+        self.embedder.use(other.value)
+        self.record, self._digest = other.record, other._digest
+
     def to_config(self) -> dict[str, Any]:
         """What a codebook's manifest says of them."""
         return {} if self.record is None else {"calibration": self.record.to_dict()}
 
-    def note(self, memory: EditMemory) -> None:
+    def note(self, store: Store | None) -> None:
         """Take the statistics in use for those of the codebook's folder, and read there what they were made of.
+
+        Args:
+            store: The folder; where there is none, nothing is to be noted.
 
         Raises:
             InputError: The manifest says it in a way that is not understood.
         """
-        if memory.store is None:
+        if store is None:
             return
-        self._digest = memory.store.manifest.statistics_digest
-        values = memory.store.manifest.config.get("calibration")
+        self._digest = store.manifest.statistics_digest
+        values = store.manifest.config.get("calibration")
         try:
             self.record = None if values is None else CalibrationRecord.from_dict(values)
         except TypeError as error:
             raise InputError(
-                f"The codebook in '{memory.store.folder}' does not say how it was calibrated ({error}): its manifest "
+                f"The codebook in '{store.folder}' does not say how it was calibrated ({error}): its manifest "
                 "was written by something else."
             ) from error
 
@@ -117,7 +125,7 @@ class CurrentStatistics:
                     raise
                 continue
             self.embedder.use(statistics)
-            self.note(memory)
+            self.note(store)
 
     def keep(self, memory: EditMemory) -> None:
         """Write the statistics into the codebook's folder where a repair left none, before keys are made by them.

@@ -94,6 +94,11 @@ class ColdStart:
     def _suffices(self) -> bool:
         return self._pictures.full or (self._pipeline.statistics.awaits_pictures and len(self._pictures) >= self._first)
 
+    def _is_wanted(self) -> bool:
+        """Whether nobody else has calibrated the codebook meanwhile; called in its guard."""
+        self._pipeline.statistics.take_in(self._pipeline.memory)
+        return self._awaits_more() and self._suffices()
+
     def _calibrate(self) -> None:
         pipeline, store = self._pipeline, self._pipeline.memory.store
         if store is not None:
@@ -101,11 +106,12 @@ class ColdStart:
                 pass  # where somebody else writes, that is known before every edit is embedded, and no question waits
         pipeline.memory.refresh()
         with pipeline.memory.guard:
-            pipeline.statistics.take_in(pipeline.memory)
-        if not (self._awaits_more() and self._suffices()):  # somebody else has calibrated it
-            return
+            if not self._is_wanted():
+                return
         made = self._pictures.calibration(_SOURCE)
-        anew = recalibrate(pipeline, made)
+        anew = recalibrate(pipeline, made, wanted=self._is_wanted)
+        if anew is None:
+            return
         _log.info(
             "Calibrated by the first %d pictures that were asked about and edited; %d edits were embedded again.",
             made.record.pictures,

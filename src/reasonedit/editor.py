@@ -17,8 +17,9 @@ from reasonedit.design import Design
 from reasonedit.erasure import Erasure, erase_from
 from reasonedit.explain import Explanation
 from reasonedit.images import ImageSource
+from reasonedit.keys import Written
 from reasonedit.own_reasoning import OwnReasoning, reason_for
-from reasonedit.pipeline import EditingPipeline, Written
+from reasonedit.pipeline import EditingPipeline
 from reasonedit.recalibrate import recalibrate
 from reasonedit.types import Answer, Edit, Query
 from reasonedit.vlm import VLM, Generation, load_vlm
@@ -306,10 +307,7 @@ class ReasonEditor:
         choice_rule: str | None = None,
         **generate_kwargs: Any,
     ) -> Explanation:
-        """Answer a question, and say for each near key why its facts were used or not.
-
-        Args and errors as for :meth:`ask`.
-        """
+        """Answer a question, and say of each near key why its facts were used or not; arguments as for :meth:`ask`."""
         how = self.generation.but(max_new_tokens, choice_rule, **generate_kwargs)
         return self.pipeline.explain(Query.of(image, question, choices), how)
 

@@ -26,6 +26,23 @@ Picture = Image.Image | Box
 
 
 @dataclass(frozen=True)
+class Written:
+    """What an edit wrote.
+
+    Attributes:
+        keys: Number of new keys; the others merged into keys that were there.
+        entries: What was written.
+        evidence: The evidence found for each sentence; without windows where a person gave it or none was sought.
+        edit: The edit as the codebook keeps it.
+    """
+
+    keys: int
+    entries: list[Entry]
+    evidence: list[Evidence]
+    edit: StoredEdit
+
+
+@dataclass(frozen=True)
 class PlannedKey:
     """A key before it is embedded.
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from reasonedit.asked import CurrentStatistics
 from reasonedit.boxes import Box
+from reasonedit.calibration import Calibration
 from reasonedit.codebook import Draft, EditMemory, Store, StoredEdit, as_edit, check_fingerprint
-from reasonedit.codebook.disk.errors import write_error
+from reasonedit.codebook.disk.errors import DamagedError, write_error
 from reasonedit.codebook.disk.files import sync
 from reasonedit.codebook.disk.lock import LOCK_FILES
 from reasonedit.codebook.events import Event
 from reasonedit.design import Design
+from reasonedit.embedding import statistics_of
 from reasonedit.errors import ConflictError, InputError, MismatchError
 from reasonedit.keys import evidence_of, is_guess
 from reasonedit.pipeline import EditingPipeline
@@ -33,7 +37,7 @@ def migrate_codebook(
 
     It is written under a hidden name beside the new folder and renamed once it is whole. A call that was interrupted
     is continued by the same call. Evidence that was found is taken over where the codebook's design sought it as the
-    new one would; else it is sought anew.
+    new one would; else it is sought anew. A calibration is taken over where it was made for the same VLM and layer.
 
     Args:
         memory: The codebook.
@@ -55,7 +59,7 @@ def migrate_codebook(
     target = Path(folder).absolute()
     if memory.store is not None and target.exists() and os.path.samefile(target, memory.store.folder):
         raise InputError(f"'{folder}' is the codebook itself: name a new folder, so that nothing is lost.")
-    pipeline, part = EditingPipeline(vlm, design), target.with_name(f".{target.name}.migrating")
+    pipeline, part = _begin(memory, vlm, design), target.with_name(f".{target.name}.migrating")
     if Store.exists(target):
         return _open_finished(target, pipeline, memory)
     if target.exists() and any(target.iterdir()):
@@ -82,6 +86,20 @@ def migrate_codebook(
         except OSError as error:
             raise write_error(target, error) from error
     return EditMemory.open(Store.open(target))
+
+
+def _begin(memory: EditMemory, vlm: VLM, design: Design) -> EditingPipeline:
+    """What embeds the edits; by the codebook's calibration, if it has one that holds for the VLM and the design."""
+    pipeline = EditingPipeline(vlm, design)
+    former = CurrentStatistics(pipeline.embedder)
+    # It may be of another layer or VLM, or not readable any more, or no pictures may be embedded at all.
+    with suppress(MismatchError, InputError, DamagedError):
+        former.note(memory.store)
+        if memory.store is not None and former.record is not None:
+            statistics = statistics_of(memory.store.statistics())
+            if statistics is not None:
+                pipeline.statistics.use(Calibration(statistics, former.record))
+    return pipeline
 
 
 def _embed(memory: EditMemory, pipeline: EditingPipeline, done: Callable[[int, int], None]) -> None:

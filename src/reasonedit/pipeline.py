@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from reasonedit.asked import Asked, CurrentStatistics
 from reasonedit.boxes import WHOLE, Box
 from reasonedit.calibration import Calibration, calibrated, cautious
-from reasonedit.codebook import Draft, EditMemory, Entry, Store, StoredEdit, check_fingerprint
+from reasonedit.codebook import Draft, EditMemory, Store, StoredEdit, as_edit, check_fingerprint
 from reasonedit.design import Design
 from reasonedit.embedding import (
     QUERY_REGIONS,
@@ -28,28 +28,11 @@ from reasonedit.embedding import (
 )
 from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder
 from reasonedit.explain import CONSIDERED, Candidate, Explanation, explain_answer, make_answer
-from reasonedit.keys import KeyBuilder, evidence_of, is_guess
+from reasonedit.keys import KeyBuilder, Written, evidence_of, is_guess
 from reasonedit.retrieval import NEAREST, FactRetriever, Retrieval, RetrievalConfig, choose_facts, fit_prompts
 from reasonedit.types import Answer, Edit, Query
 from reasonedit.util.threads import Guard
 from reasonedit.vlm import VLM, Generation, Seen, Turn, Vision
-
-
-@dataclass(frozen=True)
-class Written:
-    """What an edit wrote.
-
-    Attributes:
-        keys: Number of new keys; the others merged into keys that were there.
-        entries: What was written.
-        evidence: The evidence found for each sentence; without windows where a person gave it or none was sought.
-        edit: The edit as the codebook keeps it.
-    """
-
-    keys: int
-    entries: list[Entry]
-    evidence: list[Evidence]
-    edit: StoredEdit
 
 
 class EditingPipeline:
@@ -128,7 +111,7 @@ class EditingPipeline:
         design, statistics = Design.from_dict(store.manifest.design), statistics_of(store.statistics())
         pipeline = cls(vlm, design, memory, statistics=statistics, finder=finder)
         check_fingerprint(store.manifest.fingerprint, pipeline.embedder.fingerprint, store.folder)
-        pipeline.statistics.note(memory)
+        pipeline.statistics.note(store)
         return pipeline
 
     # ---- edits
@@ -148,10 +131,7 @@ class EditingPipeline:
         made_by = self.statistics.value
         draft, evidence = self.draft(edit, vision)
         with self.memory.changing():
-            self.statistics.take_in(self.memory)
-            self.statistics.keep(self.memory)
-            if self.statistics.value is not made_by:  # the codebook was calibrated anew meanwhile
-                draft = self.embed_anew(edit, draft.edit)
+            (draft,) = self.renewed([draft], made_by)
             stored = self.memory.replace(replaces, draft) if replaces else self.memory.add([draft])[0]
             new_keys = self.memory.key_count(stored.id)  # without what others wrote into the folder meanwhile
         return Written(new_keys, draft.entries, evidence, stored)
@@ -167,6 +147,19 @@ class EditingPipeline:
             image = vision.images[0] if vision is not None else None
             evidence, windows = self._find_evidence(edit)
             return self._make_draft(edit, evidence, image, windows), evidence
+
+    def renewed(self, drafts: Sequence[Draft], made_by: Statistics | None) -> list[Draft]:
+        """Drafts as the statistics of now make them; called where nobody else can change the codebook.
+
+        Args:
+            drafts: The drafts.
+            made_by: The statistics by which they were made.
+        """
+        self.statistics.take_in(self.memory)
+        self.statistics.keep(self.memory)
+        if self.statistics.value is made_by:
+            return list(drafts)
+        return [self.embed_anew(as_edit(draft.edit, draft.pictures), draft.edit) for draft in drafts]
 
     def embed_anew(self, edit: Edit, stored: StoredEdit) -> Draft:
         """Make what an edit writes from the evidence that was stored with it: none is sought.
@@ -379,8 +372,13 @@ class EditingPipeline:
         """
         with self._saving:  # not the memory's guard, for which queries would have to wait
             if self.memory.store is None or not self.memory.store.lies_in(folder):
-                self.memory.copy_to(self.begin_store(folder))
-                self.statistics.note(self.memory)
+                store = self.begin_store(folder)
+                with store.writing(), self.memory.guard:
+                    self.memory.refresh()
+                    self.statistics.take_in(self.memory)
+                    store.say_anew(self.settings, self._tensors())
+                    self.memory.copy_to(store)
+                    self.statistics.note(store)
             self.memory.settle()
 
     def begin_store(self, folder: str | os.PathLike[str]) -> Store:
@@ -390,9 +388,11 @@ class EditingPipeline:
             ConflictError: There is one already.
             UnavailableError: The folder cannot be written.
         """
+        return Store.create(folder, self.embedder.fingerprint, self.settings, self._tensors(), merge=self.memory.merge)
+
+    def _tensors(self) -> dict[str, Tensor]:
         statistics = self.statistics.value
-        tensors = tensors_of(statistics) if statistics is not None else {}
-        return Store.create(folder, self.embedder.fingerprint, self.settings, tensors, merge=self.memory.merge)
+        return tensors_of(statistics) if statistics is not None else {}
 
     @property
     def settings(self) -> dict[str, Any]:

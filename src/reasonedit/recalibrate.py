@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 from reasonedit.calibration import Calibration
-from reasonedit.codebook import EditMemory, Entry, as_edit
+from reasonedit.codebook import EditMemory, Entry, StoredEdit, as_edit
 from reasonedit.embedding import tensors_of
+from reasonedit.errors import NotFoundError
 from reasonedit.kinds import KeyKind
 from reasonedit.pipeline import EditingPipeline
 
@@ -15,7 +17,8 @@ def recalibrate(
     pipeline: EditingPipeline,
     calibration: Calibration,
     done: Callable[[int, int], None] = lambda _done, _all: None,
-) -> int:
+    wanted: Callable[[], bool] = lambda: True,
+) -> int | None:
     """Embed by another calibration from now on, the keys that are there included.
 
     Keys that no picture went into stay as they are. Questions that are asked meanwhile are answered by the old keys,
@@ -26,13 +29,14 @@ def recalibrate(
         pipeline: What works on the codebook.
         calibration: The calibration.
         done: Told after each edit how many are embedded anew, and of how many.
+        wanted: Asked once all edits are embedded and nobody else can change the codebook, whether it is to be done.
 
     Returns:
-        How many edits were embedded anew.
+        How many edits were embedded anew; ``None`` if it was not wanted any more, and nothing has changed.
 
     Raises:
         MismatchError: The calibration was made for another VLM or setting.
-        NotFoundError: The picture of an edit is missing; nothing has changed.
+        NotFoundError: The picture of an edit, or of its evidence, is missing; nothing has changed.
         ReasonEditError: The folder cannot be written; nothing has changed.
     """
     calibration.record.check(pipeline.embedder)
@@ -49,12 +53,14 @@ def recalibrate(
     all_depend = anew.embedder.reads_language or anew.embedder.width != pipeline.embedder.width
     _embed(memory, anew, entries, done, all_depend=all_depend)
     with memory.changing():
+        if not wanted():
+            return None
         _embed(memory, anew, entries, done, all_depend=all_depend)  # what others wrote meanwhile
         there = {*memory.edits, *memory.undone}
         new = {name: of_edit for name, of_edit in entries.items() if name in there}
         memory.replace_keys(new, tensors_of(calibration.statistics), anew.settings)
         pipeline.statistics.use(calibration)
-        pipeline.statistics.note(memory)
+        pipeline.statistics.note(memory.store)
     return len(new)
 
 
@@ -72,6 +78,18 @@ def _embed(
         kinds = {e.id: {entry.fact.kind for entry in memory.entries_of(e.id)} for e in edits}
     depending = [e for e in edits if (kinds[e.id] if all_depend else kinds[e.id] - {KeyKind.TEXT})]
     for number, edit in enumerate(depending, 1):
+        _refuse_lost(edit, memory)
         given = as_edit(edit, {name: memory.picture(name) for name in edit.pictures})
         entries[edit.id] = anew.embed_anew(given, edit).entries
         done(number, len(depending))
+
+
+def _refuse_lost(edit: StoredEdit, memory: EditMemory) -> None:
+    """Refuse an edit that has a key of a picture that is lost: a key of the sentence alone would take its place."""
+    shown = {entry.fact.text for entry in memory.entries_of(edit.id) if entry.fact.kind is KeyKind.GIVEN}
+    regions = zip_longest(edit.reasoning, edit.given, edit.found)
+    for sentence in sorted(shown - {sentence for sentence, given, found in regions if given or found}):
+        raise NotFoundError(
+            f"The picture that shows '{sentence}' in the edit '{edit.id}' is not in the codebook any more, so its key "
+            "cannot be made anew: erase the edit, and write it again with the picture."
+        )

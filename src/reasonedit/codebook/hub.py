@@ -41,6 +41,7 @@ def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str
     api = HfApi()
     try:
         with store.writing():  # nobody changes it during the upload
+            memory.refresh()  # what others have erased is not to be told
             address = api.create_repo(repo_id, private=private, exist_ok=True)
             undone = [event.edit for event in memory.events if event.edit and event.edit.id not in memory.edits]
             card = write_card(store.manifest, memory.edits, undone, repo_id, licence)

@@ -228,6 +228,8 @@ class EditMemory(SyncedContents):
     def copy_to(self, store: Store) -> None:
         """Write everything into an empty folder, undone edits and the history too, and keep it there from now on.
 
+        What others wrote into the old folder since it was read is not looked for: :meth:`refresh` does so.
+
         Args:
             store: Of :meth:`Store.create`. The codebook is there, whole, when this returns; else it is not there.
 
@@ -235,7 +237,6 @@ class EditMemory(SyncedContents):
             ReasonEditError: The folder cannot be written.
         """
         with store.writing(), self.guard:
-            self.refresh()
             settled = (self._merging.settled, self.merge)
             written = (self._arrays_of(e, pictures=True) for e in self.events if e.edit is not None)
             store.manifest = replace(store.manifest, across_kinds=self.across_kinds)

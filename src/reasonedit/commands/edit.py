@@ -17,7 +17,7 @@ from .trust import add_trust
 if TYPE_CHECKING:
     from reasonedit.boxes import Region
     from reasonedit.editor import ReasonEditor
-    from reasonedit.pipeline import Written
+    from reasonedit.keys import Written
     from reasonedit.types import Edit
     from reasonedit.vlm import Generation
 

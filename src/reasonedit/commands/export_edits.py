@@ -16,6 +16,10 @@ _console = Screen(highlight=False, soft_wrap=True)
 def export_edits(arguments: argparse.Namespace) -> int:
     """Write them."""
     memory = EditMemory.open(Store.open(arguments.codebook))
-    count = export(memory, arguments.file, [find_edit(memory, text).id for text in arguments.id])
+    ids = [find_edit(memory, text).id for text in arguments.id]
+    count = export(memory, arguments.file, ids)
     _console.say(f"{count_edits(count)} written to {arguments.file}")
+    undone = [name for name in ids if name in memory.undone]
+    if undone:
+        _console.say(f"undone here, but not where the file is imported: {', '.join(undone)}")
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.codebook.backup import backup
 from reasonedit.codebook.format3 import add_pictures, is_format3, read_format3
+from reasonedit.codebook.rescue.statistics import CALIBRATION
 from reasonedit.data.pictures import pictures_by_id
 from reasonedit.errors import InputError
 
@@ -44,7 +45,16 @@ def migrate_codebook(arguments: argparse.Namespace) -> int:
         task = bar.add_task("embedding edits", total=None)
         migrated = migrate(memory, vlm, out, design, lambda done, of: bar.update(task, completed=done, total=of))
     _console.say(f"{out} holds {count_edits(len(migrated.edits))} for {model}; {arguments.codebook} is as it was")
+    if _is_calibrated(memory) and not _is_calibrated(migrated):
+        _console.say(
+            "The calibration does not hold for the new one, which fetches facts cautiously until it is calibrated: "
+            f"reasonedit calibrate --codebook {out} --pictures PICTURES"
+        )
     return 0
+
+
+def _is_calibrated(memory: EditMemory) -> bool:
+    return memory.store is not None and CALIBRATION in memory.store.manifest.config
 
 
 def _read(folder: Path, pictures: Path | None) -> tuple[EditMemory, dict[str, Any]]:

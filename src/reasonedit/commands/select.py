@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--transforms", nargs="+", default=["raw"], help="raw or whitened, or both (default: raw)")
     parser.add_argument("--pooling", default="mean", help="mean or last (default: mean)")
-    parser.add_argument("--reference", default=None, help="unrelated pictures: patterns, world or a folder")
+    parser.add_argument("--reference", default=None, help="unrelated pictures: own, patterns, world or a folder")
     parser.add_argument("--neighbours", type=int, default=None, help="keep only edges to so many nearest nodes")
     parser.add_argument("--layer-sample", type=int, default=20, help="pairs per run for the layer (default: 20)")
     parser.add_argument("--weight-sample", type=int, default=10, help="images and texts per run for w (default: 10)")
@@ -100,7 +100,9 @@ def _check(arguments: argparse.Namespace, overrides: Sequence[str]) -> Embedding
         raise InputError("--config and --pairs both name the pictures and questions: leave one out.")
     if arguments.config is None and overrides:
         raise InputError(f"'{overrides[0]}' sets a value of a config: name the config with --config.")
-    reference = arguments.reference or ("world" if arguments.model == "embedded" else "patterns")
+    is_embedded = arguments.model == "embedded" and arguments.config is None
+    # With "own" it is looked at beside patterns; a codebook of the design then calibrates itself.
+    reference = arguments.reference or ("world" if is_embedded else "own")
     for transform in arguments.transforms:
         embedding = EmbeddingConfig(
             encoder=arguments.encoder, pooling=arguments.pooling, transform=transform, reference=reference

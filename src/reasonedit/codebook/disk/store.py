@@ -114,6 +114,10 @@ class Store(StoreReader):
 
     # ---- writing
 
+    def say_anew(self, config: Mapping[str, Any], statistics: Mapping[str, Tensor]) -> None:
+        """Say of a codebook that is prepared, and not in the folder yet, how it was made; as for :meth:`create`."""
+        self.manifest, self._statistics = replace(self.manifest, config=dict(config)), statistics
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Be the only one who writes; may be nested.

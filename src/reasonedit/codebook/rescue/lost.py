@@ -49,8 +49,8 @@ def write_lost(folder: Path, found: Found) -> int:
     return len(rows)
 
 
-def remove_from_lost(folder: Path, ids: Collection[str]) -> None:
-    """Remove edits from the file that have again what they had lost; an empty file is removed.
+def keys_found_again(folder: Path, ids: Collection[str]) -> None:
+    """Note in the file that edits have keys again: those that lack nothing else leave it; an empty file is removed.
 
     Args:
         folder: The codebook.
@@ -63,11 +63,20 @@ def remove_from_lost(folder: Path, ids: Collection[str]) -> None:
     if not path.is_file():
         return
     lines = _read_lines(folder)
-    others = [line for line in lines if _id_of(line) not in ids]
-    if not others:
+    left = [line for line in (_with_keys(line) if _id_of(line) in ids else line for line in lines) if line]
+    if not left:
         path.unlink()
-    elif others != lines:
-        _write_lines(folder, others)
+    elif left != lines:
+        _write_lines(folder, left)
+
+
+def _with_keys(line: str) -> str:
+    """The row of an edit that has its keys again; nothing if it lacks nothing else."""
+    row = json.loads(line)
+    reasons = [reason for reason in str(row.get("lost", "")).split("; ") if reason != _REASONS["keys"]]
+    if not set(reasons) & set(_REASONS.values()):
+        return ""
+    return json.dumps({**row, "lost": "; ".join(reasons)}, ensure_ascii=False)
 
 
 def _read_lines(folder: Path) -> list[str]:

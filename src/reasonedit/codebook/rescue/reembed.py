@@ -13,7 +13,7 @@ from ..disk.store import Store
 from ..drafts import Draft, Entry
 from ..memory import EditMemory
 from ..stored_edit import StoredEdit, as_edit
-from .lost import remove_from_lost
+from .lost import keys_found_again
 
 Embed = Callable[[Edit, StoredEdit], Draft]
 """Embeds an edit anew: from the edit with its pictures, and from what is stored of it, to what it writes."""
@@ -46,22 +46,35 @@ def embed_anew(folder: Path, embed: OpenEmbed, done: Callable[[int, int], None] 
     memory = EditMemory.read(Store.open(folder))  # warns of nothing, unlike 'open'
     names = embeddable(memory)
     embed_edit = embed(memory)
-    entries: dict[str, list[Entry]] = {}
-    for number, name in enumerate(names, 1):
-        stored = memory.find(name)
-        edit = as_edit(stored, {picture: memory.picture(picture) for picture in stored.pictures})
-        entries[name] = embed_edit(edit, stored).entries
-        if number % _AT_ONCE == 0 or number == len(names):
+    for start in range(0, len(names), _AT_ONCE):
+        made_by, entries = _statistics_in(memory), dict[str, list[Entry]]()
+        for number, name in enumerate(names[start : start + _AT_ONCE], start + 1):
+            entries[name] = _embed(memory, name, embed_edit)
+            done(number, len(names))
+        with memory.changing():
+            if _statistics_in(memory) != made_by:  # the codebook was calibrated anew meanwhile
+                embed_edit, there = embed(memory), set(memory.keyless)
+                entries = {name: _embed(memory, name, embed_edit) for name in entries if name in there}
             memory.give_keys(entries)
-            entries = {}
-        done(number, len(names))
     if names:
         memory.settle()
         try:
-            remove_from_lost(folder, names)
+            keys_found_again(folder, names)
         except OSError as error:
             raise write_error(folder, error) from error
     return len(names)
+
+
+def _embed(memory: EditMemory, name: str, embed_edit: Embed) -> list[Entry]:
+    stored = memory.find(name)
+    edit = as_edit(stored, {picture: memory.picture(picture) for picture in stored.pictures})
+    return embed_edit(edit, stored).entries
+
+
+def _statistics_in(memory: EditMemory) -> str:
+    """A digest of the statistics that the codebook's folder holds."""
+    assert memory.store is not None
+    return memory.store.manifest.statistics_digest
 
 
 def edits_without_keys(folder: Path) -> tuple[list[str], list[str]]:
