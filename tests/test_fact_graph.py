@@ -195,13 +195,18 @@ def test_a_fact_counts_where_another_shows_the_thing_that_it_speaks_of():
     found = joined([answer, shown, owner], k=4)
     assert found.facts == [answer.fact, shown.fact, steel.fact, owner.fact, home.fact]
     assert found.hits[-1].via == owner.fact
-    # K counts, and what the picture shows keeps its places, however near another is; what goes is named.
+    # K counts; of all that are there the nearest are kept, and what goes is named.
     found = joined([answer, shown, owner], k=2)
     assert (found.facts, [h.fact for h in found.left_out]) == (
-        [answer.fact, shown.fact, owner.fact],
-        [home.fact, steel.fact],
+        [answer.fact, shown.fact, steel.fact],
+        [home.fact, owner.fact],
     )
-    assert joined([answer, shown], k=1).facts == [answer.fact, shown.fact]
+    # What is joined never pushes out that which it is joined to, however near it is.
+    far = replace(shown, distance=0.9)
+    found = joined([answer, far], k=2)
+    assert (found.facts, found.left_out) == ([answer.fact, steel.fact, far.fact], [])
+    found = joined([answer, far], k=1)
+    assert (found.facts, [h.fact for h in found.left_out]) == ([answer.fact, far.fact], [steel.fact])
     # Nothing counts without a picture that shows the thing, against the VLM's word, or out of range.
     for hits, more in (
         ([answer], {}),

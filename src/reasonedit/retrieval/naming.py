@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from reasonedit.codebook import EditMemory, FactGraph
 from reasonedit.kinds import KeyKind
+from reasonedit.types import Hit
 
 from .config import RetrievalConfig
 from .results import Retrieval
@@ -23,7 +24,7 @@ def join_named(
     Args:
         retrievals: The facts of each query, of which those that the VLM denied are gone already.
         memory: Where the facts are.
-        config: ``config.k`` facts are kept beside answers; added ones take the places that are left, the nearest first.
+        config: ``config.k`` facts are kept beside answers, the nearest; added ones only with what they are added to.
         denied: For each query the facts that the VLM does not see in its picture.
 
     Returns:
@@ -49,6 +50,22 @@ def _join(retrieval: Retrieval, graph: FactGraph, k: int, denied: Collection[str
             joined.append(replace(hit, via=leading))
     if not joined:
         return retrieval
-    room = max(0, k - sum(hit.kind is not KeyKind.ANSWER for hit in retrieval.hits))
-    hits = sorted([*retrieval.hits, *joined[:room]], key=lambda hit: hit.distance)
-    return replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *joined[room:][::-1]])
+    hits = sorted([*retrieval.hits, *joined], key=lambda hit: hit.distance)
+    kept = _keep(hits, k)
+    left_out = [hit for hit in hits if hit.fact not in kept]
+    return replace(
+        retrieval,
+        hits=[hit for hit in hits if hit.fact in kept],
+        left_out=[*retrieval.left_out, *left_out[::-1]],
+    )
+
+
+def _keep(hits: Sequence[Hit], k: int) -> set[str]:
+    """The nearest K facts beside answers, each that was joined together with the one that the picture shows."""
+    kept: set[str] = set()
+    for hit in hits:
+        more = {hit.fact, hit.via or hit.fact} - kept
+        if hit.kind is not KeyKind.ANSWER and len(more) <= k:
+            kept |= more
+            k -= len(more)
+    return kept | {hit.fact for hit in hits if hit.kind is KeyKind.ANSWER}
