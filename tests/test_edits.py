@@ -25,6 +25,18 @@ def test_reasoning_is_split_into_sentences_and_lines():
 
 def test_reasoning_as_a_list_is_kept_as_it_is():
     assert split_reasoning(["One. Two.", " ", "Three."]) == ["One. Two.", "Three."]
+    numbered = "1. The object is a bottle.\n2) It holds 2 tbsp. of oil, max. 5 ml.\n  - 3 of them are red. It is old."
+    assert split_reasoning(numbered) == [
+        "The object is a bottle.",
+        "It holds 2 tbsp. of oil, max. 5 ml.",
+        "3 of them are red.",
+        "It is old.",
+    ]
+    assert split_reasoning("it is a cup. the cup is red. 2 are blue.") == [
+        "it is a cup.",
+        "the cup is red.",
+        "2 are blue.",
+    ]
 
 
 @pytest.mark.parametrize("reasoning", ["", "  \n ", [], ["", " "]])

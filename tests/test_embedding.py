@@ -86,6 +86,22 @@ def test_bad_arguments_are_refused(tiny_vlm):
         reference_images("nowhere")
 
 
+def test_static_embeddings_embed_sentences(monkeypatch):
+    """Their tokenizer is one of tokenizers itself, and they read texts of any length."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "the": 1, "cat": 2, "dog": 3}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)])
+    encoder = SentenceEncoder(model, "static")
+    found = encoder.encode(["the cat", "the dog " * 5000])
+    expected = torch.nn.functional.normalize(torch.tensor(model.encode(["the cat", "the dog"])), dim=1)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    assert encoder.identity == SentenceEncoder(model, "static").identity
+
+
 def test_last_token_pooling_takes_the_last_token(tiny_vlm):
     layer = tiny_vlm.vision_layers[0]
     embedder = DualEmbedder(tiny_vlm, EmbeddingConfig(layer, 0.0, "hash", pooling="last"), HashEncoder())

@@ -6,7 +6,9 @@ import logging
 import math
 from dataclasses import replace
 
+import httpx2
 import lightning as L
+import openai
 import pytest
 import torch
 from helpers.endpoint import LATE, late_answers, serving
@@ -24,6 +26,7 @@ from reasonedit.evidence import EvidenceConfig
 from reasonedit.experiments.experiment import Row
 from reasonedit.vlm import Generation, LocalVLM, load_vlm
 from reasonedit.vlm.endpoint.names import EndpointSettings
+from reasonedit.vlm.endpoint.scores import closest_choice
 from reasonedit.vlm.vision import ReadImages
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -199,6 +202,44 @@ def test_what_is_neither_yes_nor_no_counts_as_no_and_that_is_said(tiny_folder, c
         assert vlm.p_yes(vlm.see([picture(1)]), [["Is it?", "Does it?"]])[0].tolist() == [0.0, 0.0]
         [record] = caplog.records  # once
         assert "answered 'I cannot tell.…', which is neither yes nor no: it counts as no." in record.message
+
+
+@pytest.mark.parametrize(
+    ("said", "choices", "taken", "named"),
+    [
+        ("The answer is B.", ["A", "B", "C", "D"], "B", True),
+        ("A nice cup: C", ["A", "B", "C"], None, False),  # A may be an article
+        ("I do not know.", ["yes", "no", "unknown"], None, False),
+        ("There are 12 cups.", ["1", "2", "12"], "12", True),
+        ("There are 12 cups.", ["1", "2", "3"], None, False),
+        ("Either red or blue.", ["red", "tan"], "red", True),
+        ("Perhaps key, perhaps cup", ["key", "cup"], None, False),
+    ],
+)
+def test_a_choice_is_named_by_words_of_its_own(said, choices, taken, named):
+    number, found = closest_choice(choices, said)
+    assert found is named
+    assert taken is None or choices[number] == taken
+
+
+def test_yes_or_no_is_asked_for_without_the_edits_of_the_server_behind(tiny_folder):
+    with serving(bare(lambda request: "Yes.")) as server:
+        vlm = opened(server, tiny_folder)
+        vlm.served = replace(vlm.served, choices=True)
+        assert vlm.p_yes(vlm.see([picture(1)]), [["Is it?"]])[0].tolist() == [1.0]
+        assert server.requests[-1]["reasonedit"] == {"edits": False}
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 500, 501])
+def test_an_endpoint_without_a_list_of_models_serves_all_the_same(tiny_folder, monkeypatch, status):
+    def refuse(*_, **__):
+        reply = httpx2.Response(status, request=httpx2.Request("GET", "http://127.0.0.1/models"))
+        raise openai.APIStatusError("no", response=reply, body=None)
+
+    with serving(says(lambda request: "a boat")) as server:
+        vlm = opened(server, tiny_folder)
+        monkeypatch.setattr(type(vlm.connection.client.models), "list", refuse)
+        assert vlm.connection.about_model() == {}
 
 
 def test_an_answer_that_names_no_choice_is_said_to(tiny_folder, caplog):

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from reasonedit import ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
 from reasonedit.prompts import with_facts
-from reasonedit.vlm import IMAGE_FEATURES, Generation, as_vlm, load_vlm
+from reasonedit.vlm import IMAGE_FEATURES, Generation, Vision, as_vlm, load_vlm
+from reasonedit.vlm.anyvlm import AnyVLM
 
 QUESTIONS = ["What is it?", "Which of the many objects in this picture is the largest one?", "Why is it?"]
 TEXTS = [["a cat", "an elephant in the room"], ["no"], ["x", "yes", "perhaps it is"]]
@@ -76,6 +77,26 @@ def test_next_tokens_equal_a_full_forward_pass(vlm, images):
     prompts = [vlm.prompt(q) for q in QUESTIONS]
     found = vlm.next_token_probabilities(vlm.see(images), prompts)
     close(found, torch.stack([full(vlm, i, p)[-1].softmax(-1) for i, p in zip(images, prompts, strict=True)]))
+
+
+def test_all_tokens_of_an_image_are_counted(vlm, images):
+    """Marks of tiles and line breaks among them; two more at most, but for a model of no family."""
+    prompt = vlm.prompt(QUESTIONS[0])
+    for seen in vlm.see([*images, picture(3, 33)]).images:
+        read = int(vlm.inputs(Vision([seen]), [prompt])["attention_mask"].sum())
+        counted = vlm.count_tokens(prompt) + seen.size
+        assert read <= counted
+        assert counted <= read + 2 or isinstance(vlm, AnyVLM)
+
+
+def test_an_answer_near_the_end_of_the_context_is_cut_there(vlm, images, monkeypatch):
+    if vlm.context_length > 600:
+        pytest.skip("its context is long: the same code in a shorter one")
+    vision, question = vlm.see(images[:1]), "x"
+    while vlm.has_room(vision.images[0], vlm.prompt(f"{question} x"), 2):
+        question += " x"
+    few, many = (vlm.reply(vision, [question], None, Generation(count))[0].text for count in (1, 50))
+    assert many.startswith(few)
 
 
 def test_padded_equals_unpadded(vlm, images):

@@ -179,6 +179,23 @@ def test_choices_take_the_room_that_they_need(tiny_vlm, monkeypatch):
         editor.ask(picture(3), question, choices)
 
 
+def test_facts_have_room_however_long_an_answer_may_be(tiny_vlm, monkeypatch):
+    """At most half of the context is kept free for it: an answer ends where the context does anyway."""
+    editor = ReasonEditor(tiny_vlm, design(k=50, percentile=100))
+    for i in range(6):
+        editor.write(edit(i))
+    full = editor.ask(picture(3), "What is number 3?")
+    assert full.hits
+    for longest in (tiny_vlm.context_length - 200, tiny_vlm.context_length, 10 * tiny_vlm.context_length):
+        _, (found,) = editor.pipeline.prompts(
+            (vision := editor.pipeline.see([picture(3)])),
+            ["What is number 3?"],
+            editor.pipeline.retrieve(vision, ["What is number 3?"]),
+            generation=Generation(longest),
+        )
+        assert found.facts == [hit.fact for hit in full.hits]
+
+
 def test_an_answer_ends_where_the_context_does(tiny_vlm, monkeypatch):
     vision, questions = tiny_vlm.see([picture(0), picture(1)]), ["What is it, please?", "What?"]
     full = tiny_vlm.reply(vision, questions)

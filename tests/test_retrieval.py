@@ -535,6 +535,24 @@ def test_a_retriever_changes_over_to_the_approximate_search(monkeypatch):
     assert retriever.retrieve(keys[:1])[0].facts[0] == "fact 0"
 
 
+def test_of_few_keys_the_search_is_exact_again(monkeypatch):
+    monkeypatch.setattr("reasonedit.retrieval.indexed_keys.EXACT_UP_TO", 300)
+    keys, memory = clustered(400), EditMemory(merge=False)
+    retriever = FactRetriever(memory, RetrievalConfig(k=5, k_counts="facts", percentile=100))
+    for number, key in enumerate(keys):
+        edit = Edit(picture(0), "What?", "a", ["It is."], id=f"e{number}")
+        memory.write(edit, [Entry(key, 0.0, Fact(f"fact {number}", "image", edit.id))])
+    retriever.retrieve(keys[:1])
+    assert isinstance(retriever._groups[0].index, ApproximateIndex)
+    for number in range(397):
+        memory.undo(f"e{number}")
+    found = retriever.retrieve(keys[:20])
+    expected = FactRetriever(memory, retriever.config).retrieve(keys[:20])
+    assert [r.facts for r in found] == [r.facts for r in expected]
+    assert [r.nearest for r in found] == [r.nearest for r in expected]
+    assert isinstance(retriever._groups[0].index, ExactIndex)
+
+
 SAID = ["A kettle is round.", "Zithers hum.", "The sailor lives here.", "The answer to 'What is it?' is a kettle."]
 
 

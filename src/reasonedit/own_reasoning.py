@@ -41,7 +41,6 @@ _STATEMENTS = (
     (re.compile(r"\b(where|place|found|find)\b", re.IGNORECASE), "is found in the {v}"),
 )
 """What a question asks of a thing, and how the answer is said of it."""
-_MARK = re.compile(r"^(?:[-*•]|\(?\d{1,2}[.)])\s+")
 
 
 @dataclass(frozen=True)
@@ -145,8 +144,8 @@ def _ask(vlm: VLM, vision: Vision, question: str, longest: int = _LONGEST) -> st
 
 
 def _split(text: str) -> list[str]:
-    """The sentences of a text, without marks of lists, each once."""
-    sentences = (" ".join(_MARK.sub("", part).split()) for part in segment_text(text))
+    """The sentences of a text, each once."""
+    sentences = (" ".join(part.split()) for part in segment_text(text))
     return list(dict.fromkeys(s for s in sentences if len(re.findall(r"\w+", s)) >= _FEWEST_WORDS))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 
 from PIL import Image
@@ -14,6 +15,14 @@ from reasonedit.matching import AGREED, PEOPLE, matches
 
 LONGEST_TEXT, LONGEST_NAME = 4000, 200
 """The most characters of a question, an answer, a choice or a sentence; and of an id or an author."""
+
+_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.)])\s+(?=\S)")
+"""What stands before a line of a list."""
+_ABBREVIATED = re.compile(
+    r"\b(?:max|min|approx|ca|avg|temp|conc|vol|fig|figs|no|nos|par|sec|dept|est|incl|excl|tbsp|tsp|oz|lb|lbs|mg|kg|ml|cm|mm|km|hr|hrs)\.\s*$",
+    re.IGNORECASE,
+)
+_GOES_ON = re.compile(r"\s*[a-z0-9(]")
 
 MOST_SENTENCES, MOST_CHOICES, MOST_REGIONS, MOST_ANSWERS = 100, 100, 100, 100
 """The most sentences of a reasoning, choices of a question, regions of a sentence, and right answers to a question."""
@@ -57,10 +66,25 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
 
 
 def segment_text(text: str) -> list[str]:
-    """The sentences of an English text, each line by itself; blank ones too."""
+    r"""The sentences of an English text, each line by itself, without the marks of a list; blank ones too.
+
+    >>> segment_text("1. The object is a bottle.\n2. It holds approx. 3 l.")
+    ['The object is a bottle.', 'It holds approx. 3 l.']
+    """
     from sentencex import segment
 
-    return [sentence for line in text.splitlines() for sentence in segment("en", line)]
+    return [s for line in text.splitlines() for s in _joined(segment("en", _MARK.sub("", line)))]
+
+
+def _joined(parts: Iterable[str]) -> list[str]:
+    """Sentences of which none was split behind an abbreviation."""
+    sentences: list[str] = []
+    for part in parts:
+        if sentences and _ABBREVIATED.search(sentences[-1]) and _GOES_ON.match(part):
+            sentences[-1] = f"{sentences[-1].rstrip()} {part.lstrip()}"
+        else:
+            sentences.append(part)
+    return sentences
 
 
 def check_text(value: str, name: str) -> str:

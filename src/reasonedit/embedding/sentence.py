@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -144,7 +145,7 @@ class SentenceEncoder:
     def _longest(self) -> int | None:
         """The most tokens that the model reads, special tokens included; ``None`` for no bound."""
         longest = getattr(self.model, "max_seq_length", None)
-        return None if longest is None else int(longest)
+        return None if longest is None or math.isinf(longest) else int(longest)
 
     def _split(self, text: str) -> list[str]:
         """Split a text into parts that the model reads to their ends."""
@@ -159,6 +160,8 @@ class SentenceEncoder:
 
     def _ids(self, text: str) -> list[int]:
         tokenizer: Any = self.model.tokenizer
+        if not callable(tokenizer):  # of tokenizers, as static embeddings have it
+            return list(tokenizer.encode(text).ids)
         return list(tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
     def _check_words(self, text: str, ids: Sequence[int]) -> None:
@@ -168,7 +171,8 @@ class SentenceEncoder:
             InputError: All words of the text are unknown to the tokenizer.
         """
         tokenizer: Any = self.model.tokenizer
-        unknown = ids.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
+        unknown_id = getattr(tokenizer, "unk_token_id", None)
+        unknown = ids.count(unknown_id) if unknown_id is not None else 0
         foreign = self.languages == ("en",) and _is_foreign(text)
         if not unknown and not foreign:
             return

@@ -42,8 +42,9 @@ class IndexedKeys:
         numbers = memory.numbers.numpy()
         of_kinds = numbers[(memory.kinds_held[numbers] & self._mask) != 0]
         new = of_kinds[np.searchsorted(of_kinds, self._taken) :]
-        if isinstance(self.index, ExactIndex) and len(of_kinds) > EXACT_UP_TO:
-            self.index = ApproximateIndex(memory.table)
+        exact, approximate = (isinstance(self.index, kind) for kind in (ExactIndex, ApproximateIndex))
+        if (exact and len(of_kinds) > EXACT_UP_TO) or (approximate and len(of_kinds) <= EXACT_UP_TO):
+            self.index = ApproximateIndex(memory.table) if exact else ExactIndex()
             self.index.change(memory.table, of_kinds)
         elif memory.removals != self._removals or len(self.index.numbers) + len(new) != len(of_kinds):
             self.index.change(memory.table, of_kinds)

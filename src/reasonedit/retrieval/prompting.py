@@ -29,7 +29,7 @@ def fit_prompts(
         questions: The questions.
         retrievals: The facts of each.
         choices: Their choices: they take room in the prompt.
-        max_new_tokens: Tokens that are kept free for an open answer; for a choice, as many as the longest takes.
+        max_new_tokens: The most tokens of an open answer; see :meth:`~reasonedit.vlm.VLM.answer_length`.
         earlier: The turns before each question, which take room, too.
 
     Returns:

@@ -206,7 +206,7 @@ class FactRetriever:
         if total == 0:
             return [(math.inf, GatheredFacts())] * len(queries)
         if k == 0:
-            return [(float(distances[0]), GatheredFacts()) for distances, _ in self._search(queries, group, 1, sigma)]
+            return [(_first(distances), GatheredFacts()) for distances, _ in self._search(queries, group, 1, sigma)]
         # More than K keys are needed only where facts are counted or keys are left out.
         leaves_out = self.visual_match is not None or sigma is not None or False in in_range
         more = leaves_out or self.config.k_counts == "facts"
@@ -222,7 +222,7 @@ class FactRetriever:
                 facts, complete = self._collect(near, group, threshold)
                 passed = self.config.gate_per_fact and len(distances) > 0 and float(distances[-1]) > threshold
                 enough &= complete or passed  # beyond the gate there is nothing to look for
-                results.append((float(distances[0]), facts))
+                results.append((_first(distances), facts))
             if enough or not more or depth >= min(total, _DEEPEST):
                 return results
             depth = min(total, 4 * depth)
@@ -292,3 +292,8 @@ class FactRetriever:
         """The visual match that a key needs to count; one that the VLM can verify may fall short by the margin."""
         least = self.config.visual_match or 0.0
         return least - (self.config.visual_margin or 0.0) if kind.verifiable else least
+
+
+def _first(distances: Tensor) -> float:
+    """The nearest of rising distances; infinite where an approximate search found none."""
+    return float(distances[0]) if len(distances) else math.inf

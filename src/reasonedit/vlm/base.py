@@ -101,7 +101,7 @@ class LocalVLM(TextSide):
         for i, tokens in self._generate(images, opened, generation).items():
             limited, seen = generation, vision.images[i]
             if not self.has_room(seen, prompts[i], generation.max_new_tokens):  # tokens beyond it mean nothing
-                limited = generation.but(self.context_length - seen.size - self.count_tokens(prompts[i]))
+                limited = generation.but(self.room_behind(seen, prompts[i]))
             replies[i] = decode_reply(self, tokens[: limited.max_new_tokens], prompts[i], limited)
         return [replies[i] for i in range(len(prompts))]
 
@@ -130,8 +130,17 @@ class LocalVLM(TextSide):
         has_own_way = getattr(self.generate, "__func__", None) is not LocalVLM.generate
         if never is not None and images.can_answer and not has_own_way:
             return images.answer(prompts, generation.max_new_tokens, never)
-        generated = self.generate(images.vision.select(list(prompts)), list(prompts.values()), generation)
-        return dict(zip(prompts, generated, strict=True))
+        seen, most = images.vision.images, generation.max_new_tokens
+        whole = [i for i, prompt in prompts.items() if self.has_room(seen[i], prompt, most)]
+        # Beyond its context a model's own way to generate may fail: what comes near it is limited, one by one.
+        near = [i for i in prompts if i not in whole]
+        parts = [(whole, generation), *(([i], generation.but(self.room_behind(seen[i], prompts[i]))) for i in near)]
+        generated: dict[int, Tensor] = {}
+        for numbers, limited in parts:
+            if numbers:
+                tokens = self.generate(images.vision.select(numbers), [prompts[i] for i in numbers], limited)
+                generated |= zip(numbers, tokens, strict=True)
+        return generated
 
     @guarded
     def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:

@@ -137,7 +137,7 @@ class Family(LocalVLM):
                 layers_of_image[IMAGE_FEATURES] = self.overview(tokens, pixels, i)
             placeholder = self.placeholder(tokens, pixels, i)
             extras = self.extras(output, pixels, i)
-            size = placeholder.count(self._image_word)
+            size = self.count_image_tokens(placeholder)
             view = self.view(images[i])
             seen.append(Seen(tokens, layers_of_image, placeholder, size, size_in_pixels, view, extras))
         return Vision(seen)

@@ -84,14 +84,16 @@ def adapters_of(model: Any) -> dict[str, Any]:
 
 def tokenizer_digest(tokenizer: Any) -> str:
     """A checksum of what a tokenizer makes of texts, without the padding and truncation of its last call."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    is_plain = hasattr(tokenizer, "to_str")  # of tokenizers itself
+    backend = tokenizer if is_plain else getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         content = json.loads(backend.to_str())
         content.pop("truncation", None)
         content.pop("padding", None)
     else:
         content = dict(tokenizer.get_vocab())
-    special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
+    named = {} if is_plain else tokenizer.special_tokens_map
+    special = {name: str(value) for name, value in named.items()}
     return digest_of([content, special])
 
 

@@ -173,7 +173,8 @@ class VLM(ABC):
         Args:
             question: The question.
             choices: Its choices, if it has any: then as many as the longest takes.
-            max_new_tokens: The most of an open answer.
+            max_new_tokens: The most of an open answer; no more than half of the context is kept free for it, which
+                would leave no room for facts.
             earlier: The turns before the question.
         """
 

@@ -144,6 +144,18 @@ class TextSide(FrozenModel):
         ids = self.token_ids([prompt.replace(self.image_token, shortened, 1)])[0]
         return tuple(ids[len(ids) - ids[::-1].index(self.image_token_id) :])
 
+    @guarded
+    def count_image_tokens(self, placeholder: str) -> int:
+        """Number of tokens that stand for an image, marks of tiles and line breaks among them included.
+
+        Args:
+            placeholder: What stands for the image: :attr:`Seen.placeholder`.
+        """
+        word = self._image_word
+        shortened, runs = re.subn(f"(?:{re.escape(word)})+", lambda _: word, placeholder)
+        around = len(self.tokenizer(shortened, add_special_tokens=False)["input_ids"]) - runs
+        return placeholder.count(word) + around
+
     @cached_property
     def _image_word(self) -> str:
         return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
@@ -193,7 +205,7 @@ class TextSide(FrozenModel):
     ) -> int:
         """Number of tokens that are kept free for an answer; see :meth:`VLM.answer_length`."""
         if not choices:
-            return max_new_tokens
+            return min(max_new_tokens, self.context_length // 2)
         # A thought that the prompt begins is closed before the choice, which takes room too.
         prompt = self.prompt(question, choices, earlier)
         bare = close_thought(prompt)
@@ -211,6 +223,10 @@ class TextSide(FrozenModel):
         if 4 * len(prompt) + seen.size + more <= self.context_length:  # no token is shorter than a byte
             return True
         return self.count_tokens(prompt) + seen.size + more <= self.context_length
+
+    def room_behind(self, seen: Seen, prompt: str) -> int:
+        """Number of tokens that the model can read or say behind a prompt; arguments as for :meth:`has_room`."""
+        return self.context_length - seen.size - self.count_tokens(prompt)
 
     def check_room(self, seen: Seen, prompt: str, more: int = 1) -> None:
         """Refuse a text for which there is no room; arguments as for :meth:`has_room`.

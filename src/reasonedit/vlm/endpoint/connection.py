@@ -101,7 +101,7 @@ class Connection:
         try:
             with self._refusals():
                 listed = [dict(model) for model in self.client.models.list()]
-        except (RefusedError, UnreadableReplyError, TypeError):
+        except (UnavailableError, TypeError):  # it may answer, and have no list for this key
             return {}
         return next((model for model in listed if model.get("id") == self.settings.model), {})
 

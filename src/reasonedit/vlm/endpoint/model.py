@@ -159,7 +159,10 @@ class EndpointVLM(VLM):
         self, question: str, choices: Sequence[str] | None, max_new_tokens: int, earlier: Sequence[Turn] = ()
     ) -> int:
         """See :meth:`VLM.answer_length`; counted by characters."""
-        return max(map(_length_of, choices)) if choices else max_new_tokens
+        if choices:
+            return max(map(_length_of, choices))
+        reads = self.served.context_length
+        return max_new_tokens if reads is None else min(max_new_tokens, reads // 2)
 
     # ---- answers
 
@@ -305,15 +308,16 @@ class EndpointVLM(VLM):
         return list(values.split([len(of_image) for of_image in questions]))  # type: ignore[no-untyped-call]
 
     def _verdict(self, asked: _Asked) -> float:
+        # Of a server with edits what it sees counts, and not what it was told.
+        bare: dict[str, Any] = {"extra_body": {"reasonedit": {"edits": False}}} if self.served.choices else {}
         if self.served.candidates:
-            options = self.served.options(1, candidates=True)
-            if self.served.choices:  # what it sees counts, and not what it was told
-                options["extra_body"] = {"reasonedit": {"edits": False}}
+            options = {**self.served.options(1, candidates=True), **bare}
             reply = self.connection.chat(self._messages(asked), **options)
             value = next((p_yes_of(step) for step in steps_of(reply.choices[0])[:1]), None)
             if value is not None:
                 return value
-        reply = self._answer(replace(asked, text=asked.text + _YES_OR_NO), self.served.options(_LONGEST_VERDICT))
+        options = {**self.served.options(_LONGEST_VERDICT), **bare}
+        reply = self._answer(replace(asked, text=asked.text + _YES_OR_NO), options)
         said = said_yes(reply.text)
         if said is None:
             self._count_evasion(reply.text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,22 +40,26 @@ def steps_of(choice: Any) -> list[Step]:
 def p_yes_of(step: Step) -> float | None:
     """P("yes") / (P("yes") + P("no")), each summed over its case and leading-space variants.
 
-    A word that is not among the candidates counts as the least of these does, which is the most it can have.
+    A word that is not among the candidates has no more than the least of these, nor more than all of them leave; it
+    counts for that.
 
     Returns:
         The probability; ``None`` where neither word is among them.
 
     >>> round(p_yes_of(Step("Yes", (("Yes", math.log(0.6)), (" no", math.log(0.2))))), 3)
     0.75
+    >>> round(p_yes_of(Step("Yes", (("Yes", math.log(0.98)),))), 3)
+    0.98
     """
-    least = min(value for _, value in step.candidates)
+    chances = [math.exp(value) for _, value in step.candidates]
+    most = min(*chances, max(0.0, 1.0 - sum(chances)))
     shares = {}
     for word, variants in _WORDS.items():
         found = [value for token, value in step.candidates if token.replace(_SPACE, " ").removeprefix(" ") in variants]
         shares[word] = sum(math.exp(value) for value in found)
     if not any(shares.values()):
         return None
-    yes, no = (shares[word] or math.exp(least) for word in ("yes", "no"))
+    yes, no = (shares[word] or most for word in ("yes", "no"))
     return yes / (yes + no) if yes + no else None
 
 
@@ -123,20 +128,30 @@ def closest_choice(choices: Sequence[str], text: str) -> tuple[int, bool]:
     """The choice that a text names.
 
     Returns:
-        Its number, and whether the text does name it: else it is the one that is written most like it.
+        Its number, and whether the text does name it, and it alone: else it is the one that is written most like it.
 
     >>> closest_choice(["a key", "a cup"], "It is a cup.")
     (1, True)
+    >>> closest_choice(["A", "B"], "The answer is B."), closest_choice(["yes", "no"], "I do not know.")[1]
+    ((1, True), False)
     """
     said = text.strip().strip(".").casefold()
     names = [choice.strip().casefold() for choice in choices]
     if said in names:
         return names.index(said), True
-    within = [i for i, name in enumerate(names) if name and name in said]
-    if within:
-        return max(within, key=lambda i: len(names[i])), True
+    within = [i for i, choice in enumerate(choices) if _stands_in(choice.strip(), text)]
+    longest = max((len(names[i]) for i in within), default=0)
+    named = [i for i in within if len(names[i]) == longest]
+    if len(named) == 1:
+        return named[0], True
     likeness = [difflib.SequenceMatcher(None, name, said).ratio() for name in names]
     return likeness.index(max(likeness)), False
+
+
+def _stands_in(name: str, text: str) -> bool:
+    """Whether a text has a name as words of its own; one letter is a name in its own case only: "a" is an article."""
+    case = re.NOFLAG if len(name) == 1 else re.IGNORECASE
+    return bool(name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, case) is not None
 
 
 def logs_of_last(tokens: Sequence[Mapping[str, Any] | None] | None, text: str) -> list[float] | None:
