@@ -157,10 +157,10 @@ def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_le
 
 
 def test_a_retriever_reads_the_disk_for_its_own_codebook_alone(book, tiny_vlm, monkeypatch):
-    """The codebook of a callback is as it is in memory, however often the run validates."""
+    """The codebook of a callback is as it is in memory once the run has begun, however often it validates."""
     read, refresh = [], EditMemory.refresh
     monkeypatch.setattr(EditMemory, "refresh", lambda memory: (read.append(memory), refresh(memory))[1])
-    for callbacks, times in (([Retriever(book)], 4), ([Codebook.load(book), Retriever()], 0)):
+    for callbacks, times in (([Retriever(book)], 1 + 4), ([Codebook.load(book), Retriever()], 1)):
         read.clear()
         run = trainer(*callbacks, max_epochs=2, num_sanity_val_steps=0)
         run.fit(Echo(tiny_vlm), loader(), loader())  # two batches to validate per epoch
