@@ -19,7 +19,7 @@ from reasonedit import ReasonEditor
 from reasonedit.checking import Verdict
 from reasonedit.cli import main
 from reasonedit.commands.serve import parser
-from reasonedit.commands.serving import open_editors
+from reasonedit.commands.serving import open_editors, questions_from
 from reasonedit.erasure import erase
 from reasonedit.serve.app import create_app
 from reasonedit.serve.observed import REQUESTS
@@ -437,6 +437,23 @@ def test_an_erased_edit_is_gone_from_kept_questions_too(make):
     for path in folder.rglob("*"):
         assert picture_name(picture(0)) not in path.name
         assert not path.is_file() or b"number 0" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("reached", ["link", "elsewhere/link", "."])
+def test_questions_are_kept_beside_the_codebook_whichever_way_it_is_reached(make, tmp_path, monkeypatch, reached):
+    server = make(keep=100)
+    (tmp_path / "elsewhere").mkdir()
+    for link in (tmp_path / "link", tmp_path / "elsewhere" / "link"):
+        link.symlink_to(server.folder)
+    monkeypatch.chdir(server.folder if reached == "." else tmp_path)
+    kept = questions_from(parser().parse_args(["--codebook", reached, "--keep-questions"]))
+    kept.add({"id": "a", "question": "What is number 0?"}, picture(0))
+    with server.http() as http:
+        made = http.post("/v1/edits", json=edit_body(0)).json()["id"]
+        assert [question["id"] for question in http.get("/v1/questions").json()["data"]] == ["a"]
+    erase(server.folder, [made])
+    assert kept.rows() == {}
+    assert list((folder_of_questions(server.folder) / "pictures").iterdir()) == []
 
 
 def test_what_is_used_and_what_never_is(make):

@@ -21,9 +21,10 @@ _PATIENCE = 10.0
 
 NOT_LOOKED_FOR = (
     "Nobody knows, and you have to see to it: exports, backups and codebooks migrated or pulled from this one, or "
-    "saved from it into other folders; the Hub with its history; the data and probe files that the edits came from; "
-    "other runs, results of experiments, reports, and pictures drawn of edits; logs of terminals, shells and servers; "
-    "snapshots and backups of the disk, and its swap. Space on the disk is given back, not overwritten."
+    "saved from it into other folders; questions that were kept while it had another name; the Hub with its history; "
+    "the data and probe files that the edits came from; other runs, results of experiments, reports, and pictures "
+    "drawn of edits; logs of terminals, shells and servers; snapshots and backups of the disk, and its swap. Space on "
+    "the disk is given back, not overwritten."
 )
 
 

@@ -32,8 +32,9 @@ _NAME = re.compile(r"[0-9a-f]{64}\.png")
 
 
 def folder_of_questions(codebook: Path) -> Path:
-    """Where the questions to a codebook are kept."""
-    return codebook.with_name(f"{codebook.name}.questions")
+    """Where the questions to a codebook are kept; whichever way it is reached, by a link or as ``.``, there is one."""
+    real = codebook.resolve()
+    return real.with_name(f"{real.name}.questions")
 
 
 class KeptQuestions:
