@@ -18,6 +18,7 @@ from reasonedit import ReasonEditor
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.serve.app import create_app
 from reasonedit.serve.settings import Settings, Upstream
+from reasonedit.traces import KeptQuestions
 
 QUESTION = "What is number 0?"
 
@@ -67,9 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing is printed."""
 
 
-def chunk(text=None, finish=None, **more):
+def chunk(text=None, finish=None, index=0, **more):
     delta = {} if text is None else {"content": text}
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    choice = {"index": index, "delta": delta, "finish_reason": finish}
     return {"id": "z", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
 
 
@@ -99,11 +100,11 @@ def front(tiny_vlm, hash_encoder, tmp_path):
     """A gateway with one edit, in front of some server."""
     running = []
 
-    def start(url, **more):
+    def start(url, kept=None, **more):
         editor = ReasonEditor(tiny_vlm, design(k=2, keys="both"))
         editor.edit(picture(0), QUESTION, answer="thing 0", reasoning=["Number 0 is round."])
         upstream = Upstream(url, "their-model", "their key", **more)
-        running.append(serving_app(create_app([editor], Settings("served", upstream=upstream))))
+        running.append(serving_app(create_app([editor], Settings("served", upstream=upstream), kept)))
         return running[-1].__enter__()
 
     yield start
@@ -264,6 +265,46 @@ def silent(handler):
 def cut_in_an_event(handler):
     cut(handler)
     handler.wfile.write(b'data: {"choices": [{"delta": {"con')
+
+
+def fails_midway(handler):
+    cut(handler)
+    handler.event({"error": {"message": "out of memory"}})
+    handler.event("[DONE]")
+
+
+@pytest.mark.parametrize("act", [cut, cut_in_an_event, fails_midway])
+def test_what_is_not_whole_is_not_kept_as_an_answer(front, tmp_path, act):
+    kept = KeptQuestions(tmp_path / "questions")
+    with behind(act) as server:
+        gateway = front(server.url, kept)
+        assert "one " in ask(gateway, stream=True).text
+        assert httpx2.get(f"{gateway.url}/v1/stats").json()["questions"] == 0
+    assert kept.rows() == {}
+
+
+def test_of_several_answers_the_first_is_kept(front, tmp_path):
+    def act(handler):
+        if not handler.server.requests[-1].get("stream"):
+            first, second = completion("a boat"), completion("the drum")["choices"][0] | {"index": 1}
+            handler.tell(first | {"choices": [second, *first["choices"]]})
+            return
+        handler.begin_stream()
+        for index, text in [(1, "the "), (0, "a "), (1, "drum"), (0, "boat")]:
+            handler.event(chunk(text, index=index))
+        handler.event(chunk(None, "length", index=1))
+        handler.event(chunk(None, "stop", index=0))
+        handler.event("[DONE]")
+
+    kept = KeptQuestions(tmp_path / "questions")
+    with behind(act) as server:
+        gateway = front(server.url, kept)
+        events = [line[5:] for line in ask(gateway, stream=True, n=2).text.splitlines() if line.startswith("data:")]
+        assert ask(gateway, n=2).status_code == 200
+    told = [json.loads(event) for event in events[:-1]]
+    ended = [one["choices"][0]["index"] for one in told if "reasonedit" in one]
+    assert ended == [0]
+    assert [row["answer"] for row in kept.rows().values()] == ["a boat", "a boat"]
 
 
 @pytest.mark.parametrize("act", [cut, silent, cut_in_an_event])

@@ -60,7 +60,8 @@ async def pass_on(
                 yield event
         finally:  # also where the client has gone: then the server behind need not go on
             await events.aclose()  # type: ignore[attr-defined]
-        await finish()
+        if passed.whole:
+            await finish()
 
     return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
 
