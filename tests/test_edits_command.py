@@ -517,7 +517,7 @@ def test_rows_without_ids_are_the_same_edits_whenever_they_are_imported(book, tm
     assert "Before that 1 edit had been written: import the file again" in refused(capsys, *call)
     assert "2 edits written, 1 were there already" in output_of(capsys, *call)
     assert "0 edits written, 3 were there already" in output_of(capsys, *call)
-    # Neither the place of a row, nor the form of its picture, nor its author counts. Of equal rows the first is written.
+    # The place of a row, its author and the form of its picture do not count. Of equal rows the first is written.
     rows[0]["image"] = base64.b64encode((file.parent / "0.png").read_bytes()).decode()
     other = rows[1] | {"answer": "a drum"}
     rows = [other, rows[2], rows[0] | {"author": "Ada"}, other]

@@ -1,5 +1,7 @@
 """The gateway in front of other servers: well-behaved ones, broken ones, and a second ``reasonedit serve``."""
 
+import base64
+import io
 import json
 import socketserver
 import threading
@@ -12,6 +14,7 @@ import openai
 import pytest
 from helpers.served import message_of, serving_app, serving_command, uri_of
 from helpers.tiny import design, picture
+from PIL import Image
 from test_serve_edges import cautious_codebook
 
 from reasonedit import ReasonEditor
@@ -100,11 +103,13 @@ def front(tiny_vlm, hash_encoder, tmp_path):
     """A gateway with one edit, in front of some server."""
     running = []
 
-    def start(url, kept=None, **more):
+    def start(url, kept=None, settings=None, **more):
         editor = ReasonEditor(tiny_vlm, design(k=2, keys="both"))
         editor.edit(picture(0), QUESTION, answer="thing 0", reasoning=["Number 0 is round."])
         upstream = Upstream(url, "their-model", "their key", **more)
-        running.append(serving_app(create_app([editor], Settings("served", upstream=upstream), kept)))
+        running.append(
+            serving_app(create_app([editor], Settings("served", upstream=upstream, **(settings or {})), kept))
+        )
         return running[-1].__enter__()
 
     yield start
@@ -140,6 +145,34 @@ def test_facts_come_before_the_question_and_everything_else_passes_unchanged(fro
     }
     assert told["model"] == "served"
     assert reply.headers["x-reasonedit-facts"] == str(len(facts))
+
+
+@pytest.mark.parametrize("edits", [True, False], ids=["edits", "bare"])
+@pytest.mark.parametrize("image_urls", [True, False], ids=["fetches", "does not"])
+@pytest.mark.parametrize(
+    "source", ["http://169.254.169.254/x.png", "file:///etc/passwd", " HTTP://10.0.0.1/", "/etc/x"]
+)
+def test_an_address_reaches_the_server_behind_in_no_picture(front, source, image_urls, edits):
+    addressed, last = message_of(source, "And this?"), message_of(picture(0), QUESTION)
+    bare = {"role": "user", "content": [{"type": "image_url", "image_url": source}, *last["content"]]}
+    with behind(lambda handler: handler.tell(completion("no"))) as server:
+        gateway = front(server.url, settings={"image_urls": image_urls})
+        for messages in ([addressed, {"role": "assistant", "content": "A thing."}, last], [addressed, last], [bare]):
+            reply = ask(gateway, messages=messages, reasonedit={"edits": edits})
+            assert reply.status_code in (400, 404), reply.text
+            assert reply.json()["error"]["param"] == "messages[0].content[0].image_url"
+    assert server.requests == []
+
+
+def test_a_picture_of_this_server_is_sent_on_as_it_is(front):
+    with behind(lambda handler: handler.tell(completion("thing 0"))) as server:
+        gateway = front(server.url)
+        with gateway.http() as http:
+            address = http.get("/v1/edits").json()["data"][0]["id"]
+        assert ask(gateway, messages=[message_of(f"/v1/edits/{address}/image", QUESTION)]).status_code == 200
+    url = server.requests[0]["messages"][0]["content"][0]["image_url"]["url"]
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as sent:
+        assert sent.tobytes() == picture(0).tobytes()
 
 
 def test_without_edits_or_pictures_a_request_passes_as_it_is(front):

@@ -121,7 +121,7 @@ def test_a_conversation_may_begin_with_the_assistant(vlm, images, told):
     turns = [*told, ("assistant", "How can I help?"), ("user", "What is it?"), ("assistant", "A boat.")]
     prompt = vlm.prompt("Why?", None, turns)
     said = [vlm.image_token, *(text for _, text in turns), "Why?"]
-    assert [text for text in sorted(said, key=prompt.index)] == said
+    assert sorted(said, key=prompt.index) == said
     # As the same conversation in which the user shows the picture first: each text is in the turn of whoever says it.
     shown = [*told, ("user", "Look."), *turns[len(told) :]]
     assert prompt == vlm.prompt("Why?", None, shown).replace("\n\nLook.", "").replace("Look.", "")

@@ -14,6 +14,7 @@ from .chat_request import ChatRequest, Conversation
 from .facts_view import NO_PICTURE, NOT_ASKED, headers_of, view_facts
 from .gateway import Gateway
 from .pictures import as_data_uri
+from .problems import ApiError
 from .proxy import Passed
 
 
@@ -22,7 +23,7 @@ async def pass_on(
 ) -> Response:
     """Have the server behind answer, with facts before the last question; everything else passes unchanged.
 
-    Pictures that were fetched from an address are sent on as they were seen here: the server behind fetches nothing.
+    Pictures that an address names are sent on as they were seen here: the server behind fetches nothing.
     """
     proxy = gateway.proxy
     assert proxy is not None
@@ -31,8 +32,7 @@ async def pass_on(
     raw: dict[str, Any] = await request.json()
 
     def prepare() -> Passed:
-        if gateway.settings.image_urls:
-            _embed_pictures(raw["messages"], gateway)
+        _embed_pictures(raw["messages"], gateway)
         return proxy.prepare(raw, query)
 
     passed = await gateway.ask(prepare)
@@ -67,11 +67,19 @@ async def pass_on(
 
 
 def _embed_pictures(messages: list[Mapping[str, Any]], gateway: Gateway) -> None:
-    """Put pictures in the places of their addresses."""
-    for message in messages:
-        for part in message["content"] if isinstance(message.get("content"), list) else ():
-            source = part.get("image_url")
-            url = source.get("url") if isinstance(source, dict) else source
-            if part.get("type") == "image_url" and str(url)[:5].lower() != "data:":
-                picture = as_data_uri(gateway.pictures.read(str(url)))
-                part["image_url"] = {**source, "url": picture} if isinstance(source, dict) else {"url": picture}
+    """Put pictures in the places of their addresses.
+
+    Raises:
+        ApiError: An address is none of a picture, or must not be read.
+    """
+    for number, message in enumerate(messages):
+        for place, part in enumerate(message["content"] if isinstance(message.get("content"), list) else ()):
+            for name, source in part.items():
+                url = source.get("url") if isinstance(source, dict) else source if name.endswith("url") else None
+                if not isinstance(url, str) or url[:5].lower() == "data:":
+                    continue
+                where = f"messages[{number}].content[{place}].{name}"
+                if (name, part.get("type")) != ("image_url", "image_url"):
+                    raise ApiError(400, "Only a picture may have an address: send a data URI.", "invalid_url", where)
+                picture = as_data_uri(gateway.pictures.read(url, where))
+                part[name] = {**source, "url": picture} if isinstance(source, dict) else {"url": picture}
