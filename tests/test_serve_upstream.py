@@ -175,6 +175,23 @@ def test_a_picture_of_this_server_is_sent_on_as_it_is(front):
         assert sent.tobytes() == picture(0).tobytes()
 
 
+def test_facts_come_before_the_question_wherever_its_text_is(front):
+    image, text = message_of(picture(0), QUESTION)["content"]
+    before, spoken = {"role": "user", "content": QUESTION}, {"role": "user", "content": [text]}
+    shown, blank = {"role": "user", "content": [image]}, {"type": "text", "text": " "}
+    with behind(lambda handler: handler.tell(completion("thing 0"))) as server:
+        gateway = front(server.url)
+        for messages in ([before, shown], [spoken, shown], [{"role": "user", "content": [blank, image, text]}]):
+            reply = ask(gateway, messages=messages)
+            assert reply.status_code == 200, reply.text
+            facts = [fact["text"] for fact in reply.json()["reasonedit"]["facts"]]
+            assert facts
+            asked = json.dumps(" ".join([*facts, QUESTION]))
+            assert server.requests[-1]["messages"] == json.loads(
+                json.dumps(messages).replace(json.dumps(QUESTION), asked)
+            )
+
+
 def test_without_edits_or_pictures_a_request_passes_as_it_is(front):
     with behind(lambda handler: handler.tell(completion("hello"))) as server:
         gateway = front(server.url)

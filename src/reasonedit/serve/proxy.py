@@ -212,15 +212,18 @@ async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:
 
 
 def _put_before(messages: list[dict[str, Any]], facts: Sequence[str]) -> None:
-    """Put facts before the text of the last message."""
+    """Put facts before the last text that the user says; pictures, or turns of tools, may come after it."""
     if not facts:
         return
-    content = messages[-1]["content"]
-    if isinstance(content, str):
-        messages[-1]["content"] = with_facts(facts, content)
-        return
-    part = next(part for part in content if part["type"] == "text")
-    part["text"] = with_facts(facts, part["text"])
+    for message in (message for message in reversed(messages) if message.get("role") == "user"):
+        content = message.get("content")
+        if isinstance(content, str) and content.strip():
+            message["content"] = with_facts(facts, content)
+            return
+        for part in content if isinstance(content, list) else ():
+            if part.get("type") == "text" and part["text"].strip():
+                part["text"] = with_facts(facts, part["text"])
+                return
 
 
 def _broken_off() -> ApiError:
