@@ -192,6 +192,59 @@ def test_facts_come_before_the_question_wherever_its_text_is(front):
             )
 
 
+def test_turns_of_tools_and_other_kinds_of_parts_pass_unchanged(front):
+    call = {"id": "1", "type": "function", "function": {"name": "weigh", "arguments": "{}"}}
+    turns = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "2 kg"}]},
+    ]
+    sound = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    question = message_of(picture(0), QUESTION)
+    question["content"].append(sound)
+    with behind(lambda handler: handler.tell(completion("thing 0"))) as server:
+        gateway = front(server.url)
+        reply = ask(gateway, messages=[question, *turns])
+        assert reply.status_code == 200, reply.text
+        facts = [fact["text"] for fact in reply.json()["reasonedit"]["facts"]]
+        assert facts
+        asked = message_of(picture(0), " ".join([*facts, QUESTION]))
+        asked["content"].append(sound)
+        assert server.requests[-1]["messages"] == [asked, *turns]
+        begun = {"role": "assistant", "content": "It is"}
+        for messages in (
+            [question, begun],
+            [{"role": "user", "content": [sound]}],
+            [{"role": "developer", "content": "Go."}],
+        ):
+            assert ask(gateway, messages=messages, reasonedit={"edits": False}).status_code == 200
+            assert server.requests[-1]["messages"] == messages
+        shown = [{"role": "user", "content": question["content"][:1]}]
+        told = ask(gateway, messages=shown).json()["reasonedit"]
+        assert (told["facts"], told["gate"]["reason"]) == ([], "there is no question")
+        choices = {"choices": ["a boat", "a cup"]}  # which are answered here
+        assert ask(gateway, messages=[question, *turns], reasonedit=choices).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "video_url", "video_url": {"url": "http://169.254.169.254/x.mp4"}},
+        {"type": "audio_url", "audio_url": "file:///etc/passwd"},
+        {"image_url": "http://10.0.0.1/"},
+        {"type": "text", "text": "Hello.", "image_url": {"url": "http://10.0.0.1/"}},
+        {"type": "file", "file": {"url": "http://10.0.0.1/"}},
+    ],
+    ids=["video", "audio", "no kind", "text", "file"],
+)
+@pytest.mark.parametrize("role", ["user", "tool"])
+def test_an_address_reaches_the_server_behind_in_no_other_part(front, role, part):
+    messages = [{"role": role, "content": [part]}, message_of(picture(0), QUESTION)]
+    with behind(lambda handler: handler.tell(completion("no"))) as server:
+        reply = ask(front(server.url, settings={"image_urls": True}), messages=messages)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_url")
+    assert server.requests == []
+
+
 def test_without_edits_or_pictures_a_request_passes_as_it_is(front):
     with behind(lambda handler: handler.tell(completion("hello"))) as server:
         gateway = front(server.url)

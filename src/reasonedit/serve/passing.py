@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from reasonedit.types import Query
 
 from .chat_request import ChatRequest, Conversation
-from .facts_view import NO_PICTURE, NOT_ASKED, headers_of, view_facts
+from .facts_view import NO_PICTURE, NO_QUESTION, NOT_ASKED, headers_of, view_facts
 from .gateway import Gateway
 from .pictures import as_data_uri
 from .problems import ApiError
@@ -27,8 +27,8 @@ async def pass_on(
     """
     proxy = gateway.proxy
     assert proxy is not None
-    with_edits = body.reasonedit.edits and talk.picture is not None
-    query = Query(talk.picture, talk.question) if with_edits and talk.picture is not None else None
+    picture = talk.picture if body.reasonedit.edits and talk.question.strip() else None
+    query = Query(picture, talk.question) if picture is not None else None
     raw: dict[str, Any] = await request.json()
 
     def prepare() -> Passed:
@@ -36,7 +36,7 @@ async def pass_on(
         return proxy.prepare(raw, query)
 
     passed = await gateway.ask(prepare)
-    why_not = NOT_ASKED if not body.reasonedit.edits else NO_PICTURE
+    why_not = NOT_ASKED if not body.reasonedit.edits else NO_PICTURE if talk.picture is None else NO_QUESTION
 
     def field_of(passed: Passed) -> dict[str, Any]:
         return view_facts(passed.answer, gateway.memory, passed.ms, why_not)
