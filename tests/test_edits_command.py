@@ -209,6 +209,28 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
     assert len(opened(book).edits) == 3  # the good row before it was not written either
 
 
+def test_an_edit_that_is_named_twice_is_exported_once(book, tmp_path, capsys):
+    first, second, _ = opened(book).edits
+    call = ("codebook", "export", book, tmp_path / "edits.jsonl", first, second, first[:8], first)
+    assert "2 edits written to" in output_of(capsys, *call)
+    assert [row.id for row in read(tmp_path / "edits.jsonl")] == [first, second]
+
+
+def test_an_export_that_breaks_off_leaves_no_file(book, tmp_path, capsys):
+    memory = opened(book)
+    image = next(
+        edit.image for edit in reversed(memory.edits.values()) if edit.image != next(iter(memory.edits.values())).image
+    )
+    path = book / "pictures" / f"{image}.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    assert f"{image}" in refused(capsys, "codebook", "export", book, tmp_path / "edits.jsonl")
+    assert [found.name for found in tmp_path.iterdir() if "jsonl" in found.name] == []
+    path.write_bytes(whole)
+    assert "3 edits written to" in output_of(capsys, "codebook", "export", book, tmp_path / "edits.jsonl")
+    assert [row.id for row in read(tmp_path / "edits.jsonl")] == list(memory.edits)
+
+
 def test_a_row_that_says_something_else_than_the_edit_of_its_id_is_refused(tmp_path, capsys, book):
     before = opened(book)
     first = next(iter(before.edits))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from reasonedit.boxes import Box
 from reasonedit.codebook import Draft, EditMemory, StoredEdit, row_of
+from reasonedit.codebook.disk.files import write_atomically
 from reasonedit.errors import ConflictError, InputError, ReasonEditError, UnavailableError
 from reasonedit.images import image_name, load_image, read_image_bytes
 from reasonedit.types import Edit
@@ -29,7 +30,7 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     Args:
         memory: The codebook.
         path: The file, which must not exist.
-        ids: The whole ids of the edits; all that are in force when not given.
+        ids: The whole ids of the edits, each of which is written once; all that are in force when not given.
 
     Returns:
         How many edits were written.
@@ -41,7 +42,7 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
         UnavailableError: The file cannot be written.
     """
     target = Path(path)
-    edits = [memory.find(name) for name in check_ids(ids)] or list(memory.edits.values())
+    edits = [memory.find(name) for name in dict.fromkeys(check_ids(ids))] or list(memory.edits.values())
     without_image = next((edit.id for edit in edits if not edit.image), None)
     if without_image is not None:
         raise InputError(
@@ -54,11 +55,11 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     pictures = target.with_name(f"{target.stem}-pictures")
     try:
         pictures.mkdir(parents=True, exist_ok=True)
-        with target.open("x", encoding="utf-8") as file:
+        with write_atomically(target) as file:  # a file that breaks off would pass for a whole one
             for edit in edits:
                 for name in edit.pictures:
                     memory.picture(name).save(pictures / f"{name}.png", "PNG")
-                file.write(json.dumps(row_of(edit, pictures.name), ensure_ascii=False) + "\n")
+                file.write(json.dumps(row_of(edit, pictures.name), ensure_ascii=False).encode() + b"\n")
     except OSError as error:
         raise UnavailableError(f"'{target}' cannot be written ({error.strerror or error}).") from error
     return len(edits)
