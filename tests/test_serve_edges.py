@@ -244,12 +244,16 @@ def test_edits_that_cannot_be_used_are_refused_and_nothing_is_kept(make):
 
 
 def test_a_read_only_server_refuses_every_change(make):
-    with make(read_only=True).http() as http:
+    with make(read_only=True, keep=20).http() as http:
         check_error(http.post("/v1/edits", json=edit_body()), 403, "read_only")
         check_error(http.delete("/v1/edits/any"), 403)
         check_error(http.post("/v1/edits/any/restore"), 403)
         check_error(http.post("/v1/edits/import", content=b"", headers={"Content-Type": "application/zip"}), 403)
         assert http.get("/v1/info").json()["read_only"]
+        ask(http, uri_of(picture(0)))
+        (kept,) = http.get("/v1/questions").json()["data"]
+        check_error(http.post(f"/v1/questions/{kept['id']}/mark", json={"mark": "right"}), 403, "read_only")
+        assert http.get("/v1/questions").json()["data"] == [kept]
 
 
 def cautious_codebook(vlm, folder):
@@ -405,6 +409,8 @@ def test_questions_are_kept_marked_and_bounded(make):
         assert made.status_code == 201
         check_error(http.post("/v1/questions/none/mark", json={"mark": "right"}), 404)
         check_error(http.post(f"/v1/questions/{name}/mark", json={"mark": "maybe"}), 400)
+        long = {"mark": "corrected", "edit_id": "x" * 201}
+        check_error(http.post(f"/v1/questions/{name}/mark", json=long), 400)
         for i in range(40):
             ask(http, uri_of(picture(i)), f"Again {i}?")
         kept = http.get("/v1/questions", params={"limit": 500}).json()["data"]

@@ -89,7 +89,7 @@ class Gateway:
             ApiError: It is.
         """
         if self.settings.read_only:
-            raise ApiError(403, "This server only reads its codebook: edits are refused.", "read_only")
+            raise ApiError(403, "This server only reads: edits and marks are refused.", "read_only")
 
     def note(
         self,
