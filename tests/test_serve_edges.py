@@ -422,6 +422,15 @@ def test_questions_are_kept_marked_and_bounded(make):
         check_error(http.get("/v1/questions"), 404, "not_kept")
 
 
+def test_of_an_answer_that_is_kept_it_is_known_whether_it_was_cut_off(make):
+    with make(keep=20).http() as http:
+        told = ask(http, uri_of(picture(0))).json()["choices"][0]
+        assert told["finish_reason"] == "length"  # a model with random weights does not end by itself
+        ask(http, uri_of(picture(0)), reasonedit={"choices": ["a boat", "a cup"]})
+        kept = http.get("/v1/questions").json()["data"]
+        assert [question["finish_reason"] for question in kept] == ["stop", "length"]
+
+
 def test_an_erased_edit_is_gone_from_kept_questions_too(make):
     server = make(keep=100)
     folder = folder_of_questions(server.folder)

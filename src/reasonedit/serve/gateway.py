@@ -126,6 +126,7 @@ class Gateway:
                 "question": query.question,
                 "choices": query.choices,
                 "answer": answer.text,
+                "finish_reason": answer.finish_reason,
                 "edit_ids": edit_ids_of(answer.hits),
                 "facts": len(answer.hits),
             }
