@@ -18,10 +18,12 @@ from PIL import Image
 from reasonedit import ReasonEditor
 from reasonedit.checking import Verdict
 from reasonedit.cli import main
+from reasonedit.codebook import EditMemory
 from reasonedit.commands.serve import parser
 from reasonedit.commands.serving import open_editors, questions_from
 from reasonedit.erasure import erase
 from reasonedit.serve.app import create_app
+from reasonedit.serve.local import LocalModels
 from reasonedit.serve.observed import REQUESTS
 from reasonedit.serve.settings import Settings
 from reasonedit.traces import KeptQuestions, folder_of_questions
@@ -469,6 +471,42 @@ def test_questions_are_kept_beside_the_codebook_whichever_way_it_is_reached(make
     erase(server.folder, [made])
     assert kept.rows() == {}
     assert list((folder_of_questions(server.folder) / "pictures").iterdir()) == []
+
+
+def test_an_answer_that_is_under_way_while_its_edit_is_erased_is_not_kept(make, monkeypatch):
+    server = make(keep=100)
+    real = LocalModels.ask
+
+    def erases(models, asked):
+        told = real(models, asked)
+        erase(server.folder, [made])
+        return told
+
+    with server.http() as http:
+        made = http.post("/v1/edits", json=edit_body(0)).json()["id"]
+        http.post("/v1/edits", json=edit_body(7))
+        ask(http, uri_of(picture(7)), "What is number 7?")
+        before = http.get("/v1/questions").json()["data"]
+        monkeypatch.setattr(LocalModels, "ask", erases)
+        reply = ask(http, uri_of(picture(0)), "What is number 0?")
+        assert made in reply.json()["reasonedit"]["edit_ids"]
+        assert http.get("/v1/questions").json()["data"] == [q for q in before if made not in q["edit_ids"]]
+    assert b"number 0" not in (folder_of_questions(server.folder) / "questions.jsonl").read_bytes()
+
+
+def test_a_question_that_is_kept_in_the_middle_of_an_erasure_goes_too(make, monkeypatch):
+    server = make(keep=100)
+    kept, rewrite = KeptQuestions(folder_of_questions(server.folder)), EditMemory.rewrite
+
+    def asked_meanwhile(memory, choose):
+        kept.add({"id": "a", "question": "Who?", "edit_ids": [made]}, picture(5))
+        return rewrite(memory, choose)
+
+    with server.http() as http:
+        made = http.post("/v1/edits", json=edit_body(0)).json()["id"]
+        monkeypatch.setattr(EditMemory, "rewrite", asked_meanwhile)
+        erase(server.folder, [made])
+    assert kept.rows() == {}
 
 
 def test_what_is_used_and_what_never_is(make):

@@ -79,6 +79,15 @@ class KeptQuestions:
             if len(self.rows()) > self.most + max(self.most // 10, 10):
                 self._rewrite(list(self.rows().values())[-self.most :])
 
+    def remove(self, name: str) -> None:
+        """Take a question out.
+
+        Raises:
+            UnavailableError: It cannot be written.
+        """
+        with self._writing():
+            self._rewrite([row for row in self.rows().values() if row["id"] != name])
+
     def mark(self, name: str, mark: str | None, edit_id: str | None = None) -> dict[str, Any]:
         """Mark a question as looked at, or as not looked at.
 
