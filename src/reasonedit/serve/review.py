@@ -98,6 +98,6 @@ def _kept(gateway: Gateway) -> KeptQuestions:
 
 
 def _view(row: dict[str, Any]) -> dict[str, Any]:
-    names = ("id", "time", "question", "choices", "answer", "finish_reason")
-    names = (*names, "edit_ids", "facts", "mark", "corrected_by")
+    asked = ("id", "time", "question", "choices", "answer", "finish_reason")
+    names = (*asked, "edit_ids", "facts", "mark", "corrected_by")
     return {**{name: row.get(name) for name in names}, "image_url": f"/v1/questions/{quote(row['id'], safe='')}/image"}
