@@ -209,6 +209,28 @@ def test_what_is_exported_is_imported_again(book, tiny_folder, tmp_path, capsys)
     assert len(opened(book).edits) == 3  # the good row before it was not written either
 
 
+def test_an_edit_that_is_named_twice_is_exported_once(book, tmp_path, capsys):
+    first, second, _ = opened(book).edits
+    call = ("codebook", "export", book, tmp_path / "edits.jsonl", first, second, first[:8], first)
+    assert "2 edits written to" in output_of(capsys, *call)
+    assert [row.id for row in read(tmp_path / "edits.jsonl")] == [first, second]
+
+
+def test_an_export_that_breaks_off_leaves_no_file(book, tmp_path, capsys):
+    memory = opened(book)
+    image = next(
+        edit.image for edit in reversed(memory.edits.values()) if edit.image != next(iter(memory.edits.values())).image
+    )
+    path = book / "pictures" / f"{image}.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    assert f"{image}" in refused(capsys, "codebook", "export", book, tmp_path / "edits.jsonl")
+    assert [found.name for found in tmp_path.iterdir() if "jsonl" in found.name] == []
+    path.write_bytes(whole)
+    assert "3 edits written to" in output_of(capsys, "codebook", "export", book, tmp_path / "edits.jsonl")
+    assert [row.id for row in read(tmp_path / "edits.jsonl")] == list(memory.edits)
+
+
 def test_a_row_that_says_something_else_than_the_edit_of_its_id_is_refused(tmp_path, capsys, book):
     before = opened(book)
     first = next(iter(before.edits))
@@ -496,6 +518,51 @@ def test_a_row_that_is_changed_or_taken_out_is_refused(tmp_path):
         assert next(found).id == "edit0"
         with pytest.raises(ReasonEditError, match=r"Row 2 of .* was changed while it was being imported"):
             next(found)
+
+
+def test_rows_without_ids_are_the_same_edits_whenever_they_are_imported(book, tmp_path, capsys, monkeypatch):
+    file = corrections(tmp_path / "many", 3)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        del row["id"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call = ("codebook", "import", book, file, "--dtype", "float32")
+    write, written = ReasonEditor.write, []
+
+    def fails_once(editor, edit):
+        written.append(edit.id)
+        if len(written) == 2:
+            raise ReasonEditError("The disk is full.")
+        return write(editor, edit)
+
+    monkeypatch.setattr(ReasonEditor, "write", fails_once)
+    assert "Before that 1 edit had been written: import the file again" in refused(capsys, *call)
+    assert "2 edits written, 1 were there already" in output_of(capsys, *call)
+    assert "0 edits written, 3 were there already" in output_of(capsys, *call)
+    # The place of a row, its author and the form of its picture do not count. Of equal rows the first is written.
+    rows[0]["image"] = base64.b64encode((file.parent / "0.png").read_bytes()).decode()
+    other = rows[1] | {"answer": "a drum"}
+    rows = [other, rows[2], rows[0] | {"author": "Ada"}, other]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "1 edit written, 3 were there already" in output_of(capsys, *call)
+    assert len(opened(book).edits) == 7
+    # One that is undone stays so, and is named once.
+    undone = next(name for name, edit in opened(book).edits.items() if edit.answer == "a drum" and name in written)
+    opened(book).undo(undone)
+    said = output_of(capsys, *call)
+    assert "0 edits written, 2 were there already" in said
+    assert f"undone: reasonedit codebook restore {book} {undone}\n" in said
+
+
+def test_an_id_that_was_made_for_a_row_names_no_other_edit_of_the_file(tmp_path):
+    file = corrections(tmp_path / "many", 1)
+    row = {name: value for name, value in json.loads(file.read_text()).items() if name != "id"}
+    file.write_text(json.dumps(row))
+    (made,) = read(file)
+    for rows in ([row, row | {"id": made.id}], [row | {"id": made.id, "answer": "a cup"}, row]):
+        file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        with pytest.raises(ReasonEditError, match=f"has two edits called '{made.id}'"):
+            list(read(file))
 
 
 def test_no_row_is_written_where_a_later_one_has_a_damaged_picture(book, tmp_path, capsys):

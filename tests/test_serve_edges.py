@@ -18,10 +18,12 @@ from PIL import Image
 from reasonedit import ReasonEditor
 from reasonedit.checking import Verdict
 from reasonedit.cli import main
+from reasonedit.codebook import EditMemory
 from reasonedit.commands.serve import parser
-from reasonedit.commands.serving import open_editors
+from reasonedit.commands.serving import open_editors, questions_from
 from reasonedit.erasure import erase
 from reasonedit.serve.app import create_app
+from reasonedit.serve.local import LocalModels
 from reasonedit.serve.observed import REQUESTS
 from reasonedit.serve.settings import Settings
 from reasonedit.traces import KeptQuestions, folder_of_questions
@@ -244,12 +246,16 @@ def test_edits_that_cannot_be_used_are_refused_and_nothing_is_kept(make):
 
 
 def test_a_read_only_server_refuses_every_change(make):
-    with make(read_only=True).http() as http:
+    with make(read_only=True, keep=20).http() as http:
         check_error(http.post("/v1/edits", json=edit_body()), 403, "read_only")
         check_error(http.delete("/v1/edits/any"), 403)
         check_error(http.post("/v1/edits/any/restore"), 403)
         check_error(http.post("/v1/edits/import", content=b"", headers={"Content-Type": "application/zip"}), 403)
         assert http.get("/v1/info").json()["read_only"]
+        ask(http, uri_of(picture(0)))
+        (kept,) = http.get("/v1/questions").json()["data"]
+        check_error(http.post(f"/v1/questions/{kept['id']}/mark", json={"mark": "right"}), 403, "read_only")
+        assert http.get("/v1/questions").json()["data"] == [kept]
 
 
 def cautious_codebook(vlm, folder):
@@ -405,6 +411,8 @@ def test_questions_are_kept_marked_and_bounded(make):
         assert made.status_code == 201
         check_error(http.post("/v1/questions/none/mark", json={"mark": "right"}), 404)
         check_error(http.post(f"/v1/questions/{name}/mark", json={"mark": "maybe"}), 400)
+        long = {"mark": "corrected", "edit_id": "x" * 201}
+        check_error(http.post(f"/v1/questions/{name}/mark", json=long), 400)
         for i in range(40):
             ask(http, uri_of(picture(i)), f"Again {i}?")
         kept = http.get("/v1/questions", params={"limit": 500}).json()["data"]
@@ -414,6 +422,15 @@ def test_questions_are_kept_marked_and_bounded(make):
     assert len(pictures) <= 32
     with make().http() as http:
         check_error(http.get("/v1/questions"), 404, "not_kept")
+
+
+def test_of_an_answer_that_is_kept_it_is_known_whether_it_was_cut_off(make):
+    with make(keep=20).http() as http:
+        told = ask(http, uri_of(picture(0))).json()["choices"][0]
+        assert told["finish_reason"] == "length"  # a model with random weights does not end by itself
+        ask(http, uri_of(picture(0)), reasonedit={"choices": ["a boat", "a cup"]})
+        kept = http.get("/v1/questions").json()["data"]
+        assert [question["finish_reason"] for question in kept] == ["stop", "length"]
 
 
 def test_an_erased_edit_is_gone_from_kept_questions_too(make):
@@ -437,6 +454,59 @@ def test_an_erased_edit_is_gone_from_kept_questions_too(make):
     for path in folder.rglob("*"):
         assert picture_name(picture(0)) not in path.name
         assert not path.is_file() or b"number 0" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("reached", ["link", "elsewhere/link", "."])
+def test_questions_are_kept_beside_the_codebook_whichever_way_it_is_reached(make, tmp_path, monkeypatch, reached):
+    server = make(keep=100)
+    (tmp_path / "elsewhere").mkdir()
+    for link in (tmp_path / "link", tmp_path / "elsewhere" / "link"):
+        link.symlink_to(server.folder)
+    monkeypatch.chdir(server.folder if reached == "." else tmp_path)
+    kept = questions_from(parser().parse_args(["--codebook", reached, "--keep-questions"]))
+    kept.add({"id": "a", "question": "What is number 0?"}, picture(0))
+    with server.http() as http:
+        made = http.post("/v1/edits", json=edit_body(0)).json()["id"]
+        assert [question["id"] for question in http.get("/v1/questions").json()["data"]] == ["a"]
+    erase(server.folder, [made])
+    assert kept.rows() == {}
+    assert list((folder_of_questions(server.folder) / "pictures").iterdir()) == []
+
+
+def test_an_answer_that_is_under_way_while_its_edit_is_erased_is_not_kept(make, monkeypatch):
+    server = make(keep=100)
+    real = LocalModels.ask
+
+    def erases(models, asked):
+        told = real(models, asked)
+        erase(server.folder, [made])
+        return told
+
+    with server.http() as http:
+        made = http.post("/v1/edits", json=edit_body(0)).json()["id"]
+        http.post("/v1/edits", json=edit_body(7))
+        ask(http, uri_of(picture(7)), "What is number 7?")
+        before = http.get("/v1/questions").json()["data"]
+        monkeypatch.setattr(LocalModels, "ask", erases)
+        reply = ask(http, uri_of(picture(0)), "What is number 0?")
+        assert made in reply.json()["reasonedit"]["edit_ids"]
+        assert http.get("/v1/questions").json()["data"] == [q for q in before if made not in q["edit_ids"]]
+    assert b"number 0" not in (folder_of_questions(server.folder) / "questions.jsonl").read_bytes()
+
+
+def test_a_question_that_is_kept_in_the_middle_of_an_erasure_goes_too(make, monkeypatch):
+    server = make(keep=100)
+    kept, rewrite = KeptQuestions(folder_of_questions(server.folder)), EditMemory.rewrite
+
+    def asked_meanwhile(memory, choose):
+        kept.add({"id": "a", "question": "Who?", "edit_ids": [made]}, picture(5))
+        return rewrite(memory, choose)
+
+    with server.http() as http:
+        made = http.post("/v1/edits", json=edit_body(0)).json()["id"]
+        monkeypatch.setattr(EditMemory, "rewrite", asked_meanwhile)
+        erase(server.folder, [made])
+    assert kept.rows() == {}
 
 
 def test_what_is_used_and_what_never_is(make):

@@ -1,5 +1,7 @@
 """The gateway in front of other servers: well-behaved ones, broken ones, and a second ``reasonedit serve``."""
 
+import base64
+import io
 import json
 import socketserver
 import threading
@@ -12,12 +14,14 @@ import openai
 import pytest
 from helpers.served import message_of, serving_app, serving_command, uri_of
 from helpers.tiny import design, picture
+from PIL import Image
 from test_serve_edges import cautious_codebook
 
 from reasonedit import ReasonEditor
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.serve.app import create_app
 from reasonedit.serve.settings import Settings, Upstream
+from reasonedit.traces import KeptQuestions
 
 QUESTION = "What is number 0?"
 
@@ -67,9 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing is printed."""
 
 
-def chunk(text=None, finish=None, **more):
+def chunk(text=None, finish=None, index=0, **more):
     delta = {} if text is None else {"content": text}
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    choice = {"index": index, "delta": delta, "finish_reason": finish}
     return {"id": "z", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
 
 
@@ -99,11 +103,13 @@ def front(tiny_vlm, hash_encoder, tmp_path):
     """A gateway with one edit, in front of some server."""
     running = []
 
-    def start(url, **more):
+    def start(url, kept=None, settings=None, **more):
         editor = ReasonEditor(tiny_vlm, design(k=2, keys="both"))
         editor.edit(picture(0), QUESTION, answer="thing 0", reasoning=["Number 0 is round."])
         upstream = Upstream(url, "their-model", "their key", **more)
-        running.append(serving_app(create_app([editor], Settings("served", upstream=upstream))))
+        running.append(
+            serving_app(create_app([editor], Settings("served", upstream=upstream, **(settings or {})), kept))
+        )
         return running[-1].__enter__()
 
     yield start
@@ -139,6 +145,104 @@ def test_facts_come_before_the_question_and_everything_else_passes_unchanged(fro
     }
     assert told["model"] == "served"
     assert reply.headers["x-reasonedit-facts"] == str(len(facts))
+
+
+@pytest.mark.parametrize("edits", [True, False], ids=["edits", "bare"])
+@pytest.mark.parametrize("image_urls", [True, False], ids=["fetches", "does not"])
+@pytest.mark.parametrize(
+    "source", ["http://169.254.169.254/x.png", "file:///etc/passwd", " HTTP://10.0.0.1/", "/etc/x"]
+)
+def test_an_address_reaches_the_server_behind_in_no_picture(front, source, image_urls, edits):
+    addressed, last = message_of(source, "And this?"), message_of(picture(0), QUESTION)
+    bare = {"role": "user", "content": [{"type": "image_url", "image_url": source}, *last["content"]]}
+    with behind(lambda handler: handler.tell(completion("no"))) as server:
+        gateway = front(server.url, settings={"image_urls": image_urls})
+        for messages in ([addressed, {"role": "assistant", "content": "A thing."}, last], [addressed, last], [bare]):
+            reply = ask(gateway, messages=messages, reasonedit={"edits": edits})
+            assert reply.status_code in (400, 404), reply.text
+            assert reply.json()["error"]["param"] == "messages[0].content[0].image_url"
+    assert server.requests == []
+
+
+def test_a_picture_of_this_server_is_sent_on_as_it_is(front):
+    with behind(lambda handler: handler.tell(completion("thing 0"))) as server:
+        gateway = front(server.url)
+        with gateway.http() as http:
+            address = http.get("/v1/edits").json()["data"][0]["id"]
+        assert ask(gateway, messages=[message_of(f"/v1/edits/{address}/image", QUESTION)]).status_code == 200
+    url = server.requests[0]["messages"][0]["content"][0]["image_url"]["url"]
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as sent:
+        assert sent.tobytes() == picture(0).tobytes()
+
+
+def test_facts_come_before_the_question_wherever_its_text_is(front):
+    image, text = message_of(picture(0), QUESTION)["content"]
+    before, spoken = {"role": "user", "content": QUESTION}, {"role": "user", "content": [text]}
+    shown, blank = {"role": "user", "content": [image]}, {"type": "text", "text": " "}
+    with behind(lambda handler: handler.tell(completion("thing 0"))) as server:
+        gateway = front(server.url)
+        for messages in ([before, shown], [spoken, shown], [{"role": "user", "content": [blank, image, text]}]):
+            reply = ask(gateway, messages=messages)
+            assert reply.status_code == 200, reply.text
+            facts = [fact["text"] for fact in reply.json()["reasonedit"]["facts"]]
+            assert facts
+            asked = json.dumps(" ".join([*facts, QUESTION]))
+            assert server.requests[-1]["messages"] == json.loads(
+                json.dumps(messages).replace(json.dumps(QUESTION), asked)
+            )
+
+
+def test_turns_of_tools_and_other_kinds_of_parts_pass_unchanged(front):
+    call = {"id": "1", "type": "function", "function": {"name": "weigh", "arguments": "{}"}}
+    turns = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "2 kg"}]},
+    ]
+    sound = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    question = message_of(picture(0), QUESTION)
+    question["content"].append(sound)
+    with behind(lambda handler: handler.tell(completion("thing 0"))) as server:
+        gateway = front(server.url)
+        reply = ask(gateway, messages=[question, *turns])
+        assert reply.status_code == 200, reply.text
+        facts = [fact["text"] for fact in reply.json()["reasonedit"]["facts"]]
+        assert facts
+        asked = message_of(picture(0), " ".join([*facts, QUESTION]))
+        asked["content"].append(sound)
+        assert server.requests[-1]["messages"] == [asked, *turns]
+        begun = {"role": "assistant", "content": "It is"}
+        for messages in (
+            [question, begun],
+            [{"role": "user", "content": [sound]}],
+            [{"role": "developer", "content": "Go."}],
+        ):
+            assert ask(gateway, messages=messages, reasonedit={"edits": False}).status_code == 200
+            assert server.requests[-1]["messages"] == messages
+        shown = [{"role": "user", "content": question["content"][:1]}]
+        told = ask(gateway, messages=shown).json()["reasonedit"]
+        assert (told["facts"], told["gate"]["reason"]) == ([], "there is no question")
+        choices = {"choices": ["a boat", "a cup"]}  # which are answered here
+        assert ask(gateway, messages=[question, *turns], reasonedit=choices).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "video_url", "video_url": {"url": "http://169.254.169.254/x.mp4"}},
+        {"type": "audio_url", "audio_url": "file:///etc/passwd"},
+        {"image_url": "http://10.0.0.1/"},
+        {"type": "text", "text": "Hello.", "image_url": {"url": "http://10.0.0.1/"}},
+        {"type": "file", "file": {"url": "http://10.0.0.1/"}},
+    ],
+    ids=["video", "audio", "no kind", "text", "file"],
+)
+@pytest.mark.parametrize("role", ["user", "tool"])
+def test_an_address_reaches_the_server_behind_in_no_other_part(front, role, part):
+    messages = [{"role": role, "content": [part]}, message_of(picture(0), QUESTION)]
+    with behind(lambda handler: handler.tell(completion("no"))) as server:
+        reply = ask(front(server.url, settings={"image_urls": True}), messages=messages)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_url")
+    assert server.requests == []
 
 
 def test_without_edits_or_pictures_a_request_passes_as_it_is(front):
@@ -264,6 +368,46 @@ def silent(handler):
 def cut_in_an_event(handler):
     cut(handler)
     handler.wfile.write(b'data: {"choices": [{"delta": {"con')
+
+
+def fails_midway(handler):
+    cut(handler)
+    handler.event({"error": {"message": "out of memory"}})
+    handler.event("[DONE]")
+
+
+@pytest.mark.parametrize("act", [cut, cut_in_an_event, fails_midway])
+def test_what_is_not_whole_is_not_kept_as_an_answer(front, tmp_path, act):
+    kept = KeptQuestions(tmp_path / "questions")
+    with behind(act) as server:
+        gateway = front(server.url, kept)
+        assert "one " in ask(gateway, stream=True).text
+        assert httpx2.get(f"{gateway.url}/v1/stats").json()["questions"] == 0
+    assert kept.rows() == {}
+
+
+def test_of_several_answers_the_first_is_kept(front, tmp_path):
+    def act(handler):
+        if not handler.server.requests[-1].get("stream"):
+            first, second = completion("a boat"), completion("the drum")["choices"][0] | {"index": 1}
+            handler.tell(first | {"choices": [second, *first["choices"]]})
+            return
+        handler.begin_stream()
+        for index, text in [(1, "the "), (0, "a "), (1, "drum"), (0, "boat")]:
+            handler.event(chunk(text, index=index))
+        handler.event(chunk(None, "length", index=1))
+        handler.event(chunk(None, "stop", index=0))
+        handler.event("[DONE]")
+
+    kept = KeptQuestions(tmp_path / "questions")
+    with behind(act) as server:
+        gateway = front(server.url, kept)
+        events = [line[5:] for line in ask(gateway, stream=True, n=2).text.splitlines() if line.startswith("data:")]
+        assert ask(gateway, n=2).status_code == 200
+    told = [json.loads(event) for event in events[:-1]]
+    ended = [one["choices"][0]["index"] for one in told if "reasonedit" in one]
+    assert ended == [0]
+    assert [row["answer"] for row in kept.rows().values()] == ["a boat", "a boat"]
 
 
 @pytest.mark.parametrize("act", [cut, silent, cut_in_an_event])

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from reasonedit import ReasonEditError
-from reasonedit.vlm import load_vlm
+from reasonedit.vlm import Generation, load_vlm
 
 QUESTIONS = ["What is it?", "Which of the many objects in this picture is the largest one?", "Why?"]
 
@@ -114,3 +114,17 @@ def test_many_texts_about_one_image_are_what_each_is_alone(vlm, images):
         for text, score in zip(mine, together[row].tolist(), strict=True):
             alone = vlm.log_likelihood(vision.select([row]), [prompts[row]], [[text]])[0]
             assert score == pytest.approx(float(alone[0]), abs=2e-5)
+
+
+@pytest.mark.parametrize("told", [[("system", "It is a drawing.")], []], ids=["told", "untold"])
+def test_a_conversation_may_begin_with_the_assistant(vlm, images, told):
+    turns = [*told, ("assistant", "How can I help?"), ("user", "What is it?"), ("assistant", "A boat.")]
+    prompt = vlm.prompt("Why?", None, turns)
+    said = [vlm.image_token, *(text for _, text in turns), "Why?"]
+    assert sorted(said, key=prompt.index) == said
+    # As the same conversation in which the user shows the picture first: each text is in the turn of whoever says it.
+    shown = [*told, ("user", "Look."), *turns[len(told) :]]
+    assert prompt == vlm.prompt("Why?", None, shown).replace("\n\nLook.", "").replace("Look.", "")
+    vision = vlm.see(images[:1])
+    whole = vlm.tokenizer.decode(vlm.generate(vision, [prompt], Generation(6))[0], skip_special_tokens=True)
+    assert vlm.reply(vision, ["Why?"], None, Generation(6), [turns])[0].text == whole.strip()

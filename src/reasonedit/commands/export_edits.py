@@ -19,7 +19,7 @@ def export_edits(arguments: argparse.Namespace) -> int:
     ids = [find_edit(memory, text).id for text in arguments.id]
     count = export(memory, arguments.file, ids)
     _console.say(f"{count_edits(count)} written to {arguments.file}")
-    undone = [name for name in ids if name in memory.undone]
+    undone = [name for name in dict.fromkeys(ids) if name in memory.undone]
     if undone:
         _console.say(f"undone here, but not where the file is imported: {', '.join(undone)}")
     return 0

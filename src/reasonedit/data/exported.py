@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 
 from reasonedit.boxes import Box
 from reasonedit.codebook import Draft, EditMemory, StoredEdit, row_of
+from reasonedit.codebook.disk.files import write_atomically
 from reasonedit.errors import ConflictError, InputError, ReasonEditError, UnavailableError
 from reasonedit.images import image_name, load_image, read_image_bytes
 from reasonedit.types import Edit
@@ -30,7 +30,7 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     Args:
         memory: The codebook.
         path: The file, which must not exist.
-        ids: The whole ids of the edits; all that are in force when not given.
+        ids: The whole ids of the edits, each of which is written once; all that are in force when not given.
 
     Returns:
         How many edits were written.
@@ -42,7 +42,7 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
         UnavailableError: The file cannot be written.
     """
     target = Path(path)
-    edits = [memory.find(name) for name in check_ids(ids)] or list(memory.edits.values())
+    edits = [memory.find(name) for name in dict.fromkeys(check_ids(ids))] or list(memory.edits.values())
     without_image = next((edit.id for edit in edits if not edit.image), None)
     if without_image is not None:
         raise InputError(
@@ -55,11 +55,11 @@ def export(memory: EditMemory, path: str | os.PathLike[str], ids: Sequence[str] 
     pictures = target.with_name(f"{target.stem}-pictures")
     try:
         pictures.mkdir(parents=True, exist_ok=True)
-        with target.open("x", encoding="utf-8") as file:
+        with write_atomically(target) as file:  # a file that breaks off would pass for a whole one
             for edit in edits:
                 for name in edit.pictures:
                     memory.picture(name).save(pictures / f"{name}.png", "PNG")
-                file.write(json.dumps(row_of(edit, pictures.name), ensure_ascii=False) + "\n")
+                file.write(json.dumps(row_of(edit, pictures.name), ensure_ascii=False).encode() + b"\n")
     except OSError as error:
         raise UnavailableError(f"'{target}' cannot be written ({error.strerror or error}).") from error
     return len(edits)
@@ -71,7 +71,7 @@ class CheckedRow:
 
     Attributes:
         number: Its number in the file.
-        id: Name of the edit, made up where the row has none.
+        id: Name of the edit; where the row has none, it is made from what the edit says.
         question: The question.
         answer: The right answer.
         answers: All right answers, where there are several.
@@ -107,6 +107,9 @@ def read(path: str | os.PathLike[str]) -> Iterator[CheckedRow]:
     The columns are those of :class:`~reasonedit.data.EditFile`; pictures are looked for in the file's folder and
     nowhere else. Each is opened, so that what cannot be used is known before any edit is written.
 
+    A row without an id is named by what it says, so it is the same edit whenever it is read. Equal rows without an id
+    are one edit: all of them are given, by one name.
+
     In a repaired codebook's file of what was lost, rows of which not enough is left for an edit are passed over; see
     :func:`describe_lost`.
 
@@ -114,16 +117,17 @@ def read(path: str | os.PathLike[str]) -> Iterator[CheckedRow]:
         InputError: The file or a row of it cannot be used, a column is none of these, or two edits have the same id;
             says which.
     """
-    source, ids = EditFile(os.fspath(path)), set[str]()
+    source, contents = EditFile(os.fspath(path)), dict[str, str]()  # what the edits of a name say
     for row in read_rows(source.path):
         if _is_lost(row):
             continue
         edit, checksum = _check_row(source, row)
-        name = edit.id if row.values.get("id") is not None else uuid.uuid4().hex
-        if name in ids:
-            raise InputError(f"'{source.path}' has two edits called '{name}': give one of them another id.")
-        ids.add(name)
         kept = Draft.of(edit, []).edit
+        content, named = _name_content(kept), row.values.get("id") is not None
+        name = edit.id if named else content
+        if name in contents and (named or contents[name] != content):
+            raise InputError(f"'{source.path}' has two edits called '{name}': give one of them another id.")
+        contents[name] = content
         yield CheckedRow(
             row.number,
             name,
@@ -138,13 +142,20 @@ def read(path: str | os.PathLike[str]) -> Iterator[CheckedRow]:
         )
 
 
+def _name_content(edit: StoredEdit) -> str:
+    """A name made from all by which :meth:`CheckedRow.is_of` tells edits apart."""
+    given = edit.given if any(edit.given) else []
+    said = [edit.question, edit.answer, edit.answers, edit.reasoning, edit.choices, edit.image, given]
+    return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
+
+
 @dataclass(frozen=True)
 class Compared:
     """The edits of a file beside those of a codebook.
 
     Attributes:
         new: Those that the codebook does not have.
-        there: The ids of those that it has.
+        there: The ids of those that it has, or that an equal row before brings.
         undone: The ids of those that it has, but undone.
     """
 
@@ -165,17 +176,20 @@ def compare(rows: Iterable[CheckedRow], memory: EditMemory, file: str = "the fil
         ConflictError: The codebook has another edit of the same id.
     """
     memory.refresh()
-    compared = Compared([], [], [])
+    compared, seen = Compared([], [], []), set[str]()
     with memory.guard:
         edits, undone = memory.edits, memory.undone
     for row in rows:
         edit = edits.get(row.id) or undone.get(row.id)
-        if edit is None:
-            compared.new.append(row)
-        elif not row.is_of(edit):
+        if edit is not None and not row.is_of(edit):
             raise ConflictError(f"There is another edit '{row.id}' in the codebook: give the one in {file} another id.")
+        if row.id in seen and row.id in undone:
+            continue  # it is named once
+        if edit is None and row.id not in seen:
+            compared.new.append(row)
         else:
             (compared.undone if row.id in undone else compared.there).append(row.id)
+        seen.add(row.id)
     return compared
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.events import Event
 from reasonedit.errors import ConflictError, InputError, UnavailableError
-from reasonedit.traces import ErasedEdits, is_run
+from reasonedit.traces import ErasedEdits, KeptQuestions, folder_of_questions, is_run
 from reasonedit.validation import check_name
 
 from .beside import clean_beside, find_copies, name_files_of_others, name_other_places
@@ -21,9 +21,10 @@ _PATIENCE = 10.0
 
 NOT_LOOKED_FOR = (
     "Nobody knows, and you have to see to it: exports, backups and codebooks migrated or pulled from this one, or "
-    "saved from it into other folders; the Hub with its history; the data and probe files that the edits came from; "
-    "other runs, results of experiments, reports, and pictures drawn of edits; logs of terminals, shells and servers; "
-    "snapshots and backups of the disk, and its swap. Space on the disk is given back, not overwritten."
+    "saved from it into other folders; questions that were kept while it had another name; the Hub with its history; "
+    "the data and probe files that the edits came from; other runs, results of experiments, reports, and pictures "
+    "drawn of edits; logs of terminals, shells and servers; snapshots and backups of the disk, and its swap. Space on "
+    "the disk is given back, not overwritten."
 )
 
 
@@ -161,6 +162,7 @@ def _take_out(
             raise
         if any(event.edit_id in erased.ids for event in memory.events):
             memory.rewrite(choose)
+            KeptQuestions(folder_of_questions(store.folder)).forget(erased)  # those that were answered meanwhile
     except OSError as error:
         raise UnavailableError(
             f"'{error.filename or store.folder}' cannot be written ({error.strerror or error}): no edit is erased "

@@ -43,10 +43,11 @@ async def complete(body: ChatRequest, request: Request) -> Response:
     gateway, began = gateway_of(request), time.perf_counter()
     add_to_log(request, model=body.model[:200])
     _check_model(body.model, gateway)
-    talk = await gateway.do(lambda: conversation_of(body.messages, gateway.pictures))
+    passes = gateway.proxy is not None and not body.reasonedit.choices
+    talk = await gateway.do(lambda: conversation_of(body.messages, gateway.pictures, behind=passes))
     parts = {"read": 1e3 * (time.perf_counter() - began)}
     add_to_log(request, **texts_of(gateway.settings, question=talk.question))
-    if gateway.proxy is not None and not body.reasonedit.choices:
+    if passes:
         return await pass_on(gateway, body, talk, request, parts)
     return await _answer_here(gateway, body, talk, request, parts)
 

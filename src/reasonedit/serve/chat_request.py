@@ -80,7 +80,7 @@ class Conversation:
 
     Attributes:
         picture: The last picture of the last user's turn that has any.
-        question: The text of the last turn.
+        question: The text of the user's last turn.
         earlier: The turns before it.
         pictures: How many pictures there are in all.
     """
@@ -99,38 +99,55 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 }
 
 
-def conversation_of(messages: Sequence[dict[str, Any]], reader: PictureReader) -> Conversation:
+def conversation_of(messages: Sequence[dict[str, Any]], reader: PictureReader, *, behind: bool = False) -> Conversation:
     """Read the messages of a request.
+
+    Args:
+        messages: The messages.
+        reader: Reads the picture.
+        behind: Whether a server behind is sent the messages. Roles and parts of other kinds are its concern then, as
+            are turns after the question (those of tools), and there may be no question.
 
     Raises:
         ApiError: They are no conversation whose last turn is the user's, or the picture cannot be read.
     """
-    turns: list[tuple[str, str]] = []
-    pictures: list[tuple[str, str]] = []
-    for number, message in enumerate(messages):
-        where = f"messages[{number}]"
-        role = _ROLES.get(str(message.get("role")))
-        if role is None:
-            raise ApiError(
-                400, f"A role must be system, user or assistant, not {message.get('role')!r}.", "invalid_value", where
-            )
-        text, found = _read_content(message.get("content"), f"{where}.content")
-        if found and role != "user":
-            raise ApiError(400, "Only a turn of the user may hold a picture.", "invalid_value", where)
-        pictures += found
-        if turns and turns[-1][0] == role:
-            turns[-1] = (role, f"{turns[-1][1]}\n{text}".strip())
-        else:
-            turns.append((role, text))
+    turns, pictures = _read_turns(messages, behind)
+    while behind and turns and turns[-1][0] != "user":
+        turns.pop()
+    if behind and not turns:
+        turns = [("user", "")]
     if turns[-1][0] != "user":
         raise ApiError(400, "The last turn must be the user's: it holds the question.", "invalid_value", "messages")
-    if not turns[-1][1].strip():
+    if not turns[-1][1].strip() and not behind:
         raise ApiError(400, "The last turn has no text: ask a question.", "invalid_value", "messages")
     picture = reader.read(*pictures[-1]) if pictures else None
     return Conversation(picture, turns[-1][1], tuple(turns[:-1]), len(pictures))
 
 
-def _read_content(content: Any, where: str) -> tuple[str, list[tuple[str, str]]]:
+def _read_turns(messages: Sequence[dict[str, Any]], behind: bool) -> tuple[list[Turn], list[tuple[str, str]]]:
+    """What was said in turn, and the sources of the user's pictures with the fields that name them."""
+    turns: list[Turn] = []
+    pictures: list[tuple[str, str]] = []
+    for number, message in enumerate(messages):
+        where = f"messages[{number}]"
+        role = _ROLES.get(str(message.get("role")), "other" if behind else None)
+        if role is None:
+            raise ApiError(
+                400, f"A role must be system, user or assistant, not {message.get('role')!r}.", "invalid_value", where
+            )
+        text, found = _read_content(message.get("content"), f"{where}.content", behind)
+        if role == "user":
+            pictures += found
+        elif found and not behind:
+            raise ApiError(400, "Only a turn of the user may hold a picture.", "invalid_value", where)
+        if turns and turns[-1][0] == role:
+            turns[-1] = (role, f"{turns[-1][1]}\n{text}".strip())
+        else:
+            turns.append((role, text))
+    return turns, pictures
+
+
+def _read_content(content: Any, where: str, behind: bool) -> tuple[str, list[tuple[str, str]]]:
     """The text of a message, and the sources of its pictures with the fields that name them."""
     if content is None:
         return "", []
@@ -150,7 +167,7 @@ def _read_content(content: Any, where: str) -> tuple[str, list[tuple[str, str]]]
             if not isinstance(source, str):
                 raise ApiError(400, "The picture has no url.", "invalid_type", here)
             pictures.append((source, f"{here}.image_url"))
-        else:
+        elif not (behind and isinstance(part, dict) and kind != "text"):
             raise ApiError(400, f"A part must be text or image_url, not {kind!r}.", "invalid_value", here)
     return "\n".join(texts), pictures
 

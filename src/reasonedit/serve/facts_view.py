@@ -15,6 +15,7 @@ from reasonedit.types import Answer, Hit
 
 NOT_ASKED = "edits were not asked for"
 NO_PICTURE = "there is no picture"
+NO_QUESTION = "there is no question"
 
 
 def finite(number: float) -> float | None:

@@ -89,7 +89,7 @@ class Gateway:
             ApiError: It is.
         """
         if self.settings.read_only:
-            raise ApiError(403, "This server only reads its codebook: edits are refused.", "read_only")
+            raise ApiError(403, "This server only reads: edits and marks are refused.", "read_only")
 
     def note(
         self,
@@ -120,16 +120,23 @@ class Gateway:
         add_to_log(request, **texts_of(self.settings, answer=answer.text))
         self.usage.note(answer)
         if self.questions is not None and query is not None:
-            row = {
+            row: dict[str, Any] = {
                 "id": request.state.id,
                 "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
                 "question": query.question,
                 "choices": query.choices,
                 "answer": answer.text,
+                "finish_reason": answer.finish_reason,
                 "edit_ids": edit_ids_of(answer.hits),
                 "facts": len(answer.hits),
             }
             self.questions.add(row, query.image)
+            # Whoever erased an edit meanwhile has looked through the questions, perhaps before this one was kept.
+            self.memory.refresh()
+            with self.memory.guard:
+                edits, undone = self.memory.edits, self.memory.undone
+            if any(name not in edits and name not in undone for name in row["edit_ids"]):
+                self.questions.remove(request.state.id)
 
     def author_of(self, request: Request, given: str | None) -> str:
         """Who does something: as the request says, or its header, which may be percent-encoded."""

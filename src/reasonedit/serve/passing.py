@@ -11,9 +11,10 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from reasonedit.types import Query
 
 from .chat_request import ChatRequest, Conversation
-from .facts_view import NO_PICTURE, NOT_ASKED, headers_of, view_facts
+from .facts_view import NO_PICTURE, NO_QUESTION, NOT_ASKED, headers_of, view_facts
 from .gateway import Gateway
 from .pictures import as_data_uri
+from .problems import ApiError
 from .proxy import Passed
 
 
@@ -22,21 +23,20 @@ async def pass_on(
 ) -> Response:
     """Have the server behind answer, with facts before the last question; everything else passes unchanged.
 
-    Pictures that were fetched from an address are sent on as they were seen here: the server behind fetches nothing.
+    Pictures that an address names are sent on as they were seen here: the server behind fetches nothing.
     """
     proxy = gateway.proxy
     assert proxy is not None
-    with_edits = body.reasonedit.edits and talk.picture is not None
-    query = Query(talk.picture, talk.question) if with_edits and talk.picture is not None else None
+    picture = talk.picture if body.reasonedit.edits and talk.question.strip() else None
+    query = Query(picture, talk.question) if picture is not None else None
     raw: dict[str, Any] = await request.json()
 
     def prepare() -> Passed:
-        if gateway.settings.image_urls:
-            _embed_pictures(raw["messages"], gateway)
+        _embed_pictures(raw["messages"], gateway)
         return proxy.prepare(raw, query)
 
     passed = await gateway.ask(prepare)
-    why_not = NOT_ASKED if not body.reasonedit.edits else NO_PICTURE
+    why_not = NOT_ASKED if not body.reasonedit.edits else NO_PICTURE if talk.picture is None else NO_QUESTION
 
     def field_of(passed: Passed) -> dict[str, Any]:
         return view_facts(passed.answer, gateway.memory, passed.ms, why_not)
@@ -60,17 +60,26 @@ async def pass_on(
                 yield event
         finally:  # also where the client has gone: then the server behind need not go on
             await events.aclose()  # type: ignore[attr-defined]
-        await finish()
+        if passed.whole:
+            await finish()
 
     return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
 
 
 def _embed_pictures(messages: list[Mapping[str, Any]], gateway: Gateway) -> None:
-    """Put pictures in the places of their addresses."""
-    for message in messages:
-        for part in message["content"] if isinstance(message.get("content"), list) else ():
-            source = part.get("image_url")
-            url = source.get("url") if isinstance(source, dict) else source
-            if part.get("type") == "image_url" and str(url)[:5].lower() != "data:":
-                picture = as_data_uri(gateway.pictures.read(str(url)))
-                part["image_url"] = {**source, "url": picture} if isinstance(source, dict) else {"url": picture}
+    """Put pictures in the places of their addresses.
+
+    Raises:
+        ApiError: An address is none of a picture, or must not be read.
+    """
+    for number, message in enumerate(messages):
+        for place, part in enumerate(message["content"] if isinstance(message.get("content"), list) else ()):
+            for name, source in part.items():
+                url = source.get("url") if isinstance(source, dict) else source if name.endswith("url") else None
+                if not isinstance(url, str) or url[:5].lower() == "data:":
+                    continue
+                where = f"messages[{number}].content[{place}].{name}"
+                if (name, part.get("type")) != ("image_url", "image_url"):
+                    raise ApiError(400, "Only a picture may have an address: send a data URI.", "invalid_url", where)
+                picture = as_data_uri(gateway.pictures.read(url, where))
+                part[name] = {**source, "url": picture} if isinstance(source, dict) else {"url": picture}

@@ -35,6 +35,7 @@ class Passed:
         ms: Milliseconds of each part.
         text: What was answered so far.
         finish_reason: Why the answer ended.
+        whole: Whether the answer came to its end; with several answers, the first of them.
     """
 
     body: dict[str, Any]
@@ -42,6 +43,7 @@ class Passed:
     ms: dict[str, float] = field(default_factory=dict)
     text: str = ""
     finish_reason: str = "stop"
+    whole: bool = False
 
     @property
     def answer(self) -> Answer | None:
@@ -124,9 +126,9 @@ class Proxy:
         passed.ms["answer"] = 1e3 * (time.perf_counter() - began)
         try:
             answer = json.loads(response.content)
-            choice = answer["choices"][0]
+            choice = _first(answer["choices"]) or answer["choices"][0]
             passed.text = str((choice.get("message") or {}).get("content") or "")
-            passed.finish_reason = str(choice.get("finish_reason") or "stop")
+            passed.finish_reason, passed.whole = str(choice.get("finish_reason") or "stop"), True
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ApiError(502, "The model's server did not answer with a chat completion.", "bad_upstream") from error
         return dict(answer)
@@ -164,16 +166,18 @@ class Proxy:
             await response.aclose()
 
     def _watch(self, event: str, passed: Passed, last: Callable[[Passed], Mapping[str, Any]]) -> str:
-        """An event, unchanged unless it ends the answer; its text is noted."""
+        """An event, unchanged unless it ends the first answer; its text is noted."""
         if not event.startswith("data:") or event.strip() == DONE.strip():
             return event
         try:
             values = json.loads(event[5:])
-            choice = values["choices"][0]
+            choice = _first(values["choices"])
+            if choice is None:
+                return event
             passed.text += str((choice.get("delta") or {}).get("content") or "")
             if not choice.get("finish_reason"):
                 return event
-            passed.finish_reason = str(choice["finish_reason"])
+            passed.finish_reason, passed.whole = str(choice["finish_reason"]), True
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return event
         return event_of({**values, "reasonedit": dict(last(passed))})
@@ -183,6 +187,11 @@ class Proxy:
             seconds = f"{self.upstream.patience:g}"
             return ApiError(504, f"The model's server said nothing for {seconds} seconds.", "upstream_timeout")
         return ApiError(502, f"The model's server cannot be reached ({type(error).__name__}).", "upstream_unreachable")
+
+
+def _first(choices: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Of several answers (``n``) the first, which alone is noted: in a stream their parts come mixed."""
+    return next((choice for choice in choices if not choice.get("index")), None)
 
 
 async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:
@@ -203,15 +212,18 @@ async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:
 
 
 def _put_before(messages: list[dict[str, Any]], facts: Sequence[str]) -> None:
-    """Put facts before the text of the last message."""
+    """Put facts before the last text that the user says; pictures, or turns of tools, may come after it."""
     if not facts:
         return
-    content = messages[-1]["content"]
-    if isinstance(content, str):
-        messages[-1]["content"] = with_facts(facts, content)
-        return
-    part = next(part for part in content if part["type"] == "text")
-    part["text"] = with_facts(facts, part["text"])
+    for message in (message for message in reversed(messages) if message.get("role") == "user"):
+        content = message.get("content")
+        if isinstance(content, str) and content.strip():
+            message["content"] = with_facts(facts, content)
+            return
+        for part in content if isinstance(content, list) else ():
+            if part.get("type") == "text" and part["text"].strip():
+                part["text"] = with_facts(facts, part["text"])
+                return
 
 
 def _broken_off() -> ApiError:

@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from reasonedit.codebook import summarise_use
 from reasonedit.traces import KeptQuestions
+from reasonedit.validation import LONGEST_NAME
 
 from .edits import PRIVATE, png_of
 from .gateway import Gateway, gateway_of
@@ -25,7 +26,7 @@ class Mark(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"mark": "right"}})
 
     mark: Literal["right", "corrected"] | None
-    edit_id: str | None = None
+    edit_id: str | None = Field(None, max_length=LONGEST_NAME)
 
 
 @router.get("/v1/questions")
@@ -54,6 +55,7 @@ async def list_questions(
 async def mark_question(name: str, body: Mark, request: Request) -> dict[str, Any]:
     """Mark a question as answered rightly, or as corrected; null takes the mark off."""
     gateway = gateway_of(request)
+    gateway.check_writable()
     return await gateway.do(lambda: _view(_kept(gateway).mark(name, body.mark, body.edit_id)))
 
 
@@ -96,5 +98,6 @@ def _kept(gateway: Gateway) -> KeptQuestions:
 
 
 def _view(row: dict[str, Any]) -> dict[str, Any]:
-    names = ("id", "time", "question", "choices", "answer", "edit_ids", "facts", "mark", "corrected_by")
+    asked = ("id", "time", "question", "choices", "answer", "finish_reason")
+    names = (*asked, "edit_ids", "facts", "mark", "corrected_by")
     return {**{name: row.get(name) for name in names}, "image_url": f"/v1/questions/{quote(row['id'], safe='')}/image"}

@@ -32,8 +32,9 @@ _NAME = re.compile(r"[0-9a-f]{64}\.png")
 
 
 def folder_of_questions(codebook: Path) -> Path:
-    """Where the questions to a codebook are kept."""
-    return codebook.with_name(f"{codebook.name}.questions")
+    """Where the questions to a codebook are kept; whichever way it is reached, by a link or as ``.``, there is one."""
+    real = codebook.resolve()
+    return real.with_name(f"{real.name}.questions")
 
 
 class KeptQuestions:
@@ -77,6 +78,15 @@ class KeptQuestions:
             self._append({**row, "picture": name})
             if len(self.rows()) > self.most + max(self.most // 10, 10):
                 self._rewrite(list(self.rows().values())[-self.most :])
+
+    def remove(self, name: str) -> None:
+        """Take a question out.
+
+        Raises:
+            UnavailableError: It cannot be written.
+        """
+        with self._writing():
+            self._rewrite([row for row in self.rows().values() if row["id"] != name])
 
     def mark(self, name: str, mark: str | None, edit_id: str | None = None) -> dict[str, Any]:
         """Mark a question as looked at, or as not looked at.

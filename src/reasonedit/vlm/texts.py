@@ -45,10 +45,11 @@ class TextSide(FrozenModel):
 
         The image stands at its head, whichever turn it came with, as in the prompt of a single question: so the model
         reads it once for all that is asked about it. What the system says stands before the first thing that the user
-        says, as not every template has a place of its own for it.
+        says, as not every template has a place of its own for it. Where the assistant begins, both stand in a turn of
+        the user before that: nothing can come before the image, and many templates take no other beginning.
 
         Args:
-            turns: What was said, in turns of the user and the assistant, the user's first and last.
+            turns: What was said, in turns of the user and the assistant, the user's last.
 
         Raises:
             InputError: The model has no chat template, or it takes no such turns.
@@ -59,10 +60,11 @@ class TextSide(FrozenModel):
         messages = [
             {"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns if role != "system"
         ]
-        messages[0]["content"] = [
-            {"type": "image"},
-            {"type": "text", "text": "\n\n".join([*told, messages[0]["content"][0]["text"]])},  # type: ignore[index]
-        ]
+        if messages[0]["role"] != "user":
+            messages.insert(0, {"role": "user", "content": [{"type": "text", "text": ""}]})
+        texts = [*told, messages[0]["content"][0]["text"]]  # type: ignore[index]
+        begins = "\n\n".join(text for text in texts if text)
+        messages[0]["content"] = [{"type": "image"}, {"type": "text", "text": begins}]
         try:
             return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
         except Exception as error:  # a template can raise anything

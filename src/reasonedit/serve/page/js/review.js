@@ -80,6 +80,7 @@ export class ReviewView {
       h("h2", { class: "question", tabindex: "-1" }, one.question),
       one.choices ? h("p", { class: "help" }, T.edit.choices(one.choices.join(", "))) : null,
       h("p", { class: "said" }, one.answer || T.ask.empty),
+      one.finish_reason === "length" ? h("p", { class: "help" }, T.review.cutOff) : null,
       h("p", { class: "about" }, T.review.facts(one.facts), edits.length ? ": " : "", edits.flatMap((link) => [link, " "])),
     ];
   }

@@ -188,6 +188,7 @@ export const T = {
   review: {
     title: "Review",
     queue: "Questions that were asked",
+    cutOff: "The answer was cut off: it reached its longest length.",
     notKept: "This server keeps no questions. Start it with --keep-questions to review them here.",
     loading: "Loading questions …",
     empty: "No question is waiting for review.",
