@@ -357,6 +357,10 @@ def test_edits_are_listed_page_by_page_and_found(make):
         check_error(http.get("/v1/edits", params={"since": "soon"}), 400)
         check_error(http.get("/v1/edits", params={"after": "none"}), 404)
         check_error(http.get("/v1/edits", params={"limit": 0}), 400)
+        assert found(author="Bob", after=ids[2]) == [ids[1]]
+        http.delete(f"/v1/edits/{ids[3]}")  # meanwhile the last one of a page leaves the list
+        rest = http.get("/v1/edits", params={"state": "active", "after": ids[3], "limit": 1}).json()
+        assert ([e["id"] for e in rest["data"]], rest["has_more"], rest["total"]) == ([ids[2]], True, 3)
         picture_again = Image.open(io.BytesIO(http.get(f"/v1/edits/{ids[2]}/image").content))
         assert picture_again.convert("RGB").tobytes() == picture(2).tobytes()
 

@@ -132,19 +132,21 @@ async def list_edits(
         memory = gateway.memory
         memory.refresh()
         with memory.guard:
-            edits = _select(memory, search, author, state)
-            edits = [e for e in edits if _is_within(e.time, earliest, latest)]
-            first = 1 + _place(edits, after) if after is not None else 0
-            page = edits[first : first + limit]
-            more = first + limit < len(edits)
-            data = [view_edit(edit, gateway) for edit in page]
-        return {"object": "list", "data": data, "has_more": more, "total": len(edits)}
+            edits = [event.edit for event in reversed(memory.events) if event.edit is not None]
+            first = 1 + _place(edits, after) if after is not None else 0  # before states, which change meanwhile
+            older = {edit.id for edit in edits[first:]}
+            edits = _select(edits, memory, search, author, state)
+            edits = [edit for edit in edits if _is_within(edit.time, earliest, latest)]
+            rest = [edit for edit in edits if edit.id in older]
+            data = [view_edit(edit, gateway) for edit in rest[:limit]]
+        return {"object": "list", "data": data, "has_more": len(rest) > limit, "total": len(edits)}
 
     return await gateway.do(find)
 
 
-def _select(memory: EditMemory, search: str, author: str | None, state: str | None) -> list[StoredEdit]:
-    edits = [event.edit for event in reversed(memory.events) if event.edit is not None]
+def _select(
+    edits: list[StoredEdit], memory: EditMemory, search: str, author: str | None, state: str | None
+) -> list[StoredEdit]:
     if state is not None:
         wanted = memory.undone if state == "undone" else memory.edits
         edits = [edit for edit in edits if edit.id in wanted]
