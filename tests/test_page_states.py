@@ -15,7 +15,7 @@ from helpers.tiny import design, picture
 from helpers.waiting import wait_until
 from PIL import Image
 
-from reasonedit import ReasonEditor
+from reasonedit import Edit, ReasonEditor
 from reasonedit.serve.app import create_app
 from reasonedit.serve.page_files import page_samples
 from reasonedit.serve.settings import Settings
@@ -346,12 +346,32 @@ def test_the_model_own_reasoning_is_kept_mended_and_struck(url, visit, photo, ed
     assert list(edit.reasoning) == ["Fact 1.", "Mended."]
 
 
+def test_days_are_those_of_the_readers_clock(url, visit, editor):
+    times = {"eve": "2026-05-01T21:59:59.500000", "night": "2026-05-01T22:30:00", "next": "2026-05-02T22:00:00"}
+    for number, (name, time) in enumerate(times.items()):
+        editor.write(Edit(picture(number), f"What is {name}?", name, ["It is round."], time=f"{time}+00:00"))
+    page = visit(url, timezone_id="Etc/GMT-2").go("edits").page  # two hours before UTC
+    page.locator(".edit", has_text="2 May 2026, 00:30").wait_for()
+
+    for since, until, names in [
+        ("2026-05-02", "", ["next", "night"]),
+        ("2026-05-02", "2026-05-02", ["night"]),
+        ("", "2026-05-01", ["eve"]),
+    ]:
+        page.get_by_label("From").fill(since)
+        page.get_by_label("Until").fill(until)
+        for name in times:
+            said = page.locator(".edit .said", has_text=name)
+            said.wait_for(state="attached" if name in names else "detached")
+        assert page.locator(".edit .said").all_inner_texts() == names
+
+
 def test_a_server_that_is_gone_is_named_and_found_again(visit, photo, tmp_path, tiny_folder):
     """Killed between the save and the reload: what was acknowledged is there."""
     script = f"""
 import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
 from helpers.tiny import HashEncoder, design
-from reasonedit import ReasonEditor
+from reasonedit import Edit, ReasonEditor
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.serve.app import create_app
 from reasonedit.serve.run import run_server
