@@ -346,6 +346,23 @@ def test_the_model_own_reasoning_is_kept_mended_and_struck(url, visit, photo, ed
     assert list(edit.reasoning) == ["Fact 1.", "Mended."]
 
 
+def test_a_question_asked_again_while_it_is_answered_is_not_lost(url, visit, photo):
+    visitor = visit(url).go()
+    question = visitor.page.get_by_label("Question", exact=True)
+    asked = []
+
+    def again(route):
+        asked.append(route.request)
+        question.press("Enter")
+        route.continue_()
+
+    visitor.page.route("**/v1/chat/completions", again)
+    visitor.upload(photo, "What is it?")
+    question.press("Enter")
+    visitor.page.locator(".answer").wait_for()
+    assert len(asked) == 1
+
+
 def test_days_are_those_of_the_readers_clock(url, visit, editor):
     times = {"eve": "2026-05-01T21:59:59.500000", "night": "2026-05-01T22:30:00", "next": "2026-05-02T22:00:00"}
     for number, (name, time) in enumerate(times.items()):

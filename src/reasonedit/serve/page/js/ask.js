@@ -105,6 +105,7 @@ export class AskView {
 
   async #submit(event) {
     event.preventDefault();
+    if (this.button.getAttribute("aria-disabled") === "true") return undefined; // the model is at it
     const question = this.question.input.value.trim();
     if (!this.picture.picture) return this.picture.complain(T.ask.noPicture);
     if (!question) {
