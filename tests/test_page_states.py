@@ -363,6 +363,41 @@ def test_a_question_asked_again_while_it_is_answered_is_not_lost(url, visit, pho
     assert len(asked) == 1
 
 
+def keep_questions(folder, count):
+    """Questions that were asked: number 0 first."""
+    kept = KeptQuestions(folder, 50)
+    for number in range(count):
+        row = {"id": f"q{number}", "question": f"What is number {number}?", "answer": "a thing", "facts": 0}
+        kept.add({**row, "time": "2026-05-01T12:00:00+00:00", "mark": None}, picture(number))
+    return kept
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_review_goes_on_to_all_questions(app, visit, tmp_path, read_only):
+    keep_questions(tmp_path / "questions", 42)
+    with serving(app(read_only=read_only)) as url:
+        page = visit(url).go("review").page
+        for number in reversed(range(42)):
+            page.get_by_role("heading", name=f"What is number {number}?").wait_for()
+            page.keyboard.press("n")
+        page.get_by_text("That was the last one.").wait_for()
+        page.get_by_role("button", name="Look again").click()
+        page.get_by_role("heading", name="What is number 41?").wait_for()
+
+
+def test_questions_that_went_meanwhile_are_looked_for_again(url, visit, tmp_path):
+    kept = keep_questions(tmp_path / "questions", 21)
+    page = visit(url).go("review").page
+    for number in range(20, 0, -1):
+        page.get_by_role("heading", name=f"What is number {number}?").wait_for()
+        if number == 1:
+            kept._rewrite([kept.find("q20")])
+        page.keyboard.press("n")
+    page.locator(".status.failed", has_text="is not kept").wait_for()
+    page.get_by_role("button", name="Look again").click()
+    page.get_by_role("heading", name="What is number 20?").wait_for()
+
+
 def test_days_are_those_of_the_readers_clock(url, visit, editor):
     times = {"eve": "2026-05-01T21:59:59.500000", "night": "2026-05-01T22:30:00", "next": "2026-05-02T22:00:00"}
     for number, (name, time) in enumerate(times.items()):

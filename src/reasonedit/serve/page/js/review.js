@@ -42,27 +42,34 @@ export class ReviewView {
     button.click();
   }
 
-  async #load() {
+  /** Look for questions: the newest, or those that are older than the ones that are here. */
+  async #load(older = false) {
     const line = statusLine();
+    this.buttons = null;
     fill(this.queue, line);
     line.say("working", T.review.loading);
+    const kept = older ? this.asked : [];
     try {
-      const { data, has_more: more } = await api.questions({ mark: "none", limit: PAGE });
-      Object.assign(this, { asked: data, more, at: 0 });
+      const { data, has_more: more } = await api.questions({ mark: "none", limit: PAGE, after: kept.at(-1)?.id });
+      Object.assign(this, { asked: [...kept, ...data], more, at: kept.length });
       this.#show();
     } catch (error) {
       line.say("failed", error.message);
+      this.queue.append(this.#again());
     }
+  }
+
+  #again() {
+    return h("div", { class: "bar" }, h("button", { type: "button", class: "button quiet", onclick: () => this.#load() }, T.review.again));
   }
 
   #show() {
     this.correction = null;
     const one = this.asked[this.at];
     if (!one) {
-      const again = h("button", { type: "button", class: "button quiet", onclick: () => this.#load() }, T.review.again);
-      fill(this.queue, h("p", { class: "note" }, this.asked.length ? T.review.done : T.review.empty), h("div", { class: "bar" }, again));
+      fill(this.queue, h("p", { class: "note" }, this.asked.length ? T.review.done : T.review.empty), this.#again());
       this.buttons = null;
-      again.focus();
+      this.queue.querySelector("button").focus();
       return;
     }
     this.line = statusLine();
@@ -101,7 +108,7 @@ export class ReviewView {
   #go(by) {
     if (this.at + by < 0) return;
     this.at += by;
-    if (this.at >= this.asked.length && this.more) this.#load();
+    if (this.at >= this.asked.length && this.more) this.#load(true);
     else this.#show();
     this.queue.querySelector("h2")?.focus();
   }
