@@ -385,6 +385,26 @@ def test_review_goes_on_to_all_questions(app, visit, tmp_path, read_only):
         page.get_by_role("heading", name="What is number 41?").wait_for()
 
 
+def test_a_correction_whose_question_cannot_be_marked_is_saved_once(url, visit, editor, tmp_path):
+    kept = keep_questions(tmp_path / "questions", 2)
+    visitor = visit(url).go("review")
+    page = visitor.page
+    page.get_by_role("heading", name="What is number 1?").wait_for()
+    page.keyboard.press("c")
+    visitor.write("a thing", "It is round.")
+    visitor.check()
+    page.route("**/v1/questions/*/mark", lambda route: route.abort())
+    visitor.button("Save the correction").click()
+    page.get_by_text("The correction is saved, but the question is not marked.").wait_for()
+    page.locator(".status.failed", has_text="The server does not answer.").wait_for()
+    assert visitor.button("Save the correction").count() == 0
+    page.unroute("**/v1/questions/*/mark")
+    visitor.button("Mark it as corrected").click()
+    page.get_by_role("heading", name="What is number 0?").wait_for()
+    (edit,) = editor.edits.values()
+    assert kept.find("q1")["corrected_by"] == edit.id
+
+
 def test_questions_that_went_meanwhile_are_looked_for_again(url, visit, tmp_path):
     kept = keep_questions(tmp_path / "questions", 21)
     page = visit(url).go("review").page

@@ -116,9 +116,22 @@ export class ReviewView {
   async #mark(one, body, button) {
     const marked = await act(button, this.line, { working: T.review.marking }, () => api.mark(one.id, body));
     if (marked === undefined) return;
-    this.correction = null;
-    this.#go(1);
+    if (this.asked[this.at] === one) this.#go(1); // or the person went on meanwhile
     this.#loadStats();
+  }
+
+  /** The correction is saved: what is left is the mark, which can be tried again alone. */
+  async #saved(one, edit) {
+    this.correction = null;
+    this.stage.element.inert = true;
+    const mark = () => this.#mark(one, { mark: "corrected", edit_id: edit.id }, button);
+    const button = h("button", { type: "button", class: "button main", onclick: mark }, T.review.mark);
+    const bar = h("div", { class: "bar" }, button, this.buttons.next);
+    this.buttons = { next: this.buttons.next };
+    fill(this.right, this.#asked(one), bar, this.line);
+    await mark();
+    const see = h("a", { href: `#/edits/${encodeURIComponent(edit.id)}` }, T.correct.see);
+    bar.before(h("p", { class: "warning", role: "status" }, T.review.unmarked, " ", see)); // unseen where another one is shown by now
   }
 
   async #correct(one) {
@@ -133,7 +146,7 @@ export class ReviewView {
       picture: this.picture,
       draft: { question: one.question, choices: one.choices, answer: "", reasoning: [] },
       wrong: one.answer,
-      saved: (edit) => this.#mark(one, { mark: "corrected", edit_id: edit.id }, this.correction.save),
+      saved: (edit) => this.#saved(one, edit),
       cancelled: () => this.#show(),
     });
     fill(this.right, this.#asked(one), this.correction.element, this.line);
