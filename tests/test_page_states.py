@@ -219,8 +219,8 @@ def test_pictures_that_cannot_be_read_are_named_beside_the_picture(app, visit, p
         visitor.ask()
 
 
-def test_pictures_are_pasted_and_dropped(url, visit, photo):
-    visitor = visit(url).go()
+def hand_over(visitor, way, photo):
+    """Paste a picture, or drop it."""
     script = """async ([type, bytes]) => {
       const data = new DataTransfer();
       data.items.add(new File([new Uint8Array(bytes)], `${type}.png`, {type: "image/png"}));
@@ -229,8 +229,13 @@ def test_pictures_are_pasted_and_dropped(url, visit, photo):
         : new DragEvent(type, {dataTransfer: data, bubbles: true, cancelable: true});
       target.dispatchEvent(event);
     }"""
+    visitor.page.evaluate(script, [way, list(photo.read_bytes())])
+
+
+def test_pictures_are_pasted_and_dropped(url, visit, photo):
+    visitor = visit(url).go()
     for way in ("paste", "drop"):
-        visitor.page.evaluate(script, [way, list(photo.read_bytes())])
+        hand_over(visitor, way, photo)
         visitor.page.locator(".picture .name", has_text=f"{way}.png").wait_for()
     visitor.page.get_by_label("Question", exact=True).fill("What is it?")
     visitor.ask()
@@ -279,6 +284,60 @@ def test_a_correction_that_was_begun_is_not_lost_by_a_click(url, visit, photo):
     visitor.leaves = True
     edits.click()
     visitor.page.get_by_text("No edit matches.").wait_for()
+
+
+@pytest.mark.parametrize("way", ["ask", "paste", "drop", "file"])
+def test_nothing_takes_the_place_of_a_correction_unasked(way, url, visit, photo):
+    visitor = visit(url).go()
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+
+    def replace():
+        if way == "ask":
+            visitor.page.get_by_label("Question", exact=True).press("Enter")
+        elif way == "file":
+            visitor.page.locator("#picture-file").set_input_files(photo)
+        else:
+            hand_over(visitor, way, photo)
+
+    visitor.button("Correct this answer").click()
+    replace()
+    visitor.page.locator(".correction").wait_for(state="detached")  # nothing was begun
+    assert visitor.told == []
+    visitor.ask()
+    visitor.correct("a thing", "It is round.")
+    with visitor.page.expect_event("dialog"):
+        replace()
+    assert visitor.page.get_by_label("Sentence 1", exact=True).input_value() == "It is round."
+    visitor.leaves = True
+    replace()
+    visitor.page.locator(".correction").wait_for(state="detached")
+    assert len(visitor.told) == 2
+    visitor.ask()
+
+
+def test_a_correction_of_an_edit_is_begun_by_rewording_and_by_boxes(url, visit, photo, editor):
+    boxes = [[(0.2, 0.2, 0.6, 0.6)], None]
+    edit = Edit.of(photo, "What is it?", "a thing", ["It is round.", "It flies."], evidence=boxes)
+    editor.write(edit)
+    visitor = visit(url)
+    page = visitor.page
+    review = page.get_by_role("link", name="Review", exact=True)
+    visitor.go(f"edits/{edit.id}").button("Correct this edit").click()
+    review.click()
+    page.get_by_role("heading", name="Review", exact=True).wait_for()
+    assert visitor.told == []
+    for begin in (
+        lambda: page.get_by_label("Sentence 2", exact=True).fill("It swims."),
+        lambda: visitor.draw(2, 0.1, 0.1, 0.5, 0.5),
+        lambda: visitor.button("Remove boxes").first.click(),
+    ):
+        visitor.go(f"edits/{edit.id}").button("Correct this edit").click()
+        begin()
+        with page.expect_event("dialog"):
+            review.click()
+        visitor.button("Cancel").click()
+        page.locator(".history").wait_for()
 
 
 def test_nobody_corrects_a_server_that_is_read_only(app, visit, photo, editor):

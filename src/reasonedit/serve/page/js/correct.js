@@ -23,6 +23,7 @@ export class Correction {
     this.answer = field(T.correct.answer, h("input", { type: "text", value: draft.answer, autocomplete: "off", oninput: () => this.#stale() }));
     this.sentences = new Sentences(this.stage, () => this.#stale());
     if (draft.reasoning.length) this.sentences.set(draft.reasoning.map((one) => sentence(one.text, { boxes: one.boxes, guess: one.guess })));
+    this.begun = JSON.stringify(this.#written());
     this.line = statusLine();
     this.check = h("button", { type: "submit", class: "button main" }, T.correct.check);
     this.save = h("button", { type: "button", class: "button main", hidden: true, onclick: () => this.#save() }, T.correct.save);
@@ -44,8 +45,13 @@ export class Correction {
 
   /** Whether something is written that is not saved. */
   get isBegun() {
-    const answer = this.answer.input.value.trim();
-    return answer !== this.draft.answer || this.sentences.written.length !== this.draft.reasoning.length;
+    const marked = this.sentences.all.some((one) => !one.text.trim() && one.boxes.length);
+    return marked || JSON.stringify(this.#written()) !== this.begun;
+  }
+
+  /** Whether it may be left; where something would be lost the person is asked. */
+  mayLeave() {
+    return !this.isBegun || window.confirm(T.correct.leave);
   }
 
   /** Let the person begin. */
@@ -63,15 +69,22 @@ export class Correction {
     return { answer: this.answer, answers: this.answer, reasoning: this.sentences, boxes: this.sentences, image: this.picture };
   }
 
-  #body() {
+  /** What the person wrote and drew. */
+  #written() {
     const { written } = this.sentences;
+    return {
+      answer: this.answer.input.value.trim(),
+      reasoning: written.map((one) => one.text.trim()),
+      boxes: written.map((one) => (one.boxes.length && !one.guess ? one.boxes : null)),
+    };
+  }
+
+  #body() {
     const { question, choices } = this.draft;
     return {
       image: this.picture.picture.uri,
       question,
-      answer: this.answer.input.value.trim(),
-      reasoning: written.map((one) => one.text.trim()),
-      boxes: written.map((one) => (one.boxes.length && !one.guess ? one.boxes : null)),
+      ...this.#written(),
       ...(choices ? { choices } : {}),
       ...(this.replaces ? { replaces: this.replaces } : {}),
     };
