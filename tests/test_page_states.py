@@ -340,6 +340,42 @@ def test_a_correction_of_an_edit_is_begun_by_rewording_and_by_boxes(url, visit, 
         page.locator(".history").wait_for()
 
 
+def test_an_edit_that_is_corrected_keeps_what_stays(url, visit, photo, editor):
+    box, sentences = (0.2, 0.2, 0.6, 0.6), ["It is round.", "It flies.", "It is red.", "It is old."]
+    evidence = [[box], [picture(5)], None, [box]]
+    answers = ["a thing", "an object"]
+    old = editor.write(Edit.of(photo, "What is it?", "a thing", sentences, evidence=evidence, answers=answers)).edit
+
+    def affirm(route):  # the model is sure of what it found; what a tiny one finds is noise
+        edit = route.fetch().json()
+        edit["reasoning"][2] |= {"boxes": [[0.1, 0.1, 0.4, 0.4]], "guess": False}
+        route.fulfill(json=edit)
+
+    visitor = visit(url)
+    visitor.page.route(f"**/v1/edits/{old.id}", affirm)
+    visitor.go(f"edits/{old.id}")
+    assert visitor.page.locator(".reasons li").nth(2).inner_text().endswith("1 box, found by the model")
+    assert visitor.page.locator(".stage .box.guess").count() == 1
+    visitor.button("Correct this edit").click()
+    counts = visitor.page.locator(".sentences .count")
+    assert counts.all_inner_texts() == ["1 box", "1 box, found by the model", "1 box"]
+    visitor.page.get_by_label("Sentence 3", exact=True).fill("It is green.")
+    assert counts.all_inner_texts() == ["1 box", "1 box"]
+    visitor.button("Remove boxes").nth(1).click()
+    visitor.check()
+    visitor.button("Save the correction").click()
+    visitor.page.locator(".reasons", has_text="It is green.").wait_for()
+    (edit,) = editor.edits.values()
+    assert (edit.given, edit.answers) == ([[box], old.given[1], [], []], answers)
+    visitor.button("Correct this edit").click()
+    visitor.page.get_by_label("The right answer").fill("a bird")
+    visitor.check()
+    visitor.button("Save the correction").click()
+    visitor.page.locator(".said", has_text="a bird").wait_for()
+    (edit,) = editor.edits.values()
+    assert (edit.given, edit.answers) == ([[box], old.given[1], [], []], [])
+
+
 def test_nobody_corrects_a_server_that_is_read_only(app, visit, photo, editor):
     edit = editor.edit(photo, "What is it?", answer="a thing", reasoning="It is round.")
     with serving(app(read_only=True)) as url:

@@ -12,12 +12,14 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from reasonedit.boxes import Region
 from reasonedit.codebook import EditMemory, StoredEdit
+from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.errors import NotFoundError
 from reasonedit.types import Edit
 
 from .chat_request import EXAMPLE_PICTURE
-from .facts_view import boxes_of
+from .facts_view import boxes_of, is_given
 from .gateway import Gateway, add_to_log, gateway_of
 from .problems import ApiError
 
@@ -44,7 +46,9 @@ class EditBody(BaseModel):
     answers: list[str] = Field(default_factory=list, description="All right answers, where there are several.")
     reasoning: str | list[str] = Field(description="Why, one fact per sentence.")
     boxes: list[list[list[float]] | None] | None = Field(
-        None, description="For each sentence where the picture shows it; found where it is null."
+        None,
+        description="For each sentence where the picture shows it; found where it is empty or null. With replaces, "
+        "null keeps what a person gave for the same sentence.",
     )
     choices: list[str] | None = None
     author: str | None = None
@@ -60,7 +64,24 @@ def edit_of(body: EditBody, gateway: Gateway, author: str) -> Edit:
     """
     image = gateway.pictures.read(body.image)
     evidence: Sequence[Any] = body.boxes or ()
-    return Edit.of(image, body.question, body.answer, body.reasoning, body.choices, evidence, author, body.answers)
+    edit = Edit.of(image, body.question, body.answer, body.reasoning, body.choices, evidence, author, body.answers)
+    if body.replaces:
+        known = _given(find_edit(gateway, body.replaces), edit, gateway)
+        boxes = body.boxes or [None] * len(edit.reasoning)
+        edit.evidence = [
+            known.get(sentence, ()) if box is None else regions
+            for sentence, box, regions in zip(edit.reasoning, boxes, edit.evidence, strict=True)
+        ]
+    return edit
+
+
+def _given(old: StoredEdit, edit: Edit, gateway: Gateway) -> dict[str, Sequence[Region]]:
+    """What a person gave for the sentences of an edit; of another picture it says nothing."""
+    if old.image != picture_name(edit.image):
+        return {}
+    load = gateway.memory.picture
+    given = [[load(region) if isinstance(region, str) else region for region in regions] for regions in old.given]
+    return dict(zip(old.reasoning, given, strict=False))  # there may be none at all
 
 
 def view_edit(edit: StoredEdit, gateway: Gateway) -> dict[str, Any]:
@@ -73,7 +94,8 @@ def view_edit(edit: StoredEdit, gateway: Gateway) -> dict[str, Any]:
         {
             "text": text,
             "boxes": boxes_of(edit, i),
-            "guess": i < len(edit.guessed) and edit.guessed[i] and not (i < len(edit.given) and edit.given[i]),
+            "given": is_given(edit, i),
+            "guess": i < len(edit.guessed) and edit.guessed[i] and not is_given(edit, i),
         }
         for i, text in enumerate(edit.reasoning)
     ]

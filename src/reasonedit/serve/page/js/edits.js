@@ -12,7 +12,7 @@ const PAGE = 30;
 const LAST_DAY = "9999-12-30"; // the server's years have four digits
 
 /** The boxes of an edit's sentences, numbered, for a thumbnail. */
-export const boxGroups = (edit) => edit.reasoning.map((one, i) => ({ boxes: one.boxes, number: i + 1, guess: one.guess }));
+export const boxGroups = (edit) => edit.reasoning.map((one, i) => ({ boxes: one.boxes, number: i + 1, guess: !one.given }));
 
 /** The first moment of a day as the reader's clock has it, or the last one; nothing where no day is chosen. */
 function momentOf(day, last = false) {
