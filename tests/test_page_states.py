@@ -15,7 +15,7 @@ from helpers.tiny import design, picture
 from helpers.waiting import wait_until
 from PIL import Image
 
-from reasonedit import ReasonEditor
+from reasonedit import Edit, ReasonEditor
 from reasonedit.serve.app import create_app
 from reasonedit.serve.page_files import page_samples
 from reasonedit.serve.settings import Settings
@@ -219,8 +219,8 @@ def test_pictures_that_cannot_be_read_are_named_beside_the_picture(app, visit, p
         visitor.ask()
 
 
-def test_pictures_are_pasted_and_dropped(url, visit, photo):
-    visitor = visit(url).go()
+def hand_over(visitor, way, photo):
+    """Paste a picture, or drop it."""
     script = """async ([type, bytes]) => {
       const data = new DataTransfer();
       data.items.add(new File([new Uint8Array(bytes)], `${type}.png`, {type: "image/png"}));
@@ -229,8 +229,13 @@ def test_pictures_are_pasted_and_dropped(url, visit, photo):
         : new DragEvent(type, {dataTransfer: data, bubbles: true, cancelable: true});
       target.dispatchEvent(event);
     }"""
+    visitor.page.evaluate(script, [way, list(photo.read_bytes())])
+
+
+def test_pictures_are_pasted_and_dropped(url, visit, photo):
+    visitor = visit(url).go()
     for way in ("paste", "drop"):
-        visitor.page.evaluate(script, [way, list(photo.read_bytes())])
+        hand_over(visitor, way, photo)
         visitor.page.locator(".picture .name", has_text=f"{way}.png").wait_for()
     visitor.page.get_by_label("Question", exact=True).fill("What is it?")
     visitor.ask()
@@ -279,6 +284,96 @@ def test_a_correction_that_was_begun_is_not_lost_by_a_click(url, visit, photo):
     visitor.leaves = True
     edits.click()
     visitor.page.get_by_text("No edit matches.").wait_for()
+
+
+@pytest.mark.parametrize("way", ["ask", "paste", "drop", "file"])
+def test_nothing_takes_the_place_of_a_correction_unasked(way, url, visit, photo):
+    visitor = visit(url).go()
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+
+    def replace():
+        if way == "ask":
+            visitor.page.get_by_label("Question", exact=True).press("Enter")
+        elif way == "file":
+            visitor.page.locator("#picture-file").set_input_files(photo)
+        else:
+            hand_over(visitor, way, photo)
+
+    visitor.button("Correct this answer").click()
+    replace()
+    visitor.page.locator(".correction").wait_for(state="detached")  # nothing was begun
+    assert visitor.told == []
+    visitor.ask()
+    visitor.correct("a thing", "It is round.")
+    with visitor.page.expect_event("dialog"):
+        replace()
+    assert visitor.page.get_by_label("Sentence 1", exact=True).input_value() == "It is round."
+    visitor.leaves = True
+    replace()
+    visitor.page.locator(".correction").wait_for(state="detached")
+    assert len(visitor.told) == 2
+    visitor.ask()
+
+
+def test_a_correction_of_an_edit_is_begun_by_rewording_and_by_boxes(url, visit, photo, editor):
+    boxes = [[(0.2, 0.2, 0.6, 0.6)], None]
+    edit = Edit.of(photo, "What is it?", "a thing", ["It is round.", "It flies."], evidence=boxes)
+    editor.write(edit)
+    visitor = visit(url)
+    page = visitor.page
+    review = page.get_by_role("link", name="Review", exact=True)
+    visitor.go(f"edits/{edit.id}").button("Correct this edit").click()
+    review.click()
+    page.get_by_role("heading", name="Review", exact=True).wait_for()
+    assert visitor.told == []
+    for begin in (
+        lambda: page.get_by_label("Sentence 2", exact=True).fill("It swims."),
+        lambda: visitor.draw(2, 0.1, 0.1, 0.5, 0.5),
+        lambda: visitor.button("Remove boxes").first.click(),
+    ):
+        visitor.go(f"edits/{edit.id}").button("Correct this edit").click()
+        begin()
+        with page.expect_event("dialog"):
+            review.click()
+        visitor.button("Cancel").click()
+        page.locator(".history").wait_for()
+
+
+def test_an_edit_that_is_corrected_keeps_what_stays(url, visit, photo, editor):
+    box, sentences = (0.2, 0.2, 0.6, 0.6), ["It is round.", "It flies.", "It is red.", "It is old."]
+    evidence = [[box], [picture(5)], None, [box]]
+    answers = ["a thing", "an object"]
+    old = editor.write(Edit.of(photo, "What is it?", "a thing", sentences, evidence=evidence, answers=answers)).edit
+
+    def affirm(route):  # the model is sure of what it found; what a tiny one finds is noise
+        edit = route.fetch().json()
+        edit["reasoning"][2] |= {"boxes": [[0.1, 0.1, 0.4, 0.4]], "guess": False}
+        route.fulfill(json=edit)
+
+    visitor = visit(url)
+    visitor.page.route(f"**/v1/edits/{old.id}", affirm)
+    visitor.go(f"edits/{old.id}")
+    assert visitor.page.locator(".reasons li").nth(2).inner_text().endswith("1 box, found by the model")
+    assert visitor.page.locator(".stage .box.guess").count() == 1
+    visitor.button("Correct this edit").click()
+    counts = visitor.page.locator(".sentences .count")
+    assert counts.all_inner_texts() == ["1 box", "1 box, found by the model", "1 box"]
+    visitor.page.get_by_label("Sentence 3", exact=True).fill("It is green.")
+    assert counts.all_inner_texts() == ["1 box", "1 box"]
+    visitor.button("Remove boxes").nth(1).click()
+    visitor.check()
+    visitor.button("Save the correction").click()
+    visitor.page.locator(".reasons", has_text="It is green.").wait_for()
+    (edit,) = editor.edits.values()
+    assert (edit.given, edit.answers) == ([[box], old.given[1], [], []], answers)
+    visitor.button("Correct this edit").click()
+    visitor.page.get_by_label("The right answer").fill("a bird")
+    visitor.check()
+    visitor.button("Save the correction").click()
+    visitor.page.locator(".said", has_text="a bird").wait_for()
+    (edit,) = editor.edits.values()
+    assert (edit.given, edit.answers) == ([[box], old.given[1], [], []], [])
 
 
 def test_nobody_corrects_a_server_that_is_read_only(app, visit, photo, editor):
@@ -346,12 +441,104 @@ def test_the_model_own_reasoning_is_kept_mended_and_struck(url, visit, photo, ed
     assert list(edit.reasoning) == ["Fact 1.", "Mended."]
 
 
+def test_a_question_asked_again_while_it_is_answered_is_not_lost(url, visit, photo):
+    visitor = visit(url).go()
+    question = visitor.page.get_by_label("Question", exact=True)
+    asked = []
+
+    def again(route):
+        asked.append(route.request)
+        question.press("Enter")
+        route.continue_()
+
+    visitor.page.route("**/v1/chat/completions", again)
+    visitor.upload(photo, "What is it?")
+    question.press("Enter")
+    visitor.page.locator(".answer").wait_for()
+    assert len(asked) == 1
+
+
+def keep_questions(folder, count):
+    """Questions that were asked: number 0 first."""
+    kept = KeptQuestions(folder, 50)
+    for number in range(count):
+        row = {"id": f"q{number}", "question": f"What is number {number}?", "answer": "a thing", "facts": 0}
+        kept.add({**row, "time": "2026-05-01T12:00:00+00:00", "mark": None}, picture(number))
+    return kept
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_review_goes_on_to_all_questions(app, visit, tmp_path, read_only):
+    keep_questions(tmp_path / "questions", 42)
+    with serving(app(read_only=read_only)) as url:
+        page = visit(url).go("review").page
+        for number in reversed(range(42)):
+            page.get_by_role("heading", name=f"What is number {number}?").wait_for()
+            page.keyboard.press("n")
+        page.get_by_text("That was the last one.").wait_for()
+        page.get_by_role("button", name="Look again").click()
+        page.get_by_role("heading", name="What is number 41?").wait_for()
+
+
+def test_a_correction_whose_question_cannot_be_marked_is_saved_once(url, visit, editor, tmp_path):
+    kept = keep_questions(tmp_path / "questions", 2)
+    visitor = visit(url).go("review")
+    page = visitor.page
+    page.get_by_role("heading", name="What is number 1?").wait_for()
+    page.keyboard.press("c")
+    visitor.write("a thing", "It is round.")
+    visitor.check()
+    page.route("**/v1/questions/*/mark", lambda route: route.abort())
+    visitor.button("Save the correction").click()
+    page.get_by_text("The correction is saved, but the question is not marked.").wait_for()
+    page.locator(".status.failed", has_text="The server does not answer.").wait_for()
+    assert visitor.button("Save the correction").count() == 0
+    page.unroute("**/v1/questions/*/mark")
+    visitor.button("Mark it as corrected").click()
+    page.get_by_role("heading", name="What is number 0?").wait_for()
+    (edit,) = editor.edits.values()
+    assert kept.find("q1")["corrected_by"] == edit.id
+
+
+def test_questions_that_went_meanwhile_are_looked_for_again(url, visit, tmp_path):
+    kept = keep_questions(tmp_path / "questions", 21)
+    page = visit(url).go("review").page
+    for number in range(20, 0, -1):
+        page.get_by_role("heading", name=f"What is number {number}?").wait_for()
+        if number == 1:
+            kept._rewrite([kept.find("q20")])
+        page.keyboard.press("n")
+    page.locator(".status.failed", has_text="is not kept").wait_for()
+    page.get_by_role("button", name="Look again").click()
+    page.get_by_role("heading", name="What is number 20?").wait_for()
+
+
+def test_days_are_those_of_the_readers_clock(url, visit, editor):
+    times = {"eve": "2026-05-01T21:59:59.500000", "night": "2026-05-01T22:30:00", "next": "2026-05-02T22:00:00"}
+    for number, (name, time) in enumerate(times.items()):
+        editor.write(Edit(picture(number), f"What is {name}?", name, ["It is round."], time=f"{time}+00:00"))
+    page = visit(url, timezone_id="Etc/GMT-2").go("edits").page  # two hours before UTC
+    page.locator(".edit", has_text="2 May 2026, 00:30").wait_for()
+
+    for since, until, names in [
+        ("2026-05-02", "", ["next", "night"]),
+        ("2026-05-02", "2026-05-02", ["night"]),
+        ("", "2026-05-01", ["eve"]),
+    ]:
+        page.get_by_label("From").fill(since)
+        page.get_by_label("Until").fill(until)
+        for name in times:
+            said = page.locator(".edit .said", has_text=name)
+            said.wait_for(state="attached" if name in names else "detached")
+        assert page.locator(".edit .said").all_inner_texts() == names
+
+
 def test_a_server_that_is_gone_is_named_and_found_again(visit, photo, tmp_path, tiny_folder):
     """Killed between the save and the reload: what was acknowledged is there."""
     script = f"""
 import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
 from helpers.tiny import HashEncoder, design
-from reasonedit import ReasonEditor
+from reasonedit import Edit, ReasonEditor
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.serve.app import create_app
 from reasonedit.serve.run import run_server

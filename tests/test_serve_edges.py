@@ -363,8 +363,43 @@ def test_edits_are_listed_page_by_page_and_found(make):
         check_error(http.get("/v1/edits", params={"since": "soon"}), 400)
         check_error(http.get("/v1/edits", params={"after": "none"}), 404)
         check_error(http.get("/v1/edits", params={"limit": 0}), 400)
+        assert found(author="Bob", after=ids[2]) == [ids[1]]
+        http.delete(f"/v1/edits/{ids[3]}")  # meanwhile the last one of a page leaves the list
+        rest = http.get("/v1/edits", params={"state": "active", "after": ids[3], "limit": 1}).json()
+        assert ([e["id"] for e in rest["data"]], rest["has_more"], rest["total"]) == ([ids[2]], True, 3)
         picture_again = Image.open(io.BytesIO(http.get(f"/v1/edits/{ids[2]}/image").content))
         assert picture_again.convert("RGB").tobytes() == picture(2).tobytes()
+
+
+def test_what_a_person_gave_stays_with_its_sentence_in_an_edit_that_replaces(make):
+    from reasonedit import Edit
+    from reasonedit.codebook.stored_edit import picture_name
+
+    server = make()
+    box, other = (0.1, 0.1, 0.5, 0.5), (0.2, 0.3, 0.6, 0.9)
+    first = ["It is round.", "It flies.", "It is red."]
+    edit = Edit.of(picture(0), "What is it?", "a thing", first, evidence=[[box], [picture(5)], None])
+    crop = picture_name(picture(5))
+    old = server.editors[0].write(edit).edit
+    with server.http() as http:
+        seen = http.get(f"/v1/edits/{old.id}").json()["reasoning"]
+        assert [one["given"] for one in seen] == [True, True, False]
+
+        def replace_by(reasoning, boxes, image=f"/v1/edits/{edit.id}/image"):
+            nonlocal old
+            body = edit_body(image=image, reasoning=reasoning, boxes=boxes, replaces=old.id)
+            checked = http.post("/v1/edits/check", json=body).json()
+            made = http.post("/v1/edits", json=body).json()
+            given = [[one["given"] for one in reply["reasoning"]] for reply in (checked, made)]
+            old = server.editors[0].memory.find(made["id"])
+            assert given == [[bool(regions) for regions in old.given]] * 2
+            return old.given
+
+        assert replace_by(["It flies.", "It is round.", "It swims."], None) == [[crop], [box], []]
+        assert replace_by(["It flies.", "It is round."], [None, [other]]) == [[crop], [other]]
+        assert replace_by(["It flies.", "It is round."], [[], None]) == [[], [other]]
+        assert replace_by(["It flies.", "It is round."], None, uri_of(picture(1))) == [[], []]
+        check_error(http.post("/v1/edits", json=edit_body(replaces="none")), 404)
 
 
 def test_stored_texts_reach_neither_headers_nor_the_terminal(make, tiny_vlm, caplog):

@@ -16,7 +16,7 @@ from reasonedit.types import Edit, Query
 
 from .chat_request import EXAMPLE_PICTURE
 from .edits import EXAMPLE, EditBody, edit_of, find_edit
-from .facts_view import boxes_of, finite, view_facts
+from .facts_view import boxes_of, finite, is_given, view_facts
 from .gateway import Gateway, add_to_log, gateway_of
 from .problems import ApiError
 
@@ -127,6 +127,7 @@ def _view_check(found: EditCheck, urls: list[str | None], given: int) -> dict[st
         {
             "text": text,
             "boxes": boxes_of(found.edit, i),
+            "given": is_given(found.edit, i),
             "guess": i < len(found.edit.guessed) and found.edit.guessed[i],
             "heat": [{"box": list(w.box), "p_yes": w.p_yes} for w in found.evidence[i].windows],
         }

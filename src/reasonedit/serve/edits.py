@@ -12,12 +12,14 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from reasonedit.boxes import Region
 from reasonedit.codebook import EditMemory, StoredEdit
+from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.errors import NotFoundError
 from reasonedit.types import Edit
 
 from .chat_request import EXAMPLE_PICTURE
-from .facts_view import boxes_of
+from .facts_view import boxes_of, is_given
 from .gateway import Gateway, add_to_log, gateway_of
 from .problems import ApiError
 
@@ -44,7 +46,9 @@ class EditBody(BaseModel):
     answers: list[str] = Field(default_factory=list, description="All right answers, where there are several.")
     reasoning: str | list[str] = Field(description="Why, one fact per sentence.")
     boxes: list[list[list[float]] | None] | None = Field(
-        None, description="For each sentence where the picture shows it; found where it is null."
+        None,
+        description="For each sentence where the picture shows it; found where it is empty or null. With replaces, "
+        "null keeps what a person gave for the same sentence.",
     )
     choices: list[str] | None = None
     author: str | None = None
@@ -60,7 +64,24 @@ def edit_of(body: EditBody, gateway: Gateway, author: str) -> Edit:
     """
     image = gateway.pictures.read(body.image)
     evidence: Sequence[Any] = body.boxes or ()
-    return Edit.of(image, body.question, body.answer, body.reasoning, body.choices, evidence, author, body.answers)
+    edit = Edit.of(image, body.question, body.answer, body.reasoning, body.choices, evidence, author, body.answers)
+    if body.replaces:
+        known = _given(find_edit(gateway, body.replaces), edit, gateway)
+        boxes = body.boxes or [None] * len(edit.reasoning)
+        edit.evidence = [
+            known.get(sentence, ()) if box is None else regions
+            for sentence, box, regions in zip(edit.reasoning, boxes, edit.evidence, strict=True)
+        ]
+    return edit
+
+
+def _given(old: StoredEdit, edit: Edit, gateway: Gateway) -> dict[str, Sequence[Region]]:
+    """What a person gave for the sentences of an edit; of another picture it says nothing."""
+    if old.image != picture_name(edit.image):
+        return {}
+    load = gateway.memory.picture
+    given = [[load(region) if isinstance(region, str) else region for region in regions] for regions in old.given]
+    return dict(zip(old.reasoning, given, strict=False))  # there may be none at all
 
 
 def view_edit(edit: StoredEdit, gateway: Gateway) -> dict[str, Any]:
@@ -73,7 +94,8 @@ def view_edit(edit: StoredEdit, gateway: Gateway) -> dict[str, Any]:
         {
             "text": text,
             "boxes": boxes_of(edit, i),
-            "guess": i < len(edit.guessed) and edit.guessed[i] and not (i < len(edit.given) and edit.given[i]),
+            "given": is_given(edit, i),
+            "guess": i < len(edit.guessed) and edit.guessed[i] and not is_given(edit, i),
         }
         for i, text in enumerate(edit.reasoning)
     ]
@@ -132,19 +154,21 @@ async def list_edits(
         memory = gateway.memory
         memory.refresh()
         with memory.guard:
-            edits = _select(memory, search, author, state)
-            edits = [e for e in edits if _is_within(e.time, earliest, latest)]
-            first = 1 + _place(edits, after) if after is not None else 0
-            page = edits[first : first + limit]
-            more = first + limit < len(edits)
-            data = [view_edit(edit, gateway) for edit in page]
-        return {"object": "list", "data": data, "has_more": more, "total": len(edits)}
+            edits = [event.edit for event in reversed(memory.events) if event.edit is not None]
+            first = 1 + _place(edits, after) if after is not None else 0  # before states, which change meanwhile
+            older = {edit.id for edit in edits[first:]}
+            edits = _select(edits, memory, search, author, state)
+            edits = [edit for edit in edits if _is_within(edit.time, earliest, latest)]
+            rest = [edit for edit in edits if edit.id in older]
+            data = [view_edit(edit, gateway) for edit in rest[:limit]]
+        return {"object": "list", "data": data, "has_more": len(rest) > limit, "total": len(edits)}
 
     return await gateway.do(find)
 
 
-def _select(memory: EditMemory, search: str, author: str | None, state: str | None) -> list[StoredEdit]:
-    edits = [event.edit for event in reversed(memory.events) if event.edit is not None]
+def _select(
+    edits: list[StoredEdit], memory: EditMemory, search: str, author: str | None, state: str | None
+) -> list[StoredEdit]:
     if state is not None:
         wanted = memory.undone if state == "undone" else memory.edits
         edits = [edit for edit in edits if edit.id in wanted]

@@ -23,6 +23,11 @@ def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def is_given(edit: StoredEdit, sentence: int) -> bool:
+    """Whether a person gave the evidence of a sentence: boxes, or pictures."""
+    return sentence < len(edit.given) and bool(edit.given[sentence])
+
+
 def boxes_of(edit: StoredEdit, sentence: int) -> list[list[float]]:
     """The boxes of a sentence: those that a person gave, else those that were found."""
     given = edit.given[sentence] if sentence < len(edit.given) else []

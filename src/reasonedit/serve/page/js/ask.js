@@ -40,6 +40,7 @@ export class AskView {
   constructor(info) {
     this.info = info;
     this.picture = new PictureInput(info, {
+      may: () => this.#mayLeave(),
       taken: (picture, sample) => this.#taken(picture, sample),
       changed: (sentence) => this.correction?.boxesChanged(sentence),
     });
@@ -93,6 +94,10 @@ export class AskView {
     this.question.input.dispatchEvent(new Event("input"));
   }
 
+  #mayLeave() {
+    return !this.correction || this.correction.mayLeave();
+  }
+
   #close() {
     this.running?.abort();
     this.correction = null;
@@ -105,12 +110,14 @@ export class AskView {
 
   async #submit(event) {
     event.preventDefault();
+    if (this.button.getAttribute("aria-disabled") === "true") return undefined; // the model is at it
     const question = this.question.input.value.trim();
     if (!this.picture.picture) return this.picture.complain(T.ask.noPicture);
     if (!question) {
       this.question.complain(T.ask.noQuestion);
       return this.question.input.focus();
     }
+    if (!this.#mayLeave()) return undefined;
     this.#close();
     state.asked = { ...state.asked, picture: this.picture.picture, question, choices: choicesOf(this.choices.input.value) };
     return this.ask();

@@ -12,12 +12,13 @@ const GROWTH = 4 / 3; // of base64
 /**
  * A place for one picture.
  * @param {object} info What the server said of itself.
- * @param {{taken: (picture: {uri: string, name: string}, sample?: object) => void, changed?: (sentence: object) => void}} hooks
- *   `taken` is called when there is a picture, `changed` when boxes on it were.
+ * @param {{may: () => boolean, taken: (picture: {uri: string, name: string}, sample?: object) => void, changed?: (sentence: object) => void}} hooks
+ *   `may` says whether another picture may be taken, `taken` is called when there is one, `changed` when boxes on it were.
  */
 export class PictureInput {
-  constructor(info, { taken, changed }) {
+  constructor(info, { may, taken, changed }) {
     this.info = info;
+    this.may = may;
     this.taken = taken;
     this.stage = new Stage(changed);
     this.input = h("input", { type: "file", accept: "image/*", class: "unseen", id: "picture-file", onchange: () => this.#chosen() });
@@ -52,6 +53,7 @@ export class PictureInput {
    * @param {object} [sample] The sample that it is.
    */
   async take(source, name, sample) {
+    if (!this.may()) return;
     this.complain("");
     const most = this.info.limits?.body_mb;
     try {

@@ -2,7 +2,7 @@
 
 import { act, statusLine } from "./action.js";
 import { api } from "./api.js";
-import { Sentences, sentence } from "./sentences.js";
+import { Sentences, isKept, sentence } from "./sentences.js";
 import { T } from "./texts.js";
 import { field, fill, h } from "./dom.js";
 import { previewOf } from "./preview.js";
@@ -14,7 +14,7 @@ export class Correction {
   /**
    * @param {object} info What the server said of itself.
    * @param {object} given `stage` and `picture` (with `picture.picture.uri` and `complain`), `draft` (question, choices,
-   *   answer, reasoning), `wrong` (what the model said), `replaces` (the id of the edit it takes the place of), and what
+   *   answer, answers, reasoning), `wrong` (what the model said), `replaces` (the id of the edit it takes the place of), and what
    *   is called when it is `saved` or `cancelled`.
    */
   constructor(info, given) {
@@ -22,7 +22,8 @@ export class Correction {
     const { draft } = given;
     this.answer = field(T.correct.answer, h("input", { type: "text", value: draft.answer, autocomplete: "off", oninput: () => this.#stale() }));
     this.sentences = new Sentences(this.stage, () => this.#stale());
-    if (draft.reasoning.length) this.sentences.set(draft.reasoning.map((one) => sentence(one.text, { boxes: one.boxes, guess: one.guess })));
+    if (draft.reasoning.length) this.sentences.set(draft.reasoning.map((one) => sentence(one.text, { boxes: one.boxes, guess: !one.given, draft: one })));
+    this.begun = JSON.stringify(this.#written());
     this.line = statusLine();
     this.check = h("button", { type: "submit", class: "button main" }, T.correct.check);
     this.save = h("button", { type: "button", class: "button main", hidden: true, onclick: () => this.#save() }, T.correct.save);
@@ -44,8 +45,13 @@ export class Correction {
 
   /** Whether something is written that is not saved. */
   get isBegun() {
-    const answer = this.answer.input.value.trim();
-    return answer !== this.draft.answer || this.sentences.written.length !== this.draft.reasoning.length;
+    const marked = this.sentences.all.some((one) => !one.text.trim() && one.boxes.length);
+    return marked || JSON.stringify(this.#written()) !== this.begun;
+  }
+
+  /** Whether it may be left; where something would be lost the person is asked. */
+  mayLeave() {
+    return !this.isBegun || window.confirm(T.correct.leave);
   }
 
   /** Let the person begin. */
@@ -63,15 +69,24 @@ export class Correction {
     return { answer: this.answer, answers: this.answer, reasoning: this.sentences, boxes: this.sentences, image: this.picture };
   }
 
-  #body() {
+  /** What the person wrote and drew. */
+  #written() {
     const { written } = this.sentences;
+    const answer = this.answer.input.value.trim();
+    return {
+      answer,
+      answers: (answer === this.draft.answer && this.draft.answers) || [],
+      reasoning: written.map((one) => one.text.trim()),
+      boxes: written.map((one) => (isKept(one) ? null : one.guess ? [] : one.boxes)), // null: as the edit has it that is replaced
+    };
+  }
+
+  #body() {
     const { question, choices } = this.draft;
     return {
       image: this.picture.picture.uri,
       question,
-      answer: this.answer.input.value.trim(),
-      reasoning: written.map((one) => one.text.trim()),
-      boxes: written.map((one) => (one.boxes.length && !one.guess ? one.boxes : null)),
+      ...this.#written(),
       ...(choices ? { choices } : {}),
       ...(this.replaces ? { replaces: this.replaces } : {}),
     };
@@ -118,7 +133,7 @@ export class Correction {
       const found = reasoning?.[i];
       if (!found) return;
       one.heat = found.heat ?? null;
-      if (!one.boxes.length || one.guess) Object.assign(one, { boxes: found.boxes ?? [], guess: true });
+      if (!found.given) Object.assign(one, { boxes: found.boxes ?? [], guess: true });
     });
     this.sentences.render();
     const first = this.sentences.written.find((one) => one.guess && one.heat?.length);

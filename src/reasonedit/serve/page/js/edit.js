@@ -34,7 +34,7 @@ export class EditView {
       (error) => this.line.say("failed", error.message),
     );
     this.stage.element.inert = true; // its boxes are to be looked at
-    this.stage.layer.show(edit.reasoning.map((one) => ({ ...one })));
+    this.stage.layer.show(edit.reasoning.map((one) => ({ ...one, guess: !one.given })));
     this.line = statusLine();
     this.right = h("div", { class: "right" });
     fill(this.element, h("div", { class: "left" }, this.stage.element, this.line), this.right);
@@ -49,7 +49,7 @@ export class EditView {
       h("p", { class: "said" }, edit.answer),
       others.length ? h("p", { class: "help" }, T.edit.also(others.join(", "))) : null,
       edit.choices ? h("p", { class: "help" }, T.edit.choices(edit.choices.join(", "))) : null,
-      h("ol", { class: "reasons" }, edit.reasoning.map((one, i) => h("li", { class: `s${i % 8}` }, h("span", { class: "number" }, String(i + 1)), h("span", {}, one.text, one.boxes.length ? h("span", { class: "about" }, ` ${T.boxes.count(one.boxes.length, one.guess)}`) : null)))),
+      h("ol", { class: "reasons" }, edit.reasoning.map((one, i) => h("li", { class: `s${i % 8}` }, h("span", { class: "number" }, String(i + 1)), h("span", {}, one.text, one.boxes.length ? h("span", { class: "about" }, ` ${T.boxes.count(one.boxes.length, !one.given)}`) : null)))),
       h("p", { class: "about" }, stateTag(edit), " ", edit.author || T.edits.anonymous, " · ", timeOf(edit.time), " · ", T.edit.keys(edit.keys), edit.used === null || edit.used === undefined ? null : ` · ${T.edits.used(edit.used)}`),
       edit.contradicts?.length
         ? h("div", { class: "warning" }, h("p", {}, T.edits.contradicts(edit.contradicts.length)), h("ul", {}, edit.contradicts.map((id) => h("li", {}, h("a", { href: `#/edits/${encodeURIComponent(id)}` }, id)))))
@@ -84,12 +84,12 @@ export class EditView {
     } catch (error) {
       return line.say("failed", error.message);
     }
-    const { question, choices, answer, reasoning } = this.edit;
+    const { question, choices, answer, answers, reasoning } = this.edit;
     this.stage.element.inert = false;
     this.correction = new Correction(this.info, {
       stage: this.stage,
       picture: this.picture,
-      draft: { question, choices, answer, reasoning },
+      draft: { question, choices, answer, answers, reasoning },
       replaces: this.id,
       saved: (edit) => {
         this.correction = null;

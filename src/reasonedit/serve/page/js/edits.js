@@ -9,9 +9,21 @@ import { stateTag, undoButton } from "./undoing.js";
 
 const PAUSE = 250; // ms without typing before a search begins
 const PAGE = 30;
+const LAST_DAY = "9999-12-30"; // the server's years have four digits
 
 /** The boxes of an edit's sentences, numbered, for a thumbnail. */
-export const boxGroups = (edit) => edit.reasoning.map((one, i) => ({ boxes: one.boxes, number: i + 1, guess: one.guess }));
+export const boxGroups = (edit) => edit.reasoning.map((one, i) => ({ boxes: one.boxes, number: i + 1, guess: !one.given }));
+
+/** The first moment of a day as the reader's clock has it, or the last one; nothing where no day is chosen. */
+function momentOf(day, last = false) {
+  if (!day) return "";
+  const moment = new Date(`${day}T00:00`);
+  if (last) {
+    moment.setDate(moment.getDate() + 1);
+    moment.setMilliseconds(-1);
+  }
+  return moment.toISOString();
+}
 
 /** Let the browser keep a file. */
 function keep(blob, name) {
@@ -34,8 +46,8 @@ export class EditsView {
       search: h("input", { type: "search", placeholder: T.edits.searchHelp }),
       author: h("input", { type: "text" }),
       state: h("select", {}, h("option", { value: "" }, T.edits.all), h("option", { value: "active" }, T.edits.active), h("option", { value: "undone" }, T.edits.undone)),
-      since: h("input", { type: "date" }),
-      until: h("input", { type: "date" }),
+      since: h("input", { type: "date", max: LAST_DAY }),
+      until: h("input", { type: "date", max: LAST_DAY }),
     };
     const filters = Object.entries(this.searched).map(([name, input]) => {
       input.id = freshId("filter");
@@ -72,8 +84,7 @@ export class EditsView {
 
   #query() {
     const { search, author, state, since, until } = this.searched;
-    const day = (input, end) => (input.value ? `${input.value}T${end ? "23:59:59" : "00:00:00"}Z` : "");
-    return { search: search.value.trim(), author: author.value.trim(), state: state.value, since: day(since, false), until: day(until, true), limit: PAGE };
+    return { search: search.value.trim(), author: author.value.trim(), state: state.value, since: momentOf(since.value), until: momentOf(until.value, true), limit: PAGE };
   }
 
   async #load(anew) {

@@ -89,12 +89,10 @@ async function start() {
   return undefined;
 }
 
-const isBegun = () => Boolean(view?.correction?.isBegun);
-
 let shown = location.hash;
 window.addEventListener("hashchange", () => {
   if (location.hash === shown) return;
-  if (isBegun() && !window.confirm(T.correct.leave)) {
+  if (view?.correction && !view.correction.mayLeave()) {
     location.hash = shown || "#/ask";
     return;
   }
@@ -102,7 +100,7 @@ window.addEventListener("hashchange", () => {
   show();
 });
 window.addEventListener("beforeunload", (event) => {
-  if (isBegun()) event.preventDefault();
+  if (view?.correction?.isBegun) event.preventDefault();
 });
 document.addEventListener("paste", (event) => view?.pasted?.(event));
 document.addEventListener("keydown", (event) => view?.key?.(event));

@@ -51,7 +51,7 @@ export function previewOf(result) {
         h("tbody", {}, gathered(changes).map(change)),
       )
     : null;
-  const guessed = (result.reasoning ?? []).some((one) => one.guess && one.boxes?.length);
+  const guessed = (result.reasoning ?? []).some((one) => !one.given && one.boxes?.length);
   return [
     verdictOf(result),
     contradictions(result.contradicts),

@@ -42,27 +42,34 @@ export class ReviewView {
     button.click();
   }
 
-  async #load() {
+  /** Look for questions: the newest, or those that are older than the ones that are here. */
+  async #load(older = false) {
     const line = statusLine();
+    this.buttons = null;
     fill(this.queue, line);
     line.say("working", T.review.loading);
+    const kept = older ? this.asked : [];
     try {
-      const { data, has_more: more } = await api.questions({ mark: "none", limit: PAGE });
-      Object.assign(this, { asked: data, more, at: 0 });
+      const { data, has_more: more } = await api.questions({ mark: "none", limit: PAGE, after: kept.at(-1)?.id });
+      Object.assign(this, { asked: [...kept, ...data], more, at: kept.length });
       this.#show();
     } catch (error) {
       line.say("failed", error.message);
+      this.queue.append(this.#again());
     }
+  }
+
+  #again() {
+    return h("div", { class: "bar" }, h("button", { type: "button", class: "button quiet", onclick: () => this.#load() }, T.review.again));
   }
 
   #show() {
     this.correction = null;
     const one = this.asked[this.at];
     if (!one) {
-      const again = h("button", { type: "button", class: "button quiet", onclick: () => this.#load() }, T.review.again);
-      fill(this.queue, h("p", { class: "note" }, this.asked.length ? T.review.done : T.review.empty), h("div", { class: "bar" }, again));
+      fill(this.queue, h("p", { class: "note" }, this.asked.length ? T.review.done : T.review.empty), this.#again());
       this.buttons = null;
-      again.focus();
+      this.queue.querySelector("button").focus();
       return;
     }
     this.line = statusLine();
@@ -102,7 +109,7 @@ export class ReviewView {
   #go(by) {
     if (this.at + by < 0) return;
     this.at += by;
-    if (this.at >= this.asked.length && this.more) this.#load();
+    if (this.at >= this.asked.length && this.more) this.#load(true);
     else this.#show();
     this.queue.querySelector("h2")?.focus();
   }
@@ -110,9 +117,22 @@ export class ReviewView {
   async #mark(one, body, button) {
     const marked = await act(button, this.line, { working: T.review.marking }, () => api.mark(one.id, body));
     if (marked === undefined) return;
-    this.correction = null;
-    this.#go(1);
+    if (this.asked[this.at] === one) this.#go(1); // or the person went on meanwhile
     this.#loadStats();
+  }
+
+  /** The correction is saved: what is left is the mark, which can be tried again alone. */
+  async #saved(one, edit) {
+    this.correction = null;
+    this.stage.element.inert = true;
+    const mark = () => this.#mark(one, { mark: "corrected", edit_id: edit.id }, button);
+    const button = h("button", { type: "button", class: "button main", onclick: mark }, T.review.mark);
+    const bar = h("div", { class: "bar" }, button, this.buttons.next);
+    this.buttons = { next: this.buttons.next };
+    fill(this.right, this.#asked(one), bar, this.line);
+    await mark();
+    const see = h("a", { href: `#/edits/${encodeURIComponent(edit.id)}` }, T.correct.see);
+    bar.before(h("p", { class: "warning", role: "status" }, T.review.unmarked, " ", see)); // unseen where another one is shown by now
   }
 
   async #correct(one) {
@@ -127,7 +147,7 @@ export class ReviewView {
       picture: this.picture,
       draft: { question: one.question, choices: one.choices, answer: "", reasoning: [] },
       wrong: one.answer,
-      saved: (edit) => this.#mark(one, { mark: "corrected", edit_id: edit.id }, this.correction.save),
+      saved: (edit) => this.#saved(one, edit),
       cancelled: () => this.#show(),
     });
     fill(this.right, this.#asked(one), this.correction.element, this.line);

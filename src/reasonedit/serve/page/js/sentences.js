@@ -3,8 +3,11 @@
 import { T } from "./texts.js";
 import { fill, freshId, grow, h, percent } from "./dom.js";
 
-/** A sentence of a correction; `boxes` that are a `guess` were found by the model. */
-export const sentence = (text = "", more = {}) => ({ text, boxes: [], guess: false, confidence: null, heat: null, ...more });
+/** A sentence of a correction; `boxes` that are a `guess` were found by the model, `draft` is what it was at first. */
+export const sentence = (text = "", more = {}) => ({ text, boxes: [], guess: false, confidence: null, heat: null, draft: null, ...more });
+
+/** Whether a sentence has what a person gave for it before, boxes or pictures, and is still the same. */
+export const isKept = ({ text, boxes, draft }) => Boolean(draft?.given) && text.trim() === draft.text && boxes === draft.boxes;
 
 export class Sentences {
   /**
@@ -140,13 +143,16 @@ export class Sentences {
     if (one.guess) Object.assign(one, { boxes: [], guess: false, heat: null });
     one.confidence = null;
     this.complain("");
+    const i = this.all.indexOf(one);
     if (lines.length > 1) {
-      const i = this.all.indexOf(one);
       const more = lines.slice(1).filter((line, j) => line.trim() || j === lines.length - 2);
       this.all.splice(i + 1, 0, ...more.map((line) => sentence(line)));
       this.render();
       this.#focus(i + more.length);
-    } else this.stage.layer.show(this.all);
+    } else {
+      fill(event.target.nextElementSibling, this.#tools(one, i));
+      this.stage.layer.show(this.all);
+    }
     this.changed();
   }
 
