@@ -1,13 +1,13 @@
 """A codebook that is calibrated while somebody else works on it: keys and statistics always go together."""
 
 import json
-from dataclasses import replace
 from fnmatch import fnmatch
 
 import lightning as L
 import pytest
-from helpers.tiny import design, picture
+from helpers.tiny import picture
 from helpers.toy import ToySource
+from test_pool_calibration import own
 from torch.utils.data import DataLoader
 
 from reasonedit import Edit, EditStream, ReasonEditor, VLMModule
@@ -22,15 +22,6 @@ from reasonedit.pipeline import EditingPipeline
 from reasonedit.vlm import load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
-
-
-def own():
-    base = design(keys="grounded")
-    return replace(
-        base,
-        embedding=replace(base.embedding, transform="whitened", reference="own"),
-        retrieval=replace(base.retrieval, query_regions=True, out_of_range=0.3),
-    )
 
 
 def edit_of(number, **more):

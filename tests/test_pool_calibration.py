@@ -7,7 +7,7 @@ from dataclasses import replace
 import lightning as L
 import pytest
 import torch
-from helpers.tiny import HashEncoder, design, picture
+from helpers.tiny import HashEncoder, design, picture, save_pictures
 from helpers.toy import ToySource
 from PIL import Image
 from test_distributed import _HEAD, run
@@ -172,20 +172,15 @@ def test_a_codebook_that_was_saved_without_an_edit_is_calibrated_in_its_folder(t
 
 
 def test_a_stream_keeps_the_statistics_that_it_writes_by_where_a_repair_left_none(tiny_vlm, hash_encoder, tmp_path):
-    def fill(first):
-        for number in range(16):
-            picture(first + number).save(tmp_path / "pictures" / f"{number}.png")
-
-    (tmp_path / "pictures").mkdir()
-    fill(1000)
+    save_pictures(tmp_path / "pictures", 1000)
     folder = tmp_path / "book"
     by_folder = replace(own(), embedding=replace(own().embedding, reference=str(tmp_path / "pictures")))
     ReasonEditor(tiny_vlm, by_folder).save(folder)
     (folder / "statistics.safetensors").unlink()
     repair(folder, accept_loss=True)
-    fill(2000)
+    save_pictures(tmp_path / "pictures", 2000)
     stream_run(tiny_vlm, EditStream(ToySource(3), batch_size=3), 5, Codebook.load(folder))
-    fill(3000)
+    save_pictures(tmp_path / "pictures", 3000)
     assert nearest_of_own_questions(folder, tiny_vlm) == pytest.approx([0.0] * 3, abs=1e-4)
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.tiny import design, picture
+from helpers.tiny import design, picture, save_pictures
 from helpers.writer import make_edit, open_or_create
 from test_store import book, content, open_memory, the_same
 
@@ -407,12 +407,7 @@ def test_statistics_that_cannot_be_taken_again_are_a_loss_and_the_edits_are_embe
 
 
 def test_a_folder_of_reference_pictures_may_have_changed_meanwhile(tiny_vlm, hash_encoder, tmp_path):
-    def fill(first):
-        for number in range(16):
-            picture(first + number).save(tmp_path / "pictures" / f"{number}.png")
-
-    (tmp_path / "pictures").mkdir()
-    fill(1000)
+    save_pictures(tmp_path / "pictures", 1000)
     book = tmp_path / "book"
     whitened_book(tiny_vlm, book, tmp_path / "pictures")
     (book / "statistics.safetensors").write_bytes(b"")
@@ -420,11 +415,11 @@ def test_a_folder_of_reference_pictures_may_have_changed_meanwhile(tiny_vlm, has
         repair(book)
     repair(book, accept_loss=True)
     editor = ReasonEditor.load(book, tiny_vlm)
-    fill(2000)
+    save_pictures(tmp_path / "pictures", 2000)
     editor.write(numbered(3))  # by the pictures of now, as all that is embedded from here on
-    fill(3000)
+    save_pictures(tmp_path / "pictures", 3000)
     repair(book, embed=open_embed(tiny_vlm))
-    fill(4000)
+    save_pictures(tmp_path / "pictures", 4000)
     again = ReasonEditor.load(book, tiny_vlm)
     for number in (0, 2, 3):
         assert fetched(again, number)[0] == f"The answer to 'What is {number}?' is thing {number}."

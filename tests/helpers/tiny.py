@@ -111,6 +111,13 @@ def picture(seed: int, size: int = IMAGE_SIZE) -> Image.Image:
     )
 
 
+def save_pictures(folder, first, count=16):
+    """A folder of pictures; those of the same names that were there give way."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        picture(first + number).save(folder / f"{number}.png")
+
+
 class HashEncoder:
     """A sentence encoder without a model: texts that share words are near."""
 
