@@ -32,6 +32,9 @@ def test_reasoning_as_a_list_is_kept_as_it_is():
         "3 of them are red.",
         "It is old.",
     ]
+    assert split_reasoning("1.\nIt is a cup.\n-\n2.\n") == ["It is a cup."]  # marks in lines of their own
+    with pytest.raises(ReasonEditError, match="The reasoning is empty"):
+        split_reasoning("1.")
     assert split_reasoning("it is a cup. the cup is red. 2 are blue.") == [
         "it is a cup.",
         "the cup is red.",

@@ -16,7 +16,7 @@ from reasonedit.matching import AGREED, PEOPLE, matches
 LONGEST_TEXT, LONGEST_NAME = 4000, 200
 """The most characters of a question, an answer, a choice or a sentence; and of an id or an author."""
 
-_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.)])\s+(?=\S)")
+_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.)])(?:\s+|$)")
 """What stands before a line of a list."""
 _ABBREVIATED = re.compile(
     r"\b(?:max|min|approx|ca|avg|temp|conc|vol|fig|figs|no|nos|par|sec|dept|est|incl|excl|tbsp|tsp|oz|lb|lbs|mg|kg|ml|cm|mm|km|hr|hrs)\.\s*$",
