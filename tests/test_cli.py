@@ -56,6 +56,27 @@ def test_the_version_is_the_one_that_is_installed(capsys):
     assert said.stdout == f"reasonedit {installed}\n"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["edit", "x.png", "What?", "--answer", "a", "--reasoning", "It is.", "--codebook", "c", "--model", ""],
+        ["ask", "x.png", "What?", "--codebook="],
+        ["codebook", "replace", "c", "0", "--question", "Why?", "--answer", ""],
+        ["serve", "--codebook", "c", "--api-key", ""],
+        ["calibrate", "--pictures", "p", "--out", ""],
+    ],
+)
+def test_an_option_with_an_empty_value_is_not_taken_for_one_that_is_left_out(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    option = arguments[-2] if not arguments[-1] else arguments[-1].rstrip("=")
+    assert f"What follows {option} is empty" in fails(capsys, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_author_may_be_nobody(tmp_path, capsys):
+    assert "empty" not in fails(capsys, "codebook", "undo", tmp_path, "0", "--author", "")
+
+
 def test_an_unknown_command_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["dmeo"])

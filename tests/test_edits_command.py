@@ -121,6 +121,7 @@ def test_the_beginning_of_an_id_is_enough_where_it_is_long_and_alone(tmp_path, c
     memory.refresh()
     erase_from(memory, ["1700-a"])
     assert "What is 1700-b?" in output_of(capsys, "codebook", "show", folder, "1700")
+    assert "What is 1700-b?" in output_of(capsys, "codebook", "show", folder, "1700…")  # as a list cuts an id short
 
 
 def test_what_rests_on_an_edit_is_named_before_it_is_undone(tiny_folder, tmp_path, capsys):

@@ -8,11 +8,12 @@ import contextlib
 import errno
 import importlib
 import io
+import itertools
 import os
 import sys
 from collections.abc import Sequence
 
-from reasonedit.errors import ReasonEditError, check_runs
+from reasonedit.errors import InputError, ReasonEditError, check_runs
 from reasonedit.quiet import quieten
 from reasonedit.safe_text import to_safe_text
 from reasonedit.util.signals import Interrupted, watch_signals
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         atexit.register(_exit_interrupted, interrupted)  # runs last: functions that are registered later run before
     with watch_signals() as watch:
         try:
+            _refuse_empty(arguments)
             if name in _OF_RUNS and not _asks_for_help(arguments):
                 check_runs()
             return int(importlib.import_module(f"reasonedit.commands.{name.replace('-', '_')}").main(arguments[1:]))
@@ -82,6 +84,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             if error.filename is None:
                 raise
             return _fail(f"'{os.fsdecode(error.filename)}' cannot be used: {error.strerror}.")
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse options without a value, as ``--model "$MODEL"`` is where the variable is not set: none means the default.
+
+    An author may be nobody, and what configs take (options with a dot) is theirs to judge.
+
+    Raises:
+        InputError: There is one.
+    """
+    given = [text.partition("=")[::2] for text in arguments if text.startswith("--") and "=" in text]
+    given += [(option, value) for option, value in itertools.pairwise(arguments) if option.startswith("--")]
+    for option, value in given:
+        if not value and "." not in option and option not in ("--", "--author"):
+            raise InputError(
+                f"What follows {option} is empty (a variable that is not set?): give a value, or leave it out."
+            )
 
 
 def _asks_for_help(arguments: Sequence[str]) -> bool:

@@ -25,7 +25,8 @@ def whole_id(text: str, ids: Collection[str]) -> str:
     """The id that somebody wrote or began; what is neither comes back as it is.
 
     Args:
-        text: What was written. An id itself always means that one.
+        text: What was written, or copied from a list, in which ``…`` ends what was cut short. An id itself always means
+            that one.
         ids: The ids that there are.
 
     Raises:
@@ -33,8 +34,9 @@ def whole_id(text: str, ids: Collection[str]) -> str:
     """
     if text in ids:
         return text
-    near = sorted(name for name in ids if name.startswith(text))
-    if near and len(text) < _SHORTEST:
+    begun = text.removesuffix("…")
+    near = sorted(name for name in ids if name.startswith(begun))
+    if near and len(begun) < _SHORTEST:
         raise InputError(
             f"There is no edit '{text}', and the beginning of an id counts only from {_SHORTEST} characters on: write "
             f"more of it, such as '{near[0]}'."
