@@ -10,7 +10,7 @@ from .codebook import Codebook
 from .editor import Editor
 from .lookup import find_callback
 from .metrics import EditingMetrics
-from .progress import StreamProgress
+from .progress import StreamLines, StreamProgress
 from .retriever import Retriever
 from .runlog import RunLog
 from .timer import QueryTimer
@@ -26,6 +26,7 @@ __all__ = [
     "QueryTimer",
     "Retriever",
     "RunLog",
+    "StreamLines",
     "StreamProgress",
     "TensorBoardCharts",
     "TokenShares",

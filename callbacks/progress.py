@@ -1,11 +1,15 @@
-"""A progress bar that says whether the stream is editing or probing."""
+"""Progress that says whether the stream is editing or probing: a bar, or lines in a log."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from rich.console import Console
+
+from reasonedit.util.progress_lines import ProgressLines
 
 from .batch import in_steps
 
@@ -19,26 +23,86 @@ class StreamProgress(RichProgressBar):
 
     def __init__(self, refresh_rate: int = 1, leave: bool = False) -> None:
         super().__init__(refresh_rate=refresh_rate, leave=leave, console_kwargs={"stderr": True})
-        self._edits = self._seen = 0
+        self._stage = _Stage()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the edits of the stream."""
         super().on_predict_start(trainer, pl_module)
-        self._seen = 0
-        base = getattr(getattr(trainer, "datamodule", None), "base", None)
-        self._edits = len(base.edits) if base is not None else 0
+        self._stage = _Stage(trainer)
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Say what the batch is for."""
         super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
-        phase = batch["phase"] if in_steps(batch) else None
-        if phase is None or self.progress is None or self.predict_progress_bar_id is None:
-            return
-        if phase == "edit":
-            self._seen += sum(e is not None for e in batch["edits"])
-            text = f"editing {self._seen}/{self._edits}" if self._edits else f"editing {self._seen}"
-        else:
-            text = f"probing after {self._seen} edits"
-        self.progress.update(self.predict_progress_bar_id, description=text)
+        text = self._stage.describe(batch)
+        if text and self.progress is not None and self.predict_progress_bar_id is not None:
+            self.progress.update(self.predict_progress_bar_id, description=text)
+
+
+class StreamLines(ProgressBar):
+    """The same where standard error is a file: a line a minute, as in the log of a job.
+
+    ``reasonedit run`` takes it in the place of a bar that nobody would see.
+
+    Example:
+        >>> L.Trainer(callbacks=[Codebook(), Retriever(), StreamLines()])  # doctest: +SKIP
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stage, self._lines = _Stage(), ProgressLines(Console(stderr=True))
+        self._says = True
+
+    def disable(self) -> None:
+        """Say nothing, as on all ranks but the first."""
+        self._says = False
+
+    def enable(self) -> None:
+        """Say it again."""
+        self._says = True
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin to count."""
+        self._stage, self._lines = _Stage(trainer), ProgressLines(Console(stderr=True))
+        batches = sum(trainer.num_predict_batches)
+        self._lines.add_task("predicting", total=batches if math.isfinite(batches) else None)
+
+    def on_predict_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Say what is done, and how many batches of the stream are."""
+        if self._says:
+            (task,) = self._lines.tasks
+            text = self._stage.describe(batch)
+            self._lines.update(task.id, description=f"{text}, batch" if text else task.description)
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count it."""
+        self._lines.advance(self._lines.tasks[0].id)
+
+
+class _Stage:
+    """What the batches of a stream are for."""
+
+    def __init__(self, trainer: L.Trainer | None = None) -> None:
+        base = getattr(getattr(trainer, "datamodule", None), "base", None)
+        self._edits = len(base.edits) if base is not None else 0
+        self._seen = 0
+
+    def describe(self, batch: Any) -> str:
+        """In words; empty where a batch does not say it."""
+        if not in_steps(batch):
+            return ""
+        if batch["phase"] != "edit":
+            return f"probing after {self._seen} edits"
+        self._seen += sum(e is not None for e in batch["edits"])
+        return f"editing {self._seen}/{self._edits}" if self._edits else f"editing {self._seen}"

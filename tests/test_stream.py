@@ -1,6 +1,7 @@
 """Streams in trainer.predict: our module, somebody else's module, and each callback on its own."""
 
 import copy
+import re
 from dataclasses import replace
 
 import lightning as L
@@ -20,6 +21,7 @@ from reasonedit.callbacks import (
     PredictionWriter,
     QueryTimer,
     Retriever,
+    StreamLines,
     StreamProgress,
     TensorBoardCharts,
 )
@@ -390,6 +392,26 @@ def test_an_interrupted_stream_keeps_its_edits(tiny_vlm, tmp_path, caplog):
     assert len(memory.edits) == 4
     assert "4 edits are saved in" in caplog.text
     assert pq.read_table(tmp_path / "p.parquet").num_rows == 4
+
+
+def test_in_a_file_lines_say_how_far_a_stream_is(tiny_vlm, capsys, monkeypatch):
+    def predict():
+        trainer(Codebook(design=DESIGN), StreamLines(), enable_progress_bar=True).predict(
+            VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(3), batch_size=2)
+        )
+        return [re.sub(r"after \d+ min$", "", line) for line in capsys.readouterr().err.splitlines() if " min" in line]
+
+    assert predict() == []  # none of it took a minute
+    monkeypatch.setattr("reasonedit.util.progress_lines.SECONDS", -1.0)
+    said = predict()
+    assert said[0] == "finding errors: 2 of 3, "
+    assert "asking the unedited model: " in "".join(said)
+    of = next(re.search(r"of (\d+),", line)[1] for line in said if line.startswith("editing"))
+    assert [line for line in said if line.startswith(("editing", "probing"))][:3] == [
+        f"editing 2/3, batch: 0 of {of}, ",
+        f"editing 3/3, batch: 1 of {of}, ",
+        f"probing after 3 edits, batch: 2 of {of}, ",
+    ]
 
 
 def test_the_progress_bar_says_what_is_happening(tiny_vlm, tmp_path):

@@ -136,7 +136,7 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
             codebook = _prepare_codebook(trainer, folder, stack, resume=resume)
             _prepare_log(cli, folder, codebook, resume=resume)
             log_on_the_way(trainer, cli.datamodule)
-            _hide_bars(trainer)
+            _replace_bars(trainer)
             try:
                 return _ask(cli, folder)
             except SystemExit as stop:  # of a signal, or of Lightning after one
@@ -146,11 +146,11 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
         os.environ.pop(FOLDER)
 
 
-def _hide_bars(trainer: L.Trainer) -> None:
-    """Draw no bar where nobody looks: in a file it would be a line of strokes."""
-    if not sys.stderr.isatty():
-        kept = [c for c in trainer.callbacks if not isinstance(c, ProgressBar)]  # type: ignore[attr-defined]
-        trainer.callbacks[:] = kept  # type: ignore[attr-defined]
+def _replace_bars(trainer: L.Trainer) -> None:
+    """Draw no bar where nobody looks: in a file it would be a line of strokes, so lines are written there."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    if not sys.stderr.isatty() and any(isinstance(c, ProgressBar) for c in callbacks):
+        callbacks[:] = [*(c for c in callbacks if not isinstance(c, ProgressBar)), cb.StreamLines()]
 
 
 def _prepare_codebook(trainer: L.Trainer, folder: Path, stack: ExitStack, *, resume: bool) -> cb.Codebook | None:

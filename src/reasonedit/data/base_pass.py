@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from reasonedit.calibration.gathered import GatheredPictures
 from reasonedit.errors import InputError, ReasonEditError
@@ -16,6 +15,7 @@ from reasonedit.groups import LOCALITIES
 from reasonedit.matching import matches
 from reasonedit.metrics import EditAccuracy, editing_metrics
 from reasonedit.types import Edit, Query
+from reasonedit.util.progress_lines import progress_on_stderr
 from reasonedit.vlm import Reply
 from reasonedit.vlm.generation import cut_off_message
 
@@ -80,7 +80,7 @@ def ask_unedited(
     Raises:
         InputError: The model gets nothing wrong, or the source gives every rank other edits.
     """
-    with _progress_bar(progress) as bar:
+    with progress_on_stderr(progress) as bar:
         edits, right, asked = _ask_candidates(source, answers, batch_size, bar, pool)
         probes = source.probes(edits, right)
         answers.check_same_edits([*(e.id for e in edits), *(p.edit_id for p in probes)])
@@ -103,7 +103,7 @@ def ask_unedited(
 
 def find_wrong(source: EditSource, answers: SharedAnswers, batch_size: int, *, progress: bool = False) -> list[Edit]:
     """The samples that the unedited model gets wrong; arguments and errors as for :func:`ask_unedited`."""
-    with _progress_bar(progress) as bar:
+    with progress_on_stderr(progress) as bar:
         return _ask_candidates(source, answers, batch_size, bar)[0]
 
 
@@ -203,8 +203,3 @@ def _ask_candidates(
     if pool is not None:
         _fill_up(source, answers, batch_size, count, pool)
     return edits[: source.edits], right, count
-
-
-def _progress_bar(show: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not show)
