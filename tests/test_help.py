@@ -178,6 +178,30 @@ def test_a_wrong_call_is_a_sentence_and_no_traceback(words, tmp_path, monkeypatc
     assert {path.name for path in tmp_path.iterdir()} <= {"file.txt", "results", "runs"}
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["select", "--config", "configs/demo.yaml", "--model", "a/b"], "--config says the model: leave --model out"),
+        (["select", "--config", "configs/demo.yaml", "--dtype", "float16"], "--config says the dtype"),
+        (["serve", "--codebook", "b", "--model", "a/b", "--base-url", "http://localhost:1/v1"], "'a/b' is loaded here"),
+        (["serve", "--codebook", "b", "--model", "openai:a/b", "--dtype", "float16"], "'openai:a/b' is served else"),
+        (["serve", "--codebook", "b", "--model", "openai:a/b", "--devices", "cuda:0", "cuda:1"], "leave --devices and"),
+        (
+            ["edit", "x.png", "Q?", "--codebook", "b", "--answer", "a", "--reasoning", "b.", "--also", "y", "R?"],
+            "--also",
+        ),
+        (["data", "check", "file.jsonl", "--split", "val"], "'own' has no --split"),
+        (["data", "check", "file.jsonl", "--subset", "FVQA"], "'own' has no --subset"),
+        (["data", "check", "x", "--format", "rationalevqa", "--split", "val"], "'rationalevqa' has no --split"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_commands_are_printed_as_the_users_shell_finds_them(tmp_path, monkeypatch):
     from reasonedit.commands.called import command_line
 

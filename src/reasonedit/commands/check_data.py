@@ -74,6 +74,9 @@ def _report_unused_columns(pool: Pool) -> None:
 
 def _open_pool(arguments: argparse.Namespace) -> Pool:
     path, images, name = arguments.path, arguments.images, arguments.format
+    for option in {"own": ("split", "subset"), "rationalevqa": ("split",)}.get(name, ()):
+        if getattr(arguments, option) is not None:
+            raise InputError(f"'{name}' has no --{option}: leave it out, or name another --format.")
     if name == "own":
         return EditFile(path, images)
     if name == "rationalevqa":

@@ -32,6 +32,8 @@ def main(argv: Sequence[str]) -> int:
     from .show_check import show_check, show_verdict
 
     # Everything that can be refused is, before the model is loaded.
+    if arguments.also and not arguments.check:
+        raise InputError("--also asks a further question of a check: give --check too, or leave it out.")
     generation = generation_from(arguments)
     edit = _read_edit(arguments)
     questions = [Query.of(image, question) for image, question in arguments.also]

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Choose the vision-side layer (by how well augmented views of a picture find each other, or by "
         "bimodal modularity) and the weight w of the sentence half (by the balance of vision and language modularity).",
     )
-    parser.add_argument("--model", default="embedded", help="VLM: a hub id, a folder, or embedded (the default)")
+    parser.add_argument("--model", default=None, help="VLM: a hub id, a folder, or embedded (the default)")
     parser.add_argument("--encoder", default="embedded", help="sentence encoder: a hub id, a folder, or embedded")
     parser.add_argument(
         "--pairs",
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=10, help="bootstrap runs (default: 10)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/select"), help="results folder (default: runs/select)")
-    parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    parser.add_argument("--dtype", default=None, help="auto (the default), bfloat16, float16 or float32")
     return parser
 
 
@@ -98,9 +98,12 @@ def _check(arguments: argparse.Namespace, overrides: Sequence[str]) -> Embedding
             raise InputError(f"--{name.replace('_', '-')} must be 2 or more, not {getattr(arguments, name)}.")
     if arguments.config is not None and arguments.pairs is not None:
         raise InputError("--config and --pairs both name the pictures and questions: leave one out.")
+    for name in ("model", "dtype"):
+        if arguments.config is not None and getattr(arguments, name) is not None:
+            raise InputError(f"--config says the {name}: leave --{name} out, or set --model.init_args.{name}.")
     if arguments.config is None and overrides:
         raise InputError(f"'{overrides[0]}' sets a value of a config: name the config with --config.")
-    is_embedded = arguments.model == "embedded" and arguments.config is None
+    is_embedded = arguments.model in (None, "embedded") and arguments.config is None
     # With "own" it is looked at beside patterns; a codebook of the design then calibrates itself.
     reference = arguments.reference or ("world" if is_embedded else "own")
     for transform in arguments.transforms:
@@ -121,8 +124,8 @@ def _load(arguments: argparse.Namespace, overrides: Sequence[str]) -> tuple[VLM,
     from reasonedit.vlm import load_vlm
 
     pairs = _read(arguments.pairs) if arguments.pairs else _pairs_of_world(count)
-    vlm = load_vlm(arguments.model, dtype=arguments.dtype, place=True, trust_remote_code=arguments.trust_remote_code)
-    return vlm, pairs
+    model, dtype = arguments.model or "embedded", arguments.dtype or "auto"
+    return load_vlm(model, dtype=dtype, place=True, trust_remote_code=arguments.trust_remote_code), pairs
 
 
 def _write(selection: Selection, model: str, folder: Path) -> None:

@@ -90,6 +90,16 @@ def open_editors(arguments: argparse.Namespace, generation: Generation) -> list[
 
 
 def _load(model: str, arguments: argparse.Namespace, device: str | None) -> Any:
+    """Load the model.
+
+    Raises:
+        InputError: An option would have no effect on it.
+        ReasonEditError: It cannot be loaded.
+    """
+    if not is_endpoint(model) and arguments.base_url is not None:
+        raise InputError(f"--base-url says where openai:MODEL is served, and '{model}' is loaded here: leave one out.")
+    if is_endpoint(model) and (device is not None or arguments.dtype != "auto"):
+        raise InputError(f"'{model}' is served elsewhere: leave --devices and --dtype out.")
     options: dict[str, Any] = {"dtype": arguments.dtype, "place": device is None}
     if is_endpoint(model):
         return load_vlm(model, **({"base_url": arguments.base_url} if arguments.base_url else {}))
