@@ -306,6 +306,22 @@ def test_editors_on_other_seeds_are_named_and_leave_a_claim_open():
     assert {"IKE", "GRACE"} <= set(found.figures.partition("not compared with ")[2].split(", "))
 
 
+def test_an_editor_of_ones_own_counts_among_all_others():
+    """Also one that shares no edit with ours, or the title of another editor."""
+    everyone = [
+        cell(row.name, s, right=0.9 if row.name == OURS else 0.3, edits=20) for row in MAIN.rows for s in (0, 1)
+    ]
+    elsewhere = [cell("mine", s, right=1.0, edits=20, title="Mine") for s in (2, 3)]
+    found = verdicts(main=table_of(MAIN, [*everyone, *elsewhere]))[CORRECTS]
+    assert (found.verdict, found.figures.endswith("; not compared with Mine")) == (OPEN, True)
+    without_ft = [one for one in everyone if one[0]["row"] != "ft"]
+    namesake = [cell("mine", s, right=0.2, edits=20, title="FT") for s in (0, 1)]
+    found = verdicts(main=table_of(MAIN, [*without_ft, *namesake]))[CORRECTS]
+    assert (found.verdict, found.figures.endswith("; not compared with FT")) == (OPEN, True)
+    worse = [cell("mine", s, right=1.0, edits=20, title="FT") for s in (0, 1)]
+    assert verdicts(main=table_of(MAIN, [*worse, *everyone]))[CORRECTS].verdict == NO
+
+
 def test_bare_estimates_support_nothing():
     """Of estimates that do not say of how many edits they are nothing follows."""
     sure = {group: Estimate(-0.5, -0.6, -0.4, 900) for group in ("rel", "r_gen")}

@@ -85,20 +85,20 @@ def _judge_against_all(table: Rows, group: str, claim: str, least: float, left_o
     Where no other editor was run there is nothing to judge; those that share no edit with ours are named.
     """
     no_rivals = {*OWN, *NO_RIVALS, *left_out}
-    planned = [row for row in EXPERIMENTS["main"].rows if row.name not in no_rivals]
     rivals = [row for name, row in table.items() if name not in no_rivals]
-    leads = {row.title: negate(row.differences[group]) for row in rivals if group in row.differences}
+    titles = {row.name: row.title for row in (*EXPERIMENTS["main"].rows, *rivals) if row.name not in no_rivals}
+    leads = {row.name: negate(row.differences[group]) for row in rivals if group in row.differences}
     is_asked = any(group in row.metrics for row in rivals) and group in table[OURS].metrics
     if all(row.name == "none" for row in rivals) or not is_asked:
         return None
     verdict = judge(leads.values(), lambda e: e.low > least, lambda e: e.high < least)
-    missing = [row.title for row in planned if row.title not in leads]
+    missing = [title for name, title in titles.items() if name not in leads]
     if missing and verdict == YES:
         verdict = OPEN
     figures = f"{table[OURS].metrics[group].mean:.3f}"
     if leads:
-        closest = min(leads, key=lambda title: (math.isfinite(leads[title].low), leads[title].low))
-        figures += f"; least surely ahead of {closest}: {format_difference(leads[closest])}; "
+        closest = min(leads, key=lambda name: (math.isfinite(leads[name].low), leads[name].low))
+        figures += f"; least surely ahead of {titles[closest]}: {format_difference(leads[closest])}; "
         figures += format_basis(leads.values())
     return Finding(claim, verdict, figures + (f"; not compared with {', '.join(missing)}" if missing else ""))
 
