@@ -362,6 +362,21 @@ def test_some_facts_suffice_if_more_cannot_add_much():
     assert "no K above 5 was run" in alone.figures
 
 
+def test_the_largest_change_is_one_of_rows_that_were_asked_the_same():
+    def of(name, shares):
+        cells = [cell(row, s, right=r, edits=20) for row, (r, seeds) in shares.items() for s in seeds]
+        return verdicts(**{name: table_of(EXPERIMENTS[name], cells)})
+
+    here, there = (0, 1), (2, 3)
+    found = of("k", {"k1": (0.2, there), "k5": (0.5, here), "k8": (0.9, here)})["K = 5 suffices (ours)"]
+    assert (found.verdict, "most is gained by K = 8: +0.400 [" in found.figures) == (OPEN, True)
+    found = of("threshold", {"p10": (0.2, there), "p25": (0.5, here), "p50": (0.9, here)})
+    found = found["p between 10 and 50 is robust (ours)"]
+    assert (found.verdict, "R-Gen +0.400 [" in found.figures) == (OPEN, True)
+    found = of("k", {"k1": (0.2, there), "k5": (0.5, here)})["K = 5 suffices (ours)"]
+    assert "K = 1: –; from 0 seeds and 0 edits" in found.figures
+
+
 def stressed(lost, seeds=(0, 1), edits=30):
     """A stream whose probes are asked after 30 edits and after 60."""
     cells = []

@@ -9,6 +9,7 @@ from reasonedit.experiments.editors import OURS
 from reasonedit.experiments.tables import table_of
 from reasonedit.groups import LABELS
 from reasonedit.report.answers import answer
+from reasonedit.report.page import _row
 
 GROUPS = tuple(g for g in LABELS if not g.startswith(("port", "comp", "text_loc")))
 
@@ -121,6 +122,25 @@ def test_noise_is_told_by_the_kinds_that_lower_r_gen_the_fastest_and_the_slowest
     strange = [cell("of another version", s, right=0.5, x=10.0, settings={"line": "no colon"}) for s in (0, 1)]
     clean = [cell(OURS, s, right=0.9) for s in (0, 1)]
     assert answer(experiment, table_of(experiment, [*clean, *strange])) == ""
+
+
+def test_noise_is_told_of_lines_whose_rows_were_asked_the_same():
+    rows = {OURS: (0.9, (0, 1)), "false-10": (0.4, (2, 3)), "vague-10": (0.8, (0, 1))}
+    vague = {row.name: row.line for row in EXPERIMENTS["noise"].rows}["vague-10"].partition(": ")[0]
+    text = answer(EXPERIMENTS["noise"], on_seeds("noise", rows))
+    assert text.startswith("R-Gen of ReasonEdit changes by -10.0 [")
+    assert text.endswith(f"more {vague}.")
+
+
+def test_a_difference_without_an_interval_is_told_without_one():
+    """Of few questions a resample may have none."""
+    cells = [cell(row, 0, right=share, groups=GROUPS) for row, share in (("ike", 0.5), (OURS, 0.9))]
+    for _, rows in cells:
+        rows[:] = [row for row in rows if row["group"] != "r_gen" or row["edit"] in ("0-0", "0-1")]
+    table = table_of(EXPERIMENTS["main"], cells)
+    text = answer(EXPERIMENTS["main"], table)
+    assert "a difference of +0.352 (from 1 seed and 10 edits, too few to conclude anything)." in text
+    assert _row(table[0], table)["metrics"]["gen"]["difference"] == "-0.352"
 
 
 def test_checks_are_told_by_how_often_they_agree_and_what_they_doubt():

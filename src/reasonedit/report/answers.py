@@ -129,8 +129,9 @@ def _compare_noise(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     by_editor: dict[str, dict[str, Estimate]] = {}
     for of_line in slopes_of(table):
         kind, colon, editor = of_line.line.partition(": ")
-        if colon and "r_gen" in of_line.groups:
-            by_editor.setdefault(editor, {})[kind] = of_line.groups["r_gen"]
+        fall = of_line.groups.get("r_gen")
+        if colon and fall is not None and fall.edits:
+            by_editor.setdefault(editor, {})[kind] = fall
     said = []
     for editor, falls in by_editor.items():
         fastest, slowest = min(falls, key=lambda k: falls[k].mean), max(falls, key=lambda k: falls[k].mean)

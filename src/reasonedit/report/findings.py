@@ -131,7 +131,7 @@ def _judge_range(table: Rows, line: str, low: float, high: float, claim: str) ->
     missing = [x for x in (low, high) if x not in {row.x for row in inside}]
     if missing and verdict == YES:
         verdict = OPEN
-    largest = {name: max(of_group, key=lambda e: abs(e.mean)) for name, of_group in changes.items()}
+    largest = {name: max(of_group, key=lambda e: (e.edits > 0, abs(e.mean))) for name, of_group in changes.items()}
     text = ", ".join(f"{name} {format_difference(e)}" for name, e in largest.items())
     figures = f"largest change within the range: {text}; {format_basis(every)}"
     figures += f" (robust: all intervals within ±{MARGIN:g})"
@@ -153,7 +153,7 @@ def _judge_number_of_facts(table: Rows, line: str, k: float, claim: str) -> Find
     has_larger = any(x > k for x in gains)
     if verdict == YES and not has_larger:
         verdict = OPEN
-    best = max(gains, key=lambda x: gains[x].mean)
+    best = max(gains, key=lambda x: (gains[x].edits > 0, gains[x].mean))  # of those that were asked the same
     figures = f"R-Gen {by_k[k].metrics['r_gen'].mean:.3f} at K = {k:g}; most is gained by K = {best:g}: "
     figures += f"{format_difference(gains[best])}; {format_basis(gains.values())}"
     figures += f" (suffices: no interval reaches {ENOUGH:g})"

@@ -24,7 +24,7 @@ from .comparing import NAMES
 from .findings import judge_claims
 from .page_charts import charts_of, selection_charts
 from .render import format_share, render
-from .verdicts import EDITS, SEEDS
+from .verdicts import EDITS, SEEDS, format_difference
 
 _SHORT = {"now": "Rel at once", **NAMES}
 _COSTS = {"seconds": "s / edit", "ms": "ms / query", "keys": "keys / edit"}
@@ -141,7 +141,7 @@ def _row(row: TableRow, table: Sequence[TableRow]) -> dict[str, Any]:
             "best": _is_best(row, group, table),
             "sign": "" if d is None or _is_few(d) else "above" if d.low > 0 else "below" if d.high < 0 else "",
             "basis": _basis(e),
-            "difference": "" if d is None else f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]",
+            "difference": "" if d is None else format_difference(d),
             "paired": "" if d is None else f"{d.edits} edits, {_count(len(d.seeds), 'seed')}",
             "exact": exact if abs(exact - e.mean) > _SAME_FIGURES else None,
         }
