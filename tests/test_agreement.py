@@ -287,6 +287,26 @@ def test_any_other_editor_means_all_of_them():
 
 
 @pytest.mark.parametrize(
+    ("r_gen", "loc", "verdict"),
+    [
+        ((0.3, 0.5), (-0.4, -0.2), NO),  # worse by more than the bound, whatever is better
+        ((-0.1, 0.2), (-0.04, -0.01), OPEN),  # it may be better in one, and the other is within the bound
+        ((0.3, 0.5), (-0.04, -0.01), YES),
+        ((-0.04, -0.01), (-0.04, -0.01), NO),  # better in none
+    ],
+)
+def test_better_in_one_and_not_worse_in_any_is_refuted_by_what_contradicts_it(r_gen, loc, verdict):
+    table = everybody()
+    for row in table:
+        if row.name == PAPER_ROW:  # a difference is that of the other row from ours
+            row.differences = {
+                group: replace(row.differences[group], low=-high, high=-low, mean=-(low + high) / 2)
+                for group, (low, high) in {"r_gen": r_gen, "loc": loc}.items()
+            }
+    assert verdicts(main=table)["Our design does better than the paper's"].verdict == verdict
+
+
+@pytest.mark.parametrize(
     "broken", [{"low": math.nan}, {"high": math.nan}, {"mean": math.nan}, {"low": math.inf}, {"low": 0.5}]
 )
 def test_no_claim_is_made_of_what_is_no_number(broken):

@@ -108,8 +108,8 @@ def _judge_against(table: Rows, other: str, claim: str, groups: Sequence[str]) -
     leads = {g: negate(table[other].differences[g]) for g in groups if g in table[other].differences}
     if not leads:
         return None
-    better = any(e.low > 0 for e in leads.values())
-    verdict = judge(leads.values(), lambda e: better and e.low > -MARGIN, lambda e: not better and e.high < 0)
+    better, worse = any(e.low > 0 for e in leads.values()), all(e.high < 0 for e in leads.values())
+    verdict = judge(leads.values(), lambda e: better and e.low > -MARGIN, lambda e: worse or e.high < -MARGIN)
     figures = "; ".join(f"{LABELS[g]} {format_difference(e)}" for g, e in leads.items())
     rule = f"better in one, in none worse by {MARGIN:g}"
     return Finding(claim, verdict, f"{figures}; {format_basis(leads.values())} ({rule})")
