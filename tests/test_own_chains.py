@@ -82,6 +82,7 @@ def test_edits_have_the_chain_of_the_vlm(way, reasoning, monkeypatch):
     assert (edit.question, edit.answer, edit.id) == ("Who owns the red object?", "sailor", "e")
     assert source.probes([edit]) == ["probes"]
     assert source.efforts["e"].written == 3
+    assert source.efforts["e"].missing == {"raw": 2, "mended": 1, "doubtful": 2}[way]
     assert list(source.efforts) == ["e"]
 
 
