@@ -86,7 +86,8 @@ def _judge_against_all(table: Rows, group: str, claim: str, least: float, left_o
     """
     no_rivals = {*OWN, *NO_RIVALS, *left_out}
     rivals = [row for name, row in table.items() if name not in no_rivals]
-    titles = {row.name: row.title for row in (*EXPERIMENTS["main"].rows, *rivals) if row.name not in no_rivals}
+    titles = {row.name: row.title for row in EXPERIMENTS["main"].rows if row.name not in no_rivals}
+    titles |= {row.name: row.title for row in rivals}
     leads = {row.name: negate(row.differences[group]) for row in rivals if group in row.differences}
     is_asked = any(group in row.metrics for row in rivals) and group in table[OURS].metrics
     if all(row.name == "none" for row in rivals) or not is_asked:
