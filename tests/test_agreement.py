@@ -5,12 +5,14 @@ import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from helpers.cells import cell, save
 
 from reasonedit import ReasonEditError
+from reasonedit.commands.experiment_tables import as_json
 from reasonedit.experiments import EXPERIMENTS, summarise
 from reasonedit.experiments.agreement import is_same, select_agreeing
 from reasonedit.experiments.bootstrap import Estimate
@@ -214,6 +216,15 @@ def test_a_mean_of_shares_has_an_interval_of_its_own(tmp_path):
     write_summary(tmp_path / "summary.parquet", table)
     kept = {r["metric"]: r for r in pq.read_table(tmp_path / "summary.parquet").to_pylist()}
     assert kept["gen"]["low"] == gen.low
+
+
+def test_a_seed_without_a_figure_is_null_for_a_program():
+    """As where no R-Gen probe of a seed could be made."""
+    cells = [cell(OURS, seed, groups=GENERALITIES) for seed in (0, 1)]
+    cells[1] = (cells[1][0], [row for row in cells[1][1] if row["group"] != "r_gen"])
+    table = table_of(MAIN, cells)
+    told = json.loads(json.dumps(as_json("main", Path("results"), table, [], []), allow_nan=False))
+    assert told["rows"][0]["metrics"]["gen"]["seeds"] == [0.5, None]
 
 
 # ---- claims
