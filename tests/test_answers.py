@@ -74,6 +74,11 @@ def test_changes_to_a_design_are_counted_by_what_they_do():
     assert "the paper's" not in text  # none of its changes was run
 
 
+def test_an_editor_of_ones_own_is_no_change_to_a_design():
+    text = asked("design", {OURS: 0.7, "raw": 0.3, "mine": 0.9})
+    assert text.startswith("Of 1 change to our design (All 0.700), 1 lowers it")
+
+
 def test_a_sweep_says_what_other_values_than_the_designs_own_do():
     text = asked("k", {"k1": 0.4, "k5": 0.7, "k8": 0.7, "k12": 0.9}, x=None)
     assert "Of 3 other values of K (ours at 5: All 0.700), 1 lowers it (most: “ours, K = 1”" in text

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.check_tables import agreement_of, format_with_interval, share_of_doubted
 from reasonedit.experiments.editors import OURS, OWN, PAPER_ROW
 from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.extra_tables import format_points
+from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.slopes import STEP, lines_of, slopes_of
 from reasonedit.experiments.tables import Table, TableRow, are_asked_alike
 
@@ -59,11 +60,13 @@ def _compare_editors(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     return [*said[:-1], f"{said[-1]} ({say_basis(leads)}{missing})"] if said else []
 
 
-def _compare_changes(_: Experiment, table: Table, rows: _Rows) -> list[str]:
+def _compare_changes(experiment: Experiment, table: Table, rows: _Rows) -> list[str]:
     """What each change of our design does, and each of the paper's, by All."""
+    planned = {row.name for row in EXPERIMENTS.get(experiment.name, experiment).rows}  # an editor of one's own is no change
+    changed = [row for row in table if row.name in planned]
     said = []
     for base, whose in ((rows.get(OURS), "our design"), (_first(rows, _PAPER_BASES), "the paper's design")):
-        if base is None or (sentence := _say_changes(base, _changes_of(base, table), whose)) is None:
+        if base is None or (sentence := _say_changes(base, _changes_of(base, changed), whose)) is None:
             continue
         said.append(sentence)
     return said
@@ -73,7 +76,7 @@ def _first(rows: _Rows, names: tuple[str, ...]) -> TableRow | None:
     return next((rows[name] for name in names if name in rows), None)
 
 
-def _changes_of(base: TableRow, table: Table) -> list[Lead]:
+def _changes_of(base: TableRow, table: Sequence[TableRow]) -> list[Lead]:
     of_paper = base.name in _PAPER_BASES
     changed = [r for r in table if r is not base and r.name not in _PAPER_BASES]
     changed = [r for r in changed if r.name.startswith("paper-") is of_paper]
