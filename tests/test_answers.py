@@ -61,6 +61,14 @@ def test_who_is_ahead_is_told_of_the_edits_that_both_have():
     assert text.count("] on the edits that both have") == 2
 
 
+def test_ahead_of_the_best_on_average_is_not_ahead_of_everybody():
+    text = answer(EXPERIMENTS["main"], on_seeds("main", {"ft": (0.6, (0, 1)), "ike": (0.5, (0,)), OURS: (0.9, (0, 1))}))
+    assert text.count("it is open who is ahead") == 2
+    assert "0.500 for IKE" in text
+    rows = {"ft": (0.6, (0, 1)), "ike": (0.7, (0,)), OURS: (0.4, (0, 1))}
+    assert answer(EXPERIMENTS["main"], on_seeds("main", rows)).count("FT is ahead") == 2
+
+
 def test_tries_on_other_seeds_are_no_gain():
     rows = {"ft-0": (0.3, (100, 101)), "ft-1": (0.9, (102, 103)), "ft-2": (0.4, (100, 101))}
     assert "FT +0.100" in answer(EXPERIMENTS["tune"], on_seeds("tune", rows))

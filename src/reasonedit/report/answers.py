@@ -40,7 +40,7 @@ _Rows = dict[str, TableRow]
 
 
 def _compare_editors(_: Experiment, table: Table, rows: _Rows) -> list[str]:
-    """Ours beside the best of the others on the edits that both have, by All and by Gen."""
+    """Ours beside the other that it is least surely ahead of, on the edits that both have, by All and by Gen."""
     if OURS not in rows:
         return []
     said, leads, apart = [], [], list[str]()
@@ -50,7 +50,7 @@ def _compare_editors(_: Experiment, table: Table, rows: _Rows) -> list[str]:
         apart += [row.title for row in rivals if all(row is not one.other for one in compared)]
         if not compared:
             continue
-        found = min(compared, key=lambda one: one.by.mean)
+        found = min(compared, key=lambda one: (one.sign, one.by.mean))  # to be ahead is to be ahead of each
         leads.append(found)
         verdict = {1: f"{found.row.title} is ahead", -1: f"{found.other.title} is ahead", 0: "It is open who is ahead"}
         what = {"all": "By what is corrected and what stays right together", "gen": "By what is corrected alone"}
@@ -62,7 +62,8 @@ def _compare_editors(_: Experiment, table: Table, rows: _Rows) -> list[str]:
 
 def _compare_changes(experiment: Experiment, table: Table, rows: _Rows) -> list[str]:
     """What each change of our design does, and each of the paper's, by All."""
-    planned = {row.name for row in EXPERIMENTS.get(experiment.name, experiment).rows}  # an editor of one's own is no change
+    # An editor of one's own is no change to a design.
+    planned = {row.name for row in EXPERIMENTS.get(experiment.name, experiment).rows}
     changed = [row for row in table if row.name in planned]
     said = []
     for base, whose in ((rows.get(OURS), "our design"), (_first(rows, _PAPER_BASES), "the paper's design")):
