@@ -137,12 +137,15 @@ def test_an_edit_took_did_not_was_lost_was_not_needed_or_nobody_knows():
     assert judged(wrong, answer("e", "probe", True)).status == TOOK
     assert judged(wrong, answer("e", "probe", False)).status == FAILED
     assert judged(wrong, answer("e", "check", True), answer("e", "probe", False)).status == LOST
-    assert judged(wrong, answer("e", "check", True)).status == TOOK
     assert judged(right, answer("e", "probe", True)).status == NOT_NEEDED
     outcome = judged(right, answer("e", "probe", False))
     assert outcome.status == FAILED
     assert "nothing was written for it" in outcome.why
     assert judged(wrong).status == NOT_ASKED
+    for is_right, how in ((True, "rightly"), (False, "wrongly")):  # right after the edit, which is not the end
+        outcome = judged(wrong, answer("e", "check", is_right))
+        assert (outcome.status, outcome.asked["right"]) == (NOT_ASKED, is_right)
+        assert outcome.why.startswith(f"Right after its turn its question was answered {how}.")
     # What counts is the answer after all edits, and "before" the unedited model's.
     outcome = judged(wrong, answer("e", "probe", True), answer("e", "probe", False, edits=5))
     assert (outcome.status, outcome.before) == (FAILED, "old")
