@@ -21,6 +21,7 @@ from reasonedit.groups import LABELS
 from reasonedit.report import write_page
 from reasonedit.report.findings import judge_claims
 from reasonedit.report.page import _is_best
+from reasonedit.report.page_charts import charts_of
 from reasonedit.report.ties import describe_layer_ties, describe_weight_ties
 
 GROUPS = tuple(g for g in LABELS if not g.startswith(("port", "comp", "text_loc")))
@@ -124,6 +125,13 @@ def test_each_column_is_shown_at_any_width(page):
         assert sorted({*below, *chosen} - {"editor"}) == sorted(columns)
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
         assert visitor.find_barriers() == []
+
+
+@pytest.mark.parametrize(("name", "row", "shown"), [("main", OURS, 2), ("stress", OURS, 1), ("k", "k5", 0)])
+def test_no_chart_is_drawn_of_what_was_not_asked(name, row, shown):
+    """As of a data set that has neither hard locality nor generality."""
+    table = table_of(EXPERIMENTS[name], [cell(row, 0, groups=("rel",), x=5.0)])
+    assert len(charts_of(EXPERIMENTS[name], table)) == shown
 
 
 # ---- the plots of a selection
