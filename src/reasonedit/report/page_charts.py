@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reasonedit.errors import InputError
 from reasonedit.experiments.editors import NO_RIVALS
 from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.slopes import lines_of
@@ -116,11 +117,22 @@ def _stress_charts(table: Sequence[TableRow]) -> list[Chart]:
 
 
 def selection_charts(results: Path) -> list[Chart]:
-    """The charts of ``reasonedit select``, where its results stand beside those of the experiments."""
+    """The charts of ``reasonedit select``, where its results stand beside those of the experiments.
+
+    Raises:
+        InputError: The file is not what it wrote.
+    """
     path = results / "selection" / "selection.json"
     if not path.is_file():
         return []
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return _selection_charts(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise InputError(f"'{path}' is not what reasonedit select wrote: delete it, or select again.") from error
+
+
+def _selection_charts(content: Mapping[str, Any]) -> list[Chart]:
+    """The charts of what a selection wrote."""
     layers = list(dict.fromkeys(score["layer"] for score in content["layers"]))
     by_transform: dict[str, list[dict[str, Any]]] = {}
     for score in content["layers"]:
