@@ -5,12 +5,14 @@ import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from helpers.cells import cell, save
 
 from reasonedit import ReasonEditError
+from reasonedit.commands.experiment_tables import as_json
 from reasonedit.experiments import EXPERIMENTS, summarise
 from reasonedit.experiments.agreement import is_same, select_agreeing
 from reasonedit.experiments.bootstrap import Estimate
@@ -216,6 +218,15 @@ def test_a_mean_of_shares_has_an_interval_of_its_own(tmp_path):
     assert kept["gen"]["low"] == gen.low
 
 
+def test_a_seed_without_a_figure_is_null_for_a_program():
+    """As where no R-Gen probe of a seed could be made."""
+    cells = [cell(OURS, seed, groups=GENERALITIES) for seed in (0, 1)]
+    cells[1] = (cells[1][0], [row for row in cells[1][1] if row["group"] != "r_gen"])
+    table = table_of(MAIN, cells)
+    told = json.loads(json.dumps(as_json("main", Path("results"), table, [], []), allow_nan=False))
+    assert told["rows"][0]["metrics"]["gen"]["seeds"] == [0.5, None]
+
+
 # ---- claims
 
 
@@ -287,6 +298,26 @@ def test_any_other_editor_means_all_of_them():
 
 
 @pytest.mark.parametrize(
+    ("r_gen", "loc", "verdict"),
+    [
+        ((0.3, 0.5), (-0.4, -0.2), NO),  # worse by more than the bound, whatever is better
+        ((-0.1, 0.2), (-0.04, -0.01), OPEN),  # it may be better in one, and the other is within the bound
+        ((0.3, 0.5), (-0.04, -0.01), YES),
+        ((-0.04, -0.01), (-0.04, -0.01), NO),  # better in none
+    ],
+)
+def test_better_in_one_and_not_worse_in_any_is_refuted_by_what_contradicts_it(r_gen, loc, verdict):
+    table = everybody()
+    for row in table:
+        if row.name == PAPER_ROW:  # a difference is that of the other row from ours
+            row.differences = {
+                group: replace(row.differences[group], low=-high, high=-low, mean=-(low + high) / 2)
+                for group, (low, high) in {"r_gen": r_gen, "loc": loc}.items()
+            }
+    assert verdicts(main=table)["Our design does better than the paper's"].verdict == verdict
+
+
+@pytest.mark.parametrize(
     "broken", [{"low": math.nan}, {"high": math.nan}, {"mean": math.nan}, {"low": math.inf}, {"low": 0.5}]
 )
 def test_no_claim_is_made_of_what_is_no_number(broken):
@@ -304,6 +335,22 @@ def test_editors_on_other_seeds_are_named_and_leave_a_claim_open():
     found = verdicts(main=table_of(MAIN, [*others, *ours]))[CORRECTS]
     assert found.verdict == OPEN
     assert {"IKE", "GRACE"} <= set(found.figures.partition("not compared with ")[2].split(", "))
+
+
+def test_an_editor_of_ones_own_counts_among_all_others():
+    """Also one that shares no edit with ours, or the title of another editor."""
+    everyone = [
+        cell(row.name, s, right=0.9 if row.name == OURS else 0.3, edits=20) for row in MAIN.rows for s in (0, 1)
+    ]
+    elsewhere = [cell("mine", s, right=1.0, edits=20, title="Mine") for s in (2, 3)]
+    found = verdicts(main=table_of(MAIN, [*everyone, *elsewhere]))[CORRECTS]
+    assert (found.verdict, found.figures.endswith("; not compared with Mine")) == (OPEN, True)
+    without_ft = [one for one in everyone if one[0]["row"] != "ft"]
+    namesake = [cell("mine", s, right=0.2, edits=20, title="FT") for s in (0, 1)]
+    found = verdicts(main=table_of(MAIN, [*without_ft, *namesake]))[CORRECTS]
+    assert (found.verdict, found.figures.endswith("; not compared with FT")) == (OPEN, True)
+    worse = [cell("mine", s, right=1.0, edits=20, title="FT") for s in (0, 1)]
+    assert verdicts(main=table_of(MAIN, [*worse, *everyone]))[CORRECTS].verdict == NO
 
 
 def test_bare_estimates_support_nothing():
@@ -344,6 +391,21 @@ def test_some_facts_suffice_if_more_cannot_add_much():
     alone = verdicts(k=sweep("k", {"k3": 0.5, "k5": 0.5}))[claim]
     assert alone.verdict == OPEN
     assert "no K above 5 was run" in alone.figures
+
+
+def test_the_largest_change_is_one_of_rows_that_were_asked_the_same():
+    def of(name, shares):
+        cells = [cell(row, s, right=r, edits=20) for row, (r, seeds) in shares.items() for s in seeds]
+        return verdicts(**{name: table_of(EXPERIMENTS[name], cells)})
+
+    here, there = (0, 1), (2, 3)
+    found = of("k", {"k1": (0.2, there), "k5": (0.5, here), "k8": (0.9, here)})["K = 5 suffices (ours)"]
+    assert (found.verdict, "most is gained by K = 8: +0.400 [" in found.figures) == (OPEN, True)
+    found = of("threshold", {"p10": (0.2, there), "p25": (0.5, here), "p50": (0.9, here)})
+    found = found["p between 10 and 50 is robust (ours)"]
+    assert (found.verdict, "R-Gen +0.400 [" in found.figures) == (OPEN, True)
+    found = of("k", {"k1": (0.2, there), "k5": (0.5, here)})["K = 5 suffices (ours)"]
+    assert "K = 1: –; from 0 seeds and 0 edits" in found.figures
 
 
 def stressed(lost, seeds=(0, 1), edits=30):

@@ -9,6 +9,7 @@ from reasonedit.experiments.editors import OURS
 from reasonedit.experiments.tables import table_of
 from reasonedit.groups import LABELS
 from reasonedit.report.answers import answer
+from reasonedit.report.page import _row
 
 GROUPS = tuple(g for g in LABELS if not g.startswith(("port", "comp", "text_loc")))
 
@@ -60,6 +61,14 @@ def test_who_is_ahead_is_told_of_the_edits_that_both_have():
     assert text.count("] on the edits that both have") == 2
 
 
+def test_ahead_of_the_best_on_average_is_not_ahead_of_everybody():
+    text = answer(EXPERIMENTS["main"], on_seeds("main", {"ft": (0.6, (0, 1)), "ike": (0.5, (0,)), OURS: (0.9, (0, 1))}))
+    assert text.count("it is open who is ahead") == 2
+    assert "0.500 for IKE" in text
+    rows = {"ft": (0.6, (0, 1)), "ike": (0.7, (0,)), OURS: (0.4, (0, 1))}
+    assert answer(EXPERIMENTS["main"], on_seeds("main", rows)).count("FT is ahead") == 2
+
+
 def test_tries_on_other_seeds_are_no_gain():
     rows = {"ft-0": (0.3, (100, 101)), "ft-1": (0.9, (102, 103)), "ft-2": (0.4, (100, 101))}
     assert "FT +0.100" in answer(EXPERIMENTS["tune"], on_seeds("tune", rows))
@@ -71,6 +80,11 @@ def test_changes_to_a_design_are_counted_by_what_they_do():
     assert "1 raises it (most: “ours, every sentence by image and patch”, +0.200" in text
     assert "1 leaves it open" in text
     assert "the paper's" not in text  # none of its changes was run
+
+
+def test_an_editor_of_ones_own_is_no_change_to_a_design():
+    text = asked("design", {OURS: 0.7, "raw": 0.3, "mine": 0.9})
+    assert text.startswith("Of 1 change to our design (All 0.700), 1 lowers it")
 
 
 def test_a_sweep_says_what_other_values_than_the_designs_own_do():
@@ -121,6 +135,25 @@ def test_noise_is_told_by_the_kinds_that_lower_r_gen_the_fastest_and_the_slowest
     strange = [cell("of another version", s, right=0.5, x=10.0, settings={"line": "no colon"}) for s in (0, 1)]
     clean = [cell(OURS, s, right=0.9) for s in (0, 1)]
     assert answer(experiment, table_of(experiment, [*clean, *strange])) == ""
+
+
+def test_noise_is_told_of_lines_whose_rows_were_asked_the_same():
+    rows = {OURS: (0.9, (0, 1)), "false-10": (0.4, (2, 3)), "vague-10": (0.8, (0, 1))}
+    vague = {row.name: row.line for row in EXPERIMENTS["noise"].rows}["vague-10"].partition(": ")[0]
+    text = answer(EXPERIMENTS["noise"], on_seeds("noise", rows))
+    assert text.startswith("R-Gen of ReasonEdit changes by -10.0 [")
+    assert text.endswith(f"more {vague}.")
+
+
+def test_a_difference_without_an_interval_is_told_without_one():
+    """Of few questions a resample may have none."""
+    cells = [cell(row, 0, right=share, groups=GROUPS) for row, share in (("ike", 0.5), (OURS, 0.9))]
+    for _, rows in cells:
+        rows[:] = [row for row in rows if row["group"] != "r_gen" or row["edit"] in ("0-0", "0-1")]
+    table = table_of(EXPERIMENTS["main"], cells)
+    text = answer(EXPERIMENTS["main"], table)
+    assert "a difference of +0.352 (from 1 seed and 10 edits, too few to conclude anything)." in text
+    assert _row(table[0], table)["metrics"]["gen"]["difference"] == "-0.352"
 
 
 def test_checks_are_told_by_how_often_they_agree_and_what_they_doubt():

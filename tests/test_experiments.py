@@ -25,7 +25,7 @@ from helpers.toy import SeededToys, ToySource
 
 from reasonedit import Edit, ReasonEditError, cli
 from reasonedit.calibration import calibrated
-from reasonedit.callbacks.baselines import Unedited
+from reasonedit.callbacks.baselines import FineTuning, Unedited
 from reasonedit.design import DEFAULT
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
 from reasonedit.experiments import EXPERIMENTS, Experiment, Lab, read_cell, run_cell, summarise
@@ -793,6 +793,15 @@ def test_an_editor_of_ones_own_is_one_more_row():
     for path, reason in (("nowhere.Editor", "There is no editor"), ("reasonedit.Edit", "is not an editor: derive it")):
         with pytest.raises(ReasonEditError, match=reason):
             with_editors(EXPERIMENTS["main"], [path])
+
+
+def test_no_two_rows_have_the_same_title(monkeypatch):
+    """Charts and small tables know rows by it."""
+    for module in ("one", "two"):
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(Slower=type("Slower", (FineTuning,), {})))
+    rows = with_editors(EXPERIMENTS["main"], ["one.Slower", "two.Slower"]).rows
+    assert [row.title for row in rows[-2:]] == ["Slower", "two.Slower"]
+    assert len({row.title for row in rows}) == len(rows)
 
 
 def test_plans_are_experiments():

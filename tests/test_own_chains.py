@@ -13,7 +13,7 @@ from reasonedit import Edit, ReasonEditError
 from reasonedit.data import EditFile
 from reasonedit.data.source import GivesReasons
 from reasonedit.data.world.benchmark import EmbeddedWorld
-from reasonedit.experiments import Experiment, Lab, own_chains, read_cell, run_cell
+from reasonedit.experiments import Experiment, Lab, grounding, own_chains, read_cell, run_cell
 from reasonedit.experiments.experiment import Row
 from reasonedit.experiments.grounding import Grounding, grounded
 from reasonedit.experiments.making import editing
@@ -82,6 +82,7 @@ def test_edits_have_the_chain_of_the_vlm(way, reasoning, monkeypatch):
     assert (edit.question, edit.answer, edit.id) == ("Who owns the red object?", "sailor", "e")
     assert source.probes([edit]) == ["probes"]
     assert source.efforts["e"].written == 3
+    assert source.efforts["e"].missing == {"raw": 2, "mended": 1, "doubtful": 2}[way]
     assert list(source.efforts) == ["e"]
 
 
@@ -139,6 +140,13 @@ def test_an_answer_is_grounded_if_no_reason_is_wrong():
     asked = {"phase": "probe", "edits": 2, "edit": "e", "group": "rel", "id": "right"}
     twice = [{**asked, "round": 2, "right": False}, {**asked, "round": 1, "right": True}]
     assert Grounding().measure(stream, pipeline, twice) == [["rel", False, True]]
+
+
+def test_a_source_that_gives_reasons_is_asked_whatever_else_it_has():
+    source = Source()
+    source.source = "where it is from"
+    assert grounding._told_reasons(source)("e") == CHAIN[:2]
+    assert grounding._told_reasons(OwnChains(Source(), None, "raw"))("e") == CHAIN[:2]
 
 
 def test_reasons_are_looked_at_where_a_source_says_them(tiny_folder, hash_encoder, tmp_path):

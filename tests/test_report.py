@@ -9,7 +9,7 @@ from helpers.browsing import PHONE, find_browser, open_browser, visiting
 from helpers.cells import cell, save
 from helpers.tiny import picture
 
-from reasonedit import Edit
+from reasonedit import Edit, ReasonEditError
 from reasonedit.commands import selection_plots
 from reasonedit.embedding import EmbeddingConfig
 from reasonedit.embedding.selection import LayerScore, Selection, WeightScore
@@ -21,6 +21,7 @@ from reasonedit.groups import LABELS
 from reasonedit.report import write_page
 from reasonedit.report.findings import judge_claims
 from reasonedit.report.page import _is_best
+from reasonedit.report.page_charts import charts_of
 from reasonedit.report.ties import describe_layer_ties, describe_weight_ties
 
 GROUPS = tuple(g for g in LABELS if not g.startswith(("port", "comp", "text_loc")))
@@ -124,6 +125,29 @@ def test_each_column_is_shown_at_any_width(page):
         assert sorted({*below, *chosen} - {"editor"}) == sorted(columns)
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
         assert visitor.find_barriers() == []
+
+
+@pytest.mark.parametrize(("name", "row", "shown"), [("main", OURS, 2), ("stress", OURS, 1), ("k", "k5", 0)])
+def test_no_chart_is_drawn_of_what_was_not_asked(name, row, shown):
+    """As of a data set that has neither hard locality nor generality."""
+    table = table_of(EXPERIMENTS[name], [cell(row, 0, groups=("rel",), x=5.0)])
+    assert len(charts_of(EXPERIMENTS[name], table)) == shown
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"made": "2026-01-01"}'])
+def test_a_damaged_file_beside_the_cells_is_named(tmp_path, content):
+    save(tmp_path / "main", cell(OURS, 0))
+    gallery = tmp_path / "main" / "cells" / f"{OURS}-0.gallery.json"
+    gallery.write_text(content)
+    if content != "{}":  # that of another cell
+        with pytest.raises(ReasonEditError, match=r"reasonedit-0\.gallery\.json' is damaged: delete it"):
+            write_page(tmp_path, tmp_path / "report.html")
+    gallery.unlink()
+    selection = tmp_path / "selection" / "selection.json"
+    selection.parent.mkdir()
+    selection.write_text(content)
+    with pytest.raises(ReasonEditError, match="is not what reasonedit select wrote: delete it"):
+        write_page(tmp_path, tmp_path / "report.html")
 
 
 # ---- the plots of a selection

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.browsing import PHONE, find_browser, open_browser, visiting
@@ -21,7 +22,7 @@ from reasonedit.report import write_run_page
 from reasonedit.report.locality import find_gaps
 from reasonedit.report.run_data import RunData
 from reasonedit.report.run_edits import FAILED, LOST, NOT_ASKED, NOT_NEEDED, TOOK, judge_edits
-from reasonedit.report.run_page import _questions, _shares
+from reasonedit.report.run_page import _facts, _questions, _shares
 from reasonedit.runs import shown
 
 
@@ -137,12 +138,15 @@ def test_an_edit_took_did_not_was_lost_was_not_needed_or_nobody_knows():
     assert judged(wrong, answer("e", "probe", True)).status == TOOK
     assert judged(wrong, answer("e", "probe", False)).status == FAILED
     assert judged(wrong, answer("e", "check", True), answer("e", "probe", False)).status == LOST
-    assert judged(wrong, answer("e", "check", True)).status == TOOK
     assert judged(right, answer("e", "probe", True)).status == NOT_NEEDED
     outcome = judged(right, answer("e", "probe", False))
     assert outcome.status == FAILED
     assert "nothing was written for it" in outcome.why
     assert judged(wrong).status == NOT_ASKED
+    for is_right, how in ((True, "rightly"), (False, "wrongly")):  # right after the edit, which is not the end
+        outcome = judged(wrong, answer("e", "check", is_right))
+        assert (outcome.status, outcome.asked["right"]) == (NOT_ASKED, is_right)
+        assert outcome.why.startswith(f"Right after its turn its question was answered {how}.")
     # What counts is the answer after all edits, and "before" the unedited model's.
     outcome = judged(wrong, answer("e", "probe", True), answer("e", "probe", False, edits=5))
     assert (outcome.status, outcome.before) == (FAILED, "old")
@@ -183,6 +187,19 @@ def test_an_edit_that_did_not_take_says_why(changes, why):
     outcome = judged(answer("e", "edit", False), answer("e", "probe", False, **changes))
     assert why in outcome.why
     assert outcome.advice
+
+
+def test_what_two_edits_say_alike_is_a_fact_of_each(run):
+    """Predictions name the edit whose key was nearest."""
+    table = pq.read_table(run / "predictions.parquet")
+    rows = table.to_pylist()
+    for row in rows:
+        if row["edit"] == "toy-1" and row["group"] == "rel":
+            row |= {"facts": ["Number 1 is round."], "fact_edits": ["toy-2"], "distances": [0.1]}
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), run / "predictions.parquet")
+    outcome = next(outcome for outcome in judge_edits(RunData.read(run)) if outcome.id == "toy-1")
+    assert "the model did not follow it" in outcome.why
+    assert _facts(outcome.asked) == [{"text": "Number 1 is round.", "distance": 0.1, "own": True}]
 
 
 def test_of_an_editor_without_facts_no_fact_is_blamed():

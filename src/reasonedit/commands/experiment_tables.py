@@ -93,6 +93,8 @@ def _numbers(share: Estimate) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_number(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -141,5 +141,7 @@ def with_editors(experiment: Experiment, editors: Sequence[str]) -> Experiment:
         if any(other.name == row for other in rows):  # another editor of that name: its cells are others
             row = path.lower()
         if all(other.name != row for other in rows):
-            rows.append(Row(row, kind.title or name, baseline(path), stream=experiment.rows[0].stream))
+            taken, own = {other.title for other in rows}, vars(kind).get("title")  # an inherited one is another's
+            title = next(text for text in (own, name, path) if text and text not in taken)
+            rows.append(Row(row, title, baseline(path), stream=experiment.rows[0].stream))
     return replace(experiment, rows=tuple(rows))

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,24 @@ def cause_of(row: Row) -> str | None:
     return IGNORED if row["edit"] in row["fact_edits"] else WRONG
 
 
+def credit_edits(rows: Sequence[Row], sentences: Mapping[str, Collection[str]]) -> list[Row]:
+    """The predictions with each fact named after the edit that its question belongs to, where that says it.
+
+    What several edits say alike is one fact, and the predictions name the edit whose key was nearest.
+
+    Args:
+        rows: The predictions.
+        sentences: What each edit says, by its id.
+    """
+
+    def credited(row: Row) -> Row:
+        own, facts = sentences.get(row["edit"], ()), row["facts"] or ()
+        named = zip(facts, row["fact_edits"] or (), strict=False)
+        return {**row, "fact_edits": [row["edit"] if fact in own else edit for fact, edit in named]}
+
+    return [credited(row) for row in rows]
+
+
 def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence[Row], *, made: str = "") -> None:
     """Write some edits and queries of a finished run, with their pictures.
 
@@ -62,7 +80,7 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
     """
     assert stream.base is not None
     queries = {p.query.id: (p.query.image, p.query.question) for p in stream.base.probes}
-    probes = final_probes(rows)
+    probes = credit_edits(final_probes(rows), {edit.id: edit.reasoning for edit in stream.base.edits})
 
     def show(row: Row) -> dict[str, Any]:
         image, question = queries[row["id"]]

@@ -81,6 +81,6 @@ def measure_grounding(
 
 def _told_reasons(source: EditSource) -> Callable[[str], Sequence[str]]:
     """What gives the right reasons of a probe by its id; nothing where the source does not say them."""
-    while hasattr(source, "source"):
+    while not isinstance(source, GivesReasons) and hasattr(source, "source"):  # what is put around it has none
         source = source.source
     return source.reasons_of if isinstance(source, GivesReasons) else lambda _: ()

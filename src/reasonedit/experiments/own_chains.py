@@ -92,6 +92,7 @@ class OwnChains:
         if self.way == "raw":
             kept = [sentence.text for sentence in own]
             effort = Effort(edits=1, written=len(own), to_type=_count_words(chain), without=int(not own))
+            effort.missing = len(_unsaid(own, chain))
             return kept, effort
         below = SURE if self.way == "doubtful" else None
         return look_through(own, chain, below)
@@ -124,10 +125,7 @@ def look_through(
         What is left, and the effort.
     """
     effort = Effort(edits=1, written=len(own), to_type=_count_words(chain))
-    left, open_ones = [], {normalise(sentence): sentence for sentence in chain}
-    for sentence in own:  # a right sentence is no wrong form of another
-        if normalise(sentence.text) in open_ones:
-            del open_ones[normalise(sentence.text)]
+    left, open_ones = [], _unsaid(own, chain)  # a right sentence is no wrong form of another
     right = {normalise(sentence) for sentence in chain}
     for sentence in own:
         if below is not None and sentence.confidence is not None and sentence.confidence >= below:
@@ -149,6 +147,12 @@ def look_through(
     effort.missing = len(open_ones)
     effort.without = int(not left)
     return left, effort
+
+
+def _unsaid(own: Sequence[OwnSentence], chain: Sequence[str]) -> dict[str, str]:
+    """The sentences of a chain that are not among its own, by how they compare."""
+    said = {normalise(sentence.text) for sentence in own}
+    return {name: sentence for sentence in chain if (name := normalise(sentence)) not in said}
 
 
 def _words(text: str) -> list[str]:

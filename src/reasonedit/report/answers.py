@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.check_tables import agreement_of, format_with_interval, share_of_doubted
 from reasonedit.experiments.editors import OURS, OWN, PAPER_ROW
 from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.extra_tables import format_points
+from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.slopes import STEP, lines_of, slopes_of
 from reasonedit.experiments.tables import Table, TableRow, are_asked_alike
 
@@ -39,7 +40,7 @@ _Rows = dict[str, TableRow]
 
 
 def _compare_editors(_: Experiment, table: Table, rows: _Rows) -> list[str]:
-    """Ours beside the best of the others on the edits that both have, by All and by Gen."""
+    """Ours beside the other that it is least surely ahead of, on the edits that both have, by All and by Gen."""
     if OURS not in rows:
         return []
     said, leads, apart = [], [], list[str]()
@@ -49,7 +50,7 @@ def _compare_editors(_: Experiment, table: Table, rows: _Rows) -> list[str]:
         apart += [row.title for row in rivals if all(row is not one.other for one in compared)]
         if not compared:
             continue
-        found = min(compared, key=lambda one: one.by.mean)
+        found = min(compared, key=lambda one: (one.sign, one.by.mean))  # to be ahead is to be ahead of each
         leads.append(found)
         verdict = {1: f"{found.row.title} is ahead", -1: f"{found.other.title} is ahead", 0: "It is open who is ahead"}
         what = {"all": "By what is corrected and what stays right together", "gen": "By what is corrected alone"}
@@ -59,11 +60,14 @@ def _compare_editors(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     return [*said[:-1], f"{said[-1]} ({say_basis(leads)}{missing})"] if said else []
 
 
-def _compare_changes(_: Experiment, table: Table, rows: _Rows) -> list[str]:
+def _compare_changes(experiment: Experiment, table: Table, rows: _Rows) -> list[str]:
     """What each change of our design does, and each of the paper's, by All."""
+    # An editor of one's own is no change to a design.
+    planned = {row.name for row in EXPERIMENTS.get(experiment.name, experiment).rows}
+    changed = [row for row in table if row.name in planned]
     said = []
     for base, whose in ((rows.get(OURS), "our design"), (_first(rows, _PAPER_BASES), "the paper's design")):
-        if base is None or (sentence := _say_changes(base, _changes_of(base, table), whose)) is None:
+        if base is None or (sentence := _say_changes(base, _changes_of(base, changed), whose)) is None:
             continue
         said.append(sentence)
     return said
@@ -73,7 +77,7 @@ def _first(rows: _Rows, names: tuple[str, ...]) -> TableRow | None:
     return next((rows[name] for name in names if name in rows), None)
 
 
-def _changes_of(base: TableRow, table: Table) -> list[Lead]:
+def _changes_of(base: TableRow, table: Sequence[TableRow]) -> list[Lead]:
     of_paper = base.name in _PAPER_BASES
     changed = [r for r in table if r is not base and r.name not in _PAPER_BASES]
     changed = [r for r in changed if r.name.startswith("paper-") is of_paper]
@@ -129,8 +133,9 @@ def _compare_noise(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     by_editor: dict[str, dict[str, Estimate]] = {}
     for of_line in slopes_of(table):
         kind, colon, editor = of_line.line.partition(": ")
-        if colon and "r_gen" in of_line.groups:
-            by_editor.setdefault(editor, {})[kind] = of_line.groups["r_gen"]
+        fall = of_line.groups.get("r_gen")
+        if colon and fall is not None and fall.edits:
+            by_editor.setdefault(editor, {})[kind] = fall
     said = []
     for editor, falls in by_editor.items():
         fastest, slowest = min(falls, key=lambda k: falls[k].mean), max(falls, key=lambda k: falls[k].mean)

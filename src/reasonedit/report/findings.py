@@ -85,20 +85,21 @@ def _judge_against_all(table: Rows, group: str, claim: str, least: float, left_o
     Where no other editor was run there is nothing to judge; those that share no edit with ours are named.
     """
     no_rivals = {*OWN, *NO_RIVALS, *left_out}
-    planned = [row for row in EXPERIMENTS["main"].rows if row.name not in no_rivals]
     rivals = [row for name, row in table.items() if name not in no_rivals]
-    leads = {row.title: negate(row.differences[group]) for row in rivals if group in row.differences}
+    titles = {row.name: row.title for row in EXPERIMENTS["main"].rows if row.name not in no_rivals}
+    titles |= {row.name: row.title for row in rivals}
+    leads = {row.name: negate(row.differences[group]) for row in rivals if group in row.differences}
     is_asked = any(group in row.metrics for row in rivals) and group in table[OURS].metrics
     if all(row.name == "none" for row in rivals) or not is_asked:
         return None
     verdict = judge(leads.values(), lambda e: e.low > least, lambda e: e.high < least)
-    missing = [row.title for row in planned if row.title not in leads]
+    missing = [title for name, title in titles.items() if name not in leads]
     if missing and verdict == YES:
         verdict = OPEN
     figures = f"{table[OURS].metrics[group].mean:.3f}"
     if leads:
-        closest = min(leads, key=lambda title: (math.isfinite(leads[title].low), leads[title].low))
-        figures += f"; least surely ahead of {closest}: {format_difference(leads[closest])}; "
+        closest = min(leads, key=lambda name: (math.isfinite(leads[name].low), leads[name].low))
+        figures += f"; least surely ahead of {titles[closest]}: {format_difference(leads[closest])}; "
         figures += format_basis(leads.values())
     return Finding(claim, verdict, figures + (f"; not compared with {', '.join(missing)}" if missing else ""))
 
@@ -108,8 +109,8 @@ def _judge_against(table: Rows, other: str, claim: str, groups: Sequence[str]) -
     leads = {g: negate(table[other].differences[g]) for g in groups if g in table[other].differences}
     if not leads:
         return None
-    better = any(e.low > 0 for e in leads.values())
-    verdict = judge(leads.values(), lambda e: better and e.low > -MARGIN, lambda e: not better and e.high < 0)
+    better, worse = any(e.low > 0 for e in leads.values()), all(e.high < 0 for e in leads.values())
+    verdict = judge(leads.values(), lambda e: better and e.low > -MARGIN, lambda e: worse or e.high < -MARGIN)
     figures = "; ".join(f"{LABELS[g]} {format_difference(e)}" for g, e in leads.items())
     rule = f"better in one, in none worse by {MARGIN:g}"
     return Finding(claim, verdict, f"{figures}; {format_basis(leads.values())} ({rule})")
@@ -131,7 +132,7 @@ def _judge_range(table: Rows, line: str, low: float, high: float, claim: str) ->
     missing = [x for x in (low, high) if x not in {row.x for row in inside}]
     if missing and verdict == YES:
         verdict = OPEN
-    largest = {name: max(of_group, key=lambda e: abs(e.mean)) for name, of_group in changes.items()}
+    largest = {name: max(of_group, key=lambda e: (e.edits > 0, abs(e.mean))) for name, of_group in changes.items()}
     text = ", ".join(f"{name} {format_difference(e)}" for name, e in largest.items())
     figures = f"largest change within the range: {text}; {format_basis(every)}"
     figures += f" (robust: all intervals within ±{MARGIN:g})"
@@ -153,7 +154,7 @@ def _judge_number_of_facts(table: Rows, line: str, k: float, claim: str) -> Find
     has_larger = any(x > k for x in gains)
     if verdict == YES and not has_larger:
         verdict = OPEN
-    best = max(gains, key=lambda x: gains[x].mean)
+    best = max(gains, key=lambda x: (gains[x].edits > 0, gains[x].mean))  # of those that were asked the same
     figures = f"R-Gen {by_k[k].metrics['r_gen'].mean:.3f} at K = {k:g}; most is gained by K = {best:g}: "
     figures += f"{format_difference(gains[best])}; {format_basis(gains.values())}"
     figures += f" (suffices: no interval reaches {ENOUGH:g})"

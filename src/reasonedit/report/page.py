@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reasonedit.errors import NotFoundError
+from reasonedit.errors import InputError, NotFoundError
 from reasonedit.experiments.agreement import Record
 from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.editors import NO_RIVALS, ORACLES, OURS
@@ -24,7 +24,7 @@ from .comparing import NAMES
 from .findings import judge_claims
 from .page_charts import charts_of, selection_charts
 from .render import format_share, render
-from .verdicts import EDITS, SEEDS
+from .verdicts import EDITS, SEEDS, format_difference
 
 _SHORT = {"now": "Rel at once", **NAMES}
 _COSTS = {"seconds": "s / edit", "ms": "ms / query", "keys": "keys / edit"}
@@ -55,6 +55,7 @@ def write_page(results: Path, out: Path) -> Path:
 
     Raises:
         NotFoundError: There are no results.
+        InputError: A file of the results is damaged.
         UnavailableError: The file cannot be written.
     """
     experiments = [e for e in EXPERIMENTS.values() if any((results / e.name / "cells").glob("*.parquet"))]
@@ -141,7 +142,7 @@ def _row(row: TableRow, table: Sequence[TableRow]) -> dict[str, Any]:
             "best": _is_best(row, group, table),
             "sign": "" if d is None or _is_few(d) else "above" if d.low > 0 else "below" if d.high < 0 else "",
             "basis": _basis(e),
-            "difference": "" if d is None else f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]",
+            "difference": "" if d is None else format_difference(d),
             "paired": "" if d is None else f"{d.edits} edits, {_count(len(d.seeds), 'seed')}",
             "exact": exact if abs(exact - e.mean) > _SAME_FIGURES else None,
         }
@@ -191,19 +192,31 @@ def _format(value: float | None, digits: int) -> str:
 
 
 def _gallery(results: Path, table: Table) -> dict[str, Any] | None:
-    """Edits, queries put right and failures of the first seed that has them, and that the table shows."""
+    """Edits, queries put right and failures of the first seed that has them, and that the table shows.
+
+    Raises:
+        InputError: A file is no gallery.
+    """
     shown = {record["made"] for record in table.cells if record["row"] == OURS}
     for path in sorted((results / "main" / "cells").glob(f"{OURS}-*.gallery.json")):
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("made") in shown:
-            for edit in content["edits"]:
-                edit.setdefault("right", edit["after"] == edit["answer"])
-                edit["sentences"] = [{"note": "" if s["boxes"] else "no window", **s} for s in edit["sentences"]]
-            content["put_right"] = [_with_facts(row) for row in content["put_right"]]
-            for failures in content["failures"].values():
-                failures["shown"] = [_with_facts(row) for row in failures["shown"]]
-            return content
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if content.get("made") in shown:
+                return _shown_of(content)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise InputError(f"'{path}' is damaged: delete it, and the page is made without it.") from error
     return None
+
+
+def _shown_of(content: dict[str, Any]) -> dict[str, Any]:
+    """A gallery as the page shows it."""
+    for edit in content["edits"]:
+        edit.setdefault("right", edit["after"] == edit["answer"])
+        edit["sentences"] = [{"note": "" if s["boxes"] else "no window", **s} for s in edit["sentences"]]
+    content["put_right"] = [_with_facts(row) for row in content["put_right"]]
+    for failures in content["failures"].values():
+        failures["shown"] = [_with_facts(row) for row in failures["shown"]]
+    return content
 
 
 def _with_facts(row: Mapping[str, Any]) -> dict[str, Any]:

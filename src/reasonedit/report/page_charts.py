@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reasonedit.errors import InputError
 from reasonedit.experiments.editors import NO_RIVALS
 from reasonedit.experiments.experiment import Experiment
 from reasonedit.experiments.slopes import lines_of
@@ -53,21 +54,22 @@ def _main_charts(table: Sequence[TableRow]) -> list[Chart]:
     seconds, milliseconds = (
         {row.title: row.costs[key] for row in rows if key in row.costs} for key in ("seconds_per_edit", "ms_per_query")
     )
-    corrected = _chart(
-        draw_scatter(points, x_label="hard locality", y_label="generality (harmonic mean)"),
-        "What is corrected, and what is left alone",
-        "Up: more questions that an edit bears on are put right. Right: more similar questions that it does not bear "
-        "on stay right.",
-    )
-    return [
-        {**corrected, "wide": "wide"},
-        _chart(draw_bars(seconds, x_label="seconds"), "Seconds per edit"),
-        _chart(
-            draw_bars(milliseconds, x_label="milliseconds", digits=0),
-            "Milliseconds per query",
-            "Beside the unedited model's, which is the row “none”.",
-        ),
-    ]
+    charts: list[Chart] = []
+    if points:
+        corrected = _chart(
+            draw_scatter(points, x_label="hard locality", y_label="generality (harmonic mean)"),
+            "What is corrected, and what is left alone",
+            "Up: more questions that an edit bears on are put right. Right: more similar questions that it does not "
+            "bear on stay right.",
+        )
+        charts.append({**corrected, "wide": "wide"})
+    if seconds:
+        charts.append(_chart(draw_bars(seconds, x_label="seconds"), "Seconds per edit"))
+    if milliseconds:
+        bars = draw_bars(milliseconds, x_label="milliseconds", digits=0)
+        text = "Beside the unedited model's, which is the row “none”."
+        charts.append(_chart(bars, "Milliseconds per query", text))
+    return charts
 
 
 def _sweep_charts(table: Sequence[TableRow], axis: str) -> list[Chart]:
@@ -86,7 +88,7 @@ def _sweep_charts(table: Sequence[TableRow], axis: str) -> list[Chart]:
         for name, rows in lines_of(table).items()
     }
     # Each panel is a chart of its own: a phone shows one below the other.
-    return [_chart(draw_lines({name: lines}, x_label=axis)) for name, lines in panels.items()]
+    return [_chart(draw_lines({name: lines}, x_label=axis)) for name, lines in panels.items() if lines]
 
 
 def _stress_charts(table: Sequence[TableRow]) -> list[Chart]:
@@ -105,20 +107,32 @@ def _stress_charts(table: Sequence[TableRow]) -> list[Chart]:
     )
     return [
         _chart(
-            draw_lines({LABELS[group]: panel(group)}, x_label="edits", log=True),
+            draw_lines({LABELS[group]: lines}, x_label="edits", log=True),
             f"{LABELS[group]} over the number of edits",
             text,
         )
         for group in _STRESSED
+        if (lines := panel(group))
     ]
 
 
 def selection_charts(results: Path) -> list[Chart]:
-    """The charts of ``reasonedit select``, where its results stand beside those of the experiments."""
+    """The charts of ``reasonedit select``, where its results stand beside those of the experiments.
+
+    Raises:
+        InputError: The file is not what it wrote.
+    """
     path = results / "selection" / "selection.json"
     if not path.is_file():
         return []
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return _selection_charts(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise InputError(f"'{path}' is not what reasonedit select wrote: delete it, or select again.") from error
+
+
+def _selection_charts(content: Mapping[str, Any]) -> list[Chart]:
+    """The charts of what a selection wrote."""
     layers = list(dict.fromkeys(score["layer"] for score in content["layers"]))
     by_transform: dict[str, list[dict[str, Any]]] = {}
     for score in content["layers"]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.errors import NotFoundError, ReasonEditError, UnavailableError, needed
+from reasonedit.experiments.gallery import credit_edits
 from reasonedit.traces import read_picture, read_shown
 from reasonedit.util.boundedyaml import bounded_yaml
 
@@ -64,6 +65,7 @@ class RunData:
         stored = _rows_of(run.memory) if run.memory is not None else {}
         asked = {row["edit"]: _row_of_answer(row) for row in rows if row["phase"] == "edit" and row["edit"]}
         run.edits = {name: shown.get(name) or stored.get(name) or asked[name] for name in {**asked, **stored, **shown}}
+        run.rows = credit_edits(rows, {name: edit["reasoning"] for name, edit in run.edits.items()})
         run.questions = {row["id"]: row for row in read_shown(folder, "questions")}
         return run
 

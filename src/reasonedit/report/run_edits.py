@@ -13,7 +13,7 @@ from reasonedit.rounds import final_probes, have_rounds
 
 from .run_data import Row, RunData
 
-TOOK, NOT_NEEDED, NOT_ASKED = "took", "was not needed", "not asked again"
+TOOK, NOT_NEEDED, NOT_ASKED = "took", "was not needed", "not asked in the end"
 FAILED, LOST = "did not take", "was lost again"
 
 _BOX = "Give a box for what each sentence speaks of."
@@ -73,25 +73,35 @@ def judge_edits(run: RunData) -> list[Outcome]:
 
 def _judge(name: str, edit: Row, turn: Row | None, check: Row | None, probes: Sequence[Row]) -> Outcome:
     own = next((row for row in probes if row["group"] == "rel"), None)
-    asked = own or check
     before = own["before"] if own is not None else None
     holds = _count(probes)
-    if asked is None or asked["right"] is None:
-        why = "Its question was not asked again after it was written."
-        return Outcome(name, NOT_ASKED, edit, None, before, why, holds=holds)
+    if own is None or own["right"] is None:
+        return _judge_unasked(name, edit, check, before, holds)
     was_right = turn is not None and turn["right"]
-    if asked["right"]:
+    if own["right"]:
         why = "When its turn came, earlier edits had already put its question right: nothing was written for it."
         return Outcome(
-            name, NOT_NEEDED if was_right else TOOK, edit, asked, before, why if was_right else "", holds=holds
+            name, NOT_NEEDED if was_right else TOOK, edit, own, before, why if was_right else "", holds=holds
         )
-    why, advice = _explain(asked)
+    why, advice = _explain(own)
     if was_right:
         why = f"When its turn came, earlier edits had put its question right, so nothing was written for it. {why}"
-    elif own is not None and check is not None and check["right"]:
+    elif check is not None and check["right"]:
         why = f"Right after it was written its question was answered rightly; later edits changed that. {why}"
-        return Outcome(name, LOST, edit, asked, before, why, advice, holds)
-    return Outcome(name, FAILED, edit, asked, before, why, advice, holds)
+        return Outcome(name, LOST, edit, own, before, why, advice, holds)
+    return Outcome(name, FAILED, edit, own, before, why, advice, holds)
+
+
+def _judge_unasked(
+    name: str, edit: Row, check: Row | None, before: str | None, holds: dict[str, tuple[int, int]]
+) -> Outcome:
+    """An edit whose own question was not asked after all edits: what came of it right after its turn, if it was."""
+    if check is None or check["right"] is None:
+        why = "Its question was not asked again after it was written."
+        return Outcome(name, NOT_ASKED, edit, None, before, why, holds=holds)
+    why = f"Right after its turn its question was answered {'rightly' if check['right'] else 'wrongly'}."
+    because, advice = _explain(check)
+    return Outcome(name, NOT_ASKED, edit, check, before, f"{why} {because}".strip(), advice, holds)
 
 
 def _explain(row: Row) -> tuple[str, str]:

@@ -23,14 +23,14 @@ from .verdicts import EDITS
 _IN_WORDS = {
     FAILED: "Asked again after all edits, their question is still answered wrongly.",
     LOST: "Their question was answered rightly once they were written, and is answered wrongly after all edits.",
-    NOT_ASKED: "Nobody asked their question again, so it is not known whether they took.",
+    NOT_ASKED: "Nobody asked their question after all edits, so it is not known whether they hold.",
     NOT_NEEDED: "Earlier edits had already put their question right when their turn came.",
     TOOK: "Asked again after all edits, their question is answered rightly.",
 }
 _TITLES = {
     FAILED: "Edits that did not take",
     LOST: "Edits that were lost again",
-    NOT_ASKED: "Edits that were not asked again",
+    NOT_ASKED: "Edits that were not asked in the end",
     NOT_NEEDED: "Edits that were not needed",
     TOOK: "Edits that took",
 }

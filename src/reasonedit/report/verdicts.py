@@ -40,8 +40,11 @@ def negate(e: Estimate) -> Estimate:
 
 
 def format_difference(e: Estimate) -> str:
-    """A difference with its interval."""
-    return f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+    """A difference with its interval, where it has one; a dash where nothing was compared."""
+    if not math.isfinite(e.mean):
+        return "–"
+    interval = f" [{e.low:+.3f}, {e.high:+.3f}]" if math.isfinite(e.low) and math.isfinite(e.high) else ""
+    return f"{e.mean:+.3f}{interval}"
 
 
 def format_basis(differences: Iterable[Estimate]) -> str:
