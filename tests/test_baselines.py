@@ -137,6 +137,18 @@ def test_all_probes_of_edits_that_stand_alone_count(tiny_vlm, tmp_path):
     assert metrics.results["rel"] == (1.0, 3)
 
 
+def test_an_edit_that_was_taken_back_is_written_again_in_the_next_run(tiny_vlm, tmp_path):
+    editor = FineTuning(-2, steps=200, lr=1e-2)
+
+    def answers(number, **stream):
+        rows = run(tiny_vlm, editor, edits=2, stream=stream, path=tmp_path / f"{number}")
+        return [(r["phase"], r["edit"], r["answer"]) for r in rows]
+
+    assert answers(0, alone=True) == answers(1, alone=True)
+    answers(2)  # they may pile up, too: none of them is taken for written
+    assert all(map(editor.has, editor.seconds))
+
+
 def test_who_takes_no_edit_back_is_no_editor_of_edits_that_stand_alone(tiny_vlm, tmp_path):
     with pytest.raises(ReasonEditError, match=r"GRACE takes no edit back: leave the stream's 'alone' out"):
         run(tiny_vlm, GRACE(-2), stream={"alone": True}, path=tmp_path / "rows")
