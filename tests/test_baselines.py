@@ -98,6 +98,36 @@ def test_the_model_comes_back_when_a_run_fails(tiny_vlm, tmp_path):
     assert all(torch.equal(before[k], v) for k, v in tiny_vlm.model.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["ft", "lora", "grace", "wise", "balancedit"])
+def test_an_edit_that_is_cut_short_leaves_nothing_behind(tiny_vlm, tmp_path, monkeypatch, name):
+    """The same callback goes on as if it had never been begun."""
+
+    def answers(editor, number):
+        rows = run(tiny_vlm, editor, edits=2, path=tmp_path / f"{number}")
+        return [(r["phase"], r["edit"], r["answer"]) for r in rows if r["phase"] != "edit"]
+
+    def editor():
+        of_name = {**editors(""), "wise": WISE(-2, steps=9, shard_edits=1, shards=3)}
+        of_name[name].steps = 9
+        return of_name[name]
+
+    losses, cut, undisturbed = TrainingExample.losses, editor(), editor()
+    passes = iter(range(14))  # in the midst of the second edit
+
+    def stop(example):
+        if next(passes, None) is None:
+            raise RuntimeError("cut short")
+        return losses(example)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingExample, "losses", stop)
+        with pytest.raises(RuntimeError, match="cut short"):
+            answers(cut, 0)
+    assert cut.edits == 1
+    assert answers(cut, 1) == answers(undisturbed, 2)
+    assert cut.keys == undisturbed.keys
+
+
 def test_edits_that_are_kept_count_in_the_next_run(tiny_vlm, tmp_path):
     editor = FineTuning(-2, steps=200, lr=1e-2)
     first = run(tiny_vlm, editor, edits=1, path=tmp_path / "a")

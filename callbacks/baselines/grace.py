@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -122,7 +123,9 @@ class GRACE(LayerEditor):
             prompt = self.vlm.prompt(edit.question, edit.choices)
             example = TrainingExample(self.vlm, vision, [prompt], [target], self.layers, ends=not edit.choices)
             at = (0, example.last_prompt_column)
-            if self.book.place(example.layer_inputs[layer][at], edit.answer) == "expand":
+            book = copy.deepcopy(self.book)  # it counts once the edit is learnt: a run may be cut short meanwhile
+            if book.place(example.layer_inputs[layer][at], edit.answer) == "expand":
+                self.book = book
                 return
             value = nn.Parameter(example.layer_outputs[layer][at].detach().float().clone())
             adam = torch.optim.Adam([value], lr=self.lr)
@@ -135,7 +138,8 @@ class GRACE(LayerEditor):
             finally:
                 self._learnt = None
             learnt = value.detach().cpu()[None]
-            self.book.values = torch.cat([self.book.values, learnt]) if self.book.values.numel() else learnt
+            book.values = torch.cat([book.values, learnt]) if book.values.numel() else learnt
+            self.book = book
 
     def replace_output(self, name: str, inputs: Tensor, output: Tensor) -> Tensor | None:
         """The nearest key's value, where the query token is within its radius; see the base class."""
