@@ -343,6 +343,9 @@ def test_layers_that_are_not_there_are_named(tiny_vlm, tmp_path):
         run(tiny_vlm, GRACE("model.nothing"), path=tmp_path / "a")
     with pytest.raises(ReasonEditError, match="needs a linear layer"):
         run(tiny_vlm, GRACE(tiny_vlm.language_layers[0]), path=tmp_path / "a")
+    for name in ("lm_head", "model.multi_modal_projector.linear_1"):
+        with pytest.raises(ReasonEditError, match=rf"inside the language blocks, .* '{name}' is in none"):
+            run(tiny_vlm, FineTuning(name), path=tmp_path / "a")
     with pytest.raises(ReasonEditError, match="k must be 1 or more"):
         IKE(k=0)
 

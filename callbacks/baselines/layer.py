@@ -80,6 +80,11 @@ class LayerEditor(Editor):
                 raise NotFoundError(f"The model '{vlm.name}' has no layer '{name}'.") from error
             if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
                 raise InputError(f"{type(self).__name__} needs a linear layer that is not quantised, not '{name}'.")
+            if not any(name.startswith(f"{block}.") for block in vlm.language_layers):
+                raise InputError(
+                    f"{type(self).__name__} works inside the language blocks, from '{vlm.language_layers[0]}' to "
+                    f"'{vlm.language_layers[-1]}', and '{name}' is in none of them: name a layer in one, or a number."
+                )
 
     def linear(self, name: str) -> nn.Linear:
         """A layer."""
