@@ -18,6 +18,7 @@ from reasonedit.callbacks.baselines.grace import SPLIT_SHARE, DeferralRadii
 from reasonedit.callbacks.baselines.layer import last_linear
 from reasonedit.callbacks.baselines.mend_training import train
 from reasonedit.callbacks.baselines.training_example import TrainingExample, enable_gradients
+from reasonedit.vlm import load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -316,6 +317,17 @@ def test_mend_says_what_it_needs(tiny_vlm, tmp_path, network):
 
 
 # ---- the rest
+
+
+def test_what_belongs_to_another_vlm_is_refused(tiny_vlm, tiny_folder, network, tmp_path):
+    same, other = (load_vlm(str(tiny_folder), dtype="float32") for _ in range(2))
+    with torch.no_grad():
+        other.model.get_submodule(last_linear(other, -2)).weight.add_(1)
+    for editor, said in ((FineTuning(-2, steps=2), "holds edits of another VLM"), (MEND(network), "on another model")):
+        run(tiny_vlm, editor, edits=1, path=tmp_path / "a")
+        with pytest.raises(ReasonEditError, match=said):
+            run(other, editor, edits=1, path=tmp_path / "b")
+        run(same, editor, edits=1, path=tmp_path / "c")  # loaded anew
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from reasonedit.errors import InputError, NotFoundError, UnavailableError
+from reasonedit.errors import InputError, MismatchError, NotFoundError, UnavailableError
 from reasonedit.vlm import LocalVLM
 
 from ..editor import Editor
@@ -67,11 +67,15 @@ class LayerEditor(Editor):
         """Find the layers.
 
         Raises:
+            MismatchError: The editor holds edits of another VLM.
             ReasonEditError: The module has no VLM, the VLM no such layer, or its weights are quantised; or edits would
                 be written on several devices.
         """
         super().setup(trainer, pl_module, stage)
-        vlm = self.vlm = with_weights(vlm_for(pl_module, None), type(self).__name__)
+        before, vlm = self.vlm, with_weights(vlm_for(pl_module, None), type(self).__name__)
+        if self.edits and before is not None and before is not vlm and before.fingerprint != vlm.fingerprint:
+            raise MismatchError(f"This {type(self).__name__} holds edits of another VLM: make a new one.")
+        self.vlm = vlm
         self.layers = [name if isinstance(name, str) else last_linear(vlm, name) for name in self.given_layers]
         for name in self.layers:
             try:
