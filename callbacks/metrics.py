@@ -169,12 +169,12 @@ class EditingMetrics(Evaluates):
                     contained += int(metric.contained)
         self.metrics.reset()
         token_accuracy = self._token_accuracy(trainer)
+        out_of_range = self._count_out_of_range(trainer)
         self._asked = False
-        self.out_of_range = self._count_out_of_range(trainer)
         if not shares:
             return
         self.results, self.exact_match, self.contained = shares, exact, contained
-        self.token_accuracy = token_accuracy
+        self.token_accuracy, self.out_of_range = token_accuracy, out_of_range
         self.rounds.append((self._edits, shares))
         logged = {f"edit/{g}": share for g, (share, _) in shares.items()}
         logged |= {f"exact_match/{g}": share for g, share in exact.items()}

@@ -28,6 +28,7 @@ from reasonedit.callbacks import (
 )
 from reasonedit.callbacks.baselines import IKE, FineTuning
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.retrieval import Retrieval
 from reasonedit.vlm import load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -179,6 +180,17 @@ def test_somebodys_own_column_named_edits_does_no_harm(edits, tiny_vlm, tmp_path
     assert metrics.results["rel"][1] == timer.queries == 2
 
 
+def test_a_round_without_probes_takes_nothing_from_the_one_before(tiny_vlm):
+    class Unlike(L.Callback):
+        def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+            batch["retrieved"] = [Retrieval([], 0.0, 0.0, in_range=False)]
+
+    metrics = EditingMetrics()
+    trainer(Unlike(), metrics).predict(VLMModule(tiny_vlm, max_new_tokens=2), loader([*batches(1), *to_edit_alone()]))
+    assert metrics.results["rel"][1] == 1
+    assert metrics.out_of_range == (1.0, 1)
+
+
 def test_edits_are_written_in_predict_only_and_the_folder_is_free_meanwhile(book, tiny_vlm, caplog):
     codebook = Codebook.load(book)
     edit = Edit(picture(9), "What is it?", "a boat", ["It is round."])
@@ -230,6 +242,11 @@ REFUSED = "was made with another model or setting"
 
 def ask(callbacks, vlm, made=None):
     return trainer(*callbacks).predict(Echo(vlm), loader(made))
+
+
+def to_edit_alone():
+    """What no metric counts."""
+    return [{**batch, "groups": [""]} for batch in to_edit()]
 
 
 def to_edit():
