@@ -10,8 +10,8 @@ from helpers.editing import Letters, at_once, run
 from helpers.tiny import HashEncoder, picture
 from helpers.toy import ToySource
 
-from reasonedit import Edit, EditStream, ReasonEditError
-from reasonedit.callbacks import EditingMetrics, Editor
+from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
+from reasonedit.callbacks import EditingMetrics, Editor, PredictionWriter
 from reasonedit.callbacks.baselines import GRACE, IKE, MEND, RAG, WISE, BalancEdit, FineTuning, LoRA, Unedited
 from reasonedit.callbacks.baselines.balancedit import radius
 from reasonedit.callbacks.baselines.grace import SPLIT_SHARE, DeferralRadii
@@ -242,6 +242,16 @@ def test_grace_cot_reads_the_answer_before_the_line_break():
     editor, outputs = GRACE(-2, reasoning=True), ["boiling\nA kettle is used for boiling.", "a boat"]
     editor.on_predict_batch_end(None, None, outputs, {}, 0)
     assert outputs == ["boiling", "a boat"]
+    outputs = {"answers": ["boiling\nA kettle is used for boiling."]}  # of somebody's own module
+    editor.on_predict_batch_end(None, None, outputs, {}, 0)
+    assert outputs == {"answers": ["boiling"]}
+
+
+def test_grace_cot_stands_before_what_reads_its_answers(tiny_vlm):
+    for behind in (EditingMetrics(), PredictionWriter()):
+        trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[behind, GRACE(-2, reasoning=True)])
+        with pytest.raises(ReasonEditError, match=f"GRACE must stand before {type(behind).__name__}"):
+            trainer.predict(VLMModule(tiny_vlm), datamodule=EditStream(ToySource(1)))
 
 
 # ---- IKE

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from reasonedit.errors import InputError, UnavailableError
 from reasonedit.types import Edit
 
+from ..metrics import EditingMetrics
+from ..writer import PredictionWriter
 from .layer import LayerEditor
 from .training_example import TrainingExample, enable_gradients
 
@@ -113,6 +115,12 @@ class GRACE(LayerEditor):
         """Number of keys: edits that widened a radius have none of their own."""
         return len(self.book)
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a place of GRACE-CoT behind what reads answers; see :meth:`LayerEditor.setup`."""
+        super().setup(trainer, pl_module, stage)
+        if self.reasoning:
+            self.must_precede(trainer, EditingMetrics, PredictionWriter)
+
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
         """Place the edit, and learn a value where it got a key; see :meth:`Editor.write`."""
         assert self.vlm is not None  # set-up ran
@@ -171,8 +179,9 @@ class GRACE(LayerEditor):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep of each output its answer, in place, and write the edits."""
-        if self.reasoning and isinstance(outputs, list):
-            outputs[:] = [str(output).split("\n", 1)[0].strip() for output in outputs]
+        said = outputs.get("answers") if isinstance(outputs, dict) else outputs
+        if self.reasoning and isinstance(said, list):
+            said[:] = [str(output).split("\n", 1)[0].strip() for output in said]
         super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
