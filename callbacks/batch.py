@@ -45,12 +45,14 @@ from reasonedit.batches import (
     texts_alone,
 )
 from reasonedit.errors import InputError
+from reasonedit.types import Edit
 
 __all__ = [
     "answered_already",
     "answers_of",
     "choices_of",
     "column",
+    "edits_in",
     "in_steps",
     "is_list",
     "of_length",
@@ -73,3 +75,9 @@ def answers_of(outputs: Any) -> list[str]:
             f"A prediction must be a list of answers or a dict with 'answers', not {type(outputs).__name__}."
         )
     return [str(a) for a in outputs]
+
+
+def edits_in(batch: Any) -> list[Edit]:
+    """The edits that a batch carries; what somebody else has under that name is none."""
+    values = batch.get("edits") if isinstance(batch, dict) else None
+    return [value for value in values if isinstance(value, Edit)] if is_list(values) else []

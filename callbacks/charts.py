@@ -17,7 +17,7 @@ from reasonedit.metrics import matches
 from reasonedit.types import Query
 
 from .base import RunCallback
-from .batch import answers_of, in_steps
+from .batch import answers_of, edits_in, in_steps
 from .codebook import Codebook
 from .editor import Editor
 from .lookup import find_callback
@@ -99,9 +99,9 @@ class TensorBoardCharts(RunCallback):
         if not isinstance(batch, dict) or not loggers:
             return
         codebook = find_callback(trainer, Codebook)
-        for edit in batch.get("edits") or []:
-            evidence = codebook.evidence.get(edit.id) if codebook is not None and edit is not None else None
-            if edit is None or evidence is None or edit.id in self._drawn or len(self._drawn) >= self.pictures:
+        for edit in edits_in(batch):
+            evidence = codebook.evidence.get(edit.id) if codebook is not None else None
+            if evidence is None or edit.id in self._drawn or len(self._drawn) >= self.pictures:
                 continue
             self._drawn.add(edit.id)
             card = draw_evidence(edit, [e.boxes for e in evidence])

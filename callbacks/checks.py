@@ -10,10 +10,11 @@ from reasonedit.checking import EditCheck, Verdict, check_edit
 from reasonedit.errors import InputError
 from reasonedit.metrics import verdict_shares
 from reasonedit.ranks import collective
-from reasonedit.types import Edit, Query
+from reasonedit.types import Query
 from reasonedit.vlm import generation_of
 
 from .base import RunCallback
+from .batch import edits_in
 from .codebook import Codebook
 from .lookup import find_callback
 
@@ -87,9 +88,8 @@ class EditChecks(RunCallback):
         dataloader_idx: int = 0,
     ) -> None:
         """Check the edits that the batch has written, or remember what it asked."""
-        edits = [e for e in (batch.get("edits") or ()) if isinstance(e, Edit)] if isinstance(batch, dict) else []
         codebook = self._codebook(trainer)
-        for edit in edits:
+        for edit in edits_in(batch):
             if not codebook.has(edit.id):
                 self._asked[edit.question, id(edit.image)] = Query(edit.image, edit.question, edit.choices)
         for oldest in list(self._asked)[:-_REMEMBERED]:

@@ -34,6 +34,8 @@ class Editor(RunCallback, ABC):
     title: ClassVar[str] = ""
     distributed: ClassVar[bool] = False
 
+    _taken_back: frozenset[str] = frozenset()
+
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
@@ -48,8 +50,8 @@ class Editor(RunCallback, ABC):
         return 0
 
     def has(self, edit_id: str) -> bool:
-        """Whether an edit is written already, from an earlier run of the same stream."""
-        return edit_id in self.seconds
+        """Whether an edit is written already, from an earlier run of the same stream, and was not taken back."""
+        return edit_id in self.seconds and edit_id not in self._taken_back
 
     @abstractmethod
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
@@ -95,6 +97,7 @@ class Editor(RunCallback, ABC):
         """Where each edit stands alone, take back the one before the next is asked."""
         if isinstance(batch, dict) and batch.get("alone") and batch.get("phase") == "edit" and self.edits:
             self.forget()
+            self._taken_back = frozenset(self.seconds)
 
     def on_predict_batch_end(
         self,
@@ -167,3 +170,4 @@ class Editor(RunCallback, ABC):
                 start = time.perf_counter()
                 self.write(edit, row, batch, pl_module)
                 self.seconds[edit.id] = time.perf_counter() - start
+                self._taken_back -= {edit.id}

@@ -12,7 +12,7 @@ from reasonedit.metrics import EditAccuracy, TokenAccuracy, editing_metrics, tok
 from reasonedit.ranks import collective
 
 from .base import Evaluates
-from .batch import column, in_steps, of_length
+from .batch import column, edits_in, in_steps, of_length
 from .editor import Editor
 from .lookup import find_callback
 from .targets import targets_of, text_of
@@ -101,7 +101,7 @@ class EditingMetrics(Evaluates):
                 trainer, f"EditingMetrics counts nothing in batches that are not dicts ({type(batch).__name__})."
             )
             return
-        edits = sum(e is not None for e in batch.get("edits") or ())
+        edits = len(edits_in(batch))
         stepped = in_steps(batch)  # then all ranks are in the same phase, whether they have a sample or not
         # Edits after probes end a round. Ranks that see different batches only sync at the end.
         in_round = self._asked and trainer.state.fn == "predict" and not batch.get("alone")
@@ -169,12 +169,12 @@ class EditingMetrics(Evaluates):
                     contained += int(metric.contained)
         self.metrics.reset()
         token_accuracy = self._token_accuracy(trainer)
+        out_of_range = self._count_out_of_range(trainer)
         self._asked = False
-        self.out_of_range = self._count_out_of_range(trainer)
         if not shares:
             return
         self.results, self.exact_match, self.contained = shares, exact, contained
-        self.token_accuracy = token_accuracy
+        self.token_accuracy, self.out_of_range = token_accuracy, out_of_range
         self.rounds.append((self._edits, shares))
         logged = {f"edit/{g}": share for g, (share, _) in shares.items()}
         logged |= {f"exact_match/{g}": share for g, share in exact.items()}

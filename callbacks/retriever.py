@@ -16,11 +16,10 @@ from reasonedit.codebook import Store
 from reasonedit.errors import InputError
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.retrieval import Retrieval, RetrievalConfig
-from reasonedit.types import Edit
 from reasonedit.vlm import Vision, generation_of
 
 from .base import RunCallback
-from .batch import answered_already, choices_of, is_list, pictures, questions, texts_alone
+from .batch import answered_already, choices_of, edits_in, pictures, questions, texts_alone
 from .codebook import Codebook
 from .held_pipeline import HeldPipeline
 from .lookup import find_callback
@@ -131,9 +130,7 @@ class Retriever(RunCallback):
         if not asked or answered_already(batch) is not None:
             return
         if not pipeline.memory.edits:
-            edits = batch.get("edits")  # or something of the user's own
-            writes = is_list(edits) and any(isinstance(edit, Edit) for edit in edits)
-            if writes and own_vlm(pl_module) is pipeline.vlm:  # who answers and who edits share the pass
+            if edits_in(batch) and own_vlm(pl_module) is pipeline.vlm:  # who answers and who edits share the pass
                 self._see(batch, len(asked), pipeline.embedder.has, pipeline.embedder.see)
             return
         texts = texts_alone(batch, self, len(asked))

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from .base import Evaluates
-from .batch import answered_already, in_steps
+from .batch import answered_already, edits_in, in_steps
 from .editor import Editor
 from .retriever import Retriever
 
@@ -67,7 +67,7 @@ class QueryTimer(Evaluates):
     ) -> None:
         """Stop the clock. As it is first in the list, it stops before other callbacks use the answers."""
         elapsed = time.perf_counter() - self._started
-        if not isinstance(batch, dict) or any(e is not None for e in batch.get("edits") or ()):
+        if not isinstance(batch, dict) or edits_in(batch):
             return
         if in_steps(batch) and (batch["phase"] == "check" or answered_already(batch) is not None):
             return

@@ -10,14 +10,15 @@ from helpers.editing import Letters, at_once, run
 from helpers.tiny import HashEncoder, picture
 from helpers.toy import ToySource
 
-from reasonedit import Edit, EditStream, ReasonEditError
-from reasonedit.callbacks import EditingMetrics, Editor
+from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
+from reasonedit.callbacks import EditingMetrics, Editor, PredictionWriter
 from reasonedit.callbacks.baselines import GRACE, IKE, MEND, RAG, WISE, BalancEdit, FineTuning, LoRA, Unedited
 from reasonedit.callbacks.baselines.balancedit import radius
 from reasonedit.callbacks.baselines.grace import SPLIT_SHARE, DeferralRadii
 from reasonedit.callbacks.baselines.layer import last_linear
 from reasonedit.callbacks.baselines.mend_training import train
 from reasonedit.callbacks.baselines.training_example import TrainingExample, enable_gradients
+from reasonedit.vlm import load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -98,6 +99,36 @@ def test_the_model_comes_back_when_a_run_fails(tiny_vlm, tmp_path):
     assert all(torch.equal(before[k], v) for k, v in tiny_vlm.model.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["ft", "lora", "grace", "wise", "balancedit"])
+def test_an_edit_that_is_cut_short_leaves_nothing_behind(tiny_vlm, tmp_path, monkeypatch, name):
+    """The same callback goes on as if it had never been begun."""
+
+    def answers(editor, number):
+        rows = run(tiny_vlm, editor, edits=2, path=tmp_path / f"{number}")
+        return [(r["phase"], r["edit"], r["answer"]) for r in rows if r["phase"] != "edit"]
+
+    def editor():
+        of_name = {**editors(""), "wise": WISE(-2, steps=9, shard_edits=1, shards=3)}
+        of_name[name].steps = 9
+        return of_name[name]
+
+    losses, cut, undisturbed = TrainingExample.losses, editor(), editor()
+    passes = iter(range(14))  # in the midst of the second edit
+
+    def stop(example):
+        if next(passes, None) is None:
+            raise RuntimeError("cut short")
+        return losses(example)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingExample, "losses", stop)
+        with pytest.raises(RuntimeError, match="cut short"):
+            answers(cut, 0)
+    assert cut.edits == 1
+    assert answers(cut, 1) == answers(undisturbed, 2)
+    assert cut.keys == undisturbed.keys
+
+
 def test_edits_that_are_kept_count_in_the_next_run(tiny_vlm, tmp_path):
     editor = FineTuning(-2, steps=200, lr=1e-2)
     first = run(tiny_vlm, editor, edits=1, path=tmp_path / "a")
@@ -135,6 +166,18 @@ def test_all_probes_of_edits_that_stand_alone_count(tiny_vlm, tmp_path):
     run(tiny_vlm, FineTuning(-2, steps=200, lr=1e-2), stream={"alone": True}, metrics=metrics, path=tmp_path / "rows")
     assert list(metrics.history) == [3]
     assert metrics.results["rel"] == (1.0, 3)
+
+
+def test_an_edit_that_was_taken_back_is_written_again_in_the_next_run(tiny_vlm, tmp_path):
+    editor = FineTuning(-2, steps=200, lr=1e-2)
+
+    def answers(number, **stream):
+        rows = run(tiny_vlm, editor, edits=2, stream=stream, path=tmp_path / f"{number}")
+        return [(r["phase"], r["edit"], r["answer"]) for r in rows]
+
+    assert answers(0, alone=True) == answers(1, alone=True)
+    answers(2)  # they may pile up, too: none of them is taken for written
+    assert all(map(editor.has, editor.seconds))
 
 
 def test_who_takes_no_edit_back_is_no_editor_of_edits_that_stand_alone(tiny_vlm, tmp_path):
@@ -199,6 +242,16 @@ def test_grace_cot_reads_the_answer_before_the_line_break():
     editor, outputs = GRACE(-2, reasoning=True), ["boiling\nA kettle is used for boiling.", "a boat"]
     editor.on_predict_batch_end(None, None, outputs, {}, 0)
     assert outputs == ["boiling", "a boat"]
+    outputs = {"answers": ["boiling\nA kettle is used for boiling."]}  # of somebody's own module
+    editor.on_predict_batch_end(None, None, outputs, {}, 0)
+    assert outputs == {"answers": ["boiling"]}
+
+
+def test_grace_cot_stands_before_what_reads_its_answers(tiny_vlm):
+    for behind in (EditingMetrics(), PredictionWriter()):
+        trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[behind, GRACE(-2, reasoning=True)])
+        with pytest.raises(ReasonEditError, match=f"GRACE must stand before {type(behind).__name__}"):
+            trainer.predict(VLMModule(tiny_vlm), datamodule=EditStream(ToySource(1)))
 
 
 # ---- IKE
@@ -276,6 +329,17 @@ def test_mend_says_what_it_needs(tiny_vlm, tmp_path, network):
 # ---- the rest
 
 
+def test_what_belongs_to_another_vlm_is_refused(tiny_vlm, tiny_folder, network, tmp_path):
+    same, other = (load_vlm(str(tiny_folder), dtype="float32") for _ in range(2))
+    with torch.no_grad():
+        other.model.get_submodule(last_linear(other, -2)).weight.add_(1)
+    for editor, said in ((FineTuning(-2, steps=2), "holds edits of another VLM"), (MEND(network), "on another model")):
+        run(tiny_vlm, editor, edits=1, path=tmp_path / "a")
+        with pytest.raises(ReasonEditError, match=said):
+            run(other, editor, edits=1, path=tmp_path / "b")
+        run(same, editor, edits=1, path=tmp_path / "c")  # loaded anew
+
+
 @pytest.mark.parametrize(
     ("positive", "negative", "expected"), [(0.1, 0.5, 0.12), (0.2, 0.2, 0.2), (0.5, 0.1, 0.1), (0.0, 1.0, 0.05)]
 )
@@ -301,6 +365,9 @@ def test_layers_that_are_not_there_are_named(tiny_vlm, tmp_path):
         run(tiny_vlm, GRACE("model.nothing"), path=tmp_path / "a")
     with pytest.raises(ReasonEditError, match="needs a linear layer"):
         run(tiny_vlm, GRACE(tiny_vlm.language_layers[0]), path=tmp_path / "a")
+    for name in ("lm_head", "model.multi_modal_projector.linear_1"):
+        with pytest.raises(ReasonEditError, match=rf"inside the language blocks, .* '{name}' is in none"):
+            run(tiny_vlm, FineTuning(name), path=tmp_path / "a")
     with pytest.raises(ReasonEditError, match="k must be 1 or more"):
         IKE(k=0)
 

@@ -2,9 +2,11 @@
 
 import copy
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from helpers.editing import run
 from helpers.tiny import HashEncoder, picture
 from helpers.toy import ToySource
 
-from reasonedit import ReasonEditError, cli
+from reasonedit import ReasonEditError, VLMModule, cli
 from reasonedit.callbacks.baselines import SERAC
 from reasonedit.callbacks.baselines.serac_network import SeracNetwork
 from reasonedit.callbacks.baselines.serac_training import Pairs, train
@@ -169,13 +171,19 @@ def test_it_works_in_half_precision(tiny_folder, tmp_path, quick):
     assert all(r["answer"] == r["before"] for r in rows if r["phase"] == "probe" and not r["facts"])
 
 
-def test_it_says_what_it_needs(tiny_vlm, network, tmp_path):
+def test_it_says_what_it_needs(tiny_vlm, tiny_folder, network, tmp_path):
     with pytest.raises(ReasonEditError, match="train them with reasonedit train-serac"):
         run(tiny_vlm, SERAC(tmp_path / "none.safetensors"), path=tmp_path / "a")
     with pytest.raises(ReasonEditError, match="trained for another VLM, encoder or wording"):
         run(tiny_vlm, SERAC(network, wording="statement", encoder="hash"), path=tmp_path / "a")
     with pytest.raises(ReasonEditError, match="trained for another VLM"):
         SeracNetwork.load(network, {"weights": "others"})
+    editor, other = SERAC(network, encoder="hash"), load_vlm(str(tiny_folder), dtype="float32")
+    with torch.no_grad():
+        other.model.lm_head.weight.add_(1)
+    for vlm, said in ((tiny_vlm, ""), (other, "for another VLM"), (other, "for another VLM"), (tiny_vlm, "")):
+        with pytest.raises(ReasonEditError, match=said) if said else nullcontext():
+            editor.setup(L.Trainer(accelerator="cpu", logger=False), VLMModule(vlm), "predict")
     with pytest.raises(ReasonEditError, match="threshold must be at least 0"):
         SERAC(network, threshold=1.0)
     with pytest.raises(ReasonEditError, match="scope must be one of near, all"):

@@ -3,15 +3,18 @@
 import json
 from dataclasses import replace
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from helpers.editing import run
 from helpers.tiny import HashEncoder, picture
 from helpers.toy import ToySource
+from torch.utils.data import DataLoader
 
-from reasonedit import ReasonEditError
-from reasonedit.callbacks.baselines import RAG
+from reasonedit import Edit, ReasonEditError, VLMModule
+from reasonedit.callbacks import RunLog, TokenShares
+from reasonedit.callbacks.baselines import IKE, RAG
 from reasonedit.callbacks.baselines.joint_embedding import JointEmbedder
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -40,6 +43,33 @@ def number_of(row):
     number = int(row["edit"].removeprefix("toy-"))
     asked = {"rel": f"What is number {number}?", "t_gen": f"Say: What is number {number}?", "i_gen": "Who?"}
     return (100 if row["group"] == "i_gen" else 0) + number, asked[row["group"]]
+
+
+@pytest.mark.parametrize("kind", [IKE, RAG])
+def test_a_run_that_goes_on_tells_no_edit_twice(tiny_vlm, tmp_path, kind):
+    class Stop(L.Callback):
+        def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            if batch_idx == 5:  # the edits are told and asked again, and two probes
+                raise RuntimeError("cut short")
+
+    def rows(folder, *more, resume=False):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        log = RunLog(tmp_path / folder / "log", resume)
+        return run(tiny_vlm, log, kind(), TokenShares(), *more, edits=2, path=tmp_path / folder / "rows")
+
+    with pytest.raises(RuntimeError, match="cut short"):
+        rows("cut", Stop())
+    assert rows("cut", resume=True) == rows("whole")
+
+
+@pytest.mark.parametrize("kind", [IKE, RAG])
+def test_a_column_vision_of_somebodys_own_does_no_harm(tiny_vlm, kind):
+    edit = Edit(picture(0), "What?", "a boat", ["It is round."])
+    batches = [{"images": [picture(0)] * 2, "prompts": ["What?"] * 2, "vision": torch.zeros(2, 3)} for _ in range(2)]
+    batches[0]["edits"] = [edit, None]
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[kind()])
+    trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), DataLoader(batches, batch_size=None, collate_fn=dict))
+    assert trainer.callbacks[0].edits == 1
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.0, 5.0])

@@ -12,6 +12,7 @@ import torch
 from helpers.families import FAMILIES
 from helpers.tiny import design, picture, save_tiny_llava
 from helpers.toy import ToySource
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 from transformers import AutoModelForImageTextToText
 
@@ -27,6 +28,7 @@ from reasonedit.callbacks import (
 )
 from reasonedit.callbacks.baselines import IKE, FineTuning
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.retrieval import Retrieval
 from reasonedit.vlm import load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -167,11 +169,26 @@ def test_a_retriever_reads_the_disk_for_its_own_codebook_alone(book, tiny_vlm, m
         assert len(read) == times
 
 
-@pytest.mark.parametrize("edits", [3, "none", torch.zeros(2)])
-def test_somebodys_own_column_named_edits_does_no_harm_to_an_empty_codebook(edits, tiny_vlm, tmp_path):
+@pytest.mark.parametrize("edits", [3, "none", torch.zeros(2), ["brighter"]])
+def test_somebodys_own_column_named_edits_does_no_harm(edits, tiny_vlm, tmp_path):
     ReasonEditor(tiny_vlm, design(k=1)).save(tmp_path / "empty")
-    run = trainer(Retriever(tmp_path / "empty"))
-    assert len(run.predict(VLMModule(tiny_vlm, max_new_tokens=2), loader(batches(1, edits=edits)))) == 1
+    timer, metrics = QueryTimer(), EditingMetrics()
+    run = trainer(
+        timer, Retriever(tmp_path / "empty"), metrics, TensorBoardCharts(), logger=TensorBoardLogger(tmp_path)
+    )
+    assert len(run.predict(VLMModule(tiny_vlm, max_new_tokens=2), loader(batches(2, edits=edits)))) == 2
+    assert metrics.results["rel"][1] == timer.queries == 2
+
+
+def test_a_round_without_probes_takes_nothing_from_the_one_before(tiny_vlm):
+    class Unlike(L.Callback):
+        def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+            batch["retrieved"] = [Retrieval([], 0.0, 0.0, in_range=False)]
+
+    metrics = EditingMetrics()
+    trainer(Unlike(), metrics).predict(VLMModule(tiny_vlm, max_new_tokens=2), loader([*batches(1), *to_edit_alone()]))
+    assert metrics.results["rel"][1] == 1
+    assert metrics.out_of_range == (1.0, 1)
 
 
 def test_edits_are_written_in_predict_only_and_the_folder_is_free_meanwhile(book, tiny_vlm, caplog):
@@ -225,6 +242,11 @@ REFUSED = "was made with another model or setting"
 
 def ask(callbacks, vlm, made=None):
     return trainer(*callbacks).predict(Echo(vlm), loader(made))
+
+
+def to_edit_alone():
+    """What no metric counts."""
+    return [{**batch, "groups": [""]} for batch in to_edit()]
 
 
 def to_edit():

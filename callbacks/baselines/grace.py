@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from reasonedit.errors import InputError, UnavailableError
 from reasonedit.types import Edit
 
+from ..metrics import EditingMetrics
+from ..writer import PredictionWriter
 from .layer import LayerEditor
 from .training_example import TrainingExample, enable_gradients
 
@@ -112,6 +115,12 @@ class GRACE(LayerEditor):
         """Number of keys: edits that widened a radius have none of their own."""
         return len(self.book)
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a place of GRACE-CoT behind what reads answers; see :meth:`LayerEditor.setup`."""
+        super().setup(trainer, pl_module, stage)
+        if self.reasoning:
+            self.must_precede(trainer, EditingMetrics, PredictionWriter)
+
     def write(self, edit: Edit, row: int, batch: dict[str, Any], pl_module: L.LightningModule) -> None:
         """Place the edit, and learn a value where it got a key; see :meth:`Editor.write`."""
         assert self.vlm is not None  # set-up ran
@@ -122,7 +131,9 @@ class GRACE(LayerEditor):
             prompt = self.vlm.prompt(edit.question, edit.choices)
             example = TrainingExample(self.vlm, vision, [prompt], [target], self.layers, ends=not edit.choices)
             at = (0, example.last_prompt_column)
-            if self.book.place(example.layer_inputs[layer][at], edit.answer) == "expand":
+            book = copy.deepcopy(self.book)  # it counts once the edit is learnt: a run may be cut short meanwhile
+            if book.place(example.layer_inputs[layer][at], edit.answer) == "expand":
+                self.book = book
                 return
             value = nn.Parameter(example.layer_outputs[layer][at].detach().float().clone())
             adam = torch.optim.Adam([value], lr=self.lr)
@@ -135,7 +146,8 @@ class GRACE(LayerEditor):
             finally:
                 self._learnt = None
             learnt = value.detach().cpu()[None]
-            self.book.values = torch.cat([self.book.values, learnt]) if self.book.values.numel() else learnt
+            book.values = torch.cat([book.values, learnt]) if book.values.numel() else learnt
+            self.book = book
 
     def replace_output(self, name: str, inputs: Tensor, output: Tensor) -> Tensor | None:
         """The nearest key's value, where the query token is within its radius; see the base class."""
@@ -167,8 +179,9 @@ class GRACE(LayerEditor):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep of each output its answer, in place, and write the edits."""
-        if self.reasoning and isinstance(outputs, list):
-            outputs[:] = [str(output).split("\n", 1)[0].strip() for output in outputs]
+        said = outputs.get("answers") if isinstance(outputs, dict) else outputs
+        if self.reasoning and isinstance(said, list):
+            said[:] = [str(output).split("\n", 1)[0].strip() for output in said]
         super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
 
     def save(self, folder: str | os.PathLike[str]) -> None:

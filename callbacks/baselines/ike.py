@@ -13,9 +13,9 @@ from reasonedit.errors import InputError
 from reasonedit.kinds import KeyKind
 from reasonedit.retrieval import Retrieval, fit_prompts
 from reasonedit.types import Edit, Hit
-from reasonedit.vlm import generation_of
+from reasonedit.vlm import Vision, generation_of
 
-from ..batch import choices_of, column, pictures
+from ..batch import answered_already, choices_of, column, pictures
 from ..batch import questions as questions_of
 from ..editor import Editor
 from ..model import vlm_for
@@ -99,12 +99,14 @@ class IKE(Editor):
         """Put the demonstrations before the questions, in place."""
         super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
         questions = questions_of(batch, self.prompt_key, self)
-        if not questions or not self._stored:
+        if not questions or not self._stored or answered_already(batch) is not None:
             return
         retrieved = self._of_edits(column(batch, "edit_ids", self)) if self.oracle else self._nearest(questions)
         choices = choices_of(batch, "choices", self, len(questions))
         vlm = vlm_for(pl_module, None)
-        vision = batch.get("vision") or vlm.see(pictures(batch, "images", self, len(questions)))
+        vision: Any = batch.get("vision")  # or something of the user's own
+        if not isinstance(vision, Vision) or len(vision) != len(questions):
+            vision = vlm.see(pictures(batch, "images", self, len(questions)))
         longest = generation_of(pl_module).max_new_tokens
         prompts, retrieved = fit_prompts(vlm, vision, questions, retrieved, choices, longest)
         batch[self.prompt_key], batch["retrieved"], batch["vision"] = prompts, retrieved, vision

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from reasonedit.errors import InputError, NotFoundError, UnavailableError
+from reasonedit.errors import InputError, MismatchError, NotFoundError, UnavailableError
 from reasonedit.vlm import LocalVLM
 
 from ..editor import Editor
@@ -67,11 +67,15 @@ class LayerEditor(Editor):
         """Find the layers.
 
         Raises:
+            MismatchError: The editor holds edits of another VLM.
             ReasonEditError: The module has no VLM, the VLM no such layer, or its weights are quantised; or edits would
                 be written on several devices.
         """
         super().setup(trainer, pl_module, stage)
-        vlm = self.vlm = with_weights(vlm_for(pl_module, None), type(self).__name__)
+        before, vlm = self.vlm, with_weights(vlm_for(pl_module, None), type(self).__name__)
+        if self.edits and before is not None and before is not vlm and before.fingerprint != vlm.fingerprint:
+            raise MismatchError(f"This {type(self).__name__} holds edits of another VLM: make a new one.")
+        self.vlm = vlm
         self.layers = [name if isinstance(name, str) else last_linear(vlm, name) for name in self.given_layers]
         for name in self.layers:
             try:
@@ -80,6 +84,11 @@ class LayerEditor(Editor):
                 raise NotFoundError(f"The model '{vlm.name}' has no layer '{name}'.") from error
             if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
                 raise InputError(f"{type(self).__name__} needs a linear layer that is not quantised, not '{name}'.")
+            if not any(name.startswith(f"{block}.") for block in vlm.language_layers):
+                raise InputError(
+                    f"{type(self).__name__} works inside the language blocks, from '{vlm.language_layers[0]}' to "
+                    f"'{vlm.language_layers[-1]}', and '{name}' is in none of them: name a layer in one, or a number."
+                )
 
     def linear(self, name: str) -> nn.Linear:
         """A layer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import lightning as L
@@ -119,19 +120,23 @@ class LoRA(LayerEditor):
         """Train the adapter; see :meth:`Editor.write`."""
         assert self.vlm is not None  # set-up ran
         with enable_gradients():
-            if self._adapter is None:
-                self._adapter = self._new_adapter()
             prompt = self.vlm.prompt(edit.question, edit.choices)
             vision, ends = self.vlm.see([edit.image]), not edit.choices
             example = TrainingExample(self.vlm, vision, [prompt], [edit.answer], self.layers, ends=ends)
-            adam = torch.optim.Adam(self._adapter.parameters(), lr=self.lr)
-            for _ in range(self.steps):
-                loss = example.losses().mean()
-                if float(loss.detach()) < LEARNT:
-                    break
-                adam.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                adam.step()
+            before, adapter = self._adapter, copy.deepcopy(self._adapter) or self._new_adapter()
+            adam = torch.optim.Adam(adapter.parameters(), lr=self.lr)
+            self._adapter = adapter
+            try:
+                for _ in range(self.steps):
+                    loss = example.losses().mean()
+                    if float(loss.detach()) < LEARNT:
+                        break
+                    adam.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    adam.step()
+            except BaseException:  # a run may be cut short, and its callback be used again
+                self._adapter = before
+                raise
             adam.zero_grad()
 
     def _new_adapter(self) -> Adapter:

@@ -159,7 +159,7 @@ class MEND(LayerEditor):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Read the network; see :meth:`LayerEditor.setup`."""
         vlm = with_weights(vlm_for(pl_module, None), MEND.__name__)
-        if self.network is None:
+        if self.network is None or self.vlm is not vlm:  # one for another VLM is refused
             self.network = GradientNetwork.load(self._path, vlm.fingerprint).requires_grad_(False)
         self.network.to(vlm.device)
         self.given_layers = tuple(self.network.layers)

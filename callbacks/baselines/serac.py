@@ -89,7 +89,10 @@ class SERAC(TellsEdits, LayerEditor):
         Raises:
             ReasonEditError: There are none, or they were trained for another VLM; or as for the base classes.
         """
-        self.vlm = vlm = with_weights(vlm_for(pl_module, None), type(self).__name__)
+        vlm = with_weights(vlm_for(pl_module, None), type(self).__name__)
+        if self.vlm is not vlm:
+            self.network = None  # it is read again, and refused where it is for another
+        self.vlm = vlm
         self.given_layers = tuple(layers_called(vlm, ATTENTION))
         super().setup(trainer, pl_module, stage)
         if self.network is None:

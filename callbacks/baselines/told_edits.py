@@ -15,7 +15,7 @@ from reasonedit.retrieval import Retrieval, fit_prompts
 from reasonedit.types import Edit, Hit
 from reasonedit.vlm import generation_of
 
-from ..batch import choices_of, pictures, texts_alone
+from ..batch import answered_already, choices_of, pictures, texts_alone
 from ..batch import questions as questions_of
 from ..editor import Editor
 from ..model import vlm_for
@@ -95,7 +95,7 @@ class TellsEdits(Editor):
         """Put what is chosen before the questions, in place."""
         super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
         questions = questions_of(batch, self.prompt_key, self)
-        if not questions or not self._stored:
+        if not questions or not self._stored or answered_already(batch) is not None:
             return
         choices = choices_of(batch, "choices", self, len(questions))
         images = pictures(batch, "images", self, len(questions))

@@ -96,35 +96,35 @@ class WISE(LayerEditor):
             vision, ends = self.vlm.see([edit.image]), not edit.choices
             example = TrainingExample(self.vlm, vision, [prompt], [edit.answer], self.layers, ends=ends)
             activation = example.layer_inputs[self.layers[0]][0, example.last_prompt_column].detach().float()
-            shard = self._open_shard()
-            weight = self._tune(example, shard.weight, activation, far)
-            self.memories[-1] = shard.learnt(weight, activation)
-            self._merge_full_shards()
+            *others, shard = memories = self._with_open_shard()
+            begun = self._shards_begun + len(memories) - len(self.memories)
+            mask = random_mask(shard.weight, self.ratio, begun)
+            weight = self._tune(example, shard.weight, mask, activation, far)
+            memories, merged = self._merge_full_shards([*others, shard.learnt(weight, activation)])
             dtype = self.linear(self.layers[0]).weight.dtype
-            self._served = [memory.weight.to(dtype) for memory in self.memories]
+            served = [memory.weight.to(dtype) for memory in memories]
+            # All at once: a run may be cut short while an edit is learnt.
+            self.memories, self._merged, self._shards_begun, self._served = memories, merged, begun, served
 
-    def _open_shard(self) -> SideMemory:
-        """The last shard, if it is not full; else a new one, which begins as what was merged, or as the model's own."""
+    def _with_open_shard(self) -> list[SideMemory]:
+        """The memories, the last one a shard with room; a new shard begins as what was merged, or as the own weight."""
         has_shard = len(self.memories) > int(self._merged)
-        if not has_shard or len(self.memories[-1].activations) >= self.shard_edits:
-            self._shards_begun += 1
-            self.memories.append(SideMemory.of(self.memories[0].weight if self._merged else self.main.clone()))
-        return self.memories[-1]
+        if has_shard and len(self.memories[-1].activations) < self.shard_edits:
+            return list(self.memories)
+        return [*self.memories, SideMemory.of(self.memories[0].weight if self._merged else self.main.clone())]
 
-    def _merge_full_shards(self) -> None:
-        shards = self.memories[int(self._merged) :]
+    def _merge_full_shards(self, memories: list[SideMemory]) -> tuple[list[SideMemory], bool]:
+        """Memories with their shards merged, if enough are full, and whether the first of them is a merged one."""
+        shards = memories[int(self._merged) :]
         if len(shards) < self.shards or len(shards[-1].activations) < self.shard_edits:
-            return
-        merged = self.memories[:1] if self._merged else []
-        base = merged[0].weight if merged else self.main
+            return memories, self._merged
+        base = memories[0].weight if self._merged else self.main
         weight = base + merge_by_ties([shard.weight - base for shard in shards])
-        self.memories = [SideMemory(weight, torch.cat([memory.activations for memory in (*merged, *shards)]))]
-        self._merged = True
+        return [SideMemory(weight, torch.cat([memory.activations for memory in memories]))], True
 
-    def _tune(self, example: TrainingExample, weight: Tensor, activation: Tensor, far: Tensor) -> Tensor:
-        """The weight after one edit is learnt, within the shard's part of it."""
+    def _tune(self, example: TrainingExample, weight: Tensor, mask: Tensor, activation: Tensor, far: Tensor) -> Tensor:
+        """The weight after one edit is learnt, within the part that a mask shows."""
         main, parameter = self.main, nn.Parameter(weight.clone())
-        mask = random_mask(weight, self.ratio, self._shards_begun)
         adam = torch.optim.Adam([parameter], lr=self.lr)
         self._tuned = parameter
         try:
