@@ -42,6 +42,12 @@ def test_reasoning_as_a_list_is_kept_as_it_is():
     ]
 
 
+@pytest.mark.parametrize("space", [" ", "\u00a0", "\u202f", "\u3000"])
+def test_a_space_of_any_kind_may_stand_anywhere(space):
+    text = f"It holds{space}vitamin A{space}. It is{space}old{space}."
+    assert split_reasoning(text) == ["It holds vitamin A .", "It is old ."]
+
+
 @pytest.mark.parametrize("reasoning", ["", "  \n ", [], ["", " "]])
 def test_empty_reasoning_is_refused(reasoning):
     with pytest.raises(ReasonEditError, match="reasoning is empty"):

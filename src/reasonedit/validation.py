@@ -73,7 +73,9 @@ def segment_text(text: str) -> list[str]:
     """
     from sentencex import segment
 
-    return [s for line in text.splitlines() for s in _joined(segment("en", _MARK.sub("", line)))]
+    # sentencex 1.0 panics where another space than a plain one stands between a capital letter and a full stop.
+    lines = [re.sub(r"\s", " ", _MARK.sub("", line)) for line in text.splitlines()]
+    return [s for line in lines for s in _joined(segment("en", line))]
 
 
 def _joined(parts: Iterable[str]) -> list[str]:
