@@ -42,6 +42,12 @@ def test_reasoning_as_a_list_is_kept_as_it_is():
     ]
 
 
+def test_a_list_within_a_line_is_one_of_sentences_and_other_numbers_stay():
+    text = "1. The object is a bottle. 2. It shows which number? 10. 3) It is old."
+    assert split_reasoning(text) == ["The object is a bottle.", "It shows which number?", "10.", "It is old."]
+    assert split_reasoning("- It shows which number? 2. It is old.")[1:] == ["2.", "It is old."]
+
+
 @pytest.mark.parametrize("space", [" ", "\u00a0", "\u202f", "\u3000"])
 def test_a_space_of_any_kind_may_stand_anywhere(space):
     text = f"It holds{space}vitamin A{space}. It is{space}old{space}."
