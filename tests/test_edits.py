@@ -108,6 +108,12 @@ def test_sixteen_bits_keep_their_tones():
     assert np.abs(seen.astype(int) - np.arange(256)).max() <= 1
 
 
+def test_transparent_parts_of_a_palette_are_white():
+    image = Image.fromarray(np.array([[[0, 0, 0, 0], [200, 0, 0, 255]] * 4] * 8, np.uint8))
+    palette = image.quantize(2)  # its palette has an opacity
+    assert load_image(palette).tobytes() == load_image(image).tobytes()
+
+
 def test_transparent_parts_are_white():
     assert load_image(Image.new("RGBA", (4, 4), (255, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
 
