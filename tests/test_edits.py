@@ -129,6 +129,8 @@ def test_missing_empty_unreadable_and_truncated_images_are_named(tmp_path):
         (text, "text.png' is in no format"),
         (cut, "cut.png' is damaged"),
         (b"", "is empty"),
+        ("https://example.org/a.png", "'https://example.org/a.png' is an address, which is not fetched"),
+        ("data:image/png;base64," + 5000 * "A", "is an address, which is not fetched: give a path, or"),
         (3, "not int"),
     ):
         with pytest.raises(ReasonEditError, match=message):
