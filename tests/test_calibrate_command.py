@@ -88,7 +88,7 @@ def test_a_codebook_is_calibrated_later_and_says_of_what_it_knows_nothing(folder
     assert main(ask) == 0
     assert "the picture is unlike all pictures of the calibration" in " ".join(capsys.readouterr().out.split())
     assert main([*ask, "--explain"]) == 0
-    assert "no fact is fetched by it" in " ".join(capsys.readouterr().out.split())
+    assert "only edits of this very picture count for it" in " ".join(capsys.readouterr().out.split())
     assert main([*given, "--layer", "auto"]) == 1
     assert "has its layer already" in capsys.readouterr().err
 

@@ -337,6 +337,9 @@ def test_no_fact_is_fetched_by_a_picture_that_is_unlike_all_others(tiny_vlm, cha
     own = editor.edit(strange, "Whose is it?", answer="a ghost", reasoning="It is white.")
     hits = editor.ask(strange, "Whose is it?").hits
     assert {(hit.kind.value, hit.edit_id) for hit in hits if hit.kind.picture} == {("answer", own.id)}
+    checked = editor.check_edit(own.id)
+    assert own.answer_fact in {hit.fact for hit in checked.changes[0].after.hits}
+    assert checked.warnings[0].startswith("Only edits of this very picture count for it: the picture is unlike")
     careless = ReasonEditor(tiny_vlm, whitened(), calibration=made)
     assert careless.ask(strange, "What is it?").in_range is None
 

@@ -42,6 +42,18 @@ def test_reasoning_as_a_list_is_kept_as_it_is():
     ]
 
 
+def test_a_list_within_a_line_is_one_of_sentences_and_other_numbers_stay():
+    text = "1. The object is a bottle. 2. It shows which number? 10. 3) It is old."
+    assert split_reasoning(text) == ["The object is a bottle.", "It shows which number?", "10.", "It is old."]
+    assert split_reasoning("- It shows which number? 2. It is old.")[1:] == ["2.", "It is old."]
+
+
+@pytest.mark.parametrize("space", [" ", "\u00a0", "\u202f", "\u3000"])
+def test_a_space_of_any_kind_may_stand_anywhere(space):
+    text = f"It holds{space}vitamin A{space}. It is{space}old{space}."
+    assert split_reasoning(text) == ["It holds vitamin A .", "It is old ."]
+
+
 @pytest.mark.parametrize("reasoning", ["", "  \n ", [], ["", " "]])
 def test_empty_reasoning_is_refused(reasoning):
     with pytest.raises(ReasonEditError, match="reasoning is empty"):
@@ -96,6 +108,12 @@ def test_sixteen_bits_keep_their_tones():
     assert np.abs(seen.astype(int) - np.arange(256)).max() <= 1
 
 
+def test_transparent_parts_of_a_palette_are_white():
+    image = Image.fromarray(np.array([[[0, 0, 0, 0], [200, 0, 0, 255]] * 4] * 8, np.uint8))
+    palette = image.quantize(2)  # its palette has an opacity
+    assert load_image(palette).tobytes() == load_image(image).tobytes()
+
+
 def test_transparent_parts_are_white():
     assert load_image(Image.new("RGBA", (4, 4), (255, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
 
@@ -111,6 +129,8 @@ def test_missing_empty_unreadable_and_truncated_images_are_named(tmp_path):
         (text, "text.png' is in no format"),
         (cut, "cut.png' is damaged"),
         (b"", "is empty"),
+        ("https://example.org/a.png", "'https://example.org/a.png' is an address, which is not fetched"),
+        ("data:image/png;base64," + 5000 * "A", "is an address, which is not fetched: give a path, or"),
         (3, "not int"),
     ):
         with pytest.raises(ReasonEditError, match=message):

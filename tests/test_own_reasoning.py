@@ -70,6 +70,12 @@ def test_what_a_vlm_says_to_why_is_its_reasoning(says, tiny_vlm):
     assert reasons(tiny_vlm).answer == "boiling"
 
 
+def test_reasons_in_a_script_without_spaces_are_sentences(says, tiny_vlm):
+    says([("What is the red object used for? The answer is tea.", "这是一个水壶。水壶用来烧水。"), ("What", "boiling")])
+    found = reasons(tiny_vlm, answer="tea")
+    assert (found.source, texts(found)) == ("said", ["这是一个水壶。", "水壶用来烧水。"])
+
+
 def test_more_reasons_than_anybody_reads_are_counted(says, tiny_vlm):
     says([("What is it? The", " ".join(f"It has {n} legs." for n in range(30)))])
     found = reasons(tiny_vlm, "What is it?", "a bug")

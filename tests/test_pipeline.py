@@ -10,17 +10,19 @@ from PIL import Image
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.boxes import WHOLE
-from reasonedit.codebook import augment
+from reasonedit.codebook import Fact, StoredEdit, augment
 from reasonedit.codebook.paraphrase import paraphrase
 from reasonedit.design import Design, WritingConfig
 from reasonedit.embedding import QUERY_REGIONS, EmbeddingConfig
 from reasonedit.embedding.views import views_of_region
 from reasonedit.errors import InputError
 from reasonedit.evidence import EvidenceConfig, crop, shrink
+from reasonedit.explain import UNLIKE, USED, explain_answer
+from reasonedit.kinds import KeyKind
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.prompts import verification_question
-from reasonedit.retrieval import Retrieval, RetrievalConfig, verify_facts
-from reasonedit.types import Hit
+from reasonedit.retrieval import NearKey, Retrieval, RetrievalConfig, verify_facts
+from reasonedit.types import Answer, Hit
 from reasonedit.vlm import Generation
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -157,6 +159,35 @@ def test_a_prompt_that_is_too_long_loses_the_farthest_facts_first(tiny_vlm, monk
     monkeypatch.setattr(type(tiny_vlm), "context_length", property(lambda self: bare))
     with pytest.raises(ReasonEditError, match=f"image is {bare} tokens long, of which .* reads {bare}: shorten"):
         editor.ask(picture(3), question)
+
+
+def test_an_explanation_has_every_fact_that_was_fetched_however_many_keys_are_nearer(tiny_vlm, monkeypatch):
+    editor = ReasonEditor(tiny_vlm, design(k=30, percentile=100))
+    for i in range(14):
+        editor.write(edit(i, reasoning=[f"It is {i}.", f"It has {i} sides."]))
+    question = "What is number 3?"
+    found, answer = editor.explain(picture(3), question), editor.ask(picture(3), question)
+    assert found.answer == answer
+    assert [key.facts for key in found.keys if key.fate == USED] == [[hit.fact] for hit in answer.hits]
+    assert len(answer.hits) == len(found.keys) == 30
+    bare = tiny_vlm.count_tokens(tiny_vlm.prompt(question)) + 16 + 16
+    monkeypatch.setattr(type(tiny_vlm), "context_length", property(lambda self: bare))
+    assert [key.fate for key in editor.explain(picture(3), question).keys] == ["no room in the prompt"] * 30
+
+
+@pytest.mark.parametrize("in_range", [True, False])
+def test_a_fact_that_counted_in_spite_of_its_picture_was_not_left_out_for_that(in_range):
+    """It was joined to another by its name, or the picture is its own; then the prompt had no room."""
+    fact, stored = Fact("It is red.", KeyKind.PATCH, "e"), StoredEdit("e", "What?", "a", ["It is red."])
+    empty = Retrieval([], 0.1, 1.0)
+    joined = Retrieval([Hit(fact.text, 0.1, fact.kind, "e")], 0.1, 1.0)
+    answer = Answer("a", [], "What?", 0.1, 1.0, in_range=in_range)
+    near = [(NearKey(0, 0.1, [fact], -3.0, True, False, 0), stored, 0.0)]
+    steps = [("not near", empty), ("not joined", joined), ("no room", empty)]
+    (key,) = explain_answer(answer, near, steps, gate_per_fact=True).keys
+    assert key.fate == "no room"
+    (key,) = explain_answer(answer, near, steps[:1], gate_per_fact=True).keys
+    assert key.fate == ("its picture does not match" if in_range else UNLIKE)
 
 
 def test_choices_take_the_room_that_they_need(tiny_vlm, monkeypatch):

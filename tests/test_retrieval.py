@@ -62,6 +62,13 @@ def test_index_finds_what_a_loop_finds_while_it_grows(batch):
             assert near.tolist() == pytest.approx([every[i] for i in best], rel=1e-5)
 
 
+def test_of_equal_keys_the_earlier_ones_come_first():
+    index, keys = ExactIndex(), points(300, width=700)
+    index.add(keys.repeat(10, 1))
+    numbers = index.search(keys[:10] + 0.3 * points(10, seed=1, width=700), 5)[1]
+    assert numbers.tolist() == [[number + 300 * time for time in range(5)] for number in range(10)]
+
+
 def test_a_key_finds_itself_at_zero():
     index, keys = ExactIndex(), points(64) * 1000
     index.add(keys)
@@ -301,6 +308,15 @@ def test_what_two_edits_say_counts_for_the_picture_of_either():
     config = RetrievalConfig(k=4, percentile=100, visual_match=-1e6)
     (hit,) = FactRetriever(memory, config, cohort).retrieve(torch.zeros(1, 3))[0].hits
     assert (hit.edit_id, hit.same_picture) == ("near", True)
+
+
+def test_what_edits_say_does_not_depend_on_what_else_is_asked_at_the_same_time():
+    memory, queries = EditMemory(), points(2, seed=1)
+    for number, keys in enumerate(points(80).split(2)):
+        write(memory, number, keys, f"sentence {number % 4}.")  # said by ten edits
+    retriever = FactRetriever(memory, RetrievalConfig(k=8, percentile=100))
+    (alone,) = retriever.retrieve(queries[:1], [True])
+    assert alone == retriever.retrieve(queries, [True, False])[0]
 
 
 def test_a_key_with_a_picture_needs_a_visual_match_and_a_text_does_not():

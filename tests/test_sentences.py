@@ -17,6 +17,9 @@ DOWN = {"top": MIDDLES[0], "upper": MIDDLES[0], "bottom": MIDDLES[2], "lower": M
         ("The Zither's strings: a ZITHER!", {"zither", "strings"}),
         ("The thing at the top left of the image, the object in the middle of this photo.", set()),
         ("Le jardin est à côté.", {"le", "jardin", "est", "côté"}),
+        ("Le jardin est a\u0300 co\u0302te\u0301.", {"le", "jardin", "est", "côté"}),
+        ("पानी की बोतल।", {"पानी", "की", "बोतल"}),
+        ("هَذِهِ زُجَاجَة", {"هَذِهِ", "زُجَاجَة"}),
         ("", set()),
     ],
 )

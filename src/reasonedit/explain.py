@@ -12,7 +12,8 @@ from reasonedit.types import Answer
 from reasonedit.vlm import Reply
 
 CONSIDERED = 16
-"""How many of the nearest keys are explained, of answers where they are fetched apart, and of the others."""
+"""How many of the nearest keys are explained, of answers where they are fetched apart, and of the others; and beyond
+them the nearest key of each fact that was fetched."""
 
 USED = "used"
 UNLIKE = "the picture is unlike all pictures of the calibration"
@@ -32,7 +33,7 @@ class ConsideredKey:
         facts: Its sentences.
         edit: The edit that made it; ``edit.image`` names its picture.
         visual_match: How near its picture comes to the query's; ``None`` where that does not count.
-        fate: ``"used"``, or why not.
+        fate: ``"used"``, or why not: where they were fetched, by this key or another, why they were left out again.
     """
 
     distance: float
@@ -66,7 +67,8 @@ def explain_answer(
 
     Args:
         answer: The answer.
-        near: The keys, the nearest first, each with the edit that made it and its radius.
+        near: The keys, the nearest first, each with the edit that made it and its radius. Of those beyond the nearest
+            the ones are explained whose facts a step gave.
         steps: The facts that were left after each step, with the reason for which that step leaves facts out; after the
             last step they are those that the answer used.
         gate_per_fact: Whether every fact had to pass the gate.
@@ -76,16 +78,19 @@ def explain_answer(
     keys = []
     for key, edit, radius in near:
         facts = [fact.text for fact in key.facts]
-        reasons = [why for why, retrieval in steps if not set(facts) & set(retrieval.facts)]
-        fate = USED if set(facts) & set(last.facts) or not reasons else reasons[0]
-        if fate != USED and answer.in_range is False and key.facts[0].kind.picture:
+        given = [number for number, (_, retrieval) in enumerate(steps) if not set(facts).isdisjoint(retrieval.facts)]
+        if key.rank >= CONSIDERED and not given:
+            continue
+        if given:
+            fate = USED if given[-1] == len(steps) - 1 else steps[given[-1] + 1][0]
+        elif answer.in_range is False and key.facts[0].kind.picture:
             fate = UNLIKE
-        elif fate != USED and not is_open:
+        elif not is_open:
             fate = "the gate is closed"
-        elif fate != USED and gate_per_fact and not key.within_gate:
+        elif gate_per_fact and not key.within_gate:
             fate = "beyond the gate"
-        elif fate != USED and not key.matches_visually:
-            fate = "its picture does not match"
+        else:
+            fate = steps[0][0] if key.matches_visually else "its picture does not match"
         keys.append(ConsideredKey(key.distance, radius, key.facts[0].kind, facts, edit, key.visual_match, fate))
     return Explanation(answer, keys, is_open)
 

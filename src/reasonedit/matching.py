@@ -17,8 +17,10 @@ COMPARISON = "VQA accuracy (arXiv 1505.00468)"
 PEOPLE, AGREED = 10, 3
 """So many right answers, or more, count as one answer each of so many people; then so many must agree on an answer."""
 
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+"""Scripts that put no spaces between words, as ranges of a regular expression."""
+
+_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 """A word, or a character of a script that puts no spaces between words."""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from reasonedit.errors import NotServedError
+from reasonedit.matching import UNSPACED
 from reasonedit.prompts import DESCRIBE, verification_question
 from reasonedit.types import Query
 from reasonedit.validation import segment_text
@@ -24,6 +25,8 @@ _LONGEST, _MOST = 256, 24
 """Tokens of a chain of reasons, and sentences that are kept of it."""
 _FEWEST_WORDS = 3
 """A reply of fewer words is no sentence, as what VLMs say that were trained on short answers."""
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+"""A word, or a character of a script that puts no spaces between words."""
 
 UNNAMED = re.compile(
     r"\bthe (?:\w+ ){0,2}(?:object|thing|item|animal|vehicle|tool)\b"
@@ -146,7 +149,7 @@ def _ask(vlm: VLM, vision: Vision, question: str, longest: int = _LONGEST) -> st
 def _split(text: str) -> list[str]:
     """The sentences of a text, each once."""
     sentences = (" ".join(part.split()) for part in segment_text(text))
-    return list(dict.fromkeys(s for s in sentences if len(re.findall(r"\w+", s)) >= _FEWEST_WORDS))
+    return list(dict.fromkeys(s for s in sentences if len(_WORD.findall(s)) >= _FEWEST_WORDS))
 
 
 def interview(ask: Callable[[str, int], str], question: str) -> list[str]:

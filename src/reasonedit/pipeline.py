@@ -30,7 +30,7 @@ from reasonedit.evidence import Evidence, EvidenceConfig, EvidenceFinder
 from reasonedit.explain import CONSIDERED, Candidate, Explanation, explain_answer, make_answer
 from reasonedit.keys import KeyBuilder, Written, evidence_of, is_guess
 from reasonedit.retrieval import NEAREST, FactRetriever, Retrieval, RetrievalConfig, choose_facts, fit_prompts
-from reasonedit.types import Answer, Edit, Query
+from reasonedit.types import Answer, Edit, Hit, Query
 from reasonedit.util.threads import Guard
 from reasonedit.vlm import VLM, Generation, Seen, Turn, Vision
 
@@ -345,18 +345,18 @@ class EditingPipeline:
         questions, choices = [query.question], [query.choices]
         with self.asking(vision, questions) as asked:  # the facts and the keys that are explained are of one moment
             nearest = self.nearest(questions, asked)
-            near = self._near(asked)
+            near = self._near(asked, [*nearest[0].hits, *nearest[0].elsewhere])
         steps = [(why, left[0]) for why, left in self.steps(vision, questions, nearest)]
         prompts, retrieved = self.prompts(vision, questions, [steps[-1][1]], choices, generation)
         steps.append(("no room in the prompt", retrieved[0]))
         answer = make_answer(self.vlm.reply(vision, prompts, choices, generation)[0], retrieved[0], prompts[0])
         return explain_answer(answer, near, steps, gate_per_fact=self.design.retrieval.gate_per_fact)
 
-    def _near(self, asked: Asked | None) -> list[Candidate]:
-        """The keys near the first query, each with its edit and radius; none where nothing was edited yet."""
+    def _near(self, asked: Asked | None, fetched: Sequence[Hit]) -> list[Candidate]:
+        """The keys near the first query, each with its edit and radius, those of what was fetched among them."""
         if asked is None:
             return []
-        near = self.retriever.nearest(asked.keys[0], CONSIDERED)
+        near = self.retriever.nearest(asked.keys[0], CONSIDERED, fetched)
         edits = [self.memory.find(key.facts[0].edit_id) for key in near]
         radii = [self.memory.radius(key.number) for key in near]
         return list(zip(near, edits, radii, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 _ACROSS = {"left": 0.0, "right": 1.0}
@@ -27,7 +28,10 @@ def content_words(text: str) -> frozenset[str]:
     """
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    words = re.findall(r"\w{2,}", text.lower())
+    # Vowel signs are marks, which \w does not match; and a letter may be written with its mark, or the two apart.
+    letters = unicodedata.normalize("NFC", text.lower())
+    spaced = "".join(c if c.isalnum() or c == "_" or unicodedata.category(c)[0] == "M" else " " for c in letters)
+    words = (word for word in spaced.split() if len(word) > 1)
     return frozenset(words).difference(ENGLISH_STOP_WORDS, _ANYTHING, _ACROSS, _DOWN, _MIDDLE)
 
 

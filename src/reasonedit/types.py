@@ -199,8 +199,8 @@ class Answer:
             would be too long.
         thought: What a reasoning VLM wrote before its answer.
         finish_reason: ``"stop"``, or ``"length"`` where ``max_new_tokens`` cut the answer off.
-        in_range: Whether the image is like those of the calibration; ``None`` where that was not looked at. No fact is
-            fetched by an image that is unlike all of them.
+        in_range: Whether the image is like those of the calibration; ``None`` where that was not looked at. For one
+            that is unlike all of them only edits of this very image count.
     """
 
     text: str

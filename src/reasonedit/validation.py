@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from PIL import Image
 
@@ -16,8 +16,8 @@ from reasonedit.matching import AGREED, PEOPLE, matches
 LONGEST_TEXT, LONGEST_NAME = 4000, 200
 """The most characters of a question, an answer, a choice or a sentence; and of an id or an author."""
 
-_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.)])(?:\s+|$)")
-"""What stands before a line of a list."""
+_MARK = re.compile(r"^\s*(?:[-*•]|\(?(\d{1,2})[.)])(?:\s+|$)")
+"""What stands before a line of a list, or before its next point in the same line."""
 _ABBREVIATED = re.compile(
     r"\b(?:max|min|approx|ca|avg|temp|conc|vol|fig|figs|no|nos|par|sec|dept|est|incl|excl|tbsp|tsp|oz|lb|lbs|mg|kg|ml|cm|mm|km|hr|hrs)\.\s*$",
     re.IGNORECASE,
@@ -73,7 +73,23 @@ def segment_text(text: str) -> list[str]:
     """
     from sentencex import segment
 
-    return [s for line in text.splitlines() for s in _joined(segment("en", _MARK.sub("", line)))]
+    # sentencex 1.0 panics where another space than a plain one stands between a capital letter and a full stop.
+    lines = [re.sub(r"\s", " ", line) for line in text.splitlines()]
+    return [
+        s for line in lines for s in _without_numbers(_joined(segment("en", _MARK.sub("", line))), _MARK.match(line))
+    ]
+
+
+def _without_numbers(sentences: Iterable[str], mark: re.Match[str] | None) -> Iterator[str]:
+    """Sentences of a line without the numbers that go on counting from its mark: other numbers may be what is said."""
+    number = int(mark[1]) if mark is not None and mark[1] else None
+    for sentence in sentences:
+        following = _MARK.match(sentence)
+        if number is not None and following is not None and following[1] and int(following[1]) == number + 1:
+            number += 1
+            yield sentence[following.end() :]
+        else:
+            yield sentence
 
 
 def _joined(parts: Iterable[str]) -> list[str]:

@@ -72,7 +72,7 @@ class EditCheck:
         own = self.changes[0].after
         found = []
         if own.in_range is False:
-            found.append(f"No fact is fetched by this picture: {UNLIKE}.")
+            found.append(f"Only edits of this very picture count for it: {UNLIKE}.")
         if not matches(own.text, self.edit.targets):
             found.append(f"With the edit its own question would still be answered '{own.text}'.")
         for evidence in self.evidence:

@@ -131,7 +131,7 @@ def _show_explanation(explanation: Explanation, generation: Generation) -> None:
     nearest = f"the nearest key is at {explanation.answer.nearest:.3f}, the gate at {explanation.answer.threshold:.3f}"
     _console.print(f"gate {gate}: {nearest}" if explanation.keys else "the codebook is empty")
     if explanation.answer.in_range is False:
-        _console.print(f"{UNLIKE}: no fact is fetched by it")
+        _console.print(f"{UNLIKE}: only edits of this very picture count for it")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("distance", "radius", "match"):
         table.add_column(name, justify="right")

@@ -76,6 +76,7 @@ def load_image(source: ImageSource, name: str = "") -> Image.Image:
         name = name or "The image given as bytes"
         image = _open_bytes(source, name)
     elif isinstance(source, (str, os.PathLike)):
+        _refuse_address(source)
         name = name or image_name(Path(source))
         image = _open_bytes(read_image_bytes(Path(source), name), name)
     elif is_array(source):
@@ -103,6 +104,11 @@ def load_image(source: ImageSource, name: str = "") -> Image.Image:
     if has_frames:
         _log.warning("%s has several frames: the first is used.", to_safe_text(name))
     return image
+
+
+def _refuse_address(source: str | os.PathLike[str]) -> None:
+    if isinstance(source, str) and source[:8].lower().startswith(("http://", "https://", "data:")):
+        raise InputError(f"'{source[:80]}' is an address, which is not fetched: give a path, or the picture's bytes.")
 
 
 def _open_bytes(data: bytes, name: str) -> Image.Image:

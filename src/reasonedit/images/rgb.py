@@ -31,7 +31,7 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
         low, high = _grey_range(image, name)
         transparent = image.info.get("transparency")
         return _convert_stripes(image, lambda part: _to_eight_bits(part, low, high, transparent))
-    if image.mode in ("RGBA", "LA", "PA", *_UNMULTIPLIED) or "transparency" in image.info:
+    if image.has_transparency_data:
         return _convert_stripes(image, _on_white)
     return image.convert("RGB")
 

@@ -27,8 +27,8 @@ class RetrievalConfig:
             such as 0.01: the bound then follows from how near the pictures of the calibration come to each other. Where
             the statistics do not say that (those of earlier versions do not), ``visual_match`` counts.
         out_of_range: How often a picture like those of the calibration may be taken for one that is unlike all of
-            them, such as 0.01. No fact is fetched by a picture that is unlike all of them; with ``chain`` none at all.
-            Pictures are not told apart when not given.
+            them, such as 0.01. For a picture that is unlike all of them only edits of this very picture count, and
+            facts found by their text alone; with ``chain`` not these. Pictures are not told apart when not given.
         k_answers: How many answers are fetched, apart from the other facts; when not given they compete for the same K.
         verify: The VLM is asked whether the query's image shows a fact that it affirmed of the edit's own image. The
             fact is left out unless the VLM affirms it with more than this probability. Not asked when not given.

@@ -11,6 +11,9 @@ from torch import Tensor
 from reasonedit.codebook.key_table import KeyTable
 from reasonedit.errors import UnavailableError
 
+_MARGIN = 16
+"""Keys that are read beyond those that are asked for."""
+
 
 class KeyIndex(Protocol):
     """Finds the nearest of a changing set of keys, each known by its number."""
@@ -93,8 +96,8 @@ class ExactIndex:
             k: How many.
 
         Returns:
-            Distances (B, k), rising, and the numbers of the keys (B, k). Distances are computed from differences, so
-            that a key finds itself at exactly 0.
+            Distances (B, k), rising, and the numbers of the keys (B, k); of keys at the same distance the earlier one
+            comes first. Distances are computed from differences, so that a key finds itself at exactly 0.
         """
         k = min(k, len(self))
         if k == 0:
@@ -103,10 +106,12 @@ class ExactIndex:
         faiss().cvar.distance_compute_blas_threshold = 8 * queries.shape[1]
         # NumPy, because its calls cost less than torch's where there is so little to compute.
         rows_of_queries = np.ascontiguousarray(queries.numpy())
-        rows = self._index.search(rows_of_queries, k)[1]
+        # FAISS rounds otherwise where a key stands elsewhere: it may leave out the first of equal ones.
+        rows = self._index.search(rows_of_queries, min(k + _MARGIN, len(self)))[1]
         gaps = self._keys[rows]
         gaps -= rows_of_queries[:, None]
         distances = np.sqrt(np.einsum("bkd,bkd->bk", gaps, gaps))
-        order = distances.argsort(axis=1, kind="stable")
+        numbers = self._numbers[rows]
+        order = np.lexsort((numbers, distances))[:, :k]
         each = np.arange(len(rows))[:, None]
-        return torch.from_numpy(distances[each, order]), torch.from_numpy(self._numbers[rows[each, order]])
+        return torch.from_numpy(distances[each, order]), torch.from_numpy(numbers[each, order])

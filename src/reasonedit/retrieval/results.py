@@ -51,6 +51,7 @@ class NearKey:
         visual_match: How near its picture comes to the query's; ``None`` where that does not count.
         within_gate: Whether it is near enough for the gate.
         matches_visually: Whether its picture is near enough.
+        rank: How many keys are nearer: of answers, where they are fetched apart, or of the others.
     """
 
     number: int
@@ -59,3 +60,4 @@ class NearKey:
     visual_match: float | None
     within_gate: bool
     matches_visually: bool
+    rank: int

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reasonedit.codebook import EditMemory, Fact
 from reasonedit.kinds import KINDS, KeyKind
+from reasonedit.types import Hit
 
 from .config import RetrievalConfig
 from .gate import PercentileGate
@@ -119,17 +120,18 @@ class FactRetriever:
             return self.config.k_answers
         return self.config.k if self.config.verify is None else max(self.config.k, self.config.candidates)
 
-    def nearest(self, query: Tensor, count: int) -> list[NearKey]:
+    def nearest(self, query: Tensor, count: int, also: Sequence[Hit] = ()) -> list[NearKey]:
         """The nearest keys of one query, whether their facts count or not.
 
         Args:
             query: The query's keys (R, D), as in :meth:`retrieve`.
             count: How many of each group: answers, where they are fetched apart, and the others.
+            also: Facts whose nearest keys are among them, however many are nearer.
         """
         with self.memory.guard:
-            return self._nearest(query, count)
+            return self._nearest(query, count, also)
 
-    def _nearest(self, query: Tensor, count: int) -> list[NearKey]:
+    def _nearest(self, query: Tensor, count: int, also: Sequence[Hit]) -> list[NearKey]:
         if len(self.memory) == 0:
             return []
         sigma = self._update()
@@ -138,15 +140,33 @@ class FactRetriever:
         for group in self._groups:
             if not len(group.index.numbers):
                 continue
-            distances, numbers = self._search(query[None], group, count, sigma)[0]
+            wanted = {hit.fact for hit in also if hit.kind in group.kinds}
+            distances, numbers, ranks = self._search_until(query, group, count, wanted, sigma)
             matches = self._match_pictures(query, self._levels(query), numbers)
-            for i, (number, distance) in enumerate(zip(numbers.tolist()[:count], distances.tolist(), strict=False)):
+            for i, (number, distance) in enumerate(zip(numbers.tolist(), distances.tolist(), strict=True)):
                 facts = self._facts(number, group)
                 match = matches[i] if matches is not None else None
-                matches_visually = any(self._matches(fact.kind, match) for fact in facts)
+                visually = any(self._matches(fact.kind, match) for fact in facts)
                 visual_match = match if any(fact.kind.picture for fact in facts) else None
-                keys.append(NearKey(number, distance, facts, visual_match, distance <= threshold, matches_visually))
+                keys.append(NearKey(number, distance, facts, visual_match, distance <= threshold, visually, ranks[i]))
         return sorted(keys, key=lambda key: key.distance)
+
+    def _search_until(
+        self, query: Tensor, group: IndexedKeys, count: int, wanted: set[str], sigma: Tensor | None
+    ) -> tuple[Tensor, Tensor, list[int]]:
+        """The nearest keys of one query, and beyond them the first of each fact that is wanted; with their ranks."""
+        depth = count
+        while True:
+            distances, numbers = self._search(query[None], group, depth, sigma)[0]
+            left, ranks = set(wanted), list[int]()
+            for rank, number in enumerate(numbers.tolist()):
+                texts = {fact.text for fact in self._facts(number, group)}
+                if rank < count or left & texts:
+                    ranks.append(rank)
+                left -= texts
+            if not left or depth >= min(len(group.index.numbers), _DEEPEST):
+                return distances[ranks], numbers[ranks], ranks
+            depth *= 4
 
     def _levels(self, queries: Tensor) -> Tensor | None:
         """How near unrelated pictures come to queries; ``None`` where pictures do not count."""
@@ -207,8 +227,9 @@ class FactRetriever:
             return [(math.inf, GatheredFacts())] * len(queries)
         if k == 0:
             return [(_first(distances), GatheredFacts()) for distances, _ in self._search(queries, group, 1, sigma)]
-        # More than K keys are needed only where facts are counted or keys are left out.
-        leaves_out = self.visual_match is not None or sigma is not None or False in in_range
+        # More than K keys are needed only where facts are counted or keys may be left out: of all queries, or of none.
+        looked_at = any(known is not None for known in in_range)
+        leaves_out = self.visual_match is not None or sigma is not None or looked_at
         more = leaves_out or self.config.k_counts == "facts"
         depth = min(total, max(k, _FIRST) if more else k)
         while True:
