@@ -376,6 +376,75 @@ def test_an_edit_that_is_corrected_keeps_what_stays(url, visit, photo, editor):
     assert (edit.given, edit.answers) == ([[box], old.given[1], [], []], [])
 
 
+def test_what_was_given_for_another_wording_is_kept_and_said_to_be(url, visit, photo, editor):
+    box, sentences = (0.2, 0.2, 0.6, 0.6), ["It is round.", "It flies.", "It is red."]
+    old = editor.write(Edit.of(photo, "What is it?", "a thing", sentences, evidence=[[box], [picture(5)], None])).edit
+    visitor = visit(url).go(f"edits/{old.id}")
+    page = visitor.page
+    evidence = page.get_by_role("img", name="A picture given for sentence 2")
+    evidence.wait_for()
+    page.wait_for_function("document.querySelector('.reasons img').naturalWidth > 0")
+    visitor.button("Correct this edit").click()
+    evidence.wait_for()
+    rows, notes = page.locator(".sentences li"), page.locator(".sentences .old")
+    assert notes.count() == 0
+    page.get_by_label("Sentence 1", exact=True).fill("It is blue.")
+    page.get_by_label("Sentence 2", exact=True).fill("It soars.")
+    for row, wording in [(0, "It is round."), (1, "It flies.")]:
+        assert rows.nth(row).locator(".old").inner_text() == f"given for the old wording: “{wording}”"
+    page.get_by_label("Sentence 1", exact=True).fill(sentences[0])
+    assert notes.count() == 1
+    page.get_by_label("Sentence 1", exact=True).fill("It is blue.")
+    visitor.drag((0.4, 0.4), (0.5, 0.4))  # who moves it has looked at it
+    assert notes.all_inner_texts() == ["given for the old wording: “It flies.”"]
+    visitor.check()
+    assert rows.nth(2).locator(".old").count() == 0
+    visitor.button("Save the correction").click()
+    page.locator(".reasons", has_text="It soars.").wait_for()
+    (edit,) = editor.edits.values()
+    assert edit.given == [[pytest.approx((0.3, 0.2, 0.7, 0.6), abs=0.02)], old.given[1], []]
+    visitor.button("Correct this edit").click()
+    visitor.button("Remove pictures").click()
+    assert evidence.count() == 0
+    visitor.check()
+    visitor.button("Save the correction").click()
+    page.locator(f"code:has-text('{edit.id}')").wait_for(state="detached")
+    page.locator(".history").wait_for()
+    (edit,) = editor.edits.values()
+    assert edit.given[1] == []
+
+
+def test_a_sentence_that_goes_on_is_the_one_that_a_box_was_drawn_for(url, visit, photo):
+    visitor = visit(url).go()
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    visitor.correct("a thing", "It is")
+    visitor.draw(1, 0.1, 0.1, 0.5, 0.5)
+    for text, notes in [("It is round.", 0), ("That is round.", 1), ("It is red.", 0)]:
+        visitor.page.get_by_label("Sentence 1", exact=True).fill(text)
+        assert visitor.page.locator(".sentences .old").count() == notes
+    visitor.drag((0.6, 0.6), (0.9, 0.9))
+    assert len(visitor.boxes()) == 2
+
+
+def test_no_heat_map_of_another_wording_is_shown(url, visit, photo):
+    def see(route):  # what a tiny VLM sees is noise
+        found = route.fetch().json()
+        found["reasoning"][0]["heat"] = [{"box": [0.1, 0.1, 0.5, 0.5], "p_yes": 0.9}]
+        route.fulfill(json=found)
+
+    visitor = visit(url).go()
+    visitor.page.route("**/v1/edits/check", see)
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    visitor.correct("a thing", "It is round.")
+    visitor.check()
+    visitor.page.locator(".stage canvas.heat").wait_for()
+    visitor.page.get_by_label("Sentence 1", exact=True).fill("It is flat.")
+    assert visitor.page.locator(".stage canvas.heat").count() == 0
+    assert visitor.boxes() == []
+
+
 def test_nobody_corrects_a_server_that_is_read_only(app, visit, photo, editor):
     edit = editor.edit(photo, "What is it?", answer="a thing", reasoning="It is round.")
     with serving(app(read_only=True)) as url:

@@ -384,6 +384,12 @@ def test_what_a_person_gave_stays_with_its_sentence_in_an_edit_that_replaces(mak
     with server.http() as http:
         seen = http.get(f"/v1/edits/{old.id}").json()["reasoning"]
         assert [one["given"] for one in seen] == [True, True, False]
+        assert [one["pictures"] for one in seen] == [[], [f"/v1/edits/{old.id}/pictures/{crop}"], []]
+        (shown,) = seen[1]["pictures"]
+        with Image.open(io.BytesIO(http.get(shown).content)) as evidence:
+            assert evidence.tobytes() == picture(5).tobytes()
+        for wrong in ("0" * 64, "..%2fmanifest.json"):
+            check_error(http.get(f"/v1/edits/{old.id}/pictures/{wrong}"), 404)
 
         def replace_by(reasoning, boxes, image=f"/v1/edits/{edit.id}/image"):
             nonlocal old
@@ -398,6 +404,12 @@ def test_what_a_person_gave_stays_with_its_sentence_in_an_edit_that_replaces(mak
         assert replace_by(["It flies.", "It is round.", "It swims."], None) == [[crop], [box], []]
         assert replace_by(["It flies.", "It is round."], [None, [other]]) == [[crop], [other]]
         assert replace_by(["It flies.", "It is round."], [[], None]) == [[], [other]]
+        assert replace_by(["It flies.", "It is round."], [[shown, other], [uri_of(picture(6))]]) == [
+            [crop, other],
+            [picture_name(picture(6))],
+        ]
+        for region in ("/etc/hostname", f"/v1/edits/{old.id}/pictures/{'0' * 64}"):  # no file of the machine is read
+            check_error(http.post("/v1/edits", json=edit_body(boxes=[[region]])), 404, "not_found")
         assert replace_by(["It flies.", "It is round."], None, uri_of(picture(1))) == [[], []]
         check_error(http.post("/v1/edits", json=edit_body(replaces="none")), 404)
 

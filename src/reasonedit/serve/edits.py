@@ -19,7 +19,7 @@ from reasonedit.errors import NotFoundError
 from reasonedit.types import Edit
 
 from .chat_request import EXAMPLE_PICTURE
-from .facts_view import boxes_of, is_given
+from .facts_view import boxes_of, is_given, pictures_of
 from .gateway import Gateway, add_to_log, gateway_of
 from .problems import ApiError
 
@@ -45,10 +45,10 @@ class EditBody(BaseModel):
     answer: str
     answers: list[str] = Field(default_factory=list, description="All right answers, where there are several.")
     reasoning: str | list[str] = Field(description="Why, one fact per sentence.")
-    boxes: list[list[list[float]] | None] | None = Field(
+    boxes: list[list[list[float] | str] | None] | None = Field(
         None,
-        description="For each sentence where the picture shows it; found where it is empty or null. With replaces, "
-        "null keeps what a person gave for the same sentence.",
+        description="For each sentence where the picture shows it, or other pictures that do, as for image; found "
+        "where it is empty or null. With replaces, null keeps what a person gave for the same sentence.",
     )
     choices: list[str] | None = None
     author: str | None = None
@@ -63,7 +63,11 @@ def edit_of(body: EditBody, gateway: Gateway, author: str) -> Edit:
         ApiError: Its picture cannot.
     """
     image = gateway.pictures.read(body.image)
-    evidence: Sequence[Any] = body.boxes or ()
+    read = gateway.pictures.read
+    evidence: Sequence[Any] = [
+        regions and [read(region, "boxes") if isinstance(region, str) else region for region in regions]
+        for regions in body.boxes or ()
+    ]
     edit = Edit.of(image, body.question, body.answer, body.reasoning, body.choices, evidence, author, body.answers)
     if body.replaces:
         known = _given(find_edit(gateway, body.replaces), edit, gateway)
@@ -94,6 +98,7 @@ def view_edit(edit: StoredEdit, gateway: Gateway) -> dict[str, Any]:
         {
             "text": text,
             "boxes": boxes_of(edit, i),
+            "pictures": pictures_of(edit, i),
             "given": is_given(edit, i),
             "guess": i < len(edit.guessed) and edit.guessed[i] and not is_given(edit, i),
         }
@@ -233,6 +238,20 @@ async def show_image(edit_id: str, request: Request) -> Response:
         if not edit.image:
             raise NotFoundError(f"The picture of the edit '{edit.id}' is lost.")
         return png_of(gateway.memory.picture(edit.image))
+
+    return Response(await gateway.do(draw), media_type="image/png", headers=PRIVATE)
+
+
+@router.get(
+    "/v1/edits/{edit_id}/pictures/{name}", response_class=Response, responses={200: {"content": {"image/png": {}}}}
+)
+async def show_evidence(edit_id: str, name: str, request: Request) -> Response:
+    """A picture that a person gave as evidence of a sentence."""
+    gateway = gateway_of(request)
+
+    def draw() -> bytes:
+        gateway.memory.refresh()
+        return png_of(gateway.evidence(edit_id, name))
 
     return Response(await gateway.do(draw), media_type="image/png", headers=PRIVATE)
 

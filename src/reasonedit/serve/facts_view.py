@@ -35,6 +35,12 @@ def boxes_of(edit: StoredEdit, sentence: int) -> list[list[float]]:
     return [list(region) for region in given or found if not isinstance(region, str)]
 
 
+def pictures_of(edit: StoredEdit, sentence: int) -> list[str]:
+    """Where this server has the pictures that a person gave as evidence of a sentence."""
+    given = edit.given[sentence] if sentence < len(edit.given) else []
+    return [f"/v1/edits/{quote(edit.id, safe='')}/pictures/{name}" for name in given if isinstance(name, str)]
+
+
 def view_fact(hit: Hit, memory: EditMemory) -> dict[str, Any]:
     """A fact with where it comes from."""
     try:
@@ -49,6 +55,7 @@ def view_fact(hit: Hit, memory: EditMemory) -> dict[str, Any]:
         "distance": finite(hit.distance),
         "visual_match": hit.visual_match,
         "boxes": boxes_of(edit, sentence) if edit is not None and sentence is not None else [],
+        "pictures": pictures_of(edit, sentence) if edit is not None and sentence is not None else [],
         "question": edit.question if edit is not None else None,
         "answer": edit.answer if edit is not None else None,
         "author": edit.author if edit is not None else None,

@@ -16,7 +16,7 @@ from PIL import Image
 from reasonedit.codebook import EditMemory
 from reasonedit.cold_start import only_ask
 from reasonedit.editor import ReasonEditor
-from reasonedit.errors import ReasonEditError
+from reasonedit.errors import NotFoundError, ReasonEditError
 from reasonedit.traces import KeptQuestions
 from reasonedit.types import Answer, Query
 from reasonedit.validation import check_name
@@ -142,12 +142,25 @@ class Gateway:
         """Who does something: as the request says, or its header, which may be percent-encoded."""
         return check_name(given or unquote(request.headers.get("x-reasonedit-author", "")), "author")
 
+    def evidence(self, edit_id: str, name: str) -> Image.Image:
+        """A picture that a person gave for a sentence of an edit.
+
+        Raises:
+            ReasonEditError: There is no such edit or picture.
+        """
+        edit = self.memory.find(edit_id)
+        if name not in edit.pictures:
+            raise NotFoundError(f"The edit '{edit.id}' has no picture of this name.")
+        return self.memory.picture(name)
+
     def _own_picture(self, path: str) -> Image.Image | None:
         """The picture at a path of this server."""
         parts = [unquote(part) for part in path.split("?", maxsplit=1)[0].split("/")]
         try:
             if parts[:3] == ["", "v1", "edits"] and parts[4:] == ["image"]:
                 return self.memory.picture(self.memory.find(parts[3]).image)
+            if parts[:3] == ["", "v1", "edits"] and parts[4:5] == ["pictures"] and len(parts) == 6:
+                return self.evidence(parts[3], parts[5])
             if parts[:3] == ["", "v1", "questions"] and parts[4:] == ["image"] and self.questions is not None:
                 return self.questions.picture(parts[3])
         except ReasonEditError:

@@ -2,7 +2,7 @@
 
 import { act, statusLine } from "./action.js";
 import { api } from "./api.js";
-import { Sentences, isKept, sentence } from "./sentences.js";
+import { Sentences, givenFor, sentence } from "./sentences.js";
 import { T } from "./texts.js";
 import { field, fill, h } from "./dom.js";
 import { previewOf } from "./preview.js";
@@ -22,7 +22,7 @@ export class Correction {
     const { draft } = given;
     this.answer = field(T.correct.answer, h("input", { type: "text", value: draft.answer, autocomplete: "off", oninput: () => this.#stale() }));
     this.sentences = new Sentences(this.stage, () => this.#stale());
-    if (draft.reasoning.length) this.sentences.set(draft.reasoning.map((one) => sentence(one.text, { boxes: one.boxes, guess: !one.given, draft: one })));
+    if (draft.reasoning.length) this.sentences.set(draft.reasoning.map((one) => sentence(one.text, { boxes: one.boxes, pictures: one.pictures, guess: !one.given, wording: one.text })));
     this.begun = JSON.stringify(this.#written());
     this.line = statusLine();
     this.check = h("button", { type: "submit", class: "button main" }, T.correct.check);
@@ -77,7 +77,7 @@ export class Correction {
       answer,
       answers: (answer === this.draft.answer && this.draft.answers) || [],
       reasoning: written.map((one) => one.text.trim()),
-      boxes: written.map((one) => (isKept(one) ? null : one.guess ? [] : one.boxes)), // null: as the edit has it that is replaced
+      boxes: written.map(givenFor),
     };
   }
 

@@ -5,7 +5,7 @@ import { api, asDataUri, pictureAddress } from "./api.js";
 import { Correction } from "./correct.js";
 import { T } from "./texts.js";
 import { fill, h, timeOf } from "./dom.js";
-import { Stage } from "./stage.js";
+import { Stage, thumbnail } from "./stage.js";
 import { stateTag, undoButton } from "./undoing.js";
 import { verdictOf } from "./verdict.js";
 
@@ -49,12 +49,18 @@ export class EditView {
       h("p", { class: "said" }, edit.answer),
       others.length ? h("p", { class: "help" }, T.edit.also(others.join(", "))) : null,
       edit.choices ? h("p", { class: "help" }, T.edit.choices(edit.choices.join(", "))) : null,
-      h("ol", { class: "reasons" }, edit.reasoning.map((one, i) => h("li", { class: `s${i % 8}` }, h("span", { class: "number" }, String(i + 1)), h("span", {}, one.text, one.boxes.length ? h("span", { class: "about" }, ` ${T.boxes.count(one.boxes.length, !one.given)}`) : null)))),
+      h("ol", { class: "reasons" }, edit.reasoning.map((one, i) => this.#reason(one, i))),
       h("p", { class: "about" }, stateTag(edit), " ", edit.author || T.edits.anonymous, " · ", timeOf(edit.time), " · ", T.edit.keys(edit.keys), edit.used === null || edit.used === undefined ? null : ` · ${T.edits.used(edit.used)}`),
       edit.contradicts?.length
         ? h("div", { class: "warning" }, h("p", {}, T.edits.contradicts(edit.contradicts.length)), h("ul", {}, edit.contradicts.map((id) => h("li", {}, h("a", { href: `#/edits/${encodeURIComponent(id)}` }, id)))))
         : null,
     ];
+  }
+
+  #reason(one, i) {
+    const count = one.boxes.length ? h("span", { class: "about" }, ` ${T.boxes.count(one.boxes.length, !one.given)}`) : null;
+    const pictures = one.pictures.map((path) => thumbnail(path, [], T.sentences.evidence(i + 1)));
+    return h("li", { class: `s${i % 8}` }, h("span", { class: "number" }, String(i + 1)), h("span", {}, one.text, count), pictures);
   }
 
   #doing(edit) {

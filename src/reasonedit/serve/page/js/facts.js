@@ -13,6 +13,7 @@ function card(fact, i) {
     "li",
     { class: "fact" },
     image,
+    fact.pictures.map((path) => thumbnail(path, [], T.facts.evidence)),
     h(
       "div",
       {},

@@ -2,12 +2,19 @@
 
 import { T } from "./texts.js";
 import { fill, freshId, grow, h, percent } from "./dom.js";
+import { thumbnail } from "./stage.js";
 
-/** A sentence of a correction; `boxes` that are a `guess` were found by the model, `draft` is what it was at first. */
-export const sentence = (text = "", more = {}) => ({ text, boxes: [], guess: false, confidence: null, heat: null, draft: null, ...more });
+/**
+ * A sentence of a correction. Its `boxes` and `pictures` were given by a person for some `wording` of it; boxes that are a
+ * `guess` were found by the model.
+ */
+export const sentence = (text = "", more = {}) => ({ text, boxes: [], pictures: [], guess: false, wording: "", confidence: null, heat: null, ...more });
 
-/** Whether a sentence has what a person gave for it before, boxes or pictures, and is still the same. */
-export const isKept = ({ text, boxes, draft }) => Boolean(draft?.given) && text.trim() === draft.text && boxes === draft.boxes;
+/** What a person gave as evidence of a sentence. */
+export const givenFor = (one) => (one.guess ? [] : [...one.pictures, ...one.boxes]);
+
+/** Whether that was given for another wording; a sentence that only goes on is the one that it was given for. */
+const isReworded = (one) => givenFor(one).length > 0 && !one.text.trim().startsWith(one.wording);
 
 export class Sentences {
   /**
@@ -61,7 +68,7 @@ export class Sentences {
 
   /** Their boxes changed on the picture. */
   boxesChanged(one) {
-    one.heat = null;
+    Object.assign(one, { heat: null, wording: one.text.trim() });
     this.stage.showHeat(null);
     this.render();
     this.changed();
@@ -93,7 +100,14 @@ export class Sentences {
       }),
     );
     const sure = one.confidence === null ? null : h("span", { class: `sure ${one.confidence < 0.5 ? "low" : ""}` }, T.sentences.sure(percent(one.confidence)));
-    return h("li", { class: `s${i % 8}` }, h("span", { class: "number", "aria-hidden": "true" }, String(i + 1)), area, h("div", { class: "tools" }, sure, this.#tools(one, i)));
+    return h(
+      "li",
+      { class: `s${i % 8}` },
+      h("span", { class: "number", "aria-hidden": "true" }, String(i + 1)),
+      area,
+      h("div", { class: "tools" }, sure, this.#tools(one, i)),
+      one.pictures.length ? h("div", { class: "tools" }, one.pictures.map((path) => thumbnail(path, [], T.sentences.evidence(i + 1)))) : null,
+    );
   }
 
   #tools(one, i) {
@@ -106,11 +120,12 @@ export class Sentences {
     };
     const boxes = one.boxes.length ? h("span", { class: "count" }, T.boxes.count(one.boxes.length, one.guess)) : null;
     const heat = one.heat?.length ? h("button", { type: "button", class: "link", onclick: () => this.stage.showHeat(one.heat) }, T.sentences.heat) : null;
-    const clear = one.boxes.length ? h("button", { type: "button", class: "link", onclick: () => this.#clear(one) }, T.sentences.clear) : null;
+    const clear = one.boxes.length || one.pictures.length ? h("button", { type: "button", class: "link", onclick: () => this.#clear(one) }, T.sentences.clear(one.boxes.length, one.pictures.length)) : null;
     return [
       h("button", { type: "button", class: "link", "aria-pressed": String(drawing), onclick: toggle }, drawing ? T.sentences.drawing : T.sentences.draw),
       drawing ? h("button", { type: "button", class: "link", onclick: () => this.stage.layer.add(one) }, T.sentences.add) : null,
       boxes,
+      isReworded(one) ? h("span", { class: "old" }, T.sentences.old(one.wording)) : null,
       heat,
       clear,
       this.all.length > 1 || one.text ? h("button", { type: "button", class: "link", "aria-label": T.sentences.strikeOne(i + 1), onclick: () => this.#strike(one) }, T.sentences.strike) : null,
@@ -124,7 +139,7 @@ export class Sentences {
   }
 
   #clear(one) {
-    Object.assign(one, { boxes: [], guess: false });
+    Object.assign(one, { boxes: [], pictures: [], guess: false });
     this.boxesChanged(one);
   }
 
@@ -140,8 +155,9 @@ export class Sentences {
   #typed(event, one) {
     const lines = event.target.value.split(/\r?\n/);
     one.text = lines[0];
-    if (one.guess) Object.assign(one, { boxes: [], guess: false, heat: null });
-    one.confidence = null;
+    if (one.guess) Object.assign(one, { boxes: [], guess: false });
+    Object.assign(one, { confidence: null, heat: null });
+    this.stage.showHeat(null);
     this.complain("");
     const i = this.all.indexOf(one);
     if (lines.length > 1) {
