@@ -71,9 +71,19 @@ def test_unknown_models_and_types_are_refused(tmp_path):
         load_vlm(str(tmp_path))
     with pytest.raises(ReasonEditError, match="'float17' is not a torch type"):
         load_vlm("embedded", dtype="float17")
+    with pytest.raises(ReasonEditError, match="'None' is not a torch type"):
+        load_vlm("embedded", dtype=None)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ReasonEditError, match="type 'bert', none that transformers loads"):
         load_vlm(str(tmp_path))
+
+
+def test_a_type_of_torch_is_taken_and_its_former_argument_refused(tmp_path):
+    """transformers puts torch_dtype aside where dtype is given, too."""
+    folder = str(save_tiny_llava(tmp_path))
+    assert load_vlm(folder, dtype=torch.float16).dtype == torch.float16
+    with pytest.raises(ReasonEditError, match="There is no argument 'torch_dtype': use dtype"):
+        load_vlm(folder, torch_dtype=torch.float16)
 
 
 def test_a_continuation_is_split_as_in_the_whole_text(vlm, monkeypatch):

@@ -35,8 +35,9 @@ def load_local(model: str, *, dtype: str = "auto", place: bool = False, **kwargs
     import torch
 
     torch_dtype = torch_dtype_of(dtype)
-    if "device" in kwargs:
-        raise InputError("There is no argument 'device': use device_map, such as device_map='cuda'.")
+    for name, instead in (("device", "device_map, such as device_map='cuda'"), ("torch_dtype", "dtype")):
+        if name in kwargs:
+            raise InputError(f"There is no argument '{name}': use {instead}.")
     kwargs["trust_remote_code"] = bool(kwargs.get("trust_remote_code"))  # else transformers asks on the terminal
     checkpoint = Checkpoint.find(model, {k: v for k, v in kwargs.items() if k in HUB_ARGUMENTS})
     config = checkpoint.read_config()
@@ -58,7 +59,7 @@ def torch_dtype_of(name: str) -> torch.dtype:
 
     if name == "auto":
         return best_dtype()
-    dtype = getattr(torch, name, None)
+    dtype = getattr(torch, str(name).removeprefix("torch."), None)  # a type itself is meant, too
     if not isinstance(dtype, torch.dtype):
         raise InputError(f"'{name}' is not a torch type: use auto, bfloat16, float16 or float32.")
     return dtype
