@@ -86,7 +86,7 @@ def test_bad_arguments_are_refused(tiny_vlm):
         reference_images("nowhere")
 
 
-def test_static_embeddings_embed_sentences(monkeypatch):
+def test_static_embeddings_embed_sentences(caplog):
     """Their tokenizer is one of tokenizers itself, and they read texts of any length."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
@@ -100,6 +100,12 @@ def test_static_embeddings_embed_sentences(monkeypatch):
     expected = torch.nn.functional.normalize(torch.tensor(model.encode(["the cat", "the dog"])), dim=1)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
     assert encoder.identity == SentenceEncoder(model, "static").identity
+    with pytest.raises(ReasonEditError, match="'static' knows no word of 'a kettle'"):
+        encoder.encode(["a kettle"])
+    encoder.languages = ("en",)
+    with caplog.at_level("WARNING"):
+        encoder.encode(["the cat \u0427\u0442\u043e"])
+    assert "'static', made for the language en, tells texts like" in caplog.text
 
 
 def test_last_token_pooling_takes_the_last_token(tiny_vlm):

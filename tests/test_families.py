@@ -447,6 +447,30 @@ def test_a_template_that_the_tokenizer_alone_has_is_used(tmp_path):
     assert load_vlm(str(folder), dtype="float32").prompt("What?") == "ITS OWN <image> What?"
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            "{% for m in messages %}{{ m['content'] | trim }}{% endfor %}",
+            "has no place for an image: put a chat",
+        ),
+        ("{% for m in messages %}{{ 'USER: ' + m['content'] }}{% endfor %}", "does not take these turns: can only con"),
+        ("{% for m in messages %}{{ raise_exception('No.') }}{% endfor %}", "does not take these turns: No."),
+        ("{% for m in messages", "does not take these turns: unexpected end of template"),
+    ],
+)
+def test_a_template_that_takes_no_images_is_named(tmp_path, template, said):
+    """A folder without a template of its own has that of its language model's tokenizer."""
+    folder = str(FAMILIES["llava"](tmp_path))
+    vlm = load_vlm(folder, dtype="float32")
+    vlm.processor.chat_template = template
+    assert vlm.question_template == ""
+    vision = vlm.see([picture(0, 64)])
+    for ask in (lambda: vlm.answer(vision, ["What?"]), lambda: vlm.p_yes(vision, [["Is it?"]])):
+        with pytest.raises(ReasonEditError, match=f"The chat template of '{folder}' {said}"):
+            ask()
+
+
 def test_choices_of_a_question_to_instructblip_are_framed_too(tmp_path):
     vlm = load_vlm(str(FAMILIES["instructblip"](tmp_path)), dtype="float32")
     assert vlm.prompt("What is it?", ["a", "b"]) == "<image>Question: What is it? Choices: a, b. Short answer:"

@@ -346,6 +346,21 @@ def test_checksums_are_taken_once_for_the_same_files(folder, tmp_path, monkeypat
     assert files_digest("somebody/model", "c0ffee") != files_digest("somebody/model", "decaf")
 
 
+def test_files_of_the_hub_are_known_by_their_commit(folder, tmp_path):
+    """transformers' configs named it once; without it the checksums of a large model are taken at every start."""
+    repository = tmp_path / "models--somebody--tiny"
+    known = set()
+    for commit in ("c0ffee" + "0" * 34, "decaf" + "0" * 35):
+        (repository / "refs").mkdir(parents=True, exist_ok=True)
+        (repository / "refs" / "main").write_text(commit)
+        shutil.copytree(folder, repository / "snapshots" / commit)
+        for revision in ("main", commit):
+            vlm = load_vlm("somebody/tiny", dtype="float32", cache_dir=str(tmp_path), revision=revision)
+            assert vlm.files_digest == files_digest("somebody/tiny", commit) != ""
+        known.add(vlm.files_digest)
+    assert len(known) == 2
+
+
 @pytest.mark.parametrize("past_autograd", [False, True])
 def test_weights_that_change_in_memory_are_seen(folder, past_autograd):
     vlm = load_vlm(str(folder), dtype="float32")

@@ -5,11 +5,14 @@ import weakref
 
 import pytest
 import torch
-from helpers.tiny import picture
+from helpers.families import FAMILIES
+from helpers.tiny import HashEncoder, picture
 
 from reasonedit import ReasonEditError
+from reasonedit.embedding import DualEmbedder, EmbeddingConfig
+from reasonedit.embedding.statistics import ReferenceTokens
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
-from reasonedit.vlm import devices
+from reasonedit.vlm import devices, load_vlm
 from reasonedit.vlm.devices import run_in_parts
 from reasonedit.vlm.prefix import ImagePrefix
 
@@ -68,6 +71,41 @@ def test_evidence_goes_on_when_memory_runs_out(tiny_vlm, monkeypatch):
     assert [e.boxes for e in found] == [e.boxes for e in right]
     assert sizes[:4] == [1, 28, 14, 7]
     assert sum(s for s in sizes if s <= 8) == 29
+
+
+def fail_once(monkeypatch, owner, name, call):
+    """Have memory run out at one call of a method."""
+    method, calls = getattr(owner, name), []
+
+    def failing(*args):
+        calls.append(1)
+        if len(calls) == call:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return method(*args)
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+def test_what_a_part_gave_before_memory_ran_out_is_not_there_twice(tmp_path, monkeypatch):
+    vlm = load_vlm(str(FAMILIES["paligemma"](tmp_path)), dtype="float32")
+    vision, texts = vlm.see([picture(0), picture(1)]), [["a cat", "no"], ["a dog"]]
+    prompts = [vlm.prompt("What is it?")] * 2
+    right = torch.cat(vlm.log_likelihood(vision, prompts, texts))
+    with monkeypatch.context() as patch:
+        fail_once(patch, torch.Tensor, "clone", 2)
+        torch.testing.assert_close(torch.cat(vlm.log_likelihood(vision, prompts, texts)), right)
+    for source in ("pooled", "crops"):
+        config = EmbeddingConfig(transform="whitened", region_source=source)
+        images = [picture(i) for i in range(4)]
+        added = []
+        for call in (0, 3):
+            embedder, reference = DualEmbedder(vlm, config, HashEncoder()), ReferenceTokens()
+            with monkeypatch.context() as patch:
+                fail_once(patch, DualEmbedder, "_pool_whole", call)
+                run_in_parts(range(4), 4, lambda part: embedder.read([images[i] for i in part], reference))  # noqa: B023
+            added.append(reference.tensors())
+        for name, tensor in added[0].items():
+            torch.testing.assert_close(added[1][name], tensor)
 
 
 def test_one_batch_of_image_prefixes_is_held_at_a_time(tiny_vlm, monkeypatch):

@@ -3,10 +3,12 @@
 import pytest
 import torch
 from helpers.tiny import picture, save_tiny_llava
+from PIL import Image
 from tokenizers import Tokenizer, models, normalizers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlavaImageProcessor, PreTrainedTokenizerFast
 
 from reasonedit import ReasonEditError
+from reasonedit.embedding import pool
 from reasonedit.vlm import Generation, load_vlm
 
 QUESTIONS = ["What is it?", "Which of the many objects in this picture is the largest one?", "Why?"]
@@ -69,9 +71,19 @@ def test_unknown_models_and_types_are_refused(tmp_path):
         load_vlm(str(tmp_path))
     with pytest.raises(ReasonEditError, match="'float17' is not a torch type"):
         load_vlm("embedded", dtype="float17")
+    with pytest.raises(ReasonEditError, match="'None' is not a torch type"):
+        load_vlm("embedded", dtype=None)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ReasonEditError, match="type 'bert', none that transformers loads"):
         load_vlm(str(tmp_path))
+
+
+def test_a_type_of_torch_is_taken_and_its_former_argument_refused(tmp_path):
+    """transformers puts torch_dtype aside where dtype is given, too."""
+    folder = str(save_tiny_llava(tmp_path))
+    assert load_vlm(folder, dtype=torch.float16).dtype == torch.float16
+    with pytest.raises(ReasonEditError, match="There is no argument 'torch_dtype': use dtype"):
+        load_vlm(folder, torch_dtype=torch.float16)
 
 
 def test_a_continuation_is_split_as_in_the_whole_text(vlm, monkeypatch):
@@ -93,6 +105,20 @@ def test_wide_pictures_lose_their_ends_to_clip(vlm):
         assert (left, top, right, bottom) == (0, 0, 1, 1)
     else:
         assert (left, top, right, bottom) == (pytest.approx(1 / 6), 0, pytest.approx(5 / 6), 1)
+
+
+@pytest.mark.parametrize("size", [(128, 64), (64, 128)])
+def test_margins_that_make_a_picture_square_are_no_part_of_it(tmp_path, size):
+    """LLaVA's own processor may add them, as the first LLaVA-1.5 had it."""
+    vlm = load_vlm(str(save_tiny_llava(tmp_path, tower="clip")), dtype="float32")
+    sides = {"height": 32, "width": 32}
+    vlm.processor.image_processor = LlavaImageProcessor(size={"shortest_edge": 32}, crop_size=sides, do_pad=True)
+    image = Image.new("RGB", size, (10, 200, 30))
+    changed, part = image.copy(), (0.0, 0.5, 0.25, 1.0) if size[0] > size[1] else (0.5, 0.0, 1.0, 0.25)
+    changed.paste((255, 0, 255), tuple(round(x * side) for x, side in zip(part, size * 2, strict=True)))
+    before, after = vlm.see([image, changed], vlm.vision_layers[:1]).images
+    moved = (after.layers[vlm.vision_layers[0]] - before.layers[vlm.vision_layers[0]]).norm(dim=-1, keepdim=True)
+    assert pool(moved, [part], before.view).item() == moved.max()
 
 
 def test_many_texts_about_one_image_are_what_each_is_alone(vlm, images):

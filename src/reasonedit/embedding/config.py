@@ -26,10 +26,10 @@ class EmbeddingConfig:
         text_weight: w, the weight of the sentence half. 0 leaves the vision half alone.
         encoder: Sentence encoder: ``"embedded"``, a folder or a hub id.
         pooling: ``"mean"`` over tokens, or the ``"last"`` token.
-        transform: Of the pooled tokens: ``"raw"``; ``"whitened"``: in the 64 principal directions of the regions of
-            unrelated pictures, each divided by how much it varies there and, ten times as much, by colour alone, then
-            to unit length; or ``"discriminant"``: in the 64 directions that best tell one thing from another, then to
-            unit length.
+        transform: Of the pooled tokens: ``"raw"``; ``"whitened"``: in the 96 principal directions of the regions of
+            unrelated pictures, each divided by how much it varies there and, ten times as much, while one part is seen
+            a little beside, nearer, farther and in other colours, then to unit length; or ``"discriminant"``: in the 64
+            directions that best tell one thing from another, then to unit length.
         reference: The unrelated pictures: ``"patterns"``, ``"world"`` or a folder of images; for ``"discriminant"`` one
             with a folder per thing in it. Or ``"own"``: the user's own pictures, of a calibration, of a stream's pool,
             or those that are asked about; patterns until there are enough.

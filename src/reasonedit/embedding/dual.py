@@ -148,6 +148,7 @@ class DualEmbedder:
             read = vision.layer(self.layer)
         pooling = self.config.pooling
         views = self._see_parts(images) if self.config.transform == "whitened" else [None] * len(images)
+        added = []
         for tokens, seen, of_parts in zip(read, vision.images, views, strict=True):
             if seen.regions:
                 regions = torch.stack([self._pool_crop(seen, box) for box in QUERY_REGIONS])
@@ -155,7 +156,9 @@ class DualEmbedder:
                 regions = None
             else:
                 regions = pool(tokens.float().cpu(), QUERY_REGIONS, seen.view)
-            reference.add(tokens_to_pool(tokens, pooling), regions, of_parts)
+            added.append((tokens_to_pool(tokens.float().cpu(), pooling), regions, of_parts))
+        for parts in added:  # all or none: where memory runs out, the pictures are read again
+            reference.add(*parts)
 
     def _see_parts(self, images: Sequence[Image.Image]) -> list[Tensor]:
         """Parts of images in several views: of each image (parts, views, D)."""
@@ -164,7 +167,7 @@ class DualEmbedder:
 
         def see_part(part: list[int]) -> None:
             vision = self.vlm.see([pictures[i] for i in part], self.layers)
-            pooled.extend(self._pool_whole(tokens) for tokens in vision.layer(self.layer))
+            pooled.extend([self._pool_whole(tokens) for tokens in vision.layer(self.layer)])  # all or none
 
         run_in_parts(range(len(pictures)), _AT_ONCE, see_part)
         return list(torch.stack(pooled).view(len(images), PARTS, VIEWS, -1))
@@ -185,7 +188,7 @@ class DualEmbedder:
 
         def pool_part(part: list[int]) -> None:
             vision = self.vlm.see([pictures[i] for i in part], self.layers)
-            pooled.extend(self._pool_whole(tokens) for tokens in vision.layer(self.layer))
+            pooled.extend([self._pool_whole(tokens) for tokens in vision.layer(self.layer)])  # all or none
 
         run_in_parts(range(len(pictures)), _AT_ONCE, pool_part)
         return torch.stack(pooled), torch.tensor(things)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,23 +164,33 @@ class SentenceEncoder:
             return list(tokenizer.encode(text).ids)
         return list(tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
+    @cached_property
+    def _vocabulary(self) -> tuple[int, set[int], Callable[[int], str]]:
+        """The token of what is unknown (-1 for none), all special tokens, and what names a token."""
+        tokenizer: Any = self.model.tokenizer
+        if callable(tokenizer):
+            unknown, special = tokenizer.unk_token_id, set(tokenizer.all_special_ids)
+            return -1 if unknown is None else unknown, special, tokenizer.convert_ids_to_tokens
+        unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
+        special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        return -1 if unknown is None else unknown, {*special, unknown}, tokenizer.id_to_token
+
     def _check_words(self, text: str, ids: Sequence[int]) -> None:
         """Refuse a text of which the model knows no word; warn once of one of which it knows little.
 
         Raises:
             InputError: All words of the text are unknown to the tokenizer.
         """
-        tokenizer: Any = self.model.tokenizer
-        unknown_id = getattr(tokenizer, "unk_token_id", None)
-        unknown = ids.count(unknown_id) if unknown_id is not None else 0
+        unknown_id, special, name = self._vocabulary
+        unknown = ids.count(unknown_id)
         foreign = self.languages == ("en",) and _is_foreign(text)
         if not unknown and not foreign:
             return
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
         made_for = f", made for the language {', '.join(self.languages)}," if self.languages else ""
         # Punctuation tells no text from another.
-        words = [t for t in tokenizer.convert_ids_to_tokens(list(ids)) if any(c.isalnum() for c in t)]
-        known = [t for t in words if t not in tokenizer.all_special_tokens]
+        words = [number for number in ids if any(c.isalnum() for c in name(number))]
+        known = [number for number in words if number not in special]
         if unknown and not known:
             raise InputError(
                 f"The sentence encoder '{self.name}'{made_for} knows no word of '{shown}': name an encoder for its "

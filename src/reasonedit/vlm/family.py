@@ -157,6 +157,21 @@ class Family(LocalVLM):
             reason = str(error).strip().rstrip(".")
             raise InputError(f"The model '{self.name}' takes no image of {sizes} pixels: {reason}.") from error
 
+    def _format(self, messages: list[dict[str, Any]]) -> str:
+        """The prompt of messages; one for texts alone, as the tokenizer of a language model may bring it, is refused.
+
+        Raises:
+            InputError: As in all models, or the template writes no image token.
+        """
+        prompt = super()._format(messages)
+        shows = any(part["type"] == "image" for message in messages for part in message["content"])
+        if shows and self.image_token not in prompt:
+            raise InputError(
+                f"The chat template of '{self.name}' has no place for an image: put a chat_template.jinja into its "
+                f"folder that writes {self.image_token}."
+            )
+        return prompt
+
     def run_vision(self, pixels: dict[str, Tensor]) -> Any:
         """Run the vision part on parts of what the image processor returned: ``pixel_keys``."""
         return self.model.get_image_features(**pixels, return_dict=True)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch import Tensor, nn
 
-from reasonedit.boxes import WHOLE, Box
+from reasonedit.boxes import Box
 
 from .family import Family
 from .vision import as_square
@@ -54,15 +54,20 @@ class LlavaVLM(Family):
         return as_square(features)
 
     def view(self, image: Image.Image) -> Box:
-        """The middle: CLIP's processor scales the shorter side to size and cuts the longer one at both ends."""
+        """The middle: CLIP's processor scales the shorter side to size and cuts the longer one at both ends.
+
+        LLaVA's own may first add margins that make the image a square: then the grid shows more than the image.
+        """
         processor = self.processor.image_processor
+        adds_margins = hasattr(processor, "pad_to_square") and bool(processor.do_pad)
+        sides = (max(image.size),) * 2 if adds_margins else image.size
+        width, height = (side / of_image for side, of_image in zip(sides, image.size, strict=True))
         size = getattr(processor, "size", None) or {}
-        if not getattr(processor, "do_center_crop", False) or "shortest_edge" not in size:
-            return WHOLE
-        scale = size["shortest_edge"] / min(image.size)
-        crop = processor.crop_size
-        width = min(crop["width"] / (image.width * scale), 1.0)
-        height = min(crop["height"] / (image.height * scale), 1.0)
+        if getattr(processor, "do_center_crop", False) and "shortest_edge" in size:
+            scale = size["shortest_edge"] / min(sides)
+            crop = processor.crop_size
+            width = min(crop["width"] / (image.width * scale), width)
+            height = min(crop["height"] / (image.height * scale), height)
         return (1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2
 
 

@@ -35,14 +35,15 @@ def load_local(model: str, *, dtype: str = "auto", place: bool = False, **kwargs
     import torch
 
     torch_dtype = torch_dtype_of(dtype)
-    if "device" in kwargs:
-        raise InputError("There is no argument 'device': use device_map, such as device_map='cuda'.")
+    for name, instead in (("device", "device_map, such as device_map='cuda'"), ("torch_dtype", "dtype")):
+        if name in kwargs:
+            raise InputError(f"There is no argument '{name}': use {instead}.")
     kwargs["trust_remote_code"] = bool(kwargs.get("trust_remote_code"))  # else transformers asks on the terminal
     checkpoint = Checkpoint.find(model, {k: v for k, v in kwargs.items() if k in HUB_ARGUMENTS})
-    config = checkpoint.read_config()
+    checkpoint.read_config()  # refuses what is no vision-language model
     loaded, processor = checkpoint.load(torch_dtype, kwargs)
     vlm = as_vlm(loaded, processor, checkpoint.lasting_name)
-    vlm.files_digest = checkpoint.digest(getattr(config, "_commit_hash", None))
+    vlm.files_digest = checkpoint.digest()
     if place and "device_map" not in kwargs and vlm.movable and torch.cuda.is_available():
         vlm.model.to("cuda")
     return vlm
@@ -58,7 +59,7 @@ def torch_dtype_of(name: str) -> torch.dtype:
 
     if name == "auto":
         return best_dtype()
-    dtype = getattr(torch, name, None)
+    dtype = getattr(torch, str(name).removeprefix("torch."), None)  # a type itself is meant, too
     if not isinstance(dtype, torch.dtype):
         raise InputError(f"'{name}' is not a torch type: use auto, bfloat16, float16 or float32.")
     return dtype
@@ -103,9 +104,22 @@ class Checkpoint:
         """The name that a codebook stores: a folder is found again from any working folder."""
         return os.path.abspath(self.name) if not self.offered and Path(self.name).is_dir() else self.name
 
-    def digest(self, commit: str | None) -> str:
+    def digest(self) -> str:
         """What tells its weight files from others; see :func:`~reasonedit.util.weights.files_digest`."""
-        return files_digest(self.base, commit) + ("" if self.adapter is None else files_digest(self.path))
+        of_base = files_digest(self.base, self._commit_of(self.base, "config.json"))
+        if self.adapter is None:
+            return of_base
+        return of_base + files_digest(self.path, self._commit_of(self.path, "adapter_config.json"))
+
+    def _commit_of(self, home: str, file: str) -> str | None:
+        """The hub's commit of files that were fetched; ``None`` where they are not from there."""
+        from transformers.utils.hub import cached_file, extract_commit_hash
+
+        where = {k: self.hub[k] for k in ("cache_dir", "revision", "subfolder") if k in self.hub}
+        try:
+            return extract_commit_hash(cached_file(home, file, local_files_only=True, **where), None)
+        except OSError:
+            return None
 
     def read_config(self) -> Any:
         """The config of the whole model.

@@ -348,9 +348,9 @@ class ImagePrefix(ReadImages):
             continuations = [ids[:-1] for _, _, ids in part]
             inputs, first = append_continuations(vlm, vision, [prompt for _, prompt, _ in part], continuations)
             states = vlm.run(inputs).last_hidden_state
-            for row, (_, _, ids) in zip(states, part, strict=True):
-                # A copy: a view would hold the states of all tokens.
-                states_of_texts.append(row[first : first + max(1, len(ids))].clone())
+            # Copies: views would hold the states of all tokens. All or none, as a part that failed is run again.
+            rows = zip(states, part, strict=True)
+            states_of_texts.extend([row[first : first + max(1, len(ids))].clone() for row, (_, _, ids) in rows])
 
         run_in_parts(range(len(all_texts)), vlm.texts_at_once, run)
         return torch.cat(states_of_texts)

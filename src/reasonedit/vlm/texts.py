@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.prompts import with_choices
 from reasonedit.util.threads import guarded
 
+from .checkpoint import first_line
 from .frozen import FrozenModel
 from .interface import Turn
 from .reply import close_thought
@@ -28,16 +30,10 @@ class TextSide(FrozenModel):
         """The prompt for a text about one image, by the chat template.
 
         Raises:
-            InputError: The model has no chat template.
+            InputError: The model has no chat template, or it takes no image.
         """
         content = [{"type": "image"}, {"type": "text", "text": text}]
-        messages = [{"role": "user", "content": content}]
-        try:
-            return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-        except ValueError as error:
-            raise InputError(
-                f"The model '{self.name}' has no chat template: put a chat_template.jinja into its folder."
-            ) from error
+        return self._format([{"role": "user", "content": content}])
 
     @guarded
     def format_turns(self, turns: Sequence[Turn]) -> str:
@@ -65,14 +61,11 @@ class TextSide(FrozenModel):
         texts = [*told, messages[0]["content"][0]["text"]]  # type: ignore[index]
         begins = "\n\n".join(text for text in texts if text)
         messages[0]["content"] = [{"type": "image"}, {"type": "text", "text": begins}]
-        try:
-            return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-        except Exception as error:  # a template can raise anything
-            raise InputError(f"The chat template of '{self.name}' does not take these turns: {error}") from error
+        return self._format(messages)
 
     @property
     def question_template(self) -> str:
-        """The prompt of the question "?"; empty where the model has no chat template."""
+        """The prompt of the question "?"; empty where the model has no chat template that takes it."""
         try:
             return self.format_prompt("?")
         except ReasonEditError:  # whoever asks the model is told so
@@ -114,14 +107,25 @@ class TextSide(FrozenModel):
         """The prompt for a text without an image, by the chat template.
 
         Raises:
-            InputError: The model has no chat template.
+            InputError: The model has no chat template, or it does not take the text.
         """
-        messages = [{"role": "user", "content": [{"type": "text", "text": text}]}]
-        try:
-            return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-        except ValueError as error:
+        return self._format([{"role": "user", "content": [{"type": "text", "text": text}]}])
+
+    def _format(self, messages: list[dict[str, Any]]) -> str:
+        """The prompt of messages by the chat template.
+
+        Raises:
+            InputError: The model has no chat template, or it does not take the messages.
+        """
+        if self.processor.chat_template is None:
             raise InputError(
                 f"The model '{self.name}' has no chat template: put a chat_template.jinja into its folder."
+            )
+        try:
+            return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        except Exception as error:  # a template can raise anything
+            raise InputError(
+                f"The chat template of '{self.name}' does not take these turns: {first_line(error)}"
             ) from error
 
     # ---- tokens

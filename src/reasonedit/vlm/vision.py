@@ -27,7 +27,8 @@ class Seen:
         placeholder: What stands for the image in a prompt, one image token per token of it.
         size: Number of tokens it takes in a prompt.
         pixels: Number of values that the vision part read of it.
-        view: The part of the image that a grid shows, where the image processor cuts something off.
+        view: The part of the image that a grid shows, where the image processor cuts something off; it reaches beyond
+            the image where margins are added.
         extras: What else the family needs for its inputs.
         regions: Boxes of the image that passed the vision part by themselves as well, as it saw them.
     """

@@ -62,7 +62,7 @@ def load_tower(name: str, dtype: torch.dtype, *, trust_remote_code: bool = False
         model.get_submodule(place).add_module(child_name, child)
     model.hf_device_map = {"": str(best_device())}  # what is not here is on no device
     tower = as_vlm(model, processor, checkpoint.lasting_name)
-    tower.files_digest = checkpoint.digest(getattr(config, "_commit_hash", None))
+    tower.files_digest = checkpoint.digest()
     return tower
 
 
