@@ -15,6 +15,7 @@ from reasonedit.data.aokvqa import AOKVQA
 from reasonedit.data.built_probes import ProbeLine, probe_file
 from reasonedit.data.editfile import EditFile
 from reasonedit.data.fvqa import FVQA
+from reasonedit.data.probe_counts import count_probes
 from reasonedit.data.rationale_vqa import RationaleVQA
 from reasonedit.types import Query
 from reasonedit.vlm import Generation, Reply
@@ -347,6 +348,30 @@ def test_rows_of_published_data_that_cannot_be_used_are_left_out_loudly(tmp_path
     path.write_text(json.dumps([rows[2]]))
     with pytest.raises(ReasonEditError, match=r"There is no sample in .* that can be used: row 1: 'rationales'"):
         EditStream(AOKVQA(str(tmp_path), str(tmp_path)))
+
+
+def test_a_damaged_picture_of_published_data_is_left_out_and_one_of_ones_own_file_ends_the_run(tmp_path, caplog):
+    pool = FVQA(str(datasets.fvqa(tmp_path)))
+    whole = [edit.id for edit in pool.candidates()]
+    picture_file = tmp_path / "images" / "3.jpg"
+    picture_file.write_bytes(picture_file.read_bytes()[:300])
+    pool = FVQA(str(tmp_path))
+    edits = list(pool.candidates())
+    assert [edit.id for edit in edits] == [name for name in whole if name != "s3"]
+    assert len(list(pool.candidates())) == 7
+    assert len(caplog.records) == 1
+    assert f"The sample 's3' of {pool.name} is left out: The image '{picture_file}' cannot be read" in caplog.text
+    probes = pool.probes(edits[:4])
+    assert {p.group for p in probes} == {"rel", "word_loc"}
+    counts = count_probes(pool, [edit.id for edit in edits[:4]], probes, probes)
+    # Four samples ask for word Loc, the damaged one among them, so that it is among the nearest three of some edits.
+    missing = 4 * 3 - sum(p.group == "word_loc" for p in probes)
+    assert counts["word_loc"].not_made == missing > 0
+    own = datasets.own(tmp_path / "own")
+    picture_file = tmp_path / "own" / "pictures" / "3.png"
+    picture_file.write_bytes(picture_file.read_bytes()[:100])
+    with pytest.raises(ReasonEditError, match=r"3\.png' is damaged"):
+        list(EditFile(str(own)).candidates())
 
 
 def test_rows_that_ask_the_same_are_named(tmp_path, capsys):
