@@ -496,10 +496,11 @@ def test_built_probes_are_read_by_seed_and_edit(tmp_path, caplog):
     folder = tmp_path / "probes"
     (folder / "images").mkdir(parents=True)
     picture(9, 48).save(folder / "images" / "x.png")
-    probe = {"question": "And what is it?", "answer": "a drum", "choices": None, "image": None}
+    probe = {"question": "And what is it?", "answer": f"A {edits[0].answer}.", "choices": None, "image": None}
+    second = {**probe, "answer": edits[1].answer, "image": "images/x.png"}
     lines = [
         ProbeLine(edits[0].id, edits[0].question, 0, probe, "", {}),
-        ProbeLine(edits[1].id, edits[1].question, 0, {**probe, "image": "images/x.png"}, "", {}),
+        ProbeLine(edits[1].id, edits[1].question, 0, second, "", {}),
         ProbeLine(edits[2].id, edits[2].question, 0, None, "identical", {}),
         ProbeLine(edits[3].id, "a question of other data", 0, probe, "", {}),
     ]
@@ -509,9 +510,9 @@ def test_built_probes_are_read_by_seed_and_edit(tmp_path, caplog):
     assert set(made) == {edits[0].id, edits[1].id}
     assert made[edits[0].id].query.image.tobytes() == edits[0].image.tobytes()
     assert made[edits[1].id].query.image.size == (48, 48)
-    assert made[edits[0].id].answer == "a drum"
+    assert made[edits[0].id].answer == probe["answer"]
     assert "6 of 8 edits have no probe in" in caplog.text
-    assert "1 of its lines are about other questions of edits with the same ids" in caplog.text
+    assert "1 of its lines are about other questions or answers of edits with the same ids" in caplog.text
     probe_file(folder, "t_gen", 4).write_text(
         ProbeLine(edits[0].id, edits[0].question, 2, {**probe, "image": "../x"}, "", {}).to_json()
     )

@@ -229,7 +229,8 @@ class Pool(ABC):
     def expected_probes(self, edit_ids: Sequence[str]) -> dict[str, dict[str, int]]:
         """As many locality probes as were asked for, and all of the built sets, those given up included."""
         locality = dict.fromkeys(("loc", "hard_loc", "word_loc"), self.locality)
-        built = {} if self.probe_folder is None else count_built_probes(self.probe_folder, self.probe_seed, edit_ids)
+        edits = [self.samples[name].to_edit(lambda _: BLANK) for name in edit_ids]
+        built = {} if self.probe_folder is None else count_built_probes(self.probe_folder, self.probe_seed, edits)
         return {name: {**locality, **built.get(name, {})} for name in edit_ids}
 
     def _locality_probes(self, group: str, names: Sequence[str], edit: Edit) -> list[Probe]:
