@@ -235,6 +235,24 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
     assert {p.group for p in pool_again(folder, probes=str(folder / "built")).probes([edit])} == {"rel", "word_loc"}
 
 
+def test_painted_pictures_of_a_sample_are_asked_about_once(tmp_path, caplog):
+    """As the authors' loader does, which goes by the folders of pictures: a table has a row for each of the errors."""
+    folder = datasets.rationale_vqa(tmp_path)
+    datasets.pictures(folder, [f"coe_gen_merge/image/aokvqa/small/s1/scenario_{i}.png" for i in range(3)])
+    rows = [{"uid": "s1", "indices": indices, "scenario_1": "A beach."} for indices in ("0", "1", "0,1")]
+    for table in ("lite", "full"):
+        (folder / "coe_gen" / table).mkdir(parents=True)
+        path = folder / "coe_gen" / table / "small_aokvqa.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pool = pool_again(folder)
+    edit = pool.samples["s1"].to_edit()
+    for _ in range(2):
+        caplog.clear()
+        asked = [p for p in pool.probes([edit]) if p.group == "coe_gen"]
+        assert [p.query.image.tobytes() for p in asked] == [picture(i, 64).tobytes() for i in range(3)]
+        assert "CoE-Gen" not in caplog.text
+
+
 def pool_again(folder, **options):
     return RationaleVQA("AOKVQA", str(folder / "coco"), str(folder), **options)
 

@@ -41,6 +41,7 @@ class _Tally:
         strangers: How many rows belong to no sample.
         edits_without: How many edits have no probe.
         remarks: What else happened, with how often it did.
+        painted: The folders of painted pictures that were asked about, each with the row's own question.
     """
 
     probes: int = 0
@@ -48,6 +49,7 @@ class _Tally:
     strangers: int = 0
     edits_without: int = 0
     remarks: Counter[str] = field(default_factory=Counter)
+    painted: set[tuple[str, str]] = field(default_factory=set)
 
     def sentence(self, group: str) -> str:
         """What is not as one would expect; empty where all is."""
@@ -177,6 +179,10 @@ class PublishedProbes:
             yield edit.image if painted is None else load_image(painted)
         else:
             folder = f"coe_gen_merge/image/{self.subset}/{self._model(row.file)}/{edit.id}"
+            asked = folder, str(row.values.get("question") or "")
+            if asked in tally.painted:  # a sample has a row for each of its errors, and the pictures once
+                return
+            tally.painted.add(asked)
             places = [f"{folder}/scenario_{i}.png" for i in range(_SCENES)]
             scenes = [path for place in places if (path := self.find(place, 2)) is not None]
             if not scenes:
