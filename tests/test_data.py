@@ -235,6 +235,21 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
     assert {p.group for p in pool_again(folder, probes=str(folder / "built")).probes([edit])} == {"rel", "word_loc"}
 
 
+def test_folders_of_tables_may_be_links(tmp_path):
+    pool = pool_of("published", tmp_path / "there")
+    root = tmp_path / "here"
+    root.mkdir()
+    for name in ("AOKVQA", "t_gen"):
+        (root / name).symlink_to(tmp_path / "there" / name)
+    (tmp_path / "there" / "AOKVQA" / "round").symlink_to(root)  # without end, if it were followed
+    linked = RationaleVQA("AOKVQA", str(tmp_path / "there" / "coco"), str(root))
+    assert list(linked.samples) == list(pool.samples)
+    edits = list(pool.candidates())
+    of_links, of_folders = ([p.query.id for p in x.probes(edits) if p.group == "t_gen"] for x in (linked, pool))
+    assert of_links == of_folders
+    assert of_folders
+
+
 def test_painted_pictures_of_a_sample_are_asked_about_once(tmp_path, caplog):
     """As the authors' loader does, which goes by the folders of pictures: a table has a row for each of the errors."""
     folder = datasets.rationale_vqa(tmp_path)
