@@ -504,6 +504,17 @@ def test_times_are_those_of_this_run(tiny_vlm, tmp_path, monkeypatch):
     assert answers.ask(queries)[1] == [None, None]
 
 
+def test_a_cache_of_answers_that_breaks_meanwhile_is_named(tiny_vlm, tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path)
+    answers = Answers(Knows(tiny_vlm, {"What?": "a"}))
+    answers.ask([Query(picture(0), "What?")])
+    (file,) = (tmp_path / "answers").glob("*.sqlite")
+    file.write_bytes(b"something else" * 1000)
+    for number in (0, 1):
+        with pytest.raises(ReasonEditError, match=r"The cache '.*answers' cannot be used \(.*set REASONEDIT_CACHE"):
+            answers.ask([Query(picture(number), "What?")])
+
+
 def test_answers_are_known_by_model_image_and_prompt(tiny_vlm, tmp_path, monkeypatch):
     monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path)
     model = Knows(tiny_vlm, {"What?": "a", "Who?": "b"})
