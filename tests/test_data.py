@@ -235,6 +235,19 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
     assert {p.group for p in pool_again(folder, probes=str(folder / "built")).probes([edit])} == {"rel", "word_loc"}
 
 
+def test_a_list_that_a_table_has_as_text_is_not_asked(tmp_path, caplog):
+    """As pandas writes a column of lists into a CSV file."""
+    folder = datasets.rationale_vqa(tmp_path)
+    (folder / "t_gen").mkdir()
+    rows = ["uid,variants", "s1,\"['What is it?'\n 'Which is it?']\"", 's2,"1. What is that?\n2. Which is that?"']
+    (folder / "t_gen" / "aokvqa.csv").write_text("\n".join(rows))
+    pool = pool_again(folder)
+    probes = pool.probes([pool.samples[name].to_edit() for name in ("s1", "s2")])
+    asked = [(p.edit_id, p.query.question) for p in probes if p.group == "t_gen"]
+    assert asked == [("s2", "What is that?"), ("s2", "Which is that?")]
+    assert "rows that cannot be used: 1 (the first, row 1 of 't_gen/aokvqa.csv': 'variants' is a list" in caplog.text
+
+
 def test_folders_of_tables_may_be_links(tmp_path):
     pool = pool_of("published", tmp_path / "there")
     root = tmp_path / "here"
