@@ -59,6 +59,16 @@ def test_e_vqa(tmp_path):
     assert [p.query.id for p in probes if p.query.text_only] == [p.query.id for p in probes if p.group == "text_loc"]
 
 
+def test_questions_about_one_picture_of_the_data_share_it(tmp_path):
+    pool = EVQA(str(benchmarks.e_vqa(tmp_path)))
+    edits = list(pool.candidates())
+    probes = pool.probes(edits[:2], [edit.id for edit in edits[2:]])
+    own = {edit.id: edit.image for edit in edits[:2]}
+    assert all(p.query.image is own[p.edit_id] for p in probes if p.group in ("rel", "t_gen"))
+    others = [p.query for p in probes if p.group in ("hard_loc", "word_loc")]
+    assert (len(others), len({id(query.image) for query in others})) == (12, 3)
+
+
 def test_what_has_no_reasoning_is_said(tmp_path, caplog):
     assert EVQA(str(benchmarks.e_vqa(tmp_path))).edits == 5
     assert "has no reasoning: the answer is the only fact of each of its 5 edits" in caplog.text

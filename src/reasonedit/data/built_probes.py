@@ -17,6 +17,7 @@ from reasonedit.matching import matches
 from reasonedit.types import Edit, Query
 
 from .rows import read_rows
+from .sample import query_of
 from .source import Probe
 
 _PROBE_FIELDS = {"question", "answer", "choices", "image"}
@@ -170,7 +171,10 @@ def count_built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> dict[s
 
 
 def _make_probe(group: str, line: ProbeLine, values: Mapping[str, Any], edit: Edit, folder: Path) -> Probe:
-    image = edit.image if values["image"] is None else load_image(path_inside(folder, str(values["image"])))
-    query = Query(image, values["question"], values["choices"], f"{edit.id}-{group}-{line.number}")
+    asked = values["question"], values["choices"], f"{edit.id}-{group}-{line.number}"
+    if values["image"] is None:
+        query = query_of(edit, *asked)
+    else:
+        query = Query(load_image(path_inside(folder, str(values["image"]))), *asked)
     same_answer = group != "r_gen" and values["answer"] == edit.answer  # the edit's own question, or its paraphrase
     return Probe(group, query, values["answer"], edit.id, edit.answers if same_answer else [])

@@ -12,12 +12,12 @@ from typing import ClassVar
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError
 from reasonedit.images import LONGEST_SHOWN
-from reasonedit.types import Edit, Query
+from reasonedit.types import Edit
 
 from .built_probes import count_built_probes, load_built_probes
 from .locality import find_by_words, find_similar, find_unrelated
 from .rows import Row, read_rows
-from .sample import BLANK, Sample
+from .sample import BLANK, Sample, query_of
 from .source import Probe
 
 _log = logging.getLogger(__name__)
@@ -214,16 +214,18 @@ class Pool(ABC):
                 self.name, "hard " if own_locality else "",
             )  # fmt: skip
         probes = []
+        others: dict[str, Edit | None] = {}  # samples that ask for locality, each opened once
         for edit in edits:
             rng = random.Random(f"{self.seed}-{edit.id}")
             at_random = [] if own_locality else rng.sample(unrelated, min(self.locality, len(unrelated)))
-            query = Query(edit.image, edit.question, edit.choices, f"{edit.id}-rel")
+            query = query_of(edit, edit.question, edit.choices, f"{edit.id}-rel")
             probes.append(Probe("rel", query, edit.answer, edit.id, edit.answers))
             probes += generality.get(edit.id, [])
-            probes += self._locality_probes("loc", at_random, edit)
-            probes += self._locality_probes("hard_loc", similar[edit.id], edit)
             by_words = find_by_words(edit.question, questions, self.locality)
-            probes += self._locality_probes("word_loc", by_words, edit)
+            for group, names in (("loc", at_random), ("hard_loc", similar[edit.id]), ("word_loc", by_words)):
+                others |= {name: self._open(name) for name in names if name not in others}
+                asked = {name: other for name in names if (other := others[name]) is not None}
+                probes += [_locality_probe(group, name, other, edit) for name, other in asked.items()]
         return probes
 
     def expected_probes(self, edit_ids: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -233,14 +235,10 @@ class Pool(ABC):
         built = {} if self.probe_folder is None else count_built_probes(self.probe_folder, self.probe_seed, edits)
         return {name: {**locality, **built.get(name, {})} for name in edit_ids}
 
-    def _locality_probes(self, group: str, names: Sequence[str], edit: Edit) -> list[Probe]:
-        probes = []
-        for name in names:
-            other = self._open(name)
-            if other is not None:
-                query = Query(other.image, other.question, other.choices, f"{edit.id}-{group}-{name}")
-                probes.append(Probe(group, query, other.answer, edit.id, other.answers))
-        return probes
+
+def _locality_probe(group: str, name: str, other: Edit, edit: Edit) -> Probe:
+    query = query_of(other, other.question, other.choices, f"{edit.id}-{group}-{name}")
+    return Probe(group, query, other.answer, edit.id, other.answers)
 
 
 class FilePool(Pool):

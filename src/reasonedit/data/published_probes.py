@@ -21,6 +21,7 @@ from .columns import as_text
 from .published_rows import read_answers, read_questions, sample_id
 from .repository import Repository
 from .rows import Row
+from .sample import query_of
 from .source import Probe
 
 FOLDERS = {"t_gen": "t_gen", "r_gen": "r_gen/qa", "coe_gen": "coe_gen"}
@@ -154,7 +155,9 @@ class PublishedProbes:
                     tally.remarks["left out, as they ask the edit's own question about its own picture"] += 1
                     continue
                 number = sum(p.group == group for p in probes)
-                query = Query(picture, question, choices, f"{edit.id}-{group}-{number}")
+                name = f"{edit.id}-{group}-{number}"
+                own = picture is edit.image
+                query = query_of(edit, question, choices, name) if own else Query(picture, question, choices, name)
                 probes.append(Probe(group, query, answer, edit.id, answers))
                 tally.probes += 1
 
