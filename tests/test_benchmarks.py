@@ -59,6 +59,16 @@ def test_e_vqa(tmp_path):
     assert [p.query.id for p in probes if p.query.text_only] == [p.query.id for p in probes if p.group == "text_loc"]
 
 
+def test_questions_about_one_picture_of_the_data_share_it(tmp_path):
+    pool = EVQA(str(benchmarks.e_vqa(tmp_path)))
+    edits = list(pool.candidates())
+    probes = pool.probes(edits[:2], [edit.id for edit in edits[2:]])
+    own = {edit.id: edit.image for edit in edits[:2]}
+    assert all(p.query.image is own[p.edit_id] for p in probes if p.group in ("rel", "t_gen"))
+    others = [p.query for p in probes if p.group in ("hard_loc", "word_loc")]
+    assert (len(others), len({id(query.image) for query in others})) == (12, 3)
+
+
 def test_what_has_no_reasoning_is_said(tmp_path, caplog):
     assert EVQA(str(benchmarks.e_vqa(tmp_path))).edits == 5
     assert "has no reasoning: the answer is the only fact of each of its 5 edits" in caplog.text
@@ -94,6 +104,29 @@ def test_vlkeb_with_its_steps(tmp_path):
     others = {"hard_loc": 3, "word_loc": 3, "t_gen": 1, "i_gen": 1, "loc": 1, "text_loc": 1}
     assert expected == {"1": others | dict.fromkeys(steps, 0), "5": others | dict.fromkeys(steps, 1)}
     assert len(VLKEB(str(benchmarks.vlkeb(tmp_path / "flat", images="VLKEB_images"))).samples) == 5
+
+
+def test_vlkeb_with_a_fact_that_is_edited_too(tmp_path, caplog):
+    """In ``eval_edit_onehop.json`` the entries of ``port_new`` have other names, and no kind."""
+    rows = benchmarks.vlkeb_rows()
+    for i, row in enumerate(rows[1:], 1):
+        edited = {"port_edit_q": f"Vase {i} was made in", "port_edit_a": f"place {i}"}
+        row["port_new"] = [edited | {"port_q": f"Where was the thing on shelf {i} made?", "port_a": f"place {i}"}]
+    del rows[4]["port_new"][0]["port_a"]
+    benchmarks.vlkeb(tmp_path, rows)
+    (tmp_path / "eval_multihop.json").rename(tmp_path / "eval_edit_onehop.json")
+    pool = VLKEB(str(tmp_path), split="eval_edit_onehop")
+    edits, probes = probes_of(pool)
+    assert edits["1"].reasoning == ["The answer to 'What is on shelf 0?' is vase 0."]
+    assert edits["2"].reasoning == ["The answer to 'What is on shelf 1?' is vase 1.", "Vase 1 was made in place 1."]
+    assert counted(probes) == {"t_gen": 5, "i_gen": 5, "loc": 5, "text_loc": 5, "port_1": 3}
+    probe = by_id(probes)["2-port_1-0"]
+    assert (probe.query.question, probe.answer) == ("Where was the thing on shelf 1 made?", "place 1")
+    assert pixels(probe.query.image) == pixels(edits["2"].image)
+    assert {name: pool.expected_probes([name])[name].get("port_1", 0) for name in "125"} == {"1": 0, "2": 1, "5": 1}
+    assert "1 probes of" in caplog.text
+    assert "Port-1 of row 5: 'port_a' is missing or empty." in caplog.text
+    assert "the answer and, in 4 of them, the fact that is edited with it (port_edit_q, port_edit_a)." in caplog.text
 
 
 def test_what_cannot_be_used_of_vlkeb_is_counted_and_named(tmp_path, caplog):

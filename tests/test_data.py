@@ -15,6 +15,7 @@ from reasonedit.data.aokvqa import AOKVQA
 from reasonedit.data.built_probes import ProbeLine, probe_file
 from reasonedit.data.editfile import EditFile
 from reasonedit.data.fvqa import FVQA
+from reasonedit.data.probe_counts import count_probes
 from reasonedit.data.rationale_vqa import RationaleVQA
 from reasonedit.types import Query
 from reasonedit.vlm import Generation, Reply
@@ -234,6 +235,52 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
     assert {p.group for p in pool_again(folder, probes=str(folder / "built")).probes([edit])} == {"rel", "word_loc"}
 
 
+def test_a_list_that_a_table_has_as_text_is_not_asked(tmp_path, caplog):
+    """As pandas writes a column of lists into a CSV file."""
+    folder = datasets.rationale_vqa(tmp_path)
+    (folder / "t_gen").mkdir()
+    rows = ["uid,variants", "s1,\"['What is it?'\n 'Which is it?']\"", 's2,"1. What is that?\n2. Which is that?"']
+    (folder / "t_gen" / "aokvqa.csv").write_text("\n".join(rows))
+    pool = pool_again(folder)
+    probes = pool.probes([pool.samples[name].to_edit() for name in ("s1", "s2")])
+    asked = [(p.edit_id, p.query.question) for p in probes if p.group == "t_gen"]
+    assert asked == [("s2", "What is that?"), ("s2", "Which is that?")]
+    assert "rows that cannot be used: 1 (the first, row 1 of 't_gen/aokvqa.csv': 'variants' is a list" in caplog.text
+
+
+def test_folders_of_tables_may_be_links(tmp_path):
+    pool = pool_of("published", tmp_path / "there")
+    root = tmp_path / "here"
+    root.mkdir()
+    for name in ("AOKVQA", "t_gen"):
+        (root / name).symlink_to(tmp_path / "there" / name)
+    (tmp_path / "there" / "AOKVQA" / "round").symlink_to(root)  # without end, if it were followed
+    linked = RationaleVQA("AOKVQA", str(tmp_path / "there" / "coco"), str(root))
+    assert list(linked.samples) == list(pool.samples)
+    edits = list(pool.candidates())
+    of_links, of_folders = ([p.query.id for p in x.probes(edits) if p.group == "t_gen"] for x in (linked, pool))
+    assert of_links == of_folders
+    assert of_folders
+
+
+def test_painted_pictures_of_a_sample_are_asked_about_once(tmp_path, caplog):
+    """As the authors' loader does, which goes by the folders of pictures: a table has a row for each of the errors."""
+    folder = datasets.rationale_vqa(tmp_path)
+    datasets.pictures(folder, [f"coe_gen_merge/image/aokvqa/small/s1/scenario_{i}.png" for i in range(3)])
+    rows = [{"uid": "s1", "indices": indices, "scenario_1": "A beach."} for indices in ("0", "1", "0,1")]
+    for table in ("lite", "full"):
+        (folder / "coe_gen" / table).mkdir(parents=True)
+        path = folder / "coe_gen" / table / "small_aokvqa.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pool = pool_again(folder)
+    edit = pool.samples["s1"].to_edit()
+    for _ in range(2):
+        caplog.clear()
+        asked = [p for p in pool.probes([edit]) if p.group == "coe_gen"]
+        assert [p.query.image.tobytes() for p in asked] == [picture(i, 64).tobytes() for i in range(3)]
+        assert "CoE-Gen" not in caplog.text
+
+
 def pool_again(folder, **options):
     return RationaleVQA("AOKVQA", str(folder / "coco"), str(folder), **options)
 
@@ -349,6 +396,30 @@ def test_rows_of_published_data_that_cannot_be_used_are_left_out_loudly(tmp_path
         EditStream(AOKVQA(str(tmp_path), str(tmp_path)))
 
 
+def test_a_damaged_picture_of_published_data_is_left_out_and_one_of_ones_own_file_ends_the_run(tmp_path, caplog):
+    pool = FVQA(str(datasets.fvqa(tmp_path)))
+    whole = [edit.id for edit in pool.candidates()]
+    picture_file = tmp_path / "images" / "3.jpg"
+    picture_file.write_bytes(picture_file.read_bytes()[:300])
+    pool = FVQA(str(tmp_path))
+    edits = list(pool.candidates())
+    assert [edit.id for edit in edits] == [name for name in whole if name != "s3"]
+    assert len(list(pool.candidates())) == 7
+    assert len(caplog.records) == 1
+    assert f"The sample 's3' of {pool.name} is left out: The image '{picture_file}' cannot be read" in caplog.text
+    probes = pool.probes(edits[:4])
+    assert {p.group for p in probes} == {"rel", "word_loc"}
+    counts = count_probes(pool, [edit.id for edit in edits[:4]], probes, probes)
+    # Four samples ask for word Loc, the damaged one among them, so that it is among the nearest three of some edits.
+    missing = 4 * 3 - sum(p.group == "word_loc" for p in probes)
+    assert counts["word_loc"].not_made == missing > 0
+    own = datasets.own(tmp_path / "own")
+    picture_file = tmp_path / "own" / "pictures" / "3.png"
+    picture_file.write_bytes(picture_file.read_bytes()[:100])
+    with pytest.raises(ReasonEditError, match=r"3\.png' is damaged"):
+        list(EditFile(str(own)).candidates())
+
+
 def test_rows_that_ask_the_same_are_named(tmp_path, capsys):
     path = datasets.own(tmp_path, 3)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -446,6 +517,17 @@ def test_times_are_those_of_this_run(tiny_vlm, tmp_path, monkeypatch):
     assert answers.ask(queries)[1] == [None, None]
 
 
+def test_a_cache_of_answers_that_breaks_meanwhile_is_named(tiny_vlm, tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path)
+    answers = Answers(Knows(tiny_vlm, {"What?": "a"}))
+    answers.ask([Query(picture(0), "What?")])
+    (file,) = (tmp_path / "answers").glob("*.sqlite")
+    file.write_bytes(b"something else" * 1000)
+    for number in (0, 1):
+        with pytest.raises(ReasonEditError, match=r"The cache '.*answers' cannot be used \(.*set REASONEDIT_CACHE"):
+            answers.ask([Query(picture(number), "What?")])
+
+
 def test_answers_are_known_by_model_image_and_prompt(tiny_vlm, tmp_path, monkeypatch):
     monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path)
     model = Knows(tiny_vlm, {"What?": "a", "Who?": "b"})
@@ -471,10 +553,11 @@ def test_built_probes_are_read_by_seed_and_edit(tmp_path, caplog):
     folder = tmp_path / "probes"
     (folder / "images").mkdir(parents=True)
     picture(9, 48).save(folder / "images" / "x.png")
-    probe = {"question": "And what is it?", "answer": "a drum", "choices": None, "image": None}
+    probe = {"question": "And what is it?", "answer": f"A {edits[0].answer}.", "choices": None, "image": None}
+    second = {**probe, "answer": edits[1].answer, "image": "images/x.png"}
     lines = [
         ProbeLine(edits[0].id, edits[0].question, 0, probe, "", {}),
-        ProbeLine(edits[1].id, edits[1].question, 0, {**probe, "image": "images/x.png"}, "", {}),
+        ProbeLine(edits[1].id, edits[1].question, 0, second, "", {}),
         ProbeLine(edits[2].id, edits[2].question, 0, None, "identical", {}),
         ProbeLine(edits[3].id, "a question of other data", 0, probe, "", {}),
     ]
@@ -484,9 +567,9 @@ def test_built_probes_are_read_by_seed_and_edit(tmp_path, caplog):
     assert set(made) == {edits[0].id, edits[1].id}
     assert made[edits[0].id].query.image.tobytes() == edits[0].image.tobytes()
     assert made[edits[1].id].query.image.size == (48, 48)
-    assert made[edits[0].id].answer == "a drum"
+    assert made[edits[0].id].answer == probe["answer"]
     assert "6 of 8 edits have no probe in" in caplog.text
-    assert "1 of its lines are about other questions of edits with the same ids" in caplog.text
+    assert "1 of its lines are about other questions or answers of edits with the same ids" in caplog.text
     probe_file(folder, "t_gen", 4).write_text(
         ProbeLine(edits[0].id, edits[0].question, 2, {**probe, "image": "../x"}, "", {}).to_json()
     )

@@ -9,7 +9,7 @@ from helpers import datasets
 from helpers.tiny import picture
 from helpers.toy import ToySource
 
-from reasonedit import EditStream, Query
+from reasonedit import Edit, EditStream, Query
 from reasonedit.data import EditFile
 from reasonedit.data.built_probes import ProbeLine, count_built_probes, probe_file
 from reasonedit.data.locality import find_by_words
@@ -128,7 +128,8 @@ def test_a_source_that_says_nothing_should_have_one_probe_of_each_group_for_each
 def test_lines_that_were_given_up_are_probes_that_could_not_be_made(tmp_path):
     lines = [ProbeLine("a", "A?", n, None, "identical", {}) for n in range(2)]
     probe_file(tmp_path, "t_gen", 4).write_text("".join(line.to_json() for line in lines))
-    assert count_built_probes(tmp_path, 4, ["a", "b"]) == {"a": {"t_gen": 2}, "b": {"t_gen": 1}}
+    edits = [Edit(picture(0), f"{name.upper()}?", "x", ["It is x."], None, name) for name in "ab"]
+    assert count_built_probes(tmp_path, 4, edits) == {"a": {"t_gen": 2}, "b": {"t_gen": 1}}
 
 
 def test_counts_of_several_seeds_stand_in_one_sentence():

@@ -15,6 +15,8 @@ from PIL import Image
 from reasonedit import Edit, ReasonEditError
 from reasonedit.cli import main
 from reasonedit.data.built_probes import probe_file, read_probe_lines
+from reasonedit.data.editfile import EditFile
+from reasonedit.data.probe_counts import ProbeCount, count_probes
 from reasonedit.data.probes import (
     Budget,
     CoEProbes,
@@ -159,6 +161,28 @@ def test_probes_are_kept_with_their_provenance_and_not_made_twice(edits, tmp_pat
     asked = len(writer.prompts)
     again = build(TextProbes(None, writer, None, Budget()), edits, tmp_path, 7, per_edit=2)
     assert (again.built, again.existing, len(writer.prompts)) == (0, 6, asked)
+
+
+def test_what_was_made_before_a_correction_changed_is_made_again_and_not_asked(tmp_path):
+    path = datasets.own(tmp_path, 3, choices=None)
+    writer, folder = Scripted("Which thing with 0, 1 and 2 may that be?"), tmp_path / "probes"
+
+    def built():
+        pool = EditFile(str(path), probes=str(folder))
+        edits = list(pool.candidates())
+        report = build(TextProbes(None, writer, None, Budget()), edits, folder, 0)
+        probes = pool.probes(edits)
+        asked = {p.edit_id: p.answer for p in probes if p.group == "t_gen"}
+        return (report.built, report.existing), asked, count_probes(pool, [e.id for e in edits], probes, probes)
+
+    assert built()[:2] == ((3, 0), {"s0": "kettle", "s1": "anchor", "s2": "lamp"})
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0] |= {"answer": "pot"}
+    rows[1] |= {"question": "Number 1 is what?"}
+    path.write_text("\n".join(map(json.dumps, rows)))
+    made, asked, counts = built()
+    assert (made, asked) == ((2, 1), {"s0": "pot", "s1": "anchor", "s2": "lamp"})
+    assert counts["t_gen"] == ProbeCount(expected=3)  # what was made before is none that could not be made
 
 
 def test_what_is_rejected_however_often_is_kept_with_its_reason(edits, tmp_path):

@@ -6,7 +6,8 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -47,22 +48,18 @@ class Answers:
         self.generation = Generation(generation) if isinstance(generation, int) else generation or Generation()
         device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
         how = json.dumps(self.generation.to_dict(), sort_keys=True, default=str)
-        path = cache_folder() / "answers"
+        self._folder = path = cache_folder() / "answers"
         try:
             parts = [vlm.identity, device, how, code_version(reasonedit.vlm, type(vlm))]
             name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
             database = path / f"{name}.sqlite"
         except InputError:  # as in a notebook: nothing says whether the class is still what it was
             database = Path(":memory:")
-        try:
+        with self._named_errors():
             path.mkdir(parents=True, exist_ok=True)
             # Any thread may ask, one at a time.
             self._database = sqlite3.connect(database, timeout=60, check_same_thread=False)
             self._database.execute("create table if not exists answers (query text primary key, reply text)")
-        except (OSError, sqlite3.Error) as error:
-            raise UnavailableError(
-                f"The cache '{path}' cannot be used ({error}): set REASONEDIT_CACHE to a folder that can be written."
-            ) from error
 
     def ask(self, queries: Sequence[Query]) -> tuple[list[str], list[float | None]]:
         """The texts of :meth:`replies`, with their times."""
@@ -75,6 +72,9 @@ class Answers:
         Returns:
             The answers, and for each the milliseconds that it took: its share of its batch, or ``None`` where it was
             known.
+
+        Raises:
+            UnavailableError: The cache cannot be read or written any more.
         """
         keys = [self._key(q) for q in queries]
         known = {key: reply for key in keys if (reply := self._find(key)) is not None}
@@ -89,7 +89,7 @@ class Answers:
             known |= {keys[i]: reply for i, reply in zip(new, replies, strict=True)}
             rows = [(keys[i], json.dumps(asdict(known[keys[i]]))) for i in new]
             self.seen = vision if len(new) == len(queries) else None
-            with self._database:
+            with self._named_errors(), self._database:
                 self._database.executemany("insert or replace into answers values (?, ?)", rows)
         return [known[k] for k in keys], [ms if i in new else None for i in range(len(keys))]
 
@@ -117,8 +117,19 @@ class Answers:
         """Close the file."""
         self._database.close()
 
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise UnavailableError(
+                f"The cache '{self._folder}' cannot be used ({error}): set REASONEDIT_CACHE to a folder that can be "
+                "written."
+            ) from error
+
     def _find(self, key: str) -> Reply | None:
-        row = self._database.execute("select reply from answers where query = ?", (key,)).fetchone()
+        with self._named_errors():
+            row = self._database.execute("select reply from answers where query = ?", (key,)).fetchone()
         return None if row is None else Reply(**json.loads(row[0]))
 
     def _key(self, query: Query) -> str:

@@ -13,12 +13,17 @@ from typing import Any
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError
 from reasonedit.groups import GENERALITIES
 from reasonedit.images import load_image, path_inside
+from reasonedit.matching import matches
 from reasonedit.types import Edit, Query
 
 from .rows import read_rows
+from .sample import query_of
 from .source import Probe
 
 _PROBE_FIELDS = {"question", "answer", "choices", "image"}
+_OF_THE_EDIT = ("t_gen", "i_gen", "coe_gen")
+"""Groups whose probes have the edit's own answer."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +50,17 @@ class ProbeLine:
     def to_json(self) -> str:
         """The line of the file."""
         return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+
+    def is_about(self, edit: Edit, group: str) -> bool:
+        """Whether it was made for an edit as it is now: its question, and its answer where the probe has that, too.
+
+        Args:
+            edit: The edit.
+            group: The group of the probe set.
+        """
+        if (self.edit, self.question) != (edit.id, edit.question):
+            return False
+        return group not in _OF_THE_EDIT or self.probe is None or matches(self.probe["answer"], edit.targets)
 
 
 def probe_file(folder: Path, group: str, seed: int) -> Path:
@@ -118,7 +134,7 @@ def load_built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> dict[st
             edit = by_id.get(line.edit)
             if edit is None:
                 continue
-            if edit.question != line.question:
+            if not line.is_about(edit, group):
                 others += 1
             elif line.probe is not None:
                 try:
@@ -129,30 +145,36 @@ def load_built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> dict[st
                     ) from error
                 missing.discard(edit.id)
         if missing or others:
-            more = f"; {others} of its lines are about other questions of edits with the same ids" if others else ""
+            about = "other questions or answers of edits with the same ids"
+            more = f"; {others} of its lines are about {about}" if others else ""
             _log.warning("%d of %d edits have no probe in '%s'%s.", len(missing), len(by_id), file, more)
     return probes
 
 
-def count_built_probes(folder: Path, seed: int, edit_ids: Sequence[str]) -> dict[str, dict[str, int]]:
-    """How many probes of each set there should be for each edit: one for each line, and one at least.
+def count_built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> dict[str, dict[str, int]]:
+    """How many probes of each set there should be for each edit: one for each line about it, and one at least.
 
     Args:
         folder: The folder of the probe sets.
         seed: Which of the sets, where there are several.
-        edit_ids: The edits.
+        edits: The edits.
     """
-    counts: dict[str, dict[str, int]] = {name: {} for name in edit_ids}
+    by_id = {edit.id: edit for edit in edits}
+    counts: dict[str, dict[str, int]] = {name: {} for name in by_id}
     for group in GENERALITIES:
         if probe_file(folder, group, seed).exists():
-            lines = Counter(line.edit for line in read_probe_lines(probe_file(folder, group, seed)))
+            lines = read_probe_lines(probe_file(folder, group, seed))
+            about = Counter(b.edit for b in lines if b.edit in by_id and b.is_about(by_id[b.edit], group))
             for name, of_edit in counts.items():
-                of_edit[group] = max(1, lines[name])
+                of_edit[group] = max(1, about[name])
     return counts
 
 
 def _make_probe(group: str, line: ProbeLine, values: Mapping[str, Any], edit: Edit, folder: Path) -> Probe:
-    image = edit.image if values["image"] is None else load_image(path_inside(folder, str(values["image"])))
-    query = Query(image, values["question"], values["choices"], f"{edit.id}-{group}-{line.number}")
+    asked = values["question"], values["choices"], f"{edit.id}-{group}-{line.number}"
+    if values["image"] is None:
+        query = query_of(edit, *asked)
+    else:
+        query = Query(load_image(path_inside(folder, str(values["image"]))), *asked)
     same_answer = group != "r_gen" and values["answer"] == edit.answer  # the edit's own question, or its paraphrase
     return Probe(group, query, values["answer"], edit.id, edit.answers if same_answer else [])

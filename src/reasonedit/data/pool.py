@@ -12,12 +12,12 @@ from typing import ClassVar
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError
 from reasonedit.images import LONGEST_SHOWN
-from reasonedit.types import Edit, Query
+from reasonedit.types import Edit
 
 from .built_probes import count_built_probes, load_built_probes
 from .locality import find_by_words, find_similar, find_unrelated
 from .rows import Row, read_rows
-from .sample import BLANK, Sample
+from .sample import BLANK, Sample, query_of
 from .source import Probe
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Pool(ABC):
 
     Attributes:
         strict: Whether a row that cannot be used stops a run, as it should where the file is the user's own; else such
-            rows are left out, and a warning says how many.
+            rows are left out, and a warning says how many; so is a sample whose picture turns out to be damaged.
         own_locality: Whether the ``loc`` probes are the data set's own, in place of samples at random.
 
     Raises:
@@ -70,6 +70,7 @@ class Pool(ABC):
         self.probe_folder = None if probes is None else Path(probes).absolute()
         self.probe_seed = probe_seed
         self._wanted = edits
+        self._damaged: set[str] = set()
 
     # ---- what a data set says
 
@@ -165,9 +166,27 @@ class Pool(ABC):
                 yield row.number, sample
 
     def candidates(self) -> Iterator[Edit]:
-        """The samples as edits, in the order of the seed."""
+        """The samples as edits, in the order of the seed.
+
+        Raises:
+            InputError: A picture is damaged, in a strict pool.
+        """
         for name in self._order():
-            yield self.samples[name].to_edit()
+            edit = self._open(name)
+            if edit is not None:
+                yield edit
+
+    def _open(self, name: str) -> Edit | None:
+        """A sample as an edit; ``None``, and one warning, where its picture is damaged and the pool is not strict."""
+        try:
+            return self.samples[name].to_edit()
+        except InputError as error:
+            if self.strict:
+                raise
+            if name not in self._damaged:
+                _log.warning("The sample '%s' of %s is left out: %s", name, self.name, error)
+            self._damaged.add(name)
+            return None
 
     def _order(self) -> list[str]:
         names = list(self.samples)
@@ -195,28 +214,31 @@ class Pool(ABC):
                 self.name, "hard " if own_locality else "",
             )  # fmt: skip
         probes = []
+        others: dict[str, Edit | None] = {}  # samples that ask for locality, each opened once
         for edit in edits:
             rng = random.Random(f"{self.seed}-{edit.id}")
             at_random = [] if own_locality else rng.sample(unrelated, min(self.locality, len(unrelated)))
-            query = Query(edit.image, edit.question, edit.choices, f"{edit.id}-rel")
+            query = query_of(edit, edit.question, edit.choices, f"{edit.id}-rel")
             probes.append(Probe("rel", query, edit.answer, edit.id, edit.answers))
             probes += generality.get(edit.id, [])
-            probes += [self._locality_probe("loc", name, edit) for name in at_random]
-            probes += [self._locality_probe("hard_loc", name, edit) for name in similar[edit.id]]
             by_words = find_by_words(edit.question, questions, self.locality)
-            probes += [self._locality_probe("word_loc", name, edit) for name in by_words]
+            for group, names in (("loc", at_random), ("hard_loc", similar[edit.id]), ("word_loc", by_words)):
+                others |= {name: self._open(name) for name in names if name not in others}
+                asked = {name: other for name in names if (other := others[name]) is not None}
+                probes += [_locality_probe(group, name, other, edit) for name, other in asked.items()]
         return probes
 
     def expected_probes(self, edit_ids: Sequence[str]) -> dict[str, dict[str, int]]:
         """As many locality probes as were asked for, and all of the built sets, those given up included."""
         locality = dict.fromkeys(("loc", "hard_loc", "word_loc"), self.locality)
-        built = {} if self.probe_folder is None else count_built_probes(self.probe_folder, self.probe_seed, edit_ids)
+        edits = [self.samples[name].to_edit(lambda _: BLANK) for name in edit_ids]
+        built = {} if self.probe_folder is None else count_built_probes(self.probe_folder, self.probe_seed, edits)
         return {name: {**locality, **built.get(name, {})} for name in edit_ids}
 
-    def _locality_probe(self, group: str, name: str, edit: Edit) -> Probe:
-        other = self.samples[name].to_edit()
-        query = Query(other.image, other.question, other.choices, f"{edit.id}-{group}-{name}")
-        return Probe(group, query, other.answer, edit.id, other.answers)
+
+def _locality_probe(group: str, name: str, other: Edit, edit: Edit) -> Probe:
+    query = query_of(other, other.question, other.choices, f"{edit.id}-{group}-{name}")
+    return Probe(group, query, other.answer, edit.id, other.answers)
 
 
 class FilePool(Pool):

@@ -21,6 +21,7 @@ from .columns import as_text
 from .published_rows import read_answers, read_questions, sample_id
 from .repository import Repository
 from .rows import Row
+from .sample import query_of
 from .source import Probe
 
 FOLDERS = {"t_gen": "t_gen", "r_gen": "r_gen/qa", "coe_gen": "coe_gen"}
@@ -41,6 +42,7 @@ class _Tally:
         strangers: How many rows belong to no sample.
         edits_without: How many edits have no probe.
         remarks: What else happened, with how often it did.
+        painted: The folders of painted pictures that were asked about, each with the row's own question.
     """
 
     probes: int = 0
@@ -48,6 +50,7 @@ class _Tally:
     strangers: int = 0
     edits_without: int = 0
     remarks: Counter[str] = field(default_factory=Counter)
+    painted: set[tuple[str, str]] = field(default_factory=set)
 
     def sentence(self, group: str) -> str:
         """What is not as one would expect; empty where all is."""
@@ -152,7 +155,9 @@ class PublishedProbes:
                     tally.remarks["left out, as they ask the edit's own question about its own picture"] += 1
                     continue
                 number = sum(p.group == group for p in probes)
-                query = Query(picture, question, choices, f"{edit.id}-{group}-{number}")
+                name = f"{edit.id}-{group}-{number}"
+                own = picture is edit.image
+                query = query_of(edit, question, choices, name) if own else Query(picture, question, choices, name)
                 probes.append(Probe(group, query, answer, edit.id, answers))
                 tally.probes += 1
 
@@ -177,6 +182,10 @@ class PublishedProbes:
             yield edit.image if painted is None else load_image(painted)
         else:
             folder = f"coe_gen_merge/image/{self.subset}/{self._model(row.file)}/{edit.id}"
+            asked = folder, str(row.values.get("question") or "")
+            if asked in tally.painted:  # a sample has a row for each of its errors, and the pictures once
+                return
+            tally.painted.add(asked)
             places = [f"{folder}/scenario_{i}.png" for i in range(_SCENES)]
             scenes = [path for place in places if (path := self.find(place, 2)) is not None]
             if not scenes:

@@ -51,6 +51,8 @@ def read_questions(group: str, row: Row, edit: Edit) -> list[str]:
     if variants is None:
         own = group == "coe_gen" and not row.values.get("question")
         return [edit.question] if own else [read_text(row, "question")]
+    if isinstance(variants, str) and variants.lstrip().startswith("["):  # numpy's form is no list of Python's either
+        raise InputError("'variants' is a list written as text: write one question per line, or use JSON or Parquet.")
     if isinstance(variants, str):
         variants = [_NUMBERED.sub("", line, count=1) for line in variants.splitlines()]
     if not isinstance(variants, list) or not all(isinstance(question, str) for question in variants):

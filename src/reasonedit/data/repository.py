@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -34,7 +35,7 @@ class Repository:
         self.root = root
         self.folder = Path(root).absolute() if Path(root).is_dir() else None
         if self.folder is not None:
-            paths = [p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file()]
+            paths = [p.relative_to(self.folder).as_posix() for p in _files_below(self.folder)]
         else:
             from huggingface_hub import list_repo_files
 
@@ -88,6 +89,18 @@ class Repository:
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UnavailableError(f"'{path}' of '{self.root}' cannot be fetched: {reason}") from error
+
+
+def _files_below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """All files below a folder; a link to a folder is followed, but not back to one that it lies in."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files_below(path, above | {real})
+        elif path.is_file():
+            yield path
 
 
 def _read_csv(path: Path) -> Iterator[Row]:

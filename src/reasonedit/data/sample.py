@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from reasonedit.boxes import Box
-from reasonedit.types import Edit
+from reasonedit.types import Edit, Query
 
 BLANK = Image.new("RGB", (8, 8))
 """Stands for a picture that is not looked at."""
@@ -76,3 +76,20 @@ class Sample:
         """The files of its pictures."""
         pictures = [self.image, *(region for regions in self.evidence for region in regions or ())]
         return [picture for picture in pictures if isinstance(picture, Path)]
+
+
+def query_of(edit: Edit, question: str, choices: list[str] | None, name: str) -> Query:
+    """A question about the picture of an edit, which both share: copies for all probes would fill the memory.
+
+    Args:
+        edit: The edit.
+        question: The question.
+        choices: Its choices, if there are any.
+        name: Its id.
+
+    Raises:
+        InputError: The question or the choices cannot be used.
+    """
+    query = Query(BLANK, question, choices, name)
+    query.image = edit.image
+    return query

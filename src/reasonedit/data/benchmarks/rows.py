@@ -30,7 +30,7 @@ from reasonedit.types import Edit, Query, answer_as_fact
 from ..columns import read_text
 from ..pool import FilePool
 from ..rows import Row
-from ..sample import Sample
+from ..sample import Sample, query_of
 from ..source import Probe
 
 _log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class BenchmarkRows(FilePool):
         if plan.image is None:
             return Query.without_picture(plan.question(), name)
         if plan.image == "":
-            return Query(edit.image, plan.question(), id=name)
+            return query_of(edit, plan.question(), None, name)
         path: Path = path_inside(self.images, read_text(row, plan.image))
         return Query(path, plan.question(), id=name)  # type: ignore[arg-type]  # opened there
 

@@ -72,7 +72,8 @@ def build(
     """
     path = probe_file(folder, builder.group, seed)
     lines = read_probe_lines(path)
-    done = {(b.edit, b.number) for b in lines if any(e.id == b.edit and e.question == b.question for e in edits)}
+    by_id = {edit.id: edit for edit in edits}
+    done = {(b.edit, b.number) for b in lines if b.edit in by_id and b.is_about(by_id[b.edit], builder.group)}
     report = BuildReport(builder.group, seed, existing=len(done))
     try:
         (folder / "images").mkdir(parents=True, exist_ok=True)
