@@ -129,6 +129,24 @@ def test_each_column_is_shown_at_any_width(page):
         assert visitor.find_barriers() == []
 
 
+def test_a_table_with_more_columns_than_fit_is_not_cut(tmp_path):
+    find_browser()
+    rows = [(row, cell(row, seed, right=0.45, groups=tuple(LABELS))) for row in ("none", OURS) for seed in (0, 1)]
+    for row, one in rows:
+        about, answers = one
+        exact = [{**answer, "exact_match": i % 3 == 0} for i, answer in enumerate(answers)]
+        save(tmp_path / "portability", ({**about, "title": f"An editor of name {row}"}, exact))
+    page = write_page(tmp_path, tmp_path / "report.html")
+    with open_browser() as browser, visiting(browser) as come:
+        for width in (901, 1150, 1201, 1400):
+            visitor = come("", viewport={"width": width, "height": 900})
+            visitor.page.goto(page.as_uri())
+            assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+            heads = visitor.page.locator("#portability ~ table.wide thead").first.locator("th:visible").count()
+            assert heads == (5 if width <= 1200 else 1 + len(LABELS) + 3 + 3)
+            assert visitor.page.locator("details.phone").first.is_visible() is (width <= 1200)
+
+
 @pytest.mark.parametrize(("name", "row", "shown"), [("main", OURS, 2), ("stress", OURS, 1), ("k", "k5", 0)])
 def test_no_chart_is_drawn_of_what_was_not_asked(name, row, shown):
     """As of a data set that has neither hard locality nor generality."""
