@@ -13,12 +13,12 @@ from helpers.cells import cell, save
 
 from reasonedit import ReasonEditError
 from reasonedit.commands.experiment_tables import as_json
-from reasonedit.experiments import EXPERIMENTS, summarise
+from reasonedit.experiments import EXPERIMENTS, summarise, tensorboard_runs
 from reasonedit.experiments.agreement import is_same, select_agreeing
 from reasonedit.experiments.bootstrap import Estimate
 from reasonedit.experiments.editors import OURS, PAPER_ROW
 from reasonedit.experiments.tables import TableRow, cells_in, table_of, write_summary
-from reasonedit.experiments.tensorboard_runs import LEFT_OUT, set_others_aside, write_record
+from reasonedit.experiments.tensorboard_runs import LEFT_OUT, begin_run, set_others_aside
 from reasonedit.groups import GENERALITIES
 from reasonedit.report import page_charts, write_page
 from reasonedit.report.findings import judge_claims
@@ -527,10 +527,27 @@ def test_the_page_says_what_it_leaves_out_and_shows_no_stale_gallery(tmp_path):
     assert "77077" in write_page(tmp_path, tmp_path / "report.html").read_text()
 
 
+def test_a_run_is_begun_anew_while_nobody_looks_at_it(tmp_path, monkeypatch):
+    """Cells that run at once look at each other's runs: one that is half gone seemed to be of another cell."""
+    run, about = tmp_path / "tensorboard" / "ike-0", cell("ike", 0)[0]
+    begin_run(run, about)
+    (run / "events").touch()
+    lock, held = tensorboard_runs._lock, []
+
+    def watched(folder):
+        held.append(sorted(path.name for path in run.iterdir()))
+        return lock(folder)
+
+    monkeypatch.setattr(tensorboard_runs, "_lock", watched)
+    begin_run(run, about)
+    assert held == [["cell.json", "events"]]
+    assert [path.name for path in run.iterdir()] == ["cell.json"]
+
+
 def test_tensorboard_holds_runs_that_agree(tmp_path):
     boards = tmp_path / "tensorboard"
     for row, wanted in (("a", 40), ("b", 20), ("c", 40)):
-        write_record(boards / f"{row}-0", cell(row, 0, wanted=wanted)[0])
+        begin_run(boards / f"{row}-0", cell(row, 0, wanted=wanted)[0])
     (boards / "unmarked-0").mkdir()
     set_others_aside(boards, cell("a", 1)[0])
     assert {p.name for p in boards.iterdir()} == {"a-0", "c-0"}

@@ -93,7 +93,8 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     for row, share in SHARES.items():
         for seed in (0, 1):
-            save(folder / "main", cell(row, seed, right=share, edits=20, groups=GROUPS))
+            about, rows = cell(row, seed, right=share, edits=20, groups=GROUPS)
+            save(folder / "main", ({**about, "edits": 15 if row == "rag" else 20}, rows))
     return write_page(folder, folder / "report.html")
 
 
@@ -102,6 +103,7 @@ def test_definitions_and_bases_are_text(page):
     assert not re.search(r"\stitle=", html)
     assert "The same questions in other words" in html
     assert "40 answers on 40 edits" in html
+    assert "2 seeds; 15 to 20 edits written on each." in html  # RAG found five answered rightly by then
 
 
 def test_each_column_is_shown_at_any_width(page):
@@ -125,6 +127,24 @@ def test_each_column_is_shown_at_any_width(page):
         assert sorted({*below, *chosen} - {"editor"}) == sorted(columns)
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
         assert visitor.find_barriers() == []
+
+
+def test_a_table_with_more_columns_than_fit_is_not_cut(tmp_path):
+    find_browser()
+    rows = [(row, cell(row, seed, right=0.45, groups=tuple(LABELS))) for row in ("none", OURS) for seed in (0, 1)]
+    for row, one in rows:
+        about, answers = one
+        exact = [{**answer, "exact_match": i % 3 == 0} for i, answer in enumerate(answers)]
+        save(tmp_path / "portability", ({**about, "title": f"An editor of name {row}"}, exact))
+    page = write_page(tmp_path, tmp_path / "report.html")
+    with open_browser() as browser, visiting(browser) as come:
+        for width in (901, 1150, 1201, 1400):
+            visitor = come("", viewport={"width": width, "height": 900})
+            visitor.page.goto(page.as_uri())
+            assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+            heads = visitor.page.locator("#portability ~ table.wide thead").first.locator("th:visible").count()
+            assert heads == (5 if width <= 1200 else 1 + len(LABELS) + 3 + 3)
+            assert visitor.page.locator("details.phone").first.is_visible() is (width <= 1200)
 
 
 @pytest.mark.parametrize(("name", "row", "shown"), [("main", OURS, 2), ("stress", OURS, 1), ("k", "k5", 0)])

@@ -21,7 +21,7 @@ from reasonedit.erasure import erase
 from reasonedit.report import write_run_page
 from reasonedit.report.locality import find_gaps
 from reasonedit.report.run_data import RunData
-from reasonedit.report.run_edits import FAILED, LOST, NOT_ASKED, NOT_NEEDED, TOOK, judge_edits
+from reasonedit.report.run_edits import FAILED, LOST, NOT_ASKED, NOT_NEEDED, TOOK, judge_edits, pictured
 from reasonedit.report.run_page import _facts, _questions, _shares
 from reasonedit.runs import shown
 
@@ -187,6 +187,24 @@ def test_an_edit_that_did_not_take_says_why(changes, why):
     outcome = judged(answer("e", "edit", False), answer("e", "probe", False, **changes))
     assert why in outcome.why
     assert outcome.advice
+
+
+def test_a_question_without_a_picture_is_said_to_be_one(run):
+    table = pq.read_table(run / "predictions.parquet")
+    lost = {**table.to_pylist()[-1], "id": "text", "phase": "probe", "group": "text_loc", "right": False, "round": 1}
+    pq.write_table(pa.Table.from_pylist([*table.to_pylist(), lost], table.schema), run / "predictions.parquet")
+    html = write_run_page(run, run / "report.html").read_text()
+    (card,) = re.findall(r'<article class="card">\s*<span class="tag">text Loc</span>.*?</article>', html, re.DOTALL)
+    assert "Asked without a picture." in card
+    assert "No copy of its picture" not in card
+
+
+def test_nothing_is_said_of_evidence_that_nobody_sought():
+    """As of an edit that was not needed, or of an editor that has no codebook."""
+    run, known = RunData(Path("r"), {}, {}, {}, []), {"boxes": [[]], "given": [False], "crops": [0], "picture": ""}
+    for guessed, note in (([], ""), ([False], "no part of the picture was found for it")):
+        (sentence,) = pictured(run, {"reasoning": ["It is red."], "guessed": guessed, **known})["sentences"]
+        assert sentence["note"] == note
 
 
 def test_what_two_edits_say_alike_is_a_fact_of_each(run):

@@ -29,7 +29,7 @@ from .gallery import write_gallery
 from .grounding import measure_grounding
 from .lab import Lab
 from .own_chains import OwnChains
-from .tensorboard_runs import set_others_aside, write_record
+from .tensorboard_runs import begin_run, set_others_aside
 from .train_once import LearnsFirst, check_apart
 
 
@@ -146,10 +146,7 @@ def _measure(
 def _logger(folder: Path, cell: Cell, record: Mapping[str, Any]) -> TensorBoardLogger:
     """TensorBoard's logger of a cell, whose folder holds nothing but what the cell is."""
     logger = TensorBoardLogger(folder / "tensorboard", name="", version=f"{cell.row}-{cell.seed}")
-    run = Path(logger.log_dir)
-    if run.exists():  # of a cell that was killed, or that is made anew
-        shutil.rmtree(run)
-    write_record(run, record)
+    begin_run(Path(logger.log_dir), record)
     return logger
 
 

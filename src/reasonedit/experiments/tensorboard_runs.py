@@ -17,10 +17,12 @@ LEFT_OUT = "tensorboard-left-out"
 """Beside TensorBoard's folder: where the runs are that do not agree with those of now."""
 
 
-def write_record(run: Path, record: Mapping[str, Any]) -> None:
-    """Say in the folder of a run which cell it is of."""
+def begin_run(run: Path, record: Mapping[str, Any]) -> None:
+    """Begin the folder of a run, which says which cell it is of; one of a cell that was killed or is made anew goes."""
     with _lock(run.parent):
-        run.mkdir(parents=True, exist_ok=True)
+        if run.exists():
+            shutil.rmtree(run)
+        run.mkdir(parents=True)
         (run / _RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 

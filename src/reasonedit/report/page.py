@@ -31,6 +31,8 @@ _COSTS = {"seconds": "s / edit", "ms": "ms / query", "keys": "keys / edit"}
 _ON_A_PHONE = ("rel", "gen", "loc", "hard_loc", "all")
 _PHONE = 4
 """Columns that a phone shows beside each other; the others are in tables below."""
+_FITTING = 14
+"""Columns that all fit from 900 pixels on; a table of more shows all from 1200 pixels on."""
 _RIVALS = 3
 """Of fewer rows none is called the best."""
 _SAME_FIGURES = 0.0005
@@ -116,6 +118,7 @@ def _section(experiment: Experiment, table: Table, folder: Path) -> dict[str, An
         "reference": next((r.title for r in table if r.name == experiment.reference), ""),
         "columns": columns,
         "names": {**columns, **_COSTS},
+        "crowded": len({**columns, **_COSTS}) > _FITTING,
         "chosen": chosen[:_PHONE],
         "rest": [rest[start : start + _PHONE] for start in range(0, len(rest), _PHONE)],
         "rows": rows,

@@ -151,7 +151,7 @@ def pictured(run: RunData, edit: Row) -> dict[str, Any]:
         note = "marked by a person" if given and boxes else ""
         if _at(edit["crops"], i, 0):
             note = "shown by a picture of its own"
-        elif not boxes:
+        elif not boxes and i < len(edit["guessed"]):  # of what was not written nothing was sought
             note = "no part of the picture was found for it"
         elif _at(edit["guessed"], i, False):
             note = "a guess: the model affirms it of no part of the picture"
