@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 
-from reasonedit.errors import ReasonEditError, UnavailableError, needed
+from reasonedit.errors import InputError, ReasonEditError, UnavailableError, needed
 from reasonedit.metrics import COMPARISON, accuracy, contains, exact_match, most_common_answer
 from reasonedit.ranks import exchange
 from reasonedit.retrieval import Retrieval
@@ -47,6 +47,7 @@ class PredictionWriter(Evaluates):
         prompt_key: Key of the questions in a batch.
 
     Raises:
+        InputError: The path is that of a folder.
         UnavailableError: ``pyarrow`` is not installed.
 
     Example:
@@ -58,6 +59,8 @@ class PredictionWriter(Evaluates):
     def __init__(self, path: str | os.PathLike[str] | None = None, prompt_key: str = "prompts") -> None:
         needed("pyarrow", "runs")  # here, not when hours of answers are to be written
         self.path = Path(path).absolute() if path is not None else None
+        if self.path is not None and self.path.is_dir():
+            raise InputError(f"'{self.path}' is a folder: name the file that the predictions are written to.")
         self.prompt_key = prompt_key
         self.rows: list[dict[str, Any]] = []
         self._folder = Path()

@@ -394,6 +394,11 @@ def test_what_is_no_text_in_a_column_is_spelt_out(tiny_vlm, tmp_path):
     assert (row["id"], row["targets"]) == (r"caf\udce9.png", [r"\ud83d"])
 
 
+def test_a_folder_is_refused_before_there_are_predictions_to_write(tmp_path):
+    with pytest.raises(ReasonEditError, match="is a folder: name the file"):
+        PredictionWriter(tmp_path)
+
+
 def test_batches_in_which_no_edit_can_be_found_are_said(tiny_vlm, caplog):
     class Pairs(Asks):
         def predict_step(self, batch, batch_idx):
