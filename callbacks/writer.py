@@ -66,10 +66,12 @@ class PredictionWriter(Evaluates):
         self._folder = Path()
         self._edits: int | None = None
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from zero."""
-        self.rows = []
-        self._folder = Path(trainer.default_root_dir).absolute()
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Start from zero; raises as :meth:`RunCallback.setup` does."""
+        super().setup(trainer, pl_module, stage)
+        if stage in self.works_in:
+            self.rows = []
+            self._folder = Path(trainer.default_root_dir).absolute()
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -152,7 +154,7 @@ class PredictionWriter(Evaluates):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Write the rows so far; raises as :meth:`RunCallback.on_exception` does."""
         super().on_exception(trainer, pl_module, exception)
-        if self.rows:
+        if self.rows and trainer.state.fn in self.works_in:
             path = self._path()
             if trainer.world_size > 1:
                 path = path.with_suffix(f".{trainer.global_rank}{path.suffix}")

@@ -399,6 +399,20 @@ def test_a_folder_is_refused_before_there_are_predictions_to_write(tmp_path):
         PredictionWriter(tmp_path)
 
 
+def test_a_run_that_fails_before_it_began_writes_no_rows_of_the_one_before(tiny_vlm, tmp_path):
+    class Fails(L.Callback):
+        def setup(self, trainer, pl_module, stage):
+            raise RuntimeError("cut short")
+
+    writer, path = PredictionWriter(tmp_path / "p.parquet"), tmp_path / "p.parquet"
+    data = DataLoader([{"ask": ["What?"]}], batch_size=None, collate_fn=dict)
+    predict(Asks(tiny_vlm), data, writer)
+    path.rename(tmp_path / "first.parquet")
+    with pytest.raises(RuntimeError, match="cut short"):
+        predict(Asks(tiny_vlm), data, writer, Fails())
+    assert not path.exists()
+
+
 def test_batches_in_which_no_edit_can_be_found_are_said(tiny_vlm, caplog):
     class Pairs(Asks):
         def predict_step(self, batch, batch_idx):
