@@ -79,8 +79,6 @@ class PredictionWriter(Evaluates):
         """Count the edits."""
         editor = find_callback(trainer, Editor)  # type: ignore[type-abstract]
         self._edits = editor.edits if editor is not None else None
-        if in_steps(batch):
-            self._edits = batch.get("edits_before", self._edits)
 
     def on_predict_batch_end(
         self,
@@ -108,6 +106,7 @@ class PredictionWriter(Evaluates):
             of_length(values, len(answers), key, "answers")
             return values[i]
 
+        edits = fields.get("edits_before", self._edits) if in_steps(batch) else self._edits  # of a run that goes on
         all_targets = targets_of(fields, len(answers), self)
         for i, (answer, targets) in enumerate(zip(answers, all_targets, strict=True)):
             retrieval = found if isinstance(found := of("retrieved", i), Retrieval) else None
@@ -119,7 +118,7 @@ class PredictionWriter(Evaluates):
                     "edit": text_of(of("edit_ids", i)),
                     "phase": text_of(fields.get("phase")),
                     "group": text_of(of("groups", i)),
-                    "edits": self._edits,
+                    "edits": edits,
                     "round": fields.get("round") if in_steps(batch) else None,
                     "question": text_of(of("bare_prompts", i)),
                     "prompt": text_of(of(self.prompt_key, i)),
