@@ -16,6 +16,12 @@ from ..model import vlm_for, with_weights
 from .training_example import in_rows
 
 
+def language_blocks(vlm: LocalVLM) -> list[str]:
+    """Names of the language model's blocks: a Q-Former's are none of them."""
+    prefix = vlm.language_layers[-1].rsplit(".", 1)[0]
+    return [name for name in vlm.language_layers if name.rsplit(".", 1)[0] == prefix]
+
+
 def last_linear(vlm: LocalVLM, block: int) -> str:
     """Name of the last linear layer of a language block: what leads out of its MLP.
 
@@ -26,8 +32,7 @@ def last_linear(vlm: LocalVLM, block: int) -> str:
     Raises:
         NotFoundError: There is no such block, or it has no linear layer.
     """
-    prefix = vlm.language_layers[-1].rsplit(".", 1)[0]
-    blocks = [name for name in vlm.language_layers if name.rsplit(".", 1)[0] == prefix]
+    blocks = language_blocks(vlm)
     try:
         name = blocks[block]
     except IndexError as error:
@@ -84,10 +89,11 @@ class LayerEditor(Editor):
                 raise NotFoundError(f"The model '{vlm.name}' has no layer '{name}'.") from error
             if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
                 raise InputError(f"{type(self).__name__} needs a linear layer that is not quantised, not '{name}'.")
-            if not any(name.startswith(f"{block}.") for block in vlm.language_layers):
+            blocks = language_blocks(vlm)
+            if not any(name.startswith(f"{block}.") for block in blocks):
                 raise InputError(
-                    f"{type(self).__name__} works inside the language blocks, from '{vlm.language_layers[0]}' to "
-                    f"'{vlm.language_layers[-1]}', and '{name}' is in none of them: name a layer in one, or a number."
+                    f"{type(self).__name__} works inside the language blocks, from '{blocks[0]}' to '{blocks[-1]}', "
+                    f"and '{name}' is in none of them: name a layer in one, or a number."
                 )
 
     def linear(self, name: str) -> nn.Linear:
