@@ -358,6 +358,25 @@ def test_balancedit_uses_a_copy_where_an_edit_reaches(tiny_vlm, tmp_path):
     assert all(r["answer"] == r["before"] for r in deferred)
 
 
+def test_balancedit_reaches_the_same_questions_where_several_answers_are_sought(tiny_vlm):
+    """As many beams as there are questions, or more: each row of a pass belongs to the question that it was made of."""
+    editor, rows = BalancEdit(-2, steps=20, lr=1e-2), []
+
+    class Sought(VLMModule):
+        def predict_step(self, batch, batch_idx=0, dataloader_idx=0):
+            answers = super().predict_step(batch, batch_idx, dataloader_idx)
+            rows.append(list(editor._chosen))
+            return answers
+
+    for beams in (1, 3):
+        module = Sought(tiny_vlm, max_new_tokens=2, generate_kwargs={"num_beams": beams} if beams > 1 else None)
+        trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[editor])
+        trainer.predict(module, datamodule=EditStream(Letters(2), batch_size=2))
+    half = len(rows) // 2
+    assert [[row for row in one for _ in range(3)] for one in rows[1:half]] == rows[half + 1 :]
+    assert any(row is not None for one in rows for row in one)
+
+
 def test_layers_that_are_not_there_are_named(tiny_vlm, tmp_path):
     with pytest.raises(ReasonEditError, match="has 2 language blocks, not a block 7"):
         run(tiny_vlm, GRACE(7), path=tmp_path / "a")

@@ -175,7 +175,9 @@ class LayerEditor(Editor):
         """
         assert self.vlm is not None  # set-up ran
         mask = self.vlm.prompt_mask
-        return mask if mask is not None and inputs.shape[1] >= mask.shape[1] else None
+        if mask is None or inputs.shape[1] < mask.shape[1]:
+            return None
+        return mask.repeat_interleave(len(inputs) // len(mask), dim=0)  # where several answers are sought at once
 
 
 class EditedWeights:
