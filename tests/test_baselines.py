@@ -4,6 +4,7 @@ import copy
 import itertools
 
 import lightning as L
+import peft
 import pytest
 import torch
 from helpers.editing import Letters, at_once, run
@@ -18,7 +19,7 @@ from reasonedit.callbacks.baselines.grace import SPLIT_SHARE, DeferralRadii
 from reasonedit.callbacks.baselines.layer import last_linear
 from reasonedit.callbacks.baselines.mend_training import train
 from reasonedit.callbacks.baselines.training_example import TrainingExample, enable_gradients
-from reasonedit.vlm import load_vlm
+from reasonedit.vlm import as_vlm, load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -327,6 +328,18 @@ def test_mend_says_what_it_needs(tiny_vlm, tmp_path, network):
 
 
 # ---- the rest
+
+
+def test_an_adapter_in_the_model_is_none_of_its_layers(tiny_folder, tmp_path):
+    loaded = load_vlm(str(tiny_folder), dtype="float32")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+    vlm = as_vlm(peft.get_peft_model(loaded.model, config), loaded.processor)
+    before = copy.deepcopy(vlm.model.state_dict())
+    for name, layers in (("ft", ["mlp.down_proj"]), ("lora", ["self_attn.q_proj", "self_attn.v_proj"])):
+        editor = editors("")[name]
+        assert at_once(run(vlm, editor, edits=2, path=tmp_path / name)) == 1
+        assert {layer.split(".", 4)[-1] for layer in editor.layers} == {f"{layer}.base_layer" for layer in layers}
+        assert all(torch.equal(before[k], v) for k, v in vlm.model.state_dict().items())
 
 
 def test_what_belongs_to_another_vlm_is_refused(tiny_vlm, tiny_folder, network, tmp_path):

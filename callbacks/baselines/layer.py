@@ -22,6 +22,14 @@ def language_blocks(vlm: LocalVLM) -> list[str]:
     return [name for name in vlm.language_layers if name.rsplit(".", 1)[0] == prefix]
 
 
+def linear_layers(vlm: LocalVLM, block: str) -> list[str]:
+    """Names of the linear layers of a block; those of an adapter (PEFT) around one are none of the model's own."""
+    modules = {f"{block}.{name}": m for name, m in vlm.model.get_submodule(block).named_modules()}
+    adapted = [f"{name}." for name, m in modules.items() if isinstance(getattr(m, "base_layer", None), nn.Module)]
+    own = [n for n in modules if not any(n.startswith(a) and not n.startswith(f"{a}base_layer") for a in adapted)]
+    return [name for name in own if isinstance(modules[name], nn.Linear)]
+
+
 def last_linear(vlm: LocalVLM, block: int) -> str:
     """Name of the last linear layer of a language block: what leads out of its MLP.
 
@@ -39,10 +47,10 @@ def last_linear(vlm: LocalVLM, block: int) -> str:
         raise NotFoundError(
             f"The model '{vlm.name}' has {len(blocks)} language blocks, not a block {block}."
         ) from error
-    linear = [n for n, m in vlm.model.get_submodule(name).named_modules() if isinstance(m, nn.Linear)]
+    linear = linear_layers(vlm, name)
     if not linear:
         raise NotFoundError(f"The block '{name}' of the model '{vlm.name}' has no linear layer to edit.")
-    return f"{name}.{linear[-1]}"
+    return linear[-1]
 
 
 class LayerEditor(Editor):
