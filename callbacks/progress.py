@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from itertools import chain
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from rich.console import Console
 
+from reasonedit.data.stream import EditStream
 from reasonedit.util.progress_lines import ProgressLines
 
 from .batch import in_steps
@@ -26,7 +29,7 @@ class StreamProgress(RichProgressBar):
         self._stage = _Stage()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count the edits of the stream."""
+        """Find the edits of the stream."""
         super().on_predict_start(trainer, pl_module)
         self._stage = _Stage(trainer)
 
@@ -94,15 +97,13 @@ class _Stage:
     """What the batches of a stream are for."""
 
     def __init__(self, trainer: L.Trainer | None = None) -> None:
-        base = getattr(getattr(trainer, "datamodule", None), "base", None)
-        self._edits = len(base.edits) if base is not None else 0
-        self._seen = 0
+        data = getattr(trainer, "datamodule", None)
+        batches = data.layout() if isinstance(data, EditStream) and data.base is not None else []
+        self._places = [place for place, item in enumerate(chain.from_iterable(batches)) if item.phase == "edit"]
 
     def describe(self, batch: Any) -> str:
-        """In words; empty where a batch does not say it."""
-        if not in_steps(batch):
+        """In words; empty where a batch does not say it, or has nothing to do."""
+        if not in_steps(batch) or not batch["positions"]:
             return ""
-        if batch["phase"] != "edit":
-            return f"probing after {self._seen} edits"
-        self._seen += sum(e is not None for e in batch["edits"])
-        return f"editing {self._seen}/{self._edits}" if self._edits else f"editing {self._seen}"
+        seen = bisect_right(self._places, max(batch["positions"]))  # by all ranks, which share the edits
+        return f"editing {seen}/{len(self._places)}" if batch["phase"] == "edit" else f"probing after {seen} edits"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import uuid
@@ -75,7 +76,7 @@ class RunLog(RunCallback):
             InputError: A line of the log is damaged.
         """
         rows: list[dict[str, Any]] = []
-        for path in sorted(self.path.parent.glob(f"{self.path.name}.*.jsonl")):
+        for path in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.*.jsonl")):
             run, rows_of_rank = _read_log(path)
             self.run = self.run or run
             if run not in ("", self.run):  # a rank that wrote nothing yet left a log without a name

@@ -26,9 +26,12 @@ def targets_of(batch: dict[str, Any], samples: int, owner: object) -> list[list[
 
 
 def text_of(value: Any) -> str | None:
-    """An id, a group or the like as a text; a tensor or an array with one value counts as that value."""
+    """An id, a group or the like as a text; a tensor or an array with one value counts as that value.
+
+    Half of a surrogate pair, as Python has it in a name of a file that is no UTF-8, is spelt out: no file takes it.
+    """
     value = _plain(value)
-    return None if value is None else str(value)
+    return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def texts_of(value: Any) -> list[str]:

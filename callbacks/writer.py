@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 
-from reasonedit.errors import ReasonEditError, UnavailableError, needed
+from reasonedit.errors import InputError, ReasonEditError, UnavailableError, needed
 from reasonedit.metrics import COMPARISON, accuracy, contains, exact_match, most_common_answer
 from reasonedit.ranks import exchange
 from reasonedit.retrieval import Retrieval
@@ -47,6 +47,7 @@ class PredictionWriter(Evaluates):
         prompt_key: Key of the questions in a batch.
 
     Raises:
+        InputError: The path is that of a folder.
         UnavailableError: ``pyarrow`` is not installed.
 
     Example:
@@ -58,15 +59,19 @@ class PredictionWriter(Evaluates):
     def __init__(self, path: str | os.PathLike[str] | None = None, prompt_key: str = "prompts") -> None:
         needed("pyarrow", "runs")  # here, not when hours of answers are to be written
         self.path = Path(path).absolute() if path is not None else None
+        if self.path is not None and self.path.is_dir():
+            raise InputError(f"'{self.path}' is a folder: name the file that the predictions are written to.")
         self.prompt_key = prompt_key
         self.rows: list[dict[str, Any]] = []
         self._folder = Path()
         self._edits: int | None = None
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from zero."""
-        self.rows = []
-        self._folder = Path(trainer.default_root_dir).absolute()
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Start from zero; raises as :meth:`RunCallback.setup` does."""
+        super().setup(trainer, pl_module, stage)
+        if stage in self.works_in:
+            self.rows = []
+            self._folder = Path(trainer.default_root_dir).absolute()
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -74,8 +79,6 @@ class PredictionWriter(Evaluates):
         """Count the edits."""
         editor = find_callback(trainer, Editor)  # type: ignore[type-abstract]
         self._edits = editor.edits if editor is not None else None
-        if in_steps(batch):
-            self._edits = batch.get("edits_before", self._edits)
 
     def on_predict_batch_end(
         self,
@@ -103,6 +106,7 @@ class PredictionWriter(Evaluates):
             of_length(values, len(answers), key, "answers")
             return values[i]
 
+        edits = fields.get("edits_before", self._edits) if in_steps(batch) else self._edits  # of a run that goes on
         all_targets = targets_of(fields, len(answers), self)
         for i, (answer, targets) in enumerate(zip(answers, all_targets, strict=True)):
             retrieval = found if isinstance(found := of("retrieved", i), Retrieval) else None
@@ -114,7 +118,7 @@ class PredictionWriter(Evaluates):
                     "edit": text_of(of("edit_ids", i)),
                     "phase": text_of(fields.get("phase")),
                     "group": text_of(of("groups", i)),
-                    "edits": self._edits,
+                    "edits": edits,
                     "round": fields.get("round") if in_steps(batch) else None,
                     "question": text_of(of("bare_prompts", i)),
                     "prompt": text_of(of(self.prompt_key, i)),
@@ -149,7 +153,7 @@ class PredictionWriter(Evaluates):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Write the rows so far; raises as :meth:`RunCallback.on_exception` does."""
         super().on_exception(trainer, pl_module, exception)
-        if self.rows:
+        if self.rows and trainer.state.fn in self.works_in:
             path = self._path()
             if trainer.world_size > 1:
                 path = path.with_suffix(f".{trainer.global_rank}{path.suffix}")

@@ -4,6 +4,7 @@ import copy
 import itertools
 
 import lightning as L
+import peft
 import pytest
 import torch
 from helpers.editing import Letters, at_once, run
@@ -18,7 +19,7 @@ from reasonedit.callbacks.baselines.grace import SPLIT_SHARE, DeferralRadii
 from reasonedit.callbacks.baselines.layer import last_linear
 from reasonedit.callbacks.baselines.mend_training import train
 from reasonedit.callbacks.baselines.training_example import TrainingExample, enable_gradients
-from reasonedit.vlm import load_vlm
+from reasonedit.vlm import as_vlm, load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -329,6 +330,18 @@ def test_mend_says_what_it_needs(tiny_vlm, tmp_path, network):
 # ---- the rest
 
 
+def test_an_adapter_in_the_model_is_none_of_its_layers(tiny_folder, tmp_path):
+    loaded = load_vlm(str(tiny_folder), dtype="float32")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+    vlm = as_vlm(peft.get_peft_model(loaded.model, config), loaded.processor)
+    before = copy.deepcopy(vlm.model.state_dict())
+    for name, layers in (("ft", ["mlp.down_proj"]), ("lora", ["self_attn.q_proj", "self_attn.v_proj"])):
+        editor = editors("")[name]
+        assert at_once(run(vlm, editor, edits=2, path=tmp_path / name)) == 1
+        assert {layer.split(".", 4)[-1] for layer in editor.layers} == {f"{layer}.base_layer" for layer in layers}
+        assert all(torch.equal(before[k], v) for k, v in vlm.model.state_dict().items())
+
+
 def test_what_belongs_to_another_vlm_is_refused(tiny_vlm, tiny_folder, network, tmp_path):
     same, other = (load_vlm(str(tiny_folder), dtype="float32") for _ in range(2))
     with torch.no_grad():
@@ -356,6 +369,25 @@ def test_balancedit_uses_a_copy_where_an_edit_reaches(tiny_vlm, tmp_path):
     editor._radii = [-1.0, -1.0]
     deferred = [r for r in run(tiny_vlm, editor, edits=2, path=tmp_path / "b") if r["phase"] == "probe"]
     assert all(r["answer"] == r["before"] for r in deferred)
+
+
+def test_balancedit_reaches_the_same_questions_where_several_answers_are_sought(tiny_vlm):
+    """As many beams as there are questions, or more: each row of a pass belongs to the question that it was made of."""
+    editor, rows = BalancEdit(-2, steps=20, lr=1e-2), []
+
+    class Sought(VLMModule):
+        def predict_step(self, batch, batch_idx=0, dataloader_idx=0):
+            answers = super().predict_step(batch, batch_idx, dataloader_idx)
+            rows.append(list(editor._chosen))
+            return answers
+
+    for beams in (1, 3):
+        module = Sought(tiny_vlm, max_new_tokens=2, generate_kwargs={"num_beams": beams} if beams > 1 else None)
+        trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[editor])
+        trainer.predict(module, datamodule=EditStream(Letters(2), batch_size=2))
+    half = len(rows) // 2
+    assert [[row for row in one for _ in range(3)] for one in rows[1:half]] == rows[half + 1 :]
+    assert any(row is not None for one in rows for row in one)
 
 
 def test_layers_that_are_not_there_are_named(tiny_vlm, tmp_path):

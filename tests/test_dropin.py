@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -383,6 +384,33 @@ def test_columns_of_somebodys_own_do_no_harm(tiny_vlm, tmp_path, caplog):
     ]
     assert metrics.results == {}
     assert "EditingMetrics counts no group 'mine': there are coe_gen, " in caplog.text
+
+
+def test_what_is_no_text_in_a_column_is_spelt_out(tiny_vlm, tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")  # a file of an old system
+    data = DataLoader([{"ask": ["What?"], "ids": [name], "targets": ["\ud83d"]}], batch_size=None, collate_fn=dict)
+    predict(Asks(tiny_vlm), data, PredictionWriter(tmp_path / "p.parquet"))
+    (row,) = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert (row["id"], row["targets"]) == (r"caf\udce9.png", [r"\ud83d"])
+
+
+def test_a_folder_is_refused_before_there_are_predictions_to_write(tmp_path):
+    with pytest.raises(ReasonEditError, match="is a folder: name the file"):
+        PredictionWriter(tmp_path)
+
+
+def test_a_run_that_fails_before_it_began_writes_no_rows_of_the_one_before(tiny_vlm, tmp_path):
+    class Fails(L.Callback):
+        def setup(self, trainer, pl_module, stage):
+            raise RuntimeError("cut short")
+
+    writer, path = PredictionWriter(tmp_path / "p.parquet"), tmp_path / "p.parquet"
+    data = DataLoader([{"ask": ["What?"]}], batch_size=None, collate_fn=dict)
+    predict(Asks(tiny_vlm), data, writer)
+    path.rename(tmp_path / "first.parquet")
+    with pytest.raises(RuntimeError, match="cut short"):
+        predict(Asks(tiny_vlm), data, writer, Fails())
+    assert not path.exists()
 
 
 def test_batches_in_which_no_edit_can_be_found_are_said(tiny_vlm, caplog):

@@ -98,6 +98,26 @@ def test_cut_short_anywhere_it_ends_as_if_it_had_not_been(tiny_vlm, tmp_path, at
     the_same(book.memory, memories[1])
 
 
+def test_the_place_of_a_writer_changes_no_row(tiny_vlm, tmp_path):
+    def rows(folder, *stop, resume=False):
+        """With a log whose name holds what means more in a pattern."""
+        book = Codebook.load(folder / "book") if resume else Codebook(folder / "book", DESIGN)
+        parts = [
+            PredictionWriter(folder / "p.parquet"),
+            RunLog(folder / "answers[1]", resume),
+            book,
+            Retriever(),
+            *stop,
+        ]
+        trainer = L.Trainer(accelerator="cpu", devices=1, callbacks=parts, **QUIET)
+        trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(2), batch_size=1))
+        return pq.read_table(folder / "p.parquet").to_pylist()
+
+    with pytest.raises(RuntimeError, match="cut short"):
+        rows(tmp_path / "cut", Stop(2, written=True))
+    assert rows(tmp_path / "cut", resume=True) == rows(tmp_path / "whole")
+
+
 def run_with_shares(tiny_vlm, folder: Path, stop: Stop | None = None, resume: bool = False):
     """A run that looks at the range of pictures and asks for token shares, and what that gave."""
     default = replace(DEFAULT, embedding=replace(DEFAULT.embedding, encoder="hash"))

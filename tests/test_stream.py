@@ -1,8 +1,10 @@
 """Streams in trainer.predict: our module, somebody else's module, and each callback on its own."""
 
 import copy
+import itertools
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import lightning as L
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 import torch
 from helpers.tiny import design, picture
 from helpers.toy import ToySource
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
@@ -26,6 +29,8 @@ from reasonedit.callbacks import (
     TensorBoardCharts,
 )
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.data.base_pass import BasePass
+from reasonedit.data.stream import collate
 from reasonedit.rounds import final_probes, split_rounds
 from reasonedit.vlm import Generation
 
@@ -430,6 +435,26 @@ def test_the_progress_bar_says_what_is_happening(tiny_vlm, tmp_path):
         "editing 3/3",
         "probing after 3 edits",
     ]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_the_progress_bar_counts_the_edits_of_all_ranks(monkeypatch, ranks):
+    for hook in ("on_predict_start", "on_predict_batch_start"):
+        monkeypatch.setattr(RichProgressBar, hook, lambda *_: None)
+    said, bar, stream = [], StreamProgress(), EditStream(ToySource(5), batch_size=4, interleave=3)
+    edits = list(itertools.islice(stream.source.candidates(), 5))
+    probes = stream.source.probes(edits)
+    stream.base = BasePass(edits, probes, [""] * len(probes))
+    bar.predict_progress_bar_id = 0
+    bar.progress = SimpleNamespace(update=lambda _, description: said.append(description))
+    bar.on_predict_start(SimpleNamespace(datamodule=stream), None)
+    for step in stream.steps(ranks)[::ranks]:  # of the first rank, which shows them
+        bar.on_predict_batch_start(None, None, collate(step), 0)
+    assert [text for text in dict.fromkeys(said) if text.startswith("probing")] == [
+        "probing after 3 edits",
+        "probing after 5 edits",
+    ]
+    assert all(text.endswith("/5") for text in said if text.startswith("editing"))
 
 
 @pytest.mark.parametrize(

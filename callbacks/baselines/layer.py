@@ -16,6 +16,20 @@ from ..model import vlm_for, with_weights
 from .training_example import in_rows
 
 
+def language_blocks(vlm: LocalVLM) -> list[str]:
+    """Names of the language model's blocks: a Q-Former's are none of them."""
+    prefix = vlm.language_layers[-1].rsplit(".", 1)[0]
+    return [name for name in vlm.language_layers if name.rsplit(".", 1)[0] == prefix]
+
+
+def linear_layers(vlm: LocalVLM, block: str) -> list[str]:
+    """Names of the linear layers of a block; those of an adapter (PEFT) around one are none of the model's own."""
+    modules = {f"{block}.{name}": m for name, m in vlm.model.get_submodule(block).named_modules()}
+    adapted = [f"{name}." for name, m in modules.items() if isinstance(getattr(m, "base_layer", None), nn.Module)]
+    own = [n for n in modules if not any(n.startswith(a) and not n.startswith(f"{a}base_layer") for a in adapted)]
+    return [name for name in own if isinstance(modules[name], nn.Linear)]
+
+
 def last_linear(vlm: LocalVLM, block: int) -> str:
     """Name of the last linear layer of a language block: what leads out of its MLP.
 
@@ -26,18 +40,17 @@ def last_linear(vlm: LocalVLM, block: int) -> str:
     Raises:
         NotFoundError: There is no such block, or it has no linear layer.
     """
-    prefix = vlm.language_layers[-1].rsplit(".", 1)[0]
-    blocks = [name for name in vlm.language_layers if name.rsplit(".", 1)[0] == prefix]
+    blocks = language_blocks(vlm)
     try:
         name = blocks[block]
     except IndexError as error:
         raise NotFoundError(
             f"The model '{vlm.name}' has {len(blocks)} language blocks, not a block {block}."
         ) from error
-    linear = [n for n, m in vlm.model.get_submodule(name).named_modules() if isinstance(m, nn.Linear)]
+    linear = linear_layers(vlm, name)
     if not linear:
         raise NotFoundError(f"The block '{name}' of the model '{vlm.name}' has no linear layer to edit.")
-    return f"{name}.{linear[-1]}"
+    return linear[-1]
 
 
 class LayerEditor(Editor):
@@ -84,10 +97,11 @@ class LayerEditor(Editor):
                 raise NotFoundError(f"The model '{vlm.name}' has no layer '{name}'.") from error
             if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
                 raise InputError(f"{type(self).__name__} needs a linear layer that is not quantised, not '{name}'.")
-            if not any(name.startswith(f"{block}.") for block in vlm.language_layers):
+            blocks = language_blocks(vlm)
+            if not any(name.startswith(f"{block}.") for block in blocks):
                 raise InputError(
-                    f"{type(self).__name__} works inside the language blocks, from '{vlm.language_layers[0]}' to "
-                    f"'{vlm.language_layers[-1]}', and '{name}' is in none of them: name a layer in one, or a number."
+                    f"{type(self).__name__} works inside the language blocks, from '{blocks[0]}' to '{blocks[-1]}', "
+                    f"and '{name}' is in none of them: name a layer in one, or a number."
                 )
 
     def linear(self, name: str) -> nn.Linear:
@@ -169,7 +183,9 @@ class LayerEditor(Editor):
         """
         assert self.vlm is not None  # set-up ran
         mask = self.vlm.prompt_mask
-        return mask if mask is not None and inputs.shape[1] >= mask.shape[1] else None
+        if mask is None or inputs.shape[1] < mask.shape[1]:
+            return None
+        return mask.repeat_interleave(len(inputs) // len(mask), dim=0)  # where several answers are sought at once
 
 
 class EditedWeights:

@@ -15,7 +15,7 @@ from reasonedit.vlm import LocalVLM
 
 from ..model import vlm_for, with_weights
 from .finetune import LEARNT
-from .layer import LayerEditor
+from .layer import LayerEditor, linear_layers
 from .training_example import TrainingExample, enable_gradients
 
 ATTENTION = ("q_proj", "v_proj")
@@ -33,10 +33,10 @@ def layers_called(vlm: LocalVLM, names: tuple[str, ...]) -> list[str]:
         NotFoundError: There is none.
     """
     found = [
-        f"{block}.{name}"
+        layer
         for block in vlm.language_layers
-        for name, module in vlm.model.get_submodule(block).named_modules()
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in names
+        for layer in linear_layers(vlm, block)
+        if layer.removesuffix(".base_layer").rpartition(".")[2] in names  # the layer below an adapter
     ]
     if not found:
         raise NotFoundError(
