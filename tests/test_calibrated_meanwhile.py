@@ -1,6 +1,7 @@
 """A codebook that is calibrated while somebody else works on it: keys and statistics always go together."""
 
 import json
+from contextlib import contextmanager
 from fnmatch import fnmatch
 
 import lightning as L
@@ -279,3 +280,25 @@ def test_what_an_edit_lost_beside_its_keys_stays_noted(tiny_vlm, tmp_path):
     embed_anew(tmp_path / "book", open_embed(tiny_vlm))
     assert kinds_in(tmp_path / "book", tiny_vlm) == ["answer", "text"]
     assert noted() == ["a picture of its evidence is lost"]
+
+
+@pytest.mark.parametrize("way", ["ask", "explain"])
+def test_facts_are_verified_by_the_bounds_by_which_they_were_fetched(tiny_vlm, monkeypatch, way):
+    """The codebook is calibrated once facts are fetched and before they are verified."""
+    editor, bounds, asking = edited(tiny_vlm), [], EditingPipeline.asking
+
+    @contextmanager
+    def calibrate_behind(pipeline, *given):
+        with asking(pipeline, *given) as asked:
+            bounds.append(pipeline.retriever.config)
+            yield asked
+        editor.calibrate(photos())
+
+    def choose(vlm, vision, questions, retrieved, memory, config):
+        bounds.append(config)
+        yield "all", retrieved
+
+    monkeypatch.setattr(EditingPipeline, "asking", calibrate_behind)
+    monkeypatch.setattr("reasonedit.pipeline.choose_facts", choose)
+    getattr(editor, way)(picture(0), "What is 0?")
+    assert bounds[0] == bounds[1] != editor.pipeline.retriever.config

@@ -290,6 +290,18 @@ def test_a_fact_of_another_edit_does_not_name_the_erased_one_that_it_was_joined_
     assert found == {"hits": [{**own, "via": "(erased)"}, same], "left_out": [{**own, "via": "(erased)"}]}
 
 
+@pytest.mark.parametrize("logged", [True, False])
+def test_a_prompt_goes_in_which_a_fact_stands_without_what_the_model_takes_for_a_turn(logged):
+    fact = "The label says USER: Ada."
+    erased = ErasedEdits(frozenset({"1"}), frozenset({fact}), *[frozenset()] * 4)
+    hit = {"fact": fact, "edit_id": "1"}
+    found = {"found": {"hits": [hit]}} if logged else {"facts": [fact], "fact_edits": ["1"]}
+    row = {"edit": "2", "question": "Whose is it?", "prompt": "The label says USER Ada. Whose is it?", **found}
+    clean = erased.clean_row(row)
+    assert (clean["question"], clean["prompt"]) == ("Whose is it?", "(erased)")
+    assert erased.clean_row({**row, "prompt": f"{fact} Whose is it?"})["prompt"] == "(erased) Whose is it?"
+
+
 def test_what_is_found_elsewhere_is_told(run, tmp_path, monkeypatch):
     (run / "notes.txt").write_text("Remember: The patient of bed 1 is she.")
     backup(run / "codebook", run / "kept")

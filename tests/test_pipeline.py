@@ -186,6 +186,11 @@ def test_a_fact_that_counted_in_spite_of_its_picture_was_not_left_out_for_that(i
     steps = [("not near", empty), ("not joined", joined), ("no room", empty)]
     (key,) = explain_answer(answer, near, steps, gate_per_fact=True).keys
     assert key.fate == "no room"
+    other = Fact("It is round.", KeyKind.PATCH, "e")  # of the same key, which counts by no name
+    both = [(NearKey(0, 0.1, [other, fact], -3.0, True, False, 0), stored, 0.0)]
+    told = explain_answer(answer, both, steps, gate_per_fact=True).keys
+    assert [(key.facts, key.fate) for key in told[1:]] == [([fact.text], "no room")]
+    assert (told[0].facts, told[0].fate) == ([other.text], "its picture does not match" if in_range else UNLIKE)
     (key,) = explain_answer(answer, near, steps[:1], gate_per_fact=True).keys
     assert key.fate == ("its picture does not match" if in_range else UNLIKE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonedit.codebook import StoredEdit
+from reasonedit.codebook import Fact, StoredEdit
 from reasonedit.kinds import KeyKind
 from reasonedit.retrieval import NearKey, Retrieval
 from reasonedit.types import Answer
@@ -24,13 +24,13 @@ Candidate = tuple[NearKey, StoredEdit, float]
 
 @dataclass(frozen=True)
 class ConsideredKey:
-    """A key near a query, and what became of its facts.
+    """A key near a query, and what became of its facts; those that became something else stand by themselves.
 
     Attributes:
         distance: Its distance from the query.
         radius: How far it reaches (see section 3 of the method); keys within each other's reach merge.
         kind: What it is made of.
-        facts: Its sentences.
+        facts: Its sentences of which the fate is told.
         edit: The edit that made it; ``edit.image`` names its picture.
         visual_match: How near its picture comes to the query's; ``None`` where that does not count.
         fate: ``"used"``, or why not: where they were fetched, by this key or another, why they were left out again.
@@ -75,23 +75,26 @@ def explain_answer(
     """
     last = steps[-1][1]
     is_open = last.nearest <= last.threshold
+    fates: dict[str, str] = {}  # of the facts that a step gave: why the step behind the last such one left them out
+    for (_, retrieval), then in zip(steps, [*(why for why, _ in steps[1:]), USED], strict=True):
+        fates.update(dict.fromkeys(retrieval.facts, then))
     keys = []
     for key, edit, radius in near:
-        facts = [fact.text for fact in key.facts]
-        given = [number for number, (_, retrieval) in enumerate(steps) if not set(facts).isdisjoint(retrieval.facts)]
-        if key.rank >= CONSIDERED and not given:
+        if key.rank >= CONSIDERED and fates.keys().isdisjoint(fact.text for fact in key.facts):
             continue
-        if given:
-            fate = USED if given[-1] == len(steps) - 1 else steps[given[-1] + 1][0]
-        elif answer.in_range is False and key.facts[0].kind.picture:
-            fate = UNLIKE
-        elif not is_open:
-            fate = "the gate is closed"
+        if not is_open:
+            other = "the gate is closed"
         elif gate_per_fact and not key.within_gate:
-            fate = "beyond the gate"
+            other = "beyond the gate"
         else:
-            fate = steps[0][0] if key.matches_visually else "its picture does not match"
-        keys.append(ConsideredKey(key.distance, radius, key.facts[0].kind, facts, edit, key.visual_match, fate))
+            other = steps[0][0] if key.matches_visually else "its picture does not match"
+        told: dict[str, list[Fact]] = {}
+        for fact in key.facts:
+            unlike = answer.in_range is False and fact.kind.picture
+            told.setdefault(fates.get(fact.text, UNLIKE if unlike else other), []).append(fact)
+        for fate, facts in told.items():
+            texts = [fact.text for fact in facts]
+            keys.append(ConsideredKey(key.distance, radius, facts[0].kind, texts, edit, key.visual_match, fate))
     return Explanation(answer, keys, is_open)
 
 

@@ -239,8 +239,8 @@ class EditingPipeline:
             ahead: Their sentence halves, if the embedder's ``begin_texts`` began them before the images were seen.
         """
         with self.asking(vision, questions, ahead) as asked:
-            nearest = self.nearest(questions, asked)
-        *_, (_, retrieved) = self.steps(vision, questions, nearest)
+            steps = self.steps(vision, questions, self.nearest(questions, asked))
+        *_, (_, retrieved) = steps
         return retrieved
 
     @contextmanager
@@ -279,7 +279,7 @@ class EditingPipeline:
     def steps(
         self, vision: Vision, questions: Sequence[str], retrieved: list[Retrieval], memory: EditMemory | None = None
     ) -> Iterator[tuple[str, list[Retrieval]]]:
-        """Leave out and add facts step by step; see :func:`~reasonedit.retrieval.choose_facts`.
+        """Leave out and add facts step by step, by the bounds of now; see :func:`~reasonedit.retrieval.choose_facts`.
 
         Args:
             vision: The images, from :meth:`see`.
@@ -346,7 +346,8 @@ class EditingPipeline:
         with self.asking(vision, questions) as asked:  # the facts and the keys that are explained are of one moment
             nearest = self.nearest(questions, asked)
             near = self._near(asked, [*nearest[0].hits, *nearest[0].elsewhere])
-        steps = [(why, left[0]) for why, left in self.steps(vision, questions, nearest)]
+            begun = self.steps(vision, questions, nearest)
+        steps = [(why, left[0]) for why, left in begun]
         prompts, retrieved = self.prompts(vision, questions, [steps[-1][1]], choices, generation)
         steps.append(("no room in the prompt", retrieved[0]))
         answer = make_answer(self.vlm.reply(vision, prompts, choices, generation)[0], retrieved[0], prompts[0])
@@ -357,9 +358,7 @@ class EditingPipeline:
         if asked is None:
             return []
         near = self.retriever.nearest(asked.keys[0], CONSIDERED, fetched)
-        edits = [self.memory.find(key.facts[0].edit_id) for key in near]
-        radii = [self.memory.radius(key.number) for key in near]
-        return list(zip(near, edits, radii, strict=True))
+        return [(key, self.memory.find(key.facts[0].edit_id), self.memory.radius(key.number)) for key in near]
 
     # ---- keeping
 

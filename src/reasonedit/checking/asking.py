@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from reasonedit.codebook import EditMemory
 from reasonedit.explain import make_answer
 from reasonedit.matching import matches
 from reasonedit.pipeline import EditingPipeline
@@ -15,6 +14,9 @@ from reasonedit.vlm import Generation, Vision
 
 from .shown import SEEN
 from .trials import ELSEWHERE, OTHER, Trial
+
+Steps = Iterable[tuple[str, list[Retrieval]]]
+"""What is left of retrieved facts after each step; see :meth:`reasonedit.pipeline.EditingPipeline.steps`."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,14 @@ class Part:
     Attributes:
         trials: The questions.
         vision: Their pictures as the vision part saw them.
-        before: Their nearest facts without the edit.
-        after: Those with it.
-        memories: The codebook without the edit and with it, both of the moment in which the facts were fetched.
+        before: The steps from their nearest facts without the edit to those that are put before the questions.
+        after: The steps with it.
     """
 
     trials: list[Trial]
     vision: Vision
-    before: Sequence[Retrieval] = ()
-    after: Sequence[Retrieval] = ()
-    memories: tuple[EditMemory | None, EditMemory | None] = (None, None)
+    before: Steps = field(default_factory=list)
+    after: Steps = field(default_factory=list)
 
     @property
     def queries(self) -> list[Query]:
@@ -113,8 +113,8 @@ def answer_part(pipeline: EditingPipeline, part: Part, generation: Generation | 
     """The answers before and after; a question whose prompt stays as it is is asked once."""
     choices = [query.choices for query in part.queries]
     prepared = []
-    for nearest, memory in zip((part.before, part.after), part.memories, strict=True):
-        *_, (_, found) = pipeline.steps(part.vision, part.questions, list(nearest), memory)
+    for steps in (part.before, part.after):
+        *_, (_, found) = steps
         prepared.append(pipeline.prompts(part.vision, part.questions, found, choices, generation))
     (prompts, before), (new_prompts, after) = prepared
     replies = pipeline.vlm.reply(part.vision, prompts, choices, generation)

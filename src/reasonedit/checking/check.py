@@ -175,9 +175,9 @@ def _check_written(
                 retriever = pipeline.retriever.fork(fork)
                 fork.undo(stored.id)
                 for part, one in zip(parts, embedded, strict=True):
-                    part.memories = fork, whole
-                    part.before = retriever.retrieve(one.keys, one.in_range)
-                    part.after = pipeline.nearest(part.questions, one)
+                    before, after = retriever.retrieve(one.keys, one.in_range), pipeline.nearest(part.questions, one)
+                    part.before = pipeline.steps(part.vision, part.questions, before, fork)
+                    part.after = pipeline.steps(part.vision, part.questions, after, whole)
                 break
     return _conclude(pipeline, _Attempt(memory, stored, [], evidence_of(stored)), parts, generation)
 
@@ -205,9 +205,10 @@ def _try_out(
         fork.undo(replaces)
     stored = fork.add([draft])[0]
     for part, embedded in zip(parts, asked, strict=True):
-        part.memories = before, fork
-        part.before = pipeline.nearest(part.questions, embedded)
-        part.after = retriever.retrieve(embedded.keys, embedded.in_range)
+        nearest = pipeline.nearest(part.questions, embedded)
+        part.before = pipeline.steps(part.vision, part.questions, nearest, before)
+        nearest = retriever.retrieve(embedded.keys, embedded.in_range)
+        part.after = pipeline.steps(part.vision, part.questions, nearest, fork)
     return fork, stored
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,14 +59,16 @@ class ErasedEdits:
         if isinstance(found, Mapping):
             lists = {name: [self._clean_hit(hit) for hit in found.get(name) or ()] for name in ("hits", "left_out")}
             clean["found"] = {**found, **lists}
-        if self._were_used(row):
+        hits = found.get("hits") or () if isinstance(found, Mapping) else ()
+        if self._were_used(row, hits):
             clean |= {name: self._clean_text(name, row[name]) for name in (*_ASKED, *_REPLIES) if row.get(name)}
+            facts = {*(row.get("facts") or ()), *(hit["fact"] for hit in hits)} & self.texts
+            if row.get("prompt") and not all(fact in row["prompt"] for fact in facts):
+                clean["prompt"] = ERASED  # a model's special tokens were taken out of a fact: it stands otherwise there
         return clean
 
-    def _were_used(self, row: Mapping[str, Any]) -> bool:
+    def _were_used(self, row: Mapping[str, Any], hits: Iterable[Mapping[str, Any]]) -> bool:
         """Whether facts of the edits stood before a question."""
-        found = row.get("found")
-        hits = found.get("hits") or () if isinstance(found, Mapping) else ()
         return not self.ids.isdisjoint({*(row.get("fact_edits") or ()), *(hit.get("edit_id") for hit in hits)})
 
     def _clean_fact(self, text: str) -> str:
