@@ -89,14 +89,15 @@ async function start() {
   return undefined;
 }
 
-let shown = location.hash;
+const address = () => location.hash || "#/ask";
+let shown = address();
 window.addEventListener("hashchange", () => {
-  if (location.hash === shown) return;
+  if (address() === shown) return;
   if (view?.correction && !view.correction.mayLeave()) {
-    location.hash = shown || "#/ask";
+    location.hash = shown;
     return;
   }
-  shown = location.hash;
+  shown = address();
   show();
 });
 window.addEventListener("beforeunload", (event) => {
