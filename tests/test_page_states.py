@@ -476,7 +476,9 @@ def test_the_key_of_the_server_is_asked_for(app, visit, photo, editor):
 
 
 def test_a_proxy_may_say_who_is_there(url, visit, photo, editor):
-    visitor = visit(url, extra_http_headers={"X-ReasonEdit-Author": quote("Zoë")}).go()
+    visitor = visit(url, extra_http_headers={"X-ReasonEdit-Author": quote("Zoë")})
+    visitor.page.add_init_script("localStorage.setItem('reasonedit-name', 'Ada')")  # who wrote a name here before
+    visitor.go()
     visitor.page.get_by_text("Signed in as Zoë").wait_for()
     assert visitor.page.get_by_label("Your name").count() == 0
     visitor.upload(photo, "What is it?")

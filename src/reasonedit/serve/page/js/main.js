@@ -78,6 +78,7 @@ function askForKey(message) {
 async function start() {
   try {
     info = await api.info();
+    if (info.author) person.name = info.author; // who is signed in, not who wrote a name here once
     header();
     if (info.needs_key) await api.stats(); // says whether the key is right
     show(true);
