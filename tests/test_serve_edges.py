@@ -231,6 +231,28 @@ def test_a_field_that_is_null_asks_for_nothing(make):
         check_error(ask(http, picture(0), top_k=0), 400, "unsupported_parameter")
 
 
+def test_half_a_character_is_the_requests_own_fault_in_every_turn(make):
+    question, cut = message_of(picture(0), "What is it?"), "a \ud83d"
+    with make().http(headers={"Content-Type": "application/json"}) as http:
+        for turns in ([{"role": "system", "content": cut}], [{"role": "user", "content": cut}]):
+            body = body_of(picture(0)) | {"messages": [*turns, {"role": "assistant", "content": "Yes."}, question]}
+            reply = http.post("/v1/chat/completions", content=json.dumps(body))
+            check_error(reply, 400, "invalid_value")
+            assert "The text of messages[0] has a broken character (number 3)" in reply.json()["error"]["message"]
+
+
+def test_a_zip_that_is_damaged_within_is_said_to_be(make):
+    with make().http() as http:
+        for how in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+            file = io.BytesIO()
+            with zipfile.ZipFile(file, "w", how) as packed:
+                packed.writestr("edits.jsonl", "hello " * 1000)
+            data = bytearray(file.getvalue())
+            data[52:60] = b"\xff" * 8
+            reply = http.post("/v1/edits/import", content=bytes(data), headers={"Content-Type": "application/zip"})
+            check_error(reply, 400, "invalid_value")
+
+
 def test_a_temperature_of_zero_is_greedy_whatever_the_server_was_started_with(make):
     default = Generation(generate_kwargs={"do_sample": True, "temperature": 0.7, "top_k": 5, "num_beams": 1})
 

@@ -87,7 +87,7 @@ async def _answer_here(
         told = await gateway.ask(lambda: _ask(gateway, asked))
         field = await finish(told)
         return JSONResponse(completion_of(told, request.state.id, name, stops, field), headers=headers_of(field))
-    usage = body.stream_options is not None and body.stream_options.include_usage
+    usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     stream, chunks = Stream(stops), Chunks(request.state.id, name, usage=usage)
     found = await stream.begin(asked, lambda one: gateway.ask(lambda: _ask(gateway, one)))
     headers = headers_of(view_facts(found if asked.edits else None, gateway.memory, {}))

@@ -10,6 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from reasonedit.errors import InputError
+from reasonedit.validation import check_characters
 from reasonedit.vlm import Generation, Turn
 
 from .pictures import PictureReader
@@ -50,7 +51,7 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class ChatRequest(BaseModel):
@@ -136,6 +137,8 @@ def _read_turns(messages: Sequence[dict[str, Any]], behind: bool) -> tuple[list[
                 400, f"A role must be system, user or assistant, not {message.get('role')!r}.", "invalid_value", where
             )
         text, found = _read_content(message.get("content"), f"{where}.content", behind)
+        if not behind:
+            check_characters(text, f"text of {where}")
         if role == "user":
             pictures += found
         elif found and not behind:
@@ -167,7 +170,9 @@ def _read_content(content: Any, where: str, behind: bool) -> tuple[str, list[tup
             if not isinstance(source, str):
                 raise ApiError(400, "The picture has no url.", "invalid_type", here)
             pictures.append((source, f"{here}.image_url"))
-        elif not (behind and isinstance(part, dict) and kind != "text"):
+        elif kind == "text":
+            raise ApiError(400, "The part has no text.", "invalid_type", here)
+        elif not (behind and isinstance(part, dict)):
             raise ApiError(400, f"A part must be text or image_url, not {kind!r}.", "invalid_value", here)
     return "\n".join(texts), pictures
 
