@@ -213,7 +213,7 @@ export const T = {
     stats: "How the edits are used",
     questions: "questions",
     share: "got facts",
-    outOfRange: "unlike all known pictures",
+    outOfRange: "unlike all known pictures, since the server began",
     active: "edits active",
     undone: "edits undone",
     contradictions: (count) => (count ? `${count} ${many(count, "pair contradicts", "pairs contradict")} each other` : "Contradictions"),
