@@ -136,14 +136,18 @@ def test_thoughts_and_cut_off_answers_are_told_apart(tiny_folder):
         {"content": "<think>It floats.</think> a boat"},
         {"content": "a boat", "choice": {"message": {"role": "assistant", "content": "a", "reasoning_content": "Hm."}}},
         {"content": "a very", "choice": {"finish_reason": "length"}},
+        {"content": "", "choice": {"message": {"role": "assistant", "content": "a cup", "reasoning": "Hm, a cup."}}},
+        {"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": "a key"}]},
     ])  # fmt: skip
     with serving(says(lambda request: next(replies))) as server:
         vlm = opened(server, tiny_folder, concurrency=1)
-        got = vlm.reply(vlm.see([picture(1)] * 3), ["a?", "b?", "c?"])
+        got = vlm.reply(vlm.see([picture(1)] * 5), ["a?", "b?", "c?", "d?", "e?"])
     assert [(r.text, r.thought, r.finish_reason) for r in got] == [
         ("a boat", "It floats.", "stop"),
         ("a", "Hm.", "stop"),
         ("a very", "", "length"),
+        ("a cup", "Hm, a cup.", "stop"),
+        ("a key", "", "stop"),
     ]
 
 

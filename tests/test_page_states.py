@@ -383,7 +383,7 @@ def test_what_was_given_for_another_wording_is_kept_and_said_to_be(url, visit, p
     page = visitor.page
     evidence = page.get_by_role("img", name="A picture given for sentence 2")
     evidence.wait_for()
-    page.wait_for_function("document.querySelector('.reasons img').naturalWidth > 0")
+    wait_until(lambda: page.evaluate("document.querySelector('.reasons img').naturalWidth > 0"))
     visitor.button("Correct this edit").click()
     evidence.wait_for()
     rows, notes = page.locator(".sentences li"), page.locator(".sentences .old")
@@ -476,7 +476,9 @@ def test_the_key_of_the_server_is_asked_for(app, visit, photo, editor):
 
 
 def test_a_proxy_may_say_who_is_there(url, visit, photo, editor):
-    visitor = visit(url, extra_http_headers={"X-ReasonEdit-Author": quote("Zoë")}).go()
+    visitor = visit(url, extra_http_headers={"X-ReasonEdit-Author": quote("Zoë")})
+    visitor.page.add_init_script("localStorage.setItem('reasonedit-name', 'Ada')")  # who wrote a name here before
+    visitor.go()
     visitor.page.get_by_text("Signed in as Zoë").wait_for()
     assert visitor.page.get_by_label("Your name").count() == 0
     visitor.upload(photo, "What is it?")
@@ -498,10 +500,13 @@ def test_the_model_own_reasoning_is_kept_mended_and_struck(url, visit, photo, ed
     visitor.upload(photo, "What is it?")
     visitor.ask()
     visitor.button("Correct this answer").click()
+    visitor.draw(1, 0.1, 0.1, 0.5, 0.5)
     visitor.page.get_by_role("button", name="own reasoning").click()
     visitor.page.locator(".sure", has_text="90 % sure").wait_for()
     assert visitor.page.locator(".sure.low").inner_text() == "20 % sure"
-    visitor.button("Remove sentence 2").click()
+    assert len(visitor.boxes()) == 1  # what was drawn for a sentence to come stays
+    for number in (1, 2):
+        visitor.button(f"Remove sentence {number}").click()
     visitor.page.get_by_label("Sentence 2", exact=True).fill("Mended.")
     visitor.page.get_by_label("The right answer").fill("a thing")
     visitor.check()
@@ -562,6 +567,7 @@ def test_a_correction_whose_question_cannot_be_marked_is_saved_once(url, visit, 
     page.get_by_text("The correction is saved, but the question is not marked.").wait_for()
     page.locator(".status.failed", has_text="The server does not answer.").wait_for()
     assert visitor.button("Save the correction").count() == 0
+    page.locator(".numbers div", has_text="edits active").get_by_text("1", exact=True).wait_for()
     page.unroute("**/v1/questions/*/mark")
     visitor.button("Mark it as corrected").click()
     page.get_by_role("heading", name="What is number 0?").wait_for()
@@ -651,6 +657,212 @@ run_server(create_app([editor], Settings(model="tiny")), "127.0.0.1", port, read
     finally:
         process.kill()
         process.wait()
+
+
+# ---- what comes late, twice or out of turn
+
+
+class Held:
+    """Requests of a page that are answered when it is said."""
+
+    def __init__(self, page, path):
+        self.page, self.routes = page, []
+        page.route(path, lambda route: self.routes.append(route))
+
+    def wait_for(self, count):
+        while len(self.routes) < count:
+            self.page.wait_for_timeout(10)
+
+    def go_on(self):
+        for route in self.routes:
+            route.continue_()
+        self.routes.clear()
+
+
+def test_a_correction_is_asked_about_once_where_the_address_names_no_part(url, visit, photo):
+    visitor = visit(url)
+    page = visitor.page
+    page.goto(url)
+    page.locator("nav a[aria-current]").wait_for()
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    visitor.correct("a thing", "It is round.")
+    for part, told in [("Edits", 1), ("Ask", 1)]:
+        page.get_by_role("link", name=part, exact=True).click()
+        wait_until(lambda: page.evaluate("location.hash === '#/ask'"))
+        page.evaluate("() => new Promise((done) => setTimeout(done, 50))")  # what the address brings about
+        assert len(visitor.told) == told
+    assert page.get_by_label("The right answer").input_value() == "a thing"
+
+
+def test_what_is_asked_is_there_again_however_often_it_is_left(url, visit, photo):
+    visitor = visit(url).go()
+    visitor.upload(photo, "What is it?")
+    visitor.page.get_by_text("Multiple choice").click()
+    visitor.page.get_by_label("Choices, one per line").fill("a bird\na plane")
+    visitor.ask()
+    for _ in range(2):
+        for part in ("Edits", "Ask"):
+            visitor.page.get_by_role("link", name=part, exact=True).click()
+            visitor.page.locator(f"nav a[aria-current]:has-text('{part}')").wait_for()
+        assert visitor.page.get_by_label("Question", exact=True).input_value() == "What is it?"
+        assert visitor.page.get_by_label("Choices, one per line").input_value() == "a bird\na plane"
+
+
+def test_the_picture_that_was_taken_last_counts(url, visit, photo, tmp_path):
+    (tmp_path / "slow.png").write_bytes(photo.read_bytes())
+    visitor = visit(url).go()
+    page = visitor.page
+    page.evaluate("""() => {
+      const read = FileReader.prototype.readAsDataURL;
+      const late = [];
+      FileReader.prototype.readAsDataURL = function (file) {
+        if (file.name === "slow.png") late.push(() => read.call(this, file));
+        else read.call(this, file);
+      };
+      window.goOn = () => late.forEach((one) => one());
+    }""")
+    page.locator("#picture-file").set_input_files(tmp_path / "slow.png")
+    visitor.upload(photo, "What is it?")
+    page.evaluate("goOn(); new Promise((done) => setTimeout(done, 200))")
+    assert page.locator(".picture .name").inner_text() == "photo.png"
+
+
+def test_a_text_is_pasted_as_a_text_where_a_picture_of_it_lies_beside_it(url, visit, photo):
+    visitor = visit(url).go()
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    visitor.correct("a thing", "It is round.")
+    taken = visitor.page.get_by_label("Sentence 1", exact=True).evaluate("""(area) => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(9)], "image.png", {type: "image/png"}));
+      data.setData("text/plain", "It flies.");
+      return !area.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true, cancelable: true}));
+    }""")
+    assert (taken, visitor.told) == (False, [])
+
+
+def test_a_question_is_corrected_with_its_own_picture_however_fast_one_goes_on(url, visit, tmp_path):
+    keep_questions(tmp_path / "questions", 2)
+    page = visit(url).go("review").page
+    page.get_by_role("heading", name="What is number 1?").wait_for()
+    wait_until(lambda: page.evaluate("document.querySelector('.stage img').naturalWidth > 0"))
+    held = Held(page, "**/v1/questions/q1/image")
+    page.keyboard.press("c")
+    page.keyboard.press("c")
+    held.wait_for(1)
+    page.keyboard.press("n")
+    page.get_by_role("heading", name="What is number 0?").wait_for()
+    held.go_on()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 200))")
+    assert page.locator(".correction").count() == 0
+    page.keyboard.press("c")
+    page.locator(".correction").wait_for()
+    assert page.get_by_role("heading", name="What is number 0?").count() == 1
+
+
+def test_a_second_click_begins_no_second_correction(url, visit, photo, editor):
+    edit = editor.edit(photo, "What is it?", answer="a thing", reasoning="It is round.")
+    visitor = visit(url).go(f"edits/{edit.id}")
+    page = visitor.page
+    wait_until(lambda: page.evaluate("document.querySelector('.stage img')?.naturalWidth > 0"))
+    held = Held(page, "**/image")
+    for _ in range(2):
+        visitor.button("Correct this edit").click(force=True)
+    held.wait_for(1)
+    page.wait_for_timeout(100)
+    first, *more = held.routes
+    first.continue_()
+    page.get_by_label("The right answer").fill("a bird")
+    for route in more:
+        route.continue_()
+    page.wait_for_timeout(200)
+    assert page.get_by_label("The right answer").input_value() == "a bird"
+
+
+def test_a_key_that_is_held_marks_one_question(url, visit, tmp_path):
+    kept = keep_questions(tmp_path / "questions", 3)
+    page = visit(url).go("review").page
+    page.get_by_role("heading", name="What is number 2?").wait_for()
+    page.keyboard.down("r")
+    page.get_by_role("heading", name="What is number 1?").wait_for()
+    page.keyboard.down("r")  # as a keyboard repeats it
+    page.keyboard.up("r")
+    page.wait_for_timeout(200)
+    assert [row["mark"] for row in kept.rows().values()] == [None, None, "right"]
+
+
+def test_what_comes_of_a_correction_that_is_gone_is_not_shown(url, visit, photo):
+    visitor = visit(url).go()
+    page = visitor.page
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    found = {"keys": 1, "reasoning": [{"text": "It is round.", "boxes": [[0.1, 0.1, 0.5, 0.5]], "given": False}]}
+    held = Held(page, "**/v1/edits/check")
+    visitor.correct("a thing", "It is round.")
+    for leave in (True, False):
+        visitor.button("Check what it would change").click()
+        page.locator(".correction .working").wait_for()
+        if leave:
+            visitor.button("Cancel").click()
+        else:
+            page.get_by_label("The right answer").fill("a bird")
+        held.wait_for(1)
+        held.routes.pop().fulfill(json=found)
+        if leave:
+            page.wait_for_timeout(200)
+            assert visitor.boxes() == []
+            visitor.ask()
+            visitor.correct("a thing", "It is round.")
+    page.locator(".preview", has_text="You changed the correction: check it again").wait_for()
+
+
+def test_nothing_is_changed_or_cancelled_while_it_is_saved(url, visit, photo, editor):
+    visitor = visit(url).go()
+    page = visitor.page
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    visitor.correct("a thing", "It is round.")
+    visitor.check()
+    held = Held(page, "**/v1/edits")
+    visitor.button("Save the correction").click()
+    held.wait_for(1)
+    locked = [
+        page.get_by_label("The right answer"),
+        page.get_by_label("Sentence 1", exact=True),
+        visitor.button("Cancel"),
+    ]
+    assert [one.is_disabled() for one in locked] == [True] * 3
+    held.routes.pop().abort()
+    page.locator(".correction .failed").wait_for()
+    assert [one.is_disabled() for one in locked] == [False] * 3
+    page.route("**/v1/chat/completions", lambda route: route.abort())
+    visitor.button("Save the correction").click()
+    held.wait_for(1)
+    held.go_on()
+    page.locator(".status.failed", has_text="The server does not answer.").wait_for()
+    assert page.locator(".saved").inner_text() == "Saved. See the edit"
+    assert len(editor.edits) == 1
+
+
+def test_a_page_of_another_server_in_between_is_said_to_be_one(url, visit, photo):
+    visitor = visit(url).go()
+    page = visitor.page
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(body="<html>Sign in</html>"))
+    visitor.upload(photo, "What is it?")
+    visitor.button("Ask").click()
+    page.locator(".status.failed", has_text="What came is no answer of the server.").wait_for()
+
+
+def test_whoever_works_by_keyboard_goes_on_where_an_edit_was_undone(url, visit, photo, editor):
+    edit = editor.edit(photo, "What is it?", answer="a thing", reasoning="It is round.")
+    visitor = visit(url)
+    for place in ("edits", f"edits/{edit.id}"):
+        visitor.go(place)
+        for name, then in (("Undo", "Restore"), ("Restore", "Undo")):
+            visitor.button(name).press("Enter")
+            visitor.button(then).wait_for()
+            wait_until(lambda then=then: visitor.page.evaluate("document.activeElement.textContent") == then)
 
 
 def test_samples_are_there_for_the_embedded_model_alone():

@@ -23,6 +23,7 @@ from reasonedit.commands.serve import parser
 from reasonedit.commands.serving import open_editors, questions_from
 from reasonedit.erasure import erase
 from reasonedit.serve.app import create_app
+from reasonedit.serve.chat_request import ChatRequest, generation_of
 from reasonedit.serve.local import LocalModels
 from reasonedit.serve.observed import REQUESTS
 from reasonedit.serve.settings import Settings
@@ -221,6 +222,55 @@ def test_bodies_that_are_no_chat_are_refused(make):
         )
         check_error(http.get("/v1/nothing"), 404)
         check_error(http.put("/v1/edits"), 405)
+
+
+def test_a_field_that_is_null_asks_for_nothing(make):
+    nothing = dict.fromkeys(("audio", "prediction", "reasoning_effort", "tools", "top_k", "stop", "n"))
+    with make().http() as http:
+        assert ask(http, picture(0), **nothing).status_code == 200
+        check_error(ask(http, picture(0), top_k=0), 400, "unsupported_parameter")
+
+
+def test_half_a_character_is_the_requests_own_fault_in_every_turn(make):
+    question, cut = message_of(picture(0), "What is it?"), "a \ud83d"
+    with make().http(headers={"Content-Type": "application/json"}) as http:
+        for turns in ([{"role": "system", "content": cut}], [{"role": "user", "content": cut}]):
+            body = body_of(picture(0)) | {"messages": [*turns, {"role": "assistant", "content": "Yes."}, question]}
+            reply = http.post("/v1/chat/completions", content=json.dumps(body))
+            check_error(reply, 400, "invalid_value")
+            assert "The text of messages[0] has a broken character (number 3)" in reply.json()["error"]["message"]
+
+
+def test_a_zip_that_is_damaged_within_is_said_to_be(make):
+    with make().http() as http:
+        for how in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+            file = io.BytesIO()
+            with zipfile.ZipFile(file, "w", how) as packed:
+                packed.writestr("edits.jsonl", "hello " * 1000)
+            data = bytearray(file.getvalue())
+            data[52:60] = b"\xff" * 8
+            reply = http.post("/v1/edits/import", content=bytes(data), headers={"Content-Type": "application/zip"})
+            check_error(reply, 400, "invalid_value")
+
+
+def test_a_temperature_of_zero_is_greedy_whatever_the_server_was_started_with(make):
+    default = Generation(generate_kwargs={"do_sample": True, "temperature": 0.7, "top_k": 5, "num_beams": 1})
+
+    def how(**given):
+        request = ChatRequest(model="tiny", messages=[{}], **given)
+        made = generation_of(request, default)
+        return made.max_new_tokens, dict(made.generate_kwargs)
+
+    most, kwargs = default.max_new_tokens, dict(default.generate_kwargs)
+    assert how() == (most, kwargs)
+    assert how(temperature=0, top_p=0.5, max_tokens=3) == (3, {"num_beams": 1})
+    assert how(temperature=1.5, top_p=0.5) == (most, {**kwargs, "temperature": 1.5, "top_p": 0.5})
+    assert how(top_p=0.5) == (most, {**kwargs, "top_p": 0.5})
+    server = make()
+    server.editors[0].generation = replace(default, max_new_tokens=3)
+    with server.http() as http:
+        said = {ask(http, picture(0), temperature=0).json()["choices"][0]["message"]["content"] for _ in range(8)}
+    assert len(said) == 1
 
 
 def test_edits_that_cannot_be_used_are_refused_and_nothing_is_kept(make):

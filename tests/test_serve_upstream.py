@@ -301,6 +301,67 @@ def test_a_stream_passes_chunk_by_chunk_while_the_server_behind_speaks(front):
     assert server.requests[0]["stream"] is True
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_what_is_a_line_to_python_alone_breaks_no_event(front, tmp_path, end):
+    text = "one\u2028two\x85three\x0bfour"
+
+    def act(handler):
+        handler.begin_stream()
+        events = [f"data: {json.dumps(chunk(text), ensure_ascii=False)}", "event: message", "data: [DONE]"]
+        events[1] = f"id: 2{end}: a comment{end}event: end{end}data:{json.dumps(chunk('.', 'stop'))}"
+        for event in events:
+            for byte in f"{event}{end}{end}".encode():  # however it is cut into parts
+                handler.wfile.write(bytes([byte]))
+
+    kept = KeptQuestions(tmp_path / "questions")
+    with behind(act) as server:
+        client = front(server.url, kept).openai()
+        messages = [message_of(picture(0), QUESTION)]
+        pieces = list(client.chat.completions.create(model="served", messages=messages, stream=True))
+    assert "".join(piece.choices[0].delta.content for piece in pieces) == f"{text}."
+    assert pieces[-1].model_extra["reasonedit"]["facts"]
+    assert [row["answer"] for row in kept.rows().values()] == [f"{text}."]
+
+
+def test_an_answer_in_parts_is_kept_as_its_text(front, tmp_path):
+    content = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "a boat"}]
+    kept = KeptQuestions(tmp_path / "questions")
+    with behind(lambda handler: handler.tell(completion(content))) as server:
+        assert ask(front(server.url, kept)).json()["choices"][0]["message"]["content"] == content
+    assert [row["answer"] for row in kept.rows().values()] == ["a boat"]
+
+
+def test_a_text_that_was_cut_in_a_character_passes_as_it_came(front):
+    cut = [{"role": "user", "content": "What is a \ud83d"}]
+    with behind(lambda handler: handler.tell(completion("hello"))) as server:
+        gateway = front(server.url)
+        for stream in (False, True):
+            body = json.dumps({"model": "served", "messages": cut, "stream": stream})
+            with gateway.http(headers={"Content-Type": "application/json"}) as http:
+                assert http.post("/v1/chat/completions", content=body).status_code == 200
+    assert [request["messages"] for request in server.requests] == [cut, cut]
+
+
+def test_a_picture_is_fetched_once_and_the_server_behind_is_sent_what_was_seen(front, monkeypatch):
+    fetched = []
+
+    def fetch(url, most, param):
+        fetched.append(url)
+        file = io.BytesIO()
+        picture(len(fetched) - 1).save(file, "PNG")  # another one each time
+        return file.getvalue()
+
+    monkeypatch.setattr("reasonedit.serve.pictures.fetch", fetch)
+    with behind(lambda handler: handler.tell(completion("thing 0"))) as server:
+        gateway = front(server.url, settings={"image_urls": True})
+        reply = ask(gateway, messages=[message_of("https://example.org/now.png", QUESTION)])
+    assert reply.json()["reasonedit"]["facts"]
+    assert len(fetched) == 1
+    url = server.requests[0]["messages"][0]["content"][0]["image_url"]["url"]
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as sent:
+        assert sent.tobytes() == picture(0).tobytes()
+
+
 def drops(handler):
     handler.connection.close()
 

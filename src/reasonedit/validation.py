@@ -44,7 +44,7 @@ def split_reasoning(reasoning: str | Sequence[str]) -> list[str]:
             raise InputError(
                 f"The reasoning has {len(reasoning)} characters: {MOST_SENTENCES * LONGEST_TEXT} is the limit."
             )
-        _check_characters(reasoning, "reasoning")
+        check_characters(reasoning, "reasoning")
         parts = segment_text(reasoning)
     elif not isinstance(reasoning, Sequence):
         raise InputError(f"The reasoning must be text or a list of sentences, not {type(reasoning).__name__}.")
@@ -148,10 +148,15 @@ def _check_storable(text: str, name: str) -> str:
     """
     if len(text) > LONGEST_TEXT:
         raise InputError(f"The {name} has {len(text)} characters: {LONGEST_TEXT} is the limit. Shorten it.")
-    return _check_characters(text, name)
+    return check_characters(text, name)
 
 
-def _check_characters(text: str, name: str) -> str:
+def check_characters(text: str, name: str) -> str:
+    """Check that a text is whole.
+
+    Raises:
+        InputError: It has half of a surrogate pair or a NUL in it.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:

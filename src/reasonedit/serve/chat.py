@@ -16,7 +16,7 @@ from .chat_request import ChatRequest, Conversation, check_local, conversation_o
 from .completion import Chunks, completion_of, event_of
 from .facts_view import headers_of, view_facts
 from .gateway import Gateway, add_to_log, gateway_of, texts_of
-from .passing import pass_on
+from .passing import embed_pictures, pass_on
 from .problems import ApiError, as_api_error
 from .streaming import Stream
 
@@ -44,11 +44,18 @@ async def complete(body: ChatRequest, request: Request) -> Response:
     add_to_log(request, model=body.model[:200])
     _check_model(body.model, gateway)
     passes = gateway.proxy is not None and not body.reasonedit.choices
-    talk = await gateway.do(lambda: conversation_of(body.messages, gateway.pictures, behind=passes))
+    raw: dict[str, Any] = await request.json() if passes else {}
+
+    def read() -> Conversation:
+        if passes:
+            embed_pictures(raw["messages"], gateway)
+        return conversation_of(raw["messages"] if passes else body.messages, gateway.pictures, behind=passes)
+
+    talk = await gateway.do(read)
     parts = {"read": 1e3 * (time.perf_counter() - began)}
     add_to_log(request, **texts_of(gateway.settings, question=talk.question))
     if passes:
-        return await pass_on(gateway, body, talk, request, parts)
+        return await pass_on(gateway, body, raw, talk, request, parts)
     return await _answer_here(gateway, body, talk, request, parts)
 
 
@@ -80,7 +87,7 @@ async def _answer_here(
         told = await gateway.ask(lambda: _ask(gateway, asked))
         field = await finish(told)
         return JSONResponse(completion_of(told, request.state.id, name, stops, field), headers=headers_of(field))
-    usage = body.stream_options is not None and body.stream_options.include_usage
+    usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     stream, chunks = Stream(stops), Chunks(request.state.id, name, usage=usage)
     found = await stream.begin(asked, lambda one: gateway.ask(lambda: _ask(gateway, one)))
     headers = headers_of(view_facts(found if asked.edits else None, gateway.memory, {}))

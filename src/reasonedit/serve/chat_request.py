@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from reasonedit.errors import InputError
+from reasonedit.validation import check_characters
 from reasonedit.vlm import Generation, Turn
 
 from .pictures import PictureReader
@@ -50,7 +51,7 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class ChatRequest(BaseModel):
@@ -136,6 +137,8 @@ def _read_turns(messages: Sequence[dict[str, Any]], behind: bool) -> tuple[list[
                 400, f"A role must be system, user or assistant, not {message.get('role')!r}.", "invalid_value", where
             )
         text, found = _read_content(message.get("content"), f"{where}.content", behind)
+        if not behind:
+            check_characters(text, f"text of {where}")
         if role == "user":
             pictures += found
         elif found and not behind:
@@ -167,26 +170,29 @@ def _read_content(content: Any, where: str, behind: bool) -> tuple[str, list[tup
             if not isinstance(source, str):
                 raise ApiError(400, "The picture has no url.", "invalid_type", here)
             pictures.append((source, f"{here}.image_url"))
-        elif not (behind and isinstance(part, dict) and kind != "text"):
+        elif kind == "text":
+            raise ApiError(400, "The part has no text.", "invalid_type", here)
+        elif not (behind and isinstance(part, dict)):
             raise ApiError(400, f"A part must be text or image_url, not {kind!r}.", "invalid_value", here)
     return "\n".join(texts), pictures
 
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (None, 0),
-    "presence_penalty": (None, 0),
-    "logit_bias": (None, {}),
-    "tools": (None, []),
-    "functions": (None, []),
-    "tool_choice": (None, "none", "auto"),
-    "function_call": (None, "none", "auto"),
-    "parallel_tool_calls": (None, True, False),
-    "response_format": (None, {"type": "text"}),
-    "modalities": (None, ["text"]),
-    "service_tier": (None, "auto", "default"),
-    "store": (None, False),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
 }
-"""Fields that a local model does not take, and the values with which they ask for nothing."""
+"""Fields that a local model does not take, and the values with which they, besides null, ask for nothing."""
+_SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p")
 
 _ABOUT_THE_CALLER = ("user", "metadata", "safety_identifier", "prompt_cache_key")
 
@@ -198,7 +204,7 @@ def check_local(request: ChatRequest) -> None:
         ApiError: The request asks for it.
     """
     for name, value in (request.model_extra or {}).items():
-        if name in _ABOUT_THE_CALLER or value in _NEUTRAL.get(name, ()):
+        if value is None or name in _ABOUT_THE_CALLER or value in _NEUTRAL.get(name, ()):
             continue
         raise ApiError(400, f"The local model takes no '{name}': leave it out.", "unsupported_parameter", name)
     if request.n not in (None, 1):
@@ -231,12 +237,15 @@ def generation_of(request: ChatRequest, default: Generation) -> Generation:
     Raises:
         ApiError: It cannot be made so.
     """
-    more: dict[str, Any] = {}
-    if request.temperature:
-        more = {"do_sample": True, "temperature": float(request.temperature)}
-    if more and request.top_p is not None:
-        more["top_p"] = float(request.top_p)
+    how = dict(default.generate_kwargs)
+    if request.temperature == 0:  # greedy, whatever the server was started with
+        how = {name: value for name, value in how.items() if name not in _SAMPLING}
+    elif request.temperature is not None:
+        how |= {"do_sample": True, "temperature": float(request.temperature)}
+    if how.get("do_sample") and request.top_p is not None:
+        how["top_p"] = float(request.top_p)
+    length = request.max_completion_tokens or request.max_tokens or default.max_new_tokens
     try:
-        return default.but(request.max_completion_tokens or request.max_tokens, None, **more)
+        return replace(default, max_new_tokens=length, generate_kwargs=how)
     except InputError as error:
         raise ApiError(400, str(error), "invalid_value") from error

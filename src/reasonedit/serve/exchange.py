@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import lzma
 import tempfile
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,17 @@ from .problems import ApiError
 
 router = APIRouter(tags=["edits"])
 _NAME = "edits.jsonl"
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    EOFError,
+)
+"""What reading a zip raises."""
 _MOST_FILES, _MOST_BYTES = 20_000, 2**30
 """Of a file that is unpacked."""
 
@@ -94,7 +107,7 @@ def _extract(data: bytes, folder: Path) -> Path:
                 raise InputError(f"The zip holds more than {_MOST_FILES} files or {_MOST_BYTES >> 20} MiB.")
             for entry in entries:  # zipfile keeps names within the folder, and reads no more than an entry says
                 packed.extract(entry, folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError, EOFError) as error:
+    except _BROKEN as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"What was sent is not a zip that can be read ({type(error).__name__}).") from error

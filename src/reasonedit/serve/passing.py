@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Request
@@ -19,23 +19,28 @@ from .proxy import Passed
 
 
 async def pass_on(
-    gateway: Gateway, body: ChatRequest, talk: Conversation, request: Request, parts: dict[str, float]
+    gateway: Gateway,
+    body: ChatRequest,
+    raw: dict[str, Any],
+    talk: Conversation,
+    request: Request,
+    parts: dict[str, float],
 ) -> Response:
     """Have the server behind answer, with facts before the last question; everything else passes unchanged.
 
-    Pictures that an address names are sent on as they were seen here: the server behind fetches nothing.
+    Args:
+        gateway: The gateway.
+        body: The request.
+        raw: The same as it came, its pictures in the places of their addresses.
+        talk: What it asks.
+        request: What it came in.
+        parts: Milliseconds of each part so far.
     """
     proxy = gateway.proxy
     assert proxy is not None
     picture = talk.picture if body.reasonedit.edits and talk.question.strip() else None
     query = Query(picture, talk.question) if picture is not None else None
-    raw: dict[str, Any] = await request.json()
-
-    def prepare() -> Passed:
-        _embed_pictures(raw["messages"], gateway)
-        return proxy.prepare(raw, query)
-
-    passed = await gateway.ask(prepare)
+    passed = await gateway.ask(lambda: proxy.prepare(raw, query))
     why_not = NOT_ASKED if not body.reasonedit.edits else NO_PICTURE if talk.picture is None else NO_QUESTION
 
     def field_of(passed: Passed) -> dict[str, Any]:
@@ -66,15 +71,15 @@ async def pass_on(
     return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
 
 
-def _embed_pictures(messages: list[Mapping[str, Any]], gateway: Gateway) -> None:
-    """Put pictures in the places of their addresses.
+def embed_pictures(messages: list[dict[str, Any]], gateway: Gateway) -> None:
+    """Put pictures in the places of their addresses: what is seen here is what the server behind is sent.
 
     Raises:
         ApiError: An address is none of a picture, or must not be read.
     """
     for number, message in enumerate(messages):
         for place, part in enumerate(message["content"] if isinstance(message.get("content"), list) else ()):
-            for name, source in part.items():
+            for name, source in part.items() if isinstance(part, dict) else ():
                 url = source.get("url") if isinstance(source, dict) else source if name.endswith("url") else None
                 if not isinstance(url, str) or url[:5].lower() == "data:":
                     continue

@@ -16,6 +16,7 @@ from reasonedit.prompts import with_facts
 from reasonedit.retrieval import Retrieval
 from reasonedit.types import Answer, Query
 from reasonedit.vlm import Reply
+from reasonedit.vlm.endpoint.messages import text_of
 
 from .completion import DONE, event_of
 from .problems import ApiError
@@ -46,6 +47,11 @@ class Passed:
     whole: bool = False
 
     @property
+    def content(self) -> bytes:
+        """The body in ASCII: halves of characters, which some clients cut texts into, pass as they came."""
+        return json.dumps(self.body).encode()
+
+    @property
     def answer(self) -> Answer | None:
         """The answer with its facts."""
         if self.found is None:
@@ -66,7 +72,9 @@ class Proxy:
 
         self.upstream, self.editor = upstream, editor
         self._batcher: CallBatcher[Query, tuple[Retrieval, float]] = CallBatcher(self._find)
-        headers = {"Authorization": f"Bearer {upstream.api_key}"} if upstream.api_key else {}
+        headers = {"Content-Type": "application/json"}
+        if upstream.api_key:
+            headers["Authorization"] = f"Bearer {upstream.api_key}"
         timeout = httpx2.Timeout(upstream.patience, connect=min(10.0, upstream.patience))
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
         self._client = httpx2.AsyncClient(
@@ -118,7 +126,7 @@ class Proxy:
         """
         began = time.perf_counter()
         try:
-            response = await self._client.post("chat/completions", json=passed.body)
+            response = await self._client.post("chat/completions", content=passed.content)
         except self._failures as error:
             raise self._unreachable(error) from error
         if response.status_code != 200:
@@ -127,7 +135,7 @@ class Proxy:
         try:
             answer = json.loads(response.content)
             choice = _first(answer["choices"]) or answer["choices"][0]
-            passed.text = str((choice.get("message") or {}).get("content") or "")
+            passed.text = text_of((choice.get("message") or {}).get("content"))
             passed.finish_reason, passed.whole = str(choice.get("finish_reason") or "stop"), True
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ApiError(502, "The model's server did not answer with a chat completion.", "bad_upstream") from error
@@ -144,7 +152,7 @@ class Proxy:
             ApiError: It does not begin to. Where it breaks off later, the last event says so.
         """
         began = time.perf_counter()
-        request = self._client.build_request("POST", "chat/completions", json=passed.body)
+        request = self._client.build_request("POST", "chat/completions", content=passed.content)
         try:
             response = await self._client.send(request, stream=True)
         except self._failures as error:
@@ -154,8 +162,8 @@ class Proxy:
                 raise _refusal(response.status_code, response.headers, await response.aread())
             yield ""  # it has begun
             done = False
-            async for event in _events(response.aiter_lines()):
-                done = done or event.strip() == DONE.strip()
+            async for event in _events(_lines(response.aiter_bytes())):
+                done = done or _data_of(event) == "[DONE]"
                 passed.ms["answer"] = 1e3 * (time.perf_counter() - began)
                 yield self._watch(event, passed, last)
             if not done:
@@ -167,14 +175,12 @@ class Proxy:
 
     def _watch(self, event: str, passed: Passed, last: Callable[[Passed], Mapping[str, Any]]) -> str:
         """An event, unchanged unless it ends the first answer; its text is noted."""
-        if not event.startswith("data:") or event.strip() == DONE.strip():
-            return event
         try:
-            values = json.loads(event[5:])
+            values = json.loads(_data_of(event))
             choice = _first(values["choices"])
             if choice is None:
                 return event
-            passed.text += str((choice.get("delta") or {}).get("content") or "")
+            passed.text += text_of((choice.get("delta") or {}).get("content"))
             if not choice.get("finish_reason"):
                 return event
             passed.finish_reason, passed.whole = str(choice["finish_reason"]), True
@@ -192,6 +198,25 @@ class Proxy:
 def _first(choices: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Of several answers (``n``) the first, which alone is noted: in a stream their parts come mixed."""
     return next((choice for choice in choices if not choice.get("index")), None)
+
+
+async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """The lines of server-sent events: U+2028 and the like, which httpx splits at, too, are a part of a text there."""
+    rest = b""
+    async for part in parts:
+        lines = (rest + part).splitlines(keepends=True)
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        if len(rest) > _MOST_EVENT:
+            raise ValueError("a line without end")
+        for line in lines:
+            yield line.decode(errors="replace").rstrip("\r\n")
+    if rest:
+        yield rest.decode(errors="replace").rstrip("\r")
+
+
+def _data_of(event: str) -> str:
+    """The data of an event, which may have comments and a name besides."""
+    return "\n".join(line[5:].strip() for line in event.split("\n") if line.startswith("data:"))
 
 
 async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:

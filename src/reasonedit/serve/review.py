@@ -69,7 +69,10 @@ async def show_picture(name: str, request: Request) -> Response:
 
 @router.get("/v1/stats")
 async def show_stats(request: Request) -> dict[str, Any]:
-    """How questions were answered, and which edits were of use, since the server began or questions are kept."""
+    """How questions were answered, and which edits were of use, since the server began or questions are kept.
+
+    Which pictures were out of range (``out_of_range``) is counted since the server began: it is not kept.
+    """
     gateway = gateway_of(request)
 
     def count() -> dict[str, Any]:

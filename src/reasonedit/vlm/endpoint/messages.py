@@ -24,6 +24,18 @@ def data_uri(image: Image.Image, form: str) -> str:
     return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def text_of(content: Any) -> str:
+    """The text of a message, which some vendors send in parts; parts of other kinds, such as thoughts, are none of it.
+
+    >>> text_of([{"type": "thinking", "thinking": []}, {"type": "text", "text": "A ball."}]), text_of(None)
+    ('A ball.', '')
+    """
+    if not isinstance(content, list):
+        return str(content or "")
+    texts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    return "".join(str(part.get("text") or "") for part in texts)
+
+
 def messages_of(picture: str | None, question: str, earlier: Sequence[Turn] = ()) -> list[dict[str, Any]]:
     """A question about a picture, which stands at the head of the first thing that the user says.
 

@@ -23,7 +23,7 @@ from ..reply import Reply, split_thought
 from ..vision import IMAGE_FEATURES, ReadImages, Seen, Vision
 from .connection import Connection
 from .encoder import Encoder
-from .messages import data_uri, messages_of
+from .messages import data_uri, messages_of, text_of
 from .scores import closest_choice, likeliest_choice, p_yes_of, said_yes, steps_of
 from .served import Served, likelihoods_of
 
@@ -220,9 +220,9 @@ class EndpointVLM(VLM):
 
     def _say(self, messages: list[dict[str, Any]], options: dict[str, Any]) -> Reply:
         (choice, *_) = self.connection.chat(messages, **options).choices
-        said = choice.message.content or ""
-        thought, text = split_thought(said, "")
-        apart = (choice.message.model_extra or {}).get("reasoning_content") or thought
+        thought, text = split_thought(text_of(choice.message.content), "")
+        more = choice.message.model_extra or {}
+        apart = more.get("reasoning_content") or more.get("reasoning") or thought  # vLLM's name of it before and now
         return Reply(text, str(apart).strip(), "length" if choice.finish_reason == "length" else "stop")
 
     def _generation_options(self, generation: Generation) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class EndpointVLM(VLM):
         (choice, *_) = self.connection.chat(self._messages(asked), **options).choices
         number = None if self.served.choices else likeliest_choice(choices, steps_of(choice))
         if number is None:
-            said = split_thought(choice.message.content or "", "")[1]
+            said = split_thought(text_of(choice.message.content), "")[1]
             number, named = closest_choice(choices, said)
             self._count_guess(named, said, choices[number])
         return Reply(choices[number])

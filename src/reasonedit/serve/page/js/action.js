@@ -44,7 +44,7 @@ export async function act(button, line, texts, work, fields = {}) {
       place.complain(error.message, error.param);
       line.say("failed", T.errors.beside);
       place.input?.focus();
-    } else line.say("failed", error.message || T.errors.unknown);
+    } else line.say("failed", "status" in error ? error.message : T.errors.unknown);
     return undefined;
   } finally {
     button.removeAttribute("aria-disabled");

@@ -57,6 +57,16 @@ async function fetchOrComplain(path, options) {
   throw new ApiError(told?.message || fallback || T.errors.status(response.status), response.status, told?.param ?? null);
 }
 
+/** The JSON of an answer. */
+async function read(response) {
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(T.errors.unreadable);
+  }
+}
+
 /**
  * Call the server.
  * @param {string} method The HTTP method.
@@ -72,7 +82,7 @@ export async function call(method, path, { body, query, signal } = {}) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
-  return (await fetchOrComplain(address, options)).json();
+  return read(await fetchOrComplain(address, options));
 }
 
 const one = (id) => `/v1/edits/${encodeURIComponent(id)}`;
@@ -108,7 +118,7 @@ export const api = {
   },
   async importEdits(file) {
     const options = { method: "POST", headers: { ...headers(), "Content-Type": "application/zip" } };
-    return (await fetchOrComplain("/v1/edits/import", { ...options, body: file })).json();
+    return read(await fetchOrComplain("/v1/edits/import", { ...options, body: file }));
   },
 };
 

@@ -30,7 +30,7 @@ function answerCard(answer) {
     {
       showBefore(said) {
         before.hidden = false;
-        fill(before, h("h2", {}, T.ask.without), h("p", { class: "said" }, said));
+        fill(before, h("h2", {}, T.ask.without), h("p", { class: "said" }, said || T.ask.empty));
       },
     },
   );
@@ -64,11 +64,13 @@ export class AskView {
 
   /** What was on the page when it was left. */
   restore() {
-    const { picture, question, choices } = state.asked ?? {};
-    if (picture) this.picture.set(picture, state.asked.sample);
-    if (question) this.question.input.value = question;
-    if (choices) this.choices.input.value = choices.join("\n");
-    this.more.open = Boolean(choices);
+    const { asked } = state;
+    if (!asked) return;
+    this.picture.set(asked.picture, asked.sample);
+    this.question.input.value = asked.question;
+    this.choices.input.value = asked.choices?.join("\n") ?? "";
+    this.more.open = Boolean(asked.choices);
+    state.asked = asked; // a picture that is taken begins anew
   }
 
   pasted(event) {
@@ -123,7 +125,7 @@ export class AskView {
     return this.ask();
   }
 
-  /** Ask what the page says, and show the answer. */
+  /** Ask what the page says, and show the answer; whether there is one. */
   async ask() {
     const asked = state.asked;
     this.running = new AbortController();
@@ -131,9 +133,10 @@ export class AskView {
     const fields = { image: this.picture, messages: this.picture, question: this.question, choices: this.choices };
     const work = () => api.ask(query, this.info.model, this.running.signal);
     const answer = await act(this.button, this.line, { working: T.ask.asking }, work, fields);
-    if (!answer) return;
+    if (!answer) return false;
     state.remember({ image: query.image, question: query.question, ...(query.choices ? { choices: query.choices } : {}) });
     this.#show(answer, query);
+    return true;
   }
 
   #show(answer, query) {
@@ -161,10 +164,9 @@ export class AskView {
   }
 
   async #saved(edit) {
+    const note = (text) => h("p", { class: "saved", role: "status" }, `${text} `, h("a", { href: `#/edits/${encodeURIComponent(edit.id)}` }, T.correct.see));
     this.#close();
-    await this.ask();
-    const link = h("a", { href: `#/edits/${encodeURIComponent(edit.id)}` }, T.correct.see);
-    const note = h("p", { class: "saved", role: "status" }, `${T.correct.saved} `, link);
-    this.result.prepend(note);
+    fill(this.result, note(T.correct.saved));
+    if (await this.ask()) this.result.prepend(note(T.correct.now));
   }
 }

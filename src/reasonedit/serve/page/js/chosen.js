@@ -41,7 +41,8 @@ export class PictureInput {
   /** Take a picture from the clipboard; a page calls it for its `paste` events. */
   pasted(event) {
     const file = [...(event.clipboardData?.files || [])].find((one) => one.type.startsWith("image/"));
-    if (!file) return;
+    const writes = event.target.closest?.("input, textarea") && event.clipboardData.types.includes("text/plain");
+    if (!file || writes) return; // office programs put a picture of a copied text beside it
     event.preventDefault();
     this.take(file, file.name || T.picture.pasted);
   }
@@ -54,13 +55,15 @@ export class PictureInput {
    */
   async take(source, name, sample) {
     if (!this.may()) return;
+    const turn = (this.turn = (this.turn || 0) + 1);
     this.complain("");
     const most = this.info.limits?.body_mb;
     try {
       if (most && source.size * GROWTH > most * MB) throw new ApiError(T.picture.tooLarge(name, (source.size / MB).toFixed(1), Math.floor(most / GROWTH)));
-      this.set({ uri: await asDataUri(source), name }, sample);
+      const uri = await asDataUri(source);
+      if (turn === this.turn) this.set({ uri, name }, sample); // or another one was taken meanwhile
     } catch (error) {
-      this.complain(error.message);
+      if (turn === this.turn) this.complain(error.message);
     }
   }
 

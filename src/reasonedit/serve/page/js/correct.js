@@ -118,7 +118,11 @@ export class Correction {
     const room = ((this.info.limits?.body_mb ?? 1) - 1) * 1024 * 1024 - body.image.length;
     const known = this.info.keeps_questions ? { recent: RECENT } : { questions: state.others(room, body) };
     const result = await act(this.check, this.line, { working: T.correct.checking }, () => api.check({ ...body, ...known }), this.#fields());
-    if (!result || JSON.stringify(body) !== JSON.stringify(this.#body())) return;
+    if (!result || !this.element.isConnected) return;
+    if (JSON.stringify(body) !== JSON.stringify(this.#body())) {
+      fill(this.preview, h("p", { class: "note" }, T.correct.stale));
+      return;
+    }
     this.checked = body;
     this.#found(result.reasoning);
     fill(this.preview, previewOf(result));
@@ -143,20 +147,26 @@ export class Correction {
   async #save() {
     const body = this.checked;
     if (!body) return;
-    const edit = await act(this.save, this.line, { working: T.correct.saving }, () => api.save(body), this.#fields());
-    if (edit) this.saved(edit);
+    this.#lock(true); // what is saved is what was checked
+    const edit = await act(this.save, this.line, { working: T.correct.saving }, () => api.save(body).finally(() => this.#lock(false)), this.#fields());
+    if (edit && this.element.isConnected) this.saved(edit);
+  }
+
+  #lock(locked) {
+    for (const one of [this.answer.input, this.sentences.element, this.own, this.cancel]) one.disabled = locked;
+    this.stage.element.inert = locked;
   }
 
   async #own() {
     const { question } = this.draft;
     const work = () => api.reasoning({ image: this.picture.picture.uri, question });
     const own = await act(this.own, this.ownLine, { working: T.correct.thinking }, work);
-    if (!own) return;
+    if (!own || !this.element.isConnected) return;
     if (!own.sentences.length) {
       this.ownLine.say("", T.correct.noOwn);
       return;
     }
-    const kept = this.sentences.written;
+    const kept = this.sentences.all.filter((one) => one.text.trim() || one.boxes.length);
     this.sentences.set([...kept, ...own.sentences.map((one) => sentence(one.text, { confidence: one.confidence ?? null }))]);
     this.ownLine.say("done", T.correct.ownHelp);
     this.#stale();

@@ -60,7 +60,7 @@ export function field(label, input, help = "") {
   return box;
 }
 
-/** A time as the reader's own language writes it, with the exact one as a tooltip. */
+/** A time by the reader's own clock, with the exact one as a tooltip. */
 export function timeOf(iso) {
   const date = new Date(iso);
   if (Number.isNaN(date.getTime())) return h("span", {}, iso || "");

@@ -69,9 +69,12 @@ export class EditView {
     const check = h("button", { type: "button", class: "button quiet", onclick: () => this.#check(check, line, found) }, T.edit.check);
     const checking = edit.state === "active" ? check : null;
     if (this.info.read_only) return [h("p", { class: "note" }, T.readOnly), h("div", { class: "bar" }, checking, line), found];
-    const replace = h("button", { type: "button", class: "button", onclick: () => this.#replace(line) }, T.edit.replace);
-    const undo = undoButton(edit, line, () => this.#load());
-    return [h("div", { class: "bar" }, edit.state === "active" ? replace : null, checking, undo, line), found];
+    const replace = h("button", { type: "button", class: "button", onclick: () => this.#replace(replace, line) }, T.edit.replace);
+    this.undo = undoButton(edit, line, async () => {
+      await this.#load();
+      this.undo.focus(); // whoever works by keyboard goes on there
+    });
+    return [h("div", { class: "bar" }, edit.state === "active" ? replace : null, checking, this.undo, line), found];
   }
 
   async #check(button, line, found) {
@@ -84,12 +87,11 @@ export class EditView {
     return h("section", {}, h("h2", {}, T.edit.history), h("ol", { class: "history" }, lines), h("p", { class: "help" }, T.edit.id, h("code", {}, this.id)));
   }
 
-  async #replace(line) {
-    try {
-      this.picture.picture = { uri: await asDataUri(this.edit.image_url), name: "" };
-    } catch (error) {
-      return line.say("failed", error.message);
-    }
+  async #replace(button, line) {
+    const { stage } = this;
+    const uri = await act(button, line, { working: T.correct.opening }, () => asDataUri(this.edit.image_url));
+    if (!uri || this.stage !== stage) return; // it was undone meanwhile
+    this.picture.picture = { uri, name: "" };
     const { question, choices, answer, answers, reasoning } = this.edit;
     this.stage.element.inert = false;
     this.correction = new Correction(this.info, {
@@ -107,6 +109,6 @@ export class EditView {
       },
     });
     fill(this.right, h("p", { class: "about" }, h("a", { href: "#/edits" }, T.edit.back)), h("h1", { class: "question" }, question), this.correction.element);
-    return this.correction.begin();
+    this.correction.begin();
   }
 }

@@ -122,9 +122,16 @@ export class EditsView {
         h("p", { class: "about" }, stateTag(edit), " ", edit.author || T.edits.anonymous, " · ", timeOf(edit.time), edit.used === null || edit.used === undefined ? null : ` · ${T.edits.used(edit.used)}`),
         edit.contradicts?.length ? h("p", { class: "warning" }, T.edits.contradicts(edit.contradicts.length)) : null,
       ),
-      this.info.read_only ? null : h("div", { class: "does" }, undoButton(edit, line, (changed) => row.replaceWith(this.#row(changed))), line),
+      this.info.read_only ? null : h("div", { class: "does" }, undoButton(edit, line, (changed) => this.#replace(row, changed)), line),
     );
     return row;
+  }
+
+  /** Show an edit as it is now; whoever works by keyboard goes on there. */
+  #replace(row, edit) {
+    const changed = this.#row(edit);
+    row.replaceWith(changed);
+    changed.querySelector(".does .button").focus();
   }
 
   #choose(id, chosen) {

@@ -78,6 +78,7 @@ function askForKey(message) {
 async function start() {
   try {
     info = await api.info();
+    if (info.author) person.name = info.author; // who is signed in, not who wrote a name here once
     header();
     if (info.needs_key) await api.stats(); // says whether the key is right
     show(true);
@@ -89,14 +90,15 @@ async function start() {
   return undefined;
 }
 
-let shown = location.hash;
+const address = () => location.hash || "#/ask";
+let shown = address();
 window.addEventListener("hashchange", () => {
-  if (location.hash === shown) return;
+  if (address() === shown) return;
   if (view?.correction && !view.correction.mayLeave()) {
-    location.hash = shown || "#/ask";
+    location.hash = shown;
     return;
   }
-  shown = location.hash;
+  shown = address();
   show();
 });
 window.addEventListener("beforeunload", (event) => {

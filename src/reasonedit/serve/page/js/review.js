@@ -35,7 +35,7 @@ export class ReviewView {
   key(event) {
     const name = KEYS[event.key.toLowerCase()];
     const writes = event.target.closest("input, textarea, select, [contenteditable]");
-    if (!name || writes || this.correction || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!name || writes || this.correction || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
     const button = this.buttons?.[name];
     if (!button) return;
     event.preventDefault();
@@ -53,6 +53,7 @@ export class ReviewView {
       const { data, has_more: more } = await api.questions({ mark: "none", limit: PAGE, after: kept.at(-1)?.id });
       Object.assign(this, { asked: [...kept, ...data], more, at: kept.length });
       this.#show();
+      if (older) this.queue.querySelector("h2")?.focus();
     } catch (error) {
       line.say("failed", error.message);
       this.queue.append(this.#again());
@@ -118,12 +119,12 @@ export class ReviewView {
     const marked = await act(button, this.line, { working: T.review.marking }, () => api.mark(one.id, body));
     if (marked === undefined) return;
     if (this.asked[this.at] === one) this.#go(1); // or the person went on meanwhile
-    this.#loadStats();
   }
 
   /** The correction is saved: what is left is the mark, which can be tried again alone. */
   async #saved(one, edit) {
     this.correction = null;
+    this.#loadStats();
     this.stage.element.inert = true;
     const mark = () => this.#mark(one, { mark: "corrected", edit_id: edit.id }, button);
     const button = h("button", { type: "button", class: "button main", onclick: mark }, T.review.mark);
@@ -136,12 +137,10 @@ export class ReviewView {
   }
 
   async #correct(one) {
-    try {
-      this.picture.picture = { uri: await asDataUri(one.image_url), name: "" };
-    } catch (error) {
-      this.line.say("failed", error.message);
-      return;
-    }
+    const { stage } = this;
+    const uri = await act(this.buttons.correct, this.line, { working: T.correct.opening }, () => asDataUri(one.image_url));
+    if (!uri || this.stage !== stage) return; // the person went on meanwhile
+    this.picture.picture = { uri, name: "" };
     this.correction = new Correction(this.info, {
       stage: this.stage,
       picture: this.picture,
