@@ -447,6 +447,19 @@ def test_a_template_that_the_tokenizer_alone_has_is_used(tmp_path):
     assert load_vlm(str(folder), dtype="float32").prompt("What?") == "ITS OWN <image> What?"
 
 
+@pytest.mark.parametrize("family", ["llava", "gemma3"])
+def test_a_template_may_put_the_text_before_the_image(tmp_path, images, family):
+    vlm = load_vlm(str(FAMILIES[family](tmp_path)), dtype="float32")
+    parts = "{{% for p in m['content'] if p['type'] == '{}' %}}{}{{% endfor %}}"
+    both = parts.format("text", "{{ p['text'] }}") + parts.format("image", f" {vlm.image_token}")
+    vlm.processor.chat_template = f"{{% for m in messages %}}USER: {both}{{% endfor %}} ASSISTANT:"
+    vision, prompts = vlm.see(images), [vlm.prompt(q) for q in QUESTIONS]
+    right = torch.stack([full(vlm, i, p)[-1] for i, p in zip(images, prompts, strict=True)])
+    close(torch.cat(vlm.read(vision).next_logits([[p] for p in prompts])), right)
+    tokens = [vlm.tokenizer.decode(token, skip_special_tokens=True).strip() for token in right.argmax(-1)]
+    assert vlm.answer(vision, QUESTIONS, max_new_tokens=1) == tokens
+
+
 @pytest.mark.parametrize(
     ("template", "said"),
     [
