@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 
 import peft
 import pytest
@@ -137,6 +139,30 @@ def test_an_adapter_without_its_model_says_what_it_needs(folder, tmp_path):
     assert "is an adapter for the model 'nobody/nothing', which cannot be reached" in told(tmp_path / "adapter")
     path.write_text(json.dumps({**config, "base_model_name_or_path": None}))
     assert "does not say which model it is for" in told(tmp_path / "adapter")
+
+
+def publish(hub, name, revision, folder):
+    """Put a folder into a cache of the hub, as it would have been fetched."""
+    commit, repository = hashlib.sha1(f"{name} {revision}".encode()).hexdigest(), hub / f"models--{name}"
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / revision).write_text(commit)
+    shutil.copytree(folder, repository / "snapshots" / commit)
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file")
+@pytest.mark.parametrize("named", [None, "old"])
+def test_a_revision_is_that_of_the_adapter_and_its_config_names_that_of_its_model(folder, tmp_path, named):
+    publish(tmp_path, "base", "main", folder)
+    rewrite(folder, lambda weights: next(w for n, w in weights.items() if "lm_head" in n).zero_())
+    publish(tmp_path, "base", "old", folder)
+    adapter(folder, tmp_path / "adapter", revision=named)
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "base"}))
+    publish(tmp_path, "lora", "v2", tmp_path / "adapter")
+    vlm = load_vlm("lora", dtype="float32", cache_dir=str(tmp_path), revision="v2")
+    assert bool(vlm.model.lm_head.weight.any()) == (named is None)
+    local = load_vlm(str(tmp_path / "adapter"), dtype="float32", cache_dir=str(tmp_path), revision="main")
+    assert local.model.lm_head.weight.any()  # an adapter in a folder has none: the model's is meant
 
 
 def test_an_adapter_that_learns_prompts_is_refused(folder):

@@ -447,6 +447,59 @@ def test_a_template_that_the_tokenizer_alone_has_is_used(tmp_path):
     assert load_vlm(str(folder), dtype="float32").prompt("What?") == "ITS OWN <image> What?"
 
 
+@pytest.mark.parametrize("family", ["llava", "gemma3"])
+def test_a_template_may_put_the_text_before_the_image(tmp_path, images, family):
+    vlm = load_vlm(str(FAMILIES[family](tmp_path)), dtype="float32")
+    parts = "{{% for p in m['content'] if p['type'] == '{}' %}}{}{{% endfor %}}"
+    both = parts.format("text", "{{ p['text'] }}") + parts.format("image", f" {vlm.image_token}")
+    vlm.processor.chat_template = f"{{% for m in messages %}}USER: {both}{{% endfor %}} ASSISTANT:"
+    vision, prompts = vlm.see(images), [vlm.prompt(q) for q in QUESTIONS]
+    right = torch.stack([full(vlm, i, p)[-1] for i, p in zip(images, prompts, strict=True)])
+    close(torch.cat(vlm.read(vision).next_logits([[p] for p in prompts])), right)
+    tokens = [vlm.tokenizer.decode(token, skip_special_tokens=True).strip() for token in right.argmax(-1)]
+    assert vlm.answer(vision, QUESTIONS, max_new_tokens=1) == tokens
+
+
+@pytest.mark.parametrize("kind", ["chunked", "convolution", "windows"])
+def test_a_language_model_may_have_layers_that_take_no_mask(images, kind):
+    """Layers that see chunks, or keep a state: texts that share an image would run into each other in them."""
+    import transformers as tf
+    from helpers.families import CHAT, VISION, text, words
+
+    tokenizer = words(bos=True)
+    shape = text(tokenizer)
+    layers = {"chunked": "chunked_attention", "convolution": "conv", "windows": "sliding_attention"}
+    shape["layer_types"] = [layers[kind], "full_attention"]
+    torch.manual_seed(0)
+    language = {
+        "chunked": lambda: tf.Llama4TextConfig(
+            **shape, head_dim=12, attention_chunk_size=16, num_local_experts=2, intermediate_size_mlp=96
+        ),
+        "convolution": lambda: tf.Lfm2Config(**shape),
+        "windows": lambda: tf.Gemma2Config(**shape, head_dim=12, sliding_window=16, query_pre_attn_scalar=12),
+    }[kind]()
+    model = tf.LlavaForConditionalGeneration(
+        tf.LlavaConfig(
+            vision_config=tf.CLIPVisionConfig(**VISION),
+            text_config=language,
+            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        )
+    )
+    processor = tf.LlavaProcessor(
+        tf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+        tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT.replace("IMAGE", "<image>\n"),
+    )
+    vlm = as_vlm(model, processor, "mixed")
+    vision, prompts = vlm.see(images), [vlm.prompt(q) for q in QUESTIONS]
+    found = vlm.read(vision).next_logits([[p] for p in prompts])
+    right = [full(vlm, image, prompt)[-1:] for image, prompt in zip(images, prompts, strict=True)]
+    close(torch.cat(found), torch.cat(right))
+
+
 @pytest.mark.parametrize(
     ("template", "said"),
     [

@@ -79,12 +79,14 @@ class Adapter:
     Attributes:
         folder: Its folder or hub id.
         base: The model that it is for.
+        base_revision: The revision of that model that it is for; ``None`` where it names none.
         has_processor: Whether a processor is saved with it.
         hub: Arguments for the hub.
     """
 
     folder: str
     base: str
+    base_revision: str | None
     has_processor: bool
     hub: dict[str, Any]
 
@@ -128,14 +130,16 @@ def find_adapter(name: str, hub: dict[str, Any]) -> Adapter | None:
     config = None if cached("config.json") else cached("adapter_config.json")
     if config is None:
         return None
-    base = json.loads(Path(config).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    settings = json.loads(Path(config).read_text(encoding="utf-8"))
+    base = settings.get("base_model_name_or_path")
     if not base:
         raise InputError(
             f"The adapter '{name}' does not say which model it is for: write base_model_name_or_path into its "
             "adapter_config.json."
         )
     processor = any(cached(file) for file in ("processor_config.json", "preprocessor_config.json"))
-    return Adapter(name, str(base), processor, {k: v for k, v in hub.items() if k != "trust_remote_code"})
+    of_adapter = {k: v for k, v in hub.items() if k != "trust_remote_code"}
+    return Adapter(name, str(base), settings.get("revision") or None, processor, of_adapter)
 
 
 def unwrap_adapter(model: Any) -> Any:

@@ -116,6 +116,14 @@ class Family(LocalVLM):
         """Names of the layers that read image and text: the blocks of the language model."""
         return self._block_names(self.blocks)
 
+    @property
+    def can_share_prefix(self) -> bool:
+        """As in all models, and only if the chat template puts the image before the text."""
+        if not super().can_share_prefix:
+            return False
+        before_image = {self.format_prompt(text).partition(self.image_token)[0] for text in ("a", "b")}
+        return len(before_image) == 1
+
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image], layers: Sequence[str] = ()) -> Vision:
         """Run the vision part once; see :meth:`LocalVLM.see`."""

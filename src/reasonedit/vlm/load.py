@@ -18,9 +18,10 @@ def load_vlm(model: str, *, dtype: str = "auto", place: bool = False, **kwargs: 
         dtype: ``"auto"`` (bfloat16 or float32, whichever the machine computes faster) or the name of a torch type.
         place: Whether to move the model to the GPU, if there is one. Lightning does that for its modules itself.
         **kwargs: Passed on to ``from_pretrained``: ``device_map``, ``attn_implementation``, ``quantization_config`` (an
-            object of transformers, or a dict of its values), ``revision``, … Code that comes with a model runs only
-            with ``trust_remote_code=True``. Of a VLM behind an endpoint: ``base_url``, ``vision`` and the other
-            settings of :class:`~reasonedit.vlm.endpoint.names.EndpointSettings`.
+            object of transformers, or a dict of its values), ``revision`` (of an adapter on the hub its own; its config
+            names that of its model), … Code that comes with a model runs only with ``trust_remote_code=True``. Of a VLM
+            behind an endpoint: ``base_url``, ``vision`` and the other settings of
+            :class:`~reasonedit.vlm.endpoint.names.EndpointSettings`.
 
     Raises:
         NotFoundError: There is no such model.

@@ -100,26 +100,25 @@ class Checkpoint:
         return self.path if self.adapter is None else self.adapter.base
 
     @property
+    def base_hub(self) -> dict[str, Any]:
+        """Arguments for the hub of the whole model; what is said of an adapter's files there does not hold for it."""
+        if self.adapter is None:
+            return self.hub
+        of_adapter = ("subfolder",) if Path(self.path).is_dir() else ("subfolder", "revision")
+        hub = {k: v for k, v in self.hub.items() if k not in of_adapter}
+        return hub if self.adapter.base_revision is None else {"revision": self.adapter.base_revision, **hub}
+
+    @property
     def lasting_name(self) -> str:
         """The name that a codebook stores: a folder is found again from any working folder."""
         return os.path.abspath(self.name) if not self.offered and Path(self.name).is_dir() else self.name
 
     def digest(self) -> str:
         """What tells its weight files from others; see :func:`~reasonedit.util.weights.files_digest`."""
-        of_base = files_digest(self.base, self._commit_of(self.base, "config.json"))
+        of_base = files_digest(self.base, _commit_of(self.base, "config.json", self.base_hub))
         if self.adapter is None:
             return of_base
-        return of_base + files_digest(self.path, self._commit_of(self.path, "adapter_config.json"))
-
-    def _commit_of(self, home: str, file: str) -> str | None:
-        """The hub's commit of files that were fetched; ``None`` where they are not from there."""
-        from transformers.utils.hub import cached_file, extract_commit_hash
-
-        where = {k: self.hub[k] for k in ("cache_dir", "revision", "subfolder") if k in self.hub}
-        try:
-            return extract_commit_hash(cached_file(home, file, local_files_only=True, **where), None)
-        except OSError:
-            return None
+        return of_base + files_digest(self.path, _commit_of(self.path, "adapter_config.json", self.hub))
 
     def read_config(self) -> Any:
         """The config of the whole model.
@@ -132,7 +131,7 @@ class Checkpoint:
         from transformers import AutoConfig, AutoModelForImageTextToText
 
         try:
-            config = AutoConfig.from_pretrained(self.base, **self.hub)
+            config = AutoConfig.from_pretrained(self.base, **self.base_hub)
         except (OSError, ValueError) as error:
             raise self._config_error(error) from error
         own_code = self.hub["trust_remote_code"] and "AutoModelForImageTextToText" in getattr(config, "auto_map", {})
@@ -157,16 +156,18 @@ class Checkpoint:
         from safetensors import SafetensorError
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
+        options = {k: v for k, v in kwargs.items() if k not in HUB_ARGUMENTS} | self.base_hub
         try:
             result: Any = AutoModelForImageTextToText.from_pretrained(
-                self.base, dtype=dtype, output_loading_info=True, **kwargs
+                self.base, dtype=dtype, output_loading_info=True, **options
             )
             model, loading_info = result
             check_weights(loading_info, self.base)
             if self.adapter is not None:
                 self.adapter.apply_to(model)
-            home = self.path if self.adapter is not None and self.adapter.has_processor else self.base
-            return model, AutoProcessor.from_pretrained(home, **self.hub)  # type: ignore[no-untyped-call]
+            with_adapter = self.adapter is not None and self.adapter.has_processor
+            home, hub = (self.path, self.hub) if with_adapter else (self.base, self.base_hub)
+            return model, AutoProcessor.from_pretrained(home, **hub)  # type: ignore[no-untyped-call]
         except ReasonEditError:
             raise
         except (OSError, ValueError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
@@ -195,3 +196,14 @@ class Checkpoint:
             f"The model '{self.base}' brings code of its own, which can do whatever you can: read it, and then say "
             "--trust-remote-code, or trust_remote_code=True in Python."
         )
+
+
+def _commit_of(home: str, file: str, hub: dict[str, Any]) -> str | None:
+    """The hub's commit of files that were fetched; ``None`` where they are not from there."""
+    from transformers.utils.hub import cached_file, extract_commit_hash
+
+    where = {k: hub[k] for k in ("cache_dir", "revision", "subfolder") if k in hub}
+    try:
+        return extract_commit_hash(cached_file(home, file, local_files_only=True, **where), None)
+    except OSError:
+        return None

@@ -73,12 +73,13 @@ class ModelSettings:
 
     @property
     def can_share_prefix(self) -> bool:
-        """Whether texts can share one image prefix: the family allows it and the attention takes any mask."""
+        """Whether texts can share one image prefix: the family allows it and all layers take any mask."""
         config = self.model.config.get_text_config()
         # A model with some sliding layers takes a mask for each sort; one that slides throughout takes one only.
         slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-        layered = bool(getattr(config, "layer_types", None))
-        return self.shares_prefix and (layered or not slides) and config._attn_implementation in ("sdpa", "eager")
+        kinds = set(getattr(config, "layer_types", None) or ())
+        masked = kinds <= {"full_attention", "sliding_attention"} if kinds else not slides
+        return self.shares_prefix and masked and config._attn_implementation in ("sdpa", "eager")
 
     @property
     def sliding_window(self) -> int | None:
