@@ -136,6 +136,7 @@ def test_what_cannot_be_used_of_vlkeb_is_counted_and_named(tmp_path, caplog):
     rows[2]["port_new"][0]["port_type"] = "5-hop"
     rows[2]["port_new"][1]["Q&A"] = {"Question": "Who?"}
     rows[3]["loc_ans"] = None
+    rows[4]["port_new"][3]["Q&A"]["Answer"] = " "  # with which an empty answer would be right
     benchmarks.vlkeb(tmp_path, rows)
     (tmp_path / "VLKEB_images" / "mmkb_images" / "m.0" / "none.jpg").unlink()
     (tmp_path / "VLKEB_images" / "mmkb_images" / "m.0_image_rephrase" / "4.png").unlink()
@@ -144,12 +145,12 @@ def test_what_cannot_be_used_of_vlkeb_is_counted_and_named(tmp_path, caplog):
     assert sorted(edits) == ["3", "4", "5"]
     assert "2 of the 5 rows of" in caplog.text
     assert "the first is row 1: 'alt' is missing or empty." in caplog.text
-    # Of rows 3 to 5: two entries of portability, one text and one picture are missing.
-    assert "4 probes of" in caplog.text
+    # Of rows 3 to 5: three entries of portability, one text and one picture are missing.
+    assert "5 probes of" in caplog.text
     assert "(the first, Port-1 of row 3: 'port_type' is '5-hop', not one of 1-hop, 2-hop, 3-hop, 4-hop.)" in caplog.text
     assert counted(probes) == {
         **{"t_gen": 3, "i_gen": 2, "loc": 3, "text_loc": 2},
-        **{"port_1": 2, "port_2": 2, "port_3": 2, "port_4": 1},
+        **{"port_1": 2, "port_2": 2, "port_3": 2},
     }
     assert pool.expected_probes(["3"])["3"]["port_1"] == 1
 

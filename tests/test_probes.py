@@ -271,6 +271,9 @@ def test_facts_that_led_to_the_error_are_those_the_model_does_not_believe(tiny_v
         assert line.made_by["held"] == [0.9, 0.2]
         assert line.made_by["fact"] == "A kettle stores tea."
         assert line.probe["question"] == edit.question
+    monkeypatch.setattr(tiny_vlm, "name", "another")  # whose errors may be others
+    with pytest.raises(ReasonEditError, match=r"coe_gen-0.jsonl' are about the errors of '.*', not of 'another': name"):
+        build(CoEProbes(tiny_vlm, writer, painter, Budget()), [edit], tmp_path, 0, per_edit=2)
     held[verification_question("A kettle stores tea.")] = 0.8
     before = len(writer.prompts)
     report = build(CoEProbes(tiny_vlm, writer, painter, Budget()), [edit], tmp_path, 1)

@@ -102,6 +102,8 @@ def _check_line(line: ProbeLine) -> None:
     """
     if not all(isinstance(text, str) for text in (line.edit, line.question, line.rejected)):
         raise TypeError("'edit', 'question' and 'rejected' must be texts")
+    if not isinstance(line.made_by, dict):
+        raise TypeError("'made_by' must be an object")
     if line.probe is not None and (not isinstance(line.probe, dict) or set(line.probe) != _PROBE_FIELDS):
         raise TypeError(f"its probe must have {', '.join(sorted(_PROBE_FIELDS))}")
     if line.probe is not None and not isinstance(line.probe["answer"], str):

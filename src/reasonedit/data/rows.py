@@ -51,7 +51,8 @@ class Row:
 def read_rows(path: Path, *, named: bool = False) -> Iterator[Row]:
     """Read a JSONL file, a JSON list or object of rows (whose names become ``id``), or a Parquet file.
 
-    JSON is read strictly: a key that an object has twice, ``NaN`` and ``Infinity`` are problems of their row.
+    JSON is read strictly: a key that an object has twice, ``NaN`` and ``Infinity`` are problems of their row, of a
+    file that is JSON as a whole of the file.
 
     Args:
         path: The file.

@@ -109,10 +109,7 @@ class BenchmarkRows(FilePool):
 
     def remarks(self, samples: Mapping[str, Sample]) -> list[str]:
         """That there is no reasoning."""
-        return [
-            f"{self.name} has no reasoning: the answer is the only fact of each of its {len(samples)} edits "
-            "('The answer to … is ….')."
-        ]
+        return [f"{self.name} has no reasoning: the answer is the only fact of each of its {len(samples)} edits."]
 
     # ---- probes
 

@@ -107,8 +107,10 @@ def port_probe(port: dict[str, Any], group: str, kinds: list[str], image: str = 
         if port.get("port_type") not in kinds:
             raise InputError(f"'port_type' is {port.get('port_type')!r}, not one of {', '.join(kinds)}.")
         pair = port.get("Q&A")
-        if not isinstance(pair, dict) or pair.get(name) in (None, ""):
+        value = pair.get(name) if isinstance(pair, dict) else None
+        text = "" if value is None else as_text(value, name)
+        if not text.strip():
             raise InputError(f"'{name}' is missing in 'Q&A' of 'port_new'.")
-        return as_text(pair[name], name)
+        return text
 
     return Planned(group, partial(read, "Question"), partial(read, "Answer"), image)

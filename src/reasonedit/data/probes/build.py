@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.data.built_probes import ProbeLine, probe_file, read_probe_lines
-from reasonedit.errors import UnavailableError
+from reasonedit.errors import MismatchError, UnavailableError
 from reasonedit.types import Edit
 
 from .builder import Builder, Spent
@@ -68,10 +68,18 @@ def build(
 
     Raises:
         InputError: A set is damaged, or the builder needs a writer or painter that was not given.
+        MismatchError: The set is about the errors of another VLM.
         UnavailableError: Nothing can be written, or writer or painter cannot be used.
     """
     path = probe_file(folder, builder.group, seed)
     lines = read_probe_lines(path)
+    if builder.about_errors:
+        other = next((vlm for b in lines if (vlm := b.made_by.get("vlm", builder.vlm.name)) != builder.vlm.name), None)
+        if other is not None:
+            raise MismatchError(
+                f"The probes in '{path}' are about the errors of '{other}', not of '{builder.vlm.name}': name another "
+                "folder."
+            )
     by_id = {edit.id: edit for edit in edits}
     done = {(b.edit, b.number) for b in lines if b.edit in by_id and b.is_about(by_id[b.edit], builder.group)}
     report = BuildReport(builder.group, seed, existing=len(done))

@@ -79,12 +79,14 @@ class Builder(ABC):
         needs_writer: Whether one call of a writer is made for each try.
         needs_painter: Whether one call of a painter is made for each try.
         may_paint: Whether such a call is made only where there is a painter.
+        about_errors: Whether its probes are about the errors of one VLM, whose name is in their provenance as ``vlm``.
     """
 
     group: ClassVar[str]
     needs_writer: ClassVar[bool] = False
     needs_painter: ClassVar[bool] = False
     may_paint: ClassVar[bool] = False
+    about_errors: ClassVar[bool] = False
 
     def __init__(self, vlm: VLM | None, writer: Writer | None, painter: Painter | None, budget: Budget) -> None:
         self._vlm, self._writer, self._painter, self._budget = vlm, writer, painter, budget

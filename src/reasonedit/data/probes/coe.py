@@ -29,6 +29,7 @@ class CoEProbes(Builder):
     group = "coe_gen"
     needs_writer = True
     needs_painter = True
+    about_errors = True
 
     def make(self, edit: Edit, number: int, seed: int, made_by: dict[str, Any]) -> ProbeDraft:
         """See :meth:`Builder.make`."""
