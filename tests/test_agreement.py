@@ -227,6 +227,17 @@ def test_a_seed_without_a_figure_is_null_for_a_program():
     assert told["rows"][0]["metrics"]["gen"]["seeds"] == [0.5, None]
 
 
+def test_bounds_and_edits_that_stand_alone_are_compared_with_nothing(tmp_path):
+    shares = {OURS: 0.9, "ike": 0.5, "ike-told": 0.5, "ft-alone": 0.5}
+    groups = (*GENERALITIES, "loc", "hard_loc")
+    table = table_of(MAIN, [cell(row, s, right=r, groups=groups) for row, r in shares.items() for s in (0, 1)])
+    assert {row.name for row in table if row.differences} == {"ike"}
+    write_summary(tmp_path / "summary.parquet", table)
+    rows = pq.read_table(tmp_path / "summary.parquet").to_pylist()
+    assert {row["row"] for row in rows if row["difference"] is not None} == {"ike"}
+    assert {row["row"] for row in rows} == {*shares}
+
+
 # ---- claims
 
 
