@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,6 +226,17 @@ def test_a_seed_without_a_figure_is_null_for_a_program():
     table = table_of(MAIN, cells)
     told = json.loads(json.dumps(as_json("main", Path("results"), table, [], []), allow_nan=False))
     assert told["rows"][0]["metrics"]["gen"]["seeds"] == [0.5, None]
+
+
+def test_bounds_and_edits_that_stand_alone_are_compared_with_nothing(tmp_path):
+    shares = {OURS: 0.9, "ike": 0.5, "ike-told": 0.5, "ft-alone": 0.5}
+    groups = (*GENERALITIES, "loc", "hard_loc")
+    table = table_of(MAIN, [cell(row, s, right=r, groups=groups) for row, r in shares.items() for s in (0, 1)])
+    assert {row.name for row in table if row.differences} == {"ike"}
+    write_summary(tmp_path / "summary.parquet", table)
+    rows = pq.read_table(tmp_path / "summary.parquet").to_pylist()
+    assert {row["row"] for row in rows if row["difference"] is not None} == {"ike"}
+    assert {row["row"] for row in rows} == {*shares}
 
 
 # ---- claims
@@ -525,6 +537,15 @@ def test_the_page_says_what_it_leaves_out_and_shows_no_stale_gallery(tmp_path):
     assert "torch 1.0" not in html
     (folder / "cells" / f"{OURS}-0.gallery.json").write_text(json.dumps({**stale, "made": NEW}))
     assert "77077" in write_page(tmp_path, tmp_path / "report.html").read_text()
+
+
+def test_a_run_comes_back_where_the_folder_of_the_others_was_deleted(tmp_path):
+    boards = tmp_path / "tensorboard"
+    begin_run(boards / "ike-0", cell("ike", 0, wanted=20)[0])
+    set_others_aside(boards, cell("ike", 0, wanted=40)[0])
+    shutil.rmtree(boards)
+    set_others_aside(boards, cell("ike", 0, wanted=20)[0])
+    assert [path.name for path in boards.iterdir()] == ["ike-0"]
 
 
 def test_a_run_is_begun_anew_while_nobody_looks_at_it(tmp_path, monkeypatch):

@@ -131,7 +131,9 @@ def test_noise_is_told_by_the_kinds_that_lower_r_gen_the_fastest_and_the_slowest
     text = asked("noise", shares | {"vague-50": 0.9})
     assert f"{-10:+.1f} [" in text.partition(of_line["false-10"].partition(": ")[0])[0]
     assert text.partition(", and by ")[2].startswith("+0.0 [")
-    assert text.endswith(f"] for {of_line['vague-10'].partition(': ')[0]}.")
+    assert text.endswith(f"] for {of_line['vague-10'].partition(': ')[0]} (from 2 seeds and 40 edits).")
+    few = asked("noise", {OURS: 0.9, "false-10": 0.8}, seeds=(0,), edits=5)
+    assert few.endswith("(from 1 seed and 5 edits, too few to conclude anything).")
     strange = [cell("of another version", s, right=0.5, x=10.0, settings={"line": "no colon"}) for s in (0, 1)]
     clean = [cell(OURS, s, right=0.9) for s in (0, 1)]
     assert answer(experiment, table_of(experiment, [*clean, *strange])) == ""
@@ -142,7 +144,7 @@ def test_noise_is_told_of_lines_whose_rows_were_asked_the_same():
     vague = {row.name: row.line for row in EXPERIMENTS["noise"].rows}["vague-10"].partition(": ")[0]
     text = answer(EXPERIMENTS["noise"], on_seeds("noise", rows))
     assert text.startswith("R-Gen of ReasonEdit changes by -10.0 [")
-    assert text.endswith(f"more {vague}.")
+    assert text.endswith(f"more {vague} (from 2 seeds and 40 edits).")
 
 
 def test_a_difference_without_an_interval_is_told_without_one():
@@ -164,7 +166,7 @@ def test_checks_are_told_by_how_often_they_agree_and_what_they_doubt():
     checks = [check("a", True, [[True, "doubted"], [False, ""]]), check("b", False, [[True, ""], [False, "doubted"]])]
     experiment = EXPERIMENTS["check"]
     text = answer(experiment, table_of(experiment, [cell(OURS, 0, checks=checks)]))
-    assert "in 0.50 [0.00, 1.00] of 2 cases" in text
+    assert "in 0.50 [0.00, 1.00] of 2 cases (from 1 seed and 2 edits, too few to conclude anything)." in text
     assert "It doubts 0.50 [0.00, 1.00] of 2 spoilt sentences, and 0.50 [0.00, 1.00] of 2 others." in text
 
 

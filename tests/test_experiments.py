@@ -176,6 +176,18 @@ def test_what_is_vague_has_no_article():
     assert found == {("The red object is something.", "It lies in something.")}
 
 
+@pytest.mark.parametrize(("kind", "text"), [("misspelt", "7 + 1 = 8."), ("vague", "It is something.")])
+def test_a_sentence_that_noise_leaves_as_it_is_is_not_called_spoilt(kind, text):
+    class Alike(ToySource):
+        def candidates(self):
+            for edit in itertools.islice(super().candidates(), 2):
+                yield replace(edit, reasoning=[text], evidence=())
+
+    source = NoisyReasoning(Alike(2), kind, 1.0)
+    assert [edit.reasoning for edit in source.candidates()] == [[text]] * 2
+    assert [*source.spoilt.values()] == [[False]] * 2
+
+
 def test_noise_that_there_is_not_is_refused():
     with pytest.raises(ReasonEditError, match="kind must be one of"):
         NoisyReasoning(ToySource(), "loud", 0.5)

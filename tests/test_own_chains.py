@@ -36,6 +36,13 @@ def test_what_is_wrong_is_struck_or_mended_and_nothing_is_added():
     )
 
 
+def test_a_word_that_is_typed_twice_counts_twice():
+    own = [OwnSentence("The guest of the inn is the owner of the mill.", 0.5)]
+    (mended,), effort = look_through(own, ["The cook of the inn is the owner of the inn."])
+    assert mended == "The cook of the inn is the owner of the inn."
+    assert effort.typed == 2  # "cook", and the second "inn"
+
+
 def test_only_what_the_vlm_is_unsure_of_is_looked_at():
     sentences, effort = look_through(OWN, CHAIN, 0.9)
     assert sentences == ["The red object is a kettle", "A kettle belongs to the cook."]

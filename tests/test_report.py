@@ -98,6 +98,11 @@ def page(tmp_path_factory):
     return write_page(folder, folder / "report.html")
 
 
+def test_the_folder_of_one_experiment_is_no_folder_of_results(page):
+    with pytest.raises(ReasonEditError, match="holds one experiment: name the folder that it lies in"):
+        write_page(page.parent / "main", page.parent / "main.html")
+
+
 def test_definitions_and_bases_are_text(page):
     html = page.read_text()
     assert not re.search(r"\stitle=", html)

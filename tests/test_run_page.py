@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from helpers.browsing import PHONE, find_browser, open_browser, visiting
 from helpers.commands import write_config
 from helpers.tiny import HashEncoder, picture
@@ -97,6 +98,20 @@ def test_without_predictions_it_says_what_to_do(run):
     (run / "metrics.json").unlink()
     with pytest.raises(ReasonEditError, match="no results yet: go on with it"):
         write_run_page(run, run / "report.html")
+
+
+def test_it_says_when_the_edits_were_asked_again(run):
+    def when():
+        html = write_run_page(run, run / "report.html").read_text()
+        return set(re.findall(r"asked again (after [^,]*),", html, re.IGNORECASE))
+
+    assert when() == {"after all edits"}
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "metrics.json").unlink()  # it was cut short
+    assert when() == {"after the edits so far"}
+    config["data"]["init_args"]["alone"] = True
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert when() == {"after each edit alone"}
 
 
 def test_what_people_wrote_is_text(run):

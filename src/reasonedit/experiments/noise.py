@@ -95,12 +95,14 @@ class NoisyReasoning:
             if not is_chosen:
                 made.append(((text, evidence), False))
             elif self.kind == "replaced":
-                made.append(((_other_than(rng, text, others), []), True))
+                other = _other_than(rng, text, others)
+                made.append(((other, []), other != text))
             elif self.kind == "mixed":
                 made += [((text, evidence), False), ((_other_than(rng, text, others), []), True)]
             else:
                 change = {"false": _falsify, "vague": _blur, "misspelt": _misspell}[self.kind]
-                made.append(((change(rng, text, others), evidence), True))
+                spoilt = change(rng, text, others)
+                made.append(((spoilt, evidence), spoilt != text))  # nothing is wrong in "7 + 1 = 8." that has no letter
         return made
 
     def probes(self, edits: Sequence[Edit], right: Sequence[str] = ()) -> list[Probe]:

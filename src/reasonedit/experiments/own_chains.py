@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -140,7 +141,7 @@ def look_through(
         if meant is not None and _share(open_ones[meant], sentence.text) >= _ALIKE:
             mended = open_ones.pop(meant)
             effort.mended += 1
-            effort.typed += len(set(_words(mended)) - set(_words(sentence.text)))
+            effort.typed += (Counter(_words(mended)) - Counter(_words(sentence.text))).total()
             left.append(mended)
         else:
             effort.struck += 1

@@ -52,7 +52,8 @@ def slopes_of(table: Sequence[TableRow]) -> list[LineSlopes]:
             points = [(row.x, row.samples[group]) for row in rows if row.x is not None and group in row.samples]
             if len(points) == len(rows):
                 e = slope([(x / STEP, samples) for x, samples in points])
-                groups[group] = Estimate(100 * e.mean, 100 * e.low, 100 * e.high, e.samples, edits=e.edits)
+                seeds = tuple(100 * of_seed for of_seed in e.seeds)
+                groups[group] = Estimate(100 * e.mean, 100 * e.low, 100 * e.high, e.samples, seeds, e.edits)
         found.append(LineSlopes(line, groups))
     return found
 

@@ -18,6 +18,7 @@ from reasonedit.rounds import final_probes, split_rounds
 from .agreement import CellRows, Record, compare_seeds, select_agreeing
 from .bootstrap import Estimate, Formula, Samples, combine, difference, summarise
 from .cell_file import read_cell
+from .editors import NO_RIVALS
 from .experiment import Experiment
 
 _log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class TableRow:
             Loc.
         exact: The share of exact matches beside each; NaN for cells of versions that did not record it.
         tokens: The share of the right answers' tokens under teacher forcing, where it was asked for.
-        differences: The difference from the reference row, by group.
+        differences: The difference from the reference row, by group; none of bounds and of edits that stand alone.
         costs: Means over the seeds of edits, keys, seconds per edit, milliseconds per query; only those that are
             known of every seed.
         history: The shares after each round of probes, by its number, where there were probes on the way. It has the
@@ -141,10 +142,11 @@ def table_of(
             share_of_tokens = _mean_of(by_row[name], group, "token_accuracy")
             if math.isfinite(share_of_tokens):
                 rows[name].tokens[group] = share_of_tokens
-            if compared is not None and compared.edits:
+            if compared is not None and compared.edits and name not in NO_RIVALS:
                 rows[name].differences[group] = compared
     for name, row in rows.items():
-        _add_summaries(row, rows[reference] if reference is not None and reference != name else None)
+        compared_with = reference if name not in (reference, *NO_RIVALS) else None
+        _add_summaries(row, rows[compared_with] if compared_with is not None else None)
         _add_rounds(row, by_row[name])
     records = [record for record, _ in agreement.cells]
     notes = [*_describe_probes(records), *compare_seeds(agreement.cells), *_describe_times(records)]

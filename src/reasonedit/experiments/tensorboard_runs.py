@@ -43,6 +43,7 @@ def set_others_aside(folder: Path, record: Mapping[str, Any]) -> None:
                 run.rename(aside / run.name)
         for run in _runs(aside):
             if _agrees(run, facts) and not (folder / run.name).exists():
+                folder.mkdir(exist_ok=True)  # somebody may have deleted it
                 run.rename(folder / run.name)
 
 

@@ -14,7 +14,7 @@ from reasonedit.experiments.slopes import STEP, lines_of, slopes_of
 from reasonedit.experiments.tables import Table, TableRow, are_asked_alike
 
 from .comparing import NAMES, Lead, lead, list_in_words, mean_of, rivals_of, say_basis, say_lead
-from .verdicts import format_difference
+from .verdicts import format_basis, format_difference
 
 _PAPER_BASES = (PAPER_ROW, "paper-dual")
 _GROUPS = ("r_gen", "coe_gen", "loc", "hard_loc")
@@ -140,7 +140,8 @@ def _compare_noise(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     for editor, falls in by_editor.items():
         fastest, slowest = min(falls, key=lambda k: falls[k].mean), max(falls, key=lambda k: falls[k].mean)
         text = f"R-Gen of {editor} changes by {format_points(falls[fastest])} points for each {STEP:g} % more {fastest}"
-        said.append(text + (f", and by {format_points(falls[slowest])} for {slowest}" if len(falls) > 1 else ""))
+        text += f", and by {format_points(falls[slowest])} for {slowest}" if len(falls) > 1 else ""
+        said.append(f"{text} ({format_basis(falls.values())})")
     return said
 
 
@@ -161,7 +162,7 @@ def _compare_checks(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     agreed = agreement_of(table)
     if not agreed.samples:
         return []
-    said = [f"A check says what the probes say in {format_with_interval(agreed)} cases"]
+    said = [f"A check says what the probes say in {format_with_interval(agreed)} cases ({format_basis([agreed])})"]
     caught, wrongly = share_of_doubted(table, spoilt=True), share_of_doubted(table, spoilt=False)
     if caught.samples and wrongly.samples:
         sentences = f"{format_with_interval(caught)} spoilt sentences, and {format_with_interval(wrongly)} others"

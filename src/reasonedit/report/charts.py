@@ -135,13 +135,12 @@ def draw_scatter(points: Mapping[str, tuple[float, float]], *, x_label: str, y_l
         return to_svg(figure)
 
 
-def draw_bars(values: Mapping[str, float], *, x_label: str, log: bool = False, digits: int = 2) -> str:
+def draw_bars(values: Mapping[str, float], *, x_label: str, digits: int = 2) -> str:
     """Horizontal bars with their values written beside them; nothing is drawn for what is 0.
 
     Args:
         values: For each name its value.
         x_label: What is on the axis.
-        log: Whether the axis is logarithmic.
         digits: Digits after the point.
 
     Returns:
@@ -154,13 +153,10 @@ def draw_bars(values: Mapping[str, float], *, x_label: str, log: bool = False, d
         names = list(values)[::-1]
         axes.barh(names, [values[n] for n in names], color=[SERIES[0 if n == "ReasonEdit" else 1] for n in names],
                   height=0.62)  # fmt: skip
-        if log:
-            axes.set_xscale("log")
-        most = max(values.values(), default=1.0) or 1.0
+        most = max(values.values()) or 1.0
         for i, name in enumerate(names):
-            at = max(values[name], axes.get_xlim()[0]) if log else values[name]
-            axes.text(at, i, f"  {values[name]:.{digits}f}", va="center", fontsize=10)
-        axes.set_xlim(right=most * (4 if log else 1.18))
+            axes.text(values[name], i, f"  {values[name]:.{digits}f}", va="center", fontsize=10)
+        axes.set_xlim(right=most * 1.18)
         axes.set_xlabel(x_label)
         axes.tick_params(axis="y", length=0)
         return to_svg(figure)

@@ -61,6 +61,8 @@ def write_page(results: Path, out: Path) -> Path:
         UnavailableError: The file cannot be written.
     """
     experiments = [e for e in EXPERIMENTS.values() if any((results / e.name / "cells").glob("*.parquet"))]
+    if not experiments and (results / "cells").is_dir():
+        raise NotFoundError(f"'{results}' holds one experiment: name the folder that it lies in.")
     if not experiments:
         raise NotFoundError(
             f"There are no results of experiments in '{results}': run reasonedit experiment main --out {results} first."

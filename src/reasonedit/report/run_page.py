@@ -21,11 +21,11 @@ from .run_edits import pictured as describe_sentences
 from .verdicts import EDITS
 
 _IN_WORDS = {
-    FAILED: "Asked again after all edits, their question is still answered wrongly.",
-    LOST: "Their question was answered rightly once they were written, and is answered wrongly after all edits.",
-    NOT_ASKED: "Nobody asked their question after all edits, so it is not known whether they hold.",
+    FAILED: "Asked again {when}, their question is still answered wrongly.",
+    LOST: "Their question was answered rightly once they were written, and is answered wrongly {when}.",
+    NOT_ASKED: "Nobody asked their question {when}, so it is not known whether they hold.",
     NOT_NEEDED: "Earlier edits had already put their question right when their turn came.",
-    TOOK: "Asked again after all edits, their question is answered rightly.",
+    TOOK: "Asked again {when}, their question is answered rightly.",
 }
 _TITLES = {
     FAILED: "Edits that did not take",
@@ -70,6 +70,7 @@ def write_run_page(folder: Path, out: Path) -> Path:
         name=folder.resolve().name,
         about=_about(run),
         summary=_summarise(run, outcomes),
+        when=_when(run),
         finished=bool(run.figures),
         has_rows=bool(run.rows),
         shares=_shares(run, edited),
@@ -92,6 +93,13 @@ def _about(run: RunData) -> dict[str, Any]:
         "source": " ".join(filter(None, [str(kind or ""), where])),
         "seed": arguments.get("seed", run.versions.get("seed")),
     }
+
+
+def _when(run: RunData) -> str:
+    """When the edits' own questions were asked for the last time."""
+    if ((run.config.get("data") or {}).get("init_args") or {}).get("alone"):
+        return "after each edit alone"
+    return "after all edits" if run.figures else "after the edits so far"
 
 
 def _summarise(run: RunData, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -161,7 +169,7 @@ def _sections(run: RunData, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]
                 {
                     "id": status.replace(" ", "-"),
                     "title": title,
-                    "text": _IN_WORDS[status],
+                    "text": _IN_WORDS[status].format(when=_when(run)),
                     "count": len(mine),
                     "bad": status in (FAILED, LOST),
                     "cards": [_card(run, outcome) for outcome in mine[: _CARDS[status]]],
