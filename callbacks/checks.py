@@ -17,6 +17,7 @@ from .base import RunCallback
 from .batch import edits_in
 from .codebook import Codebook
 from .lookup import find_callback
+from .runlog import RunLog
 
 WHEN = ("written", "end")
 _REMEMBERED = 64
@@ -73,10 +74,20 @@ class EditChecks(RunCallback):
             raise InputError("EditChecks checks the edits of a Codebook: put one before it in the list of callbacks.")
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from zero; edits of earlier runs are not checked."""
+        """Start from zero; edits of earlier runs are not checked, those of a run that goes on at its end."""
         self.metrics.to("cpu" if pl_module.device.type == "mps" else pl_module.device).reset()
         self.checks, self.results, self._asked = {}, {}, {}
         self._done = set(self._codebook(trainer).memory.edits)
+        log = find_callback(trainer, RunLog)
+        before = self._done & log.edits if log is not None else set()
+        if self.when == "end":
+            self._done -= before
+        elif before:
+            self.say_once(
+                trainer,
+                f"EditChecks counts only edits that are written from now on: the verdicts on {len(before)} that were "
+                "there when the run was cut short are not kept. With when='end' all of them are checked.",
+            )
 
     def on_predict_batch_end(
         self,

@@ -88,6 +88,11 @@ class RunLog(RunCallback):
         self._known = {row["place"]: row for row in answers}
         self._shares = {row["place"]: row["token_share"] for row in rows if row.keys() == _SHARE}
 
+    @property
+    def edits(self) -> set[str]:
+        """The edits that were asked about before the run was cut short."""
+        return {row["edit"] for row in self._known.values() if row["phase"] == "edit"}
+
     def shares_of(self, batch: dict[str, Any]) -> list[float | None] | None:
         """The token shares of a batch that were kept before the run was cut short; ``None`` if it has to be asked.
 

@@ -318,6 +318,13 @@ def test_gradients_are_those_of_the_whole_model(tiny_vlm, monkeypatch):
     assert torch.allclose(delta.T @ inputs, whole, atol=1e-5)
 
 
+def test_the_same_training_gives_the_same_network_of_mend(tiny_vlm, monkeypatch):
+    monkeypatch.setattr("reasonedit.callbacks.baselines.mend.BLOCKS", (-1,))
+    mends = [MEND.with_new_network(tiny_vlm, rank=4) for _ in range(2)]
+    states = [[*train(mend, ToySource(2), steps=2)] and mend.network.state_dict() for mend in mends]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_mend_says_what_it_needs(tiny_vlm, tmp_path, network):
     with pytest.raises(ReasonEditError, match="train one with reasonedit train-mend"):
         run(tiny_vlm, MEND(tmp_path / "none.safetensors"), path=tmp_path / "a")

@@ -23,6 +23,7 @@ from test_store import the_same
 from reasonedit import Edit, EditStream, ReasonEditError, VLMModule
 from reasonedit.callbacks import (
     Codebook,
+    EditChecks,
     EditingMetrics,
     PredictionWriter,
     Retriever,
@@ -116,6 +117,27 @@ def test_the_place_of_a_writer_changes_no_row(tiny_vlm, tmp_path):
     with pytest.raises(RuntimeError, match="cut short"):
         rows(tmp_path / "cut", Stop(2, written=True))
     assert rows(tmp_path / "cut", resume=True) == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("when", ["end", "written"])
+def test_a_resumed_run_checks_all_edits_or_says_which_it_counts(tiny_vlm, tmp_path, when, caplog):
+    def verdicts(folder, *stop, resume=False):
+        book = Codebook.load(folder / "book") if resume else Codebook(folder / "book", DESIGN)
+        log, checks = RunLog(folder / "answers", resume), EditChecks(when)
+        trainer = L.Trainer(accelerator="cpu", devices=1, callbacks=[log, book, Retriever(), checks, *stop], **QUIET)
+        trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), datamodule=EditStream(ToySource(3), batch_size=1))
+        return {edit: check.verdict for edit, check in checks.checks.items()}
+
+    whole = verdicts(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="cut short"):
+        verdicts(tmp_path / "cut", Stop(1, written=True))
+    assert "EditChecks counts only" not in caplog.text
+    resumed = verdicts(tmp_path / "cut", resume=True)
+    assert len(whole) == 3
+    assert resumed == (whole if when == "end" else {"toy-2": whole["toy-2"]})
+    assert ("EditChecks counts only edits that are written from now on: the verdicts on 2" in caplog.text) == (
+        when == "written"
+    )
 
 
 def run_with_shares(tiny_vlm, folder: Path, stop: Stop | None = None, resume: bool = False):

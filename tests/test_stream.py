@@ -28,11 +28,12 @@ from reasonedit.callbacks import (
     StreamProgress,
     TensorBoardCharts,
 )
+from reasonedit.callbacks.baselines import Unedited
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.data.base_pass import BasePass
 from reasonedit.data.stream import collate
 from reasonedit.rounds import final_probes, split_rounds
-from reasonedit.vlm import Generation
+from reasonedit.vlm import Generation, load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -435,6 +436,22 @@ def test_the_progress_bar_says_what_is_happening(tiny_vlm, tmp_path):
         "editing 3/3",
         "probing after 3 edits",
     ]
+
+
+def test_mixed_precision_is_refused_and_true_precision_changes_no_answer_without_an_edit(tiny_folder, tmp_path):
+    """Mixed precision would round what is answered in the run, and not what the unedited model was asked before it."""
+    vlm, path = load_vlm(str(tiny_folder), dtype="float32"), tmp_path / "p.parquet"
+
+    def ask(precision):
+        parts = trainer(Unedited(), PredictionWriter(path), precision=precision)
+        parts.predict(VLMModule(vlm, max_new_tokens=6), datamodule=EditStream(ToySource(2)), return_predictions=False)
+
+    with pytest.raises(ReasonEditError, match="precision='bf16-mixed' rounds what is answered in the run"):
+        ask("bf16-mixed")
+    for precision in ("32-true", "bf16-true"):
+        ask(precision)
+        rows = [row for row in pq.read_table(path).to_pylist() if row["phase"] == "probe"]
+        assert [row["answer"] for row in rows] == [row["before"] for row in rows] != []
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

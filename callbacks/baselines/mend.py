@@ -49,7 +49,8 @@ class GradientNetwork(nn.Module):
         super().__init__()
         width = width_in + width_out
         self.layers, self.widths, self.rank = layers, (width_in, width_out), rank
-        self.down = nn.ParameterList([torch.randn(rank, width) / width**0.5 for _ in range(2)])
+        generator = torch.Generator().manual_seed(0)  # the same whatever ran before
+        self.down = nn.ParameterList([torch.randn(rank, width, generator=generator) / width**0.5 for _ in range(2)])
         self.up = nn.ParameterList([torch.zeros(width, rank) for _ in range(2)])
         self.scale = nn.Parameter(torch.ones(len(layers), 2, width))
         self.offset = nn.Parameter(torch.zeros(len(layers), 2, width))

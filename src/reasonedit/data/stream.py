@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import lightning as L
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
@@ -112,13 +113,19 @@ class EditStream(L.LightningDataModule):
 
         Raises:
             InputError: There is no trainer, or its module has no VLM that could be asked; or its processes are
-                forked or spawned.
+                forked or spawned, or its precision is mixed.
         """
         if self.trainer is None:
             raise InputError("EditStream makes its loader inside a trainer: hand it over as a datamodule.")
         launch_error = spawning_error(self.trainer)
         if launch_error is not None:
             raise launch_error
+        if isinstance(self.trainer.precision_plugin, MixedPrecision):
+            raise InputError(
+                f"precision='{self.trainer.precision}' rounds what is answered in the run and not what the unedited "
+                "model is asked before it, so that answers change without an edit: leave it out, and name the type of "
+                "the VLM (VLMModule(dtype=…))."
+            )
         module = self.trainer.lightning_module
         vlm = getattr(module, "vlm", None)
         if not isinstance(vlm, VLM):
