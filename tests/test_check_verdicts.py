@@ -32,6 +32,7 @@ from reasonedit.experiments.noise import NoisyReasoning
 from reasonedit.kinds import KeyKind
 from reasonedit.metrics import verdict_shares
 from reasonedit.types import Answer, Hit
+from reasonedit.validation import LONGEST_TEXT
 
 EDIT = StoredEdit("e", "What is it?", "a kite", ["It is round.", "It flies."], image="x")
 
@@ -77,6 +78,13 @@ def test_a_crop_cuts_off_no_more_than_a_narrow_strip():
         copy = redraw(Image.fromarray(inside), ["Who?"], random.Random(seed))["cropped"]
         found = (np.asarray(copy) > 127).all(axis=2).mean()
         assert found >= 0.84**2 - 0.02  # all of it is still there
+
+
+def test_a_question_as_long_as_may_be_is_tried_without_longer_words():
+    long = Edit.of(picture(0), "What is it? ".ljust(LONGEST_TEXT - 10, "?"), "a kettle", "It has a spout.")
+    short = Edit.of(picture(0), "What is it?", "a kettle", "It has a spout.")
+    assert [t.origin for t in own_trials(short) if t.origin != "redrawn"] == ["edit"] + 4 * ["paraphrase"]
+    assert [t.origin for t in own_trials(long) if t.origin != "redrawn"] == ["edit", "paraphrase"]
 
 
 # ---- verdicts

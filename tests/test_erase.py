@@ -373,8 +373,12 @@ def test_a_cache_that_cannot_be_cleaned_stops_it(tmp_path, monkeypatch):
     book(tmp_path / "book")
     (tmp_path / "cache" / "evidence").mkdir(parents=True)
     (tmp_path / "cache" / "evidence" / "x.sqlite").write_text("no database at all, but long enough to be one" * 9)
-    with pytest.raises(ReasonEditError, match=r"x\.sqlite', which may hold sentences of the edits, cannot be cleaned"):
+    damaged = tmp_path / "book.damaged-1"
+    shutil.copytree(tmp_path / "book", damaged)
+    told = r"x\.sqlite', which may hold sentences of the edits, cannot be cleaned .* No edit is erased yet"
+    with pytest.raises(ReasonEditError, match=told):
         erase(tmp_path / "book", ["e00001"])
+    assert not damaged.exists()  # what lies beside is cleaned first, so it cannot be said that nothing was erased
     assert len(opened(tmp_path / "book").edits) == 6
     assert not (tmp_path / "book" / ".erasing.json").exists()
 

@@ -175,6 +175,17 @@ def test_an_explanation_has_every_fact_that_was_fetched_however_many_keys_are_ne
     assert [key.fate for key in editor.explain(picture(3), question).keys] == ["no room in the prompt"] * 30
 
 
+def test_an_explanation_names_the_edit_that_says_a_fact_though_another_made_the_key(tiny_vlm):
+    editor = ReasonEditor(tiny_vlm, design(k=9, percentile=100, merge=True))
+    editor.write(edit(0))
+    editor.write(Edit.of(picture(0), "What is number 0?", "a stop", ["It is round.", "Red things stop."]))
+    found = editor.explain(picture(0), "What is number 0?")
+    assert len(editor.memory) < 6
+    assert {key.edit.id for key in found.keys} == set(editor.edits)
+    assert all(text in key.edit.facts for key in found.keys for text in key.facts)
+    assert {text for key in found.keys for text in key.facts} == {hit.fact for hit in found.answer.hits}
+
+
 @pytest.mark.parametrize("in_range", [True, False])
 def test_a_fact_that_counted_in_spite_of_its_picture_was_not_left_out_for_that(in_range):
     """It was joined to another by its name, or the picture is its own; then the prompt had no room."""
@@ -182,12 +193,12 @@ def test_a_fact_that_counted_in_spite_of_its_picture_was_not_left_out_for_that(i
     empty = Retrieval([], 0.1, 1.0)
     joined = Retrieval([Hit(fact.text, 0.1, fact.kind, "e")], 0.1, 1.0)
     answer = Answer("a", [], "What?", 0.1, 1.0, in_range=in_range)
-    near = [(NearKey(0, 0.1, [fact], -3.0, True, False, 0), stored, 0.0)]
+    near = [(NearKey(0, 0.1, [fact], -3.0, True, False, 0), {"e": stored}, 0.0)]
     steps = [("not near", empty), ("not joined", joined), ("no room", empty)]
     (key,) = explain_answer(answer, near, steps, gate_per_fact=True).keys
     assert key.fate == "no room"
     other = Fact("It is round.", KeyKind.PATCH, "e")  # of the same key, which counts by no name
-    both = [(NearKey(0, 0.1, [other, fact], -3.0, True, False, 0), stored, 0.0)]
+    both = [(NearKey(0, 0.1, [other, fact], -3.0, True, False, 0), {"e": stored}, 0.0)]
     told = explain_answer(answer, both, steps, gate_per_fact=True).keys
     assert [(key.facts, key.fate) for key in told[1:]] == [([fact.text], "no room")]
     assert (told[0].facts, told[0].fate) == ([other.text], "its picture does not match" if in_range else UNLIKE)

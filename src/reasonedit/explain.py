@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reasonedit.codebook import Fact, StoredEdit
@@ -18,20 +18,20 @@ them the nearest key of each fact that was fetched."""
 USED = "used"
 UNLIKE = "the picture is unlike all pictures of the calibration"
 
-Candidate = tuple[NearKey, StoredEdit, float]
-"""A key near a query, the edit that made it, and its radius."""
+Candidate = tuple[NearKey, Mapping[str, StoredEdit], float]
+"""A key near a query, the edits that say its facts by their ids, and its radius."""
 
 
 @dataclass(frozen=True)
 class ConsideredKey:
-    """A key near a query, and what became of its facts; those that became something else stand by themselves.
+    """A key near a query, and what became of its facts: of each edit that says some, and for each fate, one by itself.
 
     Attributes:
         distance: Its distance from the query.
         radius: How far it reaches (see section 3 of the method); keys within each other's reach merge.
         kind: What it is made of.
         facts: Its sentences of which the fate is told.
-        edit: The edit that made it; ``edit.image`` names its picture.
+        edit: The edit that says them; ``edit.image`` names its picture.
         visual_match: How near its picture comes to the query's; ``None`` where that does not count.
         fate: ``"used"``, or why not: where they were fetched, by this key or another, why they were left out again.
     """
@@ -67,8 +67,8 @@ def explain_answer(
 
     Args:
         answer: The answer.
-        near: The keys, the nearest first, each with the edit that made it and its radius. Of those beyond the nearest
-            the ones are explained whose facts a step gave.
+        near: The keys, the nearest first, each with the edits that say its facts, and its radius. Of those beyond the
+            nearest the ones are explained whose facts a step gave.
         steps: The facts that were left after each step, with the reason for which that step leaves facts out; after the
             last step they are those that the answer used.
         gate_per_fact: Whether every fact had to pass the gate.
@@ -79,7 +79,7 @@ def explain_answer(
     for (_, retrieval), then in zip(steps, [*(why for why, _ in steps[1:]), USED], strict=True):
         fates.update(dict.fromkeys(retrieval.facts, then))
     keys = []
-    for key, edit, radius in near:
+    for key, edits, radius in near:
         if key.rank >= CONSIDERED and fates.keys().isdisjoint(fact.text for fact in key.facts):
             continue
         if not is_open:
@@ -88,13 +88,13 @@ def explain_answer(
             other = "beyond the gate"
         else:
             other = steps[0][0] if key.matches_visually else "its picture does not match"
-        told: dict[str, list[Fact]] = {}
+        told: dict[tuple[str, str], list[Fact]] = {}
         for fact in key.facts:
             unlike = answer.in_range is False and fact.kind.picture
-            told.setdefault(fates.get(fact.text, UNLIKE if unlike else other), []).append(fact)
-        for fate, facts in told.items():
-            texts = [fact.text for fact in facts]
-            keys.append(ConsideredKey(key.distance, radius, facts[0].kind, texts, edit, key.visual_match, fate))
+            told.setdefault((fact.edit_id, fates.get(fact.text, UNLIKE if unlike else other)), []).append(fact)
+        for (name, fate), facts in told.items():
+            texts, kind = [fact.text for fact in facts], facts[0].kind
+            keys.append(ConsideredKey(key.distance, radius, kind, texts, edits[name], key.visual_match, fate))
     return Explanation(answer, keys, is_open)
 
 

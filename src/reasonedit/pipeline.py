@@ -354,11 +354,12 @@ class EditingPipeline:
         return explain_answer(answer, near, steps, gate_per_fact=self.design.retrieval.gate_per_fact)
 
     def _near(self, asked: Asked | None, fetched: Sequence[Hit]) -> list[Candidate]:
-        """The keys near the first query, each with its edit and radius, those of what was fetched among them."""
+        """The keys near the first query, each with its edits and radius, those of what was fetched among them."""
         if asked is None:
             return []
         near = self.retriever.nearest(asked.keys[0], CONSIDERED, fetched)
-        return [(key, self.memory.find(key.facts[0].edit_id), self.memory.radius(key.number)) for key in near]
+        edits = [{fact.edit_id: self.memory.find(fact.edit_id) for fact in key.facts} for key in near]
+        return [(key, of_key, self.memory.radius(key.number)) for key, of_key in zip(near, edits, strict=True)]
 
     # ---- keeping
 

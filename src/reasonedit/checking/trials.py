@@ -13,6 +13,7 @@ from reasonedit.codebook.paraphrase import paraphrases_of
 from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.pipeline import EditingPipeline
 from reasonedit.types import Edit, Query
+from reasonedit.validation import LONGEST_TEXT
 
 from .redraw import redraw
 
@@ -49,11 +50,16 @@ class Trial:
 
 
 def own_trials(edit: Edit) -> list[Trial]:
-    """What an edit must put right: its question, the same in other words, and about its picture redrawn."""
+    """What an edit must put right: its question, the same in other words, and about its picture redrawn.
+
+    Other words that make a long question longer than any may be are left out.
+    """
     words = [edit.question, *edit.reasoning, edit.answer]
     rng = random.Random(f"{picture_name(edit.image)} {edit.question}")  # the same edit is tried the same way
     trials = [Trial(EDIT, Query(edit.image, edit.question, edit.choices))]
     for text in paraphrases_of(edit.question):
+        if len(text) > LONGEST_TEXT:
+            continue
         trials.append(Trial(PARAPHRASE, Query(edit.image, text, edit.choices)))
     for note, copy in redraw(edit.image, words, rng).items():
         trials.append(Trial(REDRAWN, Query(copy, edit.question, edit.choices), note))

@@ -33,7 +33,8 @@ def forget_evidence(erased: ErasedEdits) -> int:
         except (sqlite3.Error, ValueError, LookupError, TypeError) as error:
             raise UnavailableError(
                 f"The cache '{path}', which may hold sentences of the edits, cannot be cleaned ({error}): delete this "
-                "file, of which everything is made again where it is needed. Nothing was erased."
+                "file, of which everything is made again where it is needed, and run the same again. No edit is "
+                "erased yet."
             ) from error
     return count
 
