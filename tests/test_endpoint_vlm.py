@@ -292,6 +292,16 @@ def test_parameters_that_a_model_does_not_take_are_left_out(tiny_folder):
     assert (vlm.served.candidates, vlm.served.takes_temperature, vlm.served.context_length) == (5, False, 2048)
 
 
+def test_a_model_of_which_log_probabilities_are_forbidden_is_asked_without(tiny_folder):
+    def reply(request):
+        return (403, "You are not allowed to request logprobs from this model.") if "logprobs" in request else "Yes."
+
+    with serving(reply) as server:
+        vlm = opened(server, tiny_folder)
+        assert vlm.p_yes(vlm.see([picture(1)]), [["Is it?"]])[0].tolist() == [1.0]
+    assert vlm.served.candidates == 0
+
+
 def test_likelihoods_are_those_of_the_prompts_last_tokens(tiny_folder):
     """As vLLM says them: for each token of the prompt its own log-probability."""
     pieces = {"It is red.": [("It", -1.0), (" is", -2.0), (" red.", -4.5)], "a key": [(" a", -1.0), (" key", -3.0)]}
