@@ -217,7 +217,11 @@ def test_what_is_neither_yes_nor_no_counts_as_no_and_that_is_said(tiny_folder, c
         ("There are 12 cups.", ["1", "2", "12"], "12", True),
         ("There are 12 cups.", ["1", "2", "3"], None, False),
         ("Either red or blue.", ["red", "tan"], "red", True),
-        ("Perhaps key, perhaps cup", ["key", "cup"], None, False),
+        ("Perhaps key, perhaps cup", ["key", "cup"], "key", False),
+        ("It is the left one, not the right.", ["left", "right"], "left", False),  # however long its name is
+        ("It is dark red.", ["red", "dark red"], "dark red", True),
+        ("Dark red, or red?", ["red", "dark red"], "dark red", False),
+        ("It is C++.", ["C", "C++"], "C++", True),
     ],
 )
 def test_a_choice_is_named_by_words_of_its_own(said, choices, taken, named):
@@ -251,7 +255,9 @@ def test_an_answer_that_names_no_choice_is_said_to(tiny_folder, caplog):
         vlm = opened(server, tiny_folder)
         caplog.clear()
         assert vlm.answer(vlm.see([picture(1)] * 2), ["What?"] * 2, [["a key", "a cup"]] * 2) == ["a cup"] * 2
-        assert [r.message.partition(" none of ")[1] for r in caplog.records] == [" none of "]  # once
+        assert ["names none of its choices alone: 'a cup' is taken" in r.message for r in caplog.records] == [
+            True
+        ]  # once
 
 
 def test_without_log_probabilities_what_is_said_counts(tiny_folder, caplog):
@@ -284,6 +290,16 @@ def test_parameters_that_a_model_does_not_take_are_left_out(tiny_folder):
         assert vlm.answer(vlm.see([picture(1)]), ["What?"]) == ["Yes"]
         assert "max_completion_tokens" in server.requests[-1]
     assert (vlm.served.candidates, vlm.served.takes_temperature, vlm.served.context_length) == (5, False, 2048)
+
+
+def test_a_model_of_which_log_probabilities_are_forbidden_is_asked_without(tiny_folder):
+    def reply(request):
+        return (403, "You are not allowed to request logprobs from this model.") if "logprobs" in request else "Yes."
+
+    with serving(reply) as server:
+        vlm = opened(server, tiny_folder)
+        assert vlm.p_yes(vlm.see([picture(1)]), [["Is it?"]])[0].tolist() == [1.0]
+    assert vlm.served.candidates == 0
 
 
 def test_likelihoods_are_those_of_the_prompts_last_tokens(tiny_folder):

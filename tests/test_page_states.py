@@ -854,6 +854,29 @@ def test_a_page_of_another_server_in_between_is_said_to_be_one(url, visit, photo
     page.locator(".status.failed", has_text="What came is no answer of the server.").wait_for()
 
 
+def test_one_file_is_imported_at_a_time(url, visit, tmp_path):
+    (tmp_path / "edits.zip").write_bytes(b"no zip")
+    visitor = visit(url).go("edits")
+    file = visitor.page.locator("#import-file")
+    held = Held(visitor.page, "**/v1/edits/import")
+    file.set_input_files(tmp_path / "edits.zip")
+    held.wait_for(1)
+    assert file.is_disabled()
+    held.go_on()
+    visitor.page.locator(".bar .status.failed", has_text="not a zip").wait_for()
+    assert file.is_enabled()
+
+
+def test_an_edit_whose_id_has_a_slash_is_undone_on_the_page(url, visit, editor):
+    editor.write(Edit(picture(0), "What is it?", "a thing", ["It is round."], id="coco/12"))
+    visitor = visit(url).go("edits")
+    visitor.page.locator(".edit .question").click()
+    visitor.page.locator(".history").wait_for()
+    visitor.button("Undo").click()
+    visitor.button("Restore").wait_for()
+    assert not editor.edits
+
+
 def test_whoever_works_by_keyboard_goes_on_where_an_edit_was_undone(url, visit, photo, editor):
     edit = editor.edit(photo, "What is it?", answer="a thing", reasoning="It is round.")
     visitor = visit(url)

@@ -8,6 +8,7 @@ import socket
 import threading
 import zipfile
 from dataclasses import replace
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from helpers.served import message_of, serving_app, uri_of
 from helpers.tiny import design, picture
 from PIL import Image
 
-from reasonedit import ReasonEditor
+from reasonedit import Edit, ReasonEditor
 from reasonedit.checking import Verdict
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory
@@ -393,6 +394,26 @@ def test_an_id_that_is_cut_short_names_no_edit(make):
         assert [(e["id"], e["state"]) for e in http.get("/v1/edits").json()["data"]] == [(name, "active")]
 
 
+@pytest.mark.parametrize("name", ["coco/12", "a b?#%2F", "Zoë", "check", "https://example.org/1"])
+def test_an_edit_is_reached_by_whatever_id_it_has(make, name):
+    server = make()
+    server.editors[0].write(Edit(picture(0), "What is it?", "x", ["It is round."], id=name, evidence=[[picture(5)]]))
+    with server.http() as http:
+        one = f"/v1/edits/{quote(name, safe='')}"
+        seen = http.get(one).json()
+        assert seen["id"] == name
+        (evidence,) = seen["reasoning"][0]["pictures"]
+        for path in (seen["image_url"], evidence, f"{one}/history"):
+            assert http.get(path).status_code == 200
+        assert http.post(f"{one}/check").status_code == 200
+        assert http.delete(one).json()["state"] == "undone"
+        assert http.post(f"{one}/restore").json()["state"] == "active"
+        told = ask(http, seen["image_url"]).json()["reasonedit"]
+        assert told["edit_ids"] == [name]
+        label = 'path="/v1/edits/{edit_id}/restore",status="200"'
+        assert f"reasonedit_requests_total{{{label}}} 1.0" in http.get("/metrics").text
+
+
 def test_edits_are_listed_page_by_page_and_found(make):
     with make().http() as http:
         ids = [http.post("/v1/edits", json=edit_body(i, author=("Ada", "Bob")[i % 2])).json()["id"] for i in range(5)]
@@ -422,7 +443,6 @@ def test_edits_are_listed_page_by_page_and_found(make):
 
 
 def test_what_a_person_gave_stays_with_its_sentence_in_an_edit_that_replaces(make):
-    from reasonedit import Edit
     from reasonedit.codebook.stored_edit import picture_name
 
     server = make()
@@ -468,7 +488,6 @@ def test_stored_texts_reach_neither_headers_nor_the_terminal(make, tiny_vlm, cap
     """Ids, authors and questions with line breaks, escape sequences and letters that headers cannot hold."""
     server = make(log_texts=True)
     logging.getLogger(REQUESTS).setLevel(logging.INFO)
-    from reasonedit import Edit
 
     hostile = "x\r\nSet-Cookie: a=b\x1b]0;title\x07\u202e☃"
     with server.http() as http, caplog.at_level(logging.INFO, logger=REQUESTS):

@@ -66,7 +66,7 @@ class Edge:
                 raise ApiError(401, "The key is wrong.", "invalid_api_key")
 
     def _note(self, scope: Scope, handled: _Handled) -> None:
-        route = getattr(scope.get("route"), "path", "other")
+        route = getattr(scope.get("route"), "path_format", "other")
         self.metrics.requests.labels(route, str(handled.status)).inc()
         entry = {
             "id": handled.id,

@@ -214,21 +214,7 @@ def _is_within(text: str, earliest: datetime | None, latest: datetime | None) ->
     return time is not None and (earliest is None or earliest <= time) and (latest is None or time <= latest)
 
 
-@router.get("/v1/edits/{edit_id}")
-async def show_edit(edit_id: str, request: Request) -> dict[str, Any]:
-    """One edit; ``needed_by`` names the edits that lead on to facts which only this one says."""
-    gateway = gateway_of(request)
-
-    def read() -> dict[str, Any]:
-        edit = find_edit(gateway, edit_id)
-        with gateway.memory.guard:
-            resting = gateway.memory.fact_graph.resting_on(edit.id)
-        return {**view_edit(edit, gateway), "needed_by": [{"id": id, "facts": facts} for id, facts in resting.items()]}
-
-    return await gateway.do(read)
-
-
-@router.get("/v1/edits/{edit_id}/image", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+@router.get("/v1/edits/{edit_id:path}/image", response_class=Response, responses={200: {"content": {"image/png": {}}}})
 async def show_image(edit_id: str, request: Request) -> Response:
     """The picture of an edit."""
     gateway = gateway_of(request)
@@ -243,7 +229,7 @@ async def show_image(edit_id: str, request: Request) -> Response:
 
 
 @router.get(
-    "/v1/edits/{edit_id}/pictures/{name}", response_class=Response, responses={200: {"content": {"image/png": {}}}}
+    "/v1/edits/{edit_id:path}/pictures/{name}", response_class=Response, responses={200: {"content": {"image/png": {}}}}
 )
 async def show_evidence(edit_id: str, name: str, request: Request) -> Response:
     """A picture that a person gave as evidence of a sentence."""
@@ -256,7 +242,7 @@ async def show_evidence(edit_id: str, name: str, request: Request) -> Response:
     return Response(await gateway.do(draw), media_type="image/png", headers=PRIVATE)
 
 
-@router.get("/v1/edits/{edit_id}/history")
+@router.get("/v1/edits/{edit_id:path}/history")
 async def show_history(edit_id: str, request: Request) -> dict[str, Any]:
     """What happened to an edit, the oldest first."""
     gateway = gateway_of(request)
@@ -270,13 +256,28 @@ async def show_history(edit_id: str, request: Request) -> dict[str, Any]:
     return await gateway.do(read)
 
 
-@router.delete("/v1/edits/{edit_id}")
+# An id may have slashes in it, as those of data sets do: what has more behind it comes first.
+@router.get("/v1/edits/{edit_id:path}")
+async def show_edit(edit_id: str, request: Request) -> dict[str, Any]:
+    """One edit; ``needed_by`` names the edits that lead on to facts which only this one says."""
+    gateway = gateway_of(request)
+
+    def read() -> dict[str, Any]:
+        edit = find_edit(gateway, edit_id)
+        with gateway.memory.guard:
+            resting = gateway.memory.fact_graph.resting_on(edit.id)
+        return {**view_edit(edit, gateway), "needed_by": [{"id": id, "facts": facts} for id, facts in resting.items()]}
+
+    return await gateway.do(read)
+
+
+@router.delete("/v1/edits/{edit_id:path}")
 async def undo_edit(edit_id: str, request: Request, author: str | None = None) -> dict[str, Any]:
     """Undo an edit: what is left is what the others alone would have made."""
     return await _turn(edit_id, request, author, undo=True)
 
 
-@router.post("/v1/edits/{edit_id}/restore")
+@router.post("/v1/edits/{edit_id:path}/restore")
 async def restore_edit(edit_id: str, request: Request, author: str | None = None) -> dict[str, Any]:
     """Put an edit back that was undone."""
     return await _turn(edit_id, request, author, undo=False)

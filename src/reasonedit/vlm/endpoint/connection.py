@@ -142,9 +142,12 @@ class Connection:
         try:
             yield
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise UnavailableError(
-                f"The endpoint {where} refuses the key in OPENAI_API_KEY: {_message_of(error)}"
-            ) from error
+            said = _message_of(error)
+            if "logprob" in said.lower():  # OpenAI forbids them of its reasoning models, whatever the key
+                raise RefusedError(
+                    f"The endpoint {where} does not serve '{model}' as it was asked to: {said}"
+                ) from error
+            raise UnavailableError(f"The endpoint {where} refuses the key in OPENAI_API_KEY: {said}") from error
         except openai.APIStatusError as error:
             said = _message_of(error)
             if error.status_code in (400, 413, 422) and any(words in said.lower() for words in _TOO_LONG):

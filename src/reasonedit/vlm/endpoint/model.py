@@ -280,7 +280,7 @@ class EndpointVLM(VLM):
             first = self._guessed == 1
         if first:
             _log.warning(
-                "'%s' answered '%s…', none of its choices: '%s' is written most like it. This is said once.",
+                "'%s' answered '%s…', which names none of its choices alone: '%s' is taken. This is said once.",
                 to_safe_text(self.name), to_safe_text(said[:60]), to_safe_text(choice),
             )  # fmt: skip
 

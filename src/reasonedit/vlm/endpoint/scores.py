@@ -128,7 +128,8 @@ def closest_choice(choices: Sequence[str], text: str) -> tuple[int, bool]:
     """The choice that a text names.
 
     Returns:
-        Its number, and whether the text does name it, and it alone: else it is the one that is written most like it.
+        Its number, and whether the text does name it, and it alone: else it is the one that is named first, or where
+        none is the one that is written most like it.
 
     >>> closest_choice(["a key", "a cup"], "It is a cup.")
     (1, True)
@@ -139,19 +140,28 @@ def closest_choice(choices: Sequence[str], text: str) -> tuple[int, bool]:
     names = [choice.strip().casefold() for choice in choices]
     if said in names:
         return names.index(said), True
-    within = [i for i, choice in enumerate(choices) if _stands_in(choice.strip(), text)]
-    longest = max((len(names[i]) for i in within), default=0)
-    named = [i for i in within if len(names[i]) == longest]
-    if len(named) == 1:
-        return named[0], True
+    places = _places(choices, text)
+    if places:
+        return min(places, key=places.__getitem__), len(places) == 1
     likeness = [difflib.SequenceMatcher(None, name, said).ratio() for name in names]
     return likeness.index(max(likeness)), False
 
 
-def _stands_in(name: str, text: str) -> bool:
-    """Whether a text has a name as words of its own; one letter is a name in its own case only: "a" is an article."""
-    case = re.NOFLAG if len(name) == 1 else re.IGNORECASE
-    return bool(name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, case) is not None
+def _places(choices: Sequence[str], text: str) -> dict[int, int]:
+    """Where a text has choices as words of their own, by their numbers; within a longer one's name is none of another.
+
+    One letter is a name in its own case only: "a" is an article.
+    """
+    places = {}
+    for i in sorted(range(len(choices)), key=lambda i: -len(choices[i].strip())):
+        name = choices[i].strip()
+        case = re.NOFLAG if len(name) == 1 else re.IGNORECASE
+        pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", case)
+        found = pattern.search(text) if name else None
+        if found is not None:
+            places[i] = found.start()
+            text = pattern.sub(lambda match: " " * len(match[0]), text)
+    return places
 
 
 def logs_of_last(tokens: Sequence[Mapping[str, Any] | None] | None, text: str) -> list[float] | None:

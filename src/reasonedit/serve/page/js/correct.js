@@ -166,7 +166,7 @@ export class Correction {
       this.ownLine.say("", T.correct.noOwn);
       return;
     }
-    const kept = this.sentences.all.filter((one) => one.text.trim() || one.boxes.length);
+    const kept = this.sentences.all.filter((one) => one.text.trim() || one.boxes.length || one.pictures.length);
     this.sentences.set([...kept, ...own.sentences.map((one) => sentence(one.text, { confidence: one.confidence ?? null }))]);
     this.ownLine.say("done", T.correct.ownHelp);
     this.#stale();

@@ -150,7 +150,9 @@ export class EditsView {
     const [file] = input.files;
     input.value = "";
     if (!file) return;
+    input.disabled = true;
     const result = await act(this.importing, this.transferLine, { working: T.edits.importingFile(file.name) }, () => api.importEdits(file));
+    input.disabled = false;
     if (!result) return;
     await this.#load(true);
     this.transferLine.say("done", T.edits.imported(result.written.length, result.skipped.length, result.undone));
