@@ -261,6 +261,21 @@ def test_no_single_window_is_one_that_was_not_asked_about(tiny_vlm):
     assert [w.box for w in windows if w.kept] == [THIRDS[8]]
 
 
+@pytest.mark.parametrize("last", [1, 9], ids=["padded with the end token", "a token of the class at the end"])
+def test_a_sentence_is_split_whatever_a_tokenizer_fills_up_with(last):
+    """Those of SigLIP pad with the token that also ends a sentence; those of CoCa put one behind the padding."""
+    from reasonedit.evidence.shortlist import ClipShortlist
+
+    def tokenize(texts):
+        words = [[10 + len(word) for word in text.split()][:6] for text in texts]
+        return torch.tensor([[*ids, *[1] * (7 - len(ids)), last] for ids in words])
+
+    shortlist = ClipShortlist(torch.nn.Identity(), None, tokenize)
+    long = "The old zither stands on the wooden table"
+    assert shortlist._split(long) == ["The old zither stands", "on the wooden table"]
+    assert shortlist._split("It is old") == ["It is old"]
+
+
 def test_a_shortlist_leaves_the_others_unasked(tiny_vlm):
     class Backwards:
         def rank(self, crops, sentences):

@@ -136,11 +136,12 @@ def test_p_yes_equals_full_forward_passes(vlm, images):
             assert float(p) == pytest.approx(float(said[0] / sum(said)), abs=2e-5)
 
 
-def test_generation_equals_that_of_its_own_processor(vlm, images):
-    found = vlm.answer(vlm.see(images), QUESTIONS, max_new_tokens=6)
+@pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.7}], ids=str)
+def test_generation_equals_that_of_its_own_processor(vlm, images, options):
+    found = vlm.answer(vlm.see(images), QUESTIONS, max_new_tokens=6, **options)
     for image, question, answer in zip(images, QUESTIONS, found, strict=True):
         inputs = its_own(vlm, image, vlm.prompt(question))
-        made = vlm.model.generate(**inputs, max_new_tokens=6, do_sample=False)[0]
+        made = vlm.model.generate(**inputs, max_new_tokens=6, do_sample=False, **options)[0]
         assert answer == vlm.tokenizer.decode(made[inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
 
 

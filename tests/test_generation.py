@@ -80,6 +80,8 @@ def test_arguments_reach_generate(vlm):
         ({"choice_rule": "mean"}, "choice_rule must be acc or acc_norm, not 'mean'"),
         ({"max_tokens": 5}, "There is no generation argument 'max_tokens'"),
         ({"num_return_sequences": 2}, "'num_return_sequences' cannot be used here: there is one answer per question"),
+        ({"min_length": 99}, "'min_length' cannot be used here: name min_new_tokens"),
+        ({"encoder_repetition_penalty": 2.0}, "cannot be used here: an answer would depend on the questions beside it"),
         ({"max_time": 1.0}, "'max_time' cannot be used here: an answer would depend on the speed of the machine"),
         ({"remove_invalid_values": True}, "'remove_invalid_values' cannot be used here: numbers that are not finite"),
         ({"early_stopping": "perhaps"}, "The generation arguments cannot be used: `early_stopping`"),

@@ -157,6 +157,25 @@ def test_an_adapter_that_is_off_or_another_one_is_another_model(kind, folder):
         assert not set(told()) & set(first)
 
 
+@pytest.mark.parametrize("part", ["", "model", "model.vision_tower"])
+def test_a_compiled_model_is_told_apart_by_its_weights(folder, part):
+    def compiled(scale):
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+        with torch.no_grad():
+            model.get_submodule("model.vision_tower.encoder.layers.0.mlp.fc1").weight.mul_(scale)
+        owner, _, name = part.rpartition(".")
+        if part:
+            whole = model.get_submodule(owner)
+            setattr(whole, name, torch.compile(getattr(whole, name), backend="eager"))
+        else:
+            model = torch.compile(model, backend="eager")
+        return as_vlm(model, AutoProcessor.from_pretrained(folder), str(folder))
+
+    plain, same, other = load_vlm(str(folder), dtype="float32"), compiled(1.0), compiled(2.0)
+    assert same.key_parts(plain.projector) == plain.key_parts(plain.projector) != other.key_parts(plain.projector)
+    assert same.identity == plain.identity != other.identity
+
+
 def test_weights_on_disk_count_as_in_memory(folder, tmp_path):
     """A model that does not fit into memory is told apart as one that does, by the weights themselves."""
     there = {"model.vision_tower": "disk", "model.multi_modal_projector": "cpu"}

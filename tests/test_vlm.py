@@ -154,3 +154,10 @@ def test_a_conversation_may_begin_with_the_assistant(vlm, images, told):
     vision = vlm.see(images[:1])
     whole = vlm.tokenizer.decode(vlm.generate(vision, [prompt], Generation(6))[0], skip_special_tokens=True)
     assert vlm.reply(vision, ["Why?"], None, Generation(6), [turns])[0].text == whole.strip()
+
+
+def test_turns_without_a_template_are_those_of_llava(vlm):
+    """As LLaVA-1.5 is published: a space behind each text."""
+    turns = [("user", "What is it?"), ("assistant", "A boat.")]
+    assert vlm.prompt("Why?", None, turns) == "USER: <image>\nWhat is it? ASSISTANT: A boat. USER: Why? ASSISTANT:"
+    assert vlm.prompt("Why?") == "USER: <image>\nWhy? ASSISTANT:"

@@ -78,9 +78,8 @@ class ClipShortlist:
 
     def _split(self, sentence: str) -> list[str]:
         """Split a sentence into parts that the tokenizer does not cut off."""
-        # A row of ids without padding at its end may be cut off.
-        filled = int(self.tokenizer([sentence])[0, -1]) != int(self.tokenizer([""])[0, -1])
-        if not filled or len(sentence) < 2:
+        # Of what is cut off, words at the end change nothing. (The last id does not tell: some pad with the end token.)
+        if len(sentence) < 2 or not torch.equal(*self.tokenizer([sentence, f"{sentence} {sentence}"])):
             return [sentence]
         words, separator = sentence.split(), " "
         if len(words) < 2:  # some languages put no spaces between their words

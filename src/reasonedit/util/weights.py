@@ -102,7 +102,8 @@ def files_digest(source: str | os.PathLike[str], commit: str | None = None) -> s
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {n: t for n, t in model.state_dict().items() if isinstance(t, Tensor)}
+    # The name of what torch.compile puts around a part is none of the model's.
+    return {n.replace("_orig_mod.", ""): t for n, t in model.state_dict().items() if isinstance(t, Tensor)}
 
 
 def _offloaded(model: nn.Module, name: str) -> Tensor | None:

@@ -17,6 +17,8 @@ _REFUSED = {
     "output_attentions": "answers are texts",
     "output_hidden_states": "answers are texts",
     "max_length": "name max_new_tokens",
+    "min_length": "name min_new_tokens",
+    "encoder_repetition_penalty": "an answer would depend on the questions beside it",
     "prompt_lookup_num_tokens": "it takes one question at a time",
     "guidance_scale": "it takes a second prompt",
     "max_time": "an answer would depend on the speed of the machine",

@@ -128,11 +128,11 @@ class InstructBlipVLM(Family):
         return inputs
 
     def generate(self, vision: Vision, prompts: Sequence[str], generation: Generation) -> list[Tensor]:
-        """The tokens that the language model generates; on embeddings it does not return the prompt."""
+        """The tokens that the language model generates on embeddings; penalties look at the prompt's ids as well."""
         inputs = self.inputs(vision, prompts)
-        embeddings = self._embed(inputs["input_ids"], inputs["mm_encoder_outputs"])
-        inputs = {"inputs_embeds": embeddings, "attention_mask": inputs["attention_mask"]}
-        return list(run_generate(self, self.model.language_model, inputs, generation))
+        inputs["inputs_embeds"] = self._embed(inputs["input_ids"], inputs.pop("mm_encoder_outputs"))
+        tokens = run_generate(self, self.model.language_model, inputs, generation)
+        return list(tokens[:, inputs["input_ids"].shape[1] :])
 
     @property
     def text_model(self) -> Any:

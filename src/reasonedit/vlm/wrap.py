@@ -25,7 +25,8 @@ def as_vlm(model: PreTrainedModel, processor: ProcessorMixin, name: str | None =
     """Wrap a model that is loaded already; it is frozen and put into eval mode.
 
     Args:
-        model: Any model of ``AutoModelForImageTextToText``, also with a PEFT adapter in it.
+        model: Any model of ``AutoModelForImageTextToText``, also with a PEFT adapter in it. What ``torch.compile``
+            puts around a model is taken off, as its parts run by themselves here.
         processor: Its processor.
         name: The hub id or folder that saved codebooks name as its source. When not given, it is where the model was
             loaded from.
@@ -33,7 +34,7 @@ def as_vlm(model: PreTrainedModel, processor: ProcessorMixin, name: str | None =
     Raises:
         InputError: The model cannot be served, or an adapter around it changes its prompts (PEFT's prompt learning).
     """
-    model = unwrap_adapter(model)
+    model = unwrap_adapter(getattr(model, "_orig_mod", model))  # as torch.compile calls what it wraps
     name = name or model.config.name_or_path or type(model).__name__
     return _family_for(model.config, name)(model, processor, name)
 
