@@ -569,7 +569,7 @@ def test_built_probes_are_read_by_seed_and_edit(tmp_path, caplog):
     assert made[edits[1].id].query.image.size == (48, 48)
     assert made[edits[0].id].answer == probe["answer"]
     assert "6 of 8 edits have no probe in" in caplog.text
-    assert "1 of its lines are about other questions or answers of edits with the same ids" in caplog.text
+    assert "1 of its lines are about other questions, answers or choices of edits with the same ids" in caplog.text
     probe_file(folder, "t_gen", 4).write_text(
         ProbeLine(edits[0].id, edits[0].question, 2, {**probe, "image": "../x"}, "", {}).to_json()
     )

@@ -179,9 +179,10 @@ def test_what_was_made_before_a_correction_changed_is_made_again_and_not_asked(t
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[0] |= {"answer": "pot"}
     rows[1] |= {"question": "Number 1 is what?"}
+    rows[2] |= {"choices": ["lamp", "boat"]}
     path.write_text("\n".join(map(json.dumps, rows)))
     made, asked, counts = built()
-    assert (made, asked) == ((2, 1), {"s0": "pot", "s1": "anchor", "s2": "lamp"})
+    assert (made, asked) == ((3, 0), {"s0": "pot", "s1": "anchor", "s2": "lamp"})
     assert counts["t_gen"] == ProbeCount(expected=3)  # what was made before is none that could not be made
 
 
