@@ -221,6 +221,19 @@ def test_a_line_cut_short_is_made_again(edits, tmp_path):
     assert path.read_text() == "{}\n" + whole
 
 
+def test_two_that_build_one_set_do_not_lose_each_others_probes(edits, tmp_path):
+    class Meanwhile(Scripted):
+        def write(self, prompt, seed, max_tokens=128):
+            other = Scripted("What is that good for, then?")
+            with pytest.raises(ReasonEditError, match=r"Another process builds the probe set '.*t_gen-0.jsonl': wait"):
+                build(TextProbes(None, other, None, Budget()), edits, tmp_path, 0)
+            assert build(TextProbes(None, other, None, Budget()), edits[:1], tmp_path, 1).complete
+            return super().write(prompt, seed, max_tokens)
+
+    report = build(TextProbes(None, Meanwhile("What is it good for, that thing?"), None, Budget()), edits, tmp_path, 0)
+    assert (report.built, len(read_probe_lines(probe_file(tmp_path, "t_gen", 0)))) == (3, 3)
+
+
 def test_seeds_make_sets_of_their_own(edits, tmp_path):
     writer = Scripted("What is it good for, that thing?")
     for seed in (0, 1):
