@@ -235,6 +235,25 @@ def test_published_probes_in_plain_columns(tmp_path, caplog):
     assert {p.group for p in pool_again(folder, probes=str(folder / "built")).probes([edit])} == {"rel", "word_loc"}
 
 
+def test_tables_of_a_further_subset_are_not_taken_for_ones_own(tmp_path):
+    """The authors' loader knows a third one, whose samples may be numbered as those of another."""
+    folder = datasets.rationale_vqa(tmp_path)
+    (folder / "AOKVQA" / "r_gen" / "cot.json").unlink()
+    tables = {
+        "t_gen/aokvqa": {"uid": "s1", "question": "Which is it?"},
+        "t_gen/simulation": {"uid": "s1", "question": "Which shape is it?"},
+        "r_gen/cot/aokvqa": {"uid": "s2", "reason": "It is a thing."},
+        "r_gen/cot/simulation": {"uid": "s1", "reason": "It is a shape."},
+    }
+    for name, row in tables.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.jsonl").write_text(json.dumps(row))
+    samples = pool_again(folder).samples
+    assert [samples[name].reasoning[0] for name in ("s1", "s2")] == ["Number 1 is round.", "It is a thing."]
+    probes = pool_again(folder).probes([samples["s1"].to_edit()])
+    assert [p.query.question for p in probes if p.group == "t_gen"] == ["Which is it?"]
+
+
 def test_a_list_that_a_table_has_as_text_is_not_asked(tmp_path, caplog):
     """As pandas writes a column of lists into a CSV file."""
     folder = datasets.rationale_vqa(tmp_path)
@@ -569,7 +588,7 @@ def test_built_probes_are_read_by_seed_and_edit(tmp_path, caplog):
     assert made[edits[1].id].query.image.size == (48, 48)
     assert made[edits[0].id].answer == probe["answer"]
     assert "6 of 8 edits have no probe in" in caplog.text
-    assert "1 of its lines are about other questions or answers of edits with the same ids" in caplog.text
+    assert "1 of its lines are about other questions, answers or choices of edits with the same ids" in caplog.text
     probe_file(folder, "t_gen", 4).write_text(
         ProbeLine(edits[0].id, edits[0].question, 2, {**probe, "image": "../x"}, "", {}).to_json()
     )

@@ -179,9 +179,10 @@ def test_what_was_made_before_a_correction_changed_is_made_again_and_not_asked(t
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[0] |= {"answer": "pot"}
     rows[1] |= {"question": "Number 1 is what?"}
+    rows[2] |= {"choices": ["lamp", "boat"]}
     path.write_text("\n".join(map(json.dumps, rows)))
     made, asked, counts = built()
-    assert (made, asked) == ((2, 1), {"s0": "pot", "s1": "anchor", "s2": "lamp"})
+    assert (made, asked) == ((3, 0), {"s0": "pot", "s1": "anchor", "s2": "lamp"})
     assert counts["t_gen"] == ProbeCount(expected=3)  # what was made before is none that could not be made
 
 
@@ -218,6 +219,19 @@ def test_a_line_cut_short_is_made_again(edits, tmp_path):
     with pytest.raises(ReasonEditError, match=r"Line 1 of the probe set .* is damaged"):
         build(TextProbes(None, writer, None, Budget()), edits, tmp_path, 0)
     assert path.read_text() == "{}\n" + whole
+
+
+def test_two_that_build_one_set_do_not_lose_each_others_probes(edits, tmp_path):
+    class Meanwhile(Scripted):
+        def write(self, prompt, seed, max_tokens=128):
+            other = Scripted("What is that good for, then?")
+            with pytest.raises(ReasonEditError, match=r"Another process builds the probe set '.*t_gen-0.jsonl': wait"):
+                build(TextProbes(None, other, None, Budget()), edits, tmp_path, 0)
+            assert build(TextProbes(None, other, None, Budget()), edits[:1], tmp_path, 1).complete
+            return super().write(prompt, seed, max_tokens)
+
+    report = build(TextProbes(None, Meanwhile("What is it good for, that thing?"), None, Budget()), edits, tmp_path, 0)
+    assert (report.built, len(read_probe_lines(probe_file(tmp_path, "t_gen", 0)))) == (3, 3)
 
 
 def test_seeds_make_sets_of_their_own(edits, tmp_path):

@@ -22,7 +22,7 @@ from .source import Probe
 
 _PROBE_FIELDS = {"question", "answer", "choices", "image"}
 _OF_THE_EDIT = ("t_gen", "i_gen", "coe_gen")
-"""Groups whose probes have the edit's own answer."""
+"""Groups whose probes have the edit's own answer and choices."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class ProbeLine:
         return json.dumps(asdict(self), ensure_ascii=False) + "\n"
 
     def is_about(self, edit: Edit, group: str) -> bool:
-        """Whether it was made for an edit as it is now: its question, and its answer where the probe has that, too.
+        """Whether it was made for an edit as it is now: its question, and its answer and choices where it has those.
 
         Args:
             edit: The edit.
@@ -60,7 +60,9 @@ class ProbeLine:
         """
         if (self.edit, self.question) != (edit.id, edit.question):
             return False
-        return group not in _OF_THE_EDIT or self.probe is None or matches(self.probe["answer"], edit.targets)
+        if group not in _OF_THE_EDIT or self.probe is None:
+            return True
+        return (self.probe["choices"] or None) == edit.choices and matches(self.probe["answer"], edit.targets)
 
 
 def probe_file(folder: Path, group: str, seed: int) -> Path:
@@ -147,7 +149,7 @@ def load_built_probes(folder: Path, seed: int, edits: Sequence[Edit]) -> dict[st
                     ) from error
                 missing.discard(edit.id)
         if missing or others:
-            about = "other questions or answers of edits with the same ids"
+            about = "other questions, answers or choices of edits with the same ids"
             more = f"; {others} of its lines are about {about}" if others else ""
             _log.warning("%d of %d edits have no probe in '%s'%s.", len(missing), len(by_id), file, more)
     return probes

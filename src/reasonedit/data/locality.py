@@ -54,9 +54,11 @@ def find_similar(
 
 
 def find_by_words(question: str, others: Mapping[str, str], count: int) -> list[str]:
-    """The questions that share the most words with one, as the paper's authors choose them for hard locality.
+    """The questions that share the most words with one, by which the paper's authors choose hard locality.
 
-    Overlap is the share of common words among all words of both (Jaccard), without case and punctuation.
+    Overlap is the share of common words among all words of both (Jaccard), without case and punctuation. The authors'
+    code takes their share of the edit's words, by which a longer question is as near, and leaves out a question that
+    has all of them.
 
     >>> find_by_words("What is the red cup?", {"a": "Who sings?", "b": "What is the red hat?", "c": "what is it"}, 2)
     ['b', 'c']

@@ -32,13 +32,13 @@ def sample_id(row: Row) -> str:
 
 
 def files_of_subset(paths: Sequence[str], subset: str, others: Sequence[str]) -> list[str]:
-    """Those of some files that are named after a subset, or after none of the others."""
-    files = []
-    for path in paths:
-        words = re.split(r"[^a-z0-9]+", path.casefold())
-        if subset.casefold() in words or not any(other.casefold() in words for other in others):
-            files.append(path)
-    return files
+    """Those of some files that are named after a subset; where none is, those that are named after none of the others.
+
+    Where each has its own there may be those of a further one: the authors' loader knows a ``simulation``, too.
+    """
+    words = {path: re.split(r"[^a-z0-9]+", path.casefold()) for path in paths}
+    named = [path for path in paths if subset.casefold() in words[path]]
+    return named or [path for path in paths if not any(other.casefold() in words[path] for other in others)]
 
 
 def read_questions(group: str, row: Row, edit: Edit) -> list[str]:

@@ -9,8 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from reasonedit.data.built_probes import ProbeLine, probe_file, read_probe_lines
-from reasonedit.errors import MismatchError, UnavailableError
+from reasonedit.errors import LockedError, MismatchError, UnavailableError
 from reasonedit.types import Edit
 
 from .builder import Builder, Spent
@@ -69,9 +71,23 @@ def build(
     Raises:
         InputError: A set is damaged, or the builder needs a writer or painter that was not given.
         MismatchError: The set is about the errors of another VLM.
+        LockedError: Another process builds the same set.
         UnavailableError: Nothing can be written, or writer or painter cannot be used.
     """
     path = probe_file(folder, builder.group, seed)
+    try:
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{path.stem}.lock", timeout=0):
+            return _build_set(builder, edits, path, seed, per_edit, progress)
+    except Timeout as error:
+        raise LockedError(f"Another process builds the probe set '{path}': wait until it ends.") from error
+    except OSError as error:
+        raise UnavailableError(f"The probes cannot be written to '{folder}' ({error.strerror or error}).") from error
+
+
+def _build_set(
+    builder: Builder, edits: Sequence[Edit], path: Path, seed: int, per_edit: int, progress: Callable[[], None]
+) -> BuildReport:
     lines = read_probe_lines(path)
     if builder.about_errors:
         other = next((vlm for b in lines if (vlm := b.made_by.get("vlm", builder.vlm.name)) != builder.vlm.name), None)
@@ -83,23 +99,22 @@ def build(
     by_id = {edit.id: edit for edit in edits}
     done = {(b.edit, b.number) for b in lines if b.edit in by_id and b.is_about(by_id[b.edit], builder.group)}
     report = BuildReport(builder.group, seed, existing=len(done))
-    try:
-        (folder / "images").mkdir(parents=True, exist_ok=True)
-        # Written anew, so that nothing follows a line that was cut short.
-        rewritten = path.with_suffix(".new")
-        rewritten.write_text("".join(line.to_json() for line in lines), encoding="utf-8")
-        rewritten.replace(path)
-        with path.open("a", encoding="utf-8") as file:
-            for edit in edits:
-                for number in range(per_edit):
-                    if (edit.id, number) not in done:
-                        file.write(_build_one(builder, edit, number, folder, seed, report).to_json())
-                        file.flush()
-                    progress()
-    except Spent:
-        report.complete = False
-    except OSError as error:
-        raise UnavailableError(f"The probes cannot be written to '{folder}' ({error.strerror or error}).") from error
+    # Written anew, so that nothing follows a line that was cut short.
+    rewritten = path.with_suffix(".new")
+    rewritten.write_text("".join(line.to_json() for line in lines), encoding="utf-8")
+    rewritten.replace(path)
+    with path.open("a", encoding="utf-8") as file:
+        for edit in edits:
+            for number in range(per_edit):
+                if (edit.id, number) not in done:
+                    try:
+                        line = _build_one(builder, edit, number, path.parent, seed, report)
+                    except Spent:
+                        report.complete = False
+                        return report
+                    file.write(line.to_json())
+                    file.flush()
+                progress()
     return report
 
 
