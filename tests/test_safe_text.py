@@ -165,6 +165,16 @@ def test_what_is_logged_on_the_command_line_is_plain():
     assert told.stderr == "of \\x1b[2J\\u202e\nreasonedit: no \\x1b[2J\n"
 
 
+@pytest.mark.parametrize("title", ["from $5 to $6", r"an $\unheard$ of one"])
+def test_the_charts_of_a_report_are_no_mathematics(title):
+    for svg in (
+        draw_lines({title: [Line(title, [1, 2], [0.1, 0.2])]}, x_label=title),
+        draw_scatter({title: (0.5, 0.5)}, x_label="x", y_label="y"),
+        draw_bars({title: 0.5}, x_label="x"),
+    ):
+        assert f">{title}</text>" in svg
+
+
 def test_the_charts_of_a_report_are_no_html():
     script = "<script>alert(1)</script>"
     for svg in (

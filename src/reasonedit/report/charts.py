@@ -60,8 +60,8 @@ def draw_lines(
             for line in of_panel:
                 handle = _draw_line(axes, line, numbers.setdefault(line.label, len(numbers)))
                 handles.setdefault(line.label, handle)
-            axes.set_title(title, loc="left")
-            axes.set_xlabel(x_label)
+            axes.set_title(_as_text(title), loc="left")
+            axes.set_xlabel(_as_text(x_label))
             if log:
                 axes.set_xscale("log")
             ticks = (points or {}).get(title) or sorted({x for line in of_panel for x in line.x})
@@ -78,8 +78,14 @@ def draw_lines(
                 axes.tick_params(labelleft=False)
             axes.grid(alpha=0.35, linewidth=0.6)
         columns = min(4 if len(panels) > 1 else 3, max(1, len(handles)))
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
+        labels = [_as_text(label) for label in handles]
+        figure.legend(list(handles.values()), labels, loc="outside lower center", ncols=columns)
         return to_svg(figure)
+
+
+def _as_text(title: str) -> str:
+    """A title that is drawn as it is, whatever dollars it has: between two of them matplotlib sees mathematics."""
+    return title.replace("$", r"\$")
 
 
 def _draw_line(axes: Axes, line: Line, number: int) -> Any:
@@ -127,7 +133,7 @@ def draw_scatter(points: Mapping[str, tuple[float, float]], *, x_label: str, y_l
             x, y = points[group[0]]
             right = x > 0.6
             axes.annotate(
-                "\n".join(group), (x, y), (-9 if right else 9, 0), textcoords="offset points", va="center",
+                _as_text("\n".join(group)), (x, y), (-9 if right else 9, 0), textcoords="offset points", va="center",
                 ha="right" if right else "left", fontsize=10, fontweight="bold" if "ReasonEdit" in group else "normal",
             )  # fmt: skip
         axes.set(xlabel=x_label, ylabel=y_label, xlim=(-0.03, 1.06), ylim=(-0.03, 1.08))
@@ -151,8 +157,8 @@ def draw_bars(values: Mapping[str, float], *, x_label: str, digits: int = 2) -> 
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         names = list(values)[::-1]
-        axes.barh(names, [values[n] for n in names], color=[SERIES[0 if n == "ReasonEdit" else 1] for n in names],
-                  height=0.62)  # fmt: skip
+        colours = [SERIES[0 if name == "ReasonEdit" else 1] for name in names]
+        axes.barh([_as_text(name) for name in names], [values[name] for name in names], color=colours, height=0.62)
         most = max(values.values()) or 1.0
         for i, name in enumerate(names):
             axes.text(values[name], i, f"  {values[name]:.{digits}f}", va="center", fontsize=10)
