@@ -80,7 +80,7 @@ async def check(body: CheckBody, request: Request) -> dict[str, Any]:
     return found
 
 
-@router.post("/v1/edits/{edit_id:path}/check")
+@router.post("/v1/edits/{edit_id:any}/check")
 async def check_written(edit_id: str, request: Request) -> dict[str, Any]:
     """Say whether an edit that is written holds, what it harms, or why it does not take. Nothing is changed."""
     gateway = gateway_of(request)

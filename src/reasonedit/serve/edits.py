@@ -11,6 +11,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from reasonedit.boxes import Region
 from reasonedit.codebook import EditMemory, StoredEdit
@@ -24,6 +25,15 @@ from .gateway import Gateway, add_to_log, gateway_of
 from .problems import ApiError
 
 router = APIRouter(tags=["edits"])
+
+
+class _AnyText(PathConvertor):
+    """An id as a part of a path: data sets have ids with slashes, and there may be line breaks in one."""
+
+    regex = r"[\s\S]+"
+
+
+register_url_convertor("any", _AnyText())
 
 EXAMPLE: dict[str, Any] = {
     "image": EXAMPLE_PICTURE,
@@ -214,7 +224,7 @@ def _is_within(text: str, earliest: datetime | None, latest: datetime | None) ->
     return time is not None and (earliest is None or earliest <= time) and (latest is None or time <= latest)
 
 
-@router.get("/v1/edits/{edit_id:path}/image", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+@router.get("/v1/edits/{edit_id:any}/image", response_class=Response, responses={200: {"content": {"image/png": {}}}})
 async def show_image(edit_id: str, request: Request) -> Response:
     """The picture of an edit."""
     gateway = gateway_of(request)
@@ -229,7 +239,7 @@ async def show_image(edit_id: str, request: Request) -> Response:
 
 
 @router.get(
-    "/v1/edits/{edit_id:path}/pictures/{name}", response_class=Response, responses={200: {"content": {"image/png": {}}}}
+    "/v1/edits/{edit_id:any}/pictures/{name}", response_class=Response, responses={200: {"content": {"image/png": {}}}}
 )
 async def show_evidence(edit_id: str, name: str, request: Request) -> Response:
     """A picture that a person gave as evidence of a sentence."""
@@ -242,7 +252,7 @@ async def show_evidence(edit_id: str, name: str, request: Request) -> Response:
     return Response(await gateway.do(draw), media_type="image/png", headers=PRIVATE)
 
 
-@router.get("/v1/edits/{edit_id:path}/history")
+@router.get("/v1/edits/{edit_id:any}/history")
 async def show_history(edit_id: str, request: Request) -> dict[str, Any]:
     """What happened to an edit, the oldest first."""
     gateway = gateway_of(request)
@@ -256,8 +266,8 @@ async def show_history(edit_id: str, request: Request) -> dict[str, Any]:
     return await gateway.do(read)
 
 
-# An id may have slashes in it, as those of data sets do: what has more behind it comes first.
-@router.get("/v1/edits/{edit_id:path}")
+# What has more behind an id, in which there may be slashes, comes first.
+@router.get("/v1/edits/{edit_id:any}")
 async def show_edit(edit_id: str, request: Request) -> dict[str, Any]:
     """One edit; ``needed_by`` names the edits that lead on to facts which only this one says."""
     gateway = gateway_of(request)
@@ -271,13 +281,13 @@ async def show_edit(edit_id: str, request: Request) -> dict[str, Any]:
     return await gateway.do(read)
 
 
-@router.delete("/v1/edits/{edit_id:path}")
+@router.delete("/v1/edits/{edit_id:any}")
 async def undo_edit(edit_id: str, request: Request, author: str | None = None) -> dict[str, Any]:
     """Undo an edit: what is left is what the others alone would have made."""
     return await _turn(edit_id, request, author, undo=True)
 
 
-@router.post("/v1/edits/{edit_id:path}/restore")
+@router.post("/v1/edits/{edit_id:any}/restore")
 async def restore_edit(edit_id: str, request: Request, author: str | None = None) -> dict[str, Any]:
     """Put an edit back that was undone."""
     return await _turn(edit_id, request, author, undo=False)
