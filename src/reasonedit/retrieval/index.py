@@ -12,7 +12,9 @@ from reasonedit.codebook.key_table import KeyTable
 from reasonedit.errors import UnavailableError
 
 _MARGIN = 16
-"""Keys that are read beyond those that are asked for."""
+"""Keys that are read beyond those that are asked for, where these may be as near as others."""
+_ROUNDING = 2e-6
+"""How much FAISS may be wrong in a squared distance, as a share of what it is computed from."""
 
 
 class KeyIndex(Protocol):
@@ -106,8 +108,14 @@ class ExactIndex:
         faiss().cvar.distance_compute_blas_threshold = 8 * queries.shape[1]
         # NumPy, because its calls cost less than torch's where there is so little to compute.
         rows_of_queries = np.ascontiguousarray(queries.numpy())
-        # FAISS rounds otherwise where a key stands elsewhere: it may leave out the first of equal ones.
-        rows = self._index.search(rows_of_queries, min(k + _MARGIN, len(self)))[1]
+        squared, rows = self._index.search(rows_of_queries, min(k + 1, len(self)))
+        if rows.shape[1] > k:
+            # FAISS rounds otherwise where a key stands elsewhere: it may leave out the first of equal ones.
+            gap, scale = squared[:, k] - squared[:, k - 1], np.einsum("bd,bd->b", rows_of_queries, rows_of_queries)
+            if (gap <= _ROUNDING * (scale + squared[:, k])).any():
+                rows = self._index.search(rows_of_queries, min(k + _MARGIN, len(self)))[1]
+            else:
+                rows = rows[:, :k]
         gaps = self._keys[rows]
         gaps -= rows_of_queries[:, None]
         distances = np.sqrt(np.einsum("bkd,bkd->bk", gaps, gaps))
