@@ -1,6 +1,7 @@
 """What a server refuses and survives, on a tiny VLM: keys, bounds, addresses, hostile texts, bad bodies."""
 
 import base64
+import errno
 import io
 import json
 import logging
@@ -666,6 +667,20 @@ def test_edits_go_out_in_one_file_and_into_another_codebook(make):
             evil.writestr("/tmp/escaped.jsonl", "{}")
         check_error(there.post("/v1/edits/import", content=file.getvalue(), headers=kind), 400)
         assert not (one.folder.parent.parent / "escaped.jsonl").exists()
+
+
+def test_a_full_disk_is_not_called_a_fault_of_the_zip(make, monkeypatch):
+    with make().http() as http:
+        http.post("/v1/edits", json=edit_body(0))
+        packed = http.post("/v1/edits/export", json={}).content
+
+        def extract(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(zipfile.ZipFile, "extract", extract)
+        reply = http.post("/v1/edits/import", content=packed, headers={"Content-Type": "application/zip"})
+        check_error(reply, 503)
+        assert "disk is full" in reply.json()["error"]["message"]
 
 
 def test_a_file_of_edits_is_compared_with_what_is_there_before_one_is_written(make):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import lzma
 import tempfile
@@ -16,7 +17,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from reasonedit.data.exported import compare, export, load_edits, read
-from reasonedit.errors import InputError
+from reasonedit.errors import InputError, UnavailableError
 
 from .gateway import Gateway, gateway_of
 from .problems import ApiError
@@ -99,6 +100,7 @@ def _extract(data: bytes, folder: Path) -> Path:
 
     Raises:
         InputError: It is no zip, too large, or holds no such file, or several.
+        UnavailableError: There is no room to unpack it.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
@@ -107,9 +109,11 @@ def _extract(data: bytes, folder: Path) -> Path:
                 raise InputError(f"The zip holds more than {_MOST_FILES} files or {_MOST_BYTES >> 20} MiB.")
             for entry in entries:  # zipfile keeps names within the folder, and reads no more than an entry says
                 packed.extract(entry, folder)
+    except InputError:
+        raise
     except _BROKEN as error:
-        if isinstance(error, InputError):
-            raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise UnavailableError("The server's disk is full: make room, and import again. Nothing was.") from error
         raise InputError(f"What was sent is not a zip that can be read ({type(error).__name__}).") from error
     found = sorted(folder.glob("*.jsonl"))
     if len(found) != 1:
