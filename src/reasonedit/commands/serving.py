@@ -96,13 +96,13 @@ def _load(model: str, arguments: argparse.Namespace, device: str | None) -> Any:
         InputError: An option would have no effect on it.
         ReasonEditError: It cannot be loaded.
     """
-    if not is_endpoint(model) and arguments.base_url is not None:
-        raise InputError(f"--base-url says where openai:MODEL is served, and '{model}' is loaded here: leave one out.")
-    if is_endpoint(model) and (device is not None or arguments.dtype != "auto"):
-        raise InputError(f"'{model}' is served elsewhere: leave --devices and --dtype out.")
-    options: dict[str, Any] = {"dtype": arguments.dtype, "place": device is None}
     if is_endpoint(model):
+        if device is not None or arguments.dtype != "auto":
+            raise InputError(f"'{model}' is served elsewhere: leave --devices and --dtype out.")
         return load_vlm(model, **({"base_url": arguments.base_url} if arguments.base_url else {}))
+    if arguments.base_url is not None:
+        raise InputError(f"--base-url says where openai:MODEL is served, and '{model}' is loaded here: leave one out.")
+    options: dict[str, Any] = {"dtype": arguments.dtype, "place": device is None}
     if device is not None:
         options["device_map"] = {"": device}
     return load_vlm(model, trust_remote_code=arguments.trust_remote_code, **options)
