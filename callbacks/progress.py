@@ -54,20 +54,20 @@ class StreamLines(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stage, self._lines = _Stage(), ProgressLines(Console(stderr=True))
-        self._says = True
+        self._console = Console(stderr=True)
+        self._stage, self._lines = _Stage(), ProgressLines(self._console)
 
     def disable(self) -> None:
         """Say nothing, as on all ranks but the first."""
-        self._says = False
+        self._console.quiet = True
 
     def enable(self) -> None:
         """Say it again."""
-        self._says = True
+        self._console.quiet = False
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to count."""
-        self._stage, self._lines = _Stage(trainer), ProgressLines(Console(stderr=True))
+        self._stage, self._lines = _Stage(trainer), ProgressLines(self._console)
         batches = sum(trainer.num_predict_batches)
         self._lines.add_task("predicting", total=batches if math.isfinite(batches) else None)
 
@@ -75,10 +75,9 @@ class StreamLines(ProgressBar):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Say what is done, and how many batches of the stream are."""
-        if self._says:
-            (task,) = self._lines.tasks
-            text = self._stage.describe(batch)
-            self._lines.update(task.id, description=f"{text}, batch" if text else task.description)
+        (task,) = self._lines.tasks
+        text = self._stage.describe(batch)
+        self._lines.update(task.id, description=f"{text}, batch" if text else task.description)
 
     def on_predict_batch_end(
         self,

@@ -413,9 +413,11 @@ def test_in_a_file_lines_say_how_far_a_stream_is(tiny_vlm, capsys, monkeypatch):
     assert said[0] == "finding errors: 2 of 3, "
     assert "asking the unedited model: " in "".join(said)
     of = next(re.search(r"of (\d+),", line)[1] for line in said if line.startswith("editing"))
-    assert [line for line in said if line.startswith(("editing", "probing"))][:3] == [
+    assert [line for line in said if line.startswith(("editing", "probing"))][:5] == [
         f"editing 2/3, batch: 0 of {of}, ",
+        f"editing 2/3, batch: 1 of {of}, ",
         f"editing 3/3, batch: 1 of {of}, ",
+        f"editing 3/3, batch: 2 of {of}, ",
         f"probing after 3 edits, batch: 2 of {of}, ",
     ]
 

@@ -49,12 +49,10 @@ def waiting(text: str) -> AbstractContextManager[Any]:
 
 
 def counting() -> Progress:
-    """A bar that counts what is done, at a terminal; elsewhere nothing is printed, and what it is told is ignored."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    """A bar that counts what is done, at a terminal; elsewhere a line a minute."""
+    from reasonedit.util.progress_lines import progress_on
 
-    screen = Screen(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
+    return progress_on(Screen(stderr=True), transient=True)
 
 
 def print_json(value: Any) -> None:

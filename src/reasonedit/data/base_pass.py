@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from rich.console import Console
 from rich.progress import Progress
 
 from reasonedit.calibration.gathered import GatheredPictures
@@ -15,7 +16,7 @@ from reasonedit.groups import LOCALITIES
 from reasonedit.matching import matches
 from reasonedit.metrics import EditAccuracy, editing_metrics
 from reasonedit.types import Edit, Query
-from reasonedit.util.progress_lines import progress_on_stderr
+from reasonedit.util.progress_lines import progress_on
 from reasonedit.vlm import Reply
 from reasonedit.vlm.generation import cut_off_message
 
@@ -80,7 +81,7 @@ def ask_unedited(
     Raises:
         InputError: The model gets nothing wrong, or the source gives every rank other edits.
     """
-    with progress_on_stderr(progress) as bar:
+    with progress_on(Console(stderr=True, quiet=not progress)) as bar:
         edits, right, asked = _ask_candidates(source, answers, batch_size, bar, pool)
         probes = source.probes(edits, right)
         answers.check_same_edits([*(e.id for e in edits), *(p.edit_id for p in probes)])
@@ -103,7 +104,7 @@ def ask_unedited(
 
 def find_wrong(source: EditSource, answers: SharedAnswers, batch_size: int, *, progress: bool = False) -> list[Edit]:
     """The samples that the unedited model gets wrong; arguments and errors as for :func:`ask_unedited`."""
-    with progress_on_stderr(progress) as bar:
+    with progress_on(Console(stderr=True, quiet=not progress)) as bar:
         return _ask_candidates(source, answers, batch_size, bar)[0]
 
 

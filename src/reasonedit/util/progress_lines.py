@@ -12,17 +12,17 @@ SECONDS = 60.0
 """Seconds between two lines."""
 
 
-def progress_on_stderr(show: bool = True) -> Progress:
+def progress_on(console: Console, *, transient: bool = False) -> Progress:
     """A bar at a terminal and in a notebook; elsewhere lines, as in the log of a job that runs for hours.
 
     Args:
-        show: Whether anything is shown.
+        console: Where to.
+        transient: Whether the bar goes when all is done.
     """
-    console = Console(stderr=True)
-    if show and not (console.is_terminal or console.is_jupyter):
+    if not (console.is_terminal or console.is_jupyter):
         return ProgressLines(console)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, disable=not show)
+    return Progress(*columns, console=console, transient=transient)
 
 
 class ProgressLines(Progress):
@@ -35,6 +35,14 @@ class ProgressLines(Progress):
     def update(self, task_id: TaskID, **changes: Any) -> None:
         """As rich does it; a line is printed where the last one is long ago."""
         super().update(task_id, **changes)
+        self._say(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """As :meth:`update`."""
+        super().advance(task_id, advance)
+        self._say(task_id)
+
+    def _say(self, task_id: TaskID) -> None:
         now = time.monotonic()
         if now - self._said < SECONDS:
             return
