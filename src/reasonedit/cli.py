@@ -99,7 +99,8 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
     for option, value in given:
         if not value and "." not in option and option not in ("--", "--author"):
             raise InputError(
-                f"What follows {option} is empty (a variable that is not set?): give a value, or leave it out."
+                f"What follows {option} is empty (a variable that is not set?): give a value; what has a default "
+                "may be left out."
             )
 
 
