@@ -8,7 +8,7 @@ import urllib.request
 import zipfile
 
 import pytest
-from helpers.browsing import PATIENCE, PHONE, open_browser, serving, visiting
+from helpers.browsing import PATIENCE, PHONE, expect, open_browser, serving, visiting
 
 from reasonedit import ReasonEditor
 from reasonedit.serve.app import create_app
@@ -89,7 +89,7 @@ def test_a_correction_counts_for_another_picture_until_it_is_undone(options, fac
     visitor.check()
     assert get(url, "/v1/edits")["total"] == 0  # a dry run
     rows = page.locator(".changes tbody tr")
-    assert wrong in rows.first.inner_text()
+    expect(rows.first).to_contain_text(wrong)
     assert same(answer) in same(rows.first.inner_text())
     visitor.save()
     assert same(page.locator(".answer .said").first.inner_text()) == same(answer)
@@ -103,7 +103,7 @@ def test_a_correction_counts_for_another_picture_until_it_is_undone(options, fac
     page.locator(".fact a").first.click()
     page.get_by_role("button", name="Undo").click()
     page.locator(".tag.undone").wait_for()
-    assert page.locator(".history li").count() == 2
+    expect(page.locator(".history li")).to_have_count(2)
     visitor.go()
     visitor.choose(sample + 1)
     assert same(visitor.ask()) != same(answer)
@@ -145,7 +145,7 @@ def test_a_correction_is_corrected_in_one_step(serve, visit, editor):
     visitor.go("edits")
     visitor.page.locator(".edit .question").click()
     visitor.button("Correct this edit").click()
-    assert visitor.page.get_by_label("The right answer").input_value() == CLINIC[1]
+    expect(visitor.page.get_by_label("The right answer")).to_have_value(CLINIC[1])
     visitor.page.get_by_label("The right answer").fill("the cellar")
     visitor.page.get_by_label("Sentence 2", exact=True).fill("The bottle is kept in the cellar.")
     visitor.check()
@@ -172,14 +172,14 @@ def test_a_contradiction_is_shown_before_anything_is_written(serve, visit):
     visitor.button("Correct this answer").click()
     visitor.write("the cellar", "The green object is a bottle.", "The bottle is kept in the cellar.")
     visitor.check()
-    assert CLINIC[1] in visitor.page.locator(".warning ul").inner_text()
+    expect(visitor.page.locator(".warning ul")).to_contain_text(CLINIC[1])
     before = visitor.page.locator(".changes tr", has_text="Asked before")  # each once, and not the question itself
     assert [row.splitlines()[1] for row in before.all_inner_texts()] == [
         "Who gave the orange object to the collection?"
     ]
     visitor.page.get_by_label("The right answer").fill("the attic")  # what was checked is another one now
     visitor.button("Save the correction").wait_for(state="hidden")
-    assert "check it again" in visitor.page.locator(".preview").inner_text()
+    expect(visitor.page.locator(".preview")).to_contain_text("check it again")
     assert get(url, "/v1/edits")["total"] == 1
 
 
@@ -192,7 +192,7 @@ def test_a_check_says_whether_an_edit_holds_and_what_would_help(serve, visit):
     visitor.check()
     verdict = visitor.page.locator(".preview .verdict")
     assert verdict.locator("strong").inner_text().startswith("It ")
-    assert "“The bottle is kept in the garage.” By the sentences alone the answer would be" in verdict.inner_text()
+    expect(verdict).to_contain_text("“The bottle is kept in the garage.” By the sentences alone the answer would be")
     visitor.save()
     visitor.go("edits")
     visitor.page.locator(".edit .question").click()
@@ -209,7 +209,7 @@ def test_what_the_model_found_can_be_put_right(serve, visit):
     visitor.ask()
     visitor.correct(*CLINIC[1:])
     visitor.check()
-    assert visitor.page.locator(".stage canvas.heat").count() == 1
+    expect(visitor.page.locator(".stage canvas.heat")).to_have_count(1)
     found = visitor.boxes()
     assert visitor.page.locator(".stage .box.guess").count() == len(found) > 0
     left, top, right, bottom = found[0]
@@ -262,7 +262,7 @@ def test_questions_are_reviewed_by_keyboard(serve, visit):
     (edit,) = get(url, "/v1/edits")["data"]
     marks = {row["question"]: (row["mark"], row["corrected_by"]) for row in get(url, "/v1/questions")["data"]}
     assert set(marks.values()) == {("right", None), ("corrected", edit["id"])}
-    assert page.locator(".numbers dd").first.inner_text() == "2"
+    expect(page.locator(".numbers dd").first).to_have_text("2")
 
 
 def test_edits_are_exported_and_imported(serve, visit, editor, tmp_path):
@@ -302,7 +302,7 @@ def test_edits_are_searched(serve, visit, editor):
     page.get_by_text("2 of 2").wait_for()
     page.get_by_label("Search", exact=True).fill("CELLAR")
     page.get_by_text("1 of 1").wait_for()
-    assert page.locator(".edit .said").inner_text() == "cellar"
+    expect(page.locator(".edit .said")).to_have_text("cellar")
     page.get_by_label("Search", exact=True).fill("")
     page.get_by_label("Author", exact=True).fill("Ada")
     page.locator(".edit .said", has_text="drawer").wait_for()

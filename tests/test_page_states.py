@@ -10,7 +10,7 @@ import sys
 from urllib.parse import quote
 
 import pytest
-from helpers.browsing import PHONE, open_browser, serving, visiting
+from helpers.browsing import PHONE, expect, open_browser, serving, visiting
 from helpers.tiny import design, picture
 from helpers.waiting import wait_until
 from PIL import Image
@@ -140,13 +140,13 @@ def test_what_somebody_wrote_is_never_markup(url, visit, photo, editor, tmp_path
     (edit,) = editor.edits.values()
     assert (edit.question, edit.answer, edit.author, edit.reasoning[0]) == (SCRIPT,) * 4
     visitor.page.locator(".facts summary").click()
-    assert SCRIPT in visitor.page.locator(".facts").inner_text()
+    expect(visitor.page.locator(".facts")).to_contain_text(SCRIPT)
     visitor.go("edits").page.get_by_text(SCRIPT, exact=True).first.wait_for()
     visitor.page.locator(".edit .question").click()
     visitor.page.locator(".history").wait_for()
     visitor.go("review").page.locator("h2", has_text=SCRIPT).wait_for()
     visitor.go(f"edits/{quote(SCRIPT, safe='')}").page.get_by_role("alert").wait_for()
-    assert visitor.page.locator("img[onerror], main script, b[onclick]").count() == 0  # and no dialog: see Visitor
+    expect(visitor.page.locator("img[onerror], main script, b[onclick]")).to_have_count(0)  # and no dialog: see Visitor
 
 
 def test_the_page_calls_nobody_but_its_server(url, visit, photo):
@@ -261,14 +261,14 @@ def test_an_error_stands_beside_its_field(url, visit, photo):
     visitor.upload(photo, " ")
     visitor.button("Ask").click()
     question = visitor.page.get_by_label("Question", exact=True)
-    assert question.get_attribute("aria-invalid") == "true"
-    assert "Write a question first." in visitor.page.locator(".field .error:visible").inner_text()
+    expect(question).to_have_attribute("aria-invalid", "true")
+    expect(visitor.page.locator(".field .error:visible")).to_contain_text("Write a question first.")
     question.fill("What is it?")
-    assert visitor.page.locator(".error:visible").count() == 0
+    expect(visitor.page.locator(".error:visible")).to_have_count(0)
     visitor.ask()
     visitor.correct("", "")
     visitor.button("Check what it would change").click()
-    assert visitor.page.locator(".correction .error:visible").count() == 2
+    expect(visitor.page.locator(".correction .error:visible")).to_have_count(2)
 
 
 def test_a_correction_that_was_begun_is_not_lost_by_a_click(url, visit, photo):
@@ -280,7 +280,7 @@ def test_a_correction_that_was_begun_is_not_lost_by_a_click(url, visit, photo):
     with visitor.page.expect_event("dialog"):  # the page asks after the click, when its address has changed
         edits.click()
     assert len(visitor.told) == 1
-    assert visitor.page.get_by_label("The right answer").input_value() == "a thing"
+    expect(visitor.page.get_by_label("The right answer")).to_have_value("a thing")
     visitor.leaves = True
     edits.click()
     visitor.page.get_by_text("No edit matches.").wait_for()
@@ -308,7 +308,7 @@ def test_nothing_takes_the_place_of_a_correction_unasked(way, url, visit, photo)
     visitor.correct("a thing", "It is round.")
     with visitor.page.expect_event("dialog"):
         replace()
-    assert visitor.page.get_by_label("Sentence 1", exact=True).input_value() == "It is round."
+    expect(visitor.page.get_by_label("Sentence 1", exact=True)).to_have_value("It is round.")
     visitor.leaves = True
     replace()
     visitor.page.locator(".correction").wait_for(state="detached")
@@ -354,13 +354,13 @@ def test_an_edit_that_is_corrected_keeps_what_stays(url, visit, photo, editor):
     visitor = visit(url)
     visitor.page.route(f"**/v1/edits/{old.id}", affirm)
     visitor.go(f"edits/{old.id}")
-    assert visitor.page.locator(".reasons li").nth(2).inner_text().endswith("1 box, found by the model")
-    assert visitor.page.locator(".stage .box.guess").count() == 1
+    expect(visitor.page.locator(".reasons li").nth(2)).to_contain_text("1 box, found by the model")
+    expect(visitor.page.locator(".stage .box.guess")).to_have_count(1)
     visitor.button("Correct this edit").click()
     counts = visitor.page.locator(".sentences .count")
-    assert counts.all_inner_texts() == ["1 box", "1 box, found by the model", "1 box"]
+    expect(counts).to_have_text(["1 box", "1 box, found by the model", "1 box"])
     visitor.page.get_by_label("Sentence 3", exact=True).fill("It is green.")
-    assert counts.all_inner_texts() == ["1 box", "1 box"]
+    expect(counts).to_have_text(["1 box", "1 box"])
     visitor.button("Remove boxes").nth(1).click()
     visitor.check()
     visitor.button("Save the correction").click()
@@ -387,25 +387,25 @@ def test_what_was_given_for_another_wording_is_kept_and_said_to_be(url, visit, p
     visitor.button("Correct this edit").click()
     evidence.wait_for()
     rows, notes = page.locator(".sentences li"), page.locator(".sentences .old")
-    assert notes.count() == 0
+    expect(notes).to_have_count(0)
     page.get_by_label("Sentence 1", exact=True).fill("It is blue.")
     page.get_by_label("Sentence 2", exact=True).fill("It soars.")
     for row, wording in [(0, "It is round."), (1, "It flies.")]:
-        assert rows.nth(row).locator(".old").inner_text() == f"given for the old wording: “{wording}”"
+        expect(rows.nth(row).locator(".old")).to_have_text(f"given for the old wording: “{wording}”")
     page.get_by_label("Sentence 1", exact=True).fill(sentences[0])
-    assert notes.count() == 1
+    expect(notes).to_have_count(1)
     page.get_by_label("Sentence 1", exact=True).fill("It is blue.")
     visitor.drag((0.4, 0.4), (0.5, 0.4))  # who moves it has looked at it
-    assert notes.all_inner_texts() == ["given for the old wording: “It flies.”"]
+    expect(notes).to_have_text(["given for the old wording: “It flies.”"])
     visitor.check()
-    assert rows.nth(2).locator(".old").count() == 0
+    expect(rows.nth(2).locator(".old")).to_have_count(0)
     visitor.button("Save the correction").click()
     page.locator(".reasons", has_text="It soars.").wait_for()
     (edit,) = editor.edits.values()
     assert edit.given == [[pytest.approx((0.3, 0.2, 0.7, 0.6), abs=0.02)], old.given[1], []]
     visitor.button("Correct this edit").click()
     visitor.button("Remove pictures").click()
-    assert evidence.count() == 0
+    expect(evidence).to_have_count(0)
     visitor.check()
     visitor.button("Save the correction").click()
     page.locator(f"code:has-text('{edit.id}')").wait_for(state="detached")
@@ -422,7 +422,7 @@ def test_a_sentence_that_goes_on_is_the_one_that_a_box_was_drawn_for(url, visit,
     visitor.draw(1, 0.1, 0.1, 0.5, 0.5)
     for text, notes in [("It is round.", 0), ("That is round.", 1), ("It is red.", 0)]:
         visitor.page.get_by_label("Sentence 1", exact=True).fill(text)
-        assert visitor.page.locator(".sentences .old").count() == notes
+        expect(visitor.page.locator(".sentences .old")).to_have_count(notes)
     visitor.drag((0.6, 0.6), (0.9, 0.9))
     assert len(visitor.boxes()) == 2
 
@@ -441,7 +441,7 @@ def test_no_heat_map_of_another_wording_is_shown(url, visit, photo):
     visitor.check()
     visitor.page.locator(".stage canvas.heat").wait_for()
     visitor.page.get_by_label("Sentence 1", exact=True).fill("It is flat.")
-    assert visitor.page.locator(".stage canvas.heat").count() == 0
+    expect(visitor.page.locator(".stage canvas.heat")).to_have_count(0)
     assert visitor.boxes() == []
 
 
@@ -452,11 +452,12 @@ def test_nobody_corrects_a_server_that_is_read_only(app, visit, photo, editor):
         visitor.page.locator(".banner", has_text="read-only").wait_for()
         visitor.upload(photo, "What is it?")
         visitor.ask()
-        assert visitor.button("Correct this answer").count() == 0
+        expect(visitor.button("Correct this answer")).to_have_count(0)
         visitor.go("edits").page.locator(".edit").wait_for()
-        assert visitor.button("Undo").count() == 0
+        expect(visitor.button("Undo")).to_have_count(0)
         visitor.go(f"edits/{edit.id}").page.locator(".history").wait_for()
-        assert visitor.button("Undo").count() == visitor.button("Correct this edit").count() == 0
+        for name in ("Undo", "Correct this edit"):
+            expect(visitor.button(name)).to_have_count(0)
 
 
 def test_the_key_of_the_server_is_asked_for(app, visit, photo, editor):
@@ -480,7 +481,7 @@ def test_a_proxy_may_say_who_is_there(url, visit, photo, editor):
     visitor.page.add_init_script("localStorage.setItem('reasonedit-name', 'Ada')")  # who wrote a name here before
     visitor.go()
     visitor.page.get_by_text("Signed in as Zoë").wait_for()
-    assert visitor.page.get_by_label("Your name").count() == 0
+    expect(visitor.page.get_by_label("Your name")).to_have_count(0)
     visitor.upload(photo, "What is it?")
     visitor.ask()
     visitor.correct("a thing", "It is round.")
@@ -503,7 +504,7 @@ def test_the_model_own_reasoning_is_kept_mended_and_struck(url, visit, photo, ed
     visitor.draw(1, 0.1, 0.1, 0.5, 0.5)
     visitor.page.get_by_role("button", name="own reasoning").click()
     visitor.page.locator(".sure", has_text="90 % sure").wait_for()
-    assert visitor.page.locator(".sure.low").inner_text() == "20 % sure"
+    expect(visitor.page.locator(".sure.low")).to_have_text("20 % sure")
     assert len(visitor.boxes()) == 1  # what was drawn for a sentence to come stays
     for number in (1, 2):
         visitor.button(f"Remove sentence {number}").click()
@@ -566,7 +567,7 @@ def test_a_correction_whose_question_cannot_be_marked_is_saved_once(url, visit, 
     visitor.button("Save the correction").click()
     page.get_by_text("The correction is saved, but the question is not marked.").wait_for()
     page.locator(".status.failed", has_text="The server does not answer.").wait_for()
-    assert visitor.button("Save the correction").count() == 0
+    expect(visitor.button("Save the correction")).to_have_count(0)
     page.locator(".numbers div", has_text="edits active").get_by_text("1", exact=True).wait_for()
     page.unroute("**/v1/questions/*/mark")
     visitor.button("Mark it as corrected").click()
@@ -605,7 +606,7 @@ def test_days_are_those_of_the_readers_clock(url, visit, editor):
         for name in times:
             said = page.locator(".edit .said", has_text=name)
             said.wait_for(state="attached" if name in names else "detached")
-        assert page.locator(".edit .said").all_inner_texts() == names
+        expect(page.locator(".edit .said")).to_have_text(names)
 
 
 def test_a_server_that_is_gone_is_named_and_found_again(visit, photo, tmp_path, tiny_folder):
@@ -692,7 +693,7 @@ def test_a_correction_is_asked_about_once_where_the_address_names_no_part(url, v
         wait_until(lambda: page.evaluate("location.hash === '#/ask'"))
         page.evaluate("() => new Promise((done) => setTimeout(done, 50))")  # what the address brings about
         assert len(visitor.told) == told
-    assert page.get_by_label("The right answer").input_value() == "a thing"
+    expect(page.get_by_label("The right answer")).to_have_value("a thing")
 
 
 def test_what_is_asked_is_there_again_however_often_it_is_left(url, visit, photo):
@@ -705,8 +706,8 @@ def test_what_is_asked_is_there_again_however_often_it_is_left(url, visit, photo
         for part in ("Edits", "Ask"):
             visitor.page.get_by_role("link", name=part, exact=True).click()
             visitor.page.locator(f"nav a[aria-current]:has-text('{part}')").wait_for()
-        assert visitor.page.get_by_label("Question", exact=True).input_value() == "What is it?"
-        assert visitor.page.get_by_label("Choices, one per line").input_value() == "a bird\na plane"
+        expect(visitor.page.get_by_label("Question", exact=True)).to_have_value("What is it?")
+        expect(visitor.page.get_by_label("Choices, one per line")).to_have_value("a bird\na plane")
 
 
 def test_the_picture_that_was_taken_last_counts(url, visit, photo, tmp_path):
@@ -725,7 +726,7 @@ def test_the_picture_that_was_taken_last_counts(url, visit, photo, tmp_path):
     page.locator("#picture-file").set_input_files(tmp_path / "slow.png")
     visitor.upload(photo, "What is it?")
     page.evaluate("goOn(); new Promise((done) => setTimeout(done, 200))")
-    assert page.locator(".picture .name").inner_text() == "photo.png"
+    expect(page.locator(".picture .name")).to_have_text("photo.png")
 
 
 def test_a_text_is_pasted_as_a_text_where_a_picture_of_it_lies_beside_it(url, visit, photo):
@@ -755,10 +756,10 @@ def test_a_question_is_corrected_with_its_own_picture_however_fast_one_goes_on(u
     page.get_by_role("heading", name="What is number 0?").wait_for()
     held.go_on()
     page.evaluate("() => new Promise((done) => setTimeout(done, 200))")
-    assert page.locator(".correction").count() == 0
+    expect(page.locator(".correction")).to_have_count(0)
     page.keyboard.press("c")
     page.locator(".correction").wait_for()
-    assert page.get_by_role("heading", name="What is number 0?").count() == 1
+    expect(page.get_by_role("heading", name="What is number 0?")).to_have_count(1)
 
 
 def test_a_second_click_begins_no_second_correction(url, visit, photo, editor):
@@ -777,7 +778,7 @@ def test_a_second_click_begins_no_second_correction(url, visit, photo, editor):
     for route in more:
         route.continue_()
     page.wait_for_timeout(200)
-    assert page.get_by_label("The right answer").input_value() == "a bird"
+    expect(page.get_by_label("The right answer")).to_have_value("a bird")
 
 
 def test_a_key_that_is_held_marks_one_question(url, visit, tmp_path):
@@ -841,7 +842,7 @@ def test_nothing_is_changed_or_cancelled_while_it_is_saved(url, visit, photo, ed
     held.wait_for(1)
     held.go_on()
     page.locator(".status.failed", has_text="The server does not answer.").wait_for()
-    assert page.locator(".saved").inner_text() == "Saved. See the edit"
+    expect(page.locator(".saved")).to_have_text("Saved. See the edit")
     assert len(editor.edits) == 1
 
 
@@ -861,10 +862,10 @@ def test_one_file_is_imported_at_a_time(url, visit, tmp_path):
     held = Held(visitor.page, "**/v1/edits/import")
     file.set_input_files(tmp_path / "edits.zip")
     held.wait_for(1)
-    assert file.is_disabled()
+    expect(file).to_be_disabled()
     held.go_on()
     visitor.page.locator(".bar .status.failed", has_text="not a zip").wait_for()
-    assert file.is_enabled()
+    expect(file).to_be_enabled()
 
 
 def test_an_edit_whose_id_has_a_slash_is_undone_on_the_page(url, visit, editor):

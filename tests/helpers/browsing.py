@@ -39,6 +39,14 @@ def _is_there(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
+def expect(shown: Any) -> Any:
+    """Playwright's assertions, which look again until what is expected is shown: the page draws when it is ready."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=PATIENCE)
+    return expect(shown)
+
+
 @contextlib.contextmanager
 def open_browser() -> Iterator[Any]:
     """A browser without a window."""
