@@ -846,6 +846,35 @@ def test_nothing_is_changed_or_cancelled_while_it_is_saved(url, visit, photo, ed
     assert len(editor.edits) == 1
 
 
+def test_a_correction_whose_answer_is_lost_is_saved_once(url, visit, photo, editor):
+    visitor = visit(url).go()
+    page = visitor.page
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    visitor.correct("a thing", "It is round.")
+
+    def lose_the_answer(route):
+        if route.request.method == "POST":
+            route.fetch()
+            route.abort()
+        else:
+            route.fallback()
+
+    page.route("**/v1/edits", lose_the_answer)
+    visitor.check()
+    visitor.button("Save the correction").click()
+    page.locator(".correction .failed", has_text="The server does not answer.").wait_for()
+    page.unroute("**/v1/edits")
+    page.get_by_label("The right answer").fill("a bird")
+    visitor.check()
+    visitor.button("Save the correction").click()
+    page.locator(".correction .failed", has_text="was saved after all").wait_for()  # and is not what stands here
+    page.get_by_label("The right answer").fill("a thing")
+    visitor.check()
+    visitor.save()
+    assert [edit.answer for edit in editor.edits.values()] == ["a thing"]
+
+
 def test_a_page_of_another_server_in_between_is_said_to_be_one(url, visit, photo):
     visitor = visit(url).go()
     page = visitor.page

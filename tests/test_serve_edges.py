@@ -383,6 +383,21 @@ def test_one_edit_comes_in_the_place_of_another(make):
         check_error(http.post("/v1/edits", json=edit_body(replaces=old)), 409)
 
 
+def test_an_edit_that_is_sent_again_is_written_once(make):
+    with make().http() as http:
+        body = edit_body(id="mine", author="Ada")
+        first, again = (http.post("/v1/edits", json={**body, "author": name}) for name in ("Ada", "Ben"))
+        assert (first.status_code, again.status_code) == (201, 200)
+        assert first.json() == again.json()
+        check_error(http.post("/v1/edits", json={**body, "answer": "another thing"}), 409)
+        new = edit_body(id="new", answer="another thing", replaces="mine")
+        assert [http.post("/v1/edits", json=new).status_code for _ in range(2)] == [201, 200]
+        check_error(http.post("/v1/edits", json=edit_body(replaces="mine")), 409)  # of another name it is another edit
+        check_error(http.post("/v1/edits", json=edit_body(id=" ")), 400)
+        states = {edit["id"]: edit["state"] for edit in http.get("/v1/edits").json()["data"]}
+        assert states == {"mine": "undone", "new": "active"}
+
+
 def test_an_id_that_is_cut_short_names_no_edit(make):
     with make().http() as http:
         name = http.post("/v1/edits", json=edit_body()).json()["id"]

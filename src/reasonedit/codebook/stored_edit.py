@@ -81,6 +81,13 @@ class StoredEdit:
             raise TypeError("the edit does not say which of its evidence is guessed")
         return replace(edit, given=_check_regions(edit.given, or_pictures=True), found=_check_regions(edit.found))
 
+    def says_as(self, other: StoredEdit) -> bool:
+        """Whether it says what another says, by whomever and whenever; a picture that the other lost says nothing."""
+        names = ("question", "answer", "answers", "reasoning", "choices", *(["image"] if other.image else []))
+        return all(getattr(self, name) == getattr(other, name) for name in names) and (
+            self.given == other.given or not (any(self.given) or any(other.given))
+        )
+
     @property
     def pictures(self) -> list[str]:
         """Names of all its pictures, its own first."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from reasonedit.boxes import Box
 from reasonedit.codebook import Draft, EditMemory, StoredEdit, row_of
 from reasonedit.codebook.disk.files import write_atomically
 from reasonedit.errors import ConflictError, InputError, ReasonEditError, UnavailableError
@@ -71,34 +70,18 @@ class CheckedRow:
 
     Attributes:
         number: Its number in the file.
-        id: Name of the edit; where the row has none, it is made from what the edit says.
-        question: The question.
-        answer: The right answer.
-        answers: All right answers, where there are several.
-        reasoning: Why, one fact per sentence.
-        choices: The choices of a multiple-choice question.
-        image: Name of the picture, as a codebook calls it.
-        given: The evidence for each sentence: boxes, or names of pictures.
+        edit: The edit as a codebook would keep it; where the row has no id, it is made from what the edit says.
         checksum: Of all that the edit is made of, pictures too.
     """
 
     number: int
-    id: str
-    question: str
-    answer: str
-    answers: list[str]
-    reasoning: list[str]
-    choices: list[str] | None
-    image: str
-    given: list[list[Box | str]]
+    edit: StoredEdit
     checksum: bytes
 
-    def is_of(self, edit: StoredEdit) -> bool:
-        """Whether this is what an edit of a codebook says; a picture that the codebook has lost says nothing."""
-        names = ("question", "answer", "answers", "reasoning", "choices", *(["image"] if edit.image else []))
-        return all(getattr(self, name) == getattr(edit, name) for name in names) and (
-            self.given == edit.given or not (any(self.given) or any(edit.given))
-        )
+    @property
+    def id(self) -> str:
+        """The id of the edit."""
+        return self.edit.id
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[CheckedRow]:
@@ -128,22 +111,11 @@ def read(path: str | os.PathLike[str]) -> Iterator[CheckedRow]:
         if name in contents and (named or contents[name] != content):
             raise InputError(f"'{source.path}' has two edits called '{name}': give one of them another id.")
         contents[name] = content
-        yield CheckedRow(
-            row.number,
-            name,
-            kept.question,
-            kept.answer,
-            kept.answers,
-            kept.reasoning,
-            kept.choices,
-            kept.image,
-            kept.given,
-            checksum,
-        )
+        yield CheckedRow(row.number, replace(kept, id=name), checksum)
 
 
 def _name_content(edit: StoredEdit) -> str:
-    """A name made from all by which :meth:`CheckedRow.is_of` tells edits apart."""
+    """A name made from all by which :meth:`StoredEdit.says_as` tells edits apart."""
     given = edit.given if any(edit.given) else []
     said = [edit.question, edit.answer, edit.answers, edit.reasoning, edit.choices, edit.image, given]
     return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
@@ -181,7 +153,7 @@ def compare(rows: Iterable[CheckedRow], memory: EditMemory, file: str = "the fil
         edits, undone = memory.edits, memory.undone
     for row in rows:
         edit = edits.get(row.id) or undone.get(row.id)
-        if edit is not None and not row.is_of(edit):
+        if edit is not None and not row.edit.says_as(edit):
             raise ConflictError(f"There is another edit '{row.id}' in the codebook: give the one in {file} another id.")
         if row.id in seen and row.id in undone:
             continue  # it is named once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -14,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from reasonedit.boxes import Region
-from reasonedit.codebook import EditMemory, StoredEdit
+from reasonedit.codebook import Draft, EditMemory, StoredEdit
 from reasonedit.codebook.stored_edit import picture_name
-from reasonedit.errors import NotFoundError
+from reasonedit.errors import ConflictError, NotFoundError
 from reasonedit.types import Edit
 
 from .chat_request import EXAMPLE_PICTURE
@@ -50,6 +51,11 @@ class EditBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})
 
+    id: str | None = Field(
+        None,
+        description="A name for the edit that no other has, such as a random UUID. With one the request may be sent "
+        "again, as where its answer was lost: nothing is written twice.",
+    )
     image: str = Field(description="A data URI, or the path of a picture on this server.")
     question: str
     answer: str
@@ -79,6 +85,8 @@ def edit_of(body: EditBody, gateway: Gateway, author: str) -> Edit:
         for regions in body.boxes or ()
     ]
     edit = Edit.of(image, body.question, body.answer, body.reasoning, body.choices, evidence, author, body.answers)
+    if body.id is not None:
+        edit = replace(edit, id=body.id)
     if body.replaces:
         known = _given(find_edit(gateway, body.replaces), edit, gateway)
         boxes = body.boxes or [None] * len(edit.reasoning)
@@ -131,23 +139,40 @@ def view_edit(edit: StoredEdit, gateway: Gateway) -> dict[str, Any]:
     }
 
 
-@router.post("/v1/edits", status_code=201)
-async def add_edit(body: EditBody, request: Request) -> dict[str, Any]:
+@router.post("/v1/edits", status_code=201, responses={200: {"description": "It was made before: it was sent again."}})
+async def add_edit(body: EditBody, request: Request, response: Response) -> dict[str, Any]:
     """Make a correction. When this is answered it is on the disk, and counts for the next question."""
     gateway = gateway_of(request)
     gateway.check_writable()
     author = gateway.author_of(request, body.author)
 
-    def write() -> dict[str, Any]:
+    def write() -> tuple[dict[str, Any], bool]:
         edit = edit_of(body, gateway, author)
-        # A replacement is one append to the journal: a crash leaves the old edit or the new one, never neither.
         editor = gateway.editor
-        written = editor.replace(body.replaces, edit) if body.replaces else editor.write(edit)
-        return view_edit(written.edit, gateway)
+        try:
+            # A replacement is one append to the journal: a crash leaves the old edit or the new one, never neither.
+            written = editor.replace(body.replaces, edit) if body.replaces else editor.write(edit)
+        except ConflictError:
+            there = _find_same(gateway, edit) if body.id is not None else None
+            if there is None:
+                raise
+            return view_edit(there, gateway), False
+        return view_edit(written.edit, gateway), True
 
-    made = await gateway.do(write)
+    made, is_new = await gateway.do(write)
+    if not is_new:
+        response.status_code = 200
     add_to_log(request, edit=made["id"])
     return made
+
+
+def _find_same(gateway: Gateway, edit: Edit) -> StoredEdit | None:
+    """The edit of the same id in the codebook, where it says the same."""
+    try:
+        there = find_edit(gateway, edit.id)
+    except NotFoundError:
+        return None
+    return there if Draft.of(edit, []).edit.says_as(there) else None
 
 
 @router.get("/v1/edits")

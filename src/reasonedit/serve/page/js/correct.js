@@ -1,7 +1,7 @@
 /** A correction: the right answer, why it is right, and where the picture shows it; checked before it is saved. */
 
 import { act, statusLine } from "./action.js";
-import { api } from "./api.js";
+import { ApiError, api } from "./api.js";
 import { Sentences, givenFor, sentence } from "./sentences.js";
 import { T } from "./texts.js";
 import { field, fill, h } from "./dom.js";
@@ -9,6 +9,9 @@ import { previewOf } from "./preview.js";
 import { state } from "./state.js";
 
 const RECENT = 5; // of the questions that the server keeps, asked anew to see what changes
+
+/** A name that no other edit has; `crypto.randomUUID` is not there on pages without TLS. */
+const randomName = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 export class Correction {
   /**
@@ -18,7 +21,7 @@ export class Correction {
    *   is called when it is `saved` or `cancelled`.
    */
   constructor(info, given) {
-    Object.assign(this, given, { info });
+    Object.assign(this, given, { info, id: randomName() });
     const { draft } = given;
     this.answer = field(T.correct.answer, h("input", { type: "text", value: draft.answer, autocomplete: "off", oninput: () => this.#stale() }));
     this.sentences = new Sentences(this.stage, () => this.#stale());
@@ -148,8 +151,18 @@ export class Correction {
     const body = this.checked;
     if (!body) return;
     this.#lock(true); // what is saved is what was checked
-    const edit = await act(this.save, this.line, { working: T.correct.saving }, () => api.save(body).finally(() => this.#lock(false)), this.#fields());
+    const edit = await act(this.save, this.line, { working: T.correct.saving }, () => this.#send(body).finally(() => this.#lock(false)), this.#fields());
     if (edit && this.element.isConnected) this.saved(edit);
+  }
+
+  /** The correction has one name however often it is sent: where only the answer was lost, it is not saved twice. */
+  async #send(body) {
+    try {
+      return await api.save({ ...body, id: this.id });
+    } catch (error) {
+      if (error.status !== 409 || !(await api.edit(this.id).catch(() => null))) throw error;
+      throw new ApiError(T.correct.arrived, 409); // what was sent first is another correction than this
+    }
   }
 
   #lock(locked) {

@@ -111,6 +111,7 @@ export const T = {
     save: "Save the correction",
     saving: "Saving …",
     saved: "Saved.",
+    arrived: "What you tried to save before was saved after all: find it under Edits, and correct it there.",
     now: "Saved. This is what the model answers now.",
     see: "See the edit",
     cancel: "Cancel",
