@@ -10,6 +10,7 @@ from helpers import benchmarks
 from PIL import Image
 
 from reasonedit import EditStream, ReasonEditError
+from reasonedit.cli import main
 from reasonedit.data.benchmarks import CCKEB, EIC, EVQA, MMKE, VLKEB
 from reasonedit.images import load_image
 
@@ -67,6 +68,20 @@ def test_questions_about_one_picture_of_the_data_share_it(tmp_path):
     assert all(p.query.image is own[p.edit_id] for p in probes if p.group in ("rel", "t_gen"))
     others = [p.query for p in probes if p.group in ("hard_loc", "word_loc")]
     assert (len(others), len({id(query.image) for query in others})) == (12, 3)
+
+
+def test_a_check_opens_the_pictures_of_probes_too(tmp_path, capsys):
+    folder = benchmarks.e_vqa(tmp_path)
+    check = ["data", "check", str(folder), "--format", "e-vqa"]
+    assert main(check) == 0
+    (tmp_path / "val2014_image_rephrase" / "2.png").write_bytes(b"no picture")
+    (tmp_path / "val2014" / "other-4.jpg").unlink()
+    capsys.readouterr()
+    assert main(check) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "5 rows, 5 of them good, 0 bad. Of the probes that come with it 2 cannot be made." in said
+    assert "3 I-Gen: " in said
+    assert "5 Loc: There is no image file" in said
 
 
 def test_what_has_no_reasoning_is_said(tmp_path, caplog):

@@ -14,7 +14,7 @@ from reasonedit.data.editfile import COLUMNS, EditFile
 from reasonedit.data.named import open_source
 from reasonedit.data.pool import Pool
 from reasonedit.data.rationale_vqa import HUB_ID, SUBSETS, RationaleVQA
-from reasonedit.data.sample import Sample
+from reasonedit.data.sample import BLANK, Sample
 from reasonedit.errors import InputError
 from reasonedit.metrics import normalise
 from reasonedit.safe_text import to_safe_text
@@ -28,7 +28,7 @@ def check_data(arguments: argparse.Namespace) -> int:
     """Read every row, and report.
 
     Returns:
-        0, or 1 where a row cannot be used.
+        0, or 1 where a row or a probe of one cannot be used.
     """
     pool = _open_pool(arguments)
     bad: list[tuple[int, str]] = []
@@ -43,9 +43,11 @@ def check_data(arguments: argparse.Namespace) -> int:
                 rows_of_question.setdefault(question, []).append((number, normalise(sample.answer)))
             else:
                 bad.append((number, sample))  # the reason
-    if bad:
+        edits = [sample.to_edit(lambda _: BLANK) for sample in samples.values()]
+        probes = list(bar.track(pool.unusable_probes(edits), description="opening the pictures of its probes"))
+    if bad or probes:
         table = Table("row", Column("why it cannot be used", overflow="fold"), box=None, padding=(0, 2, 0, 0))
-        for number, reason in bad:
+        for number, reason in [*bad, *probes]:
             table.add_row(str(number), escape(to_safe_text(reason)))
         _console.print(table)
     if arguments.format == "own":
@@ -59,7 +61,9 @@ def check_data(arguments: argparse.Namespace) -> int:
     good = len(samples)
     empty = " There is nothing in it." if not good and not bad else ""
     _console.say(f"{pool.name}: {good + len(bad)} rows, {good} of them good, {len(bad)} bad.{empty}")
-    return 1 if bad or not good else 0
+    if probes:
+        _console.say(f"Of the probes that come with it {len(probes)} cannot be made.")
+    return 1 if bad or probes or not good else 0
 
 
 def _report_unused_columns(pool: Pool) -> None:

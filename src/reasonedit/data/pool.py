@@ -99,6 +99,10 @@ class Pool(ABC):
         """Probes that the data set itself has for edits, by the edits' ids; used where none were built."""
         return {}
 
+    def unusable_probes(self, edits: Sequence[Edit]) -> Iterator[tuple[int, str]]:
+        """Those of them that cannot be made, each with the number of its row and why; all pictures are opened."""
+        return iter(())
+
     # ---- what all share
 
     @cached_property

@@ -104,23 +104,37 @@ class PublishedProbes:
         for group in FOLDERS:
             tally = _Tally()
             paths = self._files_of(group, tally)
-            for path in paths:
-                for row in self.files.rows(path, named=True):
-                    try:
-                        if row.problem:
-                            raise InputError(row.problem)
-                        name = sample_id(row)
-                        tally.strangers += name not in samples
-                        if name in by_id:
-                            self._add(group, row, by_id[name], probes.setdefault(name, []), tally)
-                    except ReasonEditError as error:
-                        tally.bad.append(f"{row.place}: {error}")
+            for row in self._rows(paths):
+                try:
+                    name = _sample_of(row)
+                    tally.strangers += name not in samples
+                    if name in by_id:
+                        self._add(group, row, by_id[name], probes.setdefault(name, []), tally)
+                except ReasonEditError as error:
+                    tally.bad.append(f"{row.place}: {error}")
             if paths:
                 tally.edits_without = sum(all(p.group != group for p in probes.get(name, [])) for name in by_id)
             remarks.append(tally.sentence(group))
         if any(remarks):
             _log.warning("Published probes of '%s'. %s", self.files.root, " ".join(filter(None, remarks)))
         return probes
+
+    def problems(self, edits: Sequence[Edit]) -> Iterator[tuple[int, str]]:
+        """The rows that cannot be used, by their numbers, and why; nothing of the others is kept."""
+        by_id = {edit.id: edit for edit in edits}
+        for group in FOLDERS:
+            tally = _Tally()
+            for row in self._rows(self._files_of(group, tally)):
+                try:
+                    name = _sample_of(row)
+                    if name in by_id:
+                        self._add(group, row, by_id[name], [], tally)
+                except ReasonEditError as error:
+                    yield row.number, f"'{row.file}': {error}"
+
+    def _rows(self, paths: Sequence[str]) -> Iterator[Row]:
+        for path in paths:
+            yield from self.files.rows(path, named=True)
 
     def _files_of(self, group: str, tally: _Tally) -> Sequence[str]:
         """The files of a group; of CoE-Gen those about the errors of one model."""
@@ -192,3 +206,10 @@ class PublishedProbes:
                 tally.remarks["rows left out, as no picture was painted of them"] += 1
             for path in scenes:
                 yield load_image(path)
+
+
+def _sample_of(row: Row) -> str:
+    """The sample that a row belongs to."""
+    if row.problem:
+        raise InputError(row.problem)
+    return sample_id(row)

@@ -132,12 +132,19 @@ class RationaleVQA(Pool):
 
     def published_probes(self, edits: Sequence[Edit]) -> Mapping[str, list[Probe]]:
         """The probes that are published for edits."""
+        return self._published.load(edits, self.samples)
+
+    def unusable_probes(self, edits: Sequence[Edit]) -> Iterator[tuple[int, str]]:
+        """Their rows that cannot be used, each with its number and why; all pictures are opened."""
+        return self._published.problems(edits)
+
+    @property
+    def _published(self) -> PublishedProbes:
         paths = {
             group: files_of_subset(self._files.tables(folder, deep=group == "coe_gen"), self.subset, self._others)
             for group, folder in FOLDERS.items()
         }
-        published = PublishedProbes(self._files, paths, self.subset, self.coe_model, self._find_picture, self.seed)
-        return published.load(edits, self.samples)
+        return PublishedProbes(self._files, paths, self.subset, self.coe_model, self._find_picture, self.seed)
 
     def _image(self, row: Row) -> Path | bytes:
         if row.values.get("image_path") is None and row.values.get("image") is not None:

@@ -117,18 +117,11 @@ class BenchmarkRows(FilePool):
         """The probes of edits; what cannot be made is counted in one warning, with the first reason."""
         made: dict[str, list[Probe]] = {}
         problems: list[str] = []
-        for edit in edits:
-            row, counts = self._rows[edit.id], dict.fromkeys(LABELS, 0)
-            for plan in self.planned(row):
-                number = counts[plan.group]
-                counts[plan.group] += 1
-                try:
-                    query = self._query(plan, row, edit, f"{edit.id}-{plan.group}-{number}")
-                    answer = plan.answer()
-                except ReasonEditError as error:
-                    problems.append(f"{LABELS[plan.group]} of row {row.number}: {error}")
-                else:
-                    made.setdefault(edit.id, []).append(Probe(plan.group, query, answer, edit.id))
+        for edit, group, probe in self._made_probes(edits):
+            if isinstance(probe, Probe):
+                made.setdefault(edit.id, []).append(probe)
+            else:
+                problems.append(f"{LABELS[group]} of row {edit.id}: {probe}")
         if problems:
             _log.warning(
                 "%d probes of %s cannot be made (the first, %s)",
@@ -137,6 +130,25 @@ class BenchmarkRows(FilePool):
                 problems[0].rstrip(".") + ".",
             )
         return made
+
+    def unusable_probes(self, edits: Sequence[Edit]) -> Iterator[tuple[int, str]]:
+        """Those that cannot be made, each with the number of its row and why; all pictures are opened."""
+        for edit, group, probe in self._made_probes(edits):
+            if isinstance(probe, str):
+                yield self._rows[edit.id].number, f"{LABELS[group]}: {probe}"
+
+    def _made_probes(self, edits: Sequence[Edit]) -> Iterator[tuple[Edit, str, Probe | str]]:
+        """Each probe of edits with its edit and group, or the reason why it cannot be made."""
+        for edit in edits:
+            row, counts = self._rows[edit.id], dict.fromkeys(LABELS, 0)
+            for plan in self.planned(row):
+                number = counts[plan.group]
+                counts[plan.group] += 1
+                try:
+                    query = self._query(plan, row, edit, f"{edit.id}-{plan.group}-{number}")
+                    yield edit, plan.group, Probe(plan.group, query, plan.answer(), edit.id)
+                except ReasonEditError as error:
+                    yield edit, plan.group, str(error)
 
     def expected_probes(self, edit_ids: Sequence[str]) -> dict[str, dict[str, int]]:
         """As many as the rows have, made or not, beside what all pools have."""
