@@ -71,7 +71,7 @@ def get(url, path):
     [
         ({}, CLINIC),
         pytest.param({"color_scheme": "dark"}, COLLECTION, marks=pytest.mark.slow),
-        (PHONE, HOUSE),
+        pytest.param(PHONE, HOUSE, marks=pytest.mark.slow),  # a box is drawn by finger in test_page_states, too
     ],
     ids=["desktop", "dark", "phone"],
 )
