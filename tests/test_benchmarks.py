@@ -170,6 +170,17 @@ def test_what_cannot_be_used_of_vlkeb_is_counted_and_named(tmp_path, caplog):
     assert pool.expected_probes(["3"])["3"]["port_1"] == 1
 
 
+def test_pictures_may_be_links_as_in_the_cache_of_the_hub(tmp_path):
+    there, here = benchmarks.vlkeb(tmp_path / "blobs"), tmp_path / "snapshots" / "1"
+    for path in [path for path in there.rglob("*") if path.is_file()]:
+        link = here / path.relative_to(there)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    of_links, of_files = ([pixels(e.image) for e in VLKEB(str(root)).candidates()] for root in (here, there))
+    assert of_links == of_files
+    assert len(of_files) == 5
+
+
 def test_a_picture_does_not_lead_out_of_the_folder(tmp_path):
     rows = benchmarks.vlkeb_rows()
     benchmarks.vlkeb(tmp_path, rows)

@@ -20,7 +20,7 @@ from reasonedit import ReasonEditError
 from reasonedit.data.editfile import EditFile
 from reasonedit.data.fvqa import FVQA
 from reasonedit.data.rationale_vqa import RationaleVQA
-from reasonedit.images import find_spelling, load_image, path_inside
+from reasonedit.images import check_unlinked, find_spelling, load_image, path_inside
 
 RAMP = np.linspace(0, 65535, 300).astype(np.uint16).reshape(15, 20)
 
@@ -279,8 +279,11 @@ def test_never_another_file(tmp_path):
         load_image(tmp_path / f"{mixed[2]}.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "link-é").symlink_to(tmp_path)
+    linked = path_inside(tmp_path / "out", unicodedata.normalize("NFD", f"link-é/{composed}"))
     with pytest.raises(ReasonEditError, match="leads out of the folder"):
-        path_inside(tmp_path / "out", unicodedata.normalize("NFD", f"link-é/{composed}"))
+        check_unlinked(linked, tmp_path / "out")
+    with pytest.raises(ReasonEditError, match="leads out of the folder"):
+        path_inside(tmp_path / "out", f"link-é/../{composed}/../../x.png")
 
 
 def test_a_picture_that_is_not_there_is_one_sentence(tmp_path):

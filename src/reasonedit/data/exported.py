@@ -14,7 +14,7 @@ from PIL import Image
 from reasonedit.codebook import Draft, EditMemory, StoredEdit, row_of
 from reasonedit.codebook.disk.files import write_atomically
 from reasonedit.errors import ConflictError, InputError, ReasonEditError, UnavailableError
-from reasonedit.images import image_name, load_image, read_image_bytes
+from reasonedit.images import check_unlinked, image_name, load_image, read_image_bytes
 from reasonedit.types import Edit
 from reasonedit.validation import check_ids, check_total_size
 
@@ -88,7 +88,8 @@ def read(path: str | os.PathLike[str]) -> Iterator[CheckedRow]:
     """Check the edits of a file as :func:`export` writes it; people may write such a file, too.
 
     The columns are those of :class:`~reasonedit.data.EditFile`; pictures are looked for in the file's folder and
-    nowhere else. Each is opened, so that what cannot be used is known before any edit is written.
+    nowhere else: no link is followed out of it, as somebody else may have made it. Each is opened, so that what cannot
+    be used is known before any edit is written.
 
     A row without an id is named by what it says, so it is the same edit whenever it is read. Equal rows without an id
     are one edit: all of them are given, by one name.
@@ -223,6 +224,8 @@ def _check_row(source: EditFile, row: Row) -> tuple[Edit, bytes]:
 
         def open_picture(picture: Path | bytes) -> Image.Image:
             check_total_size(pictures)
+            if isinstance(picture, Path):
+                check_unlinked(picture, source.images)
             data = picture if isinstance(picture, bytes) else read_image_bytes(picture)
             checksum.update(hashlib.blake2b(data).digest())
             pictures.append(load_image(data, image_name(picture) if isinstance(picture, Path) else ""))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .arrays import MOST_PIXELS, is_array
-from .files import LONGEST_SHOWN, find_spelling, image_name, path_inside, read_image_bytes
+from .files import LONGEST_SHOWN, check_unlinked, find_spelling, image_name, path_inside, read_image_bytes
 from .load import ImageSource, load_image
 
 __all__ = [
     "LONGEST_SHOWN",
     "MOST_PIXELS",
     "ImageSource",
+    "check_unlinked",
     "find_spelling",
     "image_name",
     "is_array",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unicodedata
 from pathlib import Path
@@ -47,18 +48,41 @@ def image_name(path: Path) -> str:
 def path_inside(folder: Path, name: str) -> Path:
     """The path of a file in a folder, by a name that somebody else gave.
 
+    Links in the folder are followed: a data set in the Hub's cache, or one that DVC keeps, consists of them, and people
+    link large folders of pictures. Where the folder itself is somebody else's, see :func:`check_unlinked`.
+
     Raises:
         InputError: The name leads out of the folder, or no file can have it.
     """
     try:
-        path = find_spelling(folder / name)
-        path.is_file()  # raises where the name is too long
-        stays = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links, a name that is too long
+        path = Path(os.path.normpath(folder / name))  # without '..', which would start from where a link leads
+        stays = path.is_relative_to(os.path.normpath(folder))
+        path = find_spelling(path)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+    except (OSError, ValueError) as error:  # a NUL, a loop of links, a name that is too long
         raise InputError(f"The image path {_quote(name)} cannot be opened ({reason_of(error)}): check it.") from error
     if not stays:
-        raise InputError(f"The image path {_quote(name)} leads out of the folder '{folder}': put the image into it.")
+        raise _leads_out(name, folder)
     return path
+
+
+def check_unlinked(path: Path, folder: Path) -> None:
+    """Make sure that a path in a folder leads out of it by no link, either.
+
+    Raises:
+        InputError: It does, or it is a loop of links.
+    """
+    try:
+        stays = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{image_name(path)} cannot be opened ({reason_of(error)}): check it.") from error
+    if not stays:
+        raise _leads_out(str(path), folder)
+
+
+def _leads_out(name: str, folder: Path) -> InputError:
+    return InputError(f"The image path {_quote(name)} leads out of the folder '{folder}': put the image into it.")
 
 
 def find_spelling(path: Path) -> Path:
