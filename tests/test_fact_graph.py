@@ -45,6 +45,24 @@ def test_a_fact_of_one_edit_leads_to_one_of_another():
     assert without == {}
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        ["红色的东西是水壶。", "水壶属于水手。", "水手住在山谷里。", "园丁住在海边。"],
+        ["赤い物はやかんです。", "やかんは船乗りの物。", "船乗りは谷に住む。", "庭師が海辺にいる。"],
+    ],
+    ids=["Chinese", "Japanese"],
+)
+def test_facts_of_scripts_without_spaces_lead_to_one_another(facts):
+    first, second, third, apart = facts
+    edits = [[first, second], [second, third], [apart]]
+    graph = FactGraph(StoredEdit(str(i), "?", "?", reasoning) for i, reasoning in enumerate(edits))
+    assert graph.leads_to([first], 9) == {second: (1, first), third: (2, second)}
+    shown, *others = (hit(fact, "patch" if fact == first else "text") for fact in facts)
+    (linked,) = link_facts([Retrieval([shown, *others], 0.1, 1.0)], ["?"])
+    assert linked.facts == [first, second]
+
+
 def test_what_rests_on_an_edit_is_named():
     graph = FactGraph([KETTLE, ANCHOR])
     assert graph.resting_on("anchor") == {"kettle": ["The sailor lives in the valley."]}

@@ -17,6 +17,11 @@ _RELATIVE = re.compile(
 _OF_PICTURE = re.compile(r"\b(of|from) (the|this) (image|picture|photo|photograph|scene|frame)\b")
 _ANYTHING = frozenset({"image", "object", "photo", "photograph", "picture", "thing"})
 """Words that fit whatever a picture shows: to share them says nothing."""
+_CHINESE_JAPANESE = "\u3005\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_THAI_LAO_BURMESE_KHMER = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+_PARTS = re.compile(
+    f"([{_CHINESE_JAPANESE}]+)|([{_THAI_LAO_BURMESE_KHMER}]+)|([^{_CHINESE_JAPANESE}{_THAI_LAO_BURMESE_KHMER}]+)"
+)
 
 
 @lru_cache(maxsize=65536)
@@ -31,8 +36,22 @@ def content_words(text: str) -> frozenset[str]:
     # Vowel signs are marks, which \w does not match; and a letter may be written with its mark, or the two apart.
     letters = unicodedata.normalize("NFC", text.lower())
     spaced = "".join(c if c.isalnum() or c == "_" or unicodedata.category(c)[0] == "M" else " " for c in letters)
-    words = (word for word in spaced.split() if len(word) > 1)
+    words = (word for run in spaced.split() for word in _words_in(run))
     return frozenset(words).difference(ENGLISH_STOP_WORDS, _ANYTHING, _ACROSS, _DOWN, _MIDDLE)
+
+
+def _words_in(run: str) -> list[str]:
+    """The words of a text without spaces.
+
+    In scripts that put none between words every two neighbouring letters count as one, or every three, as text search
+    has it (Lucene's CJKAnalyzer): a word that two sentences share is found wherever it stands in them.
+    """
+    words: list[str] = []
+    for in_twos, in_threes, word in _PARTS.findall(run):
+        letters, size = (in_twos, 2) if in_twos else (in_threes, 3)
+        words += [letters[i : i + size] for i in range(max(1, len(letters) - size + 1))] if letters else []
+        words += [word] if len(word) > 1 else []
+    return words
 
 
 def named_place(sentence: str) -> tuple[float, float] | None:
