@@ -529,3 +529,29 @@ def test_choices_of_a_question_to_instructblip_are_framed_too(tmp_path):
     vlm = load_vlm(str(FAMILIES["instructblip"](tmp_path)), dtype="float32")
     assert vlm.prompt("What is it?", ["a", "b"]) == "<image>Question: What is it? Choices: a, b. Short answer:"
     assert vlm.prompt("Describe this image.") == "<image>Describe this image."
+
+
+def test_what_a_processor_gives_as_lists_is_not_left_out(tmp_path, images, monkeypatch):
+    vlm = load_vlm(str(FAMILIES["blip2"](tmp_path)), dtype="float32")
+    assert isinstance(vlm, AnyVLM)
+    prompt, processor, forward = vlm.prompt(QUESTIONS[0]), vlm.processor, vlm.model.forward
+    right = vlm.next_token_probabilities(vlm.see(images[:1]), [prompt])
+
+    class Lists:
+        give = list
+
+        def __getattr__(self, name):
+            return getattr(processor, name)
+
+        def __call__(self, **options):
+            inputs = processor(**options)
+            return {**inputs, "pixel_values": self.give(inputs["pixel_values"]), "told": "nothing that the model takes"}
+
+    monkeypatch.setattr(vlm, "processor", Lists())
+    monkeypatch.setattr(
+        vlm.model, "forward", lambda pixel_values, **inputs: forward(pixel_values=torch.stack(pixel_values), **inputs)
+    )
+    close(vlm.next_token_probabilities(vlm.see(images[:1]), [prompt]), right)
+    monkeypatch.setattr(Lists, "give", staticmethod(lambda pixels: pixels.numpy()))
+    with pytest.raises(ReasonEditError, match="gives 'pixel_values' as ndarray, not as tensors"):
+        vlm.see(images[:1])

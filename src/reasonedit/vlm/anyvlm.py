@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -156,8 +157,30 @@ class AnyVLM(LocalVLM):
                 f"prompt: {error}"
             ) from error
         inputs.pop("labels", None)
-        return {k: self._to_device(v) for k, v in inputs.items() if isinstance(v, Tensor)}
+        return {name: moved for name, value in inputs.items() if (moved := self._move(name, value)) is not None}
+
+    def _move(self, name: str, value: Any) -> Any:
+        """A tensor of a processor, or lists of them, on the model's device; ``None`` for what the model does not take.
+
+        Raises:
+            InputError: The model takes it, and it is neither: without it the model would answer something else.
+        """
+        if isinstance(value, Tensor):
+            return self._to_device(value)
+        if isinstance(value, (list, tuple)) and value and all(isinstance(one, (Tensor, list, tuple)) for one in value):
+            return [self._move(name, one) for one in value]
+        model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # PEFT's takes all
+        if value is not None and name in inspect.signature(model.forward).parameters:
+            raise InputError(
+                f"The processor of '{self.name}' gives '{name}' as {type(value).__name__}, not as tensors: a processor "
+                "that does not heed return_tensors='pt' is not served."
+            )
+        return None
 
 
 def _size_in_pixels(inputs: dict[str, Any]) -> int:
-    return max((v.numel() for k, v in inputs.items() if k.startswith("pixel_values")), default=0)
+    return max((_numel(v) for k, v in inputs.items() if k.startswith("pixel_values")), default=0)
+
+
+def _numel(value: Any) -> int:
+    return value.numel() if isinstance(value, Tensor) else sum(map(_numel, value))
