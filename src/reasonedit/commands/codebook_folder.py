@@ -25,7 +25,7 @@ def compact_codebook(arguments: argparse.Namespace) -> int:
     files_before, size_before = folder_size(folder)
     memory.settle(join=True)
     with store.writing():
-        clear_parts(store.folder)
+        clear_parts(store.folder.resolve())  # a repair makes them beside what a link leads to
         remaining = store.tidy(patience=_PATIENCE)
     files, size = folder_size(folder)
     _console.say(
