@@ -16,11 +16,12 @@ from helpers.writer import make_edit, open_or_create
 from test_store import book, content, open_memory, the_same
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor
-from reasonedit.codebook import DamagedError, Draft, EditMemory, Store
+from reasonedit.codebook import DamagedError, Draft, EditMemory, Entry, Fact, Store
 from reasonedit.codebook.disk.checksums import BLOCK, Checksums
 from reasonedit.codebook.disk.errors import UnreadableError
 from reasonedit.codebook.repair import LOST, LossError, repair, verify
 from reasonedit.codebook.rescue.flipped_bit import correct_bit
+from reasonedit.codebook.rescue.lost import keys_found_again
 from reasonedit.migrate import open_embed
 
 
@@ -181,6 +182,21 @@ def test_what_is_lost_of_which_edit_is_written_down(tmp_path, damaged):
     assert open_memory(tmp_path / "book").keyless == ["e00001"]
     rows = [json.loads(line) for line in (tmp_path / "book" / LOST).read_text().splitlines()]
     assert [row["id"] for row in rows] == ["e00001"]  # the others have their keys again
+
+
+def test_rows_of_lost_edits_stay_whole_whatever_ends_lines_in_their_texts(tmp_path):
+    memory = open_or_create(tmp_path)
+    for number, edit in enumerate((Edit(picture(1), "What\u2028is\x85it?", "a lamp", ["It shines."]), make_edit(2)[0])):
+        memory.write(edit, [Entry(torch.full((8,), float(number)), 1.0, Fact("It shines.", "image", edit.id))])
+    first, second = memory.edits.values()
+    (tmp_path / "keys" / "000000000000-1.safetensors").write_bytes(b"")
+    repair(tmp_path)
+    (tmp_path / "pictures" / f"{second.image}.png").unlink()
+    repair(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / LOST).read_text().split("\n") if line]
+    assert [(row["id"], row["question"]) for row in rows] == [(first.id, first.question), (second.id, second.question)]
+    keys_found_again(tmp_path, [first.id])
+    assert [json.loads(line)["id"] for line in (tmp_path / LOST).read_text().split("\n") if line] == [second.id]
 
 
 def test_an_edit_without_its_picture_still_answers(tmp_path, damaged):

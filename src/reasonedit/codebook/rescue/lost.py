@@ -81,7 +81,8 @@ def _with_keys(line: str) -> str:
 
 def _read_lines(folder: Path) -> list[str]:
     path = folder / LOST
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return [line for line in text.split("\n") if line]  # not splitlines(): texts may hold other ends of lines
 
 
 def _write_lines(folder: Path, lines: Sequence[str]) -> None:
