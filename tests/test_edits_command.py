@@ -359,11 +359,11 @@ class FakeHub:
     def upload_file(self, path_or_fileobj, path_in_repo, repo_id, commit_message):
         (self.root / repo_id / path_in_repo).write_bytes(path_or_fileobj)
 
-    def upload_folder(self, repo_id, folder_path, allow_patterns, delete_patterns, commit_message):
+    def upload_folder(self, repo_id, folder_path, allow_patterns, ignore_patterns, delete_patterns, commit_message):
         from huggingface_hub.utils import filter_repo_objects
 
         names = [str(p.relative_to(folder_path)) for p in Path(folder_path).rglob("*") if p.is_file()]
-        for name in filter_repo_objects(names, allow_patterns=allow_patterns):
+        for name in filter_repo_objects(names, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
             target = self.root / repo_id / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path(folder_path) / name, target)
@@ -379,12 +379,18 @@ def test_a_codebook_goes_to_the_hub_and_comes_back(book, tmp_path, monkeypatch, 
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot)
     (book / "private-notes.txt").write_text("not part of it")
+    (book / "my [new] weights.safetensors").write_bytes(b"not part of it")
+    (book / "keys" / "7-000000000000-3.safetensors").write_bytes(b"left by a process that was killed")
+    for name in ("holiday", "0" * 64):  # somebody's, and one of an edit that was never acknowledged
+        picture(7).save(book / "pictures" / f"{name}.png")
     callback = Codebook.load(book)
     assert callback.push_to_hub("ada/book") == "https://hub/ada/book"
     assert hub.private
     there = {p.name for p in (tmp_path / "hub" / "ada" / "book").iterdir()}
     assert {"README.md", "codebook.json", "journal.jsonl", "pictures", "keys"} <= there
-    assert not any(name.startswith(".") or name == "private-notes.txt" for name in there)
+    assert not any(name.startswith((".", "private", "my")) for name in there)
+    uploaded = {str(p.relative_to(hub.root / "ada" / "book")) for p in (hub.root / "ada" / "book").rglob("*.*")}
+    assert uploaded == {"README.md", *callback.memory.store.files()}
     card = (tmp_path / "hub" / "ada" / "book" / "README.md").read_text()
     assert "| by | Bob (2), Ada (1) |" in card
     pushed = output_of(capsys, "codebook", "push", book, "ada/book", "--licence", "cc-by-4.0")

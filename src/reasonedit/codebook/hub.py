@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 from reasonedit.errors import InputError, UnavailableError
@@ -9,10 +10,10 @@ from reasonedit.errors import InputError, UnavailableError
 from .card import write_card
 from .disk.layout import KEYS, PICTURES
 from .disk.manifest import MANIFEST
+from .disk.store import Store
 from .memory import EditMemory
 
-_JOURNALS = "journal*.jsonl"
-_FILES = [MANIFEST, _JOURNALS, "*.safetensors", f"{KEYS}/*.safetensors", f"{PICTURES}/*.png"]
+_FILES = [MANIFEST, "journal*.jsonl", "*.safetensors", f"{KEYS}/*.safetensors", f"{PICTURES}/*.png"]
 
 
 def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str, licence: str = "") -> str:
@@ -51,7 +52,8 @@ def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str
             api.upload_folder(
                 repo_id=repo_id,
                 folder_path=store.folder,
-                allow_patterns=[store.manifest.journal_file, *(name for name in _FILES if name != _JOURNALS)],
+                allow_patterns=_FILES,
+                ignore_patterns=_other_files(store),
                 delete_patterns=_FILES[1:],
                 commit_message=message,
             )
@@ -61,6 +63,13 @@ def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str
             "you are logged in ('hf auth login')."
         ) from error
     return str(address)
+
+
+def _other_files(store: Store) -> list[str]:
+    """Patterns of what lies in a codebook's folder and does not belong to it: left over, or somebody else's."""
+    own = store.files()
+    names = (path.relative_to(store.folder).as_posix() for path in store.folder.rglob("*") if path.is_file())
+    return [glob.escape(name) for name in names if name not in own]
 
 
 def fetch_from_hub(repo_id: str, revision: str | None = None) -> Path:
