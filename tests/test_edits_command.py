@@ -418,6 +418,25 @@ def test_a_codebook_goes_to_the_hub_and_comes_back(book, tmp_path, monkeypatch, 
         ReasonEditor(editor.vlm, design()).push_to_hub("ada/other")
 
 
+def test_without_a_connection_to_the_hub_it_is_said(book, monkeypatch, capsys):
+    from huggingface_hub.errors import HfHubHTTPError
+
+    failure = HfHubHTTPError.__bases__[0]  # the HTTP client's own, of which it raises kinds without a connection
+    assert not issubclass(failure, OSError)
+
+    texts = iter(["Name or service not known\nmore", ""] * 2)
+
+    def fail(*_, **__):
+        raise failure(next(texts))
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", fail)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    for words in (("push", book), ("pull", book.parent / "new")):
+        for shown in ("Name or service not known", failure.__name__):
+            assert main(["codebook", *map(str, words), "ada/book"]) == 1
+            assert f"({shown}): check" in capsys.readouterr().err
+
+
 def test_a_retriever_sees_what_is_edited_meanwhile(book, tiny_vlm, tmp_path):
     writer = ReasonEditor.load(book, dtype="float32")
 

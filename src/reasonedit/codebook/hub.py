@@ -37,7 +37,6 @@ def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str
     if store is None:
         raise InputError("The codebook is only in memory: save it into a folder first.")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi()
     try:
@@ -57,10 +56,10 @@ def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str
                 delete_patterns=_FILES[1:],
                 commit_message=message,
             )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except _hub_errors() as error:
         raise UnavailableError(
-            f"The codebook cannot be uploaded to '{repo_id}' ({str(error).splitlines()[0]}): check the name, and that "
-            "you are logged in ('hf auth login')."
+            f"The codebook cannot be uploaded to '{repo_id}' ({_first_line(error)}): check the name and the "
+            "connection, and that you are logged in ('hf auth login')."
         ) from error
     return str(address)
 
@@ -86,12 +85,25 @@ def fetch_from_hub(repo_id: str, revision: str | None = None) -> Path:
         UnavailableError: It cannot be fetched.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_FILES))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except _hub_errors() as error:
         raise UnavailableError(
-            f"The codebook '{repo_id}' cannot be fetched from the Hub ({str(error).splitlines()[0]}): check its name "
+            f"The codebook '{repo_id}' cannot be fetched from the Hub ({_first_line(error)}): check its name "
             "and the connection; one in a folder is loaded by load(folder)."
         ) from error
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What the Hub's client raises: also what its HTTP client does without a connection, which is no ``OSError``.
+
+    Which HTTP client that is depends on the version of huggingface_hub; the errors of both have a base in common.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    return HFValidationError, *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
