@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -11,7 +12,7 @@ import pytest
 import torch
 from helpers.families import FAMILIES
 from helpers.tiny import design, picture, save_tiny_llava
-from helpers.writer import open_or_create
+from helpers.writer import make_edit, open_or_create
 from PIL import Image
 from test_store import the_same
 from torch.utils.data import DataLoader
@@ -78,6 +79,30 @@ def test_edits_are_listed_and_shown(book, tmp_path, capsys):
     assert f"written {first.time} by Ada, version" in shown
     assert Image.open(tmp_path / "out" / "e.png").size[0] > 400
     assert "no edit 'nothing' in the codebook" in refused(capsys, "codebook", "show", book, "nothing")
+
+
+def test_times_of_other_zones_are_shown_in_utc(tmp_path, capsys):
+    memory = open_or_create(tmp_path / "book")
+    times = [
+        "2026-11-26T01:30:00+02:00",
+        "2026-11-25T23:45:00+00:00",
+        "2026-11-26T00:00:00",
+        "0001-01-01T00:00:00+02:00",
+    ]
+    for number, time in enumerate(times):
+        edit, entries = make_edit(number)
+        memory.write(replace(edit, time=time), entries)
+    listed = output_of(capsys, "codebook", "list", tmp_path / "book")
+    assert [line.split()[1:3] for line in listed.splitlines() if " e0000" in line] == [
+        ["2026-11-25", "23:30"],
+        ["2026-11-25", "23:45"],
+        ["2026-11-26", "00:00"],
+        ["0001-01-01", "00:00"],
+    ]
+    memory.undo("e00002")
+    memory.undo("e00003")
+    info = json.loads(output_of(capsys, "codebook", "info", tmp_path / "book", "--json"))
+    assert (info["first_edit"], info["last_edit"]) == ("2026-11-25T23:30:00+00:00", "2026-11-25T23:45:00+00:00")
 
 
 def test_edits_are_undone_and_restored(book, capsys):
