@@ -127,6 +127,14 @@ def test_edits_are_undone_and_restored(book, capsys):
     assert "by Eve" in shown
 
 
+def test_an_edit_that_is_named_twice_is_undone_and_restored_once(tmp_path, capsys):
+    open_or_create(tmp_path / "book").write(*make_edit(7))
+    for action in ("undo", "restore"):
+        said = output_of(capsys, "codebook", action, tmp_path / "book", "e00007", "e0000")
+        assert said.count("What is 7?") == 1
+    assert [event.op for event in opened(tmp_path / "book").events] == ["edit", "undo", "restore"]
+
+
 def test_the_beginning_of_an_id_is_enough_where_it_is_long_and_alone(tmp_path, capsys):
     memory, folder = open_or_create(tmp_path / "book"), tmp_path / "book"
     for name in ("17", "1700-a", "1700-b", "1"):

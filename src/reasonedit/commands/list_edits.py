@@ -60,7 +60,7 @@ def _table(edits: Sequence[StoredEdit], memory: EditMemory, *, every: bool) -> T
 
 
 def as_utc(time: str) -> str:
-    """An edit's time in UTC: one that was imported may be of another time zone; of none, or no time, it stays as it is."""
+    """An edit's time in UTC, as one that was imported may be of another zone; what names no zone stays as it is."""
     with contextlib.suppress(ValueError, OverflowError):
         moment = datetime.fromisoformat(time)
         return moment.astimezone(timezone.utc).isoformat() if moment.tzinfo is not None else time
