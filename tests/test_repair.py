@@ -22,6 +22,7 @@ from reasonedit.codebook.disk.errors import UnreadableError
 from reasonedit.codebook.repair import LOST, LossError, repair, verify
 from reasonedit.codebook.rescue.flipped_bit import correct_bit
 from reasonedit.codebook.rescue.lost import keys_found_again
+from reasonedit.erasure import erase
 from reasonedit.migrate import open_embed
 
 
@@ -161,6 +162,26 @@ def test_edits_that_lost_their_keys_keep_their_place_and_are_embedded_anew(tmp_p
     assert open_memory(tmp_path / "book").keyless == []
     assert not (tmp_path / "book" / LOST).exists()  # nothing is lost any more
     assert len(list(tmp_path.glob("book.damaged-*"))) == 1  # nothing was damaged the second time
+
+
+def test_an_edit_that_is_erased_while_others_are_embedded_anew_is_passed_over(tmp_path):
+    memory = book(tmp_path / "book", 3)
+    for path in (tmp_path / "book" / "keys").iterdir():
+        path.write_bytes(b"")
+    repair(tmp_path / "book")
+    made = []
+
+    def embed(edit, stored):
+        if not made:
+            erase(tmp_path / "book", ["e00002"])
+        made.append(edit.id)
+        return Draft.of(edit, make_edit(int(edit.id[1:]))[1])
+
+    repair(tmp_path / "book", embed=lambda _: embed)
+    assert made == ["e00000", "e00001"]
+    there = open_memory(tmp_path / "book")
+    assert (list(there.edits), there.keyless) == (["e00000", "e00001"], [])
+    assert there.entries_of("e00001")[0].key.equal(memory.entries_of("e00001")[0].key)
 
 
 def test_what_is_lost_of_which_edit_is_written_down(tmp_path, damaged):
