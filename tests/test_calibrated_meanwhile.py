@@ -239,6 +239,22 @@ def test_what_a_person_calibrates_while_the_editor_calibrates_itself_stays(tiny_
     assert fits(editor, *([ReasonEditor.load(tmp_path / "book", tiny_vlm)] if folder else []))
 
 
+def test_an_edit_that_is_erased_while_a_codebook_is_calibrated_is_passed_over(tiny_vlm, tmp_path, monkeypatch):
+    editor = edited(tiny_vlm)
+    editor.save(tmp_path / "book")
+    embed, erased = EditingPipeline.embed_anew, []
+
+    def meet(self, *rest):
+        if not erased:
+            erased.append(ReasonEditor.load(tmp_path / "book", tiny_vlm).erase("e2"))
+        return embed(self, *rest)
+
+    monkeypatch.setattr(EditingPipeline, "embed_anew", meet)
+    editor.calibrate(photos())
+    assert list(editor.edits) == ["e0", "e1"]
+    assert fits(editor, ReasonEditor.load(tmp_path / "book", tiny_vlm))
+
+
 def lose_crop(vlm, folder, *more):
     """A codebook of one edit that has lost the picture that a person gave as its evidence, and further files."""
     crop = picture(9)
