@@ -21,6 +21,7 @@ from reasonedit import Edit, ReasonEditError, ReasonEditor, VLMModule, images
 from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.commands.codebook_folder import folder_size
 from reasonedit.data.editfile import EditFile
 from reasonedit.data.exported import load_edits, read
 from reasonedit.erasure import erase_from
@@ -103,6 +104,21 @@ def test_times_of_other_zones_are_shown_in_utc(tmp_path, capsys):
     memory.undo("e00003")
     info = json.loads(output_of(capsys, "codebook", "info", tmp_path / "book", "--json"))
     assert (info["first_edit"], info["last_edit"]) == ("2026-11-25T23:30:00+00:00", "2026-11-25T23:45:00+00:00")
+
+
+def test_a_file_that_goes_while_its_folder_is_measured_does_not_count(tmp_path, monkeypatch):
+    open_or_create(tmp_path)
+    expected, is_file = folder_size(tmp_path), Path.is_file
+    (tmp_path / ".codebook.json.7.part").write_text("being written")
+
+    def look(path, **options):
+        found = is_file(path, **options)
+        if path.suffix == ".part":
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", look)
+    assert folder_size(tmp_path) == expected
 
 
 def test_edits_are_undone_and_restored(book, capsys):
