@@ -20,8 +20,10 @@ from reasonedit.codebook import DamagedError, Draft, EditMemory, Entry, Fact, St
 from reasonedit.codebook.disk.checksums import BLOCK, Checksums
 from reasonedit.codebook.disk.errors import UnreadableError
 from reasonedit.codebook.repair import LOST, LossError, repair, verify
+from reasonedit.codebook.rescue.findings import Found, FoundEdit
 from reasonedit.codebook.rescue.flipped_bit import correct_bit
-from reasonedit.codebook.rescue.lost import keys_found_again
+from reasonedit.codebook.rescue.history import unnamed
+from reasonedit.codebook.rescue.lost import keys_found_again, write_lost
 from reasonedit.erasure import erase
 from reasonedit.migrate import open_embed
 
@@ -218,6 +220,16 @@ def test_rows_of_lost_edits_stay_whole_whatever_ends_lines_in_their_texts(tmp_pa
     assert [(row["id"], row["question"]) for row in rows] == [(first.id, first.question), (second.id, second.question)]
     keys_found_again(tmp_path, [first.id])
     assert [json.loads(line)["id"] for line in (tmp_path / LOST).read_text().split("\n") if line] == [second.id]
+
+
+def test_what_is_left_of_two_edits_whose_records_lay_at_the_same_byte_is_kept(tmp_path):
+    def found(question):
+        return Found(edits=[FoundEdit(unnamed(404), 404, True, "", None, {"question": question}, None, False)])
+
+    for question in ("What?", "Who?", "Who?"):  # the last after a repair that was killed
+        write_lost(tmp_path, found(question))
+    rows = [json.loads(line) for line in (tmp_path / LOST).read_text().splitlines()]
+    assert [row["question"] for row in rows] == ["What?", "Who?"]
 
 
 def test_an_edit_without_its_picture_still_answers(tmp_path, damaged):
