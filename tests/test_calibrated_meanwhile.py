@@ -2,12 +2,12 @@
 
 import json
 from contextlib import contextmanager
-from fnmatch import fnmatch
 
 import lightning as L
 import pytest
 from helpers.tiny import picture
 from helpers.toy import ToySource
+from huggingface_hub.utils import filter_repo_objects
 from test_pool_calibration import own
 from torch.utils.data import DataLoader
 
@@ -201,9 +201,9 @@ def test_a_copy_on_the_hub_has_nothing_that_another_process_erased(tiny_vlm, tmp
         def upload_file(self, path_or_fileobj, path_in_repo, **_):
             uploaded[path_in_repo] = path_or_fileobj
 
-        def upload_folder(self, folder_path, allow_patterns, **_):
+        def upload_folder(self, folder_path, allow_patterns, ignore_patterns, **_):
             names = [path.relative_to(folder_path).as_posix() for path in folder_path.rglob("*") if path.is_file()]
-            chosen = [name for name in names if any(fnmatch(name, pattern) for pattern in allow_patterns)]
+            chosen = filter_repo_objects(names, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
             uploaded.update({name: (folder_path / name).read_bytes() for name in chosen})
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
@@ -237,6 +237,22 @@ def test_what_a_person_calibrates_while_the_editor_calibrates_itself_stays(tiny_
     ColdStart(editor.pipeline, enough=16).take(photos(16, 1000))
     assert editor.pipeline.statistics.record == made[0].record
     assert fits(editor, *([ReasonEditor.load(tmp_path / "book", tiny_vlm)] if folder else []))
+
+
+def test_an_edit_that_is_erased_while_a_codebook_is_calibrated_is_passed_over(tiny_vlm, tmp_path, monkeypatch):
+    editor = edited(tiny_vlm)
+    editor.save(tmp_path / "book")
+    embed, erased = EditingPipeline.embed_anew, []
+
+    def meet(self, *rest):
+        if not erased:
+            erased.append(ReasonEditor.load(tmp_path / "book", tiny_vlm).erase("e2"))
+        return embed(self, *rest)
+
+    monkeypatch.setattr(EditingPipeline, "embed_anew", meet)
+    editor.calibrate(photos())
+    assert list(editor.edits) == ["e0", "e1"]
+    assert fits(editor, ReasonEditor.load(tmp_path / "book", tiny_vlm))
 
 
 def lose_crop(vlm, folder, *more):

@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -11,7 +12,7 @@ import pytest
 import torch
 from helpers.families import FAMILIES
 from helpers.tiny import design, picture, save_tiny_llava
-from helpers.writer import open_or_create
+from helpers.writer import make_edit, open_or_create
 from PIL import Image
 from test_store import the_same
 from torch.utils.data import DataLoader
@@ -20,6 +21,7 @@ from reasonedit import Edit, ReasonEditError, ReasonEditor, VLMModule, images
 from reasonedit.callbacks import Codebook, Retriever
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.commands.codebook_folder import folder_size
 from reasonedit.data.editfile import EditFile
 from reasonedit.data.exported import load_edits, read
 from reasonedit.erasure import erase_from
@@ -80,6 +82,45 @@ def test_edits_are_listed_and_shown(book, tmp_path, capsys):
     assert "no edit 'nothing' in the codebook" in refused(capsys, "codebook", "show", book, "nothing")
 
 
+def test_times_of_other_zones_are_shown_in_utc(tmp_path, capsys):
+    memory = open_or_create(tmp_path / "book")
+    times = [
+        "2026-11-26T01:30:00+02:00",
+        "2026-11-25T23:45:00+00:00",
+        "2026-11-26T00:00:00",
+        "0001-01-01T00:00:00+02:00",
+    ]
+    for number, time in enumerate(times):
+        edit, entries = make_edit(number)
+        memory.write(replace(edit, time=time), entries)
+    listed = output_of(capsys, "codebook", "list", tmp_path / "book")
+    assert [line.split()[1:3] for line in listed.splitlines() if " e0000" in line] == [
+        ["2026-11-25", "23:30"],
+        ["2026-11-25", "23:45"],
+        ["2026-11-26", "00:00"],
+        ["0001-01-01", "00:00"],
+    ]
+    memory.undo("e00002")
+    memory.undo("e00003")
+    info = json.loads(output_of(capsys, "codebook", "info", tmp_path / "book", "--json"))
+    assert (info["first_edit"], info["last_edit"]) == ("2026-11-25T23:30:00+00:00", "2026-11-25T23:45:00+00:00")
+
+
+def test_a_file_that_goes_while_its_folder_is_measured_does_not_count(tmp_path, monkeypatch):
+    open_or_create(tmp_path)
+    expected, is_file = folder_size(tmp_path), Path.is_file
+    (tmp_path / ".codebook.json.7.part").write_text("being written")
+
+    def look(path, **options):
+        found = is_file(path, **options)
+        if path.suffix == ".part":
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", look)
+    assert folder_size(tmp_path) == expected
+
+
 def test_edits_are_undone_and_restored(book, capsys):
     before = opened(book)
     first, second, last = before.edits
@@ -100,6 +141,14 @@ def test_edits_are_undone_and_restored(book, capsys):
     shown = output_of(capsys, "codebook", "show", book, last)
     assert "undone 20" in shown
     assert "by Eve" in shown
+
+
+def test_an_edit_that_is_named_twice_is_undone_and_restored_once(tmp_path, capsys):
+    open_or_create(tmp_path / "book").write(*make_edit(7))
+    for action in ("undo", "restore"):
+        said = output_of(capsys, "codebook", action, tmp_path / "book", "e00007", "e0000")
+        assert said.count("What is 7?") == 1
+    assert [event.op for event in opened(tmp_path / "book").events] == ["edit", "undo", "restore"]
 
 
 def test_the_beginning_of_an_id_is_enough_where_it_is_long_and_alone(tmp_path, capsys):
@@ -359,11 +408,11 @@ class FakeHub:
     def upload_file(self, path_or_fileobj, path_in_repo, repo_id, commit_message):
         (self.root / repo_id / path_in_repo).write_bytes(path_or_fileobj)
 
-    def upload_folder(self, repo_id, folder_path, allow_patterns, delete_patterns, commit_message):
+    def upload_folder(self, repo_id, folder_path, allow_patterns, ignore_patterns, delete_patterns, commit_message):
         from huggingface_hub.utils import filter_repo_objects
 
         names = [str(p.relative_to(folder_path)) for p in Path(folder_path).rglob("*") if p.is_file()]
-        for name in filter_repo_objects(names, allow_patterns=allow_patterns):
+        for name in filter_repo_objects(names, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
             target = self.root / repo_id / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path(folder_path) / name, target)
@@ -379,12 +428,18 @@ def test_a_codebook_goes_to_the_hub_and_comes_back(book, tmp_path, monkeypatch, 
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot)
     (book / "private-notes.txt").write_text("not part of it")
+    (book / "my [new] weights.safetensors").write_bytes(b"not part of it")
+    (book / "keys" / "7-000000000000-3.safetensors").write_bytes(b"left by a process that was killed")
+    for name in ("holiday", "0" * 64):  # somebody's, and one of an edit that was never acknowledged
+        picture(7).save(book / "pictures" / f"{name}.png")
     callback = Codebook.load(book)
     assert callback.push_to_hub("ada/book") == "https://hub/ada/book"
     assert hub.private
     there = {p.name for p in (tmp_path / "hub" / "ada" / "book").iterdir()}
     assert {"README.md", "codebook.json", "journal.jsonl", "pictures", "keys"} <= there
-    assert not any(name.startswith(".") or name == "private-notes.txt" for name in there)
+    assert not any(name.startswith((".", "private", "my")) for name in there)
+    uploaded = {str(p.relative_to(hub.root / "ada" / "book")) for p in (hub.root / "ada" / "book").rglob("*.*")}
+    assert uploaded == {"README.md", *callback.memory.store.files()}
     card = (tmp_path / "hub" / "ada" / "book" / "README.md").read_text()
     assert "| by | Bob (2), Ada (1) |" in card
     pushed = output_of(capsys, "codebook", "push", book, "ada/book", "--licence", "cc-by-4.0")
@@ -410,6 +465,25 @@ def test_a_codebook_goes_to_the_hub_and_comes_back(book, tmp_path, monkeypatch, 
         ReasonEditor.from_hub("no/such")
     with pytest.raises(ReasonEditError, match="only in memory: save it into a folder first"):
         ReasonEditor(editor.vlm, design()).push_to_hub("ada/other")
+
+
+def test_without_a_connection_to_the_hub_it_is_said(book, monkeypatch, capsys):
+    from huggingface_hub.errors import HfHubHTTPError
+
+    failure = HfHubHTTPError.__bases__[0]  # the HTTP client's own, of which it raises kinds without a connection
+    assert not issubclass(failure, OSError)
+
+    texts = iter(["Name or service not known\nmore", ""] * 2)
+
+    def fail(*_, **__):
+        raise failure(next(texts))
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", fail)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    for words in (("push", book), ("pull", book.parent / "new")):
+        for shown in ("Name or service not known", failure.__name__):
+            assert main(["codebook", *map(str, words), "ada/book"]) == 1
+            assert f"({shown}): check" in capsys.readouterr().err
 
 
 def test_a_retriever_sees_what_is_edited_meanwhile(book, tiny_vlm, tmp_path):

@@ -350,6 +350,30 @@ def test_damaged_copies_go_that_may_hold_it(tmp_path):
     assert holding(tmp_path, ["e00001", "thing 1", "fact 1 0"], picture(1)) == []
 
 
+def test_what_lies_beside_a_codebook_is_found_whichever_way_it_is_reached(run, tmp_path, monkeypatch):
+    texts = ["patient-1x", "The patient of bed 1 is she.", "Who lies in bed 1?"]
+    backup(run / "codebook", run / "codebook.damaged-1")
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "book"
+    link.symlink_to(run / "codebook")
+    backup(run / "codebook", tmp_path / "elsewhere" / "book.damaged-2")
+    (tmp_path / "elsewhere" / "real").symlink_to(run / "codebook")
+    plan = plan_erasure(opened(link), ["patient-1x"])
+    assert any(f"in '{run}': their rows" in text for text in plan.here)
+    assert not any("holds a copy" in text for text in plan.elsewhere)  # its own folder is none, and the others go
+    erase(link, ["patient-1x"])
+    assert holding(tmp_path, texts, picture(1)) == []
+    # Where the folder of the run is a link, nothing is looked for twice.
+    (tmp_path / "linked").symlink_to(run)
+    backup(run / "codebook", run / "codebook.damaged-3")
+    assert erase(tmp_path / "linked" / "codebook", ["patient-2x"]).here[0].count("damaged-3") == 1
+    # "keys/.." is the codebook, too.
+    backup(run / "codebook", run / "codebook.damaged-4")
+    monkeypatch.chdir(run / "codebook" / "keys")
+    erase("..", ["patient-0x"])
+    assert not (run / "codebook.damaged-4").exists()
+
+
 def test_sentences_go_from_the_cache_of_evidence(tmp_path, monkeypatch):
     monkeypatch.setenv("REASONEDIT_CACHE", str(tmp_path / "cache"))
     memory = open_or_create(tmp_path / "book")

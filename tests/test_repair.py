@@ -16,11 +16,15 @@ from helpers.writer import make_edit, open_or_create
 from test_store import book, content, open_memory, the_same
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor
-from reasonedit.codebook import DamagedError, Draft, EditMemory, Store
+from reasonedit.codebook import DamagedError, Draft, EditMemory, Entry, Fact, Store
 from reasonedit.codebook.disk.checksums import BLOCK, Checksums
 from reasonedit.codebook.disk.errors import UnreadableError
 from reasonedit.codebook.repair import LOST, LossError, repair, verify
+from reasonedit.codebook.rescue.findings import Found, FoundEdit
 from reasonedit.codebook.rescue.flipped_bit import correct_bit
+from reasonedit.codebook.rescue.history import unnamed
+from reasonedit.codebook.rescue.lost import keys_found_again, write_lost
+from reasonedit.erasure import erase
 from reasonedit.migrate import open_embed
 
 
@@ -162,6 +166,26 @@ def test_edits_that_lost_their_keys_keep_their_place_and_are_embedded_anew(tmp_p
     assert len(list(tmp_path.glob("book.damaged-*"))) == 1  # nothing was damaged the second time
 
 
+def test_an_edit_that_is_erased_while_others_are_embedded_anew_is_passed_over(tmp_path):
+    memory = book(tmp_path / "book", 3)
+    for path in (tmp_path / "book" / "keys").iterdir():
+        path.write_bytes(b"")
+    repair(tmp_path / "book")
+    made = []
+
+    def embed(edit, stored):
+        if not made:
+            erase(tmp_path / "book", ["e00002"])
+        made.append(edit.id)
+        return Draft.of(edit, make_edit(int(edit.id[1:]))[1])
+
+    repair(tmp_path / "book", embed=lambda _: embed)
+    assert made == ["e00000", "e00001"]
+    there = open_memory(tmp_path / "book")
+    assert (list(there.edits), there.keyless) == (["e00000", "e00001"], [])
+    assert there.entries_of("e00001")[0].key.equal(memory.entries_of("e00001")[0].key)
+
+
 def test_what_is_lost_of_which_edit_is_written_down(tmp_path, damaged):
     """Edits that can be embedded anew may be imported elsewhere, too; undone ones and such without picture may not."""
     from reasonedit.data.exported import describe_lost, read
@@ -181,6 +205,31 @@ def test_what_is_lost_of_which_edit_is_written_down(tmp_path, damaged):
     assert open_memory(tmp_path / "book").keyless == ["e00001"]
     rows = [json.loads(line) for line in (tmp_path / "book" / LOST).read_text().splitlines()]
     assert [row["id"] for row in rows] == ["e00001"]  # the others have their keys again
+
+
+def test_rows_of_lost_edits_stay_whole_whatever_ends_lines_in_their_texts(tmp_path):
+    memory = open_or_create(tmp_path)
+    for number, edit in enumerate((Edit(picture(1), "What\u2028is\x85it?", "a lamp", ["It shines."]), make_edit(2)[0])):
+        memory.write(edit, [Entry(torch.full((8,), float(number)), 1.0, Fact("It shines.", "image", edit.id))])
+    first, second = memory.edits.values()
+    (tmp_path / "keys" / "000000000000-1.safetensors").write_bytes(b"")
+    repair(tmp_path)
+    (tmp_path / "pictures" / f"{second.image}.png").unlink()
+    repair(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / LOST).read_text().split("\n") if line]
+    assert [(row["id"], row["question"]) for row in rows] == [(first.id, first.question), (second.id, second.question)]
+    keys_found_again(tmp_path, [first.id])
+    assert [json.loads(line)["id"] for line in (tmp_path / LOST).read_text().split("\n") if line] == [second.id]
+
+
+def test_what_is_left_of_two_edits_whose_records_lay_at_the_same_byte_is_kept(tmp_path):
+    def found(question):
+        return Found(edits=[FoundEdit(unnamed(404), 404, True, "", None, {"question": question}, None, False)])
+
+    for question in ("What?", "Who?", "Who?"):  # the last after a repair that was killed
+        write_lost(tmp_path, found(question))
+    rows = [json.loads(line) for line in (tmp_path / LOST).read_text().splitlines()]
+    assert [row["question"] for row in rows] == ["What?", "Who?"]
 
 
 def test_an_edit_without_its_picture_still_answers(tmp_path, damaged):

@@ -137,3 +137,16 @@ def test_what_is_printed_of_a_damaged_codebook_reaches_no_terminal_as_a_command(
     assert code == 1
     assert "\\x1b]0;title\\x07?" in told
     assert "\x1b" not in told
+
+
+def test_an_edit_that_contradicted_a_lost_one_is_shown_and_checked(book, editor, capsys):
+    first = next(iter(editor.edits))
+    second = editor.edit(picture(0), "What is number 0?", answer="a canoe", reasoning="It is a canoe.")
+    assert editor.edits[second.id].contradicts == [first]
+    data = (book / "journal.jsonl").read_bytes()
+    at = data.index(b"a boat") + 20
+    (book / "journal.jsonl").write_bytes(data[:at] + b"#" * 300 + data[at + 300 :])
+    assert call(capsys, "codebook", "repair", book, "--yes", "--no-embed")[0] == 0
+    code, told = call(capsys, "codebook", "show", book, second.id)
+    assert (code, f"against:   {first} (it is lost)" in told) == (0, True), told
+    assert ReasonEditor.load(book, editor.vlm).check_edit(second.id).contradicts == []

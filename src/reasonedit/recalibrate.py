@@ -78,9 +78,11 @@ def _embed(
         kinds = {e.id: {entry.fact.kind for entry in memory.entries_of(e.id)} for e in edits}
     depending = [e for e in edits if (kinds[e.id] if all_depend else kinds[e.id] - {KeyKind.TEXT})]
     for number, edit in enumerate(depending, 1):
-        _refuse_lost(edit, memory)
-        given = as_edit(edit, {name: memory.picture(name) for name in edit.pictures})
-        entries[edit.id] = anew.embed_anew(given, edit).entries
+        memory.refresh()
+        if edit.id in memory.edits or edit.id in memory.undone:  # else it was erased meanwhile
+            _refuse_lost(edit, memory)
+            given = as_edit(edit, {name: memory.picture(name) for name in edit.pictures})
+            entries[edit.id] = anew.embed_anew(given, edit).entries
         done(number, len(depending))
 
 

@@ -241,6 +241,7 @@ def _conclude(
         finding = find_cause(pipeline, memory, stored, attempt.evidence, own, vision, generation)
     asked = [change for change in changes if change.origin in (EDIT, PARAPHRASE, GIVEN)]
     trials = [change for change in changes if change.origin not in (EDIT, PARAPHRASE, GIVEN)]
-    contradicts = [memory.find(edit_id) for edit_id in stored.contradicts]
+    counting = memory.edits  # since then edits may have been undone, or lost where a codebook was repaired
+    contradicts = [counting[edit_id] for edit_id in stored.contradicts if edit_id in counting]
     keys = memory.key_count(stored.id)
     return EditCheck(stored, keys, attempt.entries, attempt.evidence, contradicts, asked, trials, finding, doubts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 from reasonedit.errors import InputError, UnavailableError
@@ -9,10 +10,10 @@ from reasonedit.errors import InputError, UnavailableError
 from .card import write_card
 from .disk.layout import KEYS, PICTURES
 from .disk.manifest import MANIFEST
+from .disk.store import Store
 from .memory import EditMemory
 
-_JOURNALS = "journal*.jsonl"
-_FILES = [MANIFEST, _JOURNALS, "*.safetensors", f"{KEYS}/*.safetensors", f"{PICTURES}/*.png"]
+_FILES = [MANIFEST, "journal*.jsonl", "*.safetensors", f"{KEYS}/*.safetensors", f"{PICTURES}/*.png"]
 
 
 def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str, licence: str = "") -> str:
@@ -36,7 +37,6 @@ def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str
     if store is None:
         raise InputError("The codebook is only in memory: save it into a folder first.")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi()
     try:
@@ -51,16 +51,24 @@ def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str
             api.upload_folder(
                 repo_id=repo_id,
                 folder_path=store.folder,
-                allow_patterns=[store.manifest.journal_file, *(name for name in _FILES if name != _JOURNALS)],
+                allow_patterns=_FILES,
+                ignore_patterns=_other_files(store),
                 delete_patterns=_FILES[1:],
                 commit_message=message,
             )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except _hub_errors() as error:
         raise UnavailableError(
-            f"The codebook cannot be uploaded to '{repo_id}' ({str(error).splitlines()[0]}): check the name, and that "
-            "you are logged in ('hf auth login')."
+            f"The codebook cannot be uploaded to '{repo_id}' ({_first_line(error)}): check the name and the "
+            "connection, and that you are logged in ('hf auth login')."
         ) from error
     return str(address)
+
+
+def _other_files(store: Store) -> list[str]:
+    """Patterns of what lies in a codebook's folder and does not belong to it: left over, or somebody else's."""
+    own = store.files()
+    names = (path.relative_to(store.folder).as_posix() for path in store.folder.rglob("*") if path.is_file())
+    return [glob.escape(name) for name in names if name not in own]
 
 
 def fetch_from_hub(repo_id: str, revision: str | None = None) -> Path:
@@ -77,12 +85,25 @@ def fetch_from_hub(repo_id: str, revision: str | None = None) -> Path:
         UnavailableError: It cannot be fetched.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_FILES))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except _hub_errors() as error:
         raise UnavailableError(
-            f"The codebook '{repo_id}' cannot be fetched from the Hub ({str(error).splitlines()[0]}): check its name "
+            f"The codebook '{repo_id}' cannot be fetched from the Hub ({_first_line(error)}): check its name "
             "and the connection; one in a folder is loaded by load(folder)."
         ) from error
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What the Hub's client raises: also what its HTTP client does without a connection, which is no ``OSError``.
+
+    Which HTTP client that is depends on the version of huggingface_hub; the errors of both have a base in common.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    return HFValidationError, *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from reasonedit.codebook import EditMemory, Store
@@ -25,7 +26,7 @@ def compact_codebook(arguments: argparse.Namespace) -> int:
     files_before, size_before = folder_size(folder)
     memory.settle(join=True)
     with store.writing():
-        clear_parts(store.folder)
+        clear_parts(store.folder.resolve())  # a repair makes them beside what a link leads to
         remaining = store.tidy(patience=_PATIENCE)
     files, size = folder_size(folder)
     _console.say(
@@ -57,5 +58,9 @@ def pull_codebook(arguments: argparse.Namespace) -> int:
 
 def folder_size(folder: Path) -> tuple[int, int]:
     """How many files there are, hidden ones too, and their bytes."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in LOCK_FILES]
-    return len(files), sum(path.stat().st_size for path in files)
+    sizes = []
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name not in LOCK_FILES:
+            with contextlib.suppress(FileNotFoundError):  # somebody may write meanwhile: hidden files come and go
+                sizes.append(path.stat().st_size)
+    return len(sizes), sum(sizes)

@@ -7,6 +7,7 @@ import argparse
 from reasonedit.codebook import EditMemory, Store
 
 from .codebook_folder import folder_size
+from .list_edits import as_utc
 from .screen import Screen, print_json
 
 _console = Screen(highlight=False, soft_wrap=True)
@@ -27,8 +28,8 @@ def show_codebook(arguments: argparse.Namespace) -> int:
         "undone": len(memory.undone),
         "keys": len(memory),
         "authors": authors,
-        "first_edit": min((edit.time for edit in edits), default=None),
-        "last_edit": max((edit.time for edit in edits), default=None),
+        "first_edit": min((as_utc(edit.time) for edit in edits), default=None),
+        "last_edit": max((as_utc(edit.time) for edit in edits), default=None),
         "files": files,
         "bytes": size,
     }

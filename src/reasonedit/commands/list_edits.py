@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from rich import box
@@ -50,11 +52,19 @@ def _table(edits: Sequence[StoredEdit], memory: EditMemory, *, every: bool) -> T
         table.add_column(name, overflow="fold" if name in ("question", "answer") else "ellipsis")
     for edit in edits:
         short_id = edit.id if len(edit.id) <= 12 else f"{edit.id[:11]}…"
-        cells = [short_id, edit.time[:16].replace("T", " "), edit.author, edit.question, edit.answer]
+        cells = [short_id, as_utc(edit.time)[:16].replace("T", " "), edit.author, edit.question, edit.answer]
         if every:
             cells.append("undone" if edit.id in memory.undone else "")
         table.add_row(*(escape(to_safe_text(cell)) for cell in cells))
     return table
+
+
+def as_utc(time: str) -> str:
+    """An edit's time in UTC, as one that was imported may be of another zone; what names no zone stays as it is."""
+    with contextlib.suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(time)
+        return moment.astimezone(timezone.utc).isoformat() if moment.tzinfo is not None else time
+    return time
 
 
 def _as_json(edit: StoredEdit, *, undone: bool) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def show_edit(arguments: argparse.Namespace) -> int:
     kinds = [entry.fact.kind for entry in memory.entries_of(edit.id)]
     _say("keys", ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "none")
     if edit.contradicts:
-        _say("against", ", ".join(f"{other} ({memory.find(other).answer})" for other in edit.contradicts))
+        known = {**memory.edits, **memory.undone}
+        answers = {other: known[other].answer if other in known else "it is lost" for other in edit.contradicts}
+        _say("against", ", ".join(f"{other} ({answer})" for other, answer in answers.items()))
     for i, (other, facts) in enumerate(memory.fact_graph.resting_on(edit.id).items()):
         _say("needed by" if i == 0 else "", f"{other}: {' '.join(facts)}")
     for event in (event for event in memory.events if event.edit_id == edit.id):

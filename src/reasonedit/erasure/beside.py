@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from reasonedit.codebook import Store
@@ -47,8 +48,8 @@ def clean_beside(folder: Path, erased: ErasedEdits) -> list[str]:
         cleaned.append(f"'{path}', as a whole")
     if _clean_lost(folder, erased):
         cleaned.append(f"'{folder / LOST}'")
-    if is_run(folder.parent):
-        cleaned += [f"'{path}'" for path in clean_run(folder.parent, erased)]
+    for run in runs_around(folder):
+        cleaned += [f"'{path}'" for path in clean_run(run, erased)]
     questions = KeptQuestions(folder_of_questions(folder)).forget(erased)
     if questions:
         cleaned.append(f"{questions} questions in '{folder_of_questions(folder)}'")
@@ -60,9 +61,23 @@ def clean_beside(folder: Path, erased: ErasedEdits) -> list[str]:
 
 def find_copies(folder: Path, erased: ErasedEdits) -> list[Path]:
     """Damaged copies of a codebook, and unfinished ones, that hold or may hold any of the edits."""
-    kind = re.compile(rf"{re.escape(folder.name)}\.damaged-.+|\.{re.escape(folder.name)}\..+")
-    copies = [path for path in folder.parent.iterdir() if kind.fullmatch(path.name) and path.is_dir()]
-    return [path for path in sorted(copies) if not path.is_symlink() and _may_hold(path, erased)]
+    copies = list[Path]()
+    for place in _places(folder):
+        kind = re.compile(rf"{re.escape(place.name)}\.damaged-.+|\.{re.escape(place.name)}\..+")
+        found = [path for path in place.parent.iterdir() if kind.fullmatch(path.name) and path.is_dir()]
+        copies += [path for path in sorted(found) if not path.is_symlink() and _may_hold(path, erased)]
+    return copies
+
+
+def runs_around(folder: Path) -> list[Path]:
+    """The folders of runs in which a codebook lies."""
+    return [place.parent for place in _places(folder) if is_run(place.parent)]
+
+
+def _places(folder: Path) -> list[Path]:
+    """A codebook's folder and, where that is a link, what it leads to: things may lie beside either."""
+    real = folder.resolve()
+    return [folder] if folder.parent.resolve() / folder.name == real else [folder, real]
 
 
 def _may_hold(copy: Path, erased: ErasedEdits) -> bool:
@@ -105,10 +120,15 @@ def _is_of(line: bytes, erased: ErasedEdits) -> bool:
         return erased.is_in(line)
 
 
-def name_other_places(store: Store) -> list[str]:
-    """Name the places where more of the edits may be, as far as they can be seen."""
-    copies = find_same_codebook(store.folder, store.manifest.id)
-    places = [f"'{path}' holds a copy of this codebook" for path in copies]
+def name_other_places(store: Store, going: Collection[Path] = ()) -> list[str]:
+    """Name the places where more of the edits may be, as far as they can be seen.
+
+    Args:
+        store: The codebook.
+        going: Copies of it that are to be removed.
+    """
+    copies = [path for place in _places(store.folder) for path in find_same_codebook(place, store.manifest.id)]
+    places = [f"'{path}' holds a copy of this codebook" for path in dict.fromkeys(copies) if path not in going]
     replies = find_cached_replies()
     if replies is not None:
         places.append(f"'{replies}' keeps what unedited models answered, under checksums of the questions")
@@ -117,11 +137,11 @@ def name_other_places(store: Store) -> list[str]:
 
 def name_files_of_others(folder: Path, erased: ErasedEdits) -> list[str]:
     """Name the files that others put into the folder, or into that of its run, and that hold any of the edits."""
-    own = {MANIFEST, LOST, NOTE, *LOCK_FILES}
+    own, own_places = {MANIFEST, LOST, NOTE, *LOCK_FILES}, set(_places(folder))
     files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in own]
     files = [path for path in files if parse_name(path.relative_to(folder).as_posix()) is None]
-    if is_run(folder.parent):
-        files += [path for path in folder.parent.rglob("*") if path.is_file() and folder not in path.parents]
+    for run in runs_around(folder):
+        files += [path for path in run.rglob("*") if path.is_file() and own_places.isdisjoint(path.parents)]
     names = []
     for path in sorted(files):
         try:

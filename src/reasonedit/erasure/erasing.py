@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from reasonedit.codebook import EditMemory, Store, StoredEdit
 from reasonedit.codebook.events import Event
 from reasonedit.errors import ConflictError, InputError, UnavailableError
-from reasonedit.traces import ErasedEdits, KeptQuestions, folder_of_questions, is_run
+from reasonedit.traces import ErasedEdits, KeptQuestions, folder_of_questions
 from reasonedit.validation import check_name
 
-from .beside import clean_beside, find_copies, name_files_of_others, name_other_places
+from .beside import clean_beside, find_copies, name_files_of_others, name_other_places, runs_around
 from .note import NOTE, remove_note, write_note
 from .selection import describe_erased, events_without, find_edits, known_ids
 
@@ -56,20 +56,21 @@ def plan_erasure(memory: EditMemory, ids: Sequence[str]) -> Erasure:
     """
     store = _store_of(memory)
     edits, _ = find_edits(memory, store.folder, ids)
-    erased, folder, run = describe_erased(memory, edits), store.folder, store.folder.parent
+    erased = describe_erased(memory, edits)
     here = []
     if edits:
         shared = {name for edit in edits for name in edit.pictures} - erased.pictures
         stay = f" ({len(shared)} more stay, which other edits have, too)" if shared else ""
         pictures = "1 picture" if len(erased.pictures) == 1 else f"{len(erased.pictures)} pictures"
         here.append(f"their text, keys and history, and {pictures}{stay}")
-    here += [f"'{path}', as a whole" for path in find_copies(folder, erased)]
-    if is_run(run):
-        here.append(
-            f"in '{run}': their rows and those of their probes, their facts in other rows, of TensorBoard the "
-            "pictures of queries with facts, and the page (reasonedit report makes it again); the figures stay"
-        )
-    return Erasure(edits, here, name_other_places(store))
+    copies = find_copies(store.folder, erased)
+    here += [f"'{path}', as a whole" for path in copies]
+    here += [
+        f"in '{run}': their rows and those of their probes, their facts in other rows, of TensorBoard the "
+        "pictures of queries with facts, and the page (reasonedit report makes it again); the figures stay"
+        for run in runs_around(store.folder)
+    ]
+    return Erasure(edits, here, name_other_places(store, copies))
 
 
 def erasable_ids(memory: EditMemory) -> set[str]:

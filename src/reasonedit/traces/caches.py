@@ -73,7 +73,7 @@ def find_same_codebook(codebook: Path, name: str) -> Iterator[Path]:
     hub = Path(constants.HF_HUB_CACHE).glob(f"models--*/snapshots/*/{MANIFEST}")
     for path in sorted([*codebook.parent.glob(f"*/{MANIFEST}"), *hub]):
         try:
-            same = path.parent != codebook and json.loads(path.read_text(encoding="utf-8"))["id"] == name
+            same = not path.parent.samefile(codebook) and json.loads(path.read_text(encoding="utf-8"))["id"] == name
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             continue
         if same:

@@ -290,8 +290,12 @@ class Store(StoreReader):
             return []
 
     def _leftovers(self) -> list[Path]:
+        return tidying.leftovers(self.folder, self.files())
+
+    def files(self) -> set[str]:
+        """Names of the files that belong to the codebook, from the folder on."""
         loose = {part.sums.file for part in self._read_so_far.loose}
-        return tidying.leftovers(self.folder, self.manifest, loose, self._read_so_far.pictures)
+        return tidying.used_files(self.manifest, loose, self._read_so_far.pictures)
 
     def tidy(self, patience: float = 0.0) -> list[Path]:
         """Remove :meth:`leftovers`, unless somebody reads the folder.

@@ -11,7 +11,7 @@ from ..events import PICTURE
 from .begun import NOTE
 from .files import sync
 from .layout import KEYS, PICTURES, FileName, parse_name
-from .manifest import Manifest
+from .manifest import MANIFEST, Manifest
 
 _PART = re.compile(
     r"\.(?:codebook\.json|\.(?:begun|erasing)\.json|[\w-]+\.(?:safetensors|jsonl)|[0-9a-f]{64}\.png|probe-\d)\.\d+\.part"
@@ -19,20 +19,29 @@ _PART = re.compile(
 )
 
 
-def leftovers(folder: Path, manifest: Manifest, loose: Collection[str], pictures: Collection[str]) -> list[Path]:
-    """Files that a codebook wrote and no longer refers to; never what others put there.
+def used_files(manifest: Manifest, loose: Collection[str], pictures: Collection[str]) -> set[str]:
+    """Names of the files that belong to a codebook, from its folder on.
 
     Args:
-        folder: The codebook's folder, which nobody writes meanwhile.
         manifest: Its manifest.
         loose: The files of keys that are not joined.
         pictures: Names of the pictures that edits have.
     """
-    used = {manifest.journal_file, *loose, *(part.sums.file for part in manifest.sealed)}
+    used = {MANIFEST, manifest.journal_file, *loose, *(part.sums.file for part in manifest.sealed)}
     used |= {manifest.settled.sums.file} if manifest.settled else set()
     used |= {manifest.statistics.file} if manifest.statistics else set()
+    return used | {f"{PICTURES}/{name}.png" for name in pictures}
+
+
+def leftovers(folder: Path, used: Collection[str]) -> list[Path]:
+    """Files that a codebook wrote and no longer refers to; never what others put there.
+
+    Args:
+        folder: The codebook's folder, which nobody writes meanwhile.
+        used: Names of the files that belong to it.
+    """
     names = (path.relative_to(folder).as_posix() for path in _paths(folder))
-    paths = [folder / name for name in names if _is_leftover(name, used, pictures)]
+    paths = [folder / name for name in names if name not in used and _is_own_name(name)]
     return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 
@@ -42,12 +51,12 @@ def _paths(folder: Path) -> Iterator[Path]:
             yield from part.iterdir()
 
 
-def _is_leftover(name: str, used: Collection[str], pictures: Collection[str]) -> bool:
-    """Whether a name, from the codebook's folder on, is one that a codebook gives and does not use."""
+def _is_own_name(name: str) -> bool:
+    """Whether a name, from the codebook's folder on, is one that a codebook gives."""
     last = name.rpartition("/")[2]
     if name.startswith(f"{PICTURES}/") and last.endswith(".png") and PICTURE.fullmatch(last[:-4]):
-        return last[:-4] not in pictures
-    return name == NOTE or _PART.fullmatch(last) is not None or (parse_name(name) is not None and name not in used)
+        return True
+    return name == NOTE or _PART.fullmatch(last) is not None or parse_name(name) is not None
 
 
 def own_files(folder: Path) -> list[tuple[Path, FileName]]:

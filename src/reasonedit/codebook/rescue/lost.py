@@ -13,6 +13,7 @@ from ..disk.files import stage, sync
 from ..disk.layout import PICTURES
 from ..stored_edit import StoredEdit, row_of
 from .findings import Found, FoundEdit
+from .history import unnamed
 
 LOST = "lost-edits.jsonl"
 LOST_PICTURES = "lost-edits-pictures"
@@ -41,11 +42,14 @@ def write_lost(folder: Path, found: Found) -> int:
     Raises:
         OSError: It cannot be written.
     """
-    rows = {row["id"]: row for row in _rows(folder, found)}
+    rows = list(_rows(folder, found))
     if not rows:
         return 0
-    others = [line for line in _read_lines(folder) if _id_of(line) not in rows]
-    _write_lines(folder, [*others, *(json.dumps(row, ensure_ascii=False) for row in rows.values())])
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    # At the same byte the record of another edit may have been lost in an earlier repair.
+    names = {row["id"] for row in rows if not row["id"].startswith(unnamed(""))}
+    others = [line for line in _read_lines(folder) if line not in lines and _id_of(line) not in names]
+    _write_lines(folder, [*others, *lines])
     return len(rows)
 
 
@@ -81,7 +85,8 @@ def _with_keys(line: str) -> str:
 
 def _read_lines(folder: Path) -> list[str]:
     path = folder / LOST
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return [line for line in text.split("\n") if line]  # not splitlines(): texts may hold other ends of lines
 
 
 def _write_lines(folder: Path, lines: Sequence[str]) -> None:

@@ -45,24 +45,27 @@ def embed_anew(folder: Path, embed: OpenEmbed, done: Callable[[int, int], None] 
     """
     memory = EditMemory.read(Store.open(folder))  # warns of nothing, unlike 'open'
     names = embeddable(memory)
-    embed_edit = embed(memory)
+    embed_edit, embedded = embed(memory), list[str]()
     for start in range(0, len(names), _AT_ONCE):
         made_by, entries = _statistics_in(memory), dict[str, list[Entry]]()
         for number, name in enumerate(names[start : start + _AT_ONCE], start + 1):
-            entries[name] = _embed(memory, name, embed_edit)
+            memory.refresh()
+            if name in memory.keyless:  # others may have erased it meanwhile, or given it keys
+                entries[name] = _embed(memory, name, embed_edit)
             done(number, len(names))
         with memory.changing():
             if _statistics_in(memory) != made_by:  # the codebook was calibrated anew meanwhile
                 embed_edit, there = embed(memory), set(memory.keyless)
                 entries = {name: _embed(memory, name, embed_edit) for name in entries if name in there}
             memory.give_keys(entries)
-    if names:
+        embedded += entries
+    if embedded:
         memory.settle()
         try:
-            keys_found_again(folder, names)
+            keys_found_again(folder, embedded)
         except OSError as error:
             raise write_error(folder, error) from error
-    return len(names)
+    return len(embedded)
 
 
 def _embed(memory: EditMemory, name: str, embed_edit: Embed) -> list[Entry]:
