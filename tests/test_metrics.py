@@ -149,7 +149,7 @@ def test_a_verdict_counts_by_its_name_for_people_too():
         share = VerdictShare(verdict)
         share.update(["holds", Verdict.HOLDS, "harms", Verdict.NOT_FETCHED])
         assert float(share.compute()) == 0.5
-    with pytest.raises(ValueError, match="'held' is not a valid Verdict"):
+    with pytest.raises(ValueError, match="There is no verdict 'held': it is one of holds, "):
         VerdictShare("held")
 
 

@@ -42,7 +42,9 @@ class VerdictShare(Metric):
 
     def __init__(self, verdict: Verdict, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.verdict = Verdict(verdict)
+        if verdict not in [*Verdict]:
+            raise ValueError(f"There is no verdict '{verdict}': it is one of {', '.join(map(str, Verdict))}.")
+        self.verdict = verdict
         for name in ("count", "total"):
             self.add_state(name, torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
 
