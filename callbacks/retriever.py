@@ -135,7 +135,7 @@ class Retriever(RunCallback):
             return
         texts = texts_alone(batch, self, len(asked))
         shown = [row for row, alone in enumerate(texts) if not alone]
-        prompts, retrieved = list(asked), [Retrieval([], math.inf, math.inf) for _ in asked]  # as texts alone have it
+        prompts, retrieved = list(asked), [Retrieval([], math.inf, 0.0) for _ in asked]  # as texts alone have it
         if shown:
             of_shown, ahead = [asked[row] for row in shown], pipeline.embedder.begin_texts([asked[r] for r in shown])
             vision = self._see(batch, len(asked), pipeline.has, pipeline.see)

@@ -1,5 +1,7 @@
 """An edit is checked before it is written, and replaced once it turns out wrong; a question needs no codebook."""
 
+import math
+
 import pytest
 from helpers.tiny import design, picture
 
@@ -7,6 +9,8 @@ from reasonedit import ReasonEditor
 from reasonedit.checking import Verdict
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.commands.ask import _show_facts as show_facts
+from reasonedit.types import Answer
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -117,3 +121,16 @@ def test_a_model_is_asked_without_a_codebook(tiny_folder, tiny_vlm, book, tmp_pa
         with pytest.raises(SystemExit):
             main([str(c) for c in [*ask, *both]])
     assert "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("nearest", "threshold", "why"),
+    [
+        (math.inf, 0.0, "the codebook is empty"),
+        (0.9, 0.5, "the nearest is at 0.900, the gate at 0.500"),
+        (0.4, 0.5, "the picture does not show what those near speak of; --explain says more"),
+    ],
+)
+def test_it_is_said_why_no_fact_is_used(nearest, threshold, why, capsys):
+    show_facts(Answer("a kettle", [], "What is it?", nearest, threshold))
+    assert " ".join(capsys.readouterr().out.split()) == f"(no fact used: {why})"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -161,11 +163,12 @@ def test_a_run_keeps_what_came_of_all_and_is_repeated_from_it(toy, tmp_path, mon
 
 
 def test_a_run_of_several_configs_goes_on_with_what_came_of_all(toy, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "run"
+    out = tmp_path / "a run's folder"
     with monkeypatch.context() as patch:
         patch.setattr("lightning.Trainer.predict", lambda *_, **__: exit_by_signal())
         assert main(["run", *toy, "--data.init_args.batch_size", "1", "--out", str(out)]) == 130
-    assert f"'reasonedit run --resume {out}' goes on." in capsys.readouterr().err
+    [said] = re.findall(r"To go on: (.*)", capsys.readouterr().err)
+    assert shlex.split(said)[-3:] == ["run", "--resume", str(out)]  # it can be pasted, whatever the folder is called
     assert main(["run", "--resume", str(out), "--data.init_args.batch_size", "2"]) == 1
     assert "data.batch_size was 1, is 2 now" in capsys.readouterr().err
     assert main(["run", "--resume", str(out)]) == 0

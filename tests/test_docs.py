@@ -114,3 +114,5 @@ def test_the_reference_lists_every_command_and_option(monkeypatch):
     assert [f"## reasonedit {name}" for name in COMMANDS] == re.findall(r"^## .*$", text, re.M)
     assert "### reasonedit codebook undo" in text
     assert "`--max-new-tokens MAX_NEW_TOKENS`" in text
+    authors = re.findall(r"`--author AUTHOR`\n: .*\(default: (.*)\)", text)
+    assert {*authors} == {"your login name"}  # whoever builds the site

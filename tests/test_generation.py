@@ -84,7 +84,10 @@ def test_arguments_reach_generate(vlm):
         ({"encoder_repetition_penalty": 2.0}, "cannot be used here: an answer would depend on the questions beside it"),
         ({"max_time": 1.0}, "'max_time' cannot be used here: an answer would depend on the speed of the machine"),
         ({"remove_invalid_values": True}, "'remove_invalid_values' cannot be used here: numbers that are not finite"),
-        ({"early_stopping": "perhaps"}, "The generation arguments cannot be used: `early_stopping`"),
+        ({"early_stopping": "perhaps", "num_beams": 2}, "The generation arguments cannot be used: `early_stopping`"),
+        ({"temperature": 0.7}, "'temperature' counts only together with 'do_sample'"),
+        ({"top_p": 0.9, "num_beams": 2}, "'top_p' counts only together with 'do_sample'"),
+        ({"length_penalty": 2.0, "do_sample": True}, "'length_penalty' counts only together with 'num_beams'"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_refused(given, said, tiny_vlm, hash_encoder):
@@ -99,6 +102,12 @@ def test_arguments_that_cannot_be_used_are_refused(given, said, tiny_vlm, hash_e
     for make in (ReasonEditor.from_pretrained, VLMModule):
         with pytest.raises(ReasonEditError, match=said):  # before any model is looked for
             make("nowhere/at-all", **named, generate_kwargs=more)
+
+
+def test_what_asks_for_nothing_needs_nothing_beside_it():
+    sampled = Generation(generate_kwargs={"do_sample": True, "temperature": 0.7, "num_beams": 1})
+    assert sampled.but(do_sample=False).generate_kwargs["temperature"] == 0.7
+    assert Generation(generate_kwargs={"temperature": 0, "top_p": None, "early_stopping": False}).max_new_tokens == 16
 
 
 def test_what_only_generate_finds_out_is_refused_in_words(tiny_vlm, hash_encoder):

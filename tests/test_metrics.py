@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from reasonedit import ReasonEditError
+from reasonedit.checking import Verdict
 from reasonedit.groups import LABELS, ProbeGroup, generality, labels_of, overall
 from reasonedit.metrics import (
     METRICS,
@@ -21,6 +22,7 @@ from reasonedit.metrics import (
     Locality,
     Portability,
     Reliability,
+    VerdictShare,
     accuracy,
     contains,
     editing_metrics,
@@ -134,6 +136,21 @@ def test_several_right_answers_and_exact_matches_are_counted():
     assert float(metric.exact_match()) == pytest.approx(2 / 4)
     assert int(metric.contained) == 1
     assert float(metric.right) == pytest.approx(8 / 3, abs=1e-12)  # in 64 bits
+
+
+def test_a_metric_without_a_group_counts_nothing_that_is_of_none():
+    with pytest.raises(ValueError, match="EditAccuracy has no group of its own: name one, such as 'rel'"):
+        EditAccuracy()
+    assert EditAccuracy("rel").group == "rel"
+
+
+def test_a_verdict_counts_by_its_name_for_people_too():
+    for verdict in (Verdict.HOLDS, "holds"):
+        share = VerdictShare(verdict)
+        share.update(["holds", Verdict.HOLDS, "harms", Verdict.NOT_FETCHED])
+        assert float(share.compute()) == 0.5
+    with pytest.raises(ValueError, match="There is no verdict 'held': it is one of holds, "):
+        VerdictShare("held")
 
 
 def test_lengths_must_agree():

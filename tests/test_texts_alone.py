@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import lightning as L
 import pytest
 import torch
@@ -134,6 +136,9 @@ def test_no_fact_leaks_into_a_text_alone(tiny_vlm):
     facts = {group: [r.facts for g, _, r in seen if g == group] for group in ("rel", "text_loc")}
     assert all(facts["rel"])
     assert facts["text_loc"] == [[], [], []]  # the three that were wrong before do not count
+    [told] = {(r.nearest, r.threshold) for g, _, r in seen if g == "text_loc"}
+    answer = ReasonEditor(tiny_vlm, design(percentile=100)).ask_batch([Query.without_picture("What is 0?", "t")])[0]
+    assert told == (answer.nearest, answer.threshold) == (math.inf, 0.0)  # nothing is near, and the gate is not open
     assert [p for g, p, _ in seen if g == "text_loc"] == ["What is 0?", "What is 1?", "What is 2?"]
     assert metrics.results["text_loc"] == (1.0, 3)
     assert stream.base.counts["text_loc"].wrong_before == 3

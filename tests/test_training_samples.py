@@ -142,3 +142,13 @@ def test_without_other_samples_these_rows_are_left_out_and_the_experiment_goes_o
         assert f"{title} is left out: It learns from" in shown
     assert shown.count(why) == 3
     assert [path.name for path in (tmp_path / "out" / "main" / "cells").iterdir()] == ["none-0.parquet"]
+
+
+def test_where_all_rows_are_left_out_it_is_said_why(tiny_folder, tmp_path, capsys, quick):
+    folder, out = datasets.fvqa(tmp_path / "data"), tmp_path / "out"
+    model = ["--model.init_args.model", str(tiny_folder), "--model.init_args.dtype", "float32"]
+    command = ["experiment", "main", "--source", f"fvqa:{folder}", "--rows", "mend", "serac", "--seeds", "0", *model]
+    assert main([*command, "--edits", "2", "--out", str(out)]) != 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    for title in ("MEND", "SERAC"):
+        assert f"{title} is left out: It learns from" in said

@@ -200,3 +200,12 @@ def test_what_select_picks_is_sought_once_and_changes_what_its_row_says(config, 
         made = codebook.held.design.embedding
         assert made.layer == (picked.layer if layer else own.embedding.layer)
         assert made.text_weight == (picked.text_weight if weight else own.embedding.text_weight)
+
+
+def test_a_table_says_where_settings_were_tuned_on_another_model():
+    def notes(row, model):
+        return table_of(EXPERIMENTS["main"], [cell(row, 0, model={"name": model})]).notes
+
+    (said,) = notes("grace-tuned", "org/mine")
+    assert said.startswith("The settings of the rows '(tuned)' were chosen on embedded, and not on org/mine: ")
+    assert notes("grace-tuned", "embedded") == notes("grace", "org/mine") == []

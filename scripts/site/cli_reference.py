@@ -29,7 +29,8 @@ def parser_of(command: str) -> argparse.ArgumentParser:
         raise _HelpReachedError
 
     main = importlib.import_module(f"reasonedit.commands.{command.replace('-', '_')}").main
-    with mock.patch.object(argparse.ArgumentParser, "print_help", keep), contextlib.suppress(_HelpReachedError):
+    reader = mock.patch("getpass.getuser", return_value="your login name")  # not that of whoever builds the site
+    with reader, mock.patch.object(argparse.ArgumentParser, "print_help", keep), contextlib.suppress(_HelpReachedError):
         main(["--help"])
     return found[0]
 

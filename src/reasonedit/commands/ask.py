@@ -103,6 +103,8 @@ def _show_facts(answer: Answer) -> None:
         _console.print(f"(no fact used: {UNLIKE})")
     elif not answer.hits and not math.isfinite(answer.nearest):
         _console.print("(no fact used: the codebook is empty)")
+    elif not answer.hits and answer.nearest <= answer.threshold:
+        _console.print("(no fact used: the picture does not show what those near speak of; --explain says more)")
     elif not answer.hits:
         _console.print(f"(no fact used: the nearest is at {answer.nearest:.3f}, the gate at {answer.threshold:.3f})")
     for hit in answer.hits:

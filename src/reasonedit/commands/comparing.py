@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from reasonedit.errors import NotServedError
+from reasonedit.errors import NotFoundError, NotServedError
 from reasonedit.experiments import EXPERIMENTS, Cell, Experiment, Lab, run_cell
-from reasonedit.experiments.agreement import Record
+from reasonedit.experiments.agreement import CellRows, Record
 from reasonedit.experiments.experiment import with_editors
 from reasonedit.experiments.extra_tables import extra_tables
 from reasonedit.experiments.judging import judge_table
@@ -83,7 +83,7 @@ def run_experiment(arguments: argparse.Namespace, overrides: Sequence[str]) -> i
     def first(about: Record) -> bool:
         return (about["row"], about["seed"]) in wanted
 
-    rows = table_of(experiment, cells_in(folder), first)
+    rows = table_of(experiment, _cells_in(folder, beyond), first)
     write_summary(folder / "summary.parquet", rows)
     if experiment.name == "tune":
         rows.notes += _write_tuned(rows, folder / "tuned.json")
@@ -102,6 +102,21 @@ def run_experiment(arguments: argparse.Namespace, overrides: Sequence[str]) -> i
     if not arguments.quiet:
         _console.say(f"Written to {folder}. A page to look at: {command_line('reasonedit', 'report', str(results))}")
     return 0
+
+
+def _cells_in(folder: Path, beyond: Sequence[str]) -> list[CellRows]:
+    """The cells of a folder.
+
+    Raises:
+        NotServedError: There are none, as all rows are left out; says why.
+        NotFoundError: There are none.
+    """
+    try:
+        return cells_in(folder)
+    except NotFoundError as error:
+        if not beyond:
+            raise
+        raise NotServedError(" ".join(beyond)) from error
 
 
 def _rows_wanted(experiment: Experiment, arguments: argparse.Namespace) -> list[str]:

@@ -13,6 +13,7 @@ from reasonedit.codebook.rescue.statistics import CALIBRATION
 from reasonedit.data.pictures import pictures_by_id
 from reasonedit.errors import InputError
 
+from .called import command_line
 from .screen import Screen, count_edits, counting, waiting
 
 _console = Screen(highlight=False, soft_wrap=True)
@@ -48,7 +49,7 @@ def migrate_codebook(arguments: argparse.Namespace) -> int:
     if _is_calibrated(memory) and not _is_calibrated(migrated):
         _console.say(
             "The calibration does not hold for the new one, which fetches facts cautiously until it is calibrated: "
-            f"reasonedit calibrate --codebook {out} --pictures PICTURES"
+            + command_line("reasonedit", "calibrate", "--codebook", str(out), "--pictures", "PICTURES")
         )
     return 0
 

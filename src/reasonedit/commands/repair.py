@@ -11,6 +11,7 @@ from reasonedit.codebook.rescue.findings import FoundEdit
 from reasonedit.codebook.rescue.reembed import edits_without_keys, embed_anew
 from reasonedit.errors import ReasonEditError
 
+from .called import command_line
 from .confirm import confirm
 from .screen import Screen, count_edits, counting, waiting
 
@@ -79,7 +80,8 @@ def _restore_keys(arguments: argparse.Namespace) -> int:
         return 0
     without_picture = len(left) - len(embeddable)
     blind = f", {without_picture} of them because a picture is lost" if without_picture else ""
-    again = f"; 'reasonedit codebook repair {folder}' embeds them again" if embeddable else ""
+    command = command_line("reasonedit", "codebook", "repair", str(folder))
+    again = f"; to embed them again: {command}" if embeddable else ""
     _console.say(f"without keys, so that they do not answer: {count_edits(len(left))}{blind}{again}")
     return 1
 

@@ -14,6 +14,8 @@ from reasonedit.errors import ReasonEditError
 from reasonedit.ranks import share_signals
 from reasonedit.util.signals import Watch
 
+from .called import command_line
+
 FOLDER = "REASONEDIT_RUN_FOLDER"
 """Environment variable: the results folder, for the ranks that Lightning starts by running the same command again."""
 
@@ -51,7 +53,7 @@ def watch_trainer(trainer: L.Trainer, folder: Path) -> None:
 def describe_stop(trainer: L.Trainer, folder: Path) -> str:
     """What a user is told of a run that was interrupted: what is saved, and the command that goes on."""
     codebook = cb.find_callback(trainer, cb.Codebook)
-    command = f"'reasonedit run --resume {folder}' goes on."
+    command = f"To go on: {command_line('reasonedit', 'run', '--resume', str(folder))}"
     if codebook is None:
         return f"Interrupted. {command}"
     counts: list[int] = []

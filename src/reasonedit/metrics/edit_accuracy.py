@@ -33,7 +33,7 @@ class EditAccuracy(Metric):
         total: Number of samples.
 
     Raises:
-        ValueError: On ``update``, when the lengths differ.
+        ValueError: Neither names a group; or on ``update``, when the lengths differ.
     """
 
     is_differentiable = False
@@ -49,6 +49,8 @@ class EditAccuracy(Metric):
     def __init__(self, group: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.group = type(self).group if group is None else group
+        if not self.group:  # it would count the samples that are of none
+            raise ValueError(f"{type(self).__name__} has no group of its own: name one, such as 'rel'.")
         self.add_state("right", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("exact", "contained", "total"):
             self.add_state(name, torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")

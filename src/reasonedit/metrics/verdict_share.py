@@ -18,12 +18,15 @@ class VerdictShare(Metric):
     States are sums, so ranks with different numbers of checks, or none, can be synced. Without a check it is NaN.
 
     Args:
-        verdict: The verdict.
+        verdict: The verdict, or its name for people.
         **kwargs: Those of ``torchmetrics.Metric``.
 
     Attributes:
         count: How many checks end in it.
         total: Number of checks.
+
+    Raises:
+        ValueError: There is no such verdict.
 
     >>> metric = VerdictShare(Verdict.HOLDS)
     >>> metric.update([Verdict.HOLDS, Verdict.NOT_FETCHED])
@@ -39,13 +42,15 @@ class VerdictShare(Metric):
 
     def __init__(self, verdict: Verdict, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if verdict not in [*Verdict]:
+            raise ValueError(f"There is no verdict '{verdict}': it is one of {', '.join(map(str, Verdict))}.")
         self.verdict = verdict
         for name in ("count", "total"):
             self.add_state(name, torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, verdicts: Sequence[Verdict]) -> None:
         """Count the verdicts of checks."""
-        self.count += sum(verdict is self.verdict for verdict in verdicts)
+        self.count += sum(verdict == self.verdict for verdict in verdicts)
         self.total += len(verdicts)
 
     def compute(self) -> Tensor:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reasonedit.errors import InputError
 from reasonedit.validation import check_characters
 from reasonedit.vlm import Generation, Turn
+from reasonedit.vlm.generation import SAMPLING
 
 from .pictures import PictureReader
 from .problems import ApiError
@@ -192,7 +193,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "store": (False,),
 }
 """Fields that a local model does not take, and the values with which they, besides null, ask for nothing."""
-_SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p")
 
 _ABOUT_THE_CALLER = ("user", "metadata", "safety_identifier", "prompt_cache_key")
 
@@ -239,7 +239,7 @@ def generation_of(request: ChatRequest, default: Generation) -> Generation:
     """
     how = dict(default.generate_kwargs)
     if request.temperature == 0:  # greedy, whatever the server was started with
-        how = {name: value for name, value in how.items() if name not in _SAMPLING}
+        how = {name: value for name, value in how.items() if name not in ("do_sample", *SAMPLING)}
     elif request.temperature is not None:
         how |= {"do_sample": True, "temperature": float(request.temperature)}
     if how.get("do_sample") and request.top_p is not None:

@@ -27,6 +27,10 @@ _REFUSED = {
     "pad_token_id": "the model's own is used",
 }
 
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+"""What counts only where answers are sampled."""
+_COUNTS_WITH = {**dict.fromkeys(SAMPLING, "do_sample"), "early_stopping": "num_beams", "length_penalty": "num_beams"}
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -42,7 +46,7 @@ class Generation:
             ``generation_config.json`` says.
 
     Raises:
-        InputError: A value is out of range, or no answer can be generated with an argument.
+        InputError: A value is out of range, no answer can be generated with an argument, or it would have no effect.
     """
 
     max_new_tokens: int = 16
@@ -112,6 +116,11 @@ def _check(generate_kwargs: Mapping[str, Any]) -> None:
             raise InputError(f"The generation argument '{name}' cannot be used here: {_REFUSED[name]}.")
         if not hasattr(GenerationConfig(), name):  # type: ignore[no-untyped-call]
             raise InputError(f"There is no generation argument '{name}': see GenerationConfig of transformers.")
+        needed = _COUNTS_WITH.get(name)
+        if needed is not None and generate_kwargs[name] and needed not in generate_kwargs:
+            raise InputError(
+                f"The generation argument '{name}' counts only together with '{needed}': give both, or neither."
+            )
     try:
         GenerationConfig(**generate_kwargs).validate()  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as error:
