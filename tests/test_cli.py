@@ -87,17 +87,19 @@ def test_an_unknown_command_is_refused(capsys):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """One run of the demo, smaller, by the embedded VLM; what it printed and where it wrote."""
-    folder = tmp_path_factory.mktemp("demo")
-    call = [sys.executable, "-m", "reasonedit.cli", "demo", "--edits", "6", "--out", str(folder / "run")]
+    folder = tmp_path_factory.mktemp("demo") / "run [b]"
+    call = [sys.executable, "-m", "reasonedit.cli", "demo", "--edits", "6", "--out", str(folder)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return folder / "run", done.stdout
+    return folder, done.stdout
 
 
 def test_the_demo_tells_a_story_and_a_table(demo):
     folder, said = demo
     for words in (
         "One of the mistakes",
+        f"picture      {folder}/story/mistake.png",
+        f"picture      {folder}/story/other.png",
         "because",
         "Another picture, corrected by the same reasoning",
         "What to try next",
@@ -263,8 +265,10 @@ def test_a_row_says_how_many_samples_each_share_has():
 
 
 def test_the_world_is_shown(tmp_path, capsys):
-    assert main(["world", "show", "--out", str(tmp_path / "world.png")]) == 0
-    assert (tmp_path / "world.png").stat().st_size > 10_000
+    file = tmp_path / f"{'a long name ' * 10}[1].png"
+    assert main(["world", "show", "--out", str(file)]) == 0
+    assert file.stat().st_size > 10_000
+    assert capsys.readouterr().out == f"Written to {file}\n"
 
 
 def test_without_wheel_and_hub_the_vlm_says_how_to_get_it(monkeypatch):

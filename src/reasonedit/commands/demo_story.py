@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 import reasonedit.callbacks as cb
 from reasonedit.config.files import packaged_configs
 from reasonedit.config.merging import Config
@@ -108,23 +110,24 @@ def _story(run: Run) -> tuple[str, str] | None:
     pictures.mkdir(exist_ok=True)
     edit.image.resize((384, 384)).save(pictures / "mistake.png")
     other.query.image.resize((384, 384)).save(pictures / "other.png")
-    seen = [Corrected(p.query, before[p.query.id], after[p.query.id]["answer"]) for p in (mistake, other)]
-    draw_story(edit, seen[0], seen[1]).save(pictures / "story.png")
+    first, second = (Corrected(p.query, before[p.query.id], after[p.query.id]["answer"]) for p in (mistake, other))
+    draw_story(edit, first, second).save(pictures / "story.png")
     reasons = "\n               ".join(edit.reasoning)
+    shown = escape(str(pictures))
     _console.print(
         "[bold]One of the mistakes[/bold]\n"
-        f"  picture      {pictures / 'mistake.png'}\n"
-        f"  question     {edit.question}\n"
-        f"  the model    [red]{before[mistake.query.id]}[/red]\n"
-        f"  right        {edit.answer}\n"
-        f"  because      {reasons}\n"
-        f"  after that   [green]{after[mistake.query.id]['answer']}[/green]\n\n"
+        f"  picture      {shown}/mistake.png\n"
+        f"  question     {escape(edit.question)}\n"
+        f"  the model    [red]{escape(first.before)}[/red]\n"
+        f"  right        {escape(edit.answer)}\n"
+        f"  because      {escape(reasons)}\n"
+        f"  after that   [green]{escape(first.after)}[/green]\n\n"
         "[bold]Another picture, corrected by the same reasoning[/bold]\n"
-        f"  picture      {pictures / 'other.png'}\n"
-        f"  question     {other.query.question}\n"
-        f"  before       [red]{before[other.query.id]}[/red]\n"
-        f"  after        [green]{after[other.query.id]['answer']}[/green]\n"
-        f"  (both in one picture: {pictures / 'story.png'})"
+        f"  picture      {shown}/other.png\n"
+        f"  question     {escape(second.query.question)}\n"
+        f"  before       [red]{escape(second.before)}[/red]\n"
+        f"  after        [green]{escape(second.after)}[/green]\n"
+        f"  (both in one picture: {shown}/story.png)"
     )
     return str(pictures / "other.png"), other.query.question
 

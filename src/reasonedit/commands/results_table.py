@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 import reasonedit.callbacks as cb
@@ -55,7 +56,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
     samples = next(iter(results.values()))
     table = Table(
         title="share of right answers (number of questions)",
-        caption=f"right by {COMPARISON}; {_describe_exact_match(results)}",
+        caption=escape(f"right by {COMPARISON}; {_describe_exact_match(results)}"),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -75,7 +76,7 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
         if looked_at:
             cells.append(f"{values['out_of_range']:.2f}" if "out_of_range" in values else "–")
         cells += [_format_time(values["seconds_per_edit"], 3), _format_time(values["ms_per_query"], 1)]
-        table.add_row(_NAMES.get(key, key), *cells)
+        table.add_row(escape(_NAMES.get(key, key)), *cells)
     return table
 
 

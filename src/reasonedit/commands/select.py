@@ -163,14 +163,14 @@ def _show(selection: Selection, folder: Path) -> None:
     embedding, seconds = selection.embedding, selection.seconds
     for sentence in filter(None, describe_ties(selection)):
         _console.tell(sentence)
-    _console.print(
-        f"chosen by {criterion}: layer {embedding.layer}, {embedding.transform}, w = {embedding.text_weight:g}\n"
-        f"{seconds['total']:.1f} s, of which forward passes {seconds['forwards']:.1f} s\n"
-        f"Written to {folder}/: selection.json  layers.png  weights.png\n"
-        f"Use it: reasonedit edit … --design {folder}/selection.json, or design: {folder}/selection.json of the\n"
+    for line in (
+        f"chosen by {criterion}: layer {embedding.layer}, {embedding.transform}, w = {embedding.text_weight:g}",
+        f"{seconds['total']:.1f} s, of which forward passes {seconds['forwards']:.1f} s",
+        f"Written to {folder}/: selection.json  layers.png  weights.png",
+        f"Use it: reasonedit edit … --design {folder}/selection.json, or design: {folder}/selection.json of the "
         "Codebook callback in a config",
-        soft_wrap=True,
-    )
+    ):
+        _console.say(line)
 
 
 def _pairs_of_world(count: int) -> list[Pair]:

@@ -43,5 +43,5 @@ def main(argv: Sequence[str]) -> int:
     assert mend.network is not None
     assert mend.vlm is not None
     mend.network.save(arguments.out, mend.vlm.fingerprint)
-    _console.print(f"Written to {arguments.out}", markup=False)
+    _console.say(f"Written to {arguments.out}")
     return 0

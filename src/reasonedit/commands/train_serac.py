@@ -49,5 +49,5 @@ def main(argv: Sequence[str]) -> int:
             bar.update(task, advance=1, description=f"{step.part}: loss {step.loss:.2f}")
     assert serac.network is not None
     serac.network.save(arguments.out, serac.fingerprint())
-    _console.print(f"Written to {arguments.out}", markup=False)
+    _console.say(f"Written to {arguments.out}")
     return 0
