@@ -112,6 +112,24 @@ def test_the_demo_tells_a_story_and_a_table(demo):
     assert (folder / "story" / "story.png").is_file()
 
 
+@pytest.mark.parametrize(("options", "speaks"), [(["--quiet"], False), ([], True)])
+def test_a_quiet_demo_prints_the_table_and_what_belongs_to_it(options, speaks, tmp_path, monkeypatch, capsys):
+    from reasonedit.commands import demo_story
+    from reasonedit.commands.stream_run import Run
+
+    figures = row({"rel": (0.5, 4)}, {"rel": 0.25}, seconds_per_edit=None, ms_per_query=3.0)
+    run = Run(tmp_path, {"reasonedit": figures}, ["Two probes were not asked."], None, None)
+    monkeypatch.setattr(demo_story, "begin_run", lambda *_: run)
+    monkeypatch.setattr(demo_story, "_story", lambda *_: None)
+    assert main(["demo", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "share of right answers" in lines[0 if not speaks else 5]
+    assert any("ReasonEdit" in line for line in lines)
+    assert (lines[-1] == "Two probes were not asked.") != speaks
+    assert any("Written to" in line for line in lines) == speaks
+    assert not any("story/" in line for line in lines)  # none was told
+
+
 def test_the_demo_writes_a_folder_that_says_what_made_it(demo):
     folder, _ = demo
     table = json.loads((folder / "metrics.json").read_text())
