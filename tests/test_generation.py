@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from reasonedit import Query, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.callbacks import PredictionWriter
+from reasonedit.cli import main
 from reasonedit.evidence import EvidenceFinder
 from reasonedit.vlm import Generation, Reply, generation_of, load_vlm
 from reasonedit.vlm.prefix import append_continuations
@@ -99,6 +100,18 @@ def test_arguments_that_cannot_be_used_are_refused(given, said, tiny_vlm, hash_e
     for make in (ReasonEditor.from_pretrained, VLMModule):
         with pytest.raises(ReasonEditError, match=said):  # before any model is looked for
             make("nowhere/at-all", **named, generate_kwargs=more)
+
+
+@pytest.mark.parametrize("name", ["max_new_tokens", "choice_rule", "self"])
+def test_what_has_a_place_of_its_own_is_no_argument_of_generate(name, tmp_path, capsys):
+    picture(0).save(tmp_path / "a.png")
+    asked = ["ask", str(tmp_path / "a.png"), "What?", "--model", "nowhere/at-all", "--generate-kwargs"]
+    said = "a place of its own" if name != "self" else "There is no generation argument"
+    assert main([*asked, json.dumps({name: 3})]) == 1
+    assert said in capsys.readouterr().err
+    for make in (ReasonEditor.from_pretrained, VLMModule):
+        with pytest.raises(ReasonEditError, match=said):
+            make("nowhere/at-all", generate_kwargs={name: 3})
 
 
 def test_what_only_generate_finds_out_is_refused_in_words(tiny_vlm, hash_encoder):
