@@ -73,10 +73,11 @@ def test_edits_are_listed_and_shown(book, tmp_path, capsys):
     assert "3 edits with" in listed
     assert all(word in listed for word in ("Ada", "Bob", "a boat", "a kettle", "What is number 0?"))
     assert f"contradiction: {last.id} (a kettle) and {first.id} (a boat)" in listed
-    shown = output_of(capsys, "codebook", "show", book, first.id[:6], "--image", tmp_path / "out" / "e.png")
+    shown = output_of(capsys, "codebook", "show", book, first.id[:6], "--image", tmp_path / "out" / "e")
     assert "It is a boat.  (given: 0.00 0.00 0.50 0.50)" in shown
     assert f"written {first.time} by Ada, version" in shown
-    assert Image.open(tmp_path / "out" / "e.png").size[0] > 400
+    drawn = Image.open(tmp_path / "out" / "e")
+    assert (drawn.format, drawn.size[0] > 400) == ("PNG", True)
     assert "no edit 'nothing' in the codebook" in refused(capsys, "codebook", "show", book, "nothing")
 
 
