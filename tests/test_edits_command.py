@@ -103,6 +103,14 @@ def test_edits_are_undone_and_restored(book, capsys):
     assert "by Eve" in shown
 
 
+def test_an_edit_that_is_named_twice_is_undone_and_restored_once(book, capsys):
+    first, second, _ = opened(book).edits
+    for action in ("undo", "restore"):
+        said = output_of(capsys, "codebook", action, book, first, first[:8], second)
+        assert said.count(first) == said.count(second) == 1
+    assert len(opened(book).edits) == 3
+
+
 def test_the_beginning_of_an_id_is_enough_where_it_is_long_and_alone(tmp_path, capsys):
     memory, folder = open_or_create(tmp_path / "book"), tmp_path / "book"
     for name in ("17", "1700-a", "1700-b", "1"):

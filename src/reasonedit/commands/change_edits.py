@@ -16,7 +16,7 @@ _console = Screen(highlight=False, soft_wrap=True)
 def undo_edits(arguments: argparse.Namespace) -> int:
     """Take edits out, and name those that rest on them."""
     memory = EditMemory.open(Store.open(arguments.codebook))
-    going = [find_edit(memory, text).id for text in arguments.id]
+    going = _ids(arguments, memory)
     for edit_id in going:
         for other, facts in memory.fact_graph.resting_on(edit_id).items():
             if other not in going:
@@ -30,10 +30,15 @@ def restore_edits(arguments: argparse.Namespace) -> int:
     return _change(arguments, memory, memory.restore, "restored")
 
 
+def _ids(arguments: argparse.Namespace, memory: EditMemory) -> list[str]:
+    """The whole ids of the edits that are named, each once."""
+    return list(dict.fromkeys(find_edit(memory, text).id for text in arguments.id))
+
+
 def _change(
     arguments: argparse.Namespace, memory: EditMemory, change: Callable[[str, str], StoredEdit], result: str
 ) -> int:
-    for edit_id in [find_edit(memory, text).id for text in arguments.id]:  # all are known before one is touched
+    for edit_id in _ids(arguments, memory):  # all are known before one is touched
         edit = change(edit_id, arguments.author)
         _console.say(f"{result}: {edit.id}  {edit.question}  {edit.answer}")
     memory.settle()
