@@ -76,6 +76,7 @@ WRONG = [
     ["edit", "none.png", "What?", "--codebook", "book", "--answer", "a", "--reasoning", "b.", "--box", "1", "2"],
     ["edit", "none.png", "What?", "--codebook", "book", "--answer", "a", "--reasoning", "b.", "--also", "x"],
     ["edits"],
+    ["edit", "none.png", "Q?", "--codebook", "b", "--answer", "a", "--reasoning", "b.", "--box", *"²0011"],
     ["codebook"],
     ["codebook", "list"],
     ["codebook", "list", "no-book"],
