@@ -118,6 +118,11 @@ def test_what_only_generate_finds_out_is_refused_in_words(tiny_vlm, hash_encoder
     editor = ReasonEditor(tiny_vlm, design())
     with pytest.raises(ReasonEditError, match=r"arguments do_sample=True, temperature=-1.0 cannot be used with"):
         editor.ask(picture(0), "What?", do_sample=True, temperature=-1.0)
+    with pytest.raises(ReasonEditError, match="'temperature' has no effect where nothing is drawn: set do_sample"):
+        editor.ask(picture(0), "What?", temperature=0.7)
+    said = editor.ask(picture(0), "What?")
+    greedy = editor.ask(picture(0), "What?", do_sample=False, temperature=0.7, top_p=None)
+    assert greedy.text == said.text == editor.ask(picture(0), "What?", top_p=None).text
     for given in ({"is_assistant": True}, {"num_beams": 1.5}):
         with pytest.raises(ReasonEditError, match=f"arguments {next(iter(given))}=.* cannot be used with"):
             editor.ask(picture(0), "What?", **given)

@@ -17,6 +17,8 @@ from .generation import Generation
 if TYPE_CHECKING:
     from .base import LocalVLM
 
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+"""Arguments that say how an answer is drawn, and nothing of one that is not."""
 _TOKENS_NEVER_SAID = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")
 
 
@@ -86,6 +88,9 @@ def run_generate(vlm: LocalVLM, model: Any, inputs: dict[str, Any], generation: 
     """
     from transformers import GenerationConfig, LogitsProcessorList
 
+    idle = next((name for name in _SAMPLING if generation.generate_kwargs.get(name) is not None), None)
+    if idle is not None and "do_sample" not in generation.generate_kwargs:
+        raise InputError(f"The generation argument '{idle}' has no effect where nothing is drawn: set do_sample, too.")
     values = {"do_sample": False, "num_beams": 1, **non_text_tokens(vlm), **generation.generate_kwargs}
     ours = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=generation.max_new_tokens,
