@@ -268,12 +268,14 @@ def test_a_results_folder_that_exists_is_kept(tmp_path):
     assert (tmp_path / "run" / "kept.txt").read_text() == "here"
 
 
-def test_a_full_disk_is_one_clear_sentence(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(("named", "said"), [(["world.png"], "world.png"), ([], "writing")])
+def test_a_full_disk_is_one_clear_sentence(number, named, said, tmp_path, capsys, monkeypatch):
     def full(*_args, **_options):
-        raise OSError(errno.ENOSPC, "No space left on device", "world.png")
+        raise OSError(number, "It is full", *named)
 
     monkeypatch.setattr("PIL.Image.Image.save", full)
-    assert "No space is left on the disk (world.png)" in fails(capsys, "world", "show", "--out", tmp_path / "world.png")
+    assert f"No space is left on the disk ({said})" in fails(capsys, "world", "show", "--out", tmp_path / "world.png")
 
 
 def test_a_row_says_how_many_samples_each_share_has():
