@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib import metadata
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +14,10 @@ import torch
 from helpers.tiny import picture
 
 import reasonedit
+from reasonedit.callbacks import StreamProgress
+from reasonedit.callbacks.progress import StreamLines
 from reasonedit.cli import COMMANDS, main
+from reasonedit.errors import UnavailableError
 from reasonedit.runs.folder import new_folder, row
 
 
@@ -276,6 +280,19 @@ def test_a_full_disk_is_one_clear_sentence(number, named, said, tmp_path, capsys
 
     monkeypatch.setattr("PIL.Image.Image.save", full)
     assert f"No space is left on the disk ({said})" in fails(capsys, "world", "show", "--out", tmp_path / "world.png")
+
+
+def test_streams_that_were_closed_are_no_terminal(monkeypatch):
+    from reasonedit.commands.confirm import confirm
+    from reasonedit.commands.stream_run import _replace_bars
+
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UnavailableError, match="There is no terminal to ask at: confirm with --yes"):
+        confirm("Erase all?")
+    monkeypatch.setattr("sys.stderr", None)
+    trainer = SimpleNamespace(callbacks=[StreamProgress()])
+    _replace_bars(trainer)
+    assert [type(callback) for callback in trainer.callbacks] == [StreamLines]
 
 
 def test_a_row_says_how_many_samples_each_share_has():
