@@ -3,9 +3,11 @@
 import errno
 import json
 import re
+import shlex
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -293,6 +295,14 @@ def test_streams_that_were_closed_are_no_terminal(monkeypatch):
     trainer = SimpleNamespace(callbacks=[StreamProgress()])
     _replace_bars(trainer)
     assert [type(callback) for callback in trainer.callbacks] == [StreamLines]
+
+
+def test_how_a_run_goes_on_is_said_as_a_shell_takes_it():
+    from reasonedit.commands.run_signals import describe_stop
+
+    said = describe_stop(SimpleNamespace(callbacks=[]), Path("/runs/Ada's first"))
+    command = said.removeprefix("Interrupted. '").removesuffix("' goes on.")
+    assert shlex.split(command) == ["reasonedit", "run", "--resume", "/runs/Ada's first"]
 
 
 def test_a_row_says_how_many_samples_each_share_has():

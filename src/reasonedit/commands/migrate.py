@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def migrate_codebook(arguments: argparse.Namespace) -> int:
     if _is_calibrated(memory) and not _is_calibrated(migrated):
         _console.say(
             "The calibration does not hold for the new one, which fetches facts cautiously until it is calibrated: "
-            f"reasonedit calibrate --codebook {out} --pictures PICTURES"
+            f"reasonedit calibrate --codebook {shlex.quote(str(out))} --pictures PICTURES"
         )
     return 0
 

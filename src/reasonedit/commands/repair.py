@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from reasonedit.codebook import Store
@@ -79,7 +80,7 @@ def _restore_keys(arguments: argparse.Namespace) -> int:
         return 0
     without_picture = len(left) - len(embeddable)
     blind = f", {without_picture} of them because a picture is lost" if without_picture else ""
-    again = f"; 'reasonedit codebook repair {folder}' embeds them again" if embeddable else ""
+    again = f"; 'reasonedit codebook repair {shlex.quote(str(folder))}' embeds them again" if embeddable else ""
     _console.say(f"without keys, so that they do not answer: {count_edits(len(left))}{blind}{again}")
     return 1
 

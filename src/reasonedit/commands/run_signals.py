@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -51,7 +52,7 @@ def watch_trainer(trainer: L.Trainer, folder: Path) -> None:
 def describe_stop(trainer: L.Trainer, folder: Path) -> str:
     """What a user is told of a run that was interrupted: what is saved, and the command that goes on."""
     codebook = cb.find_callback(trainer, cb.Codebook)
-    command = f"'reasonedit run --resume {folder}' goes on."
+    command = f"'reasonedit run --resume {shlex.quote(str(folder))}' goes on."
     if codebook is None:
         return f"Interrupted. {command}"
     counts: list[int] = []
