@@ -133,6 +133,8 @@ WRONG = [
     ["report", "."],
     ["train-mend", "--config", "configs/demo.yaml"],
     ["train-mend", "--config", "configs/demo.yaml", "--out", "x", "--steps", "0"],
+    ["train-mend", "--config", "configs/demo.yaml", "--out", "."],
+    ["train-serac", "--config", "configs/demo.yaml", "--out", "."],
     ["train-serac", "--config", "configs/demo.yaml", "--out", "x", "--scope", "wide"],
     ["select", "--pairs", "none.jsonl"],
     ["select", "--runs", "1"],
