@@ -37,7 +37,9 @@ def collect_results(trainer: L.Trainer, data: L.LightningDataModule | None) -> d
         )
     if metrics is not None:
         seconds = list(editor.seconds.values()) if editor is not None else []
-        name = "reasonedit" if editor is None or isinstance(editor, cb.Codebook) else editor.title
+        name = (
+            "reasonedit" if editor is None or isinstance(editor, cb.Codebook) else editor.title or type(editor).__name__
+        )
         results[name] = row(
             metrics.results,
             metrics.exact_match,
