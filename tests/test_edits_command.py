@@ -24,6 +24,8 @@ from reasonedit.data.editfile import EditFile
 from reasonedit.data.exported import load_edits, read
 from reasonedit.erasure import erase_from
 from reasonedit.explain import USED
+from reasonedit.kinds import KeyKind
+from reasonedit.types import Answer, Hit
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -321,6 +323,17 @@ def test_another_model_is_refused_and_the_edits_move_to_it(book, tmp_path, capsy
     assert "is the codebook itself" in refused(capsys, *call[:6], book, *call[7:])
     third = save_tiny_llava(tmp_path / "third", tower="clip")
     assert "made with another model" in refused(capsys, *[third if c == other else c for c in call])
+
+
+@pytest.mark.parametrize("options", [[], ["--quiet"]])
+def test_an_answer_has_its_own_line_breaks_and_no_others(options, book, tmp_path, monkeypatch, capsys):
+    long = " ".join(["word"] * 40)
+    hit = Hit(long, 0.5, KeyKind.TEXT, "e")
+    given = Answer(f"{long}\n\n- {long} [1]", [hit], "", 0.5, 1.0)
+    monkeypatch.setattr(ReasonEditor, "ask", lambda *_: given)
+    picture(0).save(tmp_path / "a.png")
+    said = output_of(capsys, "ask", tmp_path / "a.png", "What?", "--codebook", book, "--dtype", "float32", *options)
+    assert said == f"{given.text}\n" + ("" if options else f"  0.500  {long}\n")
 
 
 def test_why_an_answer_came_about(book, capsys, tmp_path):
