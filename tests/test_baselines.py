@@ -17,7 +17,9 @@ from reasonedit.callbacks.baselines import GRACE, IKE, MEND, RAG, WISE, BalancEd
 from reasonedit.callbacks.baselines.balancedit import radius
 from reasonedit.callbacks.baselines.grace import SPLIT_SHARE, DeferralRadii
 from reasonedit.callbacks.baselines.layer import last_linear
+from reasonedit.callbacks.baselines.mend import GradientNetwork
 from reasonedit.callbacks.baselines.mend_training import train
+from reasonedit.callbacks.baselines.serac_network import SeracNetwork
 from reasonedit.callbacks.baselines.training_example import TrainingExample, enable_gradients
 from reasonedit.vlm import as_vlm, load_vlm
 
@@ -27,6 +29,14 @@ pytestmark = pytest.mark.usefixtures("hash_encoder")
 def letters(vlm, text):
     """Token ids without the space before: one vector at one token of a random model says one token."""
     return vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("made", [GradientNetwork(["a"], 2, 3, rank=1), SeracNetwork(2, {"a": (2, 3)})])
+def test_a_network_that_cannot_be_written_is_told_in_words(made, tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "network.safetensors"):
+        with pytest.raises(ReasonEditError, match="cannot be written to"):
+            made.save(path, {})
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,7 @@ def test_the_layer_is_chosen_by_the_pictures(folder, tiny_folder, tiny_vlm, caps
     ("more", "message"),
     [
         ([], "Say where the calibration goes"),
+        (["--output", "design.json"], "'design.json' is a file: name a folder"),
         (["--output", "a", "--codebook", "b"], "Say where the calibration goes"),
         (["--output", "a", "--layer", "no.such.layer"], "no.such.layer"),
     ],

@@ -3,9 +3,12 @@
 import errno
 import json
 import re
+import shlex
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +16,11 @@ import torch
 from helpers.tiny import picture
 
 import reasonedit
+from reasonedit.callbacks import EditingMetrics, StreamProgress
+from reasonedit.callbacks.baselines import Unedited
+from reasonedit.callbacks.progress import StreamLines
 from reasonedit.cli import COMMANDS, main
+from reasonedit.errors import UnavailableError
 from reasonedit.runs.folder import new_folder, row
 
 
@@ -87,17 +94,19 @@ def test_an_unknown_command_is_refused(capsys):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """One run of the demo, smaller, by the embedded VLM; what it printed and where it wrote."""
-    folder = tmp_path_factory.mktemp("demo")
-    call = [sys.executable, "-m", "reasonedit.cli", "demo", "--edits", "6", "--out", str(folder / "run")]
+    folder = tmp_path_factory.mktemp("demo") / "run [b]"
+    call = [sys.executable, "-m", "reasonedit.cli", "demo", "--edits", "6", "--out", str(folder)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return folder / "run", done.stdout
+    return folder, done.stdout
 
 
 def test_the_demo_tells_a_story_and_a_table(demo):
     folder, said = demo
     for words in (
         "One of the mistakes",
+        f"picture      {folder}/story/mistake.png",
+        f"picture      {folder}/story/other.png",
         "because",
         "Another picture, corrected by the same reasoning",
         "What to try next",
@@ -108,6 +117,24 @@ def test_the_demo_tells_a_story_and_a_table(demo):
     assert (folder / "story" / "mistake.png").is_file()
     assert (folder / "story" / "other.png").is_file()
     assert (folder / "story" / "story.png").is_file()
+
+
+@pytest.mark.parametrize(("options", "speaks"), [(["--quiet"], False), ([], True)])
+def test_a_quiet_demo_prints_the_table_and_what_belongs_to_it(options, speaks, tmp_path, monkeypatch, capsys):
+    from reasonedit.commands import demo_story
+    from reasonedit.commands.stream_run import Run
+
+    figures = row({"rel": (0.5, 4)}, {"rel": 0.25}, seconds_per_edit=None, ms_per_query=3.0)
+    run = Run(tmp_path, {"reasonedit": figures}, ["Two probes were not asked."], None, None)
+    monkeypatch.setattr(demo_story, "begin_run", lambda *_: run)
+    monkeypatch.setattr(demo_story, "_story", lambda *_: None)
+    assert main(["demo", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "share of right answers" in lines[0 if not speaks else 5]
+    assert any("ReasonEdit" in line for line in lines)
+    assert (lines[-1] == "Two probes were not asked.") != speaks
+    assert any("Written to" in line for line in lines) == speaks
+    assert not any("story/" in line for line in lines)  # none was told
 
 
 def test_the_demo_writes_a_folder_that_says_what_made_it(demo):
@@ -248,12 +275,35 @@ def test_a_results_folder_that_exists_is_kept(tmp_path):
     assert (tmp_path / "run" / "kept.txt").read_text() == "here"
 
 
-def test_a_full_disk_is_one_clear_sentence(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(("named", "said"), [(["world.png"], "world.png"), ([], "writing")])
+def test_a_full_disk_is_one_clear_sentence(number, named, said, tmp_path, capsys, monkeypatch):
     def full(*_args, **_options):
-        raise OSError(errno.ENOSPC, "No space left on device", "world.png")
+        raise OSError(number, "It is full", *named)
 
     monkeypatch.setattr("PIL.Image.Image.save", full)
-    assert "No space is left on the disk (world.png)" in fails(capsys, "world", "show", "--out", tmp_path / "world.png")
+    assert f"No space is left on the disk ({said})" in fails(capsys, "world", "show", "--out", tmp_path / "world.png")
+
+
+def test_streams_that_were_closed_are_no_terminal(monkeypatch):
+    from reasonedit.commands.confirm import confirm
+    from reasonedit.commands.stream_run import _replace_bars
+
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UnavailableError, match="There is no terminal to ask at: confirm with --yes"):
+        confirm("Erase all?")
+    monkeypatch.setattr("sys.stderr", None)
+    trainer = SimpleNamespace(callbacks=[StreamProgress()])
+    _replace_bars(trainer)
+    assert [type(callback) for callback in trainer.callbacks] == [StreamLines]
+
+
+def test_how_a_run_goes_on_is_said_as_a_shell_takes_it():
+    from reasonedit.commands.run_signals import describe_stop
+
+    said = describe_stop(SimpleNamespace(callbacks=[]), Path("/runs/Ada's first"))
+    command = said.removeprefix("Interrupted. '").removesuffix("' goes on.")
+    assert shlex.split(command) == ["reasonedit", "run", "--resume", "/runs/Ada's first"]
 
 
 def test_a_row_says_how_many_samples_each_share_has():
@@ -262,9 +312,21 @@ def test_a_row_says_how_many_samples_each_share_has():
     assert (made["seconds_per_edit"], made["ms_per_query"]) == (None, 3.0)
 
 
+def test_an_editor_without_a_title_is_named_by_its_class():
+    from reasonedit.commands.results_table import collect_results
+
+    class Mine(Unedited):
+        title = ""
+
+    trainer = SimpleNamespace(callbacks=[Mine(), EditingMetrics()])
+    assert list(collect_results(trainer, None)) == ["Mine"]
+
+
 def test_the_world_is_shown(tmp_path, capsys):
-    assert main(["world", "show", "--out", str(tmp_path / "world.png")]) == 0
-    assert (tmp_path / "world.png").stat().st_size > 10_000
+    file = tmp_path / f"{'a long name ' * 10}[1].png"
+    assert main(["world", "show", "--out", str(file)]) == 0
+    assert file.stat().st_size > 10_000
+    assert capsys.readouterr().out == f"Written to {file}\n"
 
 
 def test_without_wheel_and_hub_the_vlm_says_how_to_get_it(monkeypatch):

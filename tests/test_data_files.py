@@ -101,6 +101,10 @@ def test_a_folder_that_is_linked_counts_once_and_loops_end(tmp_path):
     assert DataFiles([elsewhere]).of(str(root)) == DataFiles([elsewhere]).of(str(root)) != first
 
 
+def test_a_text_that_is_too_long_for_a_name_is_no_file():
+    assert DataFiles().of({"template": "Say it " * 100}) == {}
+
+
 def test_each_file_is_read_once(tmp_path, monkeypatch):
     root = benchmarks.vlkeb(tmp_path)
     source, read, real = VLKEB(str(root)), [], Path.read_bytes

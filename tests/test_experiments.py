@@ -647,7 +647,7 @@ def test_every_plan_names_its_rows_once(monkeypatch, tmp_path):
         names = [row.name for row in plan.rows]
         assert len(set(names)) == len(names)
         assert plan.reference in names
-        assert len(plan.cells([0, 1])) == 2 * len(names)
+        assert len(plan.cells([0, 1, 0])) == 2 * len(names)
         made = SimpleNamespace(  # what the plans ask of a lab
             design=DEFAULT,
             encoder=lambda _name: {},

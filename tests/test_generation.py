@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from reasonedit import Query, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.callbacks import PredictionWriter
+from reasonedit.cli import main
 from reasonedit.evidence import EvidenceFinder
 from reasonedit.vlm import Generation, Reply, generation_of, load_vlm
 from reasonedit.vlm.prefix import append_continuations
@@ -110,10 +111,27 @@ def test_what_asks_for_nothing_needs_nothing_beside_it():
     assert Generation(generate_kwargs={"temperature": 0, "top_p": None, "early_stopping": False}).max_new_tokens == 16
 
 
+@pytest.mark.parametrize("name", ["max_new_tokens", "choice_rule", "self"])
+def test_what_has_a_place_of_its_own_is_no_argument_of_generate(name, tmp_path, capsys):
+    picture(0).save(tmp_path / "a.png")
+    asked = ["ask", str(tmp_path / "a.png"), "What?", "--model", "nowhere/at-all", "--generate-kwargs"]
+    said = "a place of its own" if name != "self" else "There is no generation argument"
+    assert main([*asked, json.dumps({name: 3})]) == 1
+    assert said in capsys.readouterr().err
+    for make in (ReasonEditor.from_pretrained, VLMModule):
+        with pytest.raises(ReasonEditError, match=said):
+            make("nowhere/at-all", generate_kwargs={name: 3})
+
+
 def test_what_only_generate_finds_out_is_refused_in_words(tiny_vlm, hash_encoder):
     editor = ReasonEditor(tiny_vlm, design())
     with pytest.raises(ReasonEditError, match=r"arguments do_sample=True, temperature=-1.0 cannot be used with"):
         editor.ask(picture(0), "What?", do_sample=True, temperature=-1.0)
+    with pytest.raises(ReasonEditError, match="'temperature' counts only together with 'do_sample'"):
+        editor.ask(picture(0), "What?", temperature=0.7)
+    said = editor.ask(picture(0), "What?")
+    greedy = editor.ask(picture(0), "What?", do_sample=False, temperature=0.7, top_p=None)
+    assert greedy.text == said.text == editor.ask(picture(0), "What?", top_p=None).text
     for given in ({"is_assistant": True}, {"num_beams": 1.5}):
         with pytest.raises(ReasonEditError, match=f"arguments {next(iter(given))}=.* cannot be used with"):
             editor.ask(picture(0), "What?", **given)

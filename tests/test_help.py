@@ -8,7 +8,8 @@ from dataclasses import fields
 import pytest
 
 from reasonedit.cli import COMMANDS, main
-from reasonedit.commands import build_probes, experiment, generation
+from reasonedit.commands import build_probes, experiment, generation, serve
+from reasonedit.errors import InputError
 
 HEAVY = (
     "torch lightning transformers faiss sklearn jsonargparse matplotlib pyarrow tensorboard torchmetrics yaml fastapi "
@@ -75,6 +76,7 @@ WRONG = [
     ["edit", "none.png", "What?", "--codebook", "book"],
     ["edit", "none.png", "What?", "--codebook", "book", "--answer", "a", "--reasoning", "b.", "--box", "1", "2"],
     ["edit", "none.png", "What?", "--codebook", "book", "--answer", "a", "--reasoning", "b.", "--also", "x"],
+    ["edit", "none.png", "Q?", "--codebook", "b", "--answer", "a", "--reasoning", "b.", "--box", *"²0011"],
     ["edits"],
     ["codebook"],
     ["codebook", "list"],
@@ -131,6 +133,8 @@ WRONG = [
     ["report", "."],
     ["train-mend", "--config", "configs/demo.yaml"],
     ["train-mend", "--config", "configs/demo.yaml", "--out", "x", "--steps", "0"],
+    ["train-mend", "--config", "configs/demo.yaml", "--out", "."],
+    ["train-serac", "--config", "configs/demo.yaml", "--out", "."],
     ["train-serac", "--config", "configs/demo.yaml", "--out", "x", "--scope", "wide"],
     ["select", "--pairs", "none.jsonl"],
     ["select", "--runs", "1"],
@@ -200,6 +204,15 @@ def test_an_option_that_would_have_no_effect_is_refused(words, said, tmp_path, m
     assert main(words) == 1
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_a_server_behind_is_given_time(seconds):
+    from reasonedit.serve.settings import Upstream
+
+    arguments = serve.parser().parse_args(["--codebook", "b", "--upstream-timeout", seconds])
+    with pytest.raises(InputError, match="must be given more than 0 seconds"):
+        Upstream("http://localhost/v1", "m", "", arguments.upstream_timeout)
 
 
 def test_commands_are_printed_as_the_users_shell_finds_them(tmp_path, monkeypatch):

@@ -201,6 +201,12 @@ def test_an_unknown_criterion_is_refused():
         SelectionConfig(criterion="q")
 
 
+@pytest.mark.parametrize("neighbours", [0, -3])
+def test_a_selection_without_neighbours_is_refused_before_the_model_is_loaded(neighbours):
+    with pytest.raises(ReasonEditError, match=f"neighbours must be 1 or more, not {neighbours}"):
+        command.main(["--model", "nowhere/at-all", "--neighbours", str(neighbours)])
+
+
 def test_images_are_made_in_their_order_and_few_ahead():
     made = []
 

@@ -474,7 +474,7 @@ trainer:
         "openai:smollm2",
     ]
     build_probes += ["--painter", str(pipeline), "--seed", "0", "1"]
-    assert main([*build_probes, "--dry-run"]) == 0
+    assert main([*build_probes, "0", "--dry-run"]) == 0  # a seed counts once
     said = capsys.readouterr().out
     assert "t_gen: 4 probes, 4 calls if none is rejected, 12 at most" in said
     assert "coe_gen: 4 probes, 8 calls if none is rejected, 24 at most" in said

@@ -14,6 +14,8 @@ from helpers.tiny import design, picture
 from reasonedit import ReasonEditError, ReasonEditor
 from reasonedit.cli import COMMANDS, main
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.commands.fitting import Column, print_table
+from reasonedit.commands.screen import Screen, waiting
 from reasonedit.report.charts import Line, draw_bars, draw_lines, draw_scatter
 from reasonedit.safe_text import to_safe_text
 from reasonedit.types import Edit
@@ -54,6 +56,16 @@ def test_what_a_terminal_obeys_is_written_out():
     assert to_safe_text("\x1b[2J\n\t\\") == r"\x1b[2J\n\t" + "\\"
     assert to_safe_text("\x1b[2J\n\t", lines=True) == "\\x1b[2J\n\t"
     assert to_safe_text(to_safe_text(EVIL)) == to_safe_text(EVIL)
+
+
+def test_a_text_that_looks_like_a_sign_or_a_style_is_shown_as_it_is(capsys):
+    text = "edit :key:, [b]1[/b] of :100:"
+    for show in (Screen().say, Screen().tell, lambda said: Screen().print(said, markup=False)):
+        show(text)
+    print_table(Screen(width=100), text, [text], [[Column(text, [text])]], text)
+    assert capsys.readouterr().out.count(text) == 8
+    with waiting("Mine [/b] [v2] :key:") as status:
+        assert str(status.status) == "Mine [/b] [v2] :key:"
 
 
 def test_an_error_is_one_plain_line():

@@ -85,14 +85,15 @@ class GradientNetwork(nn.Module):
         Raises:
             UnavailableError: It cannot be written.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         about = {"layers": self.layers, "widths": self.widths, "rank": self.rank, "fingerprint": fingerprint}
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             save_file({k: v.contiguous() for k, v in self.state_dict().items()}, path, {"about": json.dumps(about)})
-        except OSError as error:
-            raise UnavailableError(f"The network of MEND cannot be written to '{path}' ({error.strerror}).") from error
+        except (OSError, SafetensorError) as error:
+            raise UnavailableError(f"The network of MEND cannot be written to '{path}' ({error}).") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], fingerprint: dict[str, str]) -> GradientNetwork:

@@ -55,16 +55,15 @@ class SeracNetwork(nn.Module):
         Raises:
             UnavailableError: They cannot be written.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         about = {"width": self.width, "shapes": self.shapes, "fingerprint": fingerprint}
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             save_file({k: v.contiguous() for k, v in self.state_dict().items()}, path, {"about": json.dumps(about)})
-        except OSError as error:
-            raise UnavailableError(
-                f"The networks of SERAC cannot be written to '{path}' ({error.strerror})."
-            ) from error
+        except (OSError, SafetensorError) as error:
+            raise UnavailableError(f"The networks of SERAC cannot be written to '{path}' ({error}).") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], fingerprint: dict[str, str]) -> SeracNetwork:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import errno
 import importlib
 import io
 import itertools
@@ -13,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from reasonedit.errors import InputError, ReasonEditError, check_runs
+from reasonedit.errors import InputError, ReasonEditError, check_runs, is_disk_full
 from reasonedit.quiet import quieten
 from reasonedit.safe_text import to_safe_text
 from reasonedit.util.signals import Interrupted, watch_signals
@@ -79,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             interrupted.append(watch.exit_code if watch is not None and watch.signal_number else 130)
             return interrupted[0]
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if is_disk_full(error):
                 return _fail(f"No space is left on the disk ({error.filename or 'writing'}): free some and run again.")
             if error.filename is None:
                 raise

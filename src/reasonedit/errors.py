@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 from typing import Any
@@ -50,6 +51,11 @@ class UnavailableError(ReasonEditError):
 
 class LockedError(UnavailableError):
     """Somebody else is writing. Try again once they are done."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full, or the user's share of it."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 RUNS = ("jsonargparse", "matplotlib", "pyarrow", "tensorboard")

@@ -88,11 +88,14 @@ class Calibration:
 
 
 def refuse_another(folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder that holds a calibration.
+    """Refuse a folder that holds a calibration, and what is no folder.
 
     Raises:
         ConflictError: It does.
+        InputError: It is a file.
     """
+    if is_there(Path(folder)) and not Path(folder).is_dir():
+        raise InputError(f"'{folder}' is a file: name a folder for the calibration.")
     if is_there(Path(folder) / RECORD):
         raise ConflictError(f"There is a calibration in '{folder}' already: name another folder, or remove that one.")
 

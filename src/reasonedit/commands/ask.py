@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.json:
         print_json(_as_json(answer))
     elif arguments.quiet:
-        _console.say(answer.text)
+        _print_text(answer.text)
     else:
         _show_answer(answer, generation)
         if arguments.codebook is not None:
@@ -108,13 +108,18 @@ def _show_facts(answer: Answer) -> None:
     elif not answer.hits:
         _console.print(f"(no fact used: the nearest is at {answer.nearest:.3f}, the gate at {answer.threshold:.3f})")
     for hit in answer.hits:
-        _console.print(f"  {hit.distance:.3f}  {to_safe_text(hit.fact)}", markup=False)
+        _console.tell(f"  {hit.distance:.3f}  {hit.fact}")
+
+
+def _print_text(text: str) -> None:
+    """Print an answer with its line breaks; only a terminal's width adds others."""
+    _console.print(text, markup=False, soft_wrap=not _console.is_terminal)
 
 
 def _show_answer(answer: Answer, generation: Generation) -> None:
     from reasonedit.vlm.generation import cut_off_message
 
-    _console.print(answer.text, markup=False)
+    _print_text(answer.text)
     if answer.thought:
         _console.print(f"(thought: {answer.thought})", markup=False, style="dim")
     if answer.finish_reason == "length":

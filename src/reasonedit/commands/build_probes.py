@@ -19,6 +19,7 @@ def main(argv: Sequence[str]) -> int:
         0, or 1 where a set is not complete.
     """
     arguments, overrides = parse_with_overrides(_parser(), argv)
+    arguments.groups, arguments.seed = list(dict.fromkeys(arguments.groups)), list(dict.fromkeys(arguments.seed))
     from .probe_building import build_probes
 
     return build_probes(arguments, overrides)

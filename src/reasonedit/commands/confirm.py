@@ -20,7 +20,7 @@ def confirm(question: str) -> bool:
     Raises:
         UnavailableError: Nobody can be asked: standard input is no terminal.
     """
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # it is None where it was closed
         raise UnavailableError(f"{question} There is no terminal to ask at: confirm with --yes. Nothing was changed.")
     try:
         reply = Screen(stderr=True, highlight=False, soft_wrap=True).input(escape(f"{question} [y/N] "))

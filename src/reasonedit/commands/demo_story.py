@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 import reasonedit.callbacks as cb
 from reasonedit.config.files import packaged_configs
 from reasonedit.config.merging import Config
@@ -21,12 +23,11 @@ from .results_table import results_table
 from .screen import Screen
 from .stream_run import Run, begin_run
 
-_console = Screen(highlight=False, soft_wrap=True)
-
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """Run the demo stream, tell one of its edits as a story, and print the table."""
-    _console.print(
+    """Run the demo stream, tell one of its edits as a story unless it is to be quiet, and print the table."""
+    console = Screen(highlight=False, soft_wrap=True, quiet=arguments.quiet)
+    console.print(
         "A small vision-language model learnt what things are used for, what they are\n"
         "made of, where they are found and who owns them. Since then a third of these\n"
         "facts have changed. It will be asked, corrected with reasons, and asked again.\n"
@@ -37,12 +38,13 @@ def run_demo(arguments: argparse.Namespace) -> int:
     model = ["--model.init_args.model", arguments.model]
     overrides = [*model, "--seed_everything", seed, f"{source}.seed", seed, f"{source}.edits", str(arguments.edits)]
     run = begin_run(Config.read([str(packaged_configs() / "demo.yaml")], overrides), arguments.out)
-    next_question = _story(run)
-    _console.print(results_table(run.results), soft_wrap=False)
+    next_question = _story(run, console)
+    always = Screen(highlight=False)
+    always.print(results_table(run.results))
     for note in run.notes:
-        _console.tell(note)
+        always.tell(note)
     folder = Path(from_here(run.folder))
-    _console.print(
+    console.print(
         "  Rel       the edits themselves\n"
         "  T-Gen     the same questions in other words\n"
         "  I-Gen     the same things drawn again\n"
@@ -53,17 +55,16 @@ def run_demo(arguments: argparse.Namespace) -> int:
         "  word Loc  other questions with the most words of an edit's, right before\n"
         "  Gen       harmonic mean of the four from T-Gen to CoE-Gen\n"
     )
-    _console.say(f"Written to {folder}/:")
-    _console.tell(
-        "  metrics.json  predictions.parquet  codebook/  config.yaml  run.json  versions.json  tensorboard/  story/"
-    )
-    _console.print("\nWhat to try next:")
+    console.say(f"Written to {folder}/:")
+    written = "  metrics.json  predictions.parquet  codebook/  config.yaml  run.json  versions.json  tensorboard/"
+    console.tell(f"{written}  story/" if next_question else written)
+    console.print("\nWhat to try next:")
     if run.page is not None:
-        _console.tell(
+        console.tell(
             f"  {from_here(run.page)} in a browser: every edit with its picture, its evidence and what became of it"
         )
     for line in _next_commands(folder, next_question):
-        _console.say(f"  {line}")
+        console.say(f"  {line}")
     return 0
 
 
@@ -86,8 +87,8 @@ def _next_commands(folder: Path, question: tuple[str, str] | None) -> list[str]:
     ]
 
 
-def _story(run: Run) -> tuple[str, str] | None:
-    """Print the story.
+def _story(run: Run, console: Screen) -> tuple[str, str] | None:
+    """Draw the story, and print it.
 
     Returns:
         A question to try next: the path of its picture, and the question.
@@ -101,30 +102,31 @@ def _story(run: Run) -> tuple[str, str] | None:
     before = {p.query.id: a for p, a in zip(data.base.probes, data.base.answers, strict=True)}
     told = _best(data.base.edits, data.base.probes, before, after)
     if told is None:
-        _console.print("No edit of this run corrected another picture too; the table says how the run went.\n")
+        console.print("No edit of this run corrected another picture too; the table says how the run went.\n")
         return None
     edit, mistake, other = told
     pictures = Path(from_here(run.folder)) / "story"
     pictures.mkdir(exist_ok=True)
     edit.image.resize((384, 384)).save(pictures / "mistake.png")
     other.query.image.resize((384, 384)).save(pictures / "other.png")
-    seen = [Corrected(p.query, before[p.query.id], after[p.query.id]["answer"]) for p in (mistake, other)]
-    draw_story(edit, seen[0], seen[1]).save(pictures / "story.png")
+    first, second = (Corrected(p.query, before[p.query.id], after[p.query.id]["answer"]) for p in (mistake, other))
+    draw_story(edit, first, second).save(pictures / "story.png")
     reasons = "\n               ".join(edit.reasoning)
-    _console.print(
+    shown = escape(str(pictures))
+    console.print(
         "[bold]One of the mistakes[/bold]\n"
-        f"  picture      {pictures / 'mistake.png'}\n"
-        f"  question     {edit.question}\n"
-        f"  the model    [red]{before[mistake.query.id]}[/red]\n"
-        f"  right        {edit.answer}\n"
-        f"  because      {reasons}\n"
-        f"  after that   [green]{after[mistake.query.id]['answer']}[/green]\n\n"
+        f"  picture      {shown}/mistake.png\n"
+        f"  question     {escape(edit.question)}\n"
+        f"  the model    [red]{escape(first.before)}[/red]\n"
+        f"  right        {escape(edit.answer)}\n"
+        f"  because      {escape(reasons)}\n"
+        f"  after that   [green]{escape(first.after)}[/green]\n\n"
         "[bold]Another picture, corrected by the same reasoning[/bold]\n"
-        f"  picture      {pictures / 'other.png'}\n"
-        f"  question     {other.query.question}\n"
-        f"  before       [red]{before[other.query.id]}[/red]\n"
-        f"  after        [green]{after[other.query.id]['answer']}[/green]\n"
-        f"  (both in one picture: {pictures / 'story.png'})"
+        f"  picture      {shown}/other.png\n"
+        f"  question     {escape(second.query.question)}\n"
+        f"  before       [red]{escape(second.before)}[/red]\n"
+        f"  after        [green]{escape(second.after)}[/green]\n"
+        f"  (both in one picture: {shown}/story.png)"
     )
     return str(pictures / "other.png"), other.query.question
 

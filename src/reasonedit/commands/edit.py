@@ -169,7 +169,7 @@ def read_boxes(boxes: Sequence[Sequence[str]], sentences: int) -> list[list[Regi
 
     evidence: list[list[Region]] = [[] for _ in range(sentences)]
     for number, *box in boxes:
-        if not number.isdigit() or not 1 <= int(number) <= sentences:
+        if not number.isdecimal() or not 1 <= int(number) <= sentences:
             raise InputError(f"--box names sentence {number}, but the reasoning has sentences 1 to {sentences}.")
         evidence[int(number) - 1].append(check_box(box))
     return evidence

@@ -22,7 +22,13 @@ class Screen(Console):
     """A console on which a text that somebody else wrote can do nothing: see :mod:`reasonedit.safe_text`.
 
     Line breaks stay, as tables need them: a stored text that is to be one line passes :func:`to_safe_text` before.
+
+    Args:
+        **options: Those of rich's console.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, **options)  # which would show ``:key:`` in a text as a picture of a key
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """As rich does it."""
@@ -45,7 +51,7 @@ class Screen(Console):
 
 def waiting(text: str) -> AbstractContextManager[Any]:
     """Show that something is under way, at a terminal; elsewhere nothing is printed."""
-    return Screen(stderr=True).status(text)
+    return Screen(stderr=True).status(Text(text))  # as it is: what rich reads as a style may be a name
 
 
 def counting() -> Progress:

@@ -34,19 +34,19 @@ def main(argv: Sequence[str]) -> int:
     from reasonedit.embedding.selection import SelectionConfig
     from reasonedit.runs.folder import new_folder
 
+    config = SelectionConfig(
+        embedding,
+        criterion=arguments.criterion,
+        transforms=tuple(dict.fromkeys(arguments.transforms)),
+        layer_sample=arguments.layer_sample,
+        weight_sample=arguments.weight_sample,
+        runs=arguments.runs,
+        neighbours=arguments.neighbours,
+        seed=arguments.seed,
+    )
     with waiting("loading the VLM"):
         vlm, pairs = _load(arguments, overrides)
     with waiting("comparing layers and weights"):
-        config = SelectionConfig(
-            embedding,
-            criterion=arguments.criterion,
-            transforms=tuple(arguments.transforms),
-            layer_sample=arguments.layer_sample,
-            weight_sample=arguments.weight_sample,
-            runs=arguments.runs,
-            neighbours=arguments.neighbours,
-            seed=arguments.seed,
-        )
         selection = select(vlm, pairs, config)
     folder = new_folder(arguments.out)  # only now that there is something to write
     _write(selection, vlm.name, folder)
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--layer-sample", type=int, default=20, help="pairs per run for the layer (default: 20)")
     parser.add_argument("--weight-sample", type=int, default=10, help="images and texts per run for w (default: 10)")
     parser.add_argument("--runs", type=int, default=10, help="bootstrap runs (default: 10)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of samples and copies (default: 0)")
     parser.add_argument("--out", type=Path, default=Path("runs/select"), help="results folder (default: runs/select)")
     parser.add_argument("--dtype", default=None, help="auto (the default), bfloat16, float16 or float32")
     return parser
@@ -163,14 +163,14 @@ def _show(selection: Selection, folder: Path) -> None:
     embedding, seconds = selection.embedding, selection.seconds
     for sentence in filter(None, describe_ties(selection)):
         _console.tell(sentence)
-    _console.print(
-        f"chosen by {criterion}: layer {embedding.layer}, {embedding.transform}, w = {embedding.text_weight:g}\n"
-        f"{seconds['total']:.1f} s, of which forward passes {seconds['forwards']:.1f} s\n"
-        f"Written to {folder}/: selection.json  layers.png  weights.png\n"
-        f"Use it: reasonedit edit … --design {folder}/selection.json, or design: {folder}/selection.json of the\n"
+    for line in (
+        f"chosen by {criterion}: layer {embedding.layer}, {embedding.transform}, w = {embedding.text_weight:g}",
+        f"{seconds['total']:.1f} s, of which forward passes {seconds['forwards']:.1f} s",
+        f"Written to {folder}/: selection.json  layers.png  weights.png",
+        f"Use it: reasonedit edit … --design {folder}/selection.json, or design: {folder}/selection.json of the "
         "Codebook callback in a config",
-        soft_wrap=True,
-    )
+    ):
+        _console.say(line)
 
 
 def _pairs_of_world(count: int) -> list[Pair]:

@@ -67,5 +67,5 @@ def _draw(memory: EditMemory, stored: StoredEdit, path: Path) -> None:
     evidence = [given or found for given, found in zip(stored.given, stored.found, strict=False)]
     boxes = [[region for region in regions if not isinstance(region, str)] for regions in evidence]
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_evidence(edit, boxes).save(path)
+    draw_evidence(edit, boxes).save(path, "PNG")
     _say("picture", str(path))

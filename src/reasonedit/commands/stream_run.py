@@ -149,7 +149,8 @@ def _predict(cli: LightningCLI, folder: Path, *, resume: bool = False) -> Run:
 def _replace_bars(trainer: L.Trainer) -> None:
     """Draw no bar where nobody looks: in a file it would be a line of strokes, so lines are written there."""
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    if not sys.stderr.isatty() and any(isinstance(c, ProgressBar) for c in callbacks):
+    watched = sys.stderr is not None and sys.stderr.isatty()  # it is None where it was closed
+    if not watched and any(isinstance(c, ProgressBar) for c in callbacks):
         callbacks[:] = [*(c for c in callbacks if not isinstance(c, ProgressBar)), cb.StreamLines()]
 
 

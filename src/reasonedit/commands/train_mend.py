@@ -14,6 +14,13 @@ from .screen import Screen, counting, waiting
 _console = Screen(stderr=True)
 
 
+def file_to_write(text: str) -> Path:
+    """A file of a command line that is written in the end; refused before, as the work would be lost."""
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"'{text}' is a folder: name a file in it")
+    return Path(text)
+
+
 def main(argv: Sequence[str]) -> int:
     """Train, and write the network."""
     parser = argparse.ArgumentParser(
@@ -22,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         "split or seed than the one that is edited later.",
     )
     add_config(parser, "YAML file, as for reasonedit run", required=True)
-    parser.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
+    parser.add_argument("--out", type=file_to_write, required=True, help="file to write (.safetensors)")
     parser.add_argument("--steps", type=int, default=600, help="steps of Adam (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the samples (default: 0)")
     arguments, overrides = parse_with_overrides(parser, argv)
@@ -43,5 +50,5 @@ def main(argv: Sequence[str]) -> int:
     assert mend.network is not None
     assert mend.vlm is not None
     mend.network.save(arguments.out, mend.vlm.fingerprint)
-    _console.print(f"Written to {arguments.out}", markup=False)
+    _console.say(f"Written to {arguments.out}")
     return 0

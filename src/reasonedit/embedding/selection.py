@@ -29,7 +29,7 @@ class SelectionConfig:
             :mod:`.layer_choice`), or the bimodal ``"modularity"`` of the paper. Both are reported.
 
     Raises:
-        InputError: The criterion is unknown.
+        InputError: The criterion is unknown, or no neighbour is to stay.
     """
 
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
@@ -44,6 +44,8 @@ class SelectionConfig:
     def __post_init__(self) -> None:
         if self.criterion not in CRITERIA:
             raise InputError(f"criterion must be {' or '.join(CRITERIA)}, not '{self.criterion}'.")
+        if self.neighbours is not None and self.neighbours < 1:
+            raise InputError(f"neighbours must be 1 or more, not {self.neighbours}.")
 
 
 @dataclass

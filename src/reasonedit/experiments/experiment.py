@@ -102,7 +102,7 @@ class Experiment:
         """Its cells, seed by seed.
 
         Args:
-            seeds: The seeds.
+            seeds: The seeds; each counts once.
             only: Names of the rows, or of their lines, that are wanted; all when empty.
 
         Raises:
@@ -113,7 +113,7 @@ class Experiment:
         if unknown:
             raise NotFoundError(f"The experiment '{self.name}' has no row '{unknown[0]}': use {', '.join(names)}.")
         rows = [row for row in self.rows if not only or row.name in only or row.line in only]
-        return [self._cell(row, seed) for seed in seeds for row in rows]
+        return [self._cell(row, seed) for seed in dict.fromkeys(seeds) for row in rows]
 
     def _cell(self, row: Row, seed: int) -> Cell:
         settings = {"line": row.line}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,8 @@ class RunData:
         figures, rows = _read_json(folder / "metrics.json"), read_predictions(folder)
         if not figures and not rows:
             raise NotFoundError(
-                f"The run in '{folder}' has no results yet: go on with it (reasonedit run --resume {folder})."
+                f"The run in '{folder}' has no results yet: go on with it "
+                f"(reasonedit run --resume {shlex.quote(str(folder))})."
             )
         run = cls(folder, figures, _read_config(folder), _read_json(folder / "versions.json"), rows)
         run.memory = _open_codebook(folder / CODEBOOK)

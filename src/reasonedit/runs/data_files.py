@@ -50,7 +50,7 @@ class DataFiles:
         for text in {t for value in arguments for t in _texts_in(value)}:
             for part in {text, text.partition(":")[2]}:
                 path = Path(part)
-                if 0 < len(part) < 1000 and "\0" not in part and path.exists():
+                if 0 < len(part) < 1000 and "\0" not in part and _exists(path):
                     path = path.resolve()
                     content = self._content_of(path, path, partial(self._files_in, path))
                     checksums[text] = content.checksum
@@ -103,6 +103,13 @@ class DataFiles:
                     wanted.append(folder.name)
             folders[:] = wanted
             yield from _found(here / name for name in files if name[0] != ".")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a text that is too long for a name
+        return False
 
 
 def _found(paths: Iterable[Path], stat_is: Callable[[int], bool] = S_ISREG) -> Iterator[tuple[Path, os.stat_result]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import lzma
 import tempfile
@@ -17,7 +16,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from reasonedit.data.exported import compare, export, load_edits, read
-from reasonedit.errors import InputError, UnavailableError
+from reasonedit.errors import InputError, UnavailableError, is_disk_full
 
 from .gateway import Gateway, gateway_of
 from .problems import ApiError
@@ -112,7 +111,7 @@ def _extract(data: bytes, folder: Path) -> Path:
     except InputError:
         raise
     except _BROKEN as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if is_disk_full(error):
             raise UnavailableError("The server's disk is full: make room, and import again. Nothing was.") from error
         raise InputError(f"What was sent is not a zip that can be read ({type(error).__name__}).") from error
     found = sorted(folder.glob("*.jsonl"))

@@ -19,12 +19,19 @@ class Upstream:
         model: The model's name there.
         api_key: Its key; never logged.
         patience: Seconds in which something must come from it.
+
+    Raises:
+        InputError: The patience is no time.
     """
 
     url: str
     model: str
     api_key: str = field(default="", repr=False)
     patience: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not self.patience > 0:
+            raise InputError(f"The model's server must be given more than 0 seconds, not {self.patience:g}.")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from reasonedit.errors import InputError
 
 CHOICE_RULES = ("acc", "acc_norm")
 _REFUSED = {
+    "max_new_tokens": "it has a place of its own, beside these",
+    "choice_rule": "it has a place of its own, beside these",
     "num_return_sequences": "there is one answer per question",
     "return_dict_in_generate": "there is one answer per question",
     "output_scores": "answers are texts",
@@ -27,7 +29,7 @@ _REFUSED = {
     "pad_token_id": "the model's own is used",
 }
 
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 """What counts only where answers are sampled."""
 _COUNTS_WITH = {**dict.fromkeys(SAMPLING, "do_sample"), "early_stopping": "num_beams", "length_penalty": "num_beams"}
 
@@ -63,7 +65,7 @@ class Generation:
             _check(self.generate_kwargs)
 
     def but(
-        self, max_new_tokens: int | None = None, choice_rule: str | None = None, **generate_kwargs: Any
+        self, max_new_tokens: int | None = None, choice_rule: str | None = None, /, **generate_kwargs: Any
     ) -> Generation:
         """The same with other values. A value of ``None`` stays as it is.
 

@@ -197,7 +197,7 @@ class VLM(ABC):
             max_new_tokens: As in :class:`~reasonedit.vlm.generation.Generation`.
             **generation: Other values of it, or arguments of transformers' ``generate``.
         """
-        how = Generation().but(max_new_tokens, **generation)
+        how = Generation().but(max_new_tokens, generation.pop("choice_rule", None), **generation)
         return [reply.text for reply in self.reply(vision, questions, choices, how)]
 
     @abstractmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import shutil
@@ -10,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from reasonedit.errors import UnavailableError, needed
+from reasonedit.errors import UnavailableError, is_disk_full, needed
 from reasonedit.util.cache import cache_folder
 
 from .architecture import CHAT_TEMPLATE, llava_config, llava_processor
@@ -52,7 +51,7 @@ def assemble_embedded_vlm() -> Path:
         if not folder.exists():  # another process may have been faster
             part.rename(folder)
     except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+        if not is_disk_full(error) and "No space left" not in str(error):
             raise
         raise UnavailableError(
             f"The embedded VLM cannot be written to '{folder}', no space is left: it takes 300 MB; "
