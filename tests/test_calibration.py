@@ -271,6 +271,16 @@ def test_too_few_pictures_are_refused_and_few_are_warned_of(embedder, tmp_path, 
         calibrate(text_alone, pictures())
 
 
+@pytest.mark.parametrize("transform", ["raw", "whitened"])
+def test_pictures_that_are_all_alike_to_the_layer_are_refused(tiny_vlm, transform):
+    """Blank pages of many sizes are distinct pictures, and one picture once the processor has resized them."""
+    chosen = DualEmbedder(tiny_vlm, replace(whitened().embedding, transform=transform), HashEncoder())
+    blank = [Image.new("RGB", (40 + number, 40 + number), "grey") for number in range(20)]
+    with pytest.raises(InputError, match="all 20 pictures are alike"):
+        calibrate(chosen, blank)
+    calibrate(chosen, [*blank, picture(0)])
+
+
 def test_of_very_many_pictures_some_are_taken_at_even_steps():
     sources = [f"{number}.png" for number in range(1201)]
     taken = CalibrationPictures.of(sources)

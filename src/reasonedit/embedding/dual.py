@@ -28,7 +28,7 @@ from .config import NO_LAYER, EmbeddingConfig
 from .pooling import QUERY_REGIONS, pool, tokens_to_pool
 from .reference import is_named, reference_images, reference_things
 from .sentence import SentenceEncoder
-from .statistics import ReferenceTokens, Statistics
+from .statistics import ReferenceTokens, Statistics, distance_apart
 from .statistics_cache import load_or_measure
 from .views import PARTS, VIEWS, views_of_parts
 
@@ -40,6 +40,9 @@ KEYS_MADE = 2
 
 _AT_ONCE = 32
 """Images that pass the vision part at once."""
+
+_ALIKE = 1e-4
+"""Mean tokens that lie no farther apart than this share of their length differ by rounding alone."""
 
 
 class DualEmbedder:
@@ -176,8 +179,15 @@ class DualEmbedder:
         """Statistics of pictures that were :meth:`read`.
 
         Raises:
-            InputError: The transform is ``"discriminant"``, and the design's reference has no pictures of things.
+            InputError: All pictures are alike; or the transform is ``"discriminant"``, and the design's reference has
+                no pictures of things.
         """
+        wholes = torch.cat(reference.wholes)
+        if distance_apart(wholes) <= _ALIKE * float(wholes.norm(dim=1).mean()):
+            raise InputError(
+                f"In the layer '{self.layer}' all {len(wholes)} pictures are alike, so that nothing can be learnt from "
+                "them: give pictures that show different things."
+            )
         things = self._pool_things() if self.config.transform == "discriminant" else None
         statistics = Statistics.of(reference, self.config.transform, things)
         return statistics if self.reads_language else statistics.compared(reference, self.config.transform)
