@@ -81,6 +81,12 @@ def test_a_codebook_is_calibrated_later_and_says_of_what_it_knows_nothing(folder
     given = ["calibrate", "--pictures", str(folder / "pictures"), "--codebook", str(folder / "book")]
     assert main(given) == 0
     assert "embedded again: 1 of 1 edits" in capsys.readouterr().out
+    (name,) = ReasonEditor.load(folder / "book").edits
+    assert main(["codebook", "undo", str(folder / "book"), name]) == 0
+    assert main(given) == 0
+    assert "embedded again: 1 of 1 edits, undone ones included" in capsys.readouterr().out
+    assert main(["codebook", "restore", str(folder / "book"), name]) == 0
+    capsys.readouterr()
     from PIL import Image
 
     Image.new("RGB", (64, 64), "white").save(folder / "white.png")

@@ -84,7 +84,8 @@ def _calibrate_codebook(arguments: argparse.Namespace) -> int:
         task = bar.add_task("embedding edits again", total=None)
         anew = recalibrate(editor.pipeline, made, lambda done, of: bar.update(task, completed=done, total=of))
     _show(made, editor.pipeline.design)
-    _console.say(f"{arguments.codebook} is calibrated; embedded again: {anew} of {len(editor.edits)} edits")
+    kept = len(editor.edits) + len(editor.memory.undone)  # an undone one can be restored, with keys that compare
+    _console.say(f"{arguments.codebook} is calibrated; embedded again: {anew} of {kept} edits, undone ones included")
     return 0
 
 
