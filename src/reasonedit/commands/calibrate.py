@@ -96,7 +96,7 @@ def _choose_layer(vlm: VLM, pictures: CalibrationPictures, design: Design) -> di
     from reasonedit.calibration.layer import choose_layer
 
     with waiting("comparing layers"):
-        layers = choose_layer(vlm, pictures, design.embedding.transform)
+        layers = choose_layer(vlm, pictures, design.embedding)
     table = Table("layer", "views that find each other", box=box.SIMPLE_HEAD)
     for layer, share in layers.items():
         table.add_row(layer, f"{share:.3f}")
