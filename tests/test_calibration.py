@@ -255,6 +255,21 @@ def test_pictures_that_cannot_be_used_are_counted_and_named(embedder, tmp_path):
     assert told[-1] == (19, 19)
 
 
+def test_pictures_of_other_formats_and_in_linked_folders_are_not_passed_over_in_silence(embedder, tmp_path):
+    folder, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    for number, shown in enumerate(pictures(17)):
+        shown.save((elsewhere if number % 2 else folder) / f"{number:02}.png")
+    for link, target in (("linked", elsewhere), ("twice", elsewhere), ("round", folder)):
+        (folder / link).symlink_to(target)
+    for number in range(6):
+        (folder / f"{number}.heic").write_bytes(b"of a telephone")
+    record = calibrate(embedder, folder).record
+    assert record.pictures == 17
+    assert record.left_out == ["6 are not png, jpg, webp or bmp: 0.heic, 1.heic, 2.heic, 3.heic, 4.heic and 1 more."]
+
+
 def test_too_few_pictures_are_refused_and_few_are_warned_of(embedder, tmp_path, caplog):
     with pytest.raises(ReasonEditError, match="not a folder: name one of pictures"):
         calibrate(embedder, tmp_path / "none")
