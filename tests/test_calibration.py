@@ -296,6 +296,27 @@ def test_pictures_that_are_all_alike_to_the_layer_are_refused(tiny_vlm, transfor
     calibrate(chosen, [*blank, picture(0)])
 
 
+@pytest.mark.parametrize("place", ["whole", "region", "view"])
+def test_numbers_that_are_not_finite_make_no_calibration(tiny_vlm, monkeypatch, place):
+    """A family refuses them in what the language model reads, not in each layer; a model of no family nowhere."""
+    config = replace(whitened().embedding, region_source="crops")
+    chosen, passed = DualEmbedder(tiny_vlm, config, HashEncoder()), []
+    spoilt = {"whole": 5, "region": 30, "view": 16 * 10 + 3}[place]  # wholes pass first, then regions, then views
+    see = type(tiny_vlm).see
+
+    def overflows(self, images, layers=()):
+        vision = see(self, images, layers)
+        for seen in vision.images:
+            if len(passed) == spoilt:
+                seen.layers = {chosen.layer: torch.full_like(seen.layers[chosen.layer], torch.inf)}
+            passed.append(seen)
+        return vision
+
+    monkeypatch.setattr(type(tiny_vlm), "see", overflows)
+    with pytest.raises(InputError, match=f"activations of the layer '{chosen.layer}' are not finite"):
+        calibrate(chosen, pictures(16))
+
+
 def test_of_very_many_pictures_some_are_taken_at_even_steps():
     sources = [f"{number}.png" for number in range(1201)]
     taken = CalibrationPictures.of(sources)

@@ -149,6 +149,21 @@ def test_views_find_the_planted_layer_without_texts_or_labels():
         score_layers(vlm, pictures[:3])
 
 
+@pytest.mark.parametrize("transform", ["raw", "whitened"])
+def test_a_layer_of_numbers_that_are_not_finite_is_no_best_one(monkeypatch, transform):
+    """As float16 makes them of some pictures: nothing is nearer than a distance that is none."""
+    see = PlantedVLM.see
+
+    def overflows(self, images, layers=()):
+        vision = see(self, images, layers)
+        vision.images[-1].layers["noise"][0, 0, 0] = torch.inf
+        return vision
+
+    monkeypatch.setattr(PlantedVLM, "see", overflows)
+    with pytest.raises(ReasonEditError, match="activations of the layer 'noise' are not finite"):
+        score_layers(PlantedVLM(), [picture(i) for i in range(10)], transforms=(transform,))
+
+
 def test_many_pictures_are_looked_at_in_part():
     vlm = PlantedVLM()
     score_layers(vlm, [picture(i) for i in range(600)])
