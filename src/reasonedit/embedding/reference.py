@@ -45,7 +45,8 @@ def reference_images(source: str) -> list[Image.Image]:
     paths = pictures_in(Path(source))
     if len(paths) < 2:
         raise InputError(
-            f"There are no reference images in '{source}': give 'own', 'patterns', 'world' or a folder of pictures."
+            f"There are fewer than two reference images in '{source}': give 'own', 'patterns', 'world' or a folder of "
+            "pictures."
         )
     return [load_image(p) for p in paths[:: -(-len(paths) // _MOST)]]
 
