@@ -9,6 +9,8 @@ from helpers.tiny import design, picture
 from reasonedit import ReasonEditor
 from reasonedit.calibration import Calibration
 from reasonedit.cli import main
+from reasonedit.embedding.layer_choice import score_layers
+from reasonedit.images import load_image
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
 
@@ -51,6 +53,13 @@ def edit(folder, *more):
     )
 
 
+def found_by(vlm, folder, transform, pooling):
+    """By layer the share of views that find each other."""
+    images = [load_image(path) for path in sorted((folder / "pictures").glob("[0-9]*.png"))]
+    scores = score_layers(vlm, images, transforms=(transform,), pooling=pooling)
+    return {score.layer: score.found for score in scores}
+
+
 def test_a_codebook_is_begun_with_a_calibration(folder, tiny_folder, capsys):
     assert calibrate(folder, tiny_folder) == 0
     shown = capsys.readouterr().out
@@ -81,6 +90,12 @@ def test_a_codebook_is_calibrated_later_and_says_of_what_it_knows_nothing(folder
     given = ["calibrate", "--pictures", str(folder / "pictures"), "--codebook", str(folder / "book")]
     assert main(given) == 0
     assert "embedded again: 1 of 1 edits" in capsys.readouterr().out
+    (name,) = ReasonEditor.load(folder / "book").edits
+    assert main(["codebook", "undo", str(folder / "book"), name]) == 0
+    assert main(given) == 0
+    assert "embedded again: 1 of 1 edits, undone ones included" in capsys.readouterr().out
+    assert main(["codebook", "restore", str(folder / "book"), name]) == 0
+    capsys.readouterr()
     from PIL import Image
 
     Image.new("RGB", (64, 64), "white").save(folder / "white.png")
@@ -96,9 +111,20 @@ def test_a_codebook_is_calibrated_later_and_says_of_what_it_knows_nothing(folder
 def test_the_layer_is_chosen_by_the_pictures(folder, tiny_folder, tiny_vlm, capsys):
     assert calibrate(folder, tiny_folder, "--layer", "auto") == 0
     record = Calibration.load(folder / "mine").record
+    assert record.layers == found_by(tiny_vlm, folder, "whitened", "mean")
     assert set(record.layers) == set(tiny_vlm.vision_layers)
     assert record.layer == max(record.layers, key=record.layers.__getitem__)
     assert "views that find each other" in capsys.readouterr().out
+
+
+def test_the_layer_is_chosen_by_tokens_that_are_pooled_as_the_design_says(folder, tiny_folder, tiny_vlm):
+    chosen = json.loads((folder / "design.json").read_text())
+    chosen["embedding"] |= {"pooling": "last", "transform": "raw"}
+    chosen["retrieval"]["query_regions"] = False
+    (folder / "design.json").write_text(json.dumps(chosen))
+    assert calibrate(folder, tiny_folder, "--layer", "auto") == 0
+    layers = Calibration.load(folder / "mine").record.layers
+    assert layers == found_by(tiny_vlm, folder, "raw", "last") != found_by(tiny_vlm, folder, "raw", "mean")
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,21 @@ def test_pictures_that_cannot_be_used_are_counted_and_named(embedder, tmp_path):
     assert told[-1] == (19, 19)
 
 
+def test_pictures_of_other_formats_and_in_linked_folders_are_not_passed_over_in_silence(embedder, tmp_path):
+    folder, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    for number, shown in enumerate(pictures(17)):
+        shown.save((elsewhere if number % 2 else folder) / f"{number:02}.png")
+    for link, target in (("linked", elsewhere), ("twice", elsewhere), ("round", folder)):
+        (folder / link).symlink_to(target)
+    for number in range(6):
+        (folder / f"{number}.heic").write_bytes(b"of a telephone")
+    record = calibrate(embedder, folder).record
+    assert record.pictures == 17
+    assert record.left_out == ["6 are not png, jpg, webp or bmp: 0.heic, 1.heic, 2.heic, 3.heic, 4.heic and 1 more."]
+
+
 def test_too_few_pictures_are_refused_and_few_are_warned_of(embedder, tmp_path, caplog):
     with pytest.raises(ReasonEditError, match="not a folder: name one of pictures"):
         calibrate(embedder, tmp_path / "none")
@@ -269,6 +284,37 @@ def test_too_few_pictures_are_refused_and_few_are_warned_of(embedder, tmp_path, 
     text_alone = DualEmbedder(embedder.vlm, EmbeddingConfig(encoder="hash", layer="none"), HashEncoder())
     with pytest.raises(ReasonEditError, match="embeds texts alone"):
         calibrate(text_alone, pictures())
+
+
+@pytest.mark.parametrize("transform", ["raw", "whitened"])
+def test_pictures_that_are_all_alike_to_the_layer_are_refused(tiny_vlm, transform):
+    """Blank pages of many sizes are distinct pictures, and one picture once the processor has resized them."""
+    chosen = DualEmbedder(tiny_vlm, replace(whitened().embedding, transform=transform), HashEncoder())
+    blank = [Image.new("RGB", (40 + number, 40 + number), "grey") for number in range(20)]
+    with pytest.raises(InputError, match="all 20 pictures are alike"):
+        calibrate(chosen, blank)
+    calibrate(chosen, [*blank, picture(0)])
+
+
+@pytest.mark.parametrize("place", ["whole", "region", "view"])
+def test_numbers_that_are_not_finite_make_no_calibration(tiny_vlm, monkeypatch, place):
+    """A family refuses them in what the language model reads, not in each layer; a model of no family nowhere."""
+    config = replace(whitened().embedding, region_source="crops")
+    chosen, passed = DualEmbedder(tiny_vlm, config, HashEncoder()), []
+    spoilt = {"whole": 5, "region": 30, "view": 16 * 10 + 3}[place]  # wholes pass first, then regions, then views
+    see = type(tiny_vlm).see
+
+    def overflows(self, images, layers=()):
+        vision = see(self, images, layers)
+        for seen in vision.images:
+            if len(passed) == spoilt:
+                seen.layers = {chosen.layer: torch.full_like(seen.layers[chosen.layer], torch.inf)}
+            passed.append(seen)
+        return vision
+
+    monkeypatch.setattr(type(tiny_vlm), "see", overflows)
+    with pytest.raises(InputError, match=f"activations of the layer '{chosen.layer}' are not finite"):
+        calibrate(chosen, pictures(16))
 
 
 def test_of_very_many_pictures_some_are_taken_at_even_steps():

@@ -82,7 +82,7 @@ def test_bad_arguments_are_refused(tiny_vlm):
     near = r"no layer 'model.multi_modal_projecter'. Did you mean: model.multi_modal_projector"
     with pytest.raises(ReasonEditError, match=near):
         DualEmbedder(tiny_vlm, EmbeddingConfig("model.multi_modal_projecter", encoder="hash"), HashEncoder())
-    with pytest.raises(ReasonEditError, match="There are no reference images in 'nowhere'"):
+    with pytest.raises(ReasonEditError, match="There are fewer than two reference images in 'nowhere'"):
         reference_images("nowhere")
 
 

@@ -149,6 +149,21 @@ def test_views_find_the_planted_layer_without_texts_or_labels():
         score_layers(vlm, pictures[:3])
 
 
+@pytest.mark.parametrize("transform", ["raw", "whitened"])
+def test_a_layer_of_numbers_that_are_not_finite_is_no_best_one(monkeypatch, transform):
+    """As float16 makes them of some pictures: nothing is nearer than a distance that is none."""
+    see = PlantedVLM.see
+
+    def overflows(self, images, layers=()):
+        vision = see(self, images, layers)
+        vision.images[-1].layers["noise"][0, 0, 0] = torch.inf
+        return vision
+
+    monkeypatch.setattr(PlantedVLM, "see", overflows)
+    with pytest.raises(ReasonEditError, match="activations of the layer 'noise' are not finite"):
+        score_layers(PlantedVLM(), [picture(i) for i in range(10)], transforms=(transform,))
+
+
 def test_many_pictures_are_looked_at_in_part():
     vlm = PlantedVLM()
     score_layers(vlm, [picture(i) for i in range(600)])
@@ -247,6 +262,12 @@ def test_the_command_writes_a_choice_that_others_read(tiny_folder, tmp_path, has
     pairs.write_text('{"picture": "x"}')
     with pytest.raises(ReasonEditError, match="Line 1 of"):
         command.main(["--pairs", str(pairs)])
+
+
+@pytest.mark.parametrize("neighbours", ["0", "-1"])
+def test_a_graph_that_would_have_no_edges_is_refused(tmp_path, neighbours):
+    with pytest.raises(ReasonEditError, match=f"--neighbours must be 1 or more, not {neighbours}"):
+        command.main(["--neighbours", neighbours, "--out", str(tmp_path / "selected")])
 
 
 def test_designs_are_checked_by_name(tmp_path):

@@ -9,6 +9,7 @@ import torch
 from helpers.tiny import picture
 
 from reasonedit import Edit, ReasonEditError
+from reasonedit.calibration import calibrated
 from reasonedit.codebook import EditMemory, Entry, Fact
 from reasonedit.codebook.key_table import KeyTable
 from reasonedit.erasure.selection import events_without
@@ -336,6 +337,16 @@ def test_a_key_with_a_picture_needs_a_visual_match_and_a_text_does_not():
     )
 
 
+def test_a_rate_of_which_no_statistics_make_a_bound_is_none():
+    """As of a layer of the language model, or of a codebook of an earlier version: every picture counts."""
+    memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
+    write(memory, 0, torch.tensor([[90.0, 90, 5, 5], [90.0, 0, 0, 0]]), "Seen.", "patch")
+    config = calibrated(RetrievalConfig(k=4, percentile=100, false_alarms=0.01), None)
+    (found,) = FactRetriever(memory, config, cohort).retrieve(torch.full((1, 4), 20.0))
+    assert "Seen." in found.facts
+    assert found.hits[0].visual_match < 0
+
+
 def test_k_counts_keys_that_match_visually_where_it_counts_keys():
     memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
     for i in range(4):  # two keys of one sentence, then two of others
@@ -405,8 +416,13 @@ def test_only_facts_that_fall_short_of_the_visual_match_are_verified():
     assert kept.hits == [hits[0], hits[1], hits[3]]
     assert kept.left_out == [hits[4], hits[2]]
     asked.questions.clear()
-    verify_facts(asked, Images(), [Retrieval(hits, 0.1, 1.0)], RetrievalConfig(k=3, visual_match=2.0, verify=0.5))
-    assert len(asked.questions[0]) == 3  # without a margin all patches
+    for config in (
+        RetrievalConfig(k=3, visual_match=2.0, verify=0.5),  # without a margin all patches
+        RetrievalConfig(k=3, false_alarms=0.01, verify=0.5, visual_margin=1.0),  # without a bound, too
+    ):
+        asked.questions.clear()
+        verify_facts(asked, Images(), [Retrieval(hits, 0.1, 1.0)], config)
+        assert len(asked.questions[0]) == 3
 
 
 SHARED = {  # facts and questions, with the words that link them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reasonedit.embedding import EmbeddingConfig
 from reasonedit.embedding.layer_choice import score_layers
 from reasonedit.errors import InputError
 from reasonedit.evidence.windows import shrink
@@ -11,22 +12,22 @@ from .measure import AT_ONCE, check_count
 from .pictures import CalibrationPictures
 
 
-def choose_layer(vlm: VLM, pictures: CalibrationPictures, transform: str, seed: int = 0) -> dict[str, float]:
+def choose_layer(vlm: VLM, pictures: CalibrationPictures, config: EmbeddingConfig, seed: int = 0) -> dict[str, float]:
     """How well two augmented views of a picture find each other in each layer, the best first.
 
     Args:
         vlm: The VLM.
         pictures: The pictures.
-        transform: ``"raw"`` or ``"whitened"``.
+        config: How the layers' tokens are pooled and transformed.
         seed: Seed of the views.
 
     Raises:
         InputError: There are too few pictures, or the transform learns from labels.
     """
-    if transform == "discriminant":
+    if config.transform == "discriminant":
         raise InputError("A layer is chosen without labels: use the transform raw or whitened.")
     images = [shrink(image) for part in pictures.parts(AT_ONCE) for image in part]
     check_count(len(images), pictures)
-    scores = score_layers(vlm, images, transforms=(transform,), seed=seed)
+    scores = score_layers(vlm, images, transforms=(config.transform,), pooling=config.pooling, seed=seed)
     ranked = sorted(scores, key=lambda score: score.rank, reverse=True)
     return {score.layer: score.found for score in ranked}

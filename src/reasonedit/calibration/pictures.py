@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mimetypes
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from reasonedit.embedding.reference import pictures_in
+from reasonedit.embedding.reference import files_in, pictures_in
 from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.images import ImageSource, load_image
 from reasonedit.safe_text import to_safe_text
@@ -30,6 +31,7 @@ class CalibrationPictures:
         skips: Whether one that cannot be read is left out and named, rather than an error.
         unreadable: Those that could not be read, each with the reason, once they were looked at.
         repeated: How many were left out, once they were looked at, because the same pixels came before.
+        other: Pictures in the folder of a format that is not looked at.
     """
 
     name: str
@@ -38,6 +40,7 @@ class CalibrationPictures:
     skips: bool = False
     unreadable: dict[str, str] = field(default_factory=dict)
     repeated: int = 0
+    other: Sequence[Path] = ()
 
     @classmethod
     def of(cls, pictures: str | os.PathLike[str] | Iterable[ImageSource]) -> CalibrationPictures:
@@ -55,7 +58,8 @@ class CalibrationPictures:
         paths = pictures_in(folder)
         if not paths:
             raise InputError(f"There are no pictures in '{folder}': name a folder of png, jpg, webp or bmp files.")
-        return cls(str(folder.resolve()), paths[:: _step(paths)], len(paths), skips=True)
+        other = sorted({path for path in files_in(folder) if _is_picture(path)} - set(paths))
+        return cls(str(folder.resolve()), paths[:: _step(paths)], len(paths), skips=True, other=other)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -102,9 +106,9 @@ class CalibrationPictures:
         if self.repeated:
             notes.append(f"{self.repeated} were left out: the same picture came before.")
         if self.unreadable:
-            names = ", ".join(to_safe_text(Path(name).name) for name in list(self.unreadable)[:5])
-            more = f" and {len(self.unreadable) - 5} more" if len(self.unreadable) > 5 else ""
-            notes.append(f"{len(self.unreadable)} cannot be read: {names}{more}.")
+            notes.append(f"{len(self.unreadable)} cannot be read: {_names([Path(name) for name in self.unreadable])}.")
+        if self.other:
+            notes.append(f"{len(self.other)} are not png, jpg, webp or bmp: {_names(self.other)}.")
         return notes
 
 
@@ -115,3 +119,14 @@ def pixels_of(image: Image.Image) -> str:
 
 def _step(pictures: Sequence[object]) -> int:
     return max(1, -(-len(pictures) // MOST))
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file is a picture by its name."""
+    return (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+
+
+def _names(paths: Sequence[Path]) -> str:
+    """The names of the first of some files, and how many more there are."""
+    names = ", ".join(to_safe_text(path.name) for path in paths[:5])
+    return f"{names} and {len(paths) - 5} more" if len(paths) > 5 else names

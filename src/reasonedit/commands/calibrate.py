@@ -84,7 +84,8 @@ def _calibrate_codebook(arguments: argparse.Namespace) -> int:
         task = bar.add_task("embedding edits again", total=None)
         anew = recalibrate(editor.pipeline, made, lambda done, of: bar.update(task, completed=done, total=of))
     _show(made, editor.pipeline.design)
-    _console.say(f"{arguments.codebook} is calibrated; embedded again: {anew} of {len(editor.edits)} edits")
+    kept = len(editor.edits) + len(editor.memory.undone)  # an undone one can be restored, with keys that compare
+    _console.say(f"{arguments.codebook} is calibrated; embedded again: {anew} of {kept} edits, undone ones included")
     return 0
 
 
@@ -95,7 +96,7 @@ def _choose_layer(vlm: VLM, pictures: CalibrationPictures, design: Design) -> di
     from reasonedit.calibration.layer import choose_layer
 
     with waiting("comparing layers"):
-        layers = choose_layer(vlm, pictures, design.embedding.transform)
+        layers = choose_layer(vlm, pictures, design.embedding)
     table = Table("layer", "views that find each other", box=box.SIMPLE_HEAD)
     for layer, share in layers.items():
         table.add_row(layer, f"{share:.3f}")

@@ -19,16 +19,15 @@ from reasonedit.prompts import DESCRIBE
 from reasonedit.registry import lookup
 from reasonedit.util.ahead import Ahead
 from reasonedit.util.dependencies import code_version
-from reasonedit.util.finite import check_finite
 from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.devices import run_in_parts
 from reasonedit.vlm.vision import IMAGE_FEATURES, Seen, flat
 
 from .config import NO_LAYER, EmbeddingConfig
-from .pooling import QUERY_REGIONS, pool, tokens_to_pool
+from .pooling import QUERY_REGIONS, check_activations, pool, tokens_to_pool
 from .reference import is_named, reference_images, reference_things
 from .sentence import SentenceEncoder
-from .statistics import ReferenceTokens, Statistics
+from .statistics import ReferenceTokens, Statistics, distance_apart
 from .statistics_cache import load_or_measure
 from .views import PARTS, VIEWS, views_of_parts
 
@@ -40,6 +39,9 @@ KEYS_MADE = 2
 
 _AT_ONCE = 32
 """Images that pass the vision part at once."""
+
+_ALIKE = 1e-4
+"""Mean tokens that lie no farther apart than this share of their length differ by rounding alone."""
 
 
 class DualEmbedder:
@@ -140,6 +142,9 @@ class DualEmbedder:
             reference: What they are added to.
             vision: Their vision pass, where there was one already that kept :attr:`layers`. Regions that did not pass
                 by themselves are pooled from it.
+
+        Raises:
+            InputError: The layer's activations are not finite; no picture was added.
         """
         vision = vision or self.see(images, regions=True)
         if self.reads_language:
@@ -157,6 +162,9 @@ class DualEmbedder:
             else:
                 regions = pool(tokens.float().cpu(), QUERY_REGIONS, seen.view)
             added.append((tokens_to_pool(tokens.float().cpu(), pooling), regions, of_parts))
+            for numbers in added[-1]:
+                if numbers is not None:
+                    check_activations(numbers, self.layer)
         for parts in added:  # all or none: where memory runs out, the pictures are read again
             reference.add(*parts)
 
@@ -176,8 +184,15 @@ class DualEmbedder:
         """Statistics of pictures that were :meth:`read`.
 
         Raises:
-            InputError: The transform is ``"discriminant"``, and the design's reference has no pictures of things.
+            InputError: All pictures are alike; or the transform is ``"discriminant"``, and the design's reference has
+                no pictures of things.
         """
+        wholes = torch.cat(reference.wholes)
+        if distance_apart(wholes) <= _ALIKE * float(wholes.norm(dim=1).mean()):
+            raise InputError(
+                f"In the layer '{self.layer}' all {len(wholes)} pictures are alike, so that nothing can be learnt from "
+                "them: give pictures that show different things."
+            )
         things = self._pool_things() if self.config.transform == "discriminant" else None
         statistics = Statistics.of(reference, self.config.transform, things)
         return statistics if self.reads_language else statistics.compared(reference, self.config.transform)
@@ -253,7 +268,7 @@ class DualEmbedder:
         if self.layer == NO_LAYER:
             return [torch.zeros(len(of_image), 0) for of_image in boxes]
         halves = [self.statistics.apply(pooled, self.config.transform) for pooled in self._pool_regions(vision, boxes)]
-        return [check_finite(half, f"The activations of the layer '{self.layer}'") for half in halves]
+        return [check_activations(half, self.layer) for half in halves]
 
     def embed_views(self, views: Vision) -> Tensor:
         """The vision half of one region that was seen several times: the mean of its views, as long as that of one.
@@ -314,7 +329,7 @@ class DualEmbedder:
         if self.reads_language:
             states = self.vlm.language_states(vision, texts, self.layer)
             vision_halves = torch.stack([self._pool_whole(s) for s in states]) / self.statistics.scale
-            check_finite(vision_halves, f"The activations of the layer '{self.layer}'")
+            check_activations(vision_halves, self.layer)
         else:
             vision_halves = torch.cat(self.embed_regions(vision, [[WHOLE]] * len(vision)))
         sentence_halves = ahead.result() if ahead is not None else self.embed_texts(texts)

@@ -15,7 +15,7 @@ from torch import Tensor
 from reasonedit.vlm import VLM, Vision
 from reasonedit.vlm.devices import run_in_parts
 
-from .pooling import QUERY_REGIONS, pool, tokens_to_pool
+from .pooling import QUERY_REGIONS, check_activations, pool, tokens_to_pool
 from .statistics import ReferenceTokens
 
 AT_ONCE = 32
@@ -61,21 +61,25 @@ class LayerPasses:
         self.seconds = 0.0
 
     def pool(self, images: Iterable[Image.Image]) -> dict[str, Tensor]:
-        """Pooled tokens of each layer, (images, D), float32 on the CPU."""
+        """Pooled tokens of each layer, (images, D), float32 on the CPU.
+
+        Raises:
+            InputError: A layer's activations are not finite.
+        """
         rows: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
         for vision in self._passes(images):
             for layer in self.layers:
-                rows[layer] += self._pool_wholes(vision.layer(layer))
+                rows[layer] += [check_activations(pooled, layer) for pooled in self._pool_wholes(vision.layer(layer))]
         return {layer: torch.cat(of_layer) for layer, of_layer in rows.items()}
 
     def pool_with_moments(self, images: Iterable[Image.Image]) -> tuple[dict[str, Tensor], dict[str, ReferenceTokens]]:
-        """Pooled tokens as :meth:`pool`, and of all tokens what statistics are made of, by layer."""
+        """Pooled tokens as :meth:`pool`, and of all tokens what statistics are made of, by layer; errors as there."""
         rows: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
         moments = {layer: ReferenceTokens() for layer in self.layers}
         for vision in self._passes(images):
             for layer in self.layers:
                 for tokens in _stack_alike([tokens_to_pool(t, self.pooling) for t in vision.layer(layer)]):
-                    pooled = tokens.flatten(1, -2).mean(1)
+                    pooled = check_activations(tokens.flatten(1, -2).mean(1), layer)
                     rows[layer].append(pooled)
                     # All images of a stack are added in one step, as if they were one: a single product of matrices.
                     moments[layer].add(tokens.flatten(0, -2), _pool_regions(tokens))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from reasonedit.boxes import WHOLE, Box
 from reasonedit.errors import InputError
+from reasonedit.util.finite import check_finite
 from reasonedit.vlm.vision import flat
 
 POOLINGS = ("mean", "last")
@@ -50,6 +51,15 @@ def pool(tokens: Tensor, boxes: Sequence[Box], view: Box = WHOLE) -> Tensor:
 def tokens_to_pool(tokens: Tensor, pooling: str) -> Tensor:
     """The tokens that count for one of :data:`POOLINGS`: all of them as they are, or the last alone, (1, D)."""
     return flat(tokens)[-1:] if pooling == "last" else tokens
+
+
+def check_activations(tensor: Tensor, layer: str) -> Tensor:
+    """Numbers that come of a layer's activations, where they are finite: else they would be nearest to everything.
+
+    Raises:
+        InputError: Some are not.
+    """
+    return check_finite(tensor, f"The activations of the layer '{layer}'")
 
 
 def _covered_cells(stretch: tuple[float, float], view: tuple[float, float], count: int) -> tuple[int, int]:

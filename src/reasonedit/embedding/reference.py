@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ def reference_images(source: str) -> list[Image.Image]:
     paths = pictures_in(Path(source))
     if len(paths) < 2:
         raise InputError(
-            f"There are no reference images in '{source}': give 'own', 'patterns', 'world' or a folder of pictures."
+            f"There are fewer than two reference images in '{source}': give 'own', 'patterns', 'world' or a folder of "
+            "pictures."
         )
     return [load_image(p) for p in paths[:: -(-len(paths) // _MOST)]]
 
@@ -82,5 +84,20 @@ def is_named(source: str) -> bool:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures in a folder and in folders within it, in the order of their paths."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    """The pictures in a folder and in folders within it, linked ones too, in the order of their paths."""
+    return [path for path in files_in(folder) if path.suffix.lower() in _SUFFIXES]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder and in folders within it, in the order of their paths; a linked folder counts once."""
+    files: list[Path] = []
+    entered: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in entered:
+            folders.clear()
+            continue
+        entered.add(place)
+        folders.sort()
+        files += [Path(parent, name) for name in names]
+    return sorted(files)

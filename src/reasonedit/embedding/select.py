@@ -23,7 +23,7 @@ from .modularity import balance, modularity, pair_modularity, similarity
 from .reference import reference_images
 from .selection import LayerScore, Selection, SelectionConfig, WeightScore
 from .sentence import SentenceEncoder
-from .statistics import Statistics
+from .statistics import Statistics, distance_apart
 
 WEIGHTS: tuple[float, ...] = tuple(round(0.1 * 1.25**i, 3) for i in range(22))
 """Values of w that are tried, 0.1 to 10.8: at w = 1 unrelated texts are about as far apart as unrelated pictures."""
@@ -126,7 +126,7 @@ def _score_layers(vlm: VLM, images: Sequence[Image.Image], config: SelectionConf
         for transform in config.transforms:
             statistics = Statistics.of(moments[layer], transform) if transform != "raw" else None
             if statistics is None:
-                rows = pooled[layer] / _distance_apart(wholes[layer])
+                rows = pooled[layer] / distance_apart(wholes[layer])
             else:
                 rows = statistics.apply(pooled[layer], transform)
             squared = _squared_distances(rows)
@@ -161,11 +161,6 @@ def _score_weights(images: Tensor, texts: Tensor, config: SelectionConfig) -> li
 
 def _squared_distances(points: Tensor) -> Tensor:
     return torch.cdist(points.double(), points.double()).square().float()
-
-
-def _distance_apart(pooled: Tensor) -> float:
-    """Root mean square distance of two of some pictures (N, D): twice the mean squared distance from their mean."""
-    return float((2 * (pooled - pooled.mean(0)).square().sum() / (len(pooled) - 1)).sqrt())
 
 
 def _draw_samples(rng: random.Random, total: int, size: int, runs: int) -> Iterator[list[int]]:

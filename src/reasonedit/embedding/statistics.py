@@ -122,9 +122,7 @@ class Statistics:
             mean, projection = _whitening(reference, regions)
         unscaled = cls(mean, projection, 1.0, regions)
         pooled = torch.cat(reference.wholes) if transform == "raw" else unscaled.apply(regions, transform)
-        # The mean squared distance of two points is twice their mean squared distance from the mean.
-        spread = 2 * (pooled - pooled.mean(0)).square().sum() / (len(pooled) - 1)
-        scaled = cls(mean, projection, float(spread.sqrt()), regions)
+        scaled = cls(mean, projection, distance_apart(pooled), regions)
         return replace(scaled, cohort=scaled.apply(regions, transform))
 
     def compared(self, reference: ReferenceTokens, transform: str) -> Statistics:
@@ -142,6 +140,11 @@ class Statistics:
         if transform == "raw":
             return pooled / self.scale
         return normalize(self.along(pooled), dim=-1) / self.scale
+
+
+def distance_apart(pooled: Tensor) -> float:
+    """Root mean square distance of two of some vectors (N, D): twice the mean squared distance from their mean."""
+    return float((2 * (pooled - pooled.mean(0)).square().sum() / (len(pooled) - 1)).sqrt())
 
 
 def _whitening(reference: ReferenceTokens, regions: Tensor) -> tuple[Tensor, Tensor]:

@@ -311,7 +311,9 @@ class FactRetriever:
 
     def _least_match(self, kind: KeyKind) -> float:
         """The visual match that a key needs to count; one that the VLM can verify may fall short by the margin."""
-        least = self.config.visual_match or 0.0
+        least = self.config.visual_match
+        if least is None:  # there is a rate alone, and no statistics that make a bound of it
+            return -math.inf
         return least - (self.config.visual_margin or 0.0) if kind.verifiable else least
 
 

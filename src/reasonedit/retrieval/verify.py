@@ -69,6 +69,6 @@ def _leave_out(retrieval: Retrieval, denied: set[str], k: int) -> Retrieval:
 
 def _matches_clearly(hit: Hit, config: RetrievalConfig) -> bool:
     """Whether the picture of a fact matches so well that the VLM need not be asked."""
-    if config.visual_margin is None or hit.visual_match is None:
+    if config.visual_margin is None or config.visual_match is None or hit.visual_match is None:
         return False
-    return hit.visual_match >= (config.visual_match or 0.0)
+    return hit.visual_match >= config.visual_match
