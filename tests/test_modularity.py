@@ -264,12 +264,6 @@ def test_the_command_writes_a_choice_that_others_read(tiny_folder, tmp_path, has
         command.main(["--pairs", str(pairs)])
 
 
-@pytest.mark.parametrize("neighbours", ["0", "-1"])
-def test_a_graph_that_would_have_no_edges_is_refused(tmp_path, neighbours):
-    with pytest.raises(ReasonEditError, match=f"--neighbours must be 1 or more, not {neighbours}"):
-        command.main(["--neighbours", neighbours, "--out", str(tmp_path / "selected")])
-
-
 def test_designs_are_checked_by_name(tmp_path):
     with pytest.raises(ReasonEditError, match="embedding has no 'layr': it has layer, text_weight"):
         Design.from_dict({"embedding": {"layr": "x"}})

@@ -6,6 +6,7 @@ import glob
 from pathlib import Path
 
 from reasonedit.errors import InputError, UnavailableError
+from reasonedit.util.hub import hub_errors
 
 from .card import write_card
 from .disk.layout import KEYS, PICTURES
@@ -56,7 +57,7 @@ def push_to_hub(memory: EditMemory, repo_id: str, *, private: bool, message: str
                 delete_patterns=_FILES[1:],
                 commit_message=message,
             )
-    except _hub_errors() as error:
+    except hub_errors() as error:
         raise UnavailableError(
             f"The codebook cannot be uploaded to '{repo_id}' ({_first_line(error)}): check the name and the "
             "connection, and that you are logged in ('hf auth login')."
@@ -88,21 +89,11 @@ def fetch_from_hub(repo_id: str, revision: str | None = None) -> Path:
 
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_FILES))
-    except _hub_errors() as error:
+    except hub_errors() as error:
         raise UnavailableError(
             f"The codebook '{repo_id}' cannot be fetched from the Hub ({_first_line(error)}): check its name "
             "and the connection; one in a folder is loaded by load(folder)."
         ) from error
-
-
-def _hub_errors() -> tuple[type[Exception], ...]:
-    """What the Hub's client raises: also what its HTTP client does without a connection, which is no ``OSError``.
-
-    Which HTTP client that is depends on the version of huggingface_hub; the errors of both have a base in common.
-    """
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    return HFValidationError, *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
 
 
 def _first_line(error: Exception) -> str:

