@@ -3,11 +3,9 @@
 import errno
 import json
 import re
-import shlex
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -16,8 +14,7 @@ import torch
 from helpers.tiny import picture
 
 import reasonedit
-from reasonedit.callbacks import EditingMetrics, StreamProgress
-from reasonedit.callbacks.baselines import Unedited
+from reasonedit.callbacks import StreamProgress
 from reasonedit.callbacks.progress import StreamLines
 from reasonedit.cli import COMMANDS, main
 from reasonedit.errors import UnavailableError
@@ -298,28 +295,10 @@ def test_streams_that_were_closed_are_no_terminal(monkeypatch):
     assert [type(callback) for callback in trainer.callbacks] == [StreamLines]
 
 
-def test_how_a_run_goes_on_is_said_as_a_shell_takes_it():
-    from reasonedit.commands.run_signals import describe_stop
-
-    said = describe_stop(SimpleNamespace(callbacks=[]), Path("/runs/Ada's first"))
-    command = said.removeprefix("Interrupted. '").removesuffix("' goes on.")
-    assert shlex.split(command) == ["reasonedit", "run", "--resume", "/runs/Ada's first"]
-
-
 def test_a_row_says_how_many_samples_each_share_has():
     made = row({"rel": (0.5, 4)}, {"rel": 0.25}, seconds_per_edit=None, ms_per_query=3.0)
     assert (made["rel"], made["rel_samples"], made["loc"], made["loc_samples"]) == (0.5, 4, None, 0)
     assert (made["seconds_per_edit"], made["ms_per_query"]) == (None, 3.0)
-
-
-def test_an_editor_without_a_title_is_named_by_its_class():
-    from reasonedit.commands.results_table import collect_results
-
-    class Mine(Unedited):
-        title = ""
-
-    trainer = SimpleNamespace(callbacks=[Mine(), EditingMetrics()])
-    assert list(collect_results(trainer, None)) == ["Mine"]
 
 
 def test_the_world_is_shown(tmp_path, capsys):

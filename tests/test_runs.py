@@ -13,7 +13,7 @@ from helpers.families import FAMILIES
 
 import reasonedit
 from reasonedit import ReasonEditError
-from reasonedit.callbacks import EditingMetrics, Editor
+from reasonedit.callbacks import EditingMetrics, Editor, Retriever
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.commands.results_table import collect_results
@@ -149,6 +149,14 @@ def test_an_editor_without_a_title_has_the_name_of_its_class_in_the_results():
     metrics.results, metrics.exact_match = {"rel": (0.5, 2)}, {"rel": 0.5}
     found = collect_results(L.Trainer(accelerator="cpu", callbacks=[LikeMine(), metrics], logger=False), None)
     assert {name: row["rel"] for name, row in found.items()} == {"LikeMine": 0.5}
+
+
+@pytest.mark.parametrize(("callbacks", "name"), [((), "none"), ((Retriever(),), "reasonedit")])
+def test_a_run_in_which_nothing_edits_is_not_called_reasonedit(callbacks, name):
+    metrics = EditingMetrics()
+    metrics.results, metrics.exact_match = {"rel": (0.5, 2)}, {"rel": 0.5}
+    trainer = L.Trainer(accelerator="cpu", callbacks=[*callbacks, metrics], logger=False)
+    assert list(collect_results(trainer, None)) == [name]
 
 
 @pytest.mark.parametrize("slow", [1, 100])

@@ -38,9 +38,13 @@ def _ids(memory: EditMemory, texts: Sequence[str]) -> list[str]:
 def _change(
     arguments: argparse.Namespace, memory: EditMemory, change: Callable[[str, str], StoredEdit], result: str
 ) -> int:
-    for edit_id in _ids(memory, arguments.id):  # all are known before one is touched
-        edit = change(edit_id, arguments.author)
-        _console.say(f"{result}: {edit.id}  {edit.question}  {edit.answer}")
+    changed = list[StoredEdit]()
+    try:
+        for edit_id in _ids(memory, arguments.id):  # all are known before one is touched
+            changed.append(change(edit_id, arguments.author))
+    finally:  # what is printed into a pipe that somebody closed ends the command
+        for edit in changed:
+            _console.say(f"{result}: {edit.id}  {edit.question}  {edit.answer}")
     memory.settle()
     _console.say(f"{arguments.codebook} holds {count_edits(len(memory.edits))}")
     return 0

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 import reasonedit.callbacks as cb
+from reasonedit.callbacks.baselines.unedited import Unedited
 from reasonedit.data.probe_counts import describe_counts
 from reasonedit.data.stream import EditStream
 from reasonedit.groups import LABELS, columns_of
@@ -37,7 +38,9 @@ def collect_results(trainer: L.Trainer, data: L.LightningDataModule | None) -> d
     if metrics is not None:
         seconds = list(editor.seconds.values()) if editor is not None else []
         name = "reasonedit"
-        if editor is not None and not isinstance(editor, cb.Codebook):
+        if editor is None and cb.find_callback(trainer, cb.Retriever) is None:
+            name = Unedited.title
+        elif editor is not None and not isinstance(editor, cb.Codebook):
             name = editor.title or type(editor).__name__
         results[name] = row(
             metrics.results,

@@ -45,7 +45,7 @@ def parser(codebook: Path | None = None, kept: int = 0) -> argparse.ArgumentPars
     add("--body-mb", type=int, default=32, help="largest body of a request (default: %(default)s)")
     add("--pixels", type=int, default=64_000_000, help="most pixels of a picture (default: %(default)s)")
     add("--at-once", type=int, default=256, help="most questions under way (default: %(default)s)")
-    add("--upstream-timeout", type=float, default=120.0, help="seconds to wait for openai:MODEL (default: %(default)s)")
+    add("--upstream-timeout", type=float, help="seconds to wait for openai:MODEL (default: 120)")
     add("--log-texts", action="store_true", help="write questions and answers into the log, too")
     add(
         "--keep-questions",

@@ -100,8 +100,10 @@ def _load(model: str, arguments: argparse.Namespace, device: str | None) -> Any:
         if device is not None or arguments.dtype != "auto":
             raise InputError(f"'{model}' is served elsewhere: leave --devices and --dtype out.")
         return load_vlm(model, **({"base_url": arguments.base_url} if arguments.base_url else {}))
-    if arguments.base_url is not None:
-        raise InputError(f"--base-url says where openai:MODEL is served, and '{model}' is loaded here: leave one out.")
+    for name in ("base_url", "upstream_timeout"):
+        if getattr(arguments, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} is for openai:MODEL, and '{model}' is loaded here: leave {option} out.")
     options: dict[str, Any] = {"dtype": arguments.dtype, "place": device is None}
     if device is not None:
         options["device_map"] = {"": device}
@@ -145,7 +147,8 @@ def _upstream(arguments: argparse.Namespace, editor: ReasonEditor) -> Upstream |
         return None
     connection = editor.vlm.connection
     key = os.environ.get("OPENAI_API_KEY", "")
-    return Upstream(connection.address, connection.settings.model, key, arguments.upstream_timeout)
+    patience = {} if arguments.upstream_timeout is None else {"patience": arguments.upstream_timeout}
+    return Upstream(connection.address, connection.settings.model, key, **patience)
 
 
 def questions_from(arguments: argparse.Namespace) -> KeptQuestions | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonedit.errors import InputError, NotFoundError
+from reasonedit.util.regular import open_file
 from reasonedit.util.strictjson import strict_json
 
 from .checksums import Checksums, parse_count
@@ -213,6 +216,18 @@ class Manifest:
                 "its manifest was written by something else."
             )
         return value
+
+
+def stamp_of(folder: Path) -> tuple[int, int, int] | None:
+    """What tells one manifest from the next: inode, time in ns, and size; ``None`` where there is none to be read.
+
+    The file is opened for it: NFS asks its server then, where ``stat`` may give what the machine knew up to a minute
+    ago, so that a writer took what another machine had written meanwhile for the rest of a write that was cut short.
+    """
+    with contextlib.suppress(OSError, InputError), open_file(folder / MANIFEST, MANIFEST) as file:
+        status = os.fstat(file.fileno())
+        return status.st_ino, status.st_mtime_ns, status.st_size
+    return None
 
 
 def _get(values: Mapping[str, Any], name: str, kind: type) -> Any:

@@ -35,7 +35,7 @@ from .files import write_atomically
 from .journal import Journal
 from .layout import KEYS, PICTURES, journal_name, journals, statistics_name
 from .lock import WriterLock
-from .manifest import MANIFEST, Manifest
+from .manifest import MANIFEST, Manifest, stamp_of
 from .reading import ReadSoFar
 from .store_reader import StoreReader
 from .tensors import digest_of
@@ -201,7 +201,7 @@ class Store(StoreReader):
             self._refuse_another()
         elif self._stamp is not None:
             self._refuse_changed()
-        stamp, generation = self._manifest_stamp(), 0 if is_new else self._next_generation()
+        stamp, generation = stamp_of(self.folder), 0 if is_new else self._next_generation()
         try:
             with self._report_write_errors():
                 if is_new:
@@ -213,7 +213,7 @@ class Store(StoreReader):
         except BaseException:
             if is_new:  # there is one, whole, or there is none
                 tidying.remove([self.folder / MANIFEST])
-            if self._manifest_stamp() == stamp:
+            if stamp_of(self.folder) == stamp:
                 self._remove_generation(generation)
             raise
         self._read_so_far, self._statistics = ReadSoFar(manifest.journal, (), frozenset(content.pictures)), None
@@ -321,7 +321,7 @@ class Store(StoreReader):
 
     def _commit(self, manifest: Manifest) -> None:
         manifest.write(self.folder)
-        self.manifest, self._stamp = manifest, self._manifest_stamp()
+        self.manifest, self._stamp = manifest, stamp_of(self.folder)
 
     def _refuse_another(self) -> None:
         """Refuse to begin a codebook where there is one."""

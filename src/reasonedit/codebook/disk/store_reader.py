@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,7 +14,7 @@ from reasonedit.errors import ConflictError
 from . import snapshot, writing
 from .errors import DamagedError
 from .files import is_there
-from .manifest import LACKS_STATISTICS, MANIFEST, Manifest
+from .manifest import LACKS_STATISTICS, MANIFEST, Manifest, stamp_of
 from .reading import News, ReadSoFar, read_news
 from .tensors import load_statistics
 
@@ -51,7 +50,7 @@ class StoreReader:
 
     def changed(self) -> bool:
         """Whether the folder may hold more than was read."""
-        return self._stamp is None or self._stamp != self._manifest_stamp()
+        return self._stamp is None or self._stamp != stamp_of(self.folder)
 
     def reading(self) -> AbstractContextManager[None]:
         """Keep the files that the manifest names there meanwhile, whoever tidies the folder."""
@@ -72,7 +71,7 @@ class StoreReader:
         """
         for tries in range(_TRIES):
             with self.reading():
-                stamp = self._manifest_stamp()
+                stamp = stamp_of(self.folder)
                 manifest = Manifest.read(self.folder)
                 if manifest.id != self.manifest.id:
                     raise ConflictError(f"Another codebook has come into '{self.folder}': load it again.")
@@ -81,7 +80,7 @@ class StoreReader:
                 try:
                     news, read_so_far = read_news(self.folder, manifest, self._read_so_far, numbers, ids, width)
                 except DamagedError:  # where the file system has no locks, files may go while they are read
-                    if self._manifest_stamp() == stamp or tries == _TRIES - 1:
+                    if stamp_of(self.folder) == stamp or tries == _TRIES - 1:
                         raise
                 else:
                     self.manifest, self._stamp, self._read_so_far = manifest, stamp, read_so_far
@@ -112,10 +111,3 @@ class StoreReader:
             UnreadableError: It must not be read.
         """
         return writing.read_picture(self.folder, name)
-
-    def _manifest_stamp(self) -> tuple[int, int, int] | None:
-        """What tells one manifest from the next: inode, time in ns, and size; none where there is no manifest."""
-        with contextlib.suppress(OSError):
-            status = (self.folder / MANIFEST).stat()
-            return status.st_ino, status.st_mtime_ns, status.st_size
-        return None

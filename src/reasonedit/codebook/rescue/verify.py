@@ -12,7 +12,7 @@ from ..disk import snapshot
 from ..disk.checksums import Checksums
 from ..disk.errors import DamagedError
 from ..disk.layout import parse_name
-from ..disk.manifest import MANIFEST, Manifest
+from ..disk.manifest import Manifest, stamp_of
 from ..disk.store import Store
 from ..disk.tensors import load_tensors
 from ..disk.writing import read_picture
@@ -39,19 +39,11 @@ def verify(folder: str | os.PathLike[str]) -> Found:
     path = Path(folder)
     for _ in range(_TRIES):  # somebody may write meanwhile
         with snapshot.reading(path):
-            stamp = _manifest_stamp(path)
+            stamp = stamp_of(path)
             found = _read_folder(path)
-        if not found.damages or stamp == _manifest_stamp(path):
+        if not found.damages or stamp == stamp_of(path):
             break
     return found
-
-
-def _manifest_stamp(folder: Path) -> object:
-    try:
-        status = (folder / MANIFEST).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
 
 
 def _read_folder(folder: Path) -> Found:
