@@ -255,6 +255,25 @@ def test_an_edit_that_is_erased_while_a_codebook_is_calibrated_is_passed_over(ti
     assert fits(editor, ReasonEditor.load(tmp_path / "book", tiny_vlm))
 
 
+def test_an_edit_that_takes_the_id_of_an_erased_one_meanwhile_gets_its_own_keys(tiny_vlm, tmp_path, monkeypatch):
+    editor = edited(tiny_vlm)
+    editor.save(tmp_path / "book")
+    embed, embedded = EditingPipeline.embed_anew, []
+
+    def meet(self, edit, *rest):
+        if embedded == ["e0"]:  # which is embedded anew already
+            other = ReasonEditor.load(tmp_path / "book", tiny_vlm)
+            other.erase("e0")
+            other.write(Edit(picture(7), "What is 7?", "another thing", ["It is flat."], id="e0"))
+        embedded.append(edit.id)
+        return embed(self, edit, *rest)
+
+    monkeypatch.setattr(EditingPipeline, "embed_anew", meet)
+    editor.calibrate(photos())
+    assert editor.edits["e0"].answer == "another thing"
+    assert fits(editor, ReasonEditor.load(tmp_path / "book", tiny_vlm))
+
+
 def lose_crop(vlm, folder, *more):
     """A codebook of one edit that has lost the picture that a person gave as its evidence, and further files."""
     crop = picture(9)

@@ -12,6 +12,9 @@ from reasonedit.errors import NotFoundError
 from reasonedit.kinds import KeyKind
 from reasonedit.pipeline import EditingPipeline
 
+_Made = tuple[StoredEdit, Sequence[Entry]]
+"""An edit, and what it writes by the new statistics."""
+
 
 def recalibrate(
     pipeline: EditingPipeline,
@@ -49,15 +52,15 @@ def recalibrate(
         pipeline.embedder.encoder,
         calibration=calibration,
     )
-    entries: dict[str, Sequence[Entry]] = {}
+    made: dict[str, _Made] = {}
     all_depend = anew.embedder.reads_language or anew.embedder.width != pipeline.embedder.width
-    _embed(memory, anew, entries, done, all_depend=all_depend)
+    _embed(memory, anew, made, done, all_depend=all_depend)
     with memory.changing():
         if not wanted():
             return None
-        _embed(memory, anew, entries, done, all_depend=all_depend)  # what others wrote meanwhile
-        there = {*memory.edits, *memory.undone}
-        new = {name: of_edit for name, of_edit in entries.items() if name in there}
+        _embed(memory, anew, made, done, all_depend=all_depend)  # what others wrote meanwhile
+        there = {**memory.edits, **memory.undone}
+        new = {name: entries for name, (edit, entries) in made.items() if there.get(name) == edit}
         memory.replace_keys(new, tensors_of(calibration.statistics), anew.settings)
         pipeline.statistics.use(calibration)
         pipeline.statistics.note(memory.store)
@@ -67,14 +70,14 @@ def recalibrate(
 def _embed(
     memory: EditMemory,
     anew: EditingPipeline,
-    entries: dict[str, Sequence[Entry]],
+    made: dict[str, _Made],
     done: Callable[[int, int], None],
     *,
     all_depend: bool,
 ) -> None:
-    """Add to ``entries`` what edits write whose keys change with the statistics, if they are not among them yet."""
-    with memory.guard:
-        edits = [e for e in {**memory.edits, **memory.undone}.values() if e.id not in entries]
+    """Add to ``made`` what edits write whose keys change with the statistics, if they are not among them yet."""
+    with memory.guard:  # of an id another edit may have come meanwhile, where one was erased
+        edits = [e for e in {**memory.edits, **memory.undone}.values() if e.id not in made or made[e.id][0] != e]
         kinds = {e.id: {entry.fact.kind for entry in memory.entries_of(e.id)} for e in edits}
     depending = [e for e in edits if (kinds[e.id] if all_depend else kinds[e.id] - {KeyKind.TEXT})]
     for number, edit in enumerate(depending, 1):
@@ -82,7 +85,7 @@ def _embed(
         if edit.id in memory.edits or edit.id in memory.undone:  # else it was erased meanwhile
             _refuse_lost(edit, memory)
             given = as_edit(edit, {name: memory.picture(name) for name in edit.pictures})
-            entries[edit.id] = anew.embed_anew(given, edit).entries
+            made[edit.id] = edit, anew.embed_anew(given, edit).entries
         done(number, len(depending))
 
 

@@ -46,7 +46,7 @@ class StoreReader:
 
     def lies_in(self, folder: str | os.PathLike[str]) -> bool:
         """Whether this is the codebook in a folder, whatever the folder is called."""
-        return self.exists(folder) and os.path.samefile(folder, self.folder)
+        return self.exists(folder) and self.folder.is_dir() and os.path.samefile(folder, self.folder)
 
     def changed(self) -> bool:
         """Whether the folder may hold more than was read."""

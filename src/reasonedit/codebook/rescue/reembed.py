@@ -62,7 +62,8 @@ def embed_anew(folder: Path, embed: OpenEmbed, done: Callable[[int, int], None] 
     if embedded:
         memory.settle()
         try:
-            keys_found_again(folder, embedded)
+            with memory.changing():  # others clean the file where they erase an edit
+                keys_found_again(folder, embedded)
         except OSError as error:
             raise write_error(folder, error) from error
     return len(embedded)
