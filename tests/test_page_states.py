@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import os
 import signal
 import subprocess
@@ -710,23 +712,45 @@ def test_what_is_asked_is_there_again_however_often_it_is_left(url, visit, photo
         expect(visitor.page.get_by_label("Choices, one per line")).to_have_value("a bird\na plane")
 
 
+HOLD_SLOW = """() => {
+  const read = FileReader.prototype.readAsDataURL;
+  const late = [];
+  FileReader.prototype.readAsDataURL = function (file) {
+    if (file.name === "slow.png") late.push(() => read.call(this, file));
+    else read.call(this, file);
+  };
+  window.goOn = () => late.forEach((one) => one());
+}"""
+"""Files of this name are read when it is said."""
+
+
 def test_the_picture_that_was_taken_last_counts(url, visit, photo, tmp_path):
     (tmp_path / "slow.png").write_bytes(photo.read_bytes())
     visitor = visit(url).go()
     page = visitor.page
-    page.evaluate("""() => {
-      const read = FileReader.prototype.readAsDataURL;
-      const late = [];
-      FileReader.prototype.readAsDataURL = function (file) {
-        if (file.name === "slow.png") late.push(() => read.call(this, file));
-        else read.call(this, file);
-      };
-      window.goOn = () => late.forEach((one) => one());
-    }""")
+    page.evaluate(HOLD_SLOW)
     page.locator("#picture-file").set_input_files(tmp_path / "slow.png")
     visitor.upload(photo, "What is it?")
     page.evaluate("goOn(); new Promise((done) => setTimeout(done, 200))")
     expect(page.locator(".picture .name")).to_have_text("photo.png")
+
+
+def test_a_question_is_asked_about_the_picture_that_was_chosen_last_however_fast(url, visit, photo, tmp_path):
+    picture(5, 96).save(tmp_path / "slow.png")
+    visitor = visit(url).go()
+    page = visitor.page
+    visitor.upload(photo, "What is it?")
+    page.evaluate(HOLD_SLOW)
+    page.locator("#picture-file").set_input_files(tmp_path / "slow.png")
+    for _ in range(2):
+        page.get_by_label("Question", exact=True).press("Enter")
+    with page.expect_request("**/v1/chat/completions") as asked:
+        page.evaluate("goOn()")
+    page.locator(".answer").wait_for()
+    content = json.loads(asked.value.post_data)["messages"][0]["content"]
+    data = base64.b64decode(content[1]["image_url"]["url"].partition(",")[2])
+    assert data == (tmp_path / "slow.png").read_bytes()
+    assert len([called for called in visitor.called if called.endswith("/chat/completions")]) == 1
 
 
 def test_a_text_is_pasted_as_a_text_where_a_picture_of_it_lies_beside_it(url, visit, photo):

@@ -115,7 +115,7 @@ def book(tiny_folder, tmp_path) -> Path:
 
 def test_they_survive_export_and_import(book, tiny_folder, tmp_path, capsys):
     export(EditMemory.open(Store.open(book)), tmp_path / "edits.jsonl")
-    assert [e.answers for e in read(tmp_path / "edits.jsonl")] == [PEOPLE, []]
+    assert [row.edit.answers for row in read(tmp_path / "edits.jsonl")] == [PEOPLE, []]
     pool = EditFile(str(tmp_path / "edits.jsonl"))
     assert {e.id: e.answers for e in pool.candidates()} == {"several": PEOPLE, "one": []}
     assert main(["data", "check", str(tmp_path / "edits.jsonl")]) == 0

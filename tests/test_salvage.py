@@ -231,7 +231,7 @@ def test_an_edit_that_somebody_changed_by_hand_is_no_edit_any_more_but_can_be_im
     repair(there, accept_loss=True)
     assert "e00001" not in {**open_memory(there).edits, **open_memory(there).undone}
     (row,) = read(there / "lost-edits.jsonl")
-    assert (row.id, row.question, row.answer) == ("e00001", "What is 1?", "another thing")
+    assert (row.id, row.edit.question, row.edit.answer) == ("e00001", "What is 1?", "another thing")
     open_memory(there).settle(join=True)  # which removes pictures that no edit has
     assert [r.id for r in read(there / "lost-edits.jsonl")] == ["e00001"]
 

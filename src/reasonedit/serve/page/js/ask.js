@@ -112,6 +112,7 @@ export class AskView {
 
   async #submit(event) {
     event.preventDefault();
+    if (!(await this.picture.arrived())) return undefined; // what is asked is about the picture that was chosen last
     if (this.button.getAttribute("aria-disabled") === "true") return undefined; // the model is at it
     const question = this.question.input.value.trim();
     if (!this.picture.picture) return this.picture.complain(T.ask.noPicture);

@@ -53,8 +53,23 @@ export class PictureInput {
    * @param {string} name What it is called.
    * @param {object} [sample] The sample that it is.
    */
-  async take(source, name, sample) {
+  take(source, name, sample) {
     if (!this.may()) return;
+    const coming = this.#take(source, name, sample);
+    this.coming = coming;
+    coming.then(() => {
+      if (this.coming === coming) this.coming = null;
+    });
+  }
+
+  /** Wait for the picture that is on its way, if one is; whether it could be read. */
+  async arrived() {
+    let could = true;
+    while (this.coming) could = await this.coming;
+    return could;
+  }
+
+  async #take(source, name, sample) {
     const turn = (this.turn = (this.turn || 0) + 1);
     this.complain("");
     const most = this.info.limits?.body_mb;
@@ -62,8 +77,10 @@ export class PictureInput {
       if (most && source.size * GROWTH > most * MB) throw new ApiError(T.picture.tooLarge(name, (source.size / MB).toFixed(1), Math.floor(most / GROWTH)));
       const uri = await asDataUri(source);
       if (turn === this.turn) this.set({ uri, name }, sample); // or another one was taken meanwhile
+      return true;
     } catch (error) {
       if (turn === this.turn) this.complain(error.message);
+      return false;
     }
   }
 
