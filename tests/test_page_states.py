@@ -76,6 +76,13 @@ def correct(visitor, author="Ada"):
     visitor.save()
 
 
+def ask_and_correct(visitor, photo):
+    """A correction that is written, and neither checked nor saved."""
+    visitor.upload(photo, "What is it?")
+    visitor.ask()
+    visitor.correct("a thing", "It is round.")
+
+
 def test_what_rests_on_an_edit_is_named_before_it_is_undone(editor, url, visit):
     editor.edit(picture(0), "Who owns it?", answer="the sailor", reasoning="It is a kettle. A kettle is of the sailor.")
     chain = "An anchor is of the sailor. The sailor lives in the valley."
@@ -275,9 +282,7 @@ def test_an_error_stands_beside_its_field(url, visit, photo):
 
 def test_a_correction_that_was_begun_is_not_lost_by_a_click(url, visit, photo):
     visitor = visit(url).go()
-    visitor.upload(photo, "What is it?")
-    visitor.ask()
-    visitor.correct("a thing", "It is round.")
+    ask_and_correct(visitor, photo)
     edits = visitor.page.get_by_role("link", name="Edits", exact=True)
     with visitor.page.expect_event("dialog"):  # the page asks after the click, when its address has changed
         edits.click()
@@ -437,9 +442,7 @@ def test_no_heat_map_of_another_wording_is_shown(url, visit, photo):
 
     visitor = visit(url).go()
     visitor.page.route("**/v1/edits/check", see)
-    visitor.upload(photo, "What is it?")
-    visitor.ask()
-    visitor.correct("a thing", "It is round.")
+    ask_and_correct(visitor, photo)
     visitor.check()
     visitor.page.locator(".stage canvas.heat").wait_for()
     visitor.page.get_by_label("Sentence 1", exact=True).fill("It is flat.")
@@ -484,9 +487,7 @@ def test_a_proxy_may_say_who_is_there(url, visit, photo, editor):
     visitor.go()
     visitor.page.get_by_text("Signed in as Zoë").wait_for()
     expect(visitor.page.get_by_label("Your name")).to_have_count(0)
-    visitor.upload(photo, "What is it?")
-    visitor.ask()
-    visitor.correct("a thing", "It is round.")
+    ask_and_correct(visitor, photo)
     visitor.check()
     visitor.save()
     assert [edit.author for edit in editor.edits.values()] == ["Zoë"]
@@ -643,9 +644,7 @@ run_server(create_app([editor], Settings(model="tiny")), "127.0.0.1", port, read
     process, url = begin("first", 0)
     try:
         visitor = visit(url).go()
-        visitor.upload(photo, "What is it?")
-        visitor.ask()
-        visitor.correct("a thing", "It is round.")
+        ask_and_correct(visitor, photo)
         visitor.check()
         visitor.save()
         process.send_signal(signal.SIGKILL)
@@ -687,9 +686,7 @@ def test_a_correction_is_asked_about_once_where_the_address_names_no_part(url, v
     page = visitor.page
     page.goto(url)
     page.locator("nav a[aria-current]").wait_for()
-    visitor.upload(photo, "What is it?")
-    visitor.ask()
-    visitor.correct("a thing", "It is round.")
+    ask_and_correct(visitor, photo)
     for part, told in [("Edits", 1), ("Ask", 1)]:
         page.get_by_role("link", name=part, exact=True).click()
         wait_until(lambda: page.evaluate("location.hash === '#/ask'"))
@@ -755,9 +752,7 @@ def test_a_question_is_asked_about_the_picture_that_was_chosen_last_however_fast
 
 def test_a_text_is_pasted_as_a_text_where_a_picture_of_it_lies_beside_it(url, visit, photo):
     visitor = visit(url).go()
-    visitor.upload(photo, "What is it?")
-    visitor.ask()
-    visitor.correct("a thing", "It is round.")
+    ask_and_correct(visitor, photo)
     taken = visitor.page.get_by_label("Sentence 1", exact=True).evaluate("""(area) => {
       const data = new DataTransfer();
       data.items.add(new File([new Uint8Array(9)], "image.png", {type: "image/png"}));
@@ -845,9 +840,7 @@ def test_what_comes_of_a_correction_that_is_gone_is_not_shown(url, visit, photo)
 def test_nothing_is_changed_or_cancelled_while_it_is_saved(url, visit, photo, editor):
     visitor = visit(url).go()
     page = visitor.page
-    visitor.upload(photo, "What is it?")
-    visitor.ask()
-    visitor.correct("a thing", "It is round.")
+    ask_and_correct(visitor, photo)
     visitor.check()
     held = Held(page, "**/v1/edits")
     visitor.button("Save the correction").click()
@@ -873,9 +866,7 @@ def test_nothing_is_changed_or_cancelled_while_it_is_saved(url, visit, photo, ed
 def test_a_correction_whose_answer_is_lost_is_saved_once(url, visit, photo, editor):
     visitor = visit(url).go()
     page = visitor.page
-    visitor.upload(photo, "What is it?")
-    visitor.ask()
-    visitor.correct("a thing", "It is round.")
+    ask_and_correct(visitor, photo)
 
     def lose_the_answer(route):
         if route.request.method == "POST":
