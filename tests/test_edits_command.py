@@ -486,6 +486,16 @@ def test_without_a_connection_to_the_hub_it_is_said(book, monkeypatch, capsys):
             assert f"({shown}): check" in capsys.readouterr().err
 
 
+def test_what_is_wrong_with_a_codebook_is_not_laid_on_the_hub(book, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise ReasonEditError("The codebook is torn.")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda *_, **__: "there")
+    monkeypatch.setattr("reasonedit.codebook.hub.write_card", fail)
+    assert main(["codebook", "push", str(book), "ada/book"]) == 1
+    assert capsys.readouterr().err == "reasonedit: The codebook is torn.\n"
+
+
 def test_a_retriever_sees_what_is_edited_meanwhile(book, tiny_vlm, tmp_path):
     writer = ReasonEditor.load(book, dtype="float32")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
-    """What the Hub's client raises: of names ``ValueError``; without a connection what its HTTP client raises.
+    """What the Hub's client raises, and without a connection the HTTP client that it uses.
 
-    Which HTTP client that is depends on the version of huggingface_hub; the errors of both have a base in common.
+    Which one that is depends on the version of huggingface_hub: the Hub's own HTTP errors are derived from its errors.
     """
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import errors
 
-    return ValueError, *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
+    own = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return *own, *(base for base in errors.HfHubHTTPError.__bases__ if issubclass(base, Exception))
