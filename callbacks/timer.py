@@ -41,6 +41,13 @@ class QueryTimer(Evaluates):
         """Milliseconds per query, or ``None`` if there was none."""
         return 1000 * self.seconds / self.queries if self.queries else None
 
+    @staticmethod
+    def times(batch: Any) -> bool:
+        """Whether a batch counts."""
+        if not isinstance(batch, dict) or edits_in(batch):
+            return False
+        return not in_steps(batch) or (batch["phase"] != "check" and answered_already(batch) is None)
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse a place from which less would be measured; raises as :meth:`RunCallback.setup` does."""
         super().setup(trainer, pl_module, stage)
@@ -67,9 +74,7 @@ class QueryTimer(Evaluates):
     ) -> None:
         """Stop the clock. As it is first in the list, it stops before other callbacks use the answers."""
         elapsed = time.perf_counter() - self._started
-        if not isinstance(batch, dict) or edits_in(batch):
-            return
-        if in_steps(batch) and (batch["phase"] == "check" or answered_already(batch) is not None):
+        if not self.times(batch):
             return
         answers = self.answers_in(trainer, outputs)
         if answers is not None:

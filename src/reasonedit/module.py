@@ -106,15 +106,24 @@ class VLMModule(L.LightningModule):
         choices = choices_of(batch, "choices", self, len(asked))
         if not asked:
             return []
-        replies = self._reply(batch, asked, choices or [None] * len(asked))
+        replies = self.reply(batch, asked, choices or [None] * len(asked))
         batch["thoughts"] = [reply.thought for reply in replies]
         batch["finish_reasons"] = [reply.finish_reason for reply in replies]
         self._answered += len(replies)
         self._cut_off += batch["finish_reasons"].count("length")
         return [reply.text for reply in replies]
 
-    def _reply(self, batch: dict[str, Any], asked: list[str], choices: Choices) -> list[Reply]:
-        """The replies to a batch; questions without a picture are answered apart."""
+    def reply(self, batch: dict[str, Any], asked: list[str], choices: Choices) -> list[Reply]:
+        """The replies to a batch; questions without a picture are answered apart.
+
+        Args:
+            batch: The batch, with its pictures.
+            asked: Its questions, after their facts, if any.
+            choices: The choices of each, or ``None``.
+
+        Raises:
+            InputError: A question without a picture has choices.
+        """
         texts = [row for row, alone in enumerate(texts_alone(batch, self, len(asked))) if alone]
         shown = [row for row in range(len(asked)) if row not in set(texts)]
         given_choices = next((row for row in texts if choices[row]), None)

@@ -1,4 +1,4 @@
-"""What an unedited model answered, cached on disk: it is asked once, and every editor uses it."""
+"""What a model answered whose weights nobody edited, cached on disk: it is asked once, and every editor uses it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Answers:
     """A model's answers, those it gave in earlier runs included.
 
     They are in the folder ``answers`` of the cache: one file for each model (all that its answers depend on, its
-    processor included), way to answer, device and version of the code that asks, a family of one's own included (of
-    a class that is in no file answers are known in this process alone). A query is found by its image's pixels and the
-    whole prompt.
+    processor included), way to answer, device with its threads, and version of the code that asks, a family of one's
+    own included (of a class that is in no file answers are known in this process alone). A query is found by its
+    image's pixels and the whole prompt.
 
     Args:
         vlm: The unedited model.
@@ -36,6 +36,7 @@ class Answers:
     Attributes:
         layers: Layers of the vision part that are kept of its passes.
         seen: The vision pass of the last batch; ``None`` where some of its answers were known.
+        ms_saved: Milliseconds that the answers of the last batch which were known took when they were given.
 
     Raises:
         UnavailableError: The cache cannot be written.
@@ -45,8 +46,10 @@ class Answers:
         self.vlm = vlm
         self.layers: Sequence[str] = ()
         self.seen: Vision | None = None
+        self.ms_saved = 0.0
         self.generation = Generation(generation) if isinstance(generation, int) else generation or Generation()
-        device = torch.cuda.get_device_name(vlm.device) if vlm.device.type == "cuda" else str(vlm.device)
+        on_gpu = vlm.device.type == "cuda"
+        device = torch.cuda.get_device_name(vlm.device) if on_gpu else f"{vlm.device}, {torch.get_num_threads()}"
         how = json.dumps(self.generation.to_dict(), sort_keys=True, default=str)
         self._folder = path = cache_folder() / "answers"
         try:
@@ -59,15 +62,19 @@ class Answers:
             path.mkdir(parents=True, exist_ok=True)
             # Any thread may ask, one at a time.
             self._database = sqlite3.connect(database, timeout=60, check_same_thread=False)
-            self._database.execute("create table if not exists answers (query text primary key, reply text)")
+            self._database.execute("create table if not exists replies (query text primary key, reply text, ms real)")
 
     def ask(self, queries: Sequence[Query]) -> tuple[list[str], list[float | None]]:
         """The texts of :meth:`replies`, with their times."""
         replies, ms = self.replies(queries)
         return [reply.text for reply in replies], ms
 
-    def replies(self, queries: Sequence[Query]) -> tuple[list[Reply], list[float | None]]:
+    def replies(self, queries: Sequence[Query], vision: Vision | None = None) -> tuple[list[Reply], list[float | None]]:
         """Answer queries; those that were not asked before are asked in one batch.
+
+        Args:
+            queries: The queries.
+            vision: A vision pass of their images that was made already; what was read of it is used up.
 
         Returns:
             The answers, and for each the milliseconds that it took: its share of its batch, or ``None`` where it was
@@ -77,20 +84,21 @@ class Answers:
             UnavailableError: The cache cannot be read or written any more.
         """
         keys = [self._key(q) for q in queries]
-        known = {key: reply for key in keys if (reply := self._find(key)) is not None}
+        found = {key: row for key in keys if (row := self._find(key)) is not None}
+        known = {key: reply for key, (reply, _) in found.items()}
         new = [i for i, k in enumerate(keys) if k not in known]
-        self.seen = None
+        self.seen, self.ms_saved = None, sum(found[k][1] for k in keys if k in found)
         ms = 0.0
         if new:
             asked = [queries[i] for i in new]
             started = time.perf_counter()
-            replies, vision = self._ask(asked, self.layers)
+            replies, seen = self._ask(asked, self.layers, _part_of(vision, new, self.vlm))
             ms = 1000 * (time.perf_counter() - started) / len(asked)
             known |= {keys[i]: reply for i, reply in zip(new, replies, strict=True)}
-            rows = [(keys[i], json.dumps(asdict(known[keys[i]]))) for i in new]
-            self.seen = vision if len(new) == len(queries) else None
+            rows = [(keys[i], json.dumps(asdict(known[keys[i]])), ms) for i in new]
+            self.seen = seen if len(new) == len(queries) else None
             with self._named_errors(), self._database:
-                self._database.executemany("insert or replace into answers values (?, ?)", rows)
+                self._database.executemany("insert or replace into replies values (?, ?, ?)", rows)
         return [known[k] for k in keys], [ms if i in new else None for i in range(len(keys))]
 
     def time(self, queries: Sequence[Query]) -> float:
@@ -99,16 +107,20 @@ class Answers:
         self._ask(queries)
         return 1000 * (time.perf_counter() - started) / len(queries)
 
-    def _ask(self, queries: Sequence[Query], layers: Sequence[str] = ()) -> tuple[list[Reply], Vision | None]:
+    def _ask(
+        self, queries: Sequence[Query], layers: Sequence[str] = (), vision: Vision | None = None
+    ) -> tuple[list[Reply], Vision | None]:
         """The replies, and the vision pass where all have a picture."""
         texts = [i for i, query in enumerate(queries) if query.text_only]
         shown = [i for i, query in enumerate(queries) if not query.text_only]
         told = self.vlm.reply_to_texts([queries[i].question for i in texts], self.generation) if texts else []
         replies = dict(zip(texts, told, strict=True))
-        vision = None
         if shown:
             of_shown = [queries[i] for i in shown]
-            vision = self.vlm.see([q.image for q in of_shown], layers)
+            if vision is None:
+                vision = self.vlm.see([q.image for q in of_shown], layers)
+            elif texts:
+                vision = vision.select(shown)
             rows = [q.question for q in of_shown], [q.choices for q in of_shown]
             replies |= zip(shown, self.vlm.reply(vision, *rows, self.generation), strict=True)
         return [replies[i] for i in range(len(queries))], None if texts else vision
@@ -127,13 +139,25 @@ class Answers:
                 "written."
             ) from error
 
-    def _find(self, key: str) -> Reply | None:
+    def _find(self, key: str) -> tuple[Reply, float] | None:
+        """A reply that is known, and its milliseconds."""
         with self._named_errors():
-            row = self._database.execute("select reply from answers where query = ?", (key,)).fetchone()
-        return None if row is None else Reply(**json.loads(row[0]))
+            row = self._database.execute("select reply, ms from replies where query = ?", (key,)).fetchone()
+        return None if row is None else (Reply(**json.loads(row[0])), float(row[1]))
 
     def _key(self, query: Query) -> str:
         prompt = self.vlm.prompt(query.question, query.choices)
         digest = hashlib.sha256(json.dumps([prompt, query.choices, query.image.size]).encode())
         digest.update(b"text only" if query.text_only else query.image.tobytes())
         return digest.hexdigest()
+
+
+def _part_of(vision: Vision | None, rows: Sequence[int], vlm: VLM) -> Vision | None:
+    """The pass of some images of a batch, with what the VLM read of them."""
+    if vision is None or len(rows) == len(vision):
+        return vision
+    part, prefix = vision.select(rows), vision.take_prefix(vlm)
+    if prefix is not None:
+        prefix.narrow(rows)
+        part.prefix = prefix
+    return part

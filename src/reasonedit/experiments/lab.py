@@ -30,7 +30,7 @@ from .noise import NoisyReasoning
 from .own_chains import OwnChains
 
 _PACKAGE = Path(__file__).parents[1]
-_RUNS_CELLS = ("experiments/lab.py", "experiments/running.py")
+_RUNS_CELLS = ("experiments/lab.py", "experiments/running.py", "experiments/known_answers.py")
 """Of these files of the package each counts by itself, not with all that it imports."""
 _MEASURE_CHECKS = ("experiments/checks.py", "rounds.py")
 """The same of cells whose edits are checked."""

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import reasonedit.callbacks as cb
 from reasonedit.data.stream import EditStream
 from reasonedit.errors import UnavailableError
+from reasonedit.module import VLMModule
 from reasonedit.runs.data_files import DataFiles
 from reasonedit.runs.folder import versions
 from reasonedit.runs.provenance import questions_checksum
@@ -27,6 +28,7 @@ from .checks import measure_checks
 from .evidence_cache import CachedEvidenceFinder
 from .gallery import write_gallery
 from .grounding import measure_grounding
+from .known_answers import KnownAnswers, asking_once
 from .lab import Lab
 from .own_chains import OwnChains
 from .tensorboard_runs import begin_run, set_others_aside
@@ -74,8 +76,10 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
     charts = cb.TensorBoardCharts(_hyperparameters(record))
     logger = _logger(folder, cell, record)
     try:
-        _predict(lab, stream, [timer, *callbacks, metrics, charts, writer], logger)
+        with asking_once(lab.module, editor) as module:
+            _predict(module, stream, [timer, *callbacks, metrics, charts, writer], logger)
         _check_complete(lab, cell, stream, writer.rows, record)
+        timer.seconds += module.seconds_saved if isinstance(module, KnownAnswers) else 0.0
         measured = _measure(lab, stream, callbacks, metrics, timer, writer.rows)
         if cell.gallery:  # shown beside the cell of this moment only
             write_gallery(path.with_suffix(".gallery.json"), stream, editor, writer.rows, made=measured["made"])
@@ -89,7 +93,7 @@ def run_cell(lab: Lab, cell: Cell, folder: Path) -> bool:
     return True
 
 
-def _predict(lab: Lab, stream: EditStream, callbacks: list[L.Callback], logger: TensorBoardLogger) -> None:
+def _predict(module: VLMModule, stream: EditStream, callbacks: list[L.Callback], logger: TensorBoardLogger) -> None:
     """Run the stream.
 
     Raises:
@@ -106,7 +110,7 @@ def _predict(lab: Lab, stream: EditStream, callbacks: list[L.Callback], logger: 
         default_root_dir=logger.save_dir,
     )
     try:
-        trainer.predict(lab.module, datamodule=stream, return_predictions=False)
+        trainer.predict(module, datamodule=stream, return_predictions=False)
     except SystemExit as stop:  # Lightning ends the process after Ctrl-C
         raise KeyboardInterrupt("Interrupted: the same command goes on.") from stop
 
