@@ -248,7 +248,7 @@ def test_answers_that_are_cut_off_are_counted(tiny_vlm, caplog):
     )  # fmt: skip
     with caplog.at_level(logging.WARNING):
         trainer.predict(VLMModule(tiny_vlm, max_new_tokens=2), DataLoader(batches, batch_size=None, collate_fn=dict))
-    assert "3 of 3 answers were cut off after 2 tokens: raise max_new_tokens" in caplog.text
+    assert "3 of 3 answers were cut off, by max_new_tokens=2 or by the end of the model's context: raise" in caplog.text
 
 
 def test_the_command_line_takes_them(tmp_path):

@@ -188,6 +188,7 @@ def test_a_wrong_call_is_a_sentence_and_no_traceback(words, tmp_path, monkeypatc
         (["select", "--config", "configs/demo.yaml", "--model", "a/b"], "--config says the model: leave --model out"),
         (["select", "--config", "configs/demo.yaml", "--dtype", "float16"], "--config says the dtype"),
         (["serve", "--codebook", "b", "--model", "a/b", "--base-url", "http://localhost:1/v1"], "'a/b' is loaded here"),
+        (["serve", "--codebook", "b", "--model", "a/b", "--body-mb", "0"], "must be between 1 and 1024 MiB, not 0"),
         (["serve", "--codebook", "b", "--model", "a/b", "--upstream-timeout", "9"], "leave --upstream-timeout out"),
         (["serve", "--codebook", "b", "--model", "openai:a/b", "--dtype", "float16"], "'openai:a/b' is served else"),
         (["serve", "--codebook", "b", "--model", "openai:a/b", "--devices", "cuda:0", "cuda:1"], "leave --devices and"),

@@ -198,7 +198,8 @@ class Answer:
         left_out: Facts that were fetched but left out, the farthest first: the image does not show them, or the prompt
             would be too long.
         thought: What a reasoning VLM wrote before its answer.
-        finish_reason: ``"stop"``, or ``"length"`` where ``max_new_tokens`` cut the answer off.
+        finish_reason: ``"stop"``, or ``"length"`` where ``max_new_tokens`` or the end of the model's context cut the
+            answer off.
         in_range: Whether the image is like those of the calibration; ``None`` where that was not looked at. For one
             that is unlike all of them only edits of this very image count.
     """

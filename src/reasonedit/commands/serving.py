@@ -37,7 +37,9 @@ def run(arguments: argparse.Namespace, show: Callable[[str], None] = lambda url:
         needed(module, "serve")
     from reasonedit.serve.app import create_app
     from reasonedit.serve.run import run_server
+    from reasonedit.serve.settings import Settings
 
+    Settings("", **_bounds(arguments))  # refuse them before a model is loaded
     generation = _generation(arguments)
     with waiting("loading the VLM"):
         editors = open_editors(arguments, generation)
@@ -127,15 +129,17 @@ def settings_from(arguments: argparse.Namespace, editor: ReasonEditor) -> Settin
         codebook=arguments.codebook.name,
         api_key=key,
         hosts=LOOPBACK if on_loopback else (),
-        body_mb=arguments.body_mb,
-        pixels=arguments.pixels,
         image_urls=arguments.allow_image_urls,
         read_only=arguments.read_only,
-        at_once=arguments.at_once,
         log_texts=arguments.log_texts,
         upstream=upstream,
         notes=tuple(notes),
+        **_bounds(arguments),
     )
+
+
+def _bounds(arguments: argparse.Namespace) -> dict[str, int]:
+    return {name: getattr(arguments, name) for name in ("body_mb", "pixels", "at_once")}
 
 
 def _upstream(arguments: argparse.Namespace, editor: ReasonEditor) -> Upstream | None:

@@ -94,12 +94,10 @@ def cut_off_message(cut: int, asked: int, generation: Generation) -> str:
         asked: Number of questions.
         generation: How they were answered.
     """
+    by = f"by max_new_tokens={generation.max_new_tokens} or by the end of the model's context"
     if asked == 1:
-        return f"The answer was cut off after {generation.max_new_tokens} tokens: raise max_new_tokens to read on."
-    return (
-        f"{cut} of {asked} answers were cut off after {generation.max_new_tokens} tokens: raise max_new_tokens if "
-        "their ends matter."
-    )
+        return f"The answer was cut off, {by}: raise max_new_tokens to read on as far as the context reaches."
+    return f"{cut} of {asked} answers were cut off, {by}: raise max_new_tokens if their ends matter."
 
 
 def generation_of(module: object) -> Generation:

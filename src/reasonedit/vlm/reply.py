@@ -25,7 +25,8 @@ class Reply:
     Attributes:
         text: The answer.
         thought: What a reasoning VLM wrote before it, without its marks.
-        finish_reason: ``"stop"`` where the answer ended by itself, ``"length"`` where ``max_new_tokens`` cut it off.
+        finish_reason: ``"stop"`` where the answer ended by itself, ``"length"`` where ``max_new_tokens`` or the end
+            of the model's context cut it off.
     """
 
     text: str
