@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -132,3 +133,47 @@ def test_no_process_outlives_the_one_that_began_it(config, tmp_path):
             return True
 
     wait_until(lambda: all(map(is_gone, held)), ceiling=120)
+
+
+@pytest.mark.parametrize(
+    "at", [pytest.param("while the processes begin", marks=pytest.mark.slow), "in the middle of a cell"]
+)
+def test_ctrl_c_ends_all_at_once_and_leaves_nothing_half_done(config, tmp_path, at):
+    """The terminal sends it to all processes of the group: one of them says so, once."""
+    (tmp_path / "slow.py").write_text(
+        "import os, time\n"
+        "from reasonedit.callbacks.baselines import Unedited\n"
+        "class Slow(Unedited):\n"
+        "    def on_predict_end(self, *args, **named):\n"
+        f"        open({str(tmp_path)!r} + '/at-' + str(os.getpid()), 'w').close()\n"
+        "        for _ in range(10**6):\n"
+        "            time.sleep(0.1)\n"
+    )
+    call = ["experiment", "main", "--config", config, "--out", tmp_path / "out", "--seeds", "0", "1", "--edits", "2"]
+    call += ["--editor", "slow.Slow", "--rows", "none", "--jobs", "2"]
+    paths = [str(tmp_path), *sys.path]
+    with subprocess.Popen(
+        [sys.executable, "-m", "reasonedit.cli", *map(str, call)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        own = psutil.Process(process.pid)
+        if at == "in the middle of a cell":
+            wait_until(lambda: len(list(tmp_path.glob("at-*"))) == 2, process)
+        else:
+            wait_until(lambda: len(own.children()) == 3, process)  # with Python's tracker of shared resources
+        begun = own.children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate()[1]
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "reasonedit: Interrupted."
+    assert "Traceback" not in said
+    assert "resource_tracker" not in said
+    wait_until(lambda: not any(map(psutil.Process.is_running, begun)))
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and "Slow" in path.name]
+    assert not list((tmp_path / "out" / "main" / "cells").glob(".*"))
+    assert not list((tmp_path / "out" / "main" / "tensorboard").glob("*Slow*"))

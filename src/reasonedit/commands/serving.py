@@ -138,7 +138,7 @@ def settings_from(arguments: argparse.Namespace, editor: ReasonEditor) -> Settin
     )
 
 
-def _bounds(arguments: argparse.Namespace) -> dict[str, int]:
+def _bounds(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in ("body_mb", "pixels", "at_once")}
 
 
