@@ -128,3 +128,13 @@ def test_a_pass_that_was_made_already_is_used_for_those_that_are_new(tiny_vlm, a
     assert asked == [q.question for q in queries if q is not queries[1]]
     assert [m is None for m in ms] == [False, True, False, False]
     assert answers.ms_saved > 0
+
+
+def test_what_an_editor_tells_may_be_longer_than_a_question(tiny_vlm, tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonedit.data.answers.cache_folder", lambda: tmp_path)
+    with asking_once(VLMModule(tiny_vlm, max_new_tokens=2), Unedited()) as module:
+        told = "It is. " * 600 + "What is it? "
+        monkeypatch.setattr(type(tiny_vlm), "check_room", lambda *given: None)
+        monkeypatch.setattr(type(tiny_vlm), "prompt", lambda self, question, *rest: f"<image>{question[-14:]}")
+        batch = {"images": [picture(0)], "prompts": [told]}
+        assert module.predict_step(dict(batch)) == VLMModule(tiny_vlm, max_new_tokens=2).predict_step(dict(batch))

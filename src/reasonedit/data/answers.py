@@ -8,10 +8,11 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 import reasonedit.vlm
 from reasonedit.errors import InputError, UnavailableError
@@ -19,6 +20,23 @@ from reasonedit.types import Query
 from reasonedit.util.cache import cache_folder
 from reasonedit.util.dependencies import code_version
 from reasonedit.vlm import VLM, Generation, Reply, Vision
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as a VLM is asked it: with what an editor put before it, of whatever length.
+
+    Attributes:
+        image: Its picture, RGB.
+        question: The question.
+        choices: Its choices, if it has any.
+        text_only: Whether the VLM is not shown the picture.
+    """
+
+    image: Image.Image
+    question: str
+    choices: Sequence[str] | None = None
+    text_only: bool = False
 
 
 class Answers:
@@ -69,7 +87,9 @@ class Answers:
         replies, ms = self.replies(queries)
         return [reply.text for reply in replies], ms
 
-    def replies(self, queries: Sequence[Query], vision: Vision | None = None) -> tuple[list[Reply], list[float | None]]:
+    def replies(
+        self, queries: Sequence[Query | Asked], vision: Vision | None = None
+    ) -> tuple[list[Reply], list[float | None]]:
         """Answer queries; those that were not asked before are asked in one batch.
 
         Args:
@@ -108,7 +128,7 @@ class Answers:
         return 1000 * (time.perf_counter() - started) / len(queries)
 
     def _ask(
-        self, queries: Sequence[Query], layers: Sequence[str] = (), vision: Vision | None = None
+        self, queries: Sequence[Query | Asked], layers: Sequence[str] = (), vision: Vision | None = None
     ) -> tuple[list[Reply], Vision | None]:
         """The replies, and the vision pass where all have a picture."""
         texts = [i for i, query in enumerate(queries) if query.text_only]
@@ -145,7 +165,7 @@ class Answers:
             row = self._database.execute("select reply, ms from replies where query = ?", (key,)).fetchone()
         return None if row is None else (Reply(**json.loads(row[0])), float(row[1]))
 
-    def _key(self, query: Query) -> str:
+    def _key(self, query: Query | Asked) -> str:
         prompt = self.vlm.prompt(query.question, query.choices)
         digest = hashlib.sha256(json.dumps([prompt, query.choices, query.image.size]).encode())
         digest.update(b"text only" if query.text_only else query.image.tobytes())

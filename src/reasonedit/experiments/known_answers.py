@@ -9,9 +9,8 @@ from typing import Any
 import reasonedit.callbacks as cb
 from reasonedit.batches import Choices, pictures, texts_alone
 from reasonedit.callbacks.baselines import IKE, RAG, Unedited
-from reasonedit.data.answers import Answers
+from reasonedit.data.answers import Answers, Asked
 from reasonedit.module import VLMModule
-from reasonedit.types import Query
 from reasonedit.vlm import Reply, Vision
 
 _LEAVE_THE_VLM = (cb.Codebook, IKE, RAG, Unedited)
@@ -40,7 +39,7 @@ class KnownAnswers(VLMModule):
         """As :meth:`VLMModule.reply`."""
         alone = texts_alone(batch, self, len(asked))
         rows = zip(pictures(batch, "images", self, len(asked)), asked, choices, alone, strict=True)
-        queries = [Query(image, question, options, text_only=text) for image, question, options, text in rows]
+        queries = [Asked(image, question, options, text) for image, question, options, text in rows]
         vision = batch.get("vision")
         is_of_batch = isinstance(vision, Vision) and len(vision) == len(asked)
         replies, _ = self.answers.replies(queries, vision if is_of_batch else None)
