@@ -117,6 +117,12 @@ def test_own_reasons_and_walks_stand_beside_the_design():
     text = asked("portability", {OURS: 0.5, "walk-2": 0.7}, groups=(*GROUPS, "port_1", "port_2"))
     assert "Two steps of a walk change Port-2 from 0.500 to 0.700 (+0.200" in text
     assert "Port-1 from" in text
+    # Ours was run on a third seed, too: the difference is not that of the shares that are shown.
+    text = answer(EXPERIMENTS["own"], on_seeds("own", {OURS: (0.9, (0, 1, 2)), "mended": (0.8, (0, 1))}))
+    assert "] on the edits that both have, from 2 seeds" in text
+    walked = {OURS: (0.5, (0, 1)), "walk-2": (0.7, (0, 1, 2))}
+    text = answer(EXPERIMENTS["portability"], on_seeds("portability", walked))
+    assert "] on the edits that both have, from 2 seeds" in text
 
 
 def test_noise_is_told_by_the_kinds_that_lower_r_gen_the_fastest_and_the_slowest():

@@ -13,7 +13,7 @@ from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.slopes import STEP, lines_of, slopes_of
 from reasonedit.experiments.tables import Table, TableRow, are_asked_alike
 
-from .comparing import NAMES, Lead, lead, list_in_words, mean_of, rivals_of, say_basis, say_lead
+from .comparing import NAMES, Lead, lead, list_in_words, mean_of, rivals_of, say_basis, say_difference, say_lead
 from .verdicts import format_basis, format_difference
 
 _PAPER_BASES = (PAPER_ROW, "paper-dual")
@@ -178,7 +178,7 @@ def _compare_chains(_: Experiment, table: Table, rows: _Rows) -> list[str]:
         if found is not None:
             said.append(
                 f"With the VLM's own reasons {text} All is {mean_of(found.row, 'all'):.3f}, with the person's "
-                f"{mean_of(found.other, 'all'):.3f} ({format_difference(found.by)}, {say_basis([found])})"
+                f"{mean_of(found.other, 'all'):.3f} ({say_difference(found, 'all')}, {say_basis([found])})"
             )
     return said
 
@@ -190,7 +190,7 @@ def _compare_walks(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     found = {metric: lead(rows["walk-2"], rows[OURS], metric) for metric in ("port_2", "port_1", "all")}
     said = [
         f"{NAMES[metric]} from {mean_of(one.other, metric):.3f} to {mean_of(one.row, metric):.3f} "
-        f"({format_difference(one.by)}, {say_basis([one])})"
+        f"({say_difference(one, metric)}, {say_basis([one])})"
         for metric, one in found.items()
         if one is not None
     ]
