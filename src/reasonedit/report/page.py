@@ -127,7 +127,7 @@ def _section(experiment: Experiment, table: Table, folder: Path) -> dict[str, An
         "best": any(cell["best"] for row in rows for cell in row["metrics"].values()),
         "extra": [*extra_tables(table), *judged_before(table, folder)],
         "charts": charts_of(experiment, table),
-        "edits": sorted({round(r.costs["edits"]) for r in table if "edits" in r.costs}),
+        "edits": sorted({cell["edits"] for cell in table.cells if cell.get("edits") is not None}),
         "left_out": table.left_out,
         "notes": table.notes,
         "seeds": sorted({s for r in table for s in r.seeds}),
