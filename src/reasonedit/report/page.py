@@ -202,12 +202,15 @@ def _gallery(results: Path, table: Table) -> dict[str, Any] | None:
     Raises:
         InputError: A file is no gallery.
     """
-    shown = {record["made"] for record in table.cells if record["row"] == OURS}
-    for path in sorted((results / "main" / "cells").glob(f"{OURS}-*.gallery.json")):
+    cells = [cell for cell in table.cells if cell["row"] == OURS]
+    for cell in sorted(cells, key=lambda cell: int(cell["seed"])):
+        path = results / "main" / "cells" / f"{OURS}-{cell['seed']}.gallery.json"
+        if not path.is_file():
+            continue
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if content.get("made") in shown:
-                return _shown_of(content)
+            if content.get("made") == cell["made"]:
+                return {**_shown_of(content), "seed": cell["seed"]}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(f"'{path}' is damaged: delete it, and the page is made without it.") from error
     return None
