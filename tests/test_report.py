@@ -159,6 +159,12 @@ def test_no_chart_is_drawn_of_what_was_not_asked(name, row, shown):
     assert len(charts_of(EXPERIMENTS[name], table)) == shown
 
 
+def test_a_chart_speaks_of_the_unedited_model_where_it_has_its_row():
+    for shares in (SHARES, {name: share for name, share in SHARES.items() if name != "none"}):
+        said = any("the row “none”" in chart["text"] for chart in charts_of(EXPERIMENTS["main"], main_table(shares)))
+        assert said is ("none" in shares)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"made": "2026-01-01"}'])
 def test_a_damaged_file_beside_the_cells_is_named(tmp_path, content):
     save(tmp_path / "main", cell(OURS, 0))
