@@ -138,6 +138,9 @@ def test_noise_is_told_by_the_kinds_that_lower_r_gen_the_fastest_and_the_slowest
     assert f"{-10:+.1f} [" in text.partition(of_line["false-10"].partition(": ")[0])[0]
     assert text.partition(", and by ")[2].startswith("+0.0 [")
     assert text.endswith(f"] for {of_line['vague-10'].partition(': ')[0]} (from 2 seeds and 40 edits).")
+    alike = asked("noise", {OURS: 0.9, "false-10": 0.9, "vague-10": 0.9})
+    kinds = [of_line[name].partition(": ")[0] for name in ("false-10", "vague-10")]
+    assert [alike.count(kind) for kind in kinds] == [1, 1]
     few = asked("noise", {OURS: 0.9, "false-10": 0.8}, seeds=(0,), edits=5)
     assert few.endswith("(from 1 seed and 5 edits, too few to conclude anything).")
     strange = [cell("of another version", s, right=0.5, x=10.0, settings={"line": "no colon"}) for s in (0, 1)]

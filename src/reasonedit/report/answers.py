@@ -138,7 +138,8 @@ def _compare_noise(_: Experiment, table: Table, rows: _Rows) -> list[str]:
             by_editor.setdefault(editor, {})[kind] = fall
     said = []
     for editor, falls in by_editor.items():
-        fastest, slowest = min(falls, key=lambda k: falls[k].mean), max(falls, key=lambda k: falls[k].mean)
+        by_fall = sorted(falls, key=lambda k: falls[k].mean)  # of equals each is named once
+        fastest, slowest = by_fall[0], by_fall[-1]
         text = f"R-Gen of {editor} changes by {format_points(falls[fastest])} points for each {STEP:g} % more {fastest}"
         text += f", and by {format_points(falls[slowest])} for {slowest}" if len(falls) > 1 else ""
         said.append(f"{text} ({format_basis(falls.values())})")
