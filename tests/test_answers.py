@@ -108,6 +108,10 @@ def test_probes_that_differ_are_told_by_their_widest_span():
     cells = [cell(OURS, seed, right=share, edits=20) for seed, share in ((0, 0.5), (1, 0.8), (2, 0.6))]
     assert "Over 3 seeds of probes" in (text := answer(experiment, table_of(experiment, cells)))
     assert "R-Gen by 0.300, CoE-Gen by 0.300 and Loc by 0.300" in text
+    cells[1][1][:] = [row for row in cells[1][1] if row["group"] != "r_gen"]  # none could be made of that seed
+    text = answer(experiment, table_of(experiment, cells))
+    assert text.startswith("Over 3 seeds")
+    assert text.endswith("differ at most: CoE-Gen by 0.300 and Loc by 0.300.")
 
 
 def test_own_reasons_and_walks_stand_beside_the_design():

@@ -149,13 +149,15 @@ def _compare_noise(_: Experiment, table: Table, rows: _Rows) -> list[str]:
 def _compare_probes(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     """How far apart shares are with other probes of the same edits."""
     row = rows.get(OURS)
-    spans = {g: e.seeds for g, e in row.metrics.items() if g in _GROUPS and len(e.seeds) > 1} if row is not None else {}
-    if row is None or not spans:
+    if row is None or len(row.seeds) < 2:
+        return []
+    # A group of which a seed has no probe has not been asked as often.
+    spans = {g: e.seeds for g, e in row.metrics.items() if g in _GROUPS and len(e.seeds) == len(row.seeds)}
+    if not spans:
         return []
     widths = {group: max(shares) - min(shares) for group, shares in spans.items()}
     parts = [f"{NAMES[group]} by {width:.3f}" for group, width in widths.items()]
-    count = len(next(iter(spans.values())))
-    of_what = f"Over {count} seeds of probes for the same edits"
+    of_what = f"Over {len(row.seeds)} seeds of probes for the same edits"
     return [f"{of_what} the shares of {row.title} differ at most: {list_in_words(parts)}"]
 
 
