@@ -159,6 +159,15 @@ def test_no_chart_is_drawn_of_what_was_not_asked(name, row, shown):
     assert len(charts_of(EXPERIMENTS[name], table)) == shown
 
 
+def test_editors_of_one_title_that_were_run_in_turn_are_all_in_the_charts():
+    cells = [
+        cell(row, 0, right=0.5, title="Mine", seconds_per_edit=s, groups=GROUPS) for row, s in (("a", 1.0), ("b", 2.0))
+    ]
+    table = table_of(EXPERIMENTS["main"], cells)
+    assert [row.title for row in table] == ["Mine (a)", "Mine (b)"]
+    assert all("(a)" in chart["svg"] and "(b)" in chart["svg"] for chart in charts_of(EXPERIMENTS["main"], table))
+
+
 def test_a_chart_speaks_of_the_unedited_model_where_it_has_its_row():
     for shares in (SHARES, {name: share for name, share in SHARES.items() if name != "none"}):
         said = any("the row “none”" in chart["text"] for chart in charts_of(EXPERIMENTS["main"], main_table(shares)))

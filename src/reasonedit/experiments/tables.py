@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,7 @@ def table_of(
     names = [row.name for row in experiment.rows if row.name in by_row]
     names += sorted(set(by_row) - set(names))
     rows = {name: _row(experiment, name, [record for record, _ in by_row[name]]) for name in names}
+    _tell_apart(rows.values(), {row.name for row in experiment.rows})
     reference = experiment.reference if experiment.reference in rows else None
     for group in ("now", *LABELS):
         samples = {name: _samples(by_row[name], group) for name in names}
@@ -259,6 +260,18 @@ def _row(experiment: Experiment, name: str, records: Sequence[Record]) -> TableR
         if len(finite) == len(values):
             row.costs[key] = sum(finite) / len(finite)
     return row
+
+
+def _tell_apart(rows: Iterable[TableRow], planned: Collection[str]) -> None:
+    """Put their names to rows that have a title of another's, as charts and small tables know rows by it.
+
+    So it is where two editors of one's own were run in turn; those of one command have titles of their own.
+    """
+    rows = list(rows)
+    titles = Counter(row.title for row in rows)
+    for row in rows:
+        if titles[row.title] > 1 and row.name not in planned:
+            row.title = f"{row.title} ({row.name})"
 
 
 def _samples(
