@@ -49,6 +49,17 @@ def test_the_best_of_a_column_is_marked_where_enough_rivals_were_asked_enough(ch
     assert {row.name for row in table if _is_best(row, "r_gen", table)} == best
 
 
+def test_a_tie_of_partial_answers_is_one_whatever_they_are_added_up_of():
+    """Six times a third of an answer add up to a little less than two answers."""
+    parts = {"rag": [1 / 3] * 6, OURS: [1.0, 1.0, 0.0, 0.0, 0.0, 0.0], "ike": [0.0] * 6}
+    cells = [cell(row, seed, edits=120) for row in parts for seed in (0, 1)]
+    for about, rows in cells:
+        for i, row in enumerate(rows):  # six probes of a group for each of 20 edits
+            row |= {"edit": f"{about['seed']}-{i % 120 // 6}", "accuracy": parts[about["row"]][i % 6]}
+    table = table_of(EXPERIMENTS["main"], cells)
+    assert {row.name for row in table if _is_best(row, "r_gen", table)} == {"rag", OURS}
+
+
 def test_no_best_is_marked_among_rows_that_were_asked_about_other_edits():
     shares = {"ike": (0.9, (0, 1)), "rag": (0.5, (0, 1)), "ft": (0.4, (0, 1)), OURS: (0.6, (2, 3))}
 

@@ -37,6 +37,8 @@ _RIVALS = 3
 """Of fewer rows none is called the best."""
 _SAME_FIGURES = 0.0005
 """Shares that differ by no more look the same."""
+_ROUNDING = 1e-9
+"""So much shares may differ that are the same: six thirds add up to a little less than two."""
 _HELP = {
     "now": "The edited question, asked again right after its edit",
     **{group.value: group.help for group in ProbeGroup},
@@ -177,7 +179,7 @@ def _is_best(row: TableRow, group: str, table: Sequence[TableRow]) -> bool:
         return False
     if not all(are_asked_alike(row, r, group) for r in rivals):
         return False
-    return row.metrics[group].mean >= max(r.metrics[group].mean for r in rivals)
+    return row.metrics[group].mean >= max(r.metrics[group].mean for r in rivals) - _ROUNDING
 
 
 def _is_few(e: Estimate) -> bool:
