@@ -191,6 +191,20 @@ def difference_of(row: TableRow, other: TableRow, metric: str) -> Estimate | Non
     return found if found.edits and math.isfinite(found.mean) else None
 
 
+def shares_by_seed(row: TableRow, metric: str) -> list[float]:
+    """A figure of each seed of a row, in their order; NaN where a seed has none.
+
+    Args:
+        row: A row.
+        metric: A group, ``"gen"`` or ``"all"``.
+    """
+    groups = FORMULAS[metric][1] if metric in FORMULAS else (metric,)
+    of_groups = [row.samples[group] for group in groups if group in row.samples]
+    asked = {seed for samples in of_groups for seed in samples if any(total for _, total in samples[seed].values())}
+    shares = dict(zip(sorted(asked), row.metrics[metric].seeds, strict=True))
+    return [shares.get(seed, math.nan) for seed in row.seeds]
+
+
 def are_asked_alike(row: TableRow, other: TableRow, metric: str) -> bool:
     """Whether two rows have a figure of the same edits on the same seeds, so that their shares compare as they are.
 
@@ -359,7 +373,7 @@ def write_summary(path: Path, rows: Sequence[TableRow]) -> None:
                     "token_accuracy": row.tokens.get(group),
                     "samples": share.samples,
                     "edits_asked": share.edits,
-                    "seeds": list(share.seeds),
+                    "seeds": shares_by_seed(row, group),
                     "difference": _finite(d.mean) if d is not None else None,
                     "difference_low": _finite(d.low) if d is not None else None,
                     "difference_high": _finite(d.high) if d is not None else None,
