@@ -2,7 +2,8 @@
 
 A table stands between two comments: ``<!-- table NAME | ROW ROW … | METRIC METRIC … -->`` and ``<!-- end -->``, where
 NAME is a file ``results/NAME.parquet`` beside the page (an experiment's ``summary.parquet``). ``METRIC`` shows a share,
-``METRIC-`` its difference from the experiment's reference with the interval. Whatever stands between is replaced.
+``METRIC-`` its difference from the experiment's reference, with the interval where there is one. Whatever stands between
+is replaced.
 
 Use: scripts/results_tables.py [--check]
 """
@@ -54,8 +55,8 @@ def _show(figure: dict[str, Any], difference: bool) -> str:
         return _share(figure["mean"])
     if figure["difference"] is None:
         return ""
-    low, high = _share(figure["difference_low"]), _share(figure["difference_high"])
-    return f"{_share(figure['difference'], '+')} [{low}, {high}]"
+    difference, ends = _share(figure["difference"], "+"), (figure["difference_low"], figure["difference_high"])
+    return difference if None in ends else f"{difference} [{', '.join(map(_share, ends))}]"  # of few there is none
 
 
 def _share(value: float, sign: str = "") -> str:

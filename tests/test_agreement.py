@@ -219,13 +219,18 @@ def test_a_mean_of_shares_has_an_interval_of_its_own(tmp_path):
     assert kept["gen"]["low"] == gen.low
 
 
-def test_a_seed_without_a_figure_is_null_for_a_program():
+def test_a_seed_without_a_figure_is_null_for_a_program(tmp_path):
     """As where no R-Gen probe of a seed could be made."""
-    cells = [cell(OURS, seed, groups=GENERALITIES) for seed in (0, 1)]
+    cells = [cell(OURS, seed, right=right, groups=GENERALITIES) for seed, right in enumerate((0.5, 0.5, 0.8))]
     cells[1] = (cells[1][0], [row for row in cells[1][1] if row["group"] != "r_gen"])
     table = table_of(MAIN, cells)
     told = json.loads(json.dumps(as_json("main", Path("results"), table, [], []), allow_nan=False))
-    assert told["rows"][0]["metrics"]["gen"]["seeds"] == [0.5, None]
+    shares = told["rows"][0]["metrics"]
+    assert shares["gen"]["seeds"] == shares["r_gen"]["seeds"] == [0.5, None, pytest.approx(0.8)]
+    assert shares["now"]["seeds"] == [0.5, 0.5, 0.8]
+    write_summary(tmp_path / "summary.parquet", table)
+    kept = {r["metric"]: r["seeds"] for r in pq.read_table(tmp_path / "summary.parquet").to_pylist()}
+    assert kept["r_gen"] == pytest.approx([0.5, math.nan, 0.8], nan_ok=True)
 
 
 def test_bounds_and_edits_that_stand_alone_are_compared_with_nothing(tmp_path):
@@ -536,7 +541,8 @@ def test_the_page_says_what_it_leaves_out_and_shows_no_stale_gallery(tmp_path):
     assert "torch 2.0" in html
     assert "torch 1.0" not in html
     (folder / "cells" / f"{OURS}-0.gallery.json").write_text(json.dumps({**stale, "made": NEW}))
-    assert "77077" in write_page(tmp_path, tmp_path / "report.html").read_text()
+    html = write_page(tmp_path, tmp_path / "report.html").read_text()
+    assert "Of the 77077 questions of seed 0 that ReasonEdit was asked." in html  # not of all seeds, as the table is
 
 
 def test_a_run_comes_back_where_the_folder_of_the_others_was_deleted(tmp_path):

@@ -108,6 +108,10 @@ def test_probes_that_differ_are_told_by_their_widest_span():
     cells = [cell(OURS, seed, right=share, edits=20) for seed, share in ((0, 0.5), (1, 0.8), (2, 0.6))]
     assert "Over 3 seeds of probes" in (text := answer(experiment, table_of(experiment, cells)))
     assert "R-Gen by 0.300, CoE-Gen by 0.300 and Loc by 0.300" in text
+    cells[1][1][:] = [row for row in cells[1][1] if row["group"] != "r_gen"]  # none could be made of that seed
+    text = answer(experiment, table_of(experiment, cells))
+    assert text.startswith("Over 3 seeds")
+    assert text.endswith("differ at most: CoE-Gen by 0.300 and Loc by 0.300.")
 
 
 def test_own_reasons_and_walks_stand_beside_the_design():
@@ -117,6 +121,12 @@ def test_own_reasons_and_walks_stand_beside_the_design():
     text = asked("portability", {OURS: 0.5, "walk-2": 0.7}, groups=(*GROUPS, "port_1", "port_2"))
     assert "Two steps of a walk change Port-2 from 0.500 to 0.700 (+0.200" in text
     assert "Port-1 from" in text
+    # Ours was run on a third seed, too: the difference is not that of the shares that are shown.
+    text = answer(EXPERIMENTS["own"], on_seeds("own", {OURS: (0.9, (0, 1, 2)), "mended": (0.8, (0, 1))}))
+    assert "] on the edits that both have, from 2 seeds" in text
+    walked = {OURS: (0.5, (0, 1)), "walk-2": (0.7, (0, 1, 2))}
+    text = answer(EXPERIMENTS["portability"], on_seeds("portability", walked))
+    assert "] on the edits that both have, from 2 seeds" in text
 
 
 def test_noise_is_told_by_the_kinds_that_lower_r_gen_the_fastest_and_the_slowest():
@@ -132,6 +142,9 @@ def test_noise_is_told_by_the_kinds_that_lower_r_gen_the_fastest_and_the_slowest
     assert f"{-10:+.1f} [" in text.partition(of_line["false-10"].partition(": ")[0])[0]
     assert text.partition(", and by ")[2].startswith("+0.0 [")
     assert text.endswith(f"] for {of_line['vague-10'].partition(': ')[0]} (from 2 seeds and 40 edits).")
+    alike = asked("noise", {OURS: 0.9, "false-10": 0.9, "vague-10": 0.9})
+    kinds = [of_line[name].partition(": ")[0] for name in ("false-10", "vague-10")]
+    assert [alike.count(kind) for kind in kinds] == [1, 1]
     few = asked("noise", {OURS: 0.9, "false-10": 0.8}, seeds=(0,), edits=5)
     assert few.endswith("(from 1 seed and 5 edits, too few to conclude anything).")
     strange = [cell("of another version", s, right=0.5, x=10.0, settings={"line": "no colon"}) for s in (0, 1)]

@@ -49,6 +49,17 @@ def test_the_best_of_a_column_is_marked_where_enough_rivals_were_asked_enough(ch
     assert {row.name for row in table if _is_best(row, "r_gen", table)} == best
 
 
+def test_a_tie_of_partial_answers_is_one_whatever_they_are_added_up_of():
+    """Six times a third of an answer add up to a little less than two answers."""
+    parts = {"rag": [1 / 3] * 6, OURS: [1.0, 1.0, 0.0, 0.0, 0.0, 0.0], "ike": [0.0] * 6}
+    cells = [cell(row, seed, edits=120) for row in parts for seed in (0, 1)]
+    for about, rows in cells:
+        for i, row in enumerate(rows):  # six probes of a group for each of 20 edits
+            row |= {"edit": f"{about['seed']}-{i % 120 // 6}", "accuracy": parts[about["row"]][i % 6]}
+    table = table_of(EXPERIMENTS["main"], cells)
+    assert {row.name for row in table if _is_best(row, "r_gen", table)} == {"rag", OURS}
+
+
 def test_no_best_is_marked_among_rows_that_were_asked_about_other_edits():
     shares = {"ike": (0.9, (0, 1)), "rag": (0.5, (0, 1)), "ft": (0.4, (0, 1)), OURS: (0.6, (2, 3))}
 
@@ -94,7 +105,7 @@ def page(tmp_path_factory):
     for row, share in SHARES.items():
         for seed in (0, 1):
             about, rows = cell(row, seed, right=share, edits=20, groups=GROUPS)
-            save(folder / "main", ({**about, "edits": 15 if row == "rag" else 20}, rows))
+            save(folder / "main", ({**about, "edits": 15 if (row, seed) == ("rag", 1) else 20}, rows))
     return write_page(folder, folder / "report.html")
 
 
@@ -157,6 +168,21 @@ def test_no_chart_is_drawn_of_what_was_not_asked(name, row, shown):
     """As of a data set that has neither hard locality nor generality."""
     table = table_of(EXPERIMENTS[name], [cell(row, 0, groups=("rel",), x=5.0)])
     assert len(charts_of(EXPERIMENTS[name], table)) == shown
+
+
+def test_editors_of_one_title_that_were_run_in_turn_are_all_in_the_charts():
+    cells = [
+        cell(row, 0, right=0.5, title="Mine", seconds_per_edit=s, groups=GROUPS) for row, s in (("a", 1.0), ("b", 2.0))
+    ]
+    table = table_of(EXPERIMENTS["main"], cells)
+    assert [row.title for row in table] == ["Mine (a)", "Mine (b)"]
+    assert all("(a)" in chart["svg"] and "(b)" in chart["svg"] for chart in charts_of(EXPERIMENTS["main"], table))
+
+
+def test_a_chart_speaks_of_the_unedited_model_where_it_has_its_row():
+    for shares in (SHARES, {name: share for name, share in SHARES.items() if name != "none"}):
+        said = any("the row “none”" in chart["text"] for chart in charts_of(EXPERIMENTS["main"], main_table(shares)))
+        assert said is ("none" in shares)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"made": "2026-01-01"}'])

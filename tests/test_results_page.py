@@ -29,6 +29,7 @@ def figures(tmp_path):
         figure("k1", "all", 1.0, 0.02, 0.0049, 0.03),
         figure("k5", "gen", 0.85),
         figure("k5", "all", 0.0),
+        figure("k8", "all", 0.9, -0.01),
     ]
     pq.write_table(pa.Table.from_pylist(lines), tmp_path / "k.parquet")
     return tmp_path
@@ -53,6 +54,11 @@ def test_a_table_is_made_from_its_figures_and_the_text_around_it_stays(figures):
         "| title of k1 | .812 | +.020 [.005, .030] | 1.000 |\n"
         "<!-- end -->\nafter\n"
     )
+
+
+def test_a_difference_without_an_interval_stands_without_one(figures):
+    text = results_tables.fill("<!-- table k | k8 | all- -->\n<!-- end -->", figures)
+    assert "| title of k8 | -.010 |" in text
 
 
 def test_a_row_without_figures_is_refused(figures):

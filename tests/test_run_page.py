@@ -19,6 +19,7 @@ from reasonedit.cli import main
 from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.embedding import SentenceEncoder
 from reasonedit.erasure import erase
+from reasonedit.groups import LOCALITIES
 from reasonedit.report import write_run_page
 from reasonedit.report.locality import find_gaps
 from reasonedit.report.run_data import RunData
@@ -242,6 +243,18 @@ def test_of_an_editor_without_facts_no_fact_is_blamed():
     assert "fact" not in judged(*rows).why
     found = _questions(RunData(Path("r"), {}, {}, {}, rows))
     assert [(one["cause"], one["count"]) for one in found] == [("right before, wrong now", 2), ("not put right", 1)]
+
+
+def test_what_was_harmed_is_counted_beside_all_that_was_asked(run):
+    """A few rows that the model gets right are asked for many edits: these are more answers than questions."""
+    table = pq.read_table(run / "predictions.parquet")
+    rest = [row for row in table.to_pylist() if row["group"] not in LOCALITIES]
+    asked = {**rest[-1], "phase": "probe", "round": 1, "question": "Who is it?"}
+    right = ((0, "loc", False), (1, "loc", False), (1, "word_loc", True), (2, "hard_loc", None))
+    local = [{**asked, "id": f"{i}-{g}", "edit": f"toy-{i}", "group": g, "right": is_right} for i, g, is_right in right]
+    pq.write_table(pa.Table.from_pylist([*rest, *local], table.schema), run / "predictions.parquet")
+    html = write_run_page(run, run / "report.html").read_text()
+    assert 'Of 3 answers about other things that were right before <b class="no">2</b> are wrong now;' in html
 
 
 def test_what_locality_was_not_measured_is_said_with_what_to_do():

@@ -11,7 +11,7 @@ from typing import Any
 
 from reasonedit.experiments import Estimate
 from reasonedit.experiments.extra_tables import ExtraTable
-from reasonedit.experiments.tables import Table, TableRow
+from reasonedit.experiments.tables import Table, TableRow, shares_by_seed
 from reasonedit.groups import LABELS, LOCALITIES, columns_of
 from reasonedit.metrics import COMPARISON
 
@@ -74,7 +74,7 @@ def as_json(name: str, folder: Path, rows: Table, extra: Sequence[ExtraTable], b
                 "name": row.name,
                 "title": row.title,
                 "seeds": list(row.seeds),
-                "metrics": {group: _numbers(share) for group, share in row.metrics.items()},
+                "metrics": {group: _numbers(row, group) for group in row.metrics},
                 "costs": {key: _number(value) for key, value in row.costs.items()},
             }
             for row in rows
@@ -88,12 +88,13 @@ def as_json(name: str, folder: Path, rows: Table, extra: Sequence[ExtraTable], b
     }
 
 
-def _numbers(share: Estimate) -> dict[str, Any]:
-    return {key: _number(value) for key, value in asdict(share).items()}
+def _numbers(row: TableRow, metric: str) -> dict[str, Any]:
+    values = {**asdict(row.metrics[metric]), "seeds": shares_by_seed(row, metric)}
+    return {key: _number(value) for key, value in values.items()}
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, list):
         return [_number(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,7 @@ def table_of(
     names = [row.name for row in experiment.rows if row.name in by_row]
     names += sorted(set(by_row) - set(names))
     rows = {name: _row(experiment, name, [record for record, _ in by_row[name]]) for name in names}
+    _tell_apart(rows.values(), {row.name for row in experiment.rows})
     reference = experiment.reference if experiment.reference in rows else None
     for group in ("now", *LABELS):
         samples = {name: _samples(by_row[name], group) for name in names}
@@ -188,6 +189,20 @@ def difference_of(row: TableRow, other: TableRow, metric: str) -> Estimate | Non
     else:
         return None
     return found if found.edits and math.isfinite(found.mean) else None
+
+
+def shares_by_seed(row: TableRow, metric: str) -> list[float]:
+    """A figure of each seed of a row, in their order; NaN where a seed has none.
+
+    Args:
+        row: A row.
+        metric: A group, ``"gen"`` or ``"all"``.
+    """
+    groups = FORMULAS[metric][1] if metric in FORMULAS else (metric,)
+    of_groups = [row.samples[group] for group in groups if group in row.samples]
+    asked = {seed for samples in of_groups for seed in samples if any(total for _, total in samples[seed].values())}
+    shares = dict(zip(sorted(asked), row.metrics[metric].seeds, strict=True))
+    return [shares.get(seed, math.nan) for seed in row.seeds]
 
 
 def are_asked_alike(row: TableRow, other: TableRow, metric: str) -> bool:
@@ -259,6 +274,18 @@ def _row(experiment: Experiment, name: str, records: Sequence[Record]) -> TableR
         if len(finite) == len(values):
             row.costs[key] = sum(finite) / len(finite)
     return row
+
+
+def _tell_apart(rows: Iterable[TableRow], planned: Collection[str]) -> None:
+    """Put their names to rows that have a title of another's, as charts and small tables know rows by it.
+
+    So it is where two editors of one's own were run in turn; those of one command have titles of their own.
+    """
+    rows = list(rows)
+    titles = Counter(row.title for row in rows)
+    for row in rows:
+        if titles[row.title] > 1 and row.name not in planned:
+            row.title = f"{row.title} ({row.name})"
 
 
 def _samples(
@@ -346,7 +373,7 @@ def write_summary(path: Path, rows: Sequence[TableRow]) -> None:
                     "token_accuracy": row.tokens.get(group),
                     "samples": share.samples,
                     "edits_asked": share.edits,
-                    "seeds": list(share.seeds),
+                    "seeds": shares_by_seed(row, group),
                     "difference": _finite(d.mean) if d is not None else None,
                     "difference_low": _finite(d.low) if d is not None else None,
                     "difference_high": _finite(d.high) if d is not None else None,

@@ -13,7 +13,7 @@ from reasonedit.experiments.plans import EXPERIMENTS
 from reasonedit.experiments.slopes import STEP, lines_of, slopes_of
 from reasonedit.experiments.tables import Table, TableRow, are_asked_alike
 
-from .comparing import NAMES, Lead, lead, list_in_words, mean_of, rivals_of, say_basis, say_lead
+from .comparing import NAMES, Lead, lead, list_in_words, mean_of, rivals_of, say_basis, say_difference, say_lead
 from .verdicts import format_basis, format_difference
 
 _PAPER_BASES = (PAPER_ROW, "paper-dual")
@@ -138,7 +138,8 @@ def _compare_noise(_: Experiment, table: Table, rows: _Rows) -> list[str]:
             by_editor.setdefault(editor, {})[kind] = fall
     said = []
     for editor, falls in by_editor.items():
-        fastest, slowest = min(falls, key=lambda k: falls[k].mean), max(falls, key=lambda k: falls[k].mean)
+        by_fall = sorted(falls, key=lambda k: falls[k].mean)  # of equals each is named once
+        fastest, slowest = by_fall[0], by_fall[-1]
         text = f"R-Gen of {editor} changes by {format_points(falls[fastest])} points for each {STEP:g} % more {fastest}"
         text += f", and by {format_points(falls[slowest])} for {slowest}" if len(falls) > 1 else ""
         said.append(f"{text} ({format_basis(falls.values())})")
@@ -148,13 +149,15 @@ def _compare_noise(_: Experiment, table: Table, rows: _Rows) -> list[str]:
 def _compare_probes(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     """How far apart shares are with other probes of the same edits."""
     row = rows.get(OURS)
-    spans = {g: e.seeds for g, e in row.metrics.items() if g in _GROUPS and len(e.seeds) > 1} if row is not None else {}
-    if row is None or not spans:
+    if row is None or len(row.seeds) < 2:
+        return []
+    # A group of which a seed has no probe has not been asked as often.
+    spans = {g: e.seeds for g, e in row.metrics.items() if g in _GROUPS and len(e.seeds) == len(row.seeds)}
+    if not spans:
         return []
     widths = {group: max(shares) - min(shares) for group, shares in spans.items()}
     parts = [f"{NAMES[group]} by {width:.3f}" for group, width in widths.items()]
-    count = len(next(iter(spans.values())))
-    of_what = f"Over {count} seeds of probes for the same edits"
+    of_what = f"Over {len(row.seeds)} seeds of probes for the same edits"
     return [f"{of_what} the shares of {row.title} differ at most: {list_in_words(parts)}"]
 
 
@@ -178,7 +181,7 @@ def _compare_chains(_: Experiment, table: Table, rows: _Rows) -> list[str]:
         if found is not None:
             said.append(
                 f"With the VLM's own reasons {text} All is {mean_of(found.row, 'all'):.3f}, with the person's "
-                f"{mean_of(found.other, 'all'):.3f} ({format_difference(found.by)}, {say_basis([found])})"
+                f"{mean_of(found.other, 'all'):.3f} ({say_difference(found, 'all')}, {say_basis([found])})"
             )
     return said
 
@@ -190,7 +193,7 @@ def _compare_walks(_: Experiment, table: Table, rows: _Rows) -> list[str]:
     found = {metric: lead(rows["walk-2"], rows[OURS], metric) for metric in ("port_2", "port_1", "all")}
     said = [
         f"{NAMES[metric]} from {mean_of(one.other, metric):.3f} to {mean_of(one.row, metric):.3f} "
-        f"({format_difference(one.by)}, {say_basis([one])})"
+        f"({say_difference(one, metric)}, {say_basis([one])})"
         for metric, one in found.items()
         if one is not None
     ]

@@ -58,8 +58,13 @@ def say_lead(found: Lead, metric: str) -> str:
     """``"All 0.880 for ReasonEdit, 0.600 for FT, a difference of +0.280 [+0.250, +0.310]"``."""
     one, other = mean_of(found.row, metric), mean_of(found.other, metric)
     shares = f"{NAMES[metric]} {one:.3f} for {found.row.title}, {other:.3f} for {found.other.title}"
+    return f"{shares}, a difference of {say_difference(found, metric)}"
+
+
+def say_difference(found: Lead, metric: str) -> str:
+    """The paired difference, which is not that of the rows' own figures where these are of other edits."""
     both = "" if are_asked_alike(found.row, found.other, metric) else " on the edits that both have"
-    return f"{shares}, a difference of {format_difference(found.by)}{both}"
+    return f"{format_difference(found.by)}{both}"
 
 
 def say_basis(found: Iterable[Lead]) -> str:

@@ -37,6 +37,8 @@ _RIVALS = 3
 """Of fewer rows none is called the best."""
 _SAME_FIGURES = 0.0005
 """Shares that differ by no more look the same."""
+_ROUNDING = 1e-9
+"""So much shares may differ that are the same: six thirds add up to a little less than two."""
 _HELP = {
     "now": "The edited question, asked again right after its edit",
     **{group.value: group.help for group in ProbeGroup},
@@ -127,7 +129,7 @@ def _section(experiment: Experiment, table: Table, folder: Path) -> dict[str, An
         "best": any(cell["best"] for row in rows for cell in row["metrics"].values()),
         "extra": [*extra_tables(table), *judged_before(table, folder)],
         "charts": charts_of(experiment, table),
-        "edits": sorted({round(r.costs["edits"]) for r in table if "edits" in r.costs}),
+        "edits": sorted({cell["edits"] for cell in table.cells if cell.get("edits") is not None}),
         "left_out": table.left_out,
         "notes": table.notes,
         "seeds": sorted({s for r in table for s in r.seeds}),
@@ -177,7 +179,7 @@ def _is_best(row: TableRow, group: str, table: Sequence[TableRow]) -> bool:
         return False
     if not all(are_asked_alike(row, r, group) for r in rivals):
         return False
-    return row.metrics[group].mean >= max(r.metrics[group].mean for r in rivals)
+    return row.metrics[group].mean >= max(r.metrics[group].mean for r in rivals) - _ROUNDING
 
 
 def _is_few(e: Estimate) -> bool:
@@ -202,12 +204,15 @@ def _gallery(results: Path, table: Table) -> dict[str, Any] | None:
     Raises:
         InputError: A file is no gallery.
     """
-    shown = {record["made"] for record in table.cells if record["row"] == OURS}
-    for path in sorted((results / "main" / "cells").glob(f"{OURS}-*.gallery.json")):
+    cells = [cell for cell in table.cells if cell["row"] == OURS]
+    for cell in sorted(cells, key=lambda cell: int(cell["seed"])):
+        path = results / "main" / "cells" / f"{OURS}-{cell['seed']}.gallery.json"
+        if not path.is_file():
+            continue
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if content.get("made") in shown:
-                return _shown_of(content)
+            if content.get("made") == cell["made"]:
+                return {**_shown_of(content), "seed": cell["seed"]}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(f"'{path}' is damaged: delete it, and the page is made without it.") from error
     return None

@@ -67,7 +67,9 @@ def _main_charts(table: Sequence[TableRow]) -> list[Chart]:
         charts.append(_chart(draw_bars(seconds, x_label="seconds"), "Seconds per edit"))
     if milliseconds:
         bars = draw_bars(milliseconds, x_label="milliseconds", digits=0)
-        text = "Beside the unedited model's, which is the row “none”."
+        text = (
+            "Beside the unedited model's, which is the row “none”." if any(row.name == "none" for row in rows) else ""
+        )
         charts.append(_chart(bars, "Milliseconds per query", text))
     return charts
 

@@ -11,7 +11,7 @@ from typing import Any
 from reasonedit.experiments.bootstrap import Estimate, summarise
 from reasonedit.experiments.gallery import CAUSES, IGNORED, NOTHING, SWAYED, WRONG, cause_of
 from reasonedit.experiments.tables import accuracy_of
-from reasonedit.groups import GENERALITIES, LABELS, columns_of
+from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES, columns_of
 
 from .locality import define, find_gaps
 from .render import render
@@ -104,13 +104,14 @@ def _when(run: RunData) -> str:
 
 def _summarise(run: RunData, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     counts = Counter(outcome.status for outcome in outcomes)
-    causes = Counter(filter(None, (cause_of(row) for row in last_probes(run.rows) if row["group"] != "rel")))
+    kept = [row["right"] for row in last_probes(run.rows) if row["group"] in LOCALITIES and row["right"] is not None]
     return {
         "edits": len(outcomes),
         "counts": [(status, counts[status]) for status in _TITLES if counts[status]],
         "asked": len(outcomes) - counts[NOT_ASKED],
         "took": counts[TOOK] + counts[NOT_NEEDED],
-        "harmed": causes[SWAYED],
+        "kept": len(kept),
+        "harmed": kept.count(False),
         "is_few": len(outcomes) < EDITS,
     }
 
