@@ -54,7 +54,8 @@ class Answers:
     Attributes:
         layers: Layers of the vision part that are kept of its passes.
         seen: The vision pass of the last batch; ``None`` where some of its answers were known.
-        ms_saved: Milliseconds that the answers of the last batch which were known took when they were given.
+        ms_saved: Milliseconds that the answers of the last batch which were known took when they were given, without
+            the vision pass.
 
     Raises:
         UnavailableError: The cache cannot be written.
@@ -111,12 +112,16 @@ class Answers:
         ms = 0.0
         if new:
             asked = [queries[i] for i in new]
+            shown = [i for i in new if not queries[i].text_only]
             started = time.perf_counter()
-            replies, seen = self._ask(asked, self.layers, _part_of(vision, new, self.vlm))
-            ms = 1000 * (time.perf_counter() - started) / len(asked)
+            part = self._see(asked, self.layers) if vision is None else _part_of(vision, shown, self.vlm)
+            seen = time.perf_counter()
+            replies = self._ask(asked, part)
+            ended = time.perf_counter()
+            ms = 1000 * (ended - started) / len(asked)
             known |= {keys[i]: reply for i, reply in zip(new, replies, strict=True)}
-            rows = [(keys[i], json.dumps(asdict(known[keys[i]])), ms) for i in new]
-            self.seen = seen if len(new) == len(queries) else None
+            rows = [(keys[i], json.dumps(asdict(known[keys[i]])), 1000 * (ended - seen) / len(asked)) for i in new]
+            self.seen = part if len(shown) == len(queries) else None
             with self._named_errors(), self._database:
                 self._database.executemany("insert or replace into replies values (?, ?, ?)", rows)
         return [known[k] for k in keys], [ms if i in new else None for i in range(len(keys))]
@@ -124,26 +129,24 @@ class Answers:
     def time(self, queries: Sequence[Query]) -> float:
         """Ask queries in one batch whether their answers are known or not: the milliseconds that each took."""
         started = time.perf_counter()
-        self._ask(queries)
+        self._ask(queries, self._see(queries, ()))
         return 1000 * (time.perf_counter() - started) / len(queries)
 
-    def _ask(
-        self, queries: Sequence[Query | Asked], layers: Sequence[str] = (), vision: Vision | None = None
-    ) -> tuple[list[Reply], Vision | None]:
-        """The replies, and the vision pass where all have a picture."""
+    def _see(self, queries: Sequence[Query | Asked], layers: Sequence[str]) -> Vision | None:
+        """The vision pass of the pictures that are shown, if there are any."""
+        shown = [query.image for query in queries if not query.text_only]
+        return self.vlm.see(shown, layers) if shown else None
+
+    def _ask(self, queries: Sequence[Query | Asked], vision: Vision | None) -> list[Reply]:
+        """The replies; of what has a picture by the pass of these pictures."""
         texts = [i for i, query in enumerate(queries) if query.text_only]
         shown = [i for i, query in enumerate(queries) if not query.text_only]
         told = self.vlm.reply_to_texts([queries[i].question for i in texts], self.generation) if texts else []
         replies = dict(zip(texts, told, strict=True))
-        if shown:
-            of_shown = [queries[i] for i in shown]
-            if vision is None:
-                vision = self.vlm.see([q.image for q in of_shown], layers)
-            elif texts:
-                vision = vision.select(shown)
-            rows = [q.question for q in of_shown], [q.choices for q in of_shown]
+        if vision is not None and shown:
+            rows = [queries[i].question for i in shown], [queries[i].choices for i in shown]
             replies |= zip(shown, self.vlm.reply(vision, *rows, self.generation), strict=True)
-        return [replies[i] for i in range(len(queries))], None if texts else vision
+        return [replies[i] for i in range(len(queries))]
 
     def close(self) -> None:
         """Close the file."""
@@ -172,9 +175,9 @@ class Answers:
         return digest.hexdigest()
 
 
-def _part_of(vision: Vision | None, rows: Sequence[int], vlm: VLM) -> Vision | None:
+def _part_of(vision: Vision, rows: Sequence[int], vlm: VLM) -> Vision:
     """The pass of some images of a batch, with what the VLM read of them."""
-    if vision is None or len(rows) == len(vision):
+    if len(rows) == len(vision):
         return vision
     part, prefix = vision.select(rows), vision.take_prefix(vlm)
     if prefix is not None:

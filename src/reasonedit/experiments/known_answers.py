@@ -37,12 +37,12 @@ class KnownAnswers(VLMModule):
 
     def reply(self, batch: dict[str, Any], asked: list[str], choices: Choices) -> list[Reply]:
         """As :meth:`VLMModule.reply`."""
-        alone = texts_alone(batch, self, len(asked))
-        rows = zip(pictures(batch, "images", self, len(asked)), asked, choices, alone, strict=True)
-        queries = [Asked(image, question, options, text) for image, question, options, text in rows]
+        alone, images = texts_alone(batch, self, len(asked)), pictures(batch, "images", self, len(asked))
         vision = batch.get("vision")
-        is_of_batch = isinstance(vision, Vision) and len(vision) == len(asked)
-        replies, _ = self.answers.replies(queries, vision if is_of_batch else None)
+        if not isinstance(vision, Vision) or len(vision) != len(asked):
+            vision = self.vlm.see(images)  # it is timed with what is not remembered
+        queries = [Asked(*parts) for parts in zip(images, asked, choices, alone, strict=True)]
+        replies, _ = self.answers.replies(queries, vision)
         if cb.QueryTimer.times(batch):
             self.seconds_saved += self.answers.ms_saved / 1000
         return replies
