@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from reasonedit.errors import ConflictError, InputError
 from reasonedit.ranks import refuse_spawning, spawning_error
 
-from .batch import answers_of
+from .batch import TEXTS, answers_of
 
 _log = logging.getLogger(__name__)
 
@@ -108,9 +108,10 @@ class Evaluates(RunCallback):
         """The answers in what a step returned; ``None``, which is said, where a step of validation or test has none.
 
         Raises:
-            ReasonEditError: A prediction has none.
+            ReasonEditError: A prediction has none, or one that is no text.
         """
-        answers = isinstance(outputs, (list, tuple)) or (isinstance(outputs, dict) and "answers" in outputs)
+        listed = isinstance(outputs, (list, tuple)) and all(isinstance(answer, TEXTS) for answer in outputs)
+        answers = listed or (isinstance(outputs, dict) and "answers" in outputs)
         if trainer.state.fn != "predict" and not answers:
             kind = type(outputs).__name__
             self.say_once(
