@@ -36,11 +36,18 @@ class RunCallback(L.Callback):
 
         Raises:
             ReasonEditError: The trainer's processes are forked or spawned.
+            InputError: The callback is in the trainer's list twice.
             ConflictError: The callback is in another run.
         """
         refused = spawning_error(trainer)
         if refused is not None:
             raise refused
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if sum(callback is self for callback in callbacks) > 1:
+            raise InputError(
+                f"The same {type(self).__name__} is in the trainer's list of callbacks twice, and each batch would "
+                "count twice: take one out."
+            )
         other = self._trainer() if self._trainer is not None else None
         if other is not None and other is not trainer and other.state.status == TrainerStatus.RUNNING:
             raise ConflictError(
