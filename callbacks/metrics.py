@@ -104,7 +104,7 @@ class EditingMetrics(Evaluates):
         edits = len(edits_in(batch))
         stepped = in_steps(batch)  # then all ranks are in the same phase, whether they have a sample or not
         # Edits after probes end a round. Ranks that see different batches only sync at the end.
-        in_round = self._asked and trainer.state.fn == "predict" and not batch.get("alone")
+        in_round = self._asked and trainer.state.fn == "predict" and not (stepped and batch.get("alone"))
         if in_round and (batch["phase"] == "edit" if stepped else edits > 0 and trainer.world_size == 1):
             self._log(trainer, pl_module)
         if batch.get("targets") is not None and batch.get("groups") is not None:

@@ -410,9 +410,10 @@ def test_what_holds_an_answer_is_not_taken_for_it(given, kind, tmp_path, caplog)
 def test_columns_of_somebodys_own_do_no_harm(tiny_vlm, tmp_path, caplog):
     """Names that this package uses too, for other things."""
     theirs = {"positions": [[0, 1]], "step": 3, "phase": 1, "retrieved": ["a page"], "choices": [[1, 2]], "before": 7}
+    theirs["alone"] = torch.tensor([0, 1])
     rows = [{"ask": [f"What {i}?"], "targets": [i], "groups": ["mine"], **theirs} for i in range(3)]
     metrics, writer = EditingMetrics(), PredictionWriter(tmp_path / "p.parquet", prompt_key="ask")
-    predict(Asks(tiny_vlm), DataLoader(rows, batch_size=None, collate_fn=dict), metrics, writer)
+    predict(Asks(tiny_vlm), DataLoader(rows, batch_size=None, collate_fn=dict), Codebook(), metrics, writer)
     table = pq.read_table(tmp_path / "p.parquet").to_pylist()
     assert [(row["prompt"], row["choices"], row["before"]) for row in table] == [
         (f"What {i}?", ["1", "2"], None) for i in range(3)
