@@ -147,6 +147,31 @@ def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_le
     book, tiny_vlm, tmp_path, caplog
 ):
     module, writer = Echo(tiny_vlm), PredictionWriter(tmp_path / "p.parquet")
+def test_a_callback_that_is_used_again_has_no_figures_of_the_run_before(tiny_vlm, caplog):
+    timer, metrics = QueryTimer(), EditingMetrics()
+    asked = Echo(), loader()
+    trainer(timer, metrics).predict(*asked)
+    assert (metrics.results, timer.queries) == ({"rel": (0, 2)}, 2)
+    trainer(timer, metrics, limit_predict_batches=0).predict(*asked)  # no batch, and no hook of a batch
+    assert (metrics.results, metrics.rounds, timer.queries, timer.ms_per_query) == ({}, [], 0, None)
+
+
+def test_what_an_earlier_run_said_hides_nothing_of_a_later_one(caplog):
+    metrics = EditingMetrics()
+    trainer(metrics).predict(Echo(), loader(batches(groups=["mine"])))
+    assert "counts no group 'mine'" in caplog.text
+    assert "EditingMetrics counted nothing" not in caplog.text  # why is said
+    trainer(metrics).predict(Echo(), loader([{"prompts": ["What?"]}]))
+    assert "EditingMetrics counted nothing: no batch had 'targets' and 'groups'" in caplog.text
+
+
+def test_a_callback_that_is_in_the_list_twice_is_refused(tmp_path):
+    """In a notebook the cell that appends it is run again."""
+    for callback in (EditingMetrics(), QueryTimer(), PredictionWriter(tmp_path / "p.parquet")):
+        with pytest.raises(ReasonEditError, match=f"The same {type(callback).__name__} is in the trainer's list"):
+            trainer(callback, callback).predict(Echo(), loader())
+
+
     run = trainer(Retriever(book), EditingMetrics(), writer, max_epochs=1, num_sanity_val_steps=0)
     run.fit(module, loader(), loader())
     asked = dict(module.asked)
