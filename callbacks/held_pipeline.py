@@ -102,6 +102,20 @@ class HeldPipeline:
             pipeline.statistics.take_in(self.memory)
         fingerprint = pipeline.embedder.fingerprint
         if self._fingerprint is not None and (self._store is not None or self.memory.events):
+        self._check(pipeline)
+        self.pipeline = pipeline
+        return pipeline
+
+    def check_restored(self, trainer: L.Trainer) -> None:
+        """Look at the VLM again where Lightning has loaded a checkpoint into it since the run was set up.
+
+        Raises:
+            MismatchError: The keys were not made with these weights.
+        """
+        if trainer.ckpt_path is not None and self.pipeline is not None:
+            self._check(self.pipeline)
+
+    def _check(self, pipeline: EditingPipeline) -> None:
             check_fingerprint(
                 self._fingerprint, fingerprint, self._store.folder if self._store is not None else "memory"
             )

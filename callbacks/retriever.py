@@ -103,12 +103,19 @@ class Retriever(RunCallback):
         return codebook is not None and store is not None and codebook.is_in(store.folder)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the pipeline of the Codebook callback, which is set up by now, and retrieve as the arguments say."""
-        if self._pipeline is None:
+        """Take the pipeline of the Codebook callback, which is set up by now, and retrieve as the arguments say.
+
+        Raises:
+            MismatchError: A checkpoint was loaded meanwhile, and the keys were not made with its weights.
+        """
+        held = self._own
+        if held is None or self._pipeline is None:
             codebook = find_callback(trainer, Codebook)
             assert codebook is not None  # so it was at set-up
-            self._pipeline = codebook.pipeline
+            held = codebook.held
+            self._pipeline = held.pipeline
         assert self._pipeline is not None
+        held.check_restored(trainer)
         self._pipeline.use(replace(self.retrieval or self._pipeline.own.retrieval, **self._given))
 
     on_validation_start = on_test_start = on_predict_start

@@ -312,6 +312,58 @@ def test_a_codebook_that_is_nothing_yet_belongs_to_no_vlm(tiny_vlm, other_vlm):
     codebook = Codebook(design=design())
     ask([codebook], tiny_vlm)
     ask([codebook], other_vlm, to_edit())
+class Restored(Echo):
+    """Somebody's module whose checkpoints have the weights of the VLM in them."""
+
+    def __init__(self, vlm):
+        super().__init__(vlm)
+        self.net = vlm.model
+
+    def validation_step(self, batch, batch_idx):
+        return self.predict_step(batch, batch_idx)
+
+
+@pytest.fixture
+def restored(tiny_folder, tmp_path):
+    """Makes a module afresh, and checkpoints of it: as it is, and after a training."""
+
+    def make():
+        return Restored(load_vlm(str(tiny_folder), dtype="float32"))
+
+    run, module = trainer(), make()
+    run.strategy.connect(module)
+    for name, factor in (("same", 1), ("trained", 2)):
+        with torch.no_grad():
+            for weight in module.vlm.model.get_submodule("model.vision_tower").parameters():
+                weight.mul_(factor)
+        run.save_checkpoint(tmp_path / f"{name}.ckpt", weights_only=True)
+    return make
+
+
+ANOTHER = r"was made with another model or setting \(another vision weights"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_checkpoint_that_makes_another_vlm_of_it_is_refused(book, restored, tmp_path, function):
+    metrics = EditingMetrics()
+    getattr(trainer(Retriever(book), metrics), function)(restored(), loader(), ckpt_path=str(tmp_path / "same.ckpt"))
+    assert metrics.results == {"rel": (1, 2)}
+    with pytest.raises(ReasonEditError, match=ANOTHER):
+        getattr(trainer(Retriever(book)), function)(restored(), loader(), ckpt_path=str(tmp_path / "trained.ckpt"))
+
+
+def test_so_it_is_by_a_codebook_in_memory_once_it_has_an_edit(restored, tmp_path):
+    codebook, asked = Codebook(design=design(k=1)), batches(edits=[Edit(picture(5), "Who?", "nobody", ["Nobody is."])])
+    trainer(codebook).predict(restored(), loader(asked), ckpt_path=str(tmp_path / "trained.ckpt"))
+    assert codebook.edits == 1
+    with pytest.raises(ReasonEditError, match=ANOTHER):
+        trainer(codebook).predict(restored(), loader(asked))
+    codebook = Codebook(design=design(k=1))
+    trainer(codebook).predict(restored(), loader(asked))
+    with pytest.raises(ReasonEditError, match=ANOTHER):
+        trainer(codebook).predict(restored(), loader(asked), ckpt_path=str(tmp_path / "trained.ckpt"))
+
+
     assert codebook.pipeline.vlm is other_vlm
     assert codebook.edits == 1
     with pytest.raises(ReasonEditError, match=REFUSED):
