@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -29,6 +30,7 @@ from reasonedit.callbacks import (
 from reasonedit.callbacks.baselines import IKE, FineTuning
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.retrieval import Retrieval
+from reasonedit.callbacks.held_pipeline import HeldPipeline
 from reasonedit.vlm import load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -404,6 +406,19 @@ def test_two_retrievers_or_two_editors_in_one_trainer_are_refused(book, tiny_vlm
     ):
         with pytest.raises(ReasonEditError, match=said):
             ask(callbacks, tiny_vlm)
+def test_a_vlm_beside_a_module_goes_to_the_device_of_the_run(tiny_vlm, monkeypatch):
+    """Lightning moves its module there only after the set-up."""
+    moved = []
+    monkeypatch.setattr(tiny_vlm.model, "to", moved.append)
+    monkeypatch.setattr("reasonedit.callbacks.model.load_vlm", lambda name: tiny_vlm)
+    device = torch.device("cuda:1")
+    run = SimpleNamespace(strategy=SimpleNamespace(root_device=device))
+    HeldPipeline(design(k=1), "a VLM").attach(run, Echo(), lambda sentence: None)
+    assert moved == [device]
+    HeldPipeline(design(k=1)).attach(run, Echo(tiny_vlm), lambda sentence: None)  # Lightning moves the module's own
+    assert moved == [device]
+
+
 
 
 def test_the_order_of_callbacks_is_free_or_refused(book, tiny_vlm, tmp_path):
