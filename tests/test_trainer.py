@@ -27,6 +27,7 @@ from reasonedit.callbacks import (
     RunLog,
     TensorBoardCharts,
 )
+    TokenShares,
 from reasonedit.callbacks.baselines import IKE, FineTuning
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.retrieval import Retrieval
@@ -382,6 +383,12 @@ def test_a_retriever_follows_the_codebook_beside_it(tiny_vlm, tmp_path):
 
 
 def test_two_vlms_at_work_are_said_once(book, tmp_path, caplog):
+def test_without_a_vlm_it_is_said_where_one_is_named():
+    for callback in (TokenShares(), Codebook()):
+        with pytest.raises(ReasonEditError, match=r"give it vlm = reasonedit\.vlm\.as_vlm\(model, processor\), or"):
+            trainer(callback).predict(Echo(), loader())
+
+
     folder = str(FAMILIES["qwen3_vl"](tmp_path / "theirs"))
     module = Echo()
     module.net = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
