@@ -14,6 +14,7 @@ from helpers.families import FAMILIES
 from helpers.tiny import design, picture, save_tiny_llava
 from helpers.toy import ToySource
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 from transformers import AutoModelForImageTextToText
 
@@ -26,12 +27,12 @@ from reasonedit.callbacks import (
     Retriever,
     RunLog,
     TensorBoardCharts,
-)
     TokenShares,
+)
 from reasonedit.callbacks.baselines import IKE, FineTuning
+from reasonedit.callbacks.held_pipeline import HeldPipeline
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.retrieval import Retrieval
-from reasonedit.callbacks.held_pipeline import HeldPipeline
 from reasonedit.vlm import load_vlm
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -146,10 +147,6 @@ def test_a_run_in_which_nothing_could_be_counted_says_so(tiny_vlm, caplog):
     assert "EditingMetrics counted nothing: no batch had 'targets' and 'groups'" in caplog.text
 
 
-def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_leaves_out(
-    book, tiny_vlm, tmp_path, caplog
-):
-    module, writer = Echo(tiny_vlm), PredictionWriter(tmp_path / "p.parquet")
 def test_a_callback_that_is_used_again_has_no_figures_of_the_run_before(tiny_vlm, caplog):
     timer, metrics = QueryTimer(), EditingMetrics()
     asked = Echo(), loader()
@@ -175,6 +172,10 @@ def test_a_callback_that_is_in_the_list_twice_is_refused(tmp_path):
             trainer(callback, callback).predict(Echo(), loader())
 
 
+def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_leaves_out(
+    book, tiny_vlm, tmp_path, caplog
+):
+    module, writer = Echo(tiny_vlm), PredictionWriter(tmp_path / "p.parquet")
     run = trainer(Retriever(book), EditingMetrics(), writer, max_epochs=1, num_sanity_val_steps=0)
     run.fit(module, loader(), loader())
     asked = dict(module.asked)
@@ -311,10 +312,6 @@ def test_one_callback_before_two_modules_is_checked_each_time(tiny_vlm, other_vl
     ask([codebook, retriever], tiny_vlm)
 
 
-def test_a_codebook_that_is_nothing_yet_belongs_to_no_vlm(tiny_vlm, other_vlm):
-    codebook = Codebook(design=design())
-    ask([codebook], tiny_vlm)
-    ask([codebook], other_vlm, to_edit())
 class Restored(Echo):
     """Somebody's module whose checkpoints have the weights of the VLM in them."""
 
@@ -367,6 +364,10 @@ def test_so_it_is_by_a_codebook_in_memory_once_it_has_an_edit(restored, tmp_path
         trainer(codebook).predict(restored(), loader(asked), ckpt_path=str(tmp_path / "trained.ckpt"))
 
 
+def test_a_codebook_that_is_nothing_yet_belongs_to_no_vlm(tiny_vlm, other_vlm):
+    codebook = Codebook(design=design())
+    ask([codebook], tiny_vlm)
+    ask([codebook], other_vlm, to_edit())
     assert codebook.pipeline.vlm is other_vlm
     assert codebook.edits == 1
     with pytest.raises(ReasonEditError, match=REFUSED):
@@ -382,13 +383,13 @@ def test_a_retriever_follows_the_codebook_beside_it(tiny_vlm, tmp_path):
     assert ask([codebooks[1], retriever], tiny_vlm, batches(1)) == [[""]]
 
 
-def test_two_vlms_at_work_are_said_once(book, tmp_path, caplog):
 def test_without_a_vlm_it_is_said_where_one_is_named():
     for callback in (TokenShares(), Codebook()):
         with pytest.raises(ReasonEditError, match=r"give it vlm = reasonedit\.vlm\.as_vlm\(model, processor\), or"):
             trainer(callback).predict(Echo(), loader())
 
 
+def test_two_vlms_at_work_are_said_once(book, tmp_path, caplog):
     folder = str(FAMILIES["qwen3_vl"](tmp_path / "theirs"))
     module = Echo()
     module.net = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
@@ -405,14 +406,6 @@ def test_without_a_vlm_it_is_said_where_one_is_named():
 # ---- company
 
 
-def test_two_retrievers_or_two_editors_in_one_trainer_are_refused(book, tiny_vlm):
-    for callbacks, said in (
-        ([Retriever(book), Retriever(book)], "Two Retrievers in one trainer"),
-        ([Codebook(), Codebook()], "Codebook and Codebook would edit the same samples"),
-        ([Codebook(), IKE()], "Codebook and IKE would edit the same samples"),
-    ):
-        with pytest.raises(ReasonEditError, match=said):
-            ask(callbacks, tiny_vlm)
 def test_a_vlm_beside_a_module_goes_to_the_device_of_the_run(tiny_vlm, monkeypatch):
     """Lightning moves its module there only after the set-up."""
     moved = []
@@ -426,6 +419,14 @@ def test_a_vlm_beside_a_module_goes_to_the_device_of_the_run(tiny_vlm, monkeypat
     assert moved == [device]
 
 
+def test_two_retrievers_or_two_editors_in_one_trainer_are_refused(book, tiny_vlm):
+    for callbacks, said in (
+        ([Retriever(book), Retriever(book)], "Two Retrievers in one trainer"),
+        ([Codebook(), Codebook()], "Codebook and Codebook would edit the same samples"),
+        ([Codebook(), IKE()], "Codebook and IKE would edit the same samples"),
+    ):
+        with pytest.raises(ReasonEditError, match=said):
+            ask(callbacks, tiny_vlm)
 
 
 def test_the_order_of_callbacks_is_free_or_refused(book, tiny_vlm, tmp_path):
@@ -540,6 +541,20 @@ def test_beside_a_run_that_writes_others_read_and_are_told_to_wait(tiny_vlm, tmp
     after = ReasonEditor.load(tmp_path / "book", vlm=tiny_vlm)
     after.edit(picture(7), "Who?", answer="nobody", reasoning="Nobody is there.")
     assert len(after.edits) == codebook.edits + 1
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_hyperparameters_that_tensorboard_would_not_show_are_said(shown, tmp_path, caplog):
+    class Saves(Echo):
+        def __init__(self, width):
+            super().__init__()
+            self.save_hyperparameters()
+
+    logger = TensorBoardLogger(tmp_path, name="tb", version="", default_hp_metric=not shown)
+    trainer(EditingMetrics(), TensorBoardCharts({"mine": 1}), logger=logger).predict(Saves(3), loader())
+    metadata = EventAccumulator(str(tmp_path / "tb")).Reload().summary_metadata
+    assert ("mine" in str(metadata["_hparams_/session_start_info"])) == shown
+    assert ("TensorBoard shows the first hyperparameters in a folder alone" in caplog.text) == (not shown)
 
 
 def test_each_chart_of_tensorboard_has_one_line_for_a_run():
