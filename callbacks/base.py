@@ -42,8 +42,7 @@ class RunCallback(L.Callback):
         refused = spawning_error(trainer)
         if refused is not None:
             raise refused
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        if sum(callback is self for callback in callbacks) > 1:
+        if sum(callback is self for callback in getattr(trainer, "callbacks", ())) > 1:
             raise InputError(
                 f"The same {type(self).__name__} is in the trainer's list of callbacks twice, and each batch would "
                 "count twice: take one out."
