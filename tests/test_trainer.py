@@ -207,6 +207,18 @@ def test_somebodys_own_column_named_edits_does_no_harm(edits, tiny_vlm, tmp_path
     )
     assert len(run.predict(VLMModule(tiny_vlm, max_new_tokens=2), loader(batches(2, edits=edits)))) == 2
     assert metrics.results["rel"][1] == timer.queries == 2
+def test_a_batch_that_is_kept_gets_no_facts_before_facts(book, tiny_vlm):
+    class Leaves(Echo):
+        def transfer_batch_to_device(self, batch, device, dataloader_idx):
+            return batch  # Lightning's own makes a new dict
+
+    data = DataLoader(batches(), batch_size=None, collate_fn=lambda batch: batch)
+    first = trainer(Retriever(book)).predict(Leaves(tiny_vlm), data)
+    assert first == [["thing 0"], ["thing 1"]]
+    with pytest.raises(ReasonEditError, match="has the facts of an earlier run before its questions"):
+        trainer(Retriever(book)).predict(Leaves(tiny_vlm), data)
+
+
 
 
 def test_a_round_without_probes_takes_nothing_from_the_one_before(tiny_vlm):
