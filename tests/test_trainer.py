@@ -26,6 +26,8 @@ from reasonedit.callbacks import (
     QueryTimer,
     Retriever,
     RunLog,
+    StreamLines,
+    StreamProgress,
     TensorBoardCharts,
     TokenShares,
 )
@@ -175,6 +177,14 @@ def test_a_callback_that_is_in_the_list_twice_is_refused(tmp_path):
 def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_leaves_out(
     book, tiny_vlm, tmp_path, caplog
 ):
+def test_a_trainer_of_the_other_package_of_lightning_is_refused(tmp_path):
+    theirs = type("Trainer", (), {"__module__": "pytorch_lightning.trainer.trainer", "callbacks": []})
+    for callback in (EditingMetrics(), StreamProgress(), StreamLines(), TensorBoardCharts(), Codebook()):
+        said = f"one of pytorch_lightning, and {type(callback).__name__} is a callback of lightning, another package"
+        with pytest.raises(ReasonEditError, match=said):
+            callback.setup(type("Mine", (theirs,), {})(), Echo(), "predict")
+
+
     module, writer = Echo(tiny_vlm), PredictionWriter(tmp_path / "p.parquet")
     run = trainer(Retriever(book), EditingMetrics(), writer, max_epochs=1, num_sanity_val_steps=0)
     run.fit(module, loader(), loader())
