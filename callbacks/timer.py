@@ -44,7 +44,7 @@ class QueryTimer(Evaluates):
     @staticmethod
     def times(batch: Any) -> bool:
         """Whether a batch counts."""
-        if not isinstance(batch, dict) or edits_in(batch):
+        if edits_in(batch):
             return False
         return not in_steps(batch) or (batch["phase"] != "check" and answered_already(batch) is None)
 

@@ -158,6 +158,16 @@ def test_a_callback_that_is_used_again_has_no_figures_of_the_run_before(tiny_vlm
     assert (metrics.results, metrics.rounds, timer.queries, timer.ms_per_query) == ({}, [], 0, None)
 
 
+def test_questions_in_batches_of_any_kind_are_timed():
+    class Pairs(L.LightningModule):
+        def predict_step(self, batch, batch_idx):
+            return ["a boat"] * len(batch)
+
+    timer = QueryTimer()
+    trainer(timer).predict(Pairs(), DataLoader([("What?", "Who?")], batch_size=None, collate_fn=tuple))
+    assert timer.queries == 2
+
+
 def test_what_an_earlier_run_said_hides_nothing_of_a_later_one(caplog):
     metrics = EditingMetrics()
     trainer(metrics).predict(Echo(), loader(batches(groups=["mine"])))
@@ -165,6 +175,14 @@ def test_what_an_earlier_run_said_hides_nothing_of_a_later_one(caplog):
     assert "EditingMetrics counted nothing" not in caplog.text  # why is said
     trainer(metrics).predict(Echo(), loader([{"prompts": ["What?"]}]))
     assert "EditingMetrics counted nothing: no batch had 'targets' and 'groups'" in caplog.text
+
+
+def test_a_trainer_of_the_other_package_of_lightning_is_refused(tmp_path):
+    theirs = type("Trainer", (), {"__module__": "pytorch_lightning.trainer.trainer", "callbacks": []})
+    for callback in (EditingMetrics(), StreamProgress(), StreamLines(), TensorBoardCharts(), Codebook()):
+        said = f"one of pytorch_lightning, and {type(callback).__name__} is a callback of lightning, another package"
+        with pytest.raises(ReasonEditError, match=said):
+            callback.setup(type("Mine", (theirs,), {})(), Echo(), "predict")
 
 
 def test_a_callback_that_is_in_the_list_twice_is_refused(tmp_path):
@@ -177,14 +195,6 @@ def test_a_callback_that_is_in_the_list_twice_is_refused(tmp_path):
 def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_leaves_out(
     book, tiny_vlm, tmp_path, caplog
 ):
-def test_a_trainer_of_the_other_package_of_lightning_is_refused(tmp_path):
-    theirs = type("Trainer", (), {"__module__": "pytorch_lightning.trainer.trainer", "callbacks": []})
-    for callback in (EditingMetrics(), StreamProgress(), StreamLines(), TensorBoardCharts(), Codebook()):
-        said = f"one of pytorch_lightning, and {type(callback).__name__} is a callback of lightning, another package"
-        with pytest.raises(ReasonEditError, match=said):
-            callback.setup(type("Mine", (theirs,), {})(), Echo(), "predict")
-
-
     module, writer = Echo(tiny_vlm), PredictionWriter(tmp_path / "p.parquet")
     run = trainer(Retriever(book), EditingMetrics(), writer, max_epochs=1, num_sanity_val_steps=0)
     run.fit(module, loader(), loader())
@@ -195,6 +205,18 @@ def test_a_trainer_of_the_other_package_of_lightning_is_refused(tmp_path):
     said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING and "trainer.fit" in r.getMessage()]
     assert [s.partition(" ")[0] for s in said] == ["Retriever", "EditingMetrics", "PredictionWriter"]
     assert "in trainer.fit facts come before the questions of validation, not of training" in said[0]
+
+
+def test_a_batch_that_is_kept_gets_no_facts_before_facts(book, tiny_vlm):
+    class Leaves(Echo):
+        def transfer_batch_to_device(self, batch, device, dataloader_idx):
+            return batch  # Lightning's own makes a new dict
+
+    data = DataLoader(batches(), batch_size=None, collate_fn=lambda batch: batch)
+    first = trainer(Retriever(book)).predict(Leaves(tiny_vlm), data)
+    assert first == [["thing 0"], ["thing 1"]]
+    with pytest.raises(ReasonEditError, match="has the facts of an earlier run before its questions"):
+        trainer(Retriever(book)).predict(Leaves(tiny_vlm), data)
 
 
 def test_a_retriever_reads_the_disk_for_its_own_codebook_alone(book, tiny_vlm, monkeypatch):
@@ -217,18 +239,6 @@ def test_somebodys_own_column_named_edits_does_no_harm(edits, tiny_vlm, tmp_path
     )
     assert len(run.predict(VLMModule(tiny_vlm, max_new_tokens=2), loader(batches(2, edits=edits)))) == 2
     assert metrics.results["rel"][1] == timer.queries == 2
-def test_a_batch_that_is_kept_gets_no_facts_before_facts(book, tiny_vlm):
-    class Leaves(Echo):
-        def transfer_batch_to_device(self, batch, device, dataloader_idx):
-            return batch  # Lightning's own makes a new dict
-
-    data = DataLoader(batches(), batch_size=None, collate_fn=lambda batch: batch)
-    first = trainer(Retriever(book)).predict(Leaves(tiny_vlm), data)
-    assert first == [["thing 0"], ["thing 1"]]
-    with pytest.raises(ReasonEditError, match="has the facts of an earlier run before its questions"):
-        trainer(Retriever(book)).predict(Leaves(tiny_vlm), data)
-
-
 
 
 def test_a_round_without_probes_takes_nothing_from_the_one_before(tiny_vlm):
