@@ -12,9 +12,22 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from reasonedit.errors import ConflictError, InputError
 from reasonedit.ranks import refuse_spawning, spawning_error
 
-from .batch import answers_of
+from .batch import TEXTS, answers_of
 
 _log = logging.getLogger(__name__)
+
+
+def refuse_other_package(trainer: L.Trainer, callback: L.Callback) -> None:
+    """Refuse a trainer whose strategies, loggers and bars have the same names as those of lightning, and are others.
+
+    Raises:
+        InputError: It is one of ``pytorch_lightning``.
+    """
+    if any(kind.__module__.partition(".")[0] == "pytorch_lightning" for kind in type(trainer).__mro__):
+        raise InputError(
+            f"The trainer is one of pytorch_lightning, and {type(callback).__name__} is a callback of lightning, "
+            "another package: write 'import lightning.pytorch as pl' in place of 'import pytorch_lightning as pl'."
+        )
 
 
 class RunCallback(L.Callback):
@@ -36,11 +49,18 @@ class RunCallback(L.Callback):
 
         Raises:
             ReasonEditError: The trainer's processes are forked or spawned.
+            InputError: The trainer is one of ``pytorch_lightning``, or has the callback in its list twice.
             ConflictError: The callback is in another run.
         """
+        refuse_other_package(trainer, self)
         refused = spawning_error(trainer)
         if refused is not None:
             raise refused
+        if sum(callback is self for callback in getattr(trainer, "callbacks", ())) > 1:
+            raise InputError(
+                f"The same {type(self).__name__} is in the trainer's list of callbacks twice, and each batch would "
+                "count twice: take one out."
+            )
         other = self._trainer() if self._trainer is not None else None
         if other is not None and other is not trainer and other.state.status == TrainerStatus.RUNNING:
             raise ConflictError(
@@ -108,9 +128,10 @@ class Evaluates(RunCallback):
         """The answers in what a step returned; ``None``, which is said, where a step of validation or test has none.
 
         Raises:
-            ReasonEditError: A prediction has none.
+            ReasonEditError: A prediction has none, or one that is no text.
         """
-        answers = isinstance(outputs, (list, tuple)) or (isinstance(outputs, dict) and "answers" in outputs)
+        listed = isinstance(outputs, (list, tuple)) and all(isinstance(answer, TEXTS) for answer in outputs)
+        answers = listed or (isinstance(outputs, dict) and "answers" in outputs)
         if trainer.state.fn != "predict" and not answers:
             kind = type(outputs).__name__
             self.say_once(

@@ -62,11 +62,15 @@ __all__ = [
 ]
 
 
+TEXTS = (str, int, float)
+"""What counts as an answer. What a pipeline of transformers or ``generate`` returns holds the answer, and is none."""
+
+
 def answers_of(outputs: Any) -> list[str]:
     """The answers in a prediction.
 
     Raises:
-        InputError: The prediction is neither a list nor a dict with ``answers``.
+        InputError: The prediction is neither a list nor a dict with ``answers``, or one of them is no text.
     """
     if isinstance(outputs, dict) and "answers" in outputs:
         outputs = outputs["answers"]
@@ -74,6 +78,12 @@ def answers_of(outputs: Any) -> list[str]:
         raise InputError(
             f"A prediction must be a list of answers or a dict with 'answers', not {type(outputs).__name__}."
         )
+    for row, answer in enumerate(outputs):
+        if not isinstance(answer, TEXTS):
+            raise InputError(
+                f"Answer {row} of the prediction is of type {type(answer).__name__}, where a text is needed: have the "
+                "step return a list of texts, or a dict with such a list under 'answers'."
+            )
     return [str(a) for a in outputs]
 
 

@@ -81,6 +81,13 @@ class TensorBoardCharts(RunCallback):
         self._drawn, self._queries = set(), 0
         base = _base_of(trainer)
         for logger in self._loggers(trainer):
+            if logger.hparams and getattr(logger, "_default_hp_metric", True):
+                self.say_once(
+                    trainer,
+                    f"TensorBoard shows the first hyperparameters in a folder alone, and '{logger.log_dir}' has some "
+                    "already, such as the module's own: those of TensorBoardCharts, and the final metrics beside them, "
+                    "are not shown. Give each run a TensorBoardLogger of its own, with default_hp_metric=False.",
+                )
             logger.experiment.add_custom_scalars(LAYOUT)
             if base is not None and base.metrics and trainer.is_global_zero:
                 logger.log_metrics({f"edit/{group}": share for group, (share, _) in base.metrics.items()}, step=0)

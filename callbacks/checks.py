@@ -62,7 +62,7 @@ class EditChecks(RunCallback):
         self._done: set[str] = set()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a run without a codebook, or a place before it.
+        """Start from zero, and refuse a run without a codebook, or a place before it.
 
         Raises:
             InputError: There is none, or it stands behind this one.
@@ -72,11 +72,12 @@ class EditChecks(RunCallback):
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if not any(isinstance(c, Codebook) for c in callbacks[: callbacks.index(self)]):
             raise InputError("EditChecks checks the edits of a Codebook: put one before it in the list of callbacks.")
+        if stage in self.works_in:
+            self.checks, self.results, self._asked = {}, {}, {}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from zero; edits of earlier runs are not checked, those of a run that goes on at its end."""
+        """Count from zero; edits of earlier runs are not checked, those of a run that goes on at its end."""
         self.metrics.to("cpu" if pl_module.device.type == "mps" else pl_module.device).reset()
-        self.checks, self.results, self._asked = {}, {}, {}
         self._done = set(self._codebook(trainer).memory.edits)
         log = find_callback(trainer, RunLog)
         before = self._done & log.edits if log is not None else set()

@@ -255,8 +255,13 @@ class Codebook(Editor):
                 )
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Calibrate by the pictures of the stream's base pass, where the design says so."""
+        """Calibrate by the pictures of the stream's base pass, where the design says so.
+
+        Raises:
+            MismatchError: A checkpoint was loaded meanwhile, and the keys were not made with its weights.
+        """
         super().on_predict_start(trainer, pl_module)
+        self.held.check_restored(trainer)
         assert self.pipeline is not None  # set-up ran
         self._pool.finish(trainer, self.pipeline)
 

@@ -95,7 +95,7 @@ class Editor(RunCallback, ABC):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Where each edit stands alone, take back the one before the next is asked."""
-        if isinstance(batch, dict) and batch.get("alone") and batch.get("phase") == "edit" and self.edits:
+        if in_steps(batch) and batch["phase"] == "edit" and batch.get("alone") and self.edits:
             self.forget()
             self._taken_back = frozenset(self.seconds)
 

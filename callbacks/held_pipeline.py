@@ -91,6 +91,8 @@ class HeldPipeline:
             refuse_parts(trainer, vlm.name)
         else:
             self._loaded = vlm
+            if vlm.movable:
+                vlm.model.to(trainer.strategy.root_device)  # where the module itself comes only after the set-up
             sentence = second_model_note(pl_module, vlm)
             if sentence is not None:
                 note(sentence)
@@ -100,13 +102,25 @@ class HeldPipeline:
             pipeline = self._open(vlm)
         with self.memory.guard:
             pipeline.statistics.take_in(self.memory)
+        self._check(pipeline)
+        self.pipeline = pipeline
+        return pipeline
+
+    def check_restored(self, trainer: L.Trainer) -> None:
+        """Look at the VLM again where Lightning has loaded a checkpoint into it since the run was set up.
+
+        Raises:
+            MismatchError: The keys were not made with these weights.
+        """
+        if trainer.ckpt_path is not None and self.pipeline is not None:
+            self._check(self.pipeline)
+
+    def _check(self, pipeline: EditingPipeline) -> None:
         fingerprint = pipeline.embedder.fingerprint
         if self._fingerprint is not None and (self._store is not None or self.memory.events):
-            check_fingerprint(
-                self._fingerprint, fingerprint, self._store.folder if self._store is not None else "memory"
-            )
-        self.pipeline, self._fingerprint = pipeline, fingerprint
-        return pipeline
+            folder = self._store.folder if self._store is not None else "memory"
+            check_fingerprint(self._fingerprint, fingerprint, folder)
+        self._fingerprint = fingerprint
 
     def _open(self, vlm: VLM) -> EditingPipeline:
         if self._store is not None:

@@ -68,18 +68,24 @@ class EditingMetrics(Evaluates):
         self.rounds: list[tuple[int, dict[str, tuple[float, int]]]] = []
         self._edits = 0
         self._asked = False
+        self._explained = False
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Have no results, also where no batch comes; raises as :meth:`RunCallback.setup` does."""
+        super().setup(trainer, pl_module, stage)
+        if stage in self.works_in:
+            self.results, self.exact_match, self.token_accuracy = {}, {}, {}
+            self.contained, self.out_of_range = 0, None
+            self.rounds, self._edits, self._asked, self._explained = [], 0, False, False
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from zero."""
+        """Count from zero."""
         # MPS has no 64-bit numbers, and no ranks that would have to meet on the device.
         device = "cpu" if pl_module.device.type == "mps" else pl_module.device
         self.metrics.to(device).reset()
         self.tokens.to(device).reset()
         for count in (self._unlike, self._looked_at):
             count.to(device).reset()
-        self.results, self.exact_match, self.token_accuracy = {}, {}, {}
-        self.contained, self.out_of_range = 0, None
-        self.rounds, self._edits, self._asked = [], 0, False
 
     @property
     def history(self) -> dict[int, dict[str, tuple[float, int]]]:
@@ -100,15 +106,17 @@ class EditingMetrics(Evaluates):
             self.say_once(
                 trainer, f"EditingMetrics counts nothing in batches that are not dicts ({type(batch).__name__})."
             )
+            self._explained = True
             return
         edits = len(edits_in(batch))
         stepped = in_steps(batch)  # then all ranks are in the same phase, whether they have a sample or not
         # Edits after probes end a round. Ranks that see different batches only sync at the end.
-        in_round = self._asked and trainer.state.fn == "predict" and not batch.get("alone")
+        in_round = self._asked and trainer.state.fn == "predict" and not (stepped and batch.get("alone"))
         if in_round and (batch["phase"] == "edit" if stepped else edits > 0 and trainer.world_size == 1):
             self._log(trainer, pl_module)
         if batch.get("targets") is not None and batch.get("groups") is not None:
             answers = self.answers_in(trainer, outputs)
+            self._explained |= answers is None
             if answers is not None:
                 self._count(trainer, answers, batch)
         self._asked |= batch["phase"] == "probe" if stepped else batch.get("groups") is not None
@@ -118,7 +126,7 @@ class EditingMetrics(Evaluates):
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the last round."""
         self._log(trainer, pl_module)
-        if not self.rounds and not self._said:
+        if not self.rounds and not self._explained:
             self.say_once(
                 trainer, "EditingMetrics counted nothing: no batch had 'targets' and 'groups' of its samples."
             )
@@ -142,6 +150,7 @@ class EditingMetrics(Evaluates):
         if unknown:
             known = ", ".join(map(str, self.metrics.keys()))
             self.say_once(trainer, f"EditingMetrics counts no group '{', '.join(unknown)}': there are {known}.")
+            self._explained = True
         rows = [row for row, right_answers in enumerate(targets) if right_answers]  # others have nothing to count
         self.metrics.update([answers[i] for i in rows], [targets[i] for i in rows], [groups[i] for i in rows])
         shares = batch.get("token_shares") or [None] * len(answers)

@@ -36,12 +36,10 @@ def vlm_for(pl_module: L.LightningModule, model: str | None, loaded: VLM | None 
     if model is None:
         raise InputError(
             f"{type(pl_module).__name__} has no attribute 'vlm' that is a reasonedit VLM: "
-            "give the callback model=… to say which one embeds images and questions."
+            "give it vlm = reasonedit.vlm.as_vlm(model, processor), or say by Codebook(model=…) which one embeds "
+            "images and questions."
         )
-    vlm = loaded or load_vlm(model)
-    if vlm.movable:
-        vlm.model.to(pl_module.device)
-    return vlm
+    return loaded or load_vlm(model)
 
 
 def with_weights(vlm: VLM, who: str) -> LocalVLM:

@@ -14,6 +14,7 @@ from rich.console import Console
 from reasonedit.data.stream import EditStream
 from reasonedit.util.progress_lines import ProgressLines
 
+from .base import refuse_other_package
 from .batch import in_steps
 
 
@@ -27,6 +28,11 @@ class StreamProgress(RichProgressBar):
     def __init__(self, refresh_rate: int = 1, leave: bool = False) -> None:
         super().__init__(refresh_rate=refresh_rate, leave=leave, console_kwargs={"stderr": True})
         self._stage = _Stage()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a trainer of another package; raises as :func:`refuse_other_package` does."""
+        refuse_other_package(trainer, self)
+        super().setup(trainer, pl_module, stage)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Find the edits of the stream."""
@@ -56,6 +62,11 @@ class StreamLines(ProgressBar):
         super().__init__()
         self._console = Console(stderr=True)
         self._stage, self._lines = _Stage(), ProgressLines(self._console)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a trainer of another package; raises as :func:`refuse_other_package` does."""
+        refuse_other_package(trainer, self)
+        super().setup(trainer, pl_module, stage)
 
     def disable(self) -> None:
         """Say nothing, as on all ranks but the first."""

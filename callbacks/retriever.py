@@ -19,7 +19,7 @@ from reasonedit.retrieval import Retrieval, RetrievalConfig
 from reasonedit.vlm import Vision, generation_of
 
 from .base import RunCallback
-from .batch import answered_already, choices_of, edits_in, pictures, questions, texts_alone
+from .batch import answered_already, choices_of, edits_in, is_list, pictures, questions, texts_alone
 from .codebook import Codebook
 from .held_pipeline import HeldPipeline
 from .lookup import find_callback
@@ -103,12 +103,19 @@ class Retriever(RunCallback):
         return codebook is not None and store is not None and codebook.is_in(store.folder)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the pipeline of the Codebook callback, which is set up by now, and retrieve as the arguments say."""
-        if self._pipeline is None:
+        """Take the pipeline of the Codebook callback, which is set up by now, and retrieve as the arguments say.
+
+        Raises:
+            MismatchError: A checkpoint was loaded meanwhile, and the keys were not made with its weights.
+        """
+        held = self._own
+        if held is None or self._pipeline is None:
             codebook = find_callback(trainer, Codebook)
             assert codebook is not None  # so it was at set-up
-            self._pipeline = codebook.pipeline
+            held = codebook.held
+            self._pipeline = held.pipeline
         assert self._pipeline is not None
+        held.check_restored(trainer)
         self._pipeline.use(replace(self.retrieval or self._pipeline.own.retrieval, **self._given))
 
     on_validation_start = on_test_start = on_predict_start
@@ -119,7 +126,7 @@ class Retriever(RunCallback):
         """Put facts before the batch's questions; add what was retrieved, and the vision pass for others to share.
 
         Raises:
-            InputError: The batch is no dict, or one of its columns cannot be used.
+            InputError: The batch is no dict, has facts already, or one of its columns cannot be used.
         """
         pipeline = self._pipeline
         assert pipeline is not None  # the run has begun
@@ -129,6 +136,12 @@ class Retriever(RunCallback):
         choices = choices_of(batch, self.choice_key, self, len(asked))
         if not asked or answered_already(batch) is not None:
             return
+        found = batch.get("retrieved")
+        if is_list(found) and any(isinstance(one, Retrieval) for one in found):
+            raise InputError(
+                "The batch has the facts of an earlier run before its questions: where a data set keeps its batches, "
+                "have the loader or transfer_batch_to_device make a new dict each time (collate_fn=dict)."
+            )
         if not pipeline.memory.edits:
             if edits_in(batch) and own_vlm(pl_module) is pipeline.vlm:  # who answers and who edits share the pass
                 self._see(batch, len(asked), pipeline.embedder.has, pipeline.embedder.see)

@@ -44,18 +44,21 @@ class QueryTimer(Evaluates):
     @staticmethod
     def times(batch: Any) -> bool:
         """Whether a batch counts."""
-        if not isinstance(batch, dict) or edits_in(batch):
+        if edits_in(batch):
             return False
         return not in_steps(batch) or (batch["phase"] != "check" and answered_already(batch) is None)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a place from which less would be measured; raises as :meth:`RunCallback.setup` does."""
+        """Start from nothing, and refuse a place from which less would be measured.
+
+        Raises:
+            InputError: It is such a place.
+            ReasonEditError: As for :meth:`RunCallback.setup`.
+        """
         super().setup(trainer, pl_module, stage)
         self.must_precede(trainer, Editor, Retriever)
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from nothing."""
-        self.seconds, self.queries = 0.0, 0
+        if stage in self.works_in:
+            self.seconds, self.queries = 0.0, 0
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

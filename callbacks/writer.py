@@ -39,8 +39,9 @@ class PredictionWriter(Evaluates):
     ``contains`` are the functions of these names in :mod:`reasonedit.metrics`; the file's metadata name the comparison
     as well.
 
-    On several ranks rank 0 writes the rows of all, in the order of the stream. If a run fails, each rank writes its own
-    file, with its rank before the extension.
+    On several ranks rank 0 writes the rows of all, in the order of the stream; of a loader of your own the rows of rank
+    0 come first, then those of rank 1, and so on, so that only ``ids`` say which sample each is. If a run fails, each
+    rank writes its own file, with its rank before the extension.
 
     Args:
         path: The file; ``predictions.parquet`` in the trainer's ``default_root_dir`` when not given.

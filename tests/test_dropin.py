@@ -372,12 +372,48 @@ def test_columns_that_do_not_fit_the_answers_are_refused(more, said, tiny_vlm, t
         predict(Asks(tiny_vlm), data, EditingMetrics(), PredictionWriter(tmp_path / "p.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ([{"generated_text": "a boat"}], "dict"),  # of a pipeline
+        ((["a boat"],), "list"),  # with further values beside them
+        ([torch.zeros(3, dtype=torch.long)], "Tensor"),  # not decoded
+        ([None], "NoneType"),
+        ({"answers": [b"a boat"]}, "bytes"),
+    ],
+)
+def test_what_holds_an_answer_is_not_taken_for_it(given, kind, tmp_path, caplog):
+    class Gives(L.LightningModule):
+        def predict_step(self, batch, batch_idx):
+            return given
+
+        test_step = predict_step
+
+    batch = {"ask": ["What?"], "targets": ["a boat"], "groups": ["rel"]}
+    metrics, writer = EditingMetrics(), PredictionWriter(tmp_path / "p.parquet")
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(accelerator="cpu", callbacks=[metrics, writer], enable_checkpointing=False, **quiet)
+    data = DataLoader([batch], batch_size=None, collate_fn=dict)
+    said = f"Answer 0 of the prediction is of type {kind}, where a text is needed"
+    with pytest.raises(ReasonEditError, match=said):
+        trainer.predict(Gives(), data)
+    assert writer.rows == []
+    if isinstance(given, dict):
+        with pytest.raises(ReasonEditError, match=said):
+            trainer.test(Gives(), data, verbose=False)
+    elif not isinstance(given, tuple) and kind != "dict":  # Lightning itself takes lists, whatever is in them
+        trainer.test(Gives(), data, verbose=False)
+        assert metrics.results == {}
+        assert "counts no batch whose step returns a list in place of a list of answers" in caplog.text
+
+
 def test_columns_of_somebodys_own_do_no_harm(tiny_vlm, tmp_path, caplog):
     """Names that this package uses too, for other things."""
     theirs = {"positions": [[0, 1]], "step": 3, "phase": 1, "retrieved": ["a page"], "choices": [[1, 2]], "before": 7}
+    theirs["alone"] = torch.tensor([0, 1])
     rows = [{"ask": [f"What {i}?"], "targets": [i], "groups": ["mine"], **theirs} for i in range(3)]
     metrics, writer = EditingMetrics(), PredictionWriter(tmp_path / "p.parquet", prompt_key="ask")
-    predict(Asks(tiny_vlm), DataLoader(rows, batch_size=None, collate_fn=dict), metrics, writer)
+    predict(Asks(tiny_vlm), DataLoader(rows, batch_size=None, collate_fn=dict), Codebook(), metrics, writer)
     table = pq.read_table(tmp_path / "p.parquet").to_pylist()
     assert [(row["prompt"], row["choices"], row["before"]) for row in table] == [
         (f"What {i}?", ["1", "2"], None) for i in range(3)

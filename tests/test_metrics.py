@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from torchmetrics import MetricCollection
 
 from reasonedit import ReasonEditError
 from reasonedit.checking import Verdict
@@ -22,6 +23,7 @@ from reasonedit.metrics import (
     Locality,
     Portability,
     Reliability,
+    TokenAccuracy,
     VerdictShare,
     accuracy,
     contains,
@@ -30,6 +32,7 @@ from reasonedit.metrics import (
     matches,
     most_common_answer,
 )
+from reasonedit.metrics.judge import JudgedAccuracy
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -126,6 +129,29 @@ def test_a_module_of_ones_own_logs_the_metrics(recwarn):
     assert math.isnan(found["t_gen"])
     assert math.isnan(found["batch/rel"])  # a mean over batches of which one has none
     assert not [w for w in recwarn if "compute" in str(w.message)]
+
+
+@pytest.mark.parametrize(
+    ("made", "counted"),
+    [
+        ([Reliability(), Locality()], lambda own: (["a"], ["a" if own else "b"])),
+        ({"Reliability": TokenAccuracy("rel"), "Locality": TokenAccuracy("loc")}, lambda own: ([float(own)],)),
+        ({"Reliability": JudgedAccuracy("rel"), "Locality": JudgedAccuracy("loc")}, lambda own: ([own],)),
+    ],
+)
+def test_a_collection_of_ones_own_takes_no_metric_for_another(made, counted):
+    collection = MetricCollection(made)
+    collection.update(*counted(True), [""])  # after the first batch both have counted nothing
+    collection.update(*counted(True), ["rel"])
+    collection.update(*counted(False), ["loc"])
+    assert {name: float(share) for name, share in collection.compute().items()} == {"Reliability": 1, "Locality": 0}
+
+
+def test_neither_does_one_of_verdicts():
+    collection = MetricCollection({v.key: VerdictShare(v) for v in (Verdict.HOLDS, Verdict.NOT_FETCHED)})
+    for verdict in (Verdict.HARMS, Verdict.HOLDS):
+        collection.update([verdict])
+    assert {name: float(share) for name, share in collection.compute().items()} == {"holds": 0.5, "not_fetched": 0}
 
 
 def test_several_right_answers_and_exact_matches_are_counted():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -13,6 +14,7 @@ from helpers.families import FAMILIES
 from helpers.tiny import design, picture, save_tiny_llava
 from helpers.toy import ToySource
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 from transformers import AutoModelForImageTextToText
 
@@ -24,9 +26,13 @@ from reasonedit.callbacks import (
     QueryTimer,
     Retriever,
     RunLog,
+    StreamLines,
+    StreamProgress,
     TensorBoardCharts,
+    TokenShares,
 )
 from reasonedit.callbacks.baselines import IKE, FineTuning
+from reasonedit.callbacks.held_pipeline import HeldPipeline
 from reasonedit.codebook import EditMemory, Store
 from reasonedit.retrieval import Retrieval
 from reasonedit.vlm import load_vlm
@@ -143,6 +149,49 @@ def test_a_run_in_which_nothing_could_be_counted_says_so(tiny_vlm, caplog):
     assert "EditingMetrics counted nothing: no batch had 'targets' and 'groups'" in caplog.text
 
 
+def test_a_callback_that_is_used_again_has_no_figures_of_the_run_before(tiny_vlm, caplog):
+    timer, metrics = QueryTimer(), EditingMetrics()
+    asked = Echo(), loader()
+    trainer(timer, metrics).predict(*asked)
+    assert (metrics.results, timer.queries) == ({"rel": (0, 2)}, 2)
+    trainer(timer, metrics, limit_predict_batches=0).predict(*asked)  # no batch, and no hook of a batch
+    assert (metrics.results, metrics.rounds, timer.queries, timer.ms_per_query) == ({}, [], 0, None)
+
+
+def test_questions_in_batches_of_any_kind_are_timed():
+    class Pairs(L.LightningModule):
+        def predict_step(self, batch, batch_idx):
+            return ["a boat"] * len(batch)
+
+    timer = QueryTimer()
+    trainer(timer).predict(Pairs(), DataLoader([("What?", "Who?")], batch_size=None, collate_fn=tuple))
+    assert timer.queries == 2
+
+
+def test_what_an_earlier_run_said_hides_nothing_of_a_later_one(caplog):
+    metrics = EditingMetrics()
+    trainer(metrics).predict(Echo(), loader(batches(groups=["mine"])))
+    assert "counts no group 'mine'" in caplog.text
+    assert "EditingMetrics counted nothing" not in caplog.text  # why is said
+    trainer(metrics).predict(Echo(), loader([{"prompts": ["What?"]}]))
+    assert "EditingMetrics counted nothing: no batch had 'targets' and 'groups'" in caplog.text
+
+
+def test_a_trainer_of_the_other_package_of_lightning_is_refused(tmp_path):
+    theirs = type("Trainer", (), {"__module__": "pytorch_lightning.trainer.trainer", "callbacks": []})
+    for callback in (EditingMetrics(), StreamProgress(), StreamLines(), TensorBoardCharts(), Codebook()):
+        said = f"one of pytorch_lightning, and {type(callback).__name__} is a callback of lightning, another package"
+        with pytest.raises(ReasonEditError, match=said):
+            callback.setup(type("Mine", (theirs,), {})(), Echo(), "predict")
+
+
+def test_a_callback_that_is_in_the_list_twice_is_refused(tmp_path):
+    """In a notebook the cell that appends it is run again."""
+    for callback in (EditingMetrics(), QueryTimer(), PredictionWriter(tmp_path / "p.parquet")):
+        with pytest.raises(ReasonEditError, match=f"The same {type(callback).__name__} is in the trainer's list"):
+            trainer(callback, callback).predict(Echo(), loader())
+
+
 def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_leaves_out(
     book, tiny_vlm, tmp_path, caplog
 ):
@@ -156,6 +205,18 @@ def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_le
     said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING and "trainer.fit" in r.getMessage()]
     assert [s.partition(" ")[0] for s in said] == ["Retriever", "EditingMetrics", "PredictionWriter"]
     assert "in trainer.fit facts come before the questions of validation, not of training" in said[0]
+
+
+def test_a_batch_that_is_kept_gets_no_facts_before_facts(book, tiny_vlm):
+    class Leaves(Echo):
+        def transfer_batch_to_device(self, batch, device, dataloader_idx):
+            return batch  # Lightning's own makes a new dict
+
+    data = DataLoader(batches(), batch_size=None, collate_fn=lambda batch: batch)
+    first = trainer(Retriever(book)).predict(Leaves(tiny_vlm), data)
+    assert first == [["thing 0"], ["thing 1"]]
+    with pytest.raises(ReasonEditError, match="has the facts of an earlier run before its questions"):
+        trainer(Retriever(book)).predict(Leaves(tiny_vlm), data)
 
 
 def test_a_retriever_reads_the_disk_for_its_own_codebook_alone(book, tiny_vlm, monkeypatch):
@@ -283,6 +344,58 @@ def test_one_callback_before_two_modules_is_checked_each_time(tiny_vlm, other_vl
     ask([codebook, retriever], tiny_vlm)
 
 
+class Restored(Echo):
+    """Somebody's module whose checkpoints have the weights of the VLM in them."""
+
+    def __init__(self, vlm):
+        super().__init__(vlm)
+        self.net = vlm.model
+
+    def validation_step(self, batch, batch_idx):
+        return self.predict_step(batch, batch_idx)
+
+
+@pytest.fixture
+def restored(tiny_folder, tmp_path):
+    """Makes a module afresh, and checkpoints of it: as it is, and after a training."""
+
+    def make():
+        return Restored(load_vlm(str(tiny_folder), dtype="float32"))
+
+    run, module = trainer(), make()
+    run.strategy.connect(module)
+    for name, factor in (("same", 1), ("trained", 2)):
+        with torch.no_grad():
+            for weight in module.vlm.model.get_submodule("model.vision_tower").parameters():
+                weight.mul_(factor)
+        run.save_checkpoint(tmp_path / f"{name}.ckpt", weights_only=True)
+    return make
+
+
+ANOTHER = r"was made with another model or setting \(another vision weights"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_checkpoint_that_makes_another_vlm_of_it_is_refused(book, restored, tmp_path, function):
+    metrics = EditingMetrics()
+    getattr(trainer(Retriever(book), metrics), function)(restored(), loader(), ckpt_path=str(tmp_path / "same.ckpt"))
+    assert metrics.results == {"rel": (1, 2)}
+    with pytest.raises(ReasonEditError, match=ANOTHER):
+        getattr(trainer(Retriever(book)), function)(restored(), loader(), ckpt_path=str(tmp_path / "trained.ckpt"))
+
+
+def test_so_it_is_by_a_codebook_in_memory_once_it_has_an_edit(restored, tmp_path):
+    codebook, asked = Codebook(design=design(k=1)), batches(edits=[Edit(picture(5), "Who?", "nobody", ["Nobody is."])])
+    trainer(codebook).predict(restored(), loader(asked), ckpt_path=str(tmp_path / "trained.ckpt"))
+    assert codebook.edits == 1
+    with pytest.raises(ReasonEditError, match=ANOTHER):
+        trainer(codebook).predict(restored(), loader(asked))
+    codebook = Codebook(design=design(k=1))
+    trainer(codebook).predict(restored(), loader(asked))
+    with pytest.raises(ReasonEditError, match=ANOTHER):
+        trainer(codebook).predict(restored(), loader(asked), ckpt_path=str(tmp_path / "trained.ckpt"))
+
+
 def test_a_codebook_that_is_nothing_yet_belongs_to_no_vlm(tiny_vlm, other_vlm):
     codebook = Codebook(design=design())
     ask([codebook], tiny_vlm)
@@ -302,6 +415,12 @@ def test_a_retriever_follows_the_codebook_beside_it(tiny_vlm, tmp_path):
     assert ask([codebooks[1], retriever], tiny_vlm, batches(1)) == [[""]]
 
 
+def test_without_a_vlm_it_is_said_where_one_is_named():
+    for callback in (TokenShares(), Codebook()):
+        with pytest.raises(ReasonEditError, match=r"give it vlm = reasonedit\.vlm\.as_vlm\(model, processor\), or"):
+            trainer(callback).predict(Echo(), loader())
+
+
 def test_two_vlms_at_work_are_said_once(book, tmp_path, caplog):
     folder = str(FAMILIES["qwen3_vl"](tmp_path / "theirs"))
     module = Echo()
@@ -317,6 +436,19 @@ def test_two_vlms_at_work_are_said_once(book, tmp_path, caplog):
 
 
 # ---- company
+
+
+def test_a_vlm_beside_a_module_goes_to_the_device_of_the_run(tiny_vlm, monkeypatch):
+    """Lightning moves its module there only after the set-up."""
+    moved = []
+    monkeypatch.setattr(tiny_vlm.model, "to", moved.append)
+    monkeypatch.setattr("reasonedit.callbacks.model.load_vlm", lambda name: tiny_vlm)
+    device = torch.device("cuda:1")
+    run = SimpleNamespace(strategy=SimpleNamespace(root_device=device))
+    HeldPipeline(design(k=1), "a VLM").attach(run, Echo(), lambda sentence: None)
+    assert moved == [device]
+    HeldPipeline(design(k=1)).attach(run, Echo(tiny_vlm), lambda sentence: None)  # Lightning moves the module's own
+    assert moved == [device]
 
 
 def test_two_retrievers_or_two_editors_in_one_trainer_are_refused(book, tiny_vlm):
@@ -441,6 +573,20 @@ def test_beside_a_run_that_writes_others_read_and_are_told_to_wait(tiny_vlm, tmp
     after = ReasonEditor.load(tmp_path / "book", vlm=tiny_vlm)
     after.edit(picture(7), "Who?", answer="nobody", reasoning="Nobody is there.")
     assert len(after.edits) == codebook.edits + 1
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_hyperparameters_that_tensorboard_would_not_show_are_said(shown, tmp_path, caplog):
+    class Saves(Echo):
+        def __init__(self, width):
+            super().__init__()
+            self.save_hyperparameters()
+
+    logger = TensorBoardLogger(tmp_path, name="tb", version="", default_hp_metric=not shown)
+    trainer(EditingMetrics(), TensorBoardCharts({"mine": 1}), logger=logger).predict(Saves(3), loader())
+    metadata = EventAccumulator(str(tmp_path / "tb")).Reload().summary_metadata
+    assert ("mine" in str(metadata["_hparams_/session_start_info"])) == shown
+    assert ("TensorBoard shows the first hyperparameters in a folder alone" in caplog.text) == (not shown)
 
 
 def test_each_chart_of_tensorboard_has_one_line_for_a_run():

@@ -12,6 +12,8 @@ from torchmetrics import Metric, MetricCollection
 from reasonedit.groups import LABELS, ProbeGroup
 from reasonedit.matching import accuracy, contains, exact_match
 
+from .apart import keep_apart
+
 
 class EditAccuracy(Metric):
     """The mean accuracy of the answers to one group of probes.
@@ -54,6 +56,7 @@ class EditAccuracy(Metric):
         self.add_state("right", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("exact", "contained", "total"):
             self.add_state(name, torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
+        keep_apart(self, self.group)
 
     def update(self, answers: Sequence[str], targets: Sequence[str | Sequence[str]], groups: Sequence[str]) -> None:
         """Count answers.

@@ -17,6 +17,8 @@ from reasonedit.vlm.endpoint.names import PREFIX, EndpointSettings
 from reasonedit.vlm.endpoint.scores import said_yes
 from reasonedit.vlm.reply import split_thought
 
+from .apart import keep_apart
+
 JUDGE_PROMPT = (
     "Question: {question}\nRight answer: {right}\nAnswer to judge: {answer}\n"
     "Taken as answers to the question, do the two say the same, whatever their wording? Say only yes or no."
@@ -123,6 +125,7 @@ class JudgedAccuracy(Metric):
         self.group = group
         for name in ("right", "total", "unread"):
             self.add_state(name, torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
+        keep_apart(self, group)
 
     def update(self, verdicts: Sequence[bool | None], groups: Sequence[str]) -> None:
         """Count verdicts.

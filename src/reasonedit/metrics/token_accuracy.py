@@ -11,6 +11,8 @@ from torchmetrics import Metric, MetricCollection
 
 from reasonedit.groups import ProbeGroup
 
+from .apart import keep_apart
+
 
 class TokenAccuracy(Metric):
     """The mean, over the samples of one group, of the share of the right answer's tokens that the model would say.
@@ -48,6 +50,7 @@ class TokenAccuracy(Metric):
         self.group = group
         self.add_state("shares", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("total", torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
+        keep_apart(self, group)
 
     def update(self, shares: Sequence[float], groups: Sequence[str]) -> None:
         """Count shares.

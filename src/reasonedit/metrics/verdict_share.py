@@ -11,6 +11,8 @@ from torchmetrics import Metric, MetricCollection
 
 from reasonedit.checking import Verdict
 
+from .apart import keep_apart
+
 
 class VerdictShare(Metric):
     """The share of checks that end in a verdict; see :mod:`reasonedit.checking`.
@@ -47,6 +49,7 @@ class VerdictShare(Metric):
         self.verdict = verdict
         for name in ("count", "total"):
             self.add_state(name, torch.tensor(0, dtype=torch.long), dist_reduce_fx="sum")
+        keep_apart(self, f"{verdict}")
 
     def update(self, verdicts: Sequence[Verdict]) -> None:
         """Count the verdicts of checks."""
