@@ -28,7 +28,7 @@ from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Ret
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Entry, Fact, Store
 from reasonedit.codebook.backup import backup
-from reasonedit.codebook.repair import LOST, verify
+from reasonedit.codebook.repair import LOST, repair, verify
 from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.data.exported import export
 from reasonedit.erasure import erase, erase_from, plan_erasure
@@ -348,6 +348,22 @@ def test_damaged_copies_go_that_may_hold_it(tmp_path):
     assert there == ["book", "book.damaged-notes", "book.damaged-three"]
     assert json.loads((tmp_path / "book" / LOST).read_text())["id"] == "e9"
     assert holding(tmp_path, ["e00001", "thing 1", "fact 1 0"], picture(1)) == []
+
+
+def test_a_copy_goes_that_holds_what_an_earlier_repair_could_not_keep(tmp_path):
+    """The copy of the second repair has the edit in its file of lost ones alone."""
+    folder = tmp_path / "book"
+    book(folder)
+    journal = folder / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b"thing 1", b"another thing"))
+    repair(folder, accept_loss=True)
+    opened(folder).settle(join=True)
+    (folder / Store.open(folder).manifest.sealed[0].sums.file).write_bytes(b"")
+    repair(folder, accept_loss=True)
+    assert len(list(tmp_path.glob("book.damaged-*"))) == 2
+    assert [edit.id for edit in erase(folder, ["e00001"]).edits] == ["e00001"]
+    assert holding(tmp_path, ["e00001", "another thing"], picture(1)) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["book"]
 
 
 def test_what_lies_beside_a_codebook_is_found_whichever_way_it_is_reached(run, tmp_path, monkeypatch):
