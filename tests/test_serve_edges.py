@@ -404,6 +404,10 @@ def test_an_edit_that_is_sent_again_is_written_once(make):
         check_error(http.post("/v1/edits", json=edit_body(id=" ")), 400)
         states = {edit["id"]: edit["state"] for edit in http.get("/v1/edits").json()["data"]}
         assert states == {"mine": "undone", "new": "active"}
+        # Of what it is to replace now nothing was said when it was made: that is not the same request.
+        for number, name in enumerate(["wrong", "right"], 1):
+            http.post("/v1/edits", json=edit_body(number, id=name))
+        check_error(http.post("/v1/edits", json=edit_body(2, id="right", replaces="wrong")), 409, "conflict")
 
 
 def test_an_id_that_is_cut_short_names_no_edit(make):
