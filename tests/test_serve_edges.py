@@ -8,6 +8,7 @@ import logging
 import socket
 import threading
 import zipfile
+from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -740,6 +741,26 @@ def test_a_file_of_edits_is_compared_with_what_is_there_before_one_is_written(ma
         assert found == {"written": [], "skipped": ids[1:], "undone": ids[:1]}
         moved = repacked(packed, lambda rows: rows[1].update(evidence=[[[0, 0, 0.25, 0.5]]], id=ids[1]))
         check_error(http.post("/v1/edits/import", content=moved, headers=kind), 409)
+
+
+def test_what_another_process_wrote_is_told_and_counted_whichever_copy_answers(make, monkeypatch, tiny_vlm):
+    server = make(editors=2)
+    elsewhere = ReasonEditor.load(server.folder, tiny_vlm)
+
+    @contextmanager
+    def second(models):
+        yield models.models[1]
+
+    monkeypatch.setattr(LocalModels, "least_busy", second)
+    with server.http() as http:
+        for number in range(2):
+            content = {"answer": f"thing {number}", "reasoning": [f"Number {number} is round."], "author": "Ada"}
+            elsewhere.edit(picture(number), f"What is number {number}?", **content)
+            if number == 0:
+                facts = ask(http, uri_of(picture(0)), "What is number 0?").json()["reasonedit"]["facts"]
+                assert {(fact["author"], fact["question"]) for fact in facts} == {("Ada", "What is number 0?")}
+            figures = http.get("/metrics").text
+            assert f'reasonedit_edits{{state="active"}} {number + 1}.0' in figures
 
 
 def test_an_import_that_breaks_off_says_what_it_wrote(make, monkeypatch):
