@@ -28,12 +28,12 @@ from reasonedit.callbacks import Codebook, EditingMetrics, PredictionWriter, Ret
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Entry, Fact, Store
 from reasonedit.codebook.backup import backup
-from reasonedit.codebook.repair import LOST, verify
+from reasonedit.codebook.repair import LOST, repair, verify
 from reasonedit.codebook.stored_edit import picture_name
 from reasonedit.data.exported import export
 from reasonedit.erasure import erase, erase_from, plan_erasure
 from reasonedit.errors import InputError, NotFoundError
-from reasonedit.traces import ErasedEdits
+from reasonedit.traces import ErasedEdits, KeptQuestions, folder_of_questions
 
 
 def book(folder: Path, numbers=range(6), **changes) -> EditMemory:
@@ -348,6 +348,44 @@ def test_damaged_copies_go_that_may_hold_it(tmp_path):
     assert there == ["book", "book.damaged-notes", "book.damaged-three"]
     assert json.loads((tmp_path / "book" / LOST).read_text())["id"] == "e9"
     assert holding(tmp_path, ["e00001", "thing 1", "fact 1 0"], picture(1)) == []
+
+
+def test_a_copy_goes_that_holds_what_an_earlier_repair_could_not_keep(tmp_path):
+    """The copy of the second repair has the edit in its file of lost ones alone."""
+    folder = tmp_path / "book"
+    book(folder)
+    journal = folder / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b"thing 1", b"another thing"))
+    repair(folder, accept_loss=True)
+    opened(folder).settle(join=True)
+    (folder / Store.open(folder).manifest.sealed[0].sums.file).write_bytes(b"")
+    repair(folder, accept_loss=True)
+    assert len(list(tmp_path.glob("book.damaged-*"))) == 2
+    assert [edit.id for edit in erase(folder, ["e00001"]).edits] == ["e00001"]
+    assert holding(tmp_path, ["e00001", "another thing"], picture(1)) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["book"]
+
+
+def test_what_a_killed_server_left_of_a_question_goes_too(tmp_path, monkeypatch):
+    folder = tmp_path / "book"
+    book(folder, range(2))
+    kept = KeptQuestions(folder_of_questions(folder))
+    with monkeypatch.context() as patch:
+        patch.setattr(KeptQuestions, "_append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        for number in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                kept.add({"id": "q", "question": "What is it?", "edit_ids": []}, picture(number))
+    pictures = kept.folder / "pictures"
+    (pictures / f".{picture_name(picture(1))}.png.77.part").write_bytes(b"half a picture")
+    (kept.folder / ".questions.jsonl.77.part").write_text("half of all questions")
+    kept.add({"id": "other", "question": "What is it?", "edit_ids": []}, picture(0))
+    with (kept.folder / "questions.jsonl").open("a") as file:
+        file.write('{"id": "q", "question": "What is 1?')
+    erase(folder, ["e00001"])
+    assert list(kept.rows()) == ["other"]
+    assert holding(tmp_path, ["What is 1?"], picture(1)) == []
+    assert [path.name for path in pictures.iterdir()] == [f"{picture_name(picture(0))}.png"]
+    assert not list(kept.folder.glob("*.part"))
 
 
 def test_what_lies_beside_a_codebook_is_found_whichever_way_it_is_reached(run, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from helpers.tiny import design, picture
 from reasonedit import Edit, ReasonEditError, ReasonEditor
 from reasonedit.cli import main
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.codebook.repair import repair
 from reasonedit.evidence import EvidenceConfig, EvidenceFinder
 from reasonedit.migrate import migrate_codebook
 from reasonedit.pipeline import EditingPipeline
@@ -87,6 +88,24 @@ def test_the_same_again_has_nothing_to_do_and_anything_else_is_refused(old, tiny
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(ReasonEditError, match="is not empty"):
         migrate_codebook(old, tiny_vlm, tmp_path / "full", new_design)
+
+
+def test_a_turn_whose_counterpart_is_lost_does_not_stop_it(old, tiny_vlm, tmp_path):
+    """Of the undo and the restore of an edit one record cannot be read any more, and the codebook was repaired."""
+    journal = tmp_path / "old" / old.store.manifest.journal_file
+    records = journal.read_bytes().splitlines(keepends=True)
+    undo = next(i for i, record in enumerate(records) if b'"author": "Cy"' in record)
+    journal.write_bytes(b"".join(records[:undo] + records[undo + 1 :]))
+    repair(tmp_path / "old", accept_loss=True)
+    repaired = EditMemory.open(Store.open(tmp_path / "old"))
+    assert [event.op for event in repaired.events] == ["edit", "edit", "edit", "undo", "restore"]
+    for part in ("new", "again"):  # the second is cut short, and goes on
+        if part == "again":
+            interrupted_after_one(repaired, tiny_vlm, tmp_path / part, design(k=2))
+        new = migrate_codebook(repaired, tiny_vlm, tmp_path / part, design(k=2))
+        assert events_of(new) == events_of(repaired)
+        assert (list(new.edits), list(new.undone)) == (list(old.edits), list(old.undone))
+    assert events_of(migrate_codebook(repaired, tiny_vlm, tmp_path / "new", design(k=2))) == events_of(repaired)
 
 
 def interrupted_after_one(memory, vlm, folder, new_design) -> None:

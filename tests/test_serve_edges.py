@@ -8,6 +8,7 @@ import logging
 import socket
 import threading
 import zipfile
+from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -20,10 +21,12 @@ from PIL import Image
 from reasonedit import Edit, ReasonEditor
 from reasonedit.checking import Verdict
 from reasonedit.cli import main
-from reasonedit.codebook import EditMemory
+from reasonedit.codebook import EditMemory, Store
 from reasonedit.commands.serve import parser
 from reasonedit.commands.serving import open_editors, questions_from, settings_from
+from reasonedit.data.exported import load_edits
 from reasonedit.erasure import erase
+from reasonedit.errors import UnavailableError
 from reasonedit.serve.app import create_app
 from reasonedit.serve.chat_request import ChatRequest, generation_of
 from reasonedit.serve.local import LocalModels
@@ -404,6 +407,10 @@ def test_an_edit_that_is_sent_again_is_written_once(make):
         check_error(http.post("/v1/edits", json=edit_body(id=" ")), 400)
         states = {edit["id"]: edit["state"] for edit in http.get("/v1/edits").json()["data"]}
         assert states == {"mine": "undone", "new": "active"}
+        # Of what it is to replace now nothing was said when it was made: that is not the same request.
+        for number, name in enumerate(["wrong", "right"], 1):
+            http.post("/v1/edits", json=edit_body(number, id=name))
+        check_error(http.post("/v1/edits", json=edit_body(2, id="right", replaces="wrong")), 409, "conflict")
 
 
 def test_an_id_that_is_cut_short_names_no_edit(make):
@@ -734,6 +741,64 @@ def test_a_file_of_edits_is_compared_with_what_is_there_before_one_is_written(ma
         assert found == {"written": [], "skipped": ids[1:], "undone": ids[:1]}
         moved = repacked(packed, lambda rows: rows[1].update(evidence=[[[0, 0, 0.25, 0.5]]], id=ids[1]))
         check_error(http.post("/v1/edits/import", content=moved, headers=kind), 409)
+
+
+def test_what_another_process_wrote_is_told_and_counted_whichever_copy_answers(make, monkeypatch, tiny_vlm):
+    server = make(editors=2)
+    elsewhere = ReasonEditor.load(server.folder, tiny_vlm)
+
+    @contextmanager
+    def second(models):
+        yield models.models[1]
+
+    monkeypatch.setattr(LocalModels, "least_busy", second)
+    with server.http() as http:
+        for number in range(2):
+            content = {"answer": f"thing {number}", "reasoning": [f"Number {number} is round."], "author": "Ada"}
+            elsewhere.edit(picture(number), f"What is number {number}?", **content)
+            if number == 0:
+                facts = ask(http, uri_of(picture(0)), "What is number 0?").json()["reasonedit"]["facts"]
+                assert {(fact["author"], fact["question"]) for fact in facts} == {("Ada", "What is number 0?")}
+            figures = http.get("/metrics").text
+            assert f'reasonedit_edits{{state="active"}} {number + 1}.0' in figures
+
+
+def test_an_import_that_breaks_off_says_what_it_wrote(make, monkeypatch):
+    """The disk is full at the second edit; and another client brings the same edits meanwhile."""
+    kind = {"Content-Type": "application/zip"}
+    one, other = make(), make()
+    editor = other.editors[0]
+    with one.http() as http, other.http() as there:
+        ids = [http.post("/v1/edits", json=edit_body(i)).json()["id"] for i in range(3)]
+        packed = http.post("/v1/edits/export", json={}).content
+        append, calls = Store.append, []
+
+        def append_once(*arguments):
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise UnavailableError("The disk is full.")
+            append(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "append", append_once)
+            reply = there.post("/v1/edits/import", content=packed, headers=kind)
+        check_error(reply, 503, "unavailable")
+        told = "Of the file's 3 new edits 1 had been written before that: import it again to write the others."
+        assert reply.json()["error"]["message"] == f"The disk is full. {told}"
+        assert list(editor.edits) == ids[:1]
+
+        def load_late(*arguments):
+            edits = list(load_edits(*arguments))
+            editor.write(edits[-1])
+            return iter(edits)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("reasonedit.serve.exchange.load_edits", load_late)
+            reply = there.post("/v1/edits/import", content=packed, headers=kind)
+        check_error(reply, 409, "conflict")
+        assert "Of the file's 2 new edits 1 had been written" in reply.json()["error"]["message"]
+        found = there.post("/v1/edits/import", content=packed, headers=kind).json()
+        assert (found["written"], sorted(found["skipped"])) == ([], sorted(ids))
 
 
 def test_a_client_that_goes_harms_nobody(make):

@@ -239,8 +239,16 @@ def _found_in(stored: StoredEdit) -> list[tuple[list[Box], bool]]:
 
 
 def _events_of_edits(memory: EditMemory) -> list[Event]:
-    """What happened, without the erasing of edits that are not there any more."""
-    return [event for event in memory.events if event.op != "erase"]
+    """What happened, without the erasing of edits that are not there any more.
+
+    Nor does an undo or a restore count that changed nothing: after a repair the one between two may be lost.
+    """
+    counts, events = dict[str, bool](), list[Event]()
+    for event in memory.events:
+        if event.op != "erase" and counts.get(event.edit_id) is not (event.op != "undo"):
+            counts[event.edit_id] = event.op != "undo"
+            events.append(event)
+    return events
 
 
 def open_embed(vlm: VLM) -> Callable[[EditMemory], Callable[[Edit, StoredEdit], Draft]]:

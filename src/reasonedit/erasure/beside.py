@@ -84,6 +84,9 @@ def _may_hold(copy: Path, erased: ErasedEdits) -> bool:
     """Whether a copy holds any of the edits, or is too damaged to tell."""
     if any((copy / PICTURES / f"{name}.png").exists() for name in erased.pictures):
         return True
+    lost = copy / LOST  # of an earlier repair
+    if lost.is_file() and any(_is_of(line, erased) for line in lost.read_bytes().splitlines()):
+        return True
     journals = sorted(copy.glob("journal*.jsonl"))
     if not journals and not (copy / MANIFEST).exists() and not (copy / PICTURES).exists():
         return False  # it is no codebook

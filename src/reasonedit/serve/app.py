@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -72,10 +72,18 @@ async def show_health(request: Request) -> dict[str, str]:
 async def show_metrics(request: Request) -> Response:
     """Figures for Prometheus."""
     gateway = gateway_of(request)
-    memory = gateway.memory
-    gateway.metrics.edits.labels("active").set(len(memory.edits))
-    gateway.metrics.edits.labels("undone").set(len(memory.undone))
-    return Response(gateway.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def count() -> bytes:
+        memory = gateway.memory
+        with suppress(ReasonEditError):  # the figures of requests are wanted even where the codebook cannot be read
+            memory.refresh()
+        with memory.guard:
+            counts = {"active": len(memory.edits), "undone": len(memory.undone)}
+        for state, number in counts.items():
+            gateway.metrics.edits.labels(state).set(number)
+        return gateway.metrics.text()
+
+    return Response(await gateway.do(count), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/v1/info")

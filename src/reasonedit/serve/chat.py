@@ -123,6 +123,8 @@ def _finish(gateway: Gateway, request: Request, asked: Asked, told: Told, parts:
     Returns:
         What the codebook did.
     """
+    if asked.edits:
+        gateway.memory.refresh()  # the copy of the model that answered may have read more
     field = view_facts(told.answer if asked.edits else None, gateway.memory, told.ms)
     gateway.metrics.tokens.labels("prompt").inc(told.prompt_tokens)
     gateway.metrics.tokens.labels("completion").inc(told.completion_tokens)

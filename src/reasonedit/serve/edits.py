@@ -154,7 +154,7 @@ async def add_edit(body: EditBody, request: Request, response: Response) -> dict
             written = editor.replace(body.replaces, edit) if body.replaces else editor.write(edit)
         except ConflictError:
             there = _find_same(gateway, edit) if body.id is not None else None
-            if there is None:
+            if there is None or body.replaces in gateway.memory.edits:  # it was made, but took no edit's place
                 raise
             return view_edit(there, gateway), False
         return view_edit(written.edit, gateway), True

@@ -16,10 +16,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from reasonedit.data.exported import compare, export, load_edits, read
-from reasonedit.errors import InputError, UnavailableError, is_disk_full
+from reasonedit.errors import InputError, ReasonEditError, UnavailableError, is_disk_full
 
 from .gateway import Gateway, gateway_of
-from .problems import ApiError
+from .problems import ApiError, as_api_error
 
 router = APIRouter(tags=["edits"])
 _NAME = "edits.jsonl"
@@ -88,9 +88,17 @@ def _unpack(gateway: Gateway, data: bytes, author: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = _extract(data, Path(folder))
         compared = compare(list(read(file)), gateway.memory)  # all are checked before one is written
-        for edit in load_edits(file, compared.new):
-            gateway.editor.write(edit if edit.author else replace(edit, author=author))
-            written.append(edit.id)
+        try:
+            for edit in load_edits(file, compared.new):
+                gateway.editor.write(edit if edit.author else replace(edit, author=author))
+                written.append(edit.id)
+        except ReasonEditError as error:
+            told = as_api_error(error)
+            told.message += (
+                f" Of the file's {len(compared.new)} new edits {len(written)} had been written before that: import it "
+                "again to write the others."
+            )
+            raise told from error
     return {"written": written, "skipped": compared.there, "undone": compared.undone}
 
 
