@@ -18,15 +18,15 @@ _log = logging.getLogger(__name__)
 
 
 def refuse_other_package(trainer: L.Trainer, callback: L.Callback) -> None:
-    """Refuse a trainer whose strategies, loggers and bars have the same names as those of lightning, and are others.
+    """Refuse a trainer of ``pytorch_lightning`` for a callback that needs the loggers or the bars of ``lightning``.
 
     Raises:
-        InputError: It is one of ``pytorch_lightning``.
+        InputError: It is one.
     """
     if any(kind.__module__.partition(".")[0] == "pytorch_lightning" for kind in type(trainer).__mro__):
         raise InputError(
-            f"The trainer is one of pytorch_lightning, and {type(callback).__name__} is a callback of lightning, "
-            "another package: write 'import lightning.pytorch as pl' in place of 'import pytorch_lightning as pl'."
+            f"The trainer is one of pytorch_lightning, and {type(callback).__name__} needs one of lightning: leave it "
+            "out, or write 'import lightning.pytorch as pl' in place of 'import pytorch_lightning as pl'."
         )
 
 
@@ -49,10 +49,9 @@ class RunCallback(L.Callback):
 
         Raises:
             ReasonEditError: The trainer's processes are forked or spawned.
-            InputError: The trainer is one of ``pytorch_lightning``, or has the callback in its list twice.
+            InputError: The trainer has the callback in its list twice.
             ConflictError: The callback is in another run.
         """
-        refuse_other_package(trainer, self)
         refused = spawning_error(trainer)
         if refused is not None:
             raise refused

@@ -16,7 +16,7 @@ from reasonedit.groups import ProbeGroup
 from reasonedit.metrics import matches
 from reasonedit.types import Query
 
-from .base import RunCallback
+from .base import RunCallback, refuse_other_package
 from .batch import answers_of, edits_in, in_steps
 from .codebook import Codebook
 from .editor import Editor
@@ -68,9 +68,10 @@ class TensorBoardCharts(RunCallback):
         """Refuse a place before the codebook, from which no edit is seen.
 
         Raises:
-            InputError: A codebook stands behind it.
+            InputError: A codebook stands behind it, or the trainer is one of ``pytorch_lightning``.
             ReasonEditError: As for :meth:`RunCallback.setup`.
         """
+        refuse_other_package(trainer, self)
         super().setup(trainer, pl_module, stage)
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(c, Codebook) for c in callbacks[callbacks.index(self) :]):

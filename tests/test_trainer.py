@@ -34,6 +34,7 @@ from reasonedit.callbacks import (
 from reasonedit.callbacks.baselines import IKE, FineTuning
 from reasonedit.callbacks.held_pipeline import HeldPipeline
 from reasonedit.codebook import EditMemory, Store
+from reasonedit.ranks import refuse_parts, spawning_error
 from reasonedit.retrieval import Retrieval
 from reasonedit.vlm import load_vlm
 
@@ -177,19 +178,22 @@ def test_what_an_earlier_run_said_hides_nothing_of_a_later_one(caplog):
     assert "EditingMetrics counted nothing: no batch had 'targets' and 'groups'" in caplog.text
 
 
-def test_a_trainer_of_the_other_package_of_lightning_is_refused(tmp_path):
+def test_a_trainer_of_the_other_package_of_lightning_is_refused_by_what_needs_ours(tmp_path):
     theirs = type("Trainer", (), {"__module__": "pytorch_lightning.trainer.trainer", "callbacks": []})
-    for callback in (EditingMetrics(), StreamProgress(), StreamLines(), TensorBoardCharts(), Codebook()):
-        said = f"one of pytorch_lightning, and {type(callback).__name__} is a callback of lightning, another package"
+    for callback in (StreamProgress(), StreamLines(), TensorBoardCharts()):
+        said = f"one of pytorch_lightning, and {type(callback).__name__} needs one of lightning"
         with pytest.raises(ReasonEditError, match=said):
             callback.setup(type("Mine", (theirs,), {})(), Echo(), "predict")
 
 
-def test_a_callback_that_is_in_the_list_twice_is_refused(tmp_path):
-    """In a notebook the cell that appends it is run again."""
-    for callback in (EditingMetrics(), QueryTimer(), PredictionWriter(tmp_path / "p.parquet")):
-        with pytest.raises(ReasonEditError, match=f"The same {type(callback).__name__} is in the trainer's list"):
-            trainer(callback, callback).predict(Echo(), loader())
+def test_what_the_other_package_calls_alike_is_refused_alike():
+    launcher = type("_MultiProcessingLauncher", (), {"__module__": "pytorch_lightning.strategies.launchers"})
+    spawns = SimpleNamespace(strategy=SimpleNamespace(launcher=type("Mine", (launcher,), {})()))
+    assert "forks or spawns" in str(spawning_error(spawns))
+    assert spawning_error(SimpleNamespace(strategy=SimpleNamespace(launcher=None))) is None
+    cuts = SimpleNamespace(strategy=type("FSDPStrategy", (), {})())
+    with pytest.raises(ReasonEditError, match="FSDPStrategy cuts the model 'mine' into parts"):
+        refuse_parts(cuts, "mine")
 
 
 def test_fit_puts_facts_before_questions_of_validation_alone_and_says_what_it_leaves_out(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from multiprocessing.context import get_spawning_popen
 
 import lightning as L
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from reasonedit.errors import InputError
 
@@ -14,6 +12,12 @@ _SPAWNS = (
     "This trainer forks or spawns its processes (ddp_notebook, ddp_fork, ddp_spawn), and their codebook, metrics and "
     "predictions never come back: use strategy='ddp' from a script, or devices=1 with strategy='auto' (in a notebook)."
 )
+_CUT = ("DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy")
+
+
+def _is_one_of(part: object, names: tuple[str, ...]) -> bool:
+    """Whether a part of a trainer is of a class: ``lightning`` and ``pytorch_lightning`` have the same names."""
+    return any(kind.__name__ in names for kind in type(part).__mro__)
 
 
 def spawning_error(trainer: L.Trainer) -> InputError | None:
@@ -22,7 +26,7 @@ def spawning_error(trainer: L.Trainer) -> InputError | None:
     What callbacks find in such processes (codebook, metrics, predictions) never comes back to the process that asked.
     """
     strategy = getattr(trainer, "strategy", None)
-    if not isinstance(getattr(strategy, "launcher", None), _MultiProcessingLauncher):
+    if not _is_one_of(getattr(strategy, "launcher", None), ("_MultiProcessingLauncher",)):
         return None
     return InputError(_SPAWNS)
 
@@ -48,7 +52,7 @@ def refuse_parts(trainer: L.Trainer, name: str) -> None:
         InputError: The trainer has such a strategy.
     """
     strategy = getattr(trainer, "strategy", None)
-    if isinstance(strategy, (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)):
+    if _is_one_of(strategy, _CUT):
         raise InputError(
             f"{type(strategy).__name__} cuts the model '{name}' into parts, and it must be whole: use strategy='ddp', "
             "or device_map for a model that is larger than a device."
