@@ -15,7 +15,15 @@ from reasonedit.codebook import EditMemory, Entry, Fact, FactGraph, StoredEdit
 from reasonedit.data.world.linked import LinkedWorld
 from reasonedit.errors import InputError
 from reasonedit.kinds import KeyKind
-from reasonedit.retrieval import FactRetriever, Retrieval, RetrievalConfig, join_named, link_facts, walk_facts
+from reasonedit.retrieval import (
+    FactRetriever,
+    Retrieval,
+    RetrievalConfig,
+    choose_facts,
+    join_named,
+    link_facts,
+    walk_facts,
+)
 from reasonedit.sentences import content_words
 from reasonedit.types import Edit, Hit
 
@@ -162,8 +170,7 @@ def test_walks_add_what_follows_from_what_is_shown():
     answer = hit("The answer to 'Who owns the red object?' is sailor.", "answer")
     shown, too_far = hit("The red object is a kettle."), hit("The sailor lives in the valley.", "text", distance=0.9)
     found = [Retrieval([shown, answer], 0.5, 1.0, [too_far]), Retrieval([answer], 0.5, 1.0), Retrieval([], 9.0, 1.0)]
-    none = [[], [], []]
-    walked = walk_facts(found, memory, RetrievalConfig(walk=2), none)
+    walked = walk_facts(found, memory, RetrievalConfig(walk=2))
     assert walked[0].facts == [
         shown.fact,
         answer.fact,
@@ -174,11 +181,33 @@ def test_walks_add_what_follows_from_what_is_shown():
     assert [h.distance for h in walked[0].hits] == [0.5] * 4
     assert walked[0].left_out == []
     assert walked[1:] == found[1:]  # from an answer, and from nothing, no way leads
-    near = walk_facts(found, memory, RetrievalConfig(walk=2, k=1), none)
+    near = walk_facts(found, memory, RetrievalConfig(walk=2, k=1))
     assert near[0].facts == [shown.fact, answer.fact, "A kettle belongs to the sailor."]
-    denied = walk_facts(found, memory, RetrievalConfig(walk=2), [["A kettle belongs to the sailor."], [], []])
+    without = [replace(found[0], denied={"A kettle belongs to the sailor."})]
+    denied = walk_facts(without, memory, RetrievalConfig(walk=2))
     assert denied[0].facts == [shown.fact, answer.fact]
     assert torch.isfinite(torch.tensor([h.distance for h in walked[0].hits])).all()
+
+
+def test_a_walk_leads_to_what_was_near_and_one_too_many(tiny_vlm, monkeypatch):
+    """Only what the VLM denied is no way; that K facts were nearer, it did not say."""
+    monkeypatch.setattr(
+        type(tiny_vlm),
+        "p_yes",
+        lambda self, prefix, asked: [torch.tensor([float("red" in q) for q in a]) for a in asked],
+    )
+    memory, vision = memory_of(KETTLE, ANCHOR), tiny_vlm.see([picture(0)])
+    shown, owner = hit("The red object is a kettle."), hit("A kettle belongs to the sailor.", "text", distance=0.6)
+
+    def walked(*others):
+        config = RetrievalConfig(k=1, verify=0.5, walk=1)
+        found = [Retrieval([shown, *others], 0.5, 1.0)]
+        *_, (_, (last,)) = choose_facts(tiny_vlm, vision, ["Who owns it?"], found, memory, config)
+        return [h.fact for h in last.hits], [h.fact for h in last.left_out]
+
+    assert walked(owner) == walked() == ([shown.fact, owner.fact], [])
+    denied = replace(owner, kind=KeyKind.PATCH)
+    assert walked(denied) == ([shown.fact], [owner.fact])
 
 
 OTHER_KETTLE = StoredEdit(
@@ -201,9 +230,9 @@ def test_a_fact_counts_where_another_shows_the_thing_that_it_speaks_of():
     answer = hit("The answer to 'Who owns the red object?' is sailor.", "answer", distance=0.1)
     config = RetrievalConfig(k=3, visual_match=1.0, naming=True)
 
-    def joined(hits, k=3, denied=(), **more):
+    def joined(hits, k=3, **more):
         (retrieval,) = join_named(
-            [Retrieval(hits, 0.1, 1.0, elsewhere=elsewhere, **more)], memory, replace(config, k=k), [denied]
+            [Retrieval(hits, 0.1, 1.0, elsewhere=elsewhere, **more)], memory, replace(config, k=k)
         )
         return retrieval
 
@@ -251,7 +280,7 @@ def test_one_word_in_common_does_not_make_it_the_same_thing(shown, other):
     here, there = StoredEdit("here", "What is it?", "x", [shown]), StoredEdit("there", "And this?", "y", other)
     memory = memory_of(here, there)
     near = Retrieval([hit(shown, edit_id="here")], 0.1, 1.0, elsewhere=[hit(other[1], edit_id="there", distance=0.5)])
-    (found,) = join_named([near], memory, RetrievalConfig(k=3, visual_match=1.0, naming=True), [()])
+    (found,) = join_named([near], memory, RetrievalConfig(k=3, visual_match=1.0, naming=True))
     assert found.facts == [shown]
 
 

@@ -311,6 +311,18 @@ def test_what_two_edits_say_counts_for_the_picture_of_either():
     assert (hit.edit_id, hit.same_picture) == ("near", True)
 
 
+@pytest.mark.parametrize("in_range", [True, None])
+def test_an_answer_stays_with_a_fact_that_its_edit_says_beyond_the_nearest_keys(in_range):
+    """Where K counts keys, too, whether or not something else has more keys read."""
+    memory = EditMemory()
+    write(memory, 0, torch.tensor([[9.0, 0], [1.0, 0]]), "The same.", "patch")
+    write(memory, 1, torch.tensor([[2.0, 0], [3.0, 0]]), "The same.", "patch")
+    config = RetrievalConfig(k=2, percentile=100, chain=True)
+    found = FactRetriever(memory, config).retrieve(torch.zeros(1, 2), [in_range])
+    (linked,) = link_facts(found, ["Which one?"])
+    assert linked.facts == ["The same.", "The answer to 'question 1' is answer 1."]
+
+
 def test_what_edits_say_does_not_depend_on_what_else_is_asked_at_the_same_time():
     memory, queries = EditMemory(), points(2, seed=1)
     for number, keys in enumerate(points(80).split(2)):

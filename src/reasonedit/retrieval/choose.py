@@ -40,16 +40,14 @@ def choose_facts(
         Why a step leaves facts out, and what is left after it.
     """
     yield NEAREST, retrieved
-    denied = [list[str]() for _ in retrieved]
     if config.verify is not None:
-        before, retrieved = retrieved, verify_facts(vlm, vision, retrieved, config)
-        denied = [[f for f in old.facts if f not in new.facts] for old, new in zip(before, retrieved, strict=True)]
+        retrieved = verify_facts(vlm, vision, retrieved, config)
         yield "the VLM does not see it in the picture, or K others were nearer", retrieved
     if config.naming and any(r.elsewhere for r in retrieved):
-        retrieved = join_named(retrieved, memory, config, denied)
+        retrieved = join_named(retrieved, memory, config)
         yield "K others were nearer", retrieved
     if config.chain and any(r.hits for r in retrieved):
         retrieved = link_facts(retrieved, questions)
         yield "nothing that the picture shows leads to it", retrieved
     if config.walk and any(r.hits for r in retrieved):
-        yield "nothing leads to it", walk_facts(retrieved, memory, config, denied)
+        yield "nothing leads to it", walk_facts(retrieved, memory, config)

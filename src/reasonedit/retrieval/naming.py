@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from reasonedit.codebook import EditMemory, FactGraph
@@ -13,9 +13,7 @@ from .config import RetrievalConfig
 from .results import Retrieval
 
 
-def join_named(
-    retrievals: Sequence[Retrieval], memory: EditMemory, config: RetrievalConfig, denied: Sequence[Collection[str]]
-) -> list[Retrieval]:
+def join_named(retrievals: Sequence[Retrieval], memory: EditMemory, config: RetrievalConfig) -> list[Retrieval]:
     """Add the facts near a query that speak of what its picture shows, though their own pictures do not match it.
 
     One thing looks different in the pictures of different edits. Where the picture of one of them matches, it is known
@@ -25,17 +23,16 @@ def join_named(
         retrievals: The facts of each query, of which those that the VLM denied are gone already.
         memory: Where the facts are.
         config: ``config.k`` facts are kept beside answers, the nearest; added ones only with what they are added to.
-        denied: For each query the facts that the VLM does not see in its picture.
 
     Returns:
         The same, with the added facts in the order of their distances.
     """
     with memory.guard:
         graph = memory.fact_graph
-        return [_join(retrieval, graph, config.k, facts) for retrieval, facts in zip(retrievals, denied, strict=True)]
+        return [_join(retrieval, graph, config.k) for retrieval in retrievals]
 
 
-def _join(retrieval: Retrieval, graph: FactGraph, k: int, denied: Collection[str]) -> Retrieval:
+def _join(retrieval: Retrieval, graph: FactGraph, k: int) -> Retrieval:
     shown = [hit.fact for hit in retrieval.hits if hit.kind.shows_fact]
     if not shown or retrieval.in_range is False:
         return retrieval
@@ -46,7 +43,7 @@ def _join(retrieval: Retrieval, graph: FactGraph, k: int, denied: Collection[str
         # All that it takes up, not a word of it: a magnifying glass is no wine glass.
         taken = graph.taken_by(hit.fact)
         leading = next((fact for fact in shown if taken and taken <= terms[fact]), None)
-        if leading is not None and hit.fact not in have and hit.fact not in denied:
+        if leading is not None and hit.fact not in have and hit.fact not in retrieval.denied:
             joined.append(replace(hit, via=leading))
     if not joined:
         return retrieval

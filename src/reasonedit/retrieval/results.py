@@ -23,6 +23,7 @@ class Retrieval:
         said_by: By the text of a fact the ids of the edits near the query that say it.
         by_text: The facts that were found by a key of their text alone, whether or not also by one with a picture.
         elsewhere: Facts near the query whose pictures are others than its own, nearest first; see :mod:`.naming`.
+        denied: Of what was left out the facts that the VLM does not see in the query's picture.
     """
 
     hits: list[Hit]
@@ -33,6 +34,7 @@ class Retrieval:
     said_by: Mapping[str, Set[str]] = field(default_factory=dict)
     by_text: Set[str] = frozenset()
     elsewhere: list[Hit] = field(default_factory=list)
+    denied: Set[str] = frozenset()
 
     @property
     def facts(self) -> list[str]:

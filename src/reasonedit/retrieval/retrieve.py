@@ -227,10 +227,11 @@ class FactRetriever:
             return [(math.inf, GatheredFacts())] * len(queries)
         if k == 0:
             return [(_first(distances), GatheredFacts()) for distances, _ in self._search(queries, group, 1, sigma)]
-        # More than K keys are needed only where facts are counted or keys may be left out: of all queries, or of none.
+        # More than K keys are needed where facts are counted, keys may be left out, or it matters which edits say a
+        # fact: of all queries, or of none.
         looked_at = any(known is not None for known in in_range)
         leaves_out = self.visual_match is not None or sigma is not None or looked_at
-        more = leaves_out or self.config.k_counts == "facts"
+        more = leaves_out or self.config.chain or self.config.k_counts == "facts"
         depth = min(total, max(k, _FIRST) if more else k)
         while True:
             results, enough = [], True

@@ -28,7 +28,7 @@ def verify_facts(vlm: VLM, vision: Vision, retrievals: Sequence[Retrieval], conf
         config: A fact stays if ``p_yes`` is above ``config.verify``; ``config.k`` facts are kept beside answers.
 
     Returns:
-        The same, with the facts that were left out at the end of ``left_out``.
+        The same, with the facts that were left out at the end of ``left_out``, and with those that are ``denied``.
     """
     threshold = config.verify or 0.0
     asked: list[list[Hit]] = [[] for _ in retrievals]
@@ -64,7 +64,7 @@ def _leave_out(retrieval: Retrieval, denied: set[str], k: int) -> Retrieval:
         is_answer = hit.kind is KeyKind.ANSWER
         count += hit.fact not in denied and not is_answer
         (dropped if hit.fact in denied or (not is_answer and count > k) else hits).append(hit)
-    return replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *dropped[::-1]])
+    return replace(retrieval, hits=hits, left_out=[*retrieval.left_out, *dropped[::-1]], denied=denied)
 
 
 def _matches_clearly(hit: Hit, config: RetrievalConfig) -> bool:

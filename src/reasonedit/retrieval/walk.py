@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from reasonedit.codebook import EditMemory, FactGraph
@@ -13,32 +13,27 @@ from .config import RetrievalConfig
 from .results import Retrieval
 
 
-def walk_facts(
-    retrievals: Sequence[Retrieval], memory: EditMemory, config: RetrievalConfig, denied: Sequence[Collection[str]]
-) -> list[Retrieval]:
+def walk_facts(retrievals: Sequence[Retrieval], memory: EditMemory, config: RetrievalConfig) -> list[Retrieval]:
     """Add the facts that those of each query lead to.
 
     Args:
-        retrievals: The facts of each query, of which only those are left that count.
+        retrievals: The facts of each query, of which only those are left that count. No way leads through those that
+            the VLM denied.
         memory: Where the facts are.
         config: ``config.walk`` steps are walked, and ``config.k`` facts added at most: the nearest in steps, of these
             those that were said last.
-        denied: For each query the facts that the VLM does not see in its picture: no way leads through them.
 
     Returns:
         The same, with the added facts last. Each has the distance of the fact that leads to it.
     """
     with memory.guard:
         graph = memory.fact_graph
-        return [
-            _walk(retrieval, graph, config.walk, config.k, set(facts))
-            for retrieval, facts in zip(retrievals, denied, strict=True)
-        ]
+        return [_walk(retrieval, graph, config.walk, config.k) for retrieval in retrievals]
 
 
-def _walk(retrieval: Retrieval, graph: FactGraph, steps: int, k: int, denied: set[str]) -> Retrieval:
+def _walk(retrieval: Retrieval, graph: FactGraph, steps: int, k: int) -> Retrieval:
     begun = {hit.fact: hit for hit in retrieval.hits if hit.kind is not KeyKind.ANSWER}
-    reached = graph.leads_to(begun, steps, denied)
+    reached = graph.leads_to(begun, steps, retrieval.denied)
     latest = sorted(reached, key=lambda fact: (reached[fact][0], -graph.age(fact)))
     hits = dict(begun)
     for fact in latest[:k]:
