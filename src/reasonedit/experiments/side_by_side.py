@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from reasonedit.errors import NotServedError, ReasonEditError, UnavailableError
+from reasonedit.errors import NotServedError, UnavailableError
 from reasonedit.quiet import quieten
 
 from .cells import Cell
@@ -84,8 +84,6 @@ def run_side_by_side(work: Work, cells: Sequence[Cell]) -> Iterator[Outcome]:
     Yields:
         What came of each cell, as they end. Of a row that is left out one cell is enough.
 
-    Where it is interrupted the processes end at once, and nothing is left of what was under way.
-
     Raises:
         ReasonEditError: A cell cannot be run: nothing further is begun, and what is under way is brought to its end.
         UnavailableError: A process was killed.
@@ -111,7 +109,7 @@ def run_side_by_side(work: Work, cells: Sequence[Cell]) -> Iterator[Outcome]:
                 f"One of the {work.jobs} processes that run cells was ended from outside, as where there is too little "
                 "memory: run the same command with fewer --jobs; what is there already stays."
             ) from error
-        except ReasonEditError:
+        except Exception:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
         except BaseException:
