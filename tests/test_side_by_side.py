@@ -103,27 +103,34 @@ def test_a_process_that_is_killed_is_one_sentence(config, tmp_path, capsys, monk
     assert "Traceback" not in error
 
 
-@pytest.mark.slow
-def test_no_process_outlives_the_one_that_began_it(config, tmp_path):
+def begin(config, tmp_path, hook, **options):
+    """An experiment in two processes, whose editor says in a hook that it is there, and stays."""
     (tmp_path / "held.py").write_text(
         "import os, time\n"
         "from reasonedit.callbacks.baselines import Unedited\n"
         "class Held(Unedited):\n"
-        "    def setup(self, *args, **named):\n"
+        f"    def {hook}(self, *args, **named):\n"
         f"        open({str(tmp_path)!r} + '/at-' + str(os.getpid()), 'w').close()\n"
-        "        time.sleep(100000)\n"
+        "        for _ in range(10**6):\n"
+        "            time.sleep(0.1)\n"
     )
     call = ["experiment", "main", "--config", config, "--out", tmp_path / "out", "--seeds", "0", "1", "--edits", "2"]
     call += ["--editor", "held.Held", "--rows", "none", "--jobs", "2"]
-    paths = [str(tmp_path), *sys.path]
-    with subprocess.Popen(
-        [sys.executable, "-m", "reasonedit.cli", *map(str, call)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        wait_until(lambda: len(list(tmp_path.glob("at-*"))) == 2, process)
-        held = [int(path.name.removeprefix("at-")) for path in tmp_path.glob("at-*")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-m", "reasonedit.cli", *map(str, call)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options)
+
+
+def at(tmp_path):
+    """The processes that are there."""
+    return [int(path.name.removeprefix("at-")) for path in tmp_path.glob("at-*")]
+
+
+@pytest.mark.slow
+def test_no_process_outlives_the_one_that_began_it(config, tmp_path):
+    with begin(config, tmp_path, "setup") as process:
+        wait_until(lambda: len(at(tmp_path)) == 2, process)
+        held = at(tmp_path)
         process.kill()
 
     def is_gone(number):
@@ -136,37 +143,21 @@ def test_no_process_outlives_the_one_that_began_it(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "at", [pytest.param("while the processes begin", marks=pytest.mark.slow), "in the middle of a cell"]
+    "when", [pytest.param("while the processes begin", marks=pytest.mark.slow), "in the middle of a cell"]
 )
-def test_ctrl_c_ends_all_at_once_and_leaves_nothing_half_done(config, tmp_path, at):
+def test_ctrl_c_ends_all_at_once_and_leaves_nothing_half_done(config, tmp_path, when):
     """The terminal sends it to all processes of the group: one of them says so, once."""
-    (tmp_path / "slow.py").write_text(
-        "import os, time\n"
-        "from reasonedit.callbacks.baselines import Unedited\n"
-        "class Slow(Unedited):\n"
-        "    def on_predict_end(self, *args, **named):\n"
-        f"        open({str(tmp_path)!r} + '/at-' + str(os.getpid()), 'w').close()\n"
-        "        for _ in range(10**6):\n"
-        "            time.sleep(0.1)\n"
-    )
-    call = ["experiment", "main", "--config", config, "--out", tmp_path / "out", "--seeds", "0", "1", "--edits", "2"]
-    call += ["--editor", "slow.Slow", "--rows", "none", "--jobs", "2"]
-    paths = [str(tmp_path), *sys.path]
-    with subprocess.Popen(
-        [sys.executable, "-m", "reasonedit.cli", *map(str, call)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
+    interruptible = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    with begin(config, tmp_path, "on_predict_end", start_new_session=True, **interruptible) as process:
         own = psutil.Process(process.pid)
-        if at == "in the middle of a cell":
-            wait_until(lambda: len(list(tmp_path.glob("at-*"))) == 2, process)
+        if when == "in the middle of a cell":
+            wait_until(lambda: len(at(tmp_path)) == 2, process)
         else:
             wait_until(lambda: len(own.children()) == 3, process)  # with Python's tracker of shared resources
-        begun = own.children(recursive=True)
+        begun, out = own.children(recursive=True), tmp_path / "out" / "main"
+        ended = ["none-0", "none-1"] if when == "in the middle of a cell" else []
+        under_way = {p.name for p in out.glob("tensorboard/*")} - set(ended)
+        assert len(under_way) == len(ended)  # there is something to take away
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate()[1]
     assert process.returncode == 130
@@ -174,6 +165,5 @@ def test_ctrl_c_ends_all_at_once_and_leaves_nothing_half_done(config, tmp_path, 
     assert "Traceback" not in said
     assert "resource_tracker" not in said
     wait_until(lambda: not any(map(psutil.Process.is_running, begun)))
-    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and "Slow" in path.name]
-    assert not list((tmp_path / "out" / "main" / "cells").glob(".*"))
-    assert not list((tmp_path / "out" / "main" / "tensorboard").glob("*Slow*"))
+    assert sorted(p.name for p in out.glob("tensorboard/*")) == ended
+    assert sorted(p.name for p in out.glob("cells/*")) == [f"{name}.parquet" for name in ended]
