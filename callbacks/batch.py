@@ -43,6 +43,7 @@ from reasonedit.batches import (
     pictures,
     questions,
     texts_alone,
+    vision_of,
 )
 from reasonedit.errors import InputError
 from reasonedit.types import Edit
@@ -59,6 +60,7 @@ __all__ = [
     "pictures",
     "questions",
     "texts_alone",
+    "vision_of",
 ]
 
 

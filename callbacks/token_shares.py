@@ -8,11 +8,10 @@ from typing import Any
 import lightning as L
 
 from reasonedit.metrics import most_common_answer
-from reasonedit.vlm import Vision
 from reasonedit.vlm.forced import check_forced, forced_share_of_text, forced_shares
 
 from .base import Evaluates
-from .batch import choices_of, column, pictures, questions, texts_alone
+from .batch import choices_of, column, questions, texts_alone, vision_of
 from .lookup import find_callback
 from .metrics import EditingMetrics
 from .model import vlm_for
@@ -88,9 +87,7 @@ class TokenShares(Evaluates):
         found = {row: forced_share_of_text(vlm, asked[row], wanted[row]) for row in rows if alone[row]}
         shown = [row for row in rows if not alone[row]]
         if shown:
-            vision = batch.get("vision")
-            if not isinstance(vision, Vision) or len(vision) != len(asked):
-                vision = vlm.see(pictures(batch, "images", self, len(asked)))
+            vision = vision_of(batch, vlm, self, len(asked))
             prompts = [vlm.prompt(asked[row], choices[row]) for row in shown]
             shares = forced_shares(vlm, vision.select(shown), prompts, [wanted[row] for row in shown])
             found |= zip(shown, shares, strict=True)

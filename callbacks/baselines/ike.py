@@ -13,9 +13,9 @@ from reasonedit.errors import InputError
 from reasonedit.kinds import KeyKind
 from reasonedit.retrieval import Retrieval, fit_prompts
 from reasonedit.types import Edit, Hit
-from reasonedit.vlm import Vision, generation_of
+from reasonedit.vlm import generation_of
 
-from ..batch import answered_already, choices_of, column, pictures
+from ..batch import answered_already, choices_of, column, vision_of
 from ..batch import questions as questions_of
 from ..editor import Editor
 from ..model import vlm_for
@@ -104,9 +104,7 @@ class IKE(Editor):
         retrieved = self._of_edits(column(batch, "edit_ids", self)) if self.oracle else self._nearest(questions)
         choices = choices_of(batch, "choices", self, len(questions))
         vlm = vlm_for(pl_module, None)
-        vision: Any = batch.get("vision")  # or something of the user's own
-        if not isinstance(vision, Vision) or len(vision) != len(questions):
-            vision = vlm.see(pictures(batch, "images", self, len(questions)))
+        vision = vision_of(batch, vlm, self, len(questions))
         longest = generation_of(pl_module).max_new_tokens
         prompts, retrieved = fit_prompts(vlm, vision, questions, retrieved, choices, longest)
         batch[self.prompt_key], batch["retrieved"], batch["vision"] = prompts, retrieved, vision

@@ -12,6 +12,7 @@ from PIL import Image
 
 from reasonedit.errors import InputError, ReasonEditError
 from reasonedit.images import is_array, load_image
+from reasonedit.vlm import VLM, Vision
 
 PHASES = ("edit", "check", "probe")
 """What a batch of a stream may be for."""
@@ -92,6 +93,24 @@ def _picture(batch: dict[str, Any], row: int, key: str, value: Any) -> Image.Ima
         return load_image(value)
     except ReasonEditError as error:
         raise InputError(f"{_sample(batch, row, key)} cannot be used: {error}") from error
+
+
+def vision_of(batch: Any, vlm: VLM, owner: object, samples: int) -> Vision:
+    """The vision pass of a batch's pictures: the one that somebody made already, or a new one.
+
+    Args:
+        batch: The batch.
+        vlm: The VLM.
+        owner: The callback or module that reads it, for messages.
+        samples: Number of samples.
+
+    Raises:
+        InputError: As for :func:`pictures`.
+    """
+    vision = batch.get("vision")  # or something of the user's own
+    if isinstance(vision, Vision) and len(vision) == samples:
+        return vision
+    return vlm.see(pictures(batch, "images", owner, samples))
 
 
 def texts_alone(batch: Any, owner: object, samples: int) -> list[bool]:

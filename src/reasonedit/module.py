@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import lightning as L
 
-from reasonedit.batches import Choices, answered_already, choices_of, pictures, questions, texts_alone
+from reasonedit.batches import Choices, answered_already, choices_of, questions, texts_alone, vision_of
 from reasonedit.errors import InputError
 from reasonedit.ranks import refuse_parts, refuse_spawning
-from reasonedit.vlm import VLM, Generation, Reply, Vision, load_vlm
+from reasonedit.vlm import VLM, Generation, Reply, load_vlm
 from reasonedit.vlm.generation import cut_off_message
 
 if TYPE_CHECKING:
@@ -134,9 +134,7 @@ class VLMModule(L.LightningModule):
         told = self.vlm.reply_to_texts([asked[row] for row in texts], self.generation) if texts else []
         replies = dict(zip(texts, told, strict=True))
         if shown:
-            vision = batch.get("vision")
-            if not isinstance(vision, Vision) or len(vision) != len(asked):
-                vision = self.vlm.see(pictures(batch, "images", self, len(asked)))
+            vision = vision_of(batch, self.vlm, self, len(asked))
             vision = vision.select(shown) if texts else vision
             rows = [asked[row] for row in shown], [choices[row] for row in shown]
             replies |= zip(shown, self.vlm.reply(vision, *rows, self.generation), strict=True)

@@ -7,11 +7,11 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import reasonedit.callbacks as cb
-from reasonedit.batches import Choices, pictures, texts_alone
+from reasonedit.batches import Choices, pictures, texts_alone, vision_of
 from reasonedit.callbacks.baselines import IKE, RAG, Unedited
 from reasonedit.data.answers import Answers, Asked
 from reasonedit.module import VLMModule
-from reasonedit.vlm import Reply, Vision
+from reasonedit.vlm import Reply
 
 _LEAVE_THE_VLM = (cb.Codebook, IKE, RAG, Unedited)
 """Editors whose edits are in the prompt alone: the VLM, its weights and its passes stay what they were."""
@@ -38,9 +38,8 @@ class KnownAnswers(VLMModule):
     def reply(self, batch: dict[str, Any], asked: list[str], choices: Choices) -> list[Reply]:
         """As :meth:`VLMModule.reply`."""
         alone, images = texts_alone(batch, self, len(asked)), pictures(batch, "images", self, len(asked))
-        vision = batch.get("vision")
-        if not isinstance(vision, Vision) or len(vision) != len(asked):
-            vision = self.vlm.see(images)  # it is timed with what is not remembered
+        # A pass that nobody made is made here, and so timed with what is not remembered.
+        vision = None if all(alone) else vision_of(batch, self.vlm, self, len(asked))
         queries = [Asked(*parts) for parts in zip(images, asked, choices, alone, strict=True)]
         replies, _ = self.answers.replies(queries, vision)
         if cb.QueryTimer.times(batch):
