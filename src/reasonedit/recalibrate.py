@@ -53,12 +53,11 @@ def recalibrate(
         calibration=calibration,
     )
     made: dict[str, _Made] = {}
-    all_depend = anew.embedder.reads_language or anew.embedder.width != pipeline.embedder.width
-    _embed(memory, anew, made, done, all_depend=all_depend)
+    _embed(pipeline, anew, made, done)
     with memory.changing():
         if not wanted():
             return None
-        _embed(memory, anew, made, done, all_depend=all_depend)  # what others wrote meanwhile
+        _embed(pipeline, anew, made, done)  # what others wrote meanwhile
         there = {**memory.edits, **memory.undone}
         new = {name: entries for name, (edit, entries) in made.items() if there.get(name) == edit}
         memory.replace_keys(new, tensors_of(calibration.statistics), anew.settings)
@@ -68,17 +67,16 @@ def recalibrate(
 
 
 def _embed(
-    memory: EditMemory,
-    anew: EditingPipeline,
-    made: dict[str, _Made],
-    done: Callable[[int, int], None],
-    *,
-    all_depend: bool,
+    pipeline: EditingPipeline, anew: EditingPipeline, made: dict[str, _Made], done: Callable[[int, int], None]
 ) -> None:
     """Add to ``made`` what edits write whose keys change with the statistics, if they are not among them yet."""
+    memory = pipeline.memory
     with memory.guard:  # of an id another edit may have come meanwhile, where one was erased
         edits = [e for e in {**memory.edits, **memory.undone}.values() if e.id not in made or made[e.id][0] != e]
         kinds = {e.id: {entry.fact.kind for entry in memory.entries_of(e.id)} for e in edits}
+    if not edits:  # so statistics that nothing was made by are not measured for their width
+        return
+    all_depend = anew.embedder.reads_language or anew.embedder.width != pipeline.embedder.width
     depending = [e for e in edits if (kinds[e.id] if all_depend else kinds[e.id] - {KeyKind.TEXT})]
     for number, edit in enumerate(depending, 1):
         memory.refresh()

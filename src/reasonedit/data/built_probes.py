@@ -12,7 +12,7 @@ from typing import Any
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError
 from reasonedit.groups import GENERALITIES
-from reasonedit.images import load_image, path_inside
+from reasonedit.images import PictureOnDemand, path_inside
 from reasonedit.matching import matches
 from reasonedit.types import Edit, Query
 
@@ -179,6 +179,6 @@ def _make_probe(group: str, line: ProbeLine, values: Mapping[str, Any], edit: Ed
     if values["image"] is None:
         query = query_of(edit, *asked)
     else:
-        query = Query(load_image(path_inside(folder, str(values["image"]))), *asked)
+        query = Query(PictureOnDemand(path_inside(folder, str(values["image"]))), *asked)
     same_answer = group != "r_gen" and values["answer"] == edit.answer  # the edit's own question, or its paraphrase
     return Probe(group, query, values["answer"], edit.id, edit.answers if same_answer else [])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError
-from reasonedit.images import LONGEST_SHOWN
+from reasonedit.images import LONGEST_SHOWN, PictureOnDemand
 from reasonedit.types import Edit
 
 from .built_probes import count_built_probes, load_built_probes
@@ -183,7 +183,7 @@ class Pool(ABC):
     def _open(self, name: str) -> Edit | None:
         """A sample as an edit; ``None``, and one warning, where its picture is damaged and the pool is not strict."""
         try:
-            return self.samples[name].to_edit()
+            return self.samples[name].to_edit(PictureOnDemand)
         except InputError as error:
             if self.strict:
                 raise

@@ -14,7 +14,7 @@ from PIL import Image
 
 from reasonedit.errors import InputError, NotFoundError, ReasonEditError
 from reasonedit.groups import LABELS
-from reasonedit.images import load_image
+from reasonedit.images import PictureOnDemand
 from reasonedit.types import Edit, Query
 
 from .columns import as_text
@@ -181,19 +181,19 @@ class PublishedProbes:
         if isinstance(given, dict):
             given = given.get("bytes") or given.get("path")
         if isinstance(given, bytes):
-            yield load_image(given)
+            yield PictureOnDemand(given)
         elif given is not None:
             path = self.find(as_text(given, "image_path"), 1)
             if path is None:
                 raise NotFoundError(f"There is no image file '{given}'.")
-            yield load_image(path)
+            yield PictureOnDemand(path)
         elif group == "t_gen":
             yield edit.image
         elif group == "r_gen":
             painted = self.find(f"r_gen/image/{self.subset}/{row.values.get('sid')}.png", 1)
             if painted is None:
                 tally.remarks["asked about the edit's own picture, as no painted one is there"] += 1
-            yield edit.image if painted is None else load_image(painted)
+            yield edit.image if painted is None else PictureOnDemand(painted)
         else:
             folder = f"coe_gen_merge/image/{self.subset}/{self._model(row.file)}/{edit.id}"
             asked = folder, str(row.values.get("question") or "")
@@ -205,7 +205,7 @@ class PublishedProbes:
             if not scenes:
                 tally.remarks["rows left out, as no picture was painted of them"] += 1
             for path in scenes:
-                yield load_image(path)
+                yield PictureOnDemand(path)
 
 
 def _sample_of(row: Row) -> str:

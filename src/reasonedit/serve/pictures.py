@@ -17,7 +17,8 @@ from urllib.parse import urljoin, urlsplit
 from PIL import Image
 
 from reasonedit.errors import InputError
-from reasonedit.images.load import FORMATS, load_image
+from reasonedit.images import load_image
+from reasonedit.images.decode import FORMATS
 
 from .problems import ApiError
 from .settings import Settings

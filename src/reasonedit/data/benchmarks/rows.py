@@ -19,12 +19,11 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 from reasonedit.errors import ReasonEditError
 from reasonedit.groups import LABELS
-from reasonedit.images import path_inside
+from reasonedit.images import PictureOnDemand, path_inside
 from reasonedit.types import Edit, Query, answer_as_fact
 
 from ..columns import read_text
@@ -167,8 +166,8 @@ class BenchmarkRows(FilePool):
             return Query.without_picture(plan.question(), name)
         if plan.image == "":
             return query_of(edit, plan.question(), None, name)
-        path: Path = path_inside(self.images, read_text(row, plan.image))
-        return Query(path, plan.question(), id=name)  # type: ignore[arg-type]  # opened there
+        picture = PictureOnDemand(path_inside(self.images, read_text(row, plan.image)))
+        return Query(picture, plan.question(), id=name)
 
 
 def state_answer(question: str, answer: str) -> str:
