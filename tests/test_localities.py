@@ -1,6 +1,7 @@
 """Which probes there are, which there should have been, and what is said of the difference."""
 
 import logging
+import random
 from collections import Counter
 from itertools import islice
 
@@ -12,7 +13,7 @@ from helpers.toy import ToySource
 from reasonedit import Edit, EditStream, Query
 from reasonedit.data import EditFile
 from reasonedit.data.built_probes import ProbeLine, count_built_probes, probe_file
-from reasonedit.data.locality import find_by_words
+from reasonedit.data.locality import WordIndex
 from reasonedit.data.probe_counts import ProbeCount, count_probes, describe_counts
 from reasonedit.data.source import Probe
 from reasonedit.data.world.benchmark import EmbeddedWorld
@@ -47,8 +48,18 @@ def overlap(one, other):
 
 def test_words_are_shared_whatever_their_case_and_punctuation():
     others = {"a": "who sings", "b": "What is THE hat?", "c": "What is it, then?", "d": "", "e": "the hat is what"}
-    assert find_by_words("What is the hat?", others, 3) == ["b", "e", "c"]
-    assert find_by_words("", {"a": ""}, 3) == ["a"]
+    assert WordIndex(others).find("What is the hat?", 3) == ["b", "e", "c"]
+    assert WordIndex({"a": ""}).find("", 3) == ["a"]
+    assert WordIndex({}).find("What is the hat?", 3) == []
+
+
+def test_the_index_finds_what_comparing_all_finds():
+    rng = random.Random(0)
+    words = "what is the colour of a cup hat red kept where".split()
+    others = {str(i): " ".join(rng.choices(words, k=rng.randint(1, 8))) for i in range(200)}
+    index = WordIndex(others)
+    for asked in [*others.values()][:40]:
+        assert index.find(asked, 5) == sorted(others, key=lambda name: -overlap(asked, others[name]))[:5]
 
 
 def test_the_most_similar_by_words_are_chosen_before_it_is_known_which_are_right(tiny_vlm, tmp_path):

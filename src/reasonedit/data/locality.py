@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from reasonedit.types import Edit
 
 from .sample import Sample
@@ -53,30 +55,43 @@ def find_similar(
     return {edit.id: [unrelated[i] for i in places] for edit, places in zip(edits, nearest, strict=True)}
 
 
-def find_by_words(question: str, others: Mapping[str, str], count: int) -> list[str]:
-    """The questions that share the most words with one, by which the paper's authors choose hard locality.
+class WordIndex:
+    """Finds the questions that share the most words with another, by which the paper's authors choose hard locality.
 
     Overlap is the share of common words among all words of both (Jaccard), without case and punctuation. The authors'
     code takes their share of the edit's words, by which a longer question is as near, and leaves out a question that
     has all of them.
 
-    >>> find_by_words("What is the red cup?", {"a": "Who sings?", "b": "What is the red hat?", "c": "what is it"}, 2)
+    >>> WordIndex({"a": "Who sings?", "b": "What is the red hat?", "c": "what is it"}).find("What is the red cup?", 2)
     ['b', 'c']
 
     Args:
-        question: The question.
-        others: Questions by their names.
-        count: How many.
-
-    Returns:
-        Names, those with the most overlap first; of equals those that come first in ``others``.
+        questions: Questions by their names.
     """
-    words = _words(question)
-    overlaps = {}
-    for name, other in others.items():
-        theirs = _words(other)
-        overlaps[name] = len(words & theirs) / max(1, len(words | theirs))
-    return sorted(overlaps, key=lambda name: -overlaps[name])[:count]
+
+    def __init__(self, questions: Mapping[str, str]) -> None:
+        self._names = list(questions)
+        words = [_words(question) for question in questions.values()]
+        self._lengths = np.array([len(of_question) for of_question in words], dtype=np.int64)
+        places: dict[str, list[int]] = {}
+        for place, of_question in enumerate(words):
+            for word in of_question:
+                places.setdefault(word, []).append(place)
+        self._places = {word: np.array(of_word) for word, of_word in places.items()}
+
+    def find(self, question: str, count: int) -> list[str]:
+        """The names of the questions with the most overlap, the most first; of equals those that come first.
+
+        Args:
+            question: The question.
+            count: How many.
+        """
+        words = _words(question)
+        common = np.zeros(len(self._names), dtype=np.int64)
+        for word in words & self._places.keys():
+            common[self._places[word]] += 1
+        overlap = common / np.maximum(1, self._lengths + len(words) - common)
+        return [self._names[place] for place in np.argsort(-overlap, kind="stable")[:count].tolist()]
 
 
 def _words(text: str) -> set[str]:

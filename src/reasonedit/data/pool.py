@@ -15,7 +15,7 @@ from reasonedit.images import LONGEST_SHOWN, PictureOnDemand
 from reasonedit.types import Edit
 
 from .built_probes import count_built_probes, load_built_probes
-from .locality import find_by_words, find_similar, find_unrelated
+from .locality import WordIndex, find_similar, find_unrelated
 from .rows import Row, read_rows
 from .sample import BLANK, Sample, query_of
 from .source import Probe
@@ -210,7 +210,9 @@ class Pool(ABC):
             generality = load_built_probes(self.probe_folder, self.probe_seed, edits)
         unrelated = find_unrelated(self.samples, edits, right)
         similar = find_similar(self.samples, edits, unrelated, self.locality, self.encoder)
-        questions = {name: self.samples[name].question for name in find_unrelated(self.samples, edits, self._order())}
+        by_words = WordIndex(
+            {name: self.samples[name].question for name in find_unrelated(self.samples, edits, self._order())}
+        )
         own_locality = self.own_locality and self.probe_folder is None
         if not unrelated:
             _log.warning(
@@ -225,8 +227,8 @@ class Pool(ABC):
             query = query_of(edit, edit.question, edit.choices, f"{edit.id}-rel")
             probes.append(Probe("rel", query, edit.answer, edit.id, edit.answers))
             probes += generality.get(edit.id, [])
-            by_words = find_by_words(edit.question, questions, self.locality)
-            for group, names in (("loc", at_random), ("hard_loc", similar[edit.id]), ("word_loc", by_words)):
+            of_words = by_words.find(edit.question, self.locality)
+            for group, names in (("loc", at_random), ("hard_loc", similar[edit.id]), ("word_loc", of_words)):
                 others |= {name: self._open(name) for name in names if name not in others}
                 asked = {name: other for name in names if (other := others[name]) is not None}
                 probes += [_locality_probe(group, name, other, edit) for name, other in asked.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Set
 
-from reasonedit.data.locality import find_by_words
+from reasonedit.data.locality import WordIndex
 
 from .facts import FactTable
 from .kinds import ICONS
@@ -36,8 +36,8 @@ class WordPool:
             sample = ask_in_new_scene(rng, rng.choice(list(ICONS)), RELATIONS[name], form, facts)
             if sample is not None and sample.question not in edited:
                 self._samples.append(sample)
-        self._questions = {str(i): sample.question for i, sample in enumerate(self._samples)}
+        self._questions = WordIndex({str(i): sample.question for i, sample in enumerate(self._samples)})
 
     def nearest(self, question: str) -> list[WorldSample]:
         """The samples whose questions share the most words with one; none asks an edit's own question."""
-        return [self._samples[int(name)] for name in find_by_words(question, self._questions, WORD_LOC_PER_EDIT)]
+        return [self._samples[int(name)] for name in self._questions.find(question, WORD_LOC_PER_EDIT)]
