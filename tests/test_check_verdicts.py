@@ -119,7 +119,13 @@ def test_what_is_harmed_is_named():
     ):
         assert not harmless.is_harmed
         assert judge([own, harmless], "e").verdict is Verdict.HOLDS
-    assert change("elsewhere", "a boat", "a kite", right=(), shown=0.1).is_harmed
+    elsewhere = change("elsewhere", "a boat", "a kite", right=(), shown=0.1)
+    assert elsewhere.is_harmed
+    found = judge([own, elsewhere], "e")  # the question may not fit the other picture
+    assert found.verdict is Verdict.HOLDS
+    assert "which of the two is right is not known" in found.because[0]
+    assert judge([own, elsewhere, elsewhere], "e").verdict is Verdict.HARMS
+    assert judge([own, elsewhere, change("other", "a boat", "a kite", right=())], "e").verdict is Verdict.HARMS
     assert change("other", "a boat", "a kite", right=()).is_harmed
 
 
@@ -200,7 +206,8 @@ def test_sentences_count_as_unsure_together_only():
     assert unsure_sentences(replace(EDIT, given=[[sure.box], []]), evidence(None, None)) == []
     trials = [change("edit", "a bird", "a kite"), change("redrawn", "a bird", "a kite", note="cropped")]
     found = judge(trials, "e", unsure=True)
-    assert found.verdict is Verdict.HERE_ONLY
+    assert found.verdict is Verdict.HOLDS  # what has no name is recognised by its looks
+    assert any("affirms none of its sentences" in because for because in found.because)
     assert any("box" in advice for advice in found.advice)
     found = judge(trials, "e", misled=True)
     assert found.verdict is Verdict.HERE_ONLY

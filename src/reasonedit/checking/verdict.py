@@ -11,6 +11,10 @@ from .trials import ELSEWHERE, PARAPHRASE, REDRAWN
 
 HOLDS_FROM = 0.75
 """Share of the variations of an edit's question from which on it holds."""
+_HARMED_ELSEWHERE = 2
+"""Other pictures about which an edit's own question must be answered otherwise. What is right there is not known,
+and often the question does not fit: of 11 edits that changed one such answer 4 did harm by their probes, of 15 that
+changed more 13 (development seeds 104 and 105; our design, the paper's, and ours with false sentences)."""
 
 
 class Verdict(str, Enum):
@@ -73,15 +77,16 @@ _MISLED = "By its sentences alone, without its answer, the model would answer so
 def judge(changes: Sequence[Change], edit_id: str, *, unsure: bool = False, misled: bool = False) -> Finding:
     """Judge an edit whose own question is answered rightly.
 
-    It **harms** where a question that it must leave alone is answered worse. Else it **holds here only** where fewer
-    than three quarters of the variations of its question are answered rightly; where the VLM affirms none of its
-    sentences of the picture, so that nothing tells another picture that shows the same from one that does not; or where
-    its sentences lead to another answer, which they then do for other questions, too.
+    It **harms** where another question is answered worse, or its own is answered otherwise about two other pictures or
+    more that do not show what it says. Else it **holds here only** where fewer than three quarters of the variations of
+    its question are answered rightly, or where its sentences lead to another answer, which they then do for other
+    questions, too. All else that was found is said beside the verdict.
 
     Args:
         changes: Its trials.
         edit_id: Its id.
-        unsure: Whether the VLM affirms none of its sentences of any part of the picture.
+        unsure: Whether the VLM affirms none of its sentences of any part of the picture. That is said, and decides
+            nothing: what a VLM has no name for is recognised by its looks.
         misled: Whether one of its sentences leads to another answer.
     """
     variations = [change for change in changes if change.origin in (PARAPHRASE, REDRAWN)]
@@ -99,9 +104,10 @@ def judge(changes: Sequence[Change], edit_id: str, *, unsure: bool = False, misl
     if harmed:
         advice.append(_advise_on_harm(harmed))
     held = len(variations) - len(failed)
-    if harmed:
+    elsewhere = sum(change.origin == ELSEWHERE for change in harmed)
+    if elsewhere < len(harmed) or elsewhere >= _HARMED_ELSEWHERE:
         return Finding(Verdict.HARMS, because, advice)
-    if unsure or misled or held < HOLDS_FROM * len(variations):
+    if misled or held < HOLDS_FROM * len(variations):
         return Finding(Verdict.HERE_ONLY, because, advice)
     return Finding(Verdict.HOLDS, because, advice)
 
