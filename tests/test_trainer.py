@@ -128,6 +128,23 @@ def test_facts_answers_and_metrics_are_those_of_predict_in_validate_and_test(boo
     assert seen["test"][0]["rel"][1] == 2
 
 
+def test_predictions_of_one_function_are_not_replaced_by_those_of_another(tmp_path):
+    writer, path = PredictionWriter(), tmp_path / "predictions.parquet"
+    run = trainer(writer, default_root_dir=tmp_path)
+    for _ in range(2):  # a further run of the same function takes the place of the first
+        run.test(Echo(), loader(), verbose=False)
+    kept = path.read_bytes()
+    with pytest.raises(ReasonEditError, match=r"trainer\.predict would replace those of trainer\.test in .*: set"):
+        run.predict(Echo(), loader(batches(1)))
+    assert path.read_bytes() == kept
+    writer.path = tmp_path / "predict.parquet"
+    run.predict(Echo(), loader(batches(1)))
+    assert path.read_bytes() == kept
+    writer.path = path.rename(tmp_path / "moved.parquet").with_name("predict.parquet")
+    run.predict(Echo(), loader(batches(2)))
+    assert len(writer.rows) == 2
+
+
 def test_what_a_foreign_module_logs_stands_beside_the_metrics(book, tiny_vlm):
     metrics = EditingMetrics()
     told = trainer(Retriever(book), metrics).test(Echo(tiny_vlm), loader(), verbose=False)
