@@ -12,6 +12,7 @@ from reasonedit.experiments.bootstrap import Estimate, summarise
 from reasonedit.experiments.gallery import CAUSES, IGNORED, NOTHING, SWAYED, WRONG, cause_of
 from reasonedit.experiments.tables import accuracy_of
 from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES, columns_of
+from reasonedit.rounds import clusters_of
 
 from .locality import define, find_gaps
 from .render import render
@@ -153,10 +154,11 @@ def _is_of(interval: Estimate, samples: int, share: float | None) -> bool:
 def _intervals(rows: Sequence[Row]) -> dict[str, Estimate]:
     """Intervals over edits, of the last answer to each probe."""
     counts: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
-    for row in last_probes(rows):
+    probes = last_probes(rows)
+    for row, edit in zip(probes, clusters_of(probes), strict=True):
         if row["right"] is not None:
-            right, total = counts[row["group"]].get(row["edit"], (0.0, 0))
-            counts[row["group"]][row["edit"]] = right + accuracy_of(row), total + 1
+            right, total = counts[row["group"]].get(edit, (0.0, 0))
+            counts[row["group"]][edit] = right + accuracy_of(row), total + 1
     return {group: summarise({"run": {0: of_group}})["run"][0] for group, of_group in counts.items()}
 
 
