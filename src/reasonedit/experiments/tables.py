@@ -43,9 +43,9 @@ class TableRow:
         x: Where it stands on the axis of a sweep.
         line: The line of a sweep that it belongs to.
         seeds: Seeds that were run.
-        metrics: The share of each group, with its interval; under ``now`` that of the edits right after they were
-            written, under ``gen`` the harmonic mean of the generalities and under ``all`` that of Gen, Loc and hard
-            Loc.
+        metrics: The share of each group, with its interval; under ``now`` that of the edits right after their
+            turns, written or not, under ``gen`` the harmonic mean of the generalities and under ``all`` that of Gen,
+            Loc and hard Loc.
         exact: The share of exact matches beside each; NaN for cells of versions that did not record it.
         tokens: The share of the right answers' tokens under teacher forcing, where it was asked for.
         differences: The difference from the reference row, by group; none of bounds and of edits that stand alone.
