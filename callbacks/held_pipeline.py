@@ -38,13 +38,15 @@ class HeldPipeline:
 
     def __init__(
         self,
-        design: Design | str | None = None,
+        design: Design | str | os.PathLike[str] | None = None,
         model: str | None = None,
         finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
-        calibration: Calibration | str | None = None,
+        calibration: Calibration | str | os.PathLike[str] | None = None,
     ) -> None:
-        self.calibration = Calibration.load(calibration) if isinstance(calibration, str) else calibration
-        self.design = os.path.abspath(design) if isinstance(design, str) else design
+        if isinstance(calibration, (str, os.PathLike)):
+            calibration = Calibration.load(calibration)
+        self.calibration = calibration
+        self.design = os.path.abspath(design) if isinstance(design, (str, os.PathLike)) else design
         self.model = model
         self.finder = finder
         self.memory = EditMemory()
