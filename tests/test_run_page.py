@@ -257,6 +257,19 @@ def test_what_was_harmed_is_counted_beside_all_that_was_asked(run):
     assert 'Of 3 answers about other things that were right before <b class="no">2</b> are wrong now;' in html
 
 
+def test_a_question_that_is_asked_for_several_edits_is_shown_once():
+    about = {"question": "Who?", "target": "Ada", "fact_edits": [], "facts": [], "distances": []}
+    rows = [
+        answer(edit, "probe", False, id=f"{edit}-{group}-{sample}", group=group, **about)
+        for edit in ("a", "b", "c")
+        for sample in ("s1", "s2")
+        for group in ("loc", "t_gen")
+    ]
+    found = _questions(RunData(Path("r"), {}, {}, {}, rows))
+    assert [(one["count"], one["different"], len(one["shown"])) for one in found] == [(6, 2, 2), (6, 6, 6)]
+    assert [row["id"] for row in found[0]["shown"]] == ["a-loc-s1", "a-loc-s2"]
+
+
 def test_what_locality_was_not_measured_is_said_with_what_to_do():
     measured = {f"{g}_samples": 30 for g in ("loc", "hard_loc", "word_loc", "t_gen", "i_gen", "r_gen", "coe_gen")}
     assert find_gaps(measured) == []

@@ -71,9 +71,15 @@ def clusters_of(probes: Sequence[Row]) -> list[str]:
     """
     first: dict[tuple[Any, ...], str] = {}
     return [
-        first.setdefault(_question_of(row), row["edit"]) if row["group"] in LOCALITIES else row["edit"]
-        for row in probes
+        first.setdefault(question_of(row), row["edit"]) if row["group"] in LOCALITIES else row["edit"] for row in probes
     ]
+
+
+def question_of(row: Row) -> tuple[Any, ...]:
+    """What tells the question of a probe from others, whatever edit it is asked for."""
+    edit, group, name = _probe_of(row)
+    sample = edit if name is None else name.removeprefix(f"{edit}-{group}-")
+    return sample, row.get("question"), tuple(row.get("choices") or ()), row.get("target")
 
 
 def have_rounds(probes: Sequence[Row]) -> bool:
@@ -87,9 +93,3 @@ def _probes_of(rows: Sequence[Row], group: str | None) -> list[Row]:
 
 def _probe_of(row: Row) -> tuple[Any, ...]:
     return row["edit"], row["group"], row.get("id")
-
-
-def _question_of(row: Row) -> tuple[Any, ...]:
-    edit, group, name = _probe_of(row)
-    sample = edit if name is None else name.removeprefix(f"{edit}-{group}-")
-    return sample, row.get("question"), tuple(row.get("choices") or ()), row.get("target")
