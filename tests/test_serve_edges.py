@@ -413,6 +413,25 @@ def test_an_edit_that_is_sent_again_is_written_once(make):
         check_error(http.post("/v1/edits", json=edit_body(2, id="right", replaces="wrong")), 409, "conflict")
 
 
+def test_an_edit_is_sent_again_after_the_one_that_it_replaces_was_erased(make):
+    server = make()
+    box = (0.1, 0.1, 0.5, 0.5)
+    old = Edit(picture(0), "What is it?", "a thing", ["It is round."], evidence=[[box]], id="old")
+    server.editors[0].write(old)
+    new = edit_body(id="new", reasoning=["It is round."], answer="another thing", replaces="old")
+    with server.http() as http:
+        made = http.post("/v1/edits", json=new).json()
+        assert made["reasoning"][0]["boxes"] == [list(box)]
+        server.editors[0].erase("old")
+        again = http.post("/v1/edits", json=new)
+        assert (again.status_code, again.json()) == (200, made)
+        check_error(http.post("/v1/edits", json={**new, "answer": "a third"}), 404, "not_found")
+        check_error(http.post("/v1/edits", json={**new, "id": "newer"}), 404, "not_found")
+        http.delete("/v1/edits/new")
+        assert http.post("/v1/edits", json=new).json()["state"] == "undone"
+        assert [edit["id"] for edit in http.get("/v1/edits").json()["data"]] == ["new"]
+
+
 def test_an_id_that_is_cut_short_names_no_edit(make):
     with make().http() as http:
         name = http.post("/v1/edits", json=edit_body()).json()["id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Annotated, Any
@@ -88,13 +89,23 @@ def edit_of(body: EditBody, gateway: Gateway, author: str) -> Edit:
     if body.id is not None:
         edit = replace(edit, id=body.id)
     if body.replaces:
-        known = _given(find_edit(gateway, body.replaces), edit, gateway)
+        known = _given(_find_former(body, gateway), edit, gateway)
         boxes = body.boxes or [None] * len(edit.reasoning)
         edit.evidence = [
             known.get(sentence, ()) if box is None else regions
             for sentence, box, regions in zip(edit.reasoning, boxes, edit.evidence, strict=True)
         ]
     return edit
+
+
+def _find_former(body: EditBody, gateway: Gateway) -> StoredEdit:
+    """The edit that is replaced; where it was erased since the request came first, the one that was made of that."""
+    try:
+        return find_edit(gateway, body.replaces or "")
+    except NotFoundError:
+        with suppress(NotFoundError):
+            return find_edit(gateway, body.id or "")
+        raise
 
 
 def _given(old: StoredEdit, edit: Edit, gateway: Gateway) -> dict[str, Sequence[Region]]:
@@ -152,7 +163,7 @@ async def add_edit(body: EditBody, request: Request, response: Response) -> dict
         try:
             # A replacement is one append to the journal: a crash leaves the old edit or the new one, never neither.
             written = editor.replace(body.replaces, edit) if body.replaces else editor.write(edit)
-        except ConflictError:
+        except (ConflictError, NotFoundError):  # what it replaces may be erased by now
             there = _find_same(gateway, edit) if body.id is not None else None
             if there is None or body.replaces in gateway.memory.edits:  # it was made, but took no edit's place
                 raise
