@@ -444,7 +444,21 @@ def test_an_id_that_is_cut_short_names_no_edit(make):
         assert [(e["id"], e["state"]) for e in http.get("/v1/edits").json()["data"]] == [(name, "active")]
 
 
-@pytest.mark.parametrize("name", ["coco/12", "a b?#%2F", "Zoë", "check", "https://x.org/1", "a\n/b\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "coco/12",
+        "a b?#%2F",
+        "Zoë",
+        "check",
+        "https://x.org/1",
+        "a\n/b\n",
+        "a/image",
+        "a/history",
+        "a/pictures/ö",
+        "/check",
+    ],
+)
 def test_an_edit_is_reached_by_whatever_id_it_has(make, name):
     server = make()
     server.editors[0].write(Edit(picture(0), "What is it?", "x", ["It is round."], id=name, evidence=[[picture(5)]]))

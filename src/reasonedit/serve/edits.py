@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.convertors import PathConvertor, register_url_convertor
 
@@ -263,6 +263,8 @@ def _is_within(text: str, earliest: datetime | None, latest: datetime | None) ->
 @router.get("/v1/edits/{edit_id:any}/image", response_class=Response, responses={200: {"content": {"image/png": {}}}})
 async def show_image(edit_id: str, request: Request) -> Response:
     """The picture of an edit."""
+    if _belongs_to_id(request, "/image"):
+        return JSONResponse(await show_edit(f"{edit_id}/image", request))
     gateway = gateway_of(request)
 
     def draw() -> bytes:
@@ -279,6 +281,8 @@ async def show_image(edit_id: str, request: Request) -> Response:
 )
 async def show_evidence(edit_id: str, name: str, request: Request) -> Response:
     """A picture that a person gave as evidence of a sentence."""
+    if _belongs_to_id(request, f"/pictures/{name}"):
+        return JSONResponse(await show_edit(f"{edit_id}/pictures/{name}", request))
     gateway = gateway_of(request)
 
     def draw() -> bytes:
@@ -291,6 +295,8 @@ async def show_evidence(edit_id: str, name: str, request: Request) -> Response:
 @router.get("/v1/edits/{edit_id:any}/history")
 async def show_history(edit_id: str, request: Request) -> dict[str, Any]:
     """What happened to an edit, the oldest first."""
+    if _belongs_to_id(request, "/history"):
+        return await show_edit(f"{edit_id}/history", request)
     gateway = gateway_of(request)
 
     def read() -> dict[str, Any]:
@@ -300,6 +306,12 @@ async def show_history(edit_id: str, request: Request) -> dict[str, Any]:
         return {"object": "list", "data": [{"op": e.op, "time": e.time, "author": e.author} for e in events]}
 
     return await gateway.do(read)
+
+
+def _belongs_to_id(request: Request, rest: str) -> bool:
+    """Whether what a path ends with is part of an edit's id: its slashes are quoted then."""
+    path: bytes = request.scope.get("raw_path") or rest.encode()
+    return not path.endswith(rest.encode())
 
 
 # What has more behind an id, in which there may be slashes, comes first.
