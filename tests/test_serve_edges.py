@@ -604,6 +604,27 @@ def test_questions_are_kept_marked_and_bounded(make):
         check_error(http.get("/v1/questions"), 404, "not_kept")
 
 
+def test_of_two_reviewers_the_one_who_corrects_a_question_is_not_overruled_unseen(make):
+    with make(keep=20).http() as http:
+        ask(http, uri_of(picture(1)), "What is number 1?")
+        (one,) = http.get("/v1/questions").json()["data"]
+        made = http.post("/v1/edits", json=edit_body(1)).json()["id"]
+
+        def mark(**body):
+            return http.post(f"/v1/questions/{one['id']}/mark", json=body)
+
+        assert mark(mark="right").status_code == 200
+        assert mark(mark="corrected", edit_id=made).json()["corrected_by"] == made
+        check_error(mark(mark="right"), 409, "conflict")
+        (kept,) = http.get("/v1/questions", params={"mark": "corrected"}).json()["data"]
+        assert kept["corrected_by"] == made
+        http.delete(f"/v1/edits/{made}")
+        assert mark(mark="right").json()["mark"] == "right"
+        http.post(f"/v1/edits/{made}/restore")
+        mark(mark="corrected", edit_id=made)
+        assert mark(mark=None).json()["mark"] is None
+
+
 def test_of_an_answer_that_is_kept_it_is_known_whether_it_was_cut_off(make):
     with make(keep=20).http() as http:
         told = ask(http, uri_of(picture(0))).json()["choices"][0]
