@@ -225,15 +225,16 @@ def test_nothing_is_said_of_evidence_that_nobody_sought():
 
 def test_what_two_edits_say_alike_is_a_fact_of_each(run):
     """Predictions name the edit whose key was nearest."""
-    table = pq.read_table(run / "predictions.parquet")
+    table, edit = pq.read_table(run / "predictions.parquet"), RunData.read(run).edits["toy-1"]
     rows = table.to_pylist()
-    for row in rows:
-        if row["edit"] == "toy-1" and row["group"] == "rel":
-            row |= {"facts": ["Number 1 is round."], "fact_edits": ["toy-2"], "distances": [0.1]}
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), run / "predictions.parquet")
-    outcome = next(outcome for outcome in judge_edits(RunData.read(run)) if outcome.id == "toy-1")
-    assert "the model did not follow it" in outcome.why
-    assert _facts(outcome.asked) == [{"text": "Number 1 is round.", "distance": 0.1, "own": True}]
+    for fact in ("Number 1 is round.", f"The answer to '{edit['question']}' is {edit['answer']}."):
+        for row in rows:
+            if row["edit"] == "toy-1" and row["group"] == "rel":
+                row |= {"facts": [fact], "fact_edits": ["toy-2"], "distances": [0.1]}
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), run / "predictions.parquet")
+        outcome = next(outcome for outcome in judge_edits(RunData.read(run)) if outcome.id == "toy-1")
+        assert "the model did not follow it" in outcome.why
+        assert _facts(outcome.asked) == [{"text": fact, "distance": 0.1, "own": True}]
 
 
 def test_of_an_editor_without_facts_no_fact_is_blamed():
