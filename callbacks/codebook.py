@@ -69,10 +69,10 @@ class Codebook(Editor):
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
-        design: Design | str | None = None,
+        design: Design | str | os.PathLike[str] | None = None,
         model: str | None = None,
         finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
-        calibration: Calibration | str | None = None,
+        calibration: Calibration | str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         self.path = Path(path).absolute() if path is not None else None

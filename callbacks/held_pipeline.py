@@ -38,13 +38,15 @@ class HeldPipeline:
 
     def __init__(
         self,
-        design: Design | str | None = None,
+        design: Design | str | os.PathLike[str] | None = None,
         model: str | None = None,
         finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
-        calibration: Calibration | str | None = None,
+        calibration: Calibration | str | os.PathLike[str] | None = None,
     ) -> None:
-        self.calibration = Calibration.load(calibration) if isinstance(calibration, str) else calibration
-        self.design = os.path.abspath(design) if isinstance(design, str) else design
+        if isinstance(calibration, (str, os.PathLike)):
+            calibration = Calibration.load(calibration)
+        self.calibration = calibration
+        self.design = os.path.abspath(design) if isinstance(design, (str, os.PathLike)) else design
         self.model = model
         self.finder = finder
         self.memory = EditMemory()
@@ -74,6 +76,23 @@ class HeldPipeline:
         self.design, self.model = Design.from_dict(store.manifest.design), store.manifest.model
         self._store, self._fingerprint = store, store.manifest.fingerprint
         self.pipeline = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> HeldPipeline:
+        """The same codebook for another callback, read from its folder again; VLM and calibration are shared.
+
+        Raises:
+            UnavailableError: It has edits, and no folder.
+        """
+        if self._store is None and self.memory.events:
+            raise UnavailableError(
+                "A codebook whose edits are in memory alone cannot be copied with its callback: save it "
+                "(Codebook.save), and load it from its folder where the copy is needed."
+            )
+        held = HeldPipeline(self.design, self.model, self.finder, self.calibration)
+        if self._store is not None:
+            held.read(Store.open(self._store.folder, read_only=self._store.read_only))
+        held._loaded = self._loaded
+        return held
 
     def attach(self, trainer: L.Trainer, pl_module: L.LightningModule, note: Callable[[str], None]) -> EditingPipeline:
         """Work with the VLM of this run.

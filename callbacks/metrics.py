@@ -174,7 +174,7 @@ class EditingMetrics(Evaluates):
             with collective(trainer), metric.sync_context():
                 if metric.total > 0:
                     shares[group] = (float(metric.right / metric.total), int(metric.total))
-                    exact[group] = float(metric.exact / metric.total)
+                    exact[group] = int(metric.exact) / int(metric.total)
                     contained += int(metric.contained)
         self.metrics.reset()
         token_accuracy = self._token_accuracy(trainer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import lightning as L
 from safetensors.torch import load, save
@@ -39,6 +40,10 @@ class PoolCalibration:
 
     def __init__(self) -> None:
         self._pool: GatheredPictures | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PoolCalibration:
+        """One without pictures: a copied callback is in no run."""
+        return PoolCalibration()
 
     def begin(self, trainer: L.Trainer, pipeline: EditingPipeline) -> None:
         """Ask the stream of a run for its pictures.

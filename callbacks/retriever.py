@@ -74,6 +74,10 @@ class Retriever(RunCallback):
         self._pipeline: EditingPipeline | None = None  # of this run
         self._follows = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the pipeline of a run, so that it can be copied without its VLM."""
+        return {**super().__getstate__(), "_pipeline": None}
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Open the codebook, if it is not that of a callback.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 
 from reasonedit.errors import InputError, ReasonEditError, UnavailableError, needed
 from reasonedit.metrics import COMPARISON, accuracy, contains, exact_match, most_common_answer
@@ -43,6 +44,8 @@ class PredictionWriter(Evaluates):
     0 come first, then those of rank 1, and so on, so that only ``ids`` say which sample each is. If a run fails, each
     rank writes its own file, with its rank before the extension.
 
+    A further run replaces the file, but not one of another function of the trainer: such a run is refused.
+
     Args:
         path: The file; ``predictions.parquet`` in the trainer's ``default_root_dir`` when not given.
         prompt_key: Key of the questions in a batch.
@@ -66,13 +69,25 @@ class PredictionWriter(Evaluates):
         self.rows: list[dict[str, Any]] = []
         self._folder = Path()
         self._edits: int | None = None
+        self._written: dict[Path, str] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Start from zero; raises as :meth:`RunCallback.setup` does."""
+        """Start from zero.
+
+        Raises:
+            InputError: The run would replace what this writer wrote in another function of the trainer.
+            ReasonEditError: As for :meth:`RunCallback.setup`.
+        """
         super().setup(trainer, pl_module, stage)
         if stage in self.works_in:
             self.rows = []
             self._folder = Path(trainer.default_root_dir).absolute()
+            path, function = self._path(), TrainerFn(stage).value
+            if (before := self._written.get(path, function)) != function and path.exists():
+                raise InputError(
+                    f"The predictions of trainer.{function} would replace those of trainer.{before} in '{path}': set "
+                    "'path' of the PredictionWriter to another file, or move that one."
+                )
 
     def on_predict_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -141,6 +156,7 @@ class PredictionWriter(Evaluates):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write."""
+        self._written[self._path()] = TrainerFn(trainer.state.fn).value
         rows = self.rows
         if trainer.world_size > 1:
             messages = exchange(trainer, json.dumps(rows).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 import lightning as L
 
@@ -18,6 +19,10 @@ class WritingRun:
         self._lock = ExitStack()
         self._signals = ExitStack()
         self._pulse = Pulse()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WritingRun:
+        """One that holds on to nothing: a copied callback is in no run."""
+        return WritingRun()
 
     def begin(self, trainer: L.Trainer, *, writes: bool) -> None:
         """Begin a run.

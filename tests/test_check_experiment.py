@@ -1,5 +1,6 @@
 """How often checks are right: outcomes by the probes, counted by hand; and noise that checks and slopes are told of."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -61,8 +62,10 @@ def test_checks_are_measured_by_the_probes_at_the_end():
             "group": group,
             "right": right,
             "accuracy": float(right),
-            "fact_edits": list(facts_of),
+            "facts": [said.get(name, name) for name in facts_of],
         }
+
+    said = {"a": "One.", "b": "Another."}
 
     rows = [
         probe("a", "rel", False, edits=1, number=1),  # on the way: does not count
@@ -74,7 +77,7 @@ def test_checks_are_measured_by_the_probes_at_the_end():
         probe("a", "hard_loc", False, "a"),
         probe("b", "rel", False, "a"),  # another edit's question, with its facts
         probe("b", "hard_loc", False, "b"),
-        {"phase": "check", "edits": 2, "edit": "a", "group": "", "right": False, "accuracy": 0.0, "fact_edits": []},
+        {"phase": "check", "edits": 2, "edit": "a", "group": "", "right": False, "accuracy": 0.0, "facts": []},
     ]
     stored = StoredEdit("a", "What?", "x", ["One.", "Two."])
     own = Change("edit", Query(picture(0), "What?"), answer("y"), answer("x"), right=["x"])
@@ -91,6 +94,10 @@ def test_checks_are_measured_by_the_probes_at_the_end():
         (one,) = found["trials"]
         assert (one["origin"], one["changed"], one["harmed"], one["shown"]) == ("elsewhere", True, True, 0.2)
         assert outcome_of(found) == said_of(found) == "harms"
+    (found,) = measure_checks(
+        {"b": replace(check, edit=StoredEdit("b", "What?", "z", ["One.", "Another."]))}, rows, None
+    )
+    assert (found["fetched"], found["harmed"]) == (True, 1)  # a sentence that two edits share is of both
     earlier = [{name: value for name, value in row.items() if name != "round"} for row in rows[:1] + rows[2:]]
     assert measure_checks({"a": check}, earlier, source) == measure_checks({"a": check}, rows, source)
 
@@ -98,7 +105,7 @@ def test_checks_are_measured_by_the_probes_at_the_end():
 def test_an_edit_that_is_not_asked_again_does_not_count():
     check = EditCheck(StoredEdit("e", "q", "a", ["s."]), 1, [], [], [], [], [], Finding(Verdict.HOLDS))
     row = {"phase": "probe", "edits": 5, "round": 1, "edit": "other", "group": "rel", "right": False}
-    (found,) = measure_checks({"e": check}, [row | {"fact_edits": [], "accuracy": 0.0}], None)
+    (found,) = measure_checks({"e": check}, [row | {"facts": [], "accuracy": 0.0}], None)
     assert (found["asked"], found["rel"], outcome_of(found)) == (0, None, None)
     earlier = {name: value for name, value in found.items() if name != "asked"} | {"rel": True}  # as it was written
     assert outcome_of(earlier) is None

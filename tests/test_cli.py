@@ -17,6 +17,7 @@ import reasonedit
 from reasonedit.callbacks import StreamProgress
 from reasonedit.callbacks.progress import StreamLines
 from reasonedit.cli import COMMANDS, main
+from reasonedit.commands.results_table import results_table
 from reasonedit.errors import UnavailableError
 from reasonedit.runs.folder import new_folder, row
 
@@ -153,6 +154,21 @@ def test_the_demo_writes_a_folder_that_says_what_made_it(demo):
     assert "torch" in versions
     assert "EmbeddedWorld" in (folder / "config.yaml").read_text()
     assert list((folder / "tensorboard").glob("events*"))
+
+
+def test_figures_are_rounded_once_where_they_are_shown():
+    """0.37496 is 0.375 in four places, which is 0.38 in two."""
+    values = row({"rel": (0.37496, 9)}, {"rel": 1 / 3}, seconds_per_edit=0.123456, ms_per_query=9.87654)
+    assert (values["rel"], values["rel_exact_match"], values["seconds_per_edit"]) == (0.37496, 1 / 3, 0.123456)
+    table = results_table(
+        {
+            "unedited": row({"rel": (0.1 + 0.2, 9)}, {"rel": 0.3}, seconds_per_edit=None, ms_per_query=None),
+            "reasonedit": values,
+        }
+    )
+    (name,) = [column for column in table.columns if column.header == "Rel\n(9)"]
+    assert [*name.cells] == ["0.30", "0.37"]
+    assert table.caption.endswith("by exact match: ReasonEdit Rel 0.33")
 
 
 def test_edits_make_the_embedded_vlm_better(demo):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import lightning as L
@@ -428,6 +430,16 @@ def test_what_is_no_text_in_a_column_is_spelt_out(tiny_vlm, tmp_path):
     predict(Asks(tiny_vlm), data, PredictionWriter(tmp_path / "p.parquet"))
     (row,) = pq.read_table(tmp_path / "p.parquet").to_pylist()
     assert (row["id"], row["targets"]) == (r"caf\udce9.png", [r"\ud83d"])
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_design_and_a_calibration_are_named_by_any_path(kind, tiny_vlm, tmp_path):
+    (tmp_path / "design.json").write_text(json.dumps(design(k=7).to_dict()))
+    book = Codebook(design=kind(tmp_path / "design.json"))
+    predict(Asks(tiny_vlm), DataLoader([{"ask": ["What?"]}], batch_size=None, collate_fn=dict), book)
+    assert book.pipeline.design == design(k=7)
+    with pytest.raises(ReasonEditError, match="There is no calibration in"):
+        Codebook(calibration=kind(tmp_path / "none"))
 
 
 def test_a_folder_is_refused_before_there_are_predictions_to_write(tmp_path):

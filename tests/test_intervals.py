@@ -12,6 +12,7 @@ from reasonedit.experiments.bootstrap import RESAMPLES, combine, difference, dra
 from reasonedit.experiments.editors import OURS
 from reasonedit.experiments.tables import table_of
 from reasonedit.report.answers import answer
+from reasonedit.rounds import clusters_of
 
 OVERLAPS = {
     "all": [range(30)] * 4,
@@ -98,3 +99,31 @@ def test_seeds_of_probes_are_of_the_same_edits():
     assert row.metrics["r_gen"].high - row.metrics["r_gen"].low > 0.33  # as of 20 edits, and not of 60
     assert "Over 3 seeds of probes for the same edits" in (text := answer(experiment, table))
     assert "R-Gen by 0.200" in text
+
+
+def test_a_question_that_many_edits_share_says_no_more_than_one_that_is_asked_once():
+    experiment, estimates = EXPERIMENTS["main"], {}
+    for shared in (True, False):
+        about, rows = cell(OURS, 0, edits=40, groups=("rel", "loc"))
+        kept = []
+        for i, row in enumerate(rows):
+            asked = i % 40 % 8
+            row |= {"id": f"{row['edit']}-{row['group']}-s{asked}", "question": "What is it?", "target": "a cup"}
+            if row["group"] == "loc":
+                row["right"] = asked < 4
+            if shared or row["group"] != "loc" or i % 40 < 8:
+                kept.append(row)
+        (of_row,) = table_of(experiment, [(about, kept)])
+        estimates[shared] = of_row.metrics["loc"], of_row.metrics["rel"]
+    (loc, rel), (once, _) = estimates[True], estimates[False]
+    assert (loc.samples, loc.edits, once.samples, rel.edits) == (40, 8, 8, 40)
+    assert (loc.mean, loc.low, loc.high) == pytest.approx((once.mean, once.low, once.high))
+
+
+def test_questions_are_told_apart_by_their_samples_and_their_words():
+    one = {"edit": "a", "group": "loc", "id": "a-loc-7", "question": "Who?", "choices": None, "target": "Ada"}
+    other = {**one, "edit": "b", "id": "b-loc-7"}
+    assert clusters_of([one, other, {**other, "group": "hard_loc", "id": "b-hard_loc-7"}]) == ["a", "a", "a"]
+    for change in ({"id": "b-loc-8"}, {"question": "What?"}, {"target": "Bob"}, {"choices": ["Ada", "Bob"]}):
+        assert clusters_of([one, {**other, **change}]) == ["a", "b"]
+    assert clusters_of([{**one, "group": "r_gen"}, {**other, "group": "r_gen"}]) == ["a", "b"]

@@ -206,6 +206,17 @@ def test_a_fact_that_counted_in_spite_of_its_picture_was_not_left_out_for_that(i
     assert key.fate == ("its picture does not match" if in_range else UNLIKE)
 
 
+def test_a_sentence_under_one_key_in_two_kinds_has_one_fate():
+    """It counts by its text where no picture does, and by the kind of key that matches well enough."""
+    facts = [Fact("It is red.", kind, "e") for kind in (KeyKind.PATCH, KeyKind.TEXT)]
+    stored, empty = StoredEdit("e", "What?", "a", ["It is red."]), Retrieval([], 0.1, 1.0)
+    for seen, fate in ((facts, "not near"), (facts[:1], UNLIKE)):
+        answer = Answer("a", [], "What?", 0.1, 1.0, in_range=False)
+        near = [(NearKey(0, 0.1, seen, -3.0, True, True, 0), {"e": stored}, 0.0)]
+        (key,) = explain_answer(answer, near, [("not near", empty)], gate_per_fact=True).keys
+        assert (key.facts, key.fate) == (["It is red."], fate)
+
+
 def test_choices_take_the_room_that_they_need(tiny_vlm, monkeypatch):
     """Beyond its context length a model's numbers mean nothing: no choice is scored there, with facts or without."""
     editor = ReasonEditor(tiny_vlm, design(k=50, percentile=100))

@@ -118,6 +118,7 @@ def test_definitions_and_bases_are_text(page):
     html = page.read_text()
     assert not re.search(r"\stitle=", html)
     assert "The same questions in other words" in html
+    assert "asked right after its turn, also where nothing was written as it was right by then" in html
     assert "40 answers on 40 edits" in html
     assert "2 seeds; 15 to 20 edits written on each." in html  # RAG found five answered rightly by then
 

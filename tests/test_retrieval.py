@@ -391,6 +391,23 @@ def test_a_patch_may_fall_short_of_the_visual_match_by_the_margin_and_a_guess_ma
     assert hit.visual_match == pytest.approx(near, rel=1e-4)  # by the key that matches best
 
 
+def test_the_nearest_keys_know_each_kind_by_which_a_sentence_stands_under_one_key():
+    """It is fetched by the kind that matches well enough, and by its text where answers are fetched apart."""
+    memory, cohort = EditMemory(), 20 + points(50, seed=2, width=2)
+    edit = Edit(picture(0), "What?", "a thing", ["It is red."], id="e")
+    key, kinds = torch.tensor([1.0, 0, 0, 0]), ("answer", "given", "patch")
+    memory.write(edit, [Entry(key, 1.0, Fact("It is red.", kind, "e")) for kind in kinds])
+    assert len(memory) == 1
+    query = torch.zeros(1, 4)
+    match = score_of(key[:2], query[0, :2], cohort)
+    config = RetrievalConfig(k=4, percentile=100, visual_match=match + 0.1, verify=0.5, visual_margin=0.2, k_answers=1)
+    retriever = FactRetriever(memory, config, cohort)
+    assert [hit.fact for hit in retriever.retrieve(query)[0].hits] == ["It is red."]
+    near = retriever.nearest(query, 3)
+    found = {key.matches_visually: [fact.kind.value for fact in key.facts] for key in near}
+    assert found == {False: ["answer"], True: ["given", "patch"]}
+
+
 def test_only_facts_that_fall_short_of_the_visual_match_are_verified():
     class Asked:
         def __init__(self):

@@ -225,15 +225,16 @@ def test_nothing_is_said_of_evidence_that_nobody_sought():
 
 def test_what_two_edits_say_alike_is_a_fact_of_each(run):
     """Predictions name the edit whose key was nearest."""
-    table = pq.read_table(run / "predictions.parquet")
+    table, edit = pq.read_table(run / "predictions.parquet"), RunData.read(run).edits["toy-1"]
     rows = table.to_pylist()
-    for row in rows:
-        if row["edit"] == "toy-1" and row["group"] == "rel":
-            row |= {"facts": ["Number 1 is round."], "fact_edits": ["toy-2"], "distances": [0.1]}
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), run / "predictions.parquet")
-    outcome = next(outcome for outcome in judge_edits(RunData.read(run)) if outcome.id == "toy-1")
-    assert "the model did not follow it" in outcome.why
-    assert _facts(outcome.asked) == [{"text": "Number 1 is round.", "distance": 0.1, "own": True}]
+    for fact in ("Number 1 is round.", f"The answer to '{edit['question']}' is {edit['answer']}."):
+        for row in rows:
+            if row["edit"] == "toy-1" and row["group"] == "rel":
+                row |= {"facts": [fact], "fact_edits": ["toy-2"], "distances": [0.1]}
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), run / "predictions.parquet")
+        outcome = next(outcome for outcome in judge_edits(RunData.read(run)) if outcome.id == "toy-1")
+        assert "the model did not follow it" in outcome.why
+        assert _facts(outcome.asked) == [{"text": fact, "distance": 0.1, "own": True}]
 
 
 def test_of_an_editor_without_facts_no_fact_is_blamed():
@@ -255,6 +256,19 @@ def test_what_was_harmed_is_counted_beside_all_that_was_asked(run):
     pq.write_table(pa.Table.from_pylist([*rest, *local], table.schema), run / "predictions.parquet")
     html = write_run_page(run, run / "report.html").read_text()
     assert 'Of 3 answers about other things that were right before <b class="no">2</b> are wrong now;' in html
+
+
+def test_a_question_that_is_asked_for_several_edits_is_shown_once():
+    about = {"question": "Who?", "target": "Ada", "fact_edits": [], "facts": [], "distances": []}
+    rows = [
+        answer(edit, "probe", False, id=f"{edit}-{group}-{sample}", group=group, **about)
+        for edit in ("a", "b", "c")
+        for sample in ("s1", "s2")
+        for group in ("loc", "t_gen")
+    ]
+    found = _questions(RunData(Path("r"), {}, {}, {}, rows))
+    assert [(one["count"], one["different"], len(one["shown"])) for one in found] == [(6, 2, 2), (6, 6, 6)]
+    assert [row["id"] for row in found[0]["shown"]] == ["a-loc-s1", "a-loc-s2"]
 
 
 def test_what_locality_was_not_measured_is_said_with_what_to_do():

@@ -413,6 +413,25 @@ def test_an_edit_that_is_sent_again_is_written_once(make):
         check_error(http.post("/v1/edits", json=edit_body(2, id="right", replaces="wrong")), 409, "conflict")
 
 
+def test_an_edit_is_sent_again_after_the_one_that_it_replaces_was_erased(make):
+    server = make()
+    box = (0.1, 0.1, 0.5, 0.5)
+    old = Edit(picture(0), "What is it?", "a thing", ["It is round."], evidence=[[box]], id="old")
+    server.editors[0].write(old)
+    new = edit_body(id="new", reasoning=["It is round."], answer="another thing", replaces="old")
+    with server.http() as http:
+        made = http.post("/v1/edits", json=new).json()
+        assert made["reasoning"][0]["boxes"] == [list(box)]
+        server.editors[0].erase("old")
+        again = http.post("/v1/edits", json=new)
+        assert (again.status_code, again.json()) == (200, made)
+        check_error(http.post("/v1/edits", json={**new, "answer": "a third"}), 404, "not_found")
+        check_error(http.post("/v1/edits", json={**new, "id": "newer"}), 404, "not_found")
+        http.delete("/v1/edits/new")
+        assert http.post("/v1/edits", json=new).json()["state"] == "undone"
+        assert [edit["id"] for edit in http.get("/v1/edits").json()["data"]] == ["new"]
+
+
 def test_an_id_that_is_cut_short_names_no_edit(make):
     with make().http() as http:
         name = http.post("/v1/edits", json=edit_body()).json()["id"]
@@ -425,7 +444,21 @@ def test_an_id_that_is_cut_short_names_no_edit(make):
         assert [(e["id"], e["state"]) for e in http.get("/v1/edits").json()["data"]] == [(name, "active")]
 
 
-@pytest.mark.parametrize("name", ["coco/12", "a b?#%2F", "Zoë", "check", "https://x.org/1", "a\n/b\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "coco/12",
+        "a b?#%2F",
+        "Zoë",
+        "check",
+        "https://x.org/1",
+        "a\n/b\n",
+        "a/image",
+        "a/history",
+        "a/pictures/ö",
+        "/check",
+    ],
+)
 def test_an_edit_is_reached_by_whatever_id_it_has(make, name):
     server = make()
     server.editors[0].write(Edit(picture(0), "What is it?", "x", ["It is round."], id=name, evidence=[[picture(5)]]))
@@ -569,6 +602,27 @@ def test_questions_are_kept_marked_and_bounded(make):
     assert len(pictures) <= 32
     with make().http() as http:
         check_error(http.get("/v1/questions"), 404, "not_kept")
+
+
+def test_of_two_reviewers_the_one_who_corrects_a_question_is_not_overruled_unseen(make):
+    with make(keep=20).http() as http:
+        ask(http, uri_of(picture(1)), "What is number 1?")
+        (one,) = http.get("/v1/questions").json()["data"]
+        made = http.post("/v1/edits", json=edit_body(1)).json()["id"]
+
+        def mark(**body):
+            return http.post(f"/v1/questions/{one['id']}/mark", json=body)
+
+        assert mark(mark="right").status_code == 200
+        assert mark(mark="corrected", edit_id=made).json()["corrected_by"] == made
+        check_error(mark(mark="right"), 409, "conflict")
+        (kept,) = http.get("/v1/questions", params={"mark": "corrected"}).json()["data"]
+        assert kept["corrected_by"] == made
+        http.delete(f"/v1/edits/{made}")
+        assert mark(mark="right").json()["mark"] == "right"
+        http.post(f"/v1/edits/{made}/restore")
+        mark(mark="corrected", edit_id=made)
+        assert mark(mark=None).json()["mark"] is None
 
 
 def test_of_an_answer_that_is_kept_it_is_known_whether_it_was_cut_off(make):

@@ -442,11 +442,12 @@ def test_the_progress_bar_says_what_is_happening(tiny_vlm, tmp_path):
 
 def test_mixed_precision_is_refused_and_true_precision_changes_no_answer_without_an_edit(tiny_folder, tmp_path):
     """Mixed precision would round what is answered in the run, and not what the unedited model was asked before it."""
-    vlm, path = load_vlm(str(tiny_folder), dtype="float32"), tmp_path / "p.parquet"
+    path = tmp_path / "p.parquet"
 
     def ask(precision):
+        module = VLMModule(str(tiny_folder), dtype="float32", max_new_tokens=6)
         parts = trainer(Unedited(), PredictionWriter(path), precision=precision)
-        parts.predict(VLMModule(vlm, max_new_tokens=6), datamodule=EditStream(ToySource(2)), return_predictions=False)
+        parts.predict(module, datamodule=EditStream(ToySource(2)), return_predictions=False)
 
     with pytest.raises(ReasonEditError, match="precision='bf16-mixed' rounds what is answered in the run"):
         ask("bf16-mixed")
@@ -454,6 +455,20 @@ def test_mixed_precision_is_refused_and_true_precision_changes_no_answer_without
         ask(precision)
         rows = [row for row in pq.read_table(path).to_pylist() if row["phase"] == "probe"]
         assert [row["answer"] for row in rows] == [row["before"] for row in rows] != []
+
+
+def test_a_vlm_that_others_may_use_keeps_its_weights(tiny_folder):
+    vlm = load_vlm(str(tiny_folder), dtype="float32")
+    before = {name: (tensor.dtype, tensor.clone()) for name, tensor in vlm.model.state_dict().items()}
+    asked = DataLoader([{"images": [picture(0)], "prompts": ["What?"]}], batch_size=None, collate_fn=dict)
+    for precision in ("bf16-true", "16-true", "64-true"):
+        with pytest.raises(ReasonEditError, match=f"precision='{precision}' would change the weights of the"):
+            trainer(precision=precision).predict(VLMModule(vlm, max_new_tokens=2), asked)
+    for precision in ("32-true", "bf16-mixed"):
+        trainer(precision=precision).predict(VLMModule(vlm, max_new_tokens=2), asked)
+    for name, tensor in vlm.model.state_dict().items():
+        assert tensor.dtype == before[name][0]
+        assert torch.equal(tensor, before[name][1])
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -128,6 +129,23 @@ def test_facts_answers_and_metrics_are_those_of_predict_in_validate_and_test(boo
     assert seen["test"][0]["rel"][1] == 2
 
 
+def test_predictions_of_one_function_are_not_replaced_by_those_of_another(tmp_path):
+    writer, path = PredictionWriter(), tmp_path / "predictions.parquet"
+    run = trainer(writer, default_root_dir=tmp_path)
+    for _ in range(2):  # a further run of the same function takes the place of the first
+        run.test(Echo(), loader(), verbose=False)
+    kept = path.read_bytes()
+    with pytest.raises(ReasonEditError, match=r"trainer\.predict would replace those of trainer\.test in .*: set"):
+        run.predict(Echo(), loader(batches(1)))
+    assert path.read_bytes() == kept
+    writer.path = tmp_path / "predict.parquet"
+    run.predict(Echo(), loader(batches(1)))
+    assert path.read_bytes() == kept
+    writer.path = path.rename(tmp_path / "moved.parquet").with_name("predict.parquet")
+    run.predict(Echo(), loader(batches(2)))
+    assert len(writer.rows) == 2
+
+
 def test_what_a_foreign_module_logs_stands_beside_the_metrics(book, tiny_vlm):
     metrics = EditingMetrics()
     told = trainer(Retriever(book), metrics).test(Echo(tiny_vlm), loader(), verbose=False)
@@ -221,6 +239,35 @@ def test_a_batch_that_is_kept_gets_no_facts_before_facts(book, tiny_vlm):
     assert first == [["thing 0"], ["thing 1"]]
     with pytest.raises(ReasonEditError, match="has the facts of an earlier run before its questions"):
         trainer(Retriever(book)).predict(Leaves(tiny_vlm), data)
+
+
+def test_a_copied_codebook_and_a_copied_retriever_read_the_folder_by_themselves(book, tiny_vlm):
+    codebook, retriever = Codebook.load(book), Retriever(book)
+    for _ in range(2):  # before a run and after it
+        copies = copy.deepcopy([codebook, retriever])
+        assert copies[0].held.memory is not codebook.memory
+        assert (copies[0].edits, copies[0].design, copies[0].path) == (3, codebook.design, codebook.path)
+        asked = trainer(copies[1]).predict(Echo(tiny_vlm), loader())
+        assert asked == [["thing 0"], ["thing 1"]]
+        assert copies[1]._pipeline.vlm is tiny_vlm  # a module's VLM is not copied with them
+        assert trainer(codebook, retriever).predict(Echo(tiny_vlm), loader()) == asked
+    mine, other = copy.deepcopy(codebook), copy.deepcopy(codebook)
+    trainer(mine).predict(VLMModule(tiny_vlm, max_new_tokens=2), loader(batches(1, edits=[new_edit()])))
+    assert (mine.edits, other.edits, len(Store.open(book).news().events)) == (4, 3, 4)
+
+
+def new_edit():
+    return Edit(picture(7), "What is number 0?", "another", ["Number 7 is square."], id="new")
+
+
+def test_a_codebook_in_memory_is_copied_while_it_is_empty(tiny_vlm):
+    codebook = Codebook(design=design(k=1))
+    other = copy.deepcopy(codebook)
+    for callback in (other, codebook):
+        trainer(callback).predict(VLMModule(tiny_vlm, max_new_tokens=2), loader(batches(1, edits=[new_edit()])))
+        assert callback.edits == 1
+    with pytest.raises(ReasonEditError, match="whose edits are in memory alone cannot be copied"):
+        copy.deepcopy(codebook)
 
 
 def test_a_retriever_reads_the_disk_for_its_own_codebook_alone(book, tiny_vlm, monkeypatch):

@@ -89,11 +89,12 @@ def explain_answer(
         else:
             other = steps[0][0] if key.matches_visually else "its picture does not match"
         told: dict[tuple[str, str], list[Fact]] = {}
+        by_text = {(fact.edit_id, fact.text) for fact in key.facts if not fact.kind.picture}
         for fact in key.facts:
-            unlike = answer.in_range is False and fact.kind.picture
+            unlike = answer.in_range is False and (fact.edit_id, fact.text) not in by_text
             told.setdefault((fact.edit_id, fates.get(fact.text, UNLIKE if unlike else other)), []).append(fact)
         for (name, fate), facts in told.items():
-            texts, kind = [fact.text for fact in facts], facts[0].kind
+            texts, kind = list(dict.fromkeys(fact.text for fact in facts)), facts[0].kind
             keys.append(ConsideredKey(key.distance, radius, kind, texts, edits[name], key.visual_match, fate))
     return Explanation(answer, keys, is_open)
 

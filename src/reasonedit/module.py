@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import lightning as L
+from lightning.pytorch.plugins.precision import Precision
 
 from reasonedit.batches import Choices, answered_already, choices_of, questions, texts_alone, vision_of
 from reasonedit.errors import InputError
@@ -70,6 +71,7 @@ class VLMModule(L.LightningModule):
         else:
             self.__dict__["model"] = self.vlm.model  # device_map has placed it
         self._home = self.vlm.device
+        self._is_shared = isinstance(model, VLM)
         self._answered = self._cut_off = 0
 
     @property
@@ -78,19 +80,29 @@ class VLMModule(L.LightningModule):
         return self.generation.max_new_tokens
 
     def setup(self, stage: str) -> None:
-        """Refuse strategies that split the model, and several processes for a model that is spread over devices.
+        """Refuse strategies that split the model, processes for one on several devices, and another type of weights.
 
         Raises:
             InputError: It is one of those.
         """
         if self._trainer is not None:
             refuse_parts(self.trainer, self.vlm.name)
+        if self._trainer is not None and self._is_shared and self.vlm.movable:
+            self._refuse_conversion()
         places = set((getattr(self.vlm.model, "hf_device_map", None) or {}).values())
         if self._trainer is not None and self.trainer.world_size > 1 and not self.vlm.movable and len(places) > 1:
             raise InputError(
                 f"The model '{self.vlm.name}' is spread over {len(places)} devices by device_map, which takes one "
                 "process: use devices=1 and num_nodes=1, or leave device_map out, so that each process has the model "
                 "on a device of its own."
+            )
+
+    def _refuse_conversion(self) -> None:
+        """Refuse a precision for which Lightning changes the weights themselves: they stay so when the run is over."""
+        if type(self.trainer.precision_plugin).convert_module is not Precision.convert_module:
+            raise InputError(
+                f"precision='{self.trainer.precision}' would change the weights of the VLM '{self.vlm.name}', for "
+                "whoever else uses it, for good: leave it out, and load the VLM in that type (load_vlm(…, dtype=…))."
             )
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int = 0, dataloader_idx: int = 0) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .groups import LOCALITIES
+
 Row = Mapping[str, Any]
 """A row of the predictions."""
 
@@ -51,6 +53,33 @@ def split_rounds(rows: Sequence[Row]) -> dict[int, list[Row]]:
     for row in probes:
         rounds.setdefault(numbers[row["edits"]] if numbers else row["round"], []).append(row)
     return {number: rounds[number] for number in sorted(rounds)}
+
+
+def clusters_of(probes: Sequence[Row]) -> list[str]:
+    """The edit that each probe counts with in an interval: of a question that several edits share, the first of them.
+
+    A data set has few questions that ask for locality, so that many edits have the same. Its answers are one after all
+    edits, and no more is known by counting it for each. Questions are told apart by the samples that their ids name,
+    and by their words, as a source may name them by numbers.
+
+    >>> asked = {"group": "loc", "question": "Who?", "target": "Ada"}
+    >>> clusters_of([{**asked, "edit": "a", "id": "a-loc-7"}, {**asked, "edit": "b", "id": "b-loc-7"}])
+    ['a', 'a']
+
+    Args:
+        probes: Probes, in the order in which they were asked.
+    """
+    first: dict[tuple[Any, ...], str] = {}
+    return [
+        first.setdefault(question_of(row), row["edit"]) if row["group"] in LOCALITIES else row["edit"] for row in probes
+    ]
+
+
+def question_of(row: Row) -> tuple[Any, ...]:
+    """What tells the question of a probe from others, whatever edit it is asked for."""
+    edit, group, name = _probe_of(row)
+    sample = edit if name is None else name.removeprefix(f"{edit}-{group}-")
+    return sample, row.get("question"), tuple(row.get("choices") or ()), row.get("target")
 
 
 def have_rounds(probes: Sequence[Row]) -> bool:

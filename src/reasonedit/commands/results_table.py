@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -49,7 +50,7 @@ def collect_results(trainer: L.Trainer, data: L.LightningDataModule | None) -> d
             ms_per_query=timer.ms_per_query if timer is not None else None,
             counts=counts,
         )
-        results[name] |= {f"{g}_token_accuracy": round(share, 4) for g, share in metrics.token_accuracy.items()}
+        results[name] |= {f"{g}_token_accuracy": share for g, share in metrics.token_accuracy.items()}
         if metrics.out_of_range is not None:
             results[name]["out_of_range"], results[name]["out_of_range_samples"] = metrics.out_of_range
     return results
@@ -132,7 +133,7 @@ def _describe_exact_match(results: dict[str, dict[str, Any]]) -> str:
         _NAMES.get(key, key): [
             f"{name} {values[f'{group}_exact_match']:.2f}"
             for group, name in LABELS.items()
-            if values.get(group) is not None and values[f"{group}_exact_match"] != values[group]
+            if values.get(group) is not None and not math.isclose(values[f"{group}_exact_match"], values[group])
         ]
         for key, values in results.items()
     }

@@ -131,7 +131,7 @@ def _fill_in_metrics(base: BasePass) -> None:
         assert isinstance(metric, EditAccuracy)
         if metric.total > 0:
             base.metrics[group] = (float(metric.right / metric.total), int(metric.total))
-            base.exact_match[group] = float(metric.exact / metric.total)
+            base.exact_match[group] = int(metric.exact) / int(metric.total)
             base.contained += int(metric.contained)
 
 

@@ -53,6 +53,7 @@ def measure_checks(
     spoilt = source.spoilt if isinstance(source, NoisyReasoning) else {}
     measured = []
     for edit_id, check in checks.items():
+        facts = set(check.edit.facts)  # predictions name only one of several edits that say the same
         own = [row for row in probes if row["edit"] == edit_id]
         of_others = [row for row in probes if row["group"] == ProbeGroup.RELIABILITY and row["edit"] != edit_id]
         local = [row for row in own if row["group"] in LOCALITIES]
@@ -69,9 +70,9 @@ def measure_checks(
                 ],
                 "asked": len(asked),
                 "rel": all(row["right"] for row in asked) if asked else None,
-                "fetched": any(edit_id in row["fact_edits"] for row in asked),
+                "fetched": any(not facts.isdisjoint(row["facts"]) for row in asked),
                 "groups": {g: _count([row for row in own if row["group"] == g]) for g in GENERALITIES},
-                "harmed": sum(not row["right"] and edit_id in row["fact_edits"] for row in [*local, *of_others]),
+                "harmed": sum(not row["right"] and not facts.isdisjoint(row["facts"]) for row in [*local, *of_others]),
                 "local": len(local),
             }
         )
@@ -119,7 +120,7 @@ def _describe_trial(check: EditCheck, number: int) -> dict[str, Any]:
         "right": change.is_right if change.right else None,
         "harmed": change.is_harmed,
         "shown": change.shown,
-        "fetched": any(hit.edit_id == check.edit.id for hit in change.after.hits),
+        "fetched": any(hit.fact in check.edit.facts for hit in change.after.hits),
         "as_edit": change.after.text == check.changes[0].after.text,
     }
 

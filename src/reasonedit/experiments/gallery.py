@@ -57,7 +57,7 @@ def credit_edits(rows: Sequence[Row], sentences: Mapping[str, Collection[str]]) 
 
     Args:
         rows: The predictions.
-        sentences: What each edit says, by its id.
+        sentences: What each edit says, by its id, its answer among it.
     """
 
     def credited(row: Row) -> Row:
@@ -80,7 +80,9 @@ def write_gallery(path: Path, stream: EditStream, editor: Editor, rows: Sequence
     """
     assert stream.base is not None
     queries = {p.query.id: (p.query.image, p.query.question) for p in stream.base.probes}
-    probes = credit_edits(final_probes(rows), {edit.id: edit.reasoning for edit in stream.base.edits})
+    probes = credit_edits(
+        final_probes(rows), {edit.id: [edit.answer_fact, *edit.reasoning] for edit in stream.base.edits}
+    )
 
     def show(row: Row) -> dict[str, Any]:
         image, question = queries[row["id"]]

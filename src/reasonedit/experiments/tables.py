@@ -13,7 +13,7 @@ from typing import Any
 from reasonedit.data.probe_counts import ProbeCount, describe_counts
 from reasonedit.errors import NotFoundError
 from reasonedit.groups import GENERALITIES, LABELS, generality, overall
-from reasonedit.rounds import final_probes, split_rounds
+from reasonedit.rounds import clusters_of, final_probes, split_rounds
 
 from .agreement import CellRows, Record, compare_seeds, select_agreeing
 from .bootstrap import Estimate, Formula, Samples, combine, difference, summarise
@@ -43,9 +43,9 @@ class TableRow:
         x: Where it stands on the axis of a sweep.
         line: The line of a sweep that it belongs to.
         seeds: Seeds that were run.
-        metrics: The share of each group, with its interval; under ``now`` that of the edits right after they were
-            written, under ``gen`` the harmonic mean of the generalities and under ``all`` that of Gen, Loc and hard
-            Loc.
+        metrics: The share of each group, with its interval; under ``now`` that of the edits right after their
+            turns, written or not, under ``gen`` the harmonic mean of the generalities and under ``all`` that of Gen,
+            Loc and hard Loc.
         exact: The share of exact matches beside each; NaN for cells of versions that did not record it.
         tokens: The share of the right answers' tokens under teacher forcing, where it was asked for.
         differences: The difference from the reference row, by group; none of bounds and of edits that stand alone.
@@ -292,19 +292,27 @@ def _samples(
     cells: Sequence[CellRows],
     group: str,
     score: Callable[[Mapping[str, Any]], float] | None = None,
+    *,
+    on_the_way: bool = False,
 ) -> Samples:
-    """Right answers and probes by seed and edit, in the end (:func:`final_probes`)."""
+    """Right answers and probes by seed and edit, in the end (:func:`final_probes`).
+
+    Questions that several edits share count with the first (:func:`clusters_of`). On the way they do not: which edit is
+    the first may differ from round to round, and rounds are compared by edit.
+    """
     score = score or accuracy_of
     samples: dict[int, dict[str, tuple[float, int]]] = {}
     for record, rows in cells:
         if group == "now":
             asked = [row for row in rows if row["phase"] == "check"]
         else:
-            asked = final_probes(rows, group, alone=is_alone(record))
+            asked = final_probes(rows, group if on_the_way else None, alone=is_alone(record))
+        edits = [row["edit"] for row in asked] if on_the_way else clusters_of(asked)
         counts: dict[str, tuple[float, int]] = {}
-        for row in asked:
-            right, total = counts.get(row["edit"], (0.0, 0))
-            counts[row["edit"]] = (right + score(row), total + 1)
+        for row, edit in zip(asked, edits, strict=True):
+            if group in ("now", row["group"]):
+                right, total = counts.get(edit, (0.0, 0))
+                counts[edit] = (right + score(row), total + 1)
         if counts:
             samples[record["seed"]] = counts
     return samples
@@ -344,7 +352,7 @@ def _add_rounds(row: TableRow, cells: Sequence[CellRows]) -> None:
     shared = set[int].intersection(*(set(of_cell) - {max(of_cell)} for _, of_cell in rounds))
     for number in [*sorted(shared), max(max(of_cell) for _, of_cell in rounds)]:
         asked = [(record, of_cell[number if number in shared else max(of_cell)]) for record, of_cell in rounds]
-        by_group = {group: _samples(asked, group) for group in LABELS}
+        by_group = {group: _samples(asked, group, on_the_way=True) for group in LABELS}
         row.earlier[number] = {group: samples for group, samples in by_group.items() if samples}
         row.history[number] = {g: summarise({"": samples})[""][0] for g, samples in row.earlier[number].items()}
         row.stops[number] = sum(probes[0]["edits"] for _, probes in asked) / len(asked)

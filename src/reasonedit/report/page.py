@@ -40,7 +40,7 @@ _SAME_FIGURES = 0.0005
 _ROUNDING = 1e-9
 """So much shares may differ that are the same: six thirds add up to a little less than two."""
 _HELP = {
-    "now": "The edited question, asked again right after its edit",
+    "now": "The edited question, asked right after its turn, also where nothing was written as it was right by then",
     **{group.value: group.help for group in ProbeGroup},
     "gen": f"Harmonic mean of {', '.join(LABELS[g] for g in GENERALITIES[:-1])} and {LABELS[GENERALITIES[-1]]}",
     "all": "Harmonic mean of Gen, Loc and hard Loc",

@@ -15,6 +15,7 @@ from reasonedit.codebook import EditMemory, Store
 from reasonedit.errors import NotFoundError, ReasonEditError, UnavailableError, needed
 from reasonedit.experiments.gallery import credit_edits
 from reasonedit.traces import read_picture, read_shown
+from reasonedit.types import answer_as_fact
 from reasonedit.util.boundedyaml import bounded_yaml
 
 Row = Mapping[str, Any]
@@ -67,7 +68,7 @@ class RunData:
         stored = _rows_of(run.memory) if run.memory is not None else {}
         asked = {row["edit"]: _row_of_answer(row) for row in rows if row["phase"] == "edit" and row["edit"]}
         run.edits = {name: shown.get(name) or stored.get(name) or asked[name] for name in {**asked, **stored, **shown}}
-        run.rows = credit_edits(rows, {name: edit["reasoning"] for name, edit in run.edits.items()})
+        run.rows = credit_edits(rows, {name: _facts_of(edit) for name, edit in run.edits.items()})
         run.questions = {row["id"]: row for row in read_shown(folder, "questions")}
         return run
 
@@ -146,6 +147,10 @@ def _rows_of(memory: EditMemory) -> dict[str, Row]:
         }
         for edit in memory.edits.values()
     }
+
+
+def _facts_of(edit: Row) -> list[str]:
+    return [answer_as_fact(edit["question"], edit["answer"]), *edit["reasoning"]]
 
 
 def _row_of_answer(row: Row) -> Row:

@@ -12,6 +12,7 @@ from reasonedit.experiments.bootstrap import Estimate, summarise
 from reasonedit.experiments.gallery import CAUSES, IGNORED, NOTHING, SWAYED, WRONG, cause_of
 from reasonedit.experiments.tables import accuracy_of
 from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES, columns_of
+from reasonedit.rounds import clusters_of, question_of
 
 from .locality import define, find_gaps
 from .render import render
@@ -153,10 +154,11 @@ def _is_of(interval: Estimate, samples: int, share: float | None) -> bool:
 def _intervals(rows: Sequence[Row]) -> dict[str, Estimate]:
     """Intervals over edits, of the last answer to each probe."""
     counts: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
-    for row in last_probes(rows):
+    probes = last_probes(rows)
+    for row, edit in zip(probes, clusters_of(probes), strict=True):
         if row["right"] is not None:
-            right, total = counts[row["group"]].get(row["edit"], (0.0, 0))
-            counts[row["group"]][row["edit"]] = right + accuracy_of(row), total + 1
+            right, total = counts[row["group"]].get(edit, (0.0, 0))
+            counts[row["group"]][edit] = right + accuracy_of(row), total + 1
     return {group: summarise({"run": {0: of_group}})["run"][0] for group, of_group in counts.items()}
 
 
@@ -223,16 +225,26 @@ def _questions(run: RunData) -> list[dict[str, Any]]:
     for cause, text in (known for known in order if known in by_cause):
         rows = by_cause[cause, text]
         groups = Counter(row["group"] for row in rows)
+        once: dict[tuple[Any, ...], Row] = {}
+        for row in rows:
+            once.setdefault(_shown_as(run, row), row)
         sections.append(
             {
                 "cause": cause,
                 "text": text,
                 "count": len(rows),
                 "groups": [(label, groups[group]) for group, label in LABELS.items() if groups[group]],
-                "shown": [_question(run, row, cause) for row in rows[:_QUESTIONS]],
+                "different": len(once),
+                "shown": [_question(run, row, cause) for row in [*once.values()][:_QUESTIONS]],
             }
         )
     return sections
+
+
+def _shown_as(run: RunData, row: Row) -> tuple[Any, ...]:
+    """The same for answers that look alike: those to a question that is asked for several edits."""
+    asked = question_of(row) if row["group"] in LOCALITIES else row["id"]
+    return asked, run.questions.get(row["id"], {}).get("picture"), row["answer"]
 
 
 def _question(run: RunData, row: Row, cause: str) -> dict[str, Any]:

@@ -49,10 +49,10 @@ class NearKey:
     Attributes:
         number: The key's number in the codebook.
         distance: Its distance from the query.
-        facts: Its facts.
+        facts: Its facts; one comes once for each edit that says it and each kind of key by which it came there.
         visual_match: How near its picture comes to the query's; ``None`` where that does not count.
         within_gate: Whether it is near enough for the gate.
-        matches_visually: Whether its picture is near enough.
+        matches_visually: Whether its picture is near enough for one of them.
         rank: How many keys are nearer: of answers, where they are fetched apart, or of the others.
     """
 

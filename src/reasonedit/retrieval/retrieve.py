@@ -144,7 +144,7 @@ class FactRetriever:
             distances, numbers, ranks = self._search_until(query, group, count, wanted, sigma)
             matches = self._match_pictures(query, self._levels(query), numbers)
             for i, (number, distance) in enumerate(zip(numbers.tolist(), distances.tolist(), strict=True)):
-                facts = self._facts(number, group)
+                facts = self._said(number, group)
                 match = matches[i] if matches is not None else None
                 visually = any(self._matches(fact.kind, match) for fact in facts)
                 visual_match = match if any(fact.kind.picture for fact in facts) else None
@@ -160,7 +160,7 @@ class FactRetriever:
             distances, numbers = self._search(query[None], group, depth, sigma)[0]
             left, ranks = set(wanted), list[int]()
             for rank, number in enumerate(numbers.tolist()):
-                texts = {fact.text for fact in self._facts(number, group)}
+                texts = {fact.text for fact in self._said(number, group)}
                 if rank < count or left & texts:
                     ranks.append(rank)
                 left -= texts
@@ -301,10 +301,6 @@ class FactRetriever:
     def _said(self, number: int, group: IndexedKeys) -> list[Fact]:
         """What is said under a key, of the kinds of a group: facts of several kinds may stand under one key."""
         return [fact for fact in self.memory.said(number) if fact.kind in group.kinds]
-
-    def _facts(self, number: int, group: IndexedKeys) -> list[Fact]:
-        """The facts of a key that are of the kinds of a group: facts of several kinds may stand under one key."""
-        return [fact for fact in self.memory.facts(number) if fact.kind in group.kinds]
 
     def _matches(self, kind: KeyKind, match: float | None) -> bool:
         """Whether the picture of a key matches well enough for a fact of some kind; some facts need none."""

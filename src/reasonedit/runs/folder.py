@@ -150,17 +150,14 @@ def row(
     values: dict[str, Any] = {"comparison": COMPARISON}
     for group in labels_of({*shares, *(counts or ())}):
         share, samples = shares.get(group, (None, 0))
-        values[group] = None if share is None else round(share, 4)
+        values[group] = share
         values[f"{group}_samples"] = samples
-        values[f"{group}_exact_match"] = round(exact[group], 4) if group in exact else None
+        values[f"{group}_exact_match"] = exact.get(group)
         if counts is not None:
             count = counts.get(group, ProbeCount())
             values |= {f"{group}_not_made": count.not_made, f"{group}_wrong_before": count.wrong_before}
-    gen = generality({group: share for group, (share, _) in shares.items()})
-    values["gen"] = None if gen is None else round(gen, 4)
-    values["seconds_per_edit"] = None if seconds_per_edit is None else round(seconds_per_edit, 4)
-    values["ms_per_query"] = None if ms_per_query is None else round(ms_per_query, 2)
-    return values
+    values["gen"] = generality({group: share for group, (share, _) in shares.items()})
+    return values | {"seconds_per_edit": seconds_per_edit, "ms_per_query": ms_per_query}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.convertors import PathConvertor, register_url_convertor
 
@@ -88,13 +89,23 @@ def edit_of(body: EditBody, gateway: Gateway, author: str) -> Edit:
     if body.id is not None:
         edit = replace(edit, id=body.id)
     if body.replaces:
-        known = _given(find_edit(gateway, body.replaces), edit, gateway)
+        known = _given(_find_former(body, gateway), edit, gateway)
         boxes = body.boxes or [None] * len(edit.reasoning)
         edit.evidence = [
             known.get(sentence, ()) if box is None else regions
             for sentence, box, regions in zip(edit.reasoning, boxes, edit.evidence, strict=True)
         ]
     return edit
+
+
+def _find_former(body: EditBody, gateway: Gateway) -> StoredEdit:
+    """The edit that is replaced; where it was erased since the request came first, the one that was made of that."""
+    try:
+        return find_edit(gateway, body.replaces or "")
+    except NotFoundError:
+        with suppress(NotFoundError):
+            return find_edit(gateway, body.id or "")
+        raise
 
 
 def _given(old: StoredEdit, edit: Edit, gateway: Gateway) -> dict[str, Sequence[Region]]:
@@ -152,7 +163,7 @@ async def add_edit(body: EditBody, request: Request, response: Response) -> dict
         try:
             # A replacement is one append to the journal: a crash leaves the old edit or the new one, never neither.
             written = editor.replace(body.replaces, edit) if body.replaces else editor.write(edit)
-        except ConflictError:
+        except (ConflictError, NotFoundError):  # what it replaces may be erased by now
             there = _find_same(gateway, edit) if body.id is not None else None
             if there is None or body.replaces in gateway.memory.edits:  # it was made, but took no edit's place
                 raise
@@ -252,6 +263,8 @@ def _is_within(text: str, earliest: datetime | None, latest: datetime | None) ->
 @router.get("/v1/edits/{edit_id:any}/image", response_class=Response, responses={200: {"content": {"image/png": {}}}})
 async def show_image(edit_id: str, request: Request) -> Response:
     """The picture of an edit."""
+    if _belongs_to_id(request, "/image"):
+        return JSONResponse(await show_edit(f"{edit_id}/image", request))
     gateway = gateway_of(request)
 
     def draw() -> bytes:
@@ -268,6 +281,8 @@ async def show_image(edit_id: str, request: Request) -> Response:
 )
 async def show_evidence(edit_id: str, name: str, request: Request) -> Response:
     """A picture that a person gave as evidence of a sentence."""
+    if _belongs_to_id(request, f"/pictures/{name}"):
+        return JSONResponse(await show_edit(f"{edit_id}/pictures/{name}", request))
     gateway = gateway_of(request)
 
     def draw() -> bytes:
@@ -280,6 +295,8 @@ async def show_evidence(edit_id: str, name: str, request: Request) -> Response:
 @router.get("/v1/edits/{edit_id:any}/history")
 async def show_history(edit_id: str, request: Request) -> dict[str, Any]:
     """What happened to an edit, the oldest first."""
+    if _belongs_to_id(request, "/history"):
+        return await show_edit(f"{edit_id}/history", request)
     gateway = gateway_of(request)
 
     def read() -> dict[str, Any]:
@@ -289,6 +306,12 @@ async def show_history(edit_id: str, request: Request) -> dict[str, Any]:
         return {"object": "list", "data": [{"op": e.op, "time": e.time, "author": e.author} for e in events]}
 
     return await gateway.do(read)
+
+
+def _belongs_to_id(request: Request, rest: str) -> bool:
+    """Whether what a path ends with is part of an edit's id: its slashes are quoted then."""
+    path: bytes = request.scope.get("raw_path") or rest.encode()
+    return not path.endswith(rest.encode())
 
 
 # What has more behind an id, in which there may be slashes, comes first.

@@ -53,10 +53,18 @@ async def list_questions(
 
 @router.post("/v1/questions/{name}/mark")
 async def mark_question(name: str, body: Mark, request: Request) -> dict[str, Any]:
-    """Mark a question as answered rightly, or as corrected; null takes the mark off."""
+    """Mark a question as answered rightly, or as corrected; null takes the mark off.
+
+    Where somebody else has corrected it by an edit that counts, it is not marked as right.
+    """
     gateway = gateway_of(request)
     gateway.check_writable()
-    return await gateway.do(lambda: _view(_kept(gateway).mark(name, body.mark, body.edit_id)))
+
+    def mark() -> dict[str, Any]:
+        gateway.memory.refresh()
+        return _view(_kept(gateway).mark(name, body.mark, body.edit_id, gateway.memory.edits))
+
+    return await gateway.do(mark)
 
 
 @router.get("/v1/questions/{name}/image", response_class=Response, responses={200: {"content": {"image/png": {}}}})

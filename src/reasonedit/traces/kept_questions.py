@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from PIL import Image
 
 from reasonedit.codebook.disk.files import read_content, write_atomically
 from reasonedit.codebook.stored_edit import picture_name
-from reasonedit.errors import NotFoundError, UnavailableError
+from reasonedit.errors import ConflictError, NotFoundError, UnavailableError
 from reasonedit.images import load_image
 from reasonedit.util.threads import Guard
 
@@ -88,20 +88,28 @@ class KeptQuestions:
         with self._writing():
             self._rewrite([row for row in self.rows().values() if row["id"] != name])
 
-    def mark(self, name: str, mark: str | None, edit_id: str | None = None) -> dict[str, Any]:
+    def mark(
+        self, name: str, mark: str | None, edit_id: str | None = None, edits: Container[str] = ()
+    ) -> dict[str, Any]:
         """Mark a question as looked at, or as not looked at.
 
         Args:
             name: Its id.
             mark: ``"right"``, ``"corrected"``, or ``None``.
             edit_id: The edit that corrects it.
+            edits: The ids of the edits that count: what one of them corrects was not answered rightly.
 
         Raises:
+            ConflictError: It is to be marked as right, and somebody has corrected it.
             NotFoundError: It is not kept.
             UnavailableError: It cannot be written.
         """
         with self._writing():
-            self.find(name)
+            by = self.find(name)["corrected_by"]
+            if mark == "right" and by in edits:
+                raise ConflictError(
+                    f"The question was corrected by the edit '{by}': undo that if the answer was right after all."
+                )
             self._append({"marks": name, "mark": mark, "corrected_by": edit_id})
             return self.find(name)
 
