@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import pytest
-from helpers.tiny import HashEncoder, save_tiny_llava
+from helpers.tiny import WORDS, HashEncoder, save_tiny_llava
 from hypothesis import HealthCheck, settings
 
 EXAMPLES = {"database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
@@ -52,6 +52,12 @@ def tiny_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def speaking_folder(tmp_path_factory):
+    """A tiny Llava that knows yes, no and some words, and that says one of them to any question."""
+    return save_tiny_llava(tmp_path_factory.mktemp("speaking"), says=WORDS)
+
+
+@pytest.fixture(scope="session")
 def tiny_vlm(tiny_folder):
     from reasonedit.vlm import load_vlm
 
@@ -68,11 +74,21 @@ def tiny_embedder(tiny_vlm):
 @pytest.fixture
 def hash_encoder(monkeypatch):
     """Every encoder that is loaded by name is the one that needs no model."""
+    give_hash_encoder(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def hash_encoder_of_module():
+    """The same for fixtures of a whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        give_hash_encoder(patch)
+        yield
+
+
+def give_hash_encoder(patch):
     from reasonedit.embedding import SentenceEncoder
 
-    monkeypatch.setattr(
-        SentenceEncoder, "from_pretrained", classmethod(lambda cls, name="hash", device=None: HashEncoder())
-    )
+    patch.setattr(SentenceEncoder, "from_pretrained", classmethod(lambda cls, name="hash", device=None: HashEncoder()))
 
 
 @pytest.fixture(scope="session")
