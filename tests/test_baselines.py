@@ -65,10 +65,10 @@ def editors(network):
         "rag": RAG(),
         "grace": GRACE(-2),
         "grace-cot": GRACE(-2, reasoning=True),
-        "ft": FineTuning(-2, steps=200, lr=1e-2),
-        "lora": LoRA(steps=200, lr=1e-2),
-        "balancedit": BalancEdit(-2, steps=200, lr=1e-2),
-        "wise": WISE(-2, steps=200, lr=3e-3, ratio=0.5),
+        "ft": FineTuning(-2, steps=80, lr=1e-2),
+        "lora": LoRA(steps=80, lr=1e-2),
+        "balancedit": BalancEdit(-2, steps=80, lr=1e-2),
+        "wise": WISE(-2, steps=80, lr=3e-3, ratio=0.5),
         "mend": MEND(network),
     }
 
