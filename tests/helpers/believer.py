@@ -25,7 +25,7 @@ def answer_to(prompt: str) -> str:
     >>> answer_to("USER: The cup is kept in the attic. Where is the red object kept? ASSISTANT:")
     'attic'
     """
-    question = re.findall(r"[^.?!\n:]*\?", prompt)[-1].strip()
+    question = ["", *re.findall(r"[^.?!\n:]*\?", prompt)][-1].strip()
     told = re.findall(rf"The answer to '{re.escape(question)}' is ([^.]+)\.", prompt)
     says, wrong = next(((says, wrong) for word, says, wrong in _RULES if word in question), ("(?!)", "something"))
     return next(reversed(told or re.findall(says, prompt)), wrong)
