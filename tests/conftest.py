@@ -25,9 +25,10 @@ settings.load_profile("suite")
 
 
 LONGEST = (
-    "test_distributed test_page test_docs test_endpoint_served test_cli test_resume test_packaging test_side_by_side "
-    "test_experiments test_families test_baselines test_page_states test_places test_serve_upstream test_memory "
-    "test_metrics test_signals test_serve test_threads test_editors_of_families"
+    "test_page_states test_baselines test_distributed test_experiments test_families test_side_by_side test_cli "
+    "test_resume test_serve_upstream test_docs test_pool_calibration test_page test_calibration test_signals "
+    "test_serve_edges test_serve test_runs test_default_design test_threads test_embedding test_packaging test_metrics "
+    "test_editors_of_families test_places"
 ).split()
 
 
