@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import pytest
-from helpers.tiny import HashEncoder, save_tiny_llava
+from helpers.tiny import WORDS, HashEncoder, save_tiny_llava
 from hypothesis import HealthCheck, settings
 
 EXAMPLES = {"database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
@@ -24,9 +25,10 @@ settings.load_profile("suite")
 
 
 LONGEST = (
-    "test_distributed test_page test_docs test_endpoint_served test_cli test_resume test_packaging test_side_by_side "
-    "test_experiments test_families test_baselines test_page_states test_places test_serve_upstream test_memory "
-    "test_metrics test_signals test_serve test_threads test_editors_of_families"
+    "test_page_states test_baselines test_distributed test_experiments test_families test_side_by_side test_cli "
+    "test_resume test_serve_upstream test_docs test_pool_calibration test_page test_calibration test_signals "
+    "test_serve_edges test_serve test_runs test_default_design test_threads test_embedding test_packaging test_metrics "
+    "test_editors_of_families test_places"
 ).split()
 
 
@@ -34,6 +36,14 @@ def pytest_collection_modifyitems(items):
     """Files that take long come first, so that none of the processes is left alone with one in the end."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_certificates():
+    """Each client of a server reads the certificates of the whole world anew: nothing here speaks TLS."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,6 +59,12 @@ def answers_of_this_session(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     return save_tiny_llava(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="session")
+def speaking_folder(tmp_path_factory):
+    """A tiny Llava that knows yes, no and some words, and that says one of them to any question."""
+    return save_tiny_llava(tmp_path_factory.mktemp("speaking"), says=WORDS)
 
 
 @pytest.fixture(scope="session")
@@ -68,11 +84,21 @@ def tiny_embedder(tiny_vlm):
 @pytest.fixture
 def hash_encoder(monkeypatch):
     """Every encoder that is loaded by name is the one that needs no model."""
+    give_hash_encoder(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def hash_encoder_of_module():
+    """The same for fixtures of a whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        give_hash_encoder(patch)
+        yield
+
+
+def give_hash_encoder(patch):
     from reasonedit.embedding import SentenceEncoder
 
-    monkeypatch.setattr(
-        SentenceEncoder, "from_pretrained", classmethod(lambda cls, name="hash", device=None: HashEncoder())
-    )
+    patch.setattr(SentenceEncoder, "from_pretrained", classmethod(lambda cls, name="hash", device=None: HashEncoder()))
 
 
 @pytest.fixture(scope="session")

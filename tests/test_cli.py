@@ -1,16 +1,19 @@
 """The command line as a user meets it: what it prints, what it writes, and one clear sentence for bad input."""
 
 import errno
+import io
 import json
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from importlib import metadata
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from helpers.believer import Believer
 from helpers.tiny import picture
 
 import reasonedit
@@ -89,14 +92,17 @@ def test_an_unknown_command_is_refused(capsys):
     assert "invalid choice: 'dmeo'" in capsys.readouterr().err
 
 
+EDITS = 3
+
+
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(embedded_vlm, tmp_path_factory):
     """One run of the demo, smaller, by the embedded VLM; what it printed and where it wrote."""
-    folder = tmp_path_factory.mktemp("demo") / "run [b]"
-    call = [sys.executable, "-m", "reasonedit.cli", "demo", "--edits", "6", "--out", str(folder)]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    folder, said = tmp_path_factory.mktemp("demo") / "run [b]", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.setattr("reasonedit.vlm.local.load_local", lambda *_, **__: embedded_vlm)  # it is loaded once
+        assert main(["demo", "--edits", str(EDITS), "--out", str(folder)]) == 0
+    return folder, said.getvalue()
 
 
 def test_the_demo_tells_a_story_and_a_table(demo):
@@ -141,7 +147,7 @@ def test_the_demo_writes_a_folder_that_says_what_made_it(demo):
     rows = pq.read_table(folder / "predictions.parquet").to_pylist()
     assert set(table) == {"unedited", "reasonedit"}
     for group in ("rel", "t_gen", "i_gen", "r_gen", "coe_gen", "loc"):
-        mine = [r["right"] for r in rows if r["group"] == group and r["edits"] == 6]
+        mine = [r["right"] for r in rows if r["group"] == group and r["edits"] == EDITS]
         assert table["reasonedit"][f"{group}_samples"] == len(mine) == table["unedited"][f"{group}_samples"] > 0
         assert table["reasonedit"][group] == pytest.approx(sum(mine) / len(mine), abs=1e-3)
     assert table["unedited"]["rel"] == 0
@@ -194,9 +200,11 @@ def test_a_run_is_repeated_from_the_config_it_wrote(demo, tmp_path):
         }
 
 
-def test_edit_and_ask_share_a_codebook(demo, tmp_path, capsys):
-    folder, _ = demo
-    image, book = folder / "story" / "mistake.png", tmp_path / "book"
+def test_edit_and_ask_share_a_codebook(speaking_folder, hash_encoder, tmp_path, monkeypatch, capsys):
+    believer = Believer.load(speaking_folder, str(speaking_folder))
+    monkeypatch.setattr("reasonedit.vlm.local.load_local", lambda *_, **__: believer)
+    image, book = tmp_path / "picture.png", tmp_path / "book"
+    picture(0).save(image)
     question = "What is the secret name of this picture?"
     call = [
         "edit",
@@ -207,7 +215,7 @@ def test_edit_and_ask_share_a_codebook(demo, tmp_path, capsys):
         "--reasoning",
         "The picture is called Zanzibar. It is old.",
     ]
-    assert main([str(a) for a in [*call, "--codebook", book]]) == 0
+    assert main([str(a) for a in [*call, "--codebook", book, "--model", speaking_folder]]) == 0
     assert "holds 1 edit;" in capsys.readouterr().out
     assert main(["ask", str(image), question, "--codebook", str(book)]) == 0
     said = capsys.readouterr().out
@@ -215,7 +223,7 @@ def test_edit_and_ask_share_a_codebook(demo, tmp_path, capsys):
     assert f"0.000  The answer to '{question}' is Zanzibar." in said
     assert main([str(a) for a in [*call, "--codebook", book]]) == 0
     assert "holds 2 edits" in capsys.readouterr().out
-    assert "leave --model out" in fails(capsys, *call, "--codebook", book, "--model", "embedded")
+    assert "leave --model out" in fails(capsys, *call, "--codebook", book, "--model", speaking_folder)
 
 
 def test_bad_input_is_one_clear_sentence(tmp_path, capsys):

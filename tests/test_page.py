@@ -1,4 +1,4 @@
-"""The page in a real browser, before the real server with the embedded VLM."""
+"""The page in a real browser, before the real server: one journey with the embedded VLM, the others with a stand-in."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import json
 import re
 import urllib.request
 import zipfile
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
+from helpers.believer import Believer
 from helpers.browsing import PATIENCE, PHONE, expect, open_browser, serving, visiting
+from helpers.tiny import design
 
 from reasonedit import ReasonEditor
+from reasonedit.evidence import EvidenceConfig
 from reasonedit.serve.app import create_app
 from reasonedit.serve.settings import Settings
 from reasonedit.traces import KeptQuestions
+from reasonedit.vlm import Generation
 
 # Samples of the page: two of each fact. The right answer, the sentences, and where the first picture shows the thing.
 CLINIC = (0, "the locked cabinet", "The green object is a bottle.", "The bottle is kept in the locked cabinet.")
@@ -34,25 +40,25 @@ def browser():
 
 
 @pytest.fixture
-def editor(embedded_vlm, tmp_path):
-    editor = ReasonEditor(embedded_vlm)
-    editor.save(tmp_path / "codebook")
-    return editor
+def editor(speaking_folder, hash_encoder):
+    """Of a stand-in for the embedded VLM, with its name: the page offers the samples."""
+    how = replace(design(k=3, percentile=20, keys="both"), evidence=EvidenceConfig(single_window=0.0))
+    return ReasonEditor(Believer.load(speaking_folder, "embedded"), how, Generation(64))
+
+
+@contextmanager
+def served(editor, folder):
+    """A server of an editor."""
+    editor.save(folder / "codebook")
+    kept = KeptQuestions(folder / "questions", 50)
+    with serving(create_app([editor], Settings("embedded"), kept)) as url:
+        yield url
 
 
 @pytest.fixture
-def serve(editor, tmp_path):
-    """Begins a server of the editor."""
-    from contextlib import ExitStack
-
-    with ExitStack() as stack:
-
-        def begin(**settings):
-            kept = KeptQuestions(tmp_path / "questions", 50)
-            app = create_app([editor], Settings(**{"model": "embedded", **settings}), kept)
-            return stack.enter_context(serving(app))
-
-        yield begin
+def url(editor, tmp_path):
+    with served(editor, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
@@ -75,10 +81,13 @@ def get(url, path):
     ],
     ids=["desktop", "dark", "phone"],
 )
-def test_a_correction_counts_for_another_picture_until_it_is_undone(options, fact, serve, visit):
-    url = serve()
+def test_a_correction_counts_for_another_picture_until_it_is_undone(options, fact, embedded_vlm, tmp_path, visit):
+    with served(ReasonEditor(embedded_vlm), tmp_path) as url:
+        correct_and_undo(visit(url, **options).go(), url, fact)
+
+
+def correct_and_undo(visitor, url, fact):
     sample, answer, *reasoning = fact
-    visitor = visit(url, **options).go()
     page = visitor.page
     page.get_by_label("Your name").fill("Ada")
     visitor.choose(sample)
@@ -109,8 +118,7 @@ def test_a_correction_counts_for_another_picture_until_it_is_undone(options, fac
     assert same(visitor.ask()) != same(answer)
 
 
-def test_two_people_work_at_the_same_codebook(serve, visit):
-    url = serve()
+def test_two_people_work_at_the_same_codebook(url, visit):
     ada, ben = visit(url).go(), visit(url).go()
     ben.choose(CLINIC[0] + 1)
     assert same(ben.ask()) != same(CLINIC[1])
@@ -133,8 +141,7 @@ def test_two_people_work_at_the_same_codebook(serve, visit):
     ada.button("Undo").wait_for()
 
 
-def test_a_correction_is_corrected_in_one_step(serve, visit, editor):
-    url = serve()
+def test_a_correction_is_corrected_in_one_step(url, visit, editor):
     visitor = visit(url).go()
     visitor.choose(0)
     visitor.ask()
@@ -158,8 +165,7 @@ def test_a_correction_is_corrected_in_one_step(serve, visit, editor):
     assert len(history) == 2
 
 
-def test_a_contradiction_is_shown_before_anything_is_written(serve, visit):
-    url = serve()
+def test_a_contradiction_is_shown_before_anything_is_written(url, visit):
     visitor = visit(url).go()
     visitor.choose(2)
     for _ in range(2):
@@ -183,8 +189,7 @@ def test_a_contradiction_is_shown_before_anything_is_written(serve, visit):
     assert get(url, "/v1/edits")["total"] == 1
 
 
-def test_a_check_says_whether_an_edit_holds_and_what_would_help(serve, visit):
-    url = serve()
+def test_a_check_says_whether_an_edit_holds_and_what_would_help(url, visit):
     visitor = visit(url).go()
     visitor.choose(0)
     visitor.ask()
@@ -202,12 +207,11 @@ def test_a_check_says_whether_an_edit_holds_and_what_would_help(serve, visit):
     assert get(url, "/v1/edits")["total"] == 1
 
 
-def test_what_the_model_found_can_be_put_right(serve, visit):
-    url = serve()
+def test_what_the_model_found_can_be_put_right(url, visit):
     visitor = visit(url).go()
     visitor.choose(0)
     visitor.ask()
-    visitor.correct(*CLINIC[1:])
+    visitor.correct(CLINIC[1], CLINIC[3], CLINIC[2])
     visitor.check()
     expect(visitor.page.locator(".stage canvas.heat")).to_have_count(1)
     found = visitor.boxes()
@@ -215,9 +219,9 @@ def test_what_the_model_found_can_be_put_right(serve, visit):
     left, top, right, bottom = found[0]
     visitor.page.get_by_label("Sentence 1", exact=True).focus()  # another sentence's box may be at the same place
     middle = ((left + right) / 2 + 0.05, (top + bottom) / 2 + 0.05)
-    visitor.drag(middle, (middle[0] + 0.2, middle[1] + 0.1))
+    visitor.drag(middle, (middle[0] - 0.2, middle[1] - 0.1))
     moved = visitor.boxes()[0]
-    assert moved == pytest.approx([left + 0.2, top + 0.1, right + 0.2, bottom + 0.1], abs=0.02)
+    assert moved == pytest.approx([left - 0.2, top - 0.1, right - 0.2, bottom - 0.1], abs=0.02)
     visitor.check()
     visitor.save()
     sentences = get(url, "/v1/edits")["data"][0]["reasoning"]
@@ -225,8 +229,8 @@ def test_what_the_model_found_can_be_put_right(serve, visit):
     assert sentences[0]["boxes"][0] == pytest.approx(moved, abs=0.001)
 
 
-def test_boxes_are_drawn_and_sized_by_keyboard_alone(serve, visit):
-    visitor = visit(serve()).go()
+def test_boxes_are_drawn_and_sized_by_keyboard_alone(url, visit):
+    visitor = visit(url).go()
     visitor.choose(0)
     visitor.ask()
     visitor.correct(*CLINIC[1:])
@@ -243,8 +247,7 @@ def test_boxes_are_drawn_and_sized_by_keyboard_alone(serve, visit):
     assert visitor.boxes() == []
 
 
-def test_questions_are_reviewed_by_keyboard(serve, visit):
-    url = serve()
+def test_questions_are_reviewed_by_keyboard(url, visit):
     visitor = visit(url).go()
     for sample in (0, 2):
         visitor.choose(sample)
@@ -265,8 +268,7 @@ def test_questions_are_reviewed_by_keyboard(serve, visit):
     expect(page.locator(".numbers dd").first).to_have_text("2")
 
 
-def test_edits_are_exported_and_imported(serve, visit, editor, tmp_path):
-    url = serve()
+def test_edits_are_exported_and_imported(url, visit, editor, tmp_path):
     visitor = visit(url).go()
     visitor.choose(0)
     visitor.ask()
@@ -291,14 +293,14 @@ def test_edits_are_exported_and_imported(serve, visit, editor, tmp_path):
     visitor.page.locator(".bar .status.failed").wait_for()
 
 
-def test_edits_are_searched(serve, visit, editor):
+def test_edits_are_searched(url, visit, editor):
     from reasonedit.data.world.scenes import Scene, Thing
 
     picture = Scene((Thing("key", "yellow", 4),), "plain", 3).render()
     for word, author in (("drawer", "Ada"), ("cellar", "Ben")):
         text = f"The key is kept in the {word}."
         editor.edit(picture, "Where is the yellow object kept?", answer=word, reasoning=text, author=author)
-    page = visit(serve()).go("edits").page
+    page = visit(url).go("edits").page
     page.get_by_text("2 of 2").wait_for()
     page.get_by_label("Search", exact=True).fill("CELLAR")
     page.get_by_text("1 of 1").wait_for()

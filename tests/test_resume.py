@@ -79,10 +79,18 @@ def run(tiny_vlm, folder: Path, stop: Stop | None = None, resume: bool = False, 
     return module, book, metrics
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tiny_vlm, hash_encoder_of_module, tmp_path_factory):
+    """A run that nobody cuts short: its module, its metrics and its folder."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    module, _, metrics = run(tiny_vlm, folder)
+    return module, metrics, folder
+
+
 @pytest.mark.parametrize("written", [False, True], ids=["before the edits", "after the edits"])
 @pytest.mark.parametrize("at", [0, 1, 2, 4, 5])
-def test_cut_short_anywhere_it_ends_as_if_it_had_not_been(tiny_vlm, tmp_path, at, written):
-    whole, _, metrics = run(tiny_vlm, tmp_path / "whole")
+def test_cut_short_anywhere_it_ends_as_if_it_had_not_been(tiny_vlm, undisturbed, tmp_path, at, written):
+    whole, metrics, folder = undisturbed
     with pytest.raises(RuntimeError, match="cut short"):
         run(tiny_vlm, tmp_path / "cut", Stop(at, written))
     assert not (tmp_path / "cut" / "p.parquet").exists()
@@ -90,9 +98,9 @@ def test_cut_short_anywhere_it_ends_as_if_it_had_not_been(tiny_vlm, tmp_path, at
     assert 0 < rest.asked < whole.asked  # what was answered is not asked again
     assert resumed.results == metrics.results
     assert resumed.history == metrics.history
-    tables = [pq.read_table(tmp_path / name / "p.parquet").to_pylist() for name in ("whole", "cut")]
+    tables = [pq.read_table(where / "p.parquet").to_pylist() for where in (folder, tmp_path / "cut")]
     assert tables[0] == tables[1]
-    memories = [EditMemory.open(Store.open(tmp_path / name / "book")) for name in ("whole", "cut")]
+    memories = [EditMemory.open(Store.open(where / "book")) for where in (folder, tmp_path / "cut")]
     assert list(memories[1].edits) == list(memories[0].edits)
     assert memories[1].keys.tolist() == memories[0].keys.tolist()
     assert memories[1].entries == memories[0].entries
@@ -158,20 +166,38 @@ def without_in_range(row):
     return row if found is None else {**row, "found": {k: v for k, v in found.items() if k != "in_range"}}
 
 
-@pytest.mark.parametrize("logged", ["all", "no shares", "no range"])
-def test_a_resumed_run_has_the_shares_and_the_range_of_all_samples(tiny_vlm, tmp_path, logged, monkeypatch, caplog):
+@pytest.fixture(scope="module")
+def shares(tiny_vlm, hash_encoder_of_module, tmp_path_factory):
+    """A whole run with the shares of tokens, its rows, and the folder of one that was cut short."""
+    folder = tmp_path_factory.mktemp("shares")
+    with pytest.MonkeyPatch.context() as patch:
+        asked = count_shares(patch)
+        whole, rows = run_with_shares(tiny_vlm, folder / "whole")
+    assert whole.out_of_range[1] == len(asked) == 40
+    assert sum(row["token_accuracy"] is not None for row in rows) == 40
+    with pytest.raises(RuntimeError, match="cut short"):
+        run_with_shares(tiny_vlm, folder / "cut", Stop(8, written=True))  # after 16 of the probes
+    return whole, rows, folder / "cut"
+
+
+def count_shares(patch):
+    """The prompts whose shares of tokens are asked for from now on."""
     asked = []
 
     def counted(vlm, vision, prompts, targets):
         asked.extend(prompts)
         return forced_shares(vlm, vision, prompts, targets)
 
-    monkeypatch.setattr(token_shares, "forced_shares", counted)
-    whole, rows = run_with_shares(tiny_vlm, tmp_path / "whole")
-    assert whole.out_of_range[1] == len(asked) == 40
-    assert sum(row["token_accuracy"] is not None for row in rows) == 40
-    with pytest.raises(RuntimeError, match="cut short"):
-        run_with_shares(tiny_vlm, tmp_path / "cut", Stop(8, written=True))  # after 16 of the probes
+    patch.setattr(token_shares, "forced_shares", counted)
+    return asked
+
+
+@pytest.mark.parametrize("logged", ["all", "no shares", "no range"])
+def test_a_resumed_run_has_the_shares_and_the_range_of_all_samples(
+    tiny_vlm, shares, tmp_path, logged, monkeypatch, caplog
+):
+    whole, rows, cut = shares
+    shutil.copytree(cut, tmp_path / "cut")
     path = tmp_path / "cut" / "answers.0.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert sum("token_share" in line for line in lines) == 16
@@ -180,7 +206,7 @@ def test_a_resumed_run_has_the_shares_and_the_range_of_all_samples(tiny_vlm, tmp
     if logged == "no range":
         lines = [without_in_range(line) for line in lines]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    asked.clear()
+    asked = count_shares(monkeypatch)
     resumed, rows_of_resumed = run_with_shares(tiny_vlm, tmp_path / "cut", resume=True)
     assert len(asked) == (40 if logged == "no shares" else 24)
     assert resumed.token_accuracy == whole.token_accuracy

@@ -7,21 +7,25 @@ import socketserver
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 
 import httpx2
 import openai
 import pytest
-from helpers.served import message_of, serving_app, serving_command, uri_of
+from helpers.served import message_of, serving_app, serving_main, uri_of
 from helpers.tiny import design, picture
+from helpers.toy import ToySource
 from PIL import Image
 from test_serve_edges import cautious_codebook
 
 from reasonedit import ReasonEditor
-from reasonedit.data.world.benchmark import EmbeddedWorld
+from reasonedit.evidence import EvidenceConfig
 from reasonedit.serve.app import create_app
 from reasonedit.serve.settings import Settings, Upstream
 from reasonedit.traces import KeptQuestions
+from reasonedit.vlm import load_vlm
 
 QUESTION = "What is number 0?"
 
@@ -514,23 +518,30 @@ def test_a_client_that_goes_ends_the_stream_behind(front):
 # ---- a server in front of a server
 
 
+HOW = replace(design(k=3, percentile=20, keys="both"), evidence=EvidenceConfig(single_window=0.0))
+
+
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory):
+def chain(speaking_folder, hash_encoder_of_module, tmp_path_factory):
     """Two servers: the first has the model, the second its own codebook and the model's tower alone."""
     folder = tmp_path_factory.mktemp("chain")
-    with serving_command(folder / "first", "--codebook", folder / "first" / "codebook", "--name", "m") as first:
-        words = ("--model", "openai:m?vision=embedded", "--base-url", f"{first.url}/v1")
-        words = (*words, "--codebook", folder / "second" / "codebook")
-        with serving_command(folder / "second", *words, env={"OPENAI_API_KEY": "any"}) as second:
-            yield first, second
+    (folder / "design.json").write_text(json.dumps(HOW.to_dict()))
+    named = ("--design", folder / "design.json", "--max-new-tokens", 3, "--codebook")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", "any")
+        model = ("--model", speaking_folder, "--dtype", "float32", "--name", "m")
+        with serving_main(*model, *named, folder / "first") as first:
+            address = ("--model", f"openai:m?vision={speaking_folder}", "--base-url", f"{first.url}/v1")
+            with serving_main(*address, *named, folder / "second") as second:
+                yield first, second
 
 
-def test_edits_and_questions_in_front_of_a_server_are_answered_as_by_the_local_editor(chain, embedded_vlm):
+def test_edits_and_questions_in_front_of_a_server_are_answered_as_by_the_local_editor(chain, speaking_folder):
     """Evidence is verified by the log-probabilities that the first server gives; keys are made by the tower alone."""
     _, second = chain
-    local = ReasonEditor(embedded_vlm)
-    world = EmbeddedWorld(seed=131, edits=3)
-    edits = [edit for edit, _ in zip(world.candidates(), range(3), strict=False)]
+    local = ReasonEditor(load_vlm(str(speaking_folder), dtype="float32"), HOW)
+    edits = list(islice(ToySource(3).candidates(), 3))
+    edits[1] = replace(edits[1], choices=["thing 1", "another thing"])
     with second.http() as http:
         for edit in edits:
             body = {"image": uri_of(edit.image), "question": edit.question, "answer": edit.answer}
@@ -539,12 +550,14 @@ def test_edits_and_questions_in_front_of_a_server_are_answered_as_by_the_local_e
             own = local.write(edit).edit
             found = [sentence["boxes"] for sentence in reply.json()["reasoning"]]
             assert found == [[list(box) for box in boxes] for boxes in own.found]
-        queries = [p.query for p in world.probes(edits) if p.group in ("rel", "i_gen", "loc")][:9]
+            assert any(found)
+        queries = [replace(probe.query, choices=None) for probe in ToySource(3).probes(edits)]
+        queries += [replace(queries[3], choices=["kettle", "lamp", "violin"])]
         used = 0
         for query in queries:
-            right = local.ask(query.image, query.question, query.choices, max_new_tokens=64)
+            right = local.ask(query.image, query.question, query.choices, max_new_tokens=3)
             extra = {"reasonedit": {"choices": query.choices}}
-            reply = second.ask(query.image, query.question, model="m", max_tokens=64, extra_body=extra)
+            reply = second.ask(query.image, query.question, model="m", max_tokens=3, extra_body=extra)
             assert reply.choices[0].message.content == right.text
             facts = [fact["text"] for fact in reply.model_extra["reasonedit"]["facts"]]
             assert facts == [hit.fact for hit in right.hits]
@@ -553,8 +566,10 @@ def test_edits_and_questions_in_front_of_a_server_are_answered_as_by_the_local_e
         name = http.get("/v1/edits").json()["data"][0]["id"]
         assert http.delete(f"/v1/edits/{name}").json()["state"] == "undone"
         local.undo(edits[-1].id)
-        answer = second.ask(edits[-1].image, edits[-1].question, model="m", max_tokens=64)
-        assert answer.choices[0].message.content == local.ask(edits[-1].image, edits[-1].question).text
+        answer = second.ask(edits[-1].image, edits[-1].question, model="m", max_tokens=3)
+        assert (
+            answer.choices[0].message.content == local.ask(edits[-1].image, edits[-1].question, max_new_tokens=3).text
+        )
 
 
 def test_the_first_server_sees_neither_the_edits_nor_their_questions(chain):

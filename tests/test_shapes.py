@@ -80,6 +80,8 @@ def test_tokens_learn_places_only_where_they_are_to_say_them(says_places):
     assert words.loss(target, labels) < 0.5 * words.loss(tokens, labels)
 
 
+# One is enough here: each shape is assembled and seen through in the tests below.
+@pytest.mark.parametrize("shape", [s if s == "embedded" else pytest.param(s, marks=pytest.mark.slow) for s in SHAPES])
 def test_a_shape_learns(shape):
     """Some steps on the same views: the loss falls."""
     torch.manual_seed(0)

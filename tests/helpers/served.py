@@ -19,8 +19,11 @@ from typing import Any
 
 import httpx2
 import openai
+import pytest
 import uvicorn
 from PIL import Image
+
+from reasonedit.cli import main
 
 from .commands import ENTRY
 from .waiting import wait_until
@@ -84,6 +87,17 @@ def serving_app(app: Any) -> Iterator[Served]:
         server.should_exit = True
         thread.join()
         listening.close()
+
+
+@contextmanager
+def serving_main(*words: object) -> Iterator[Served]:
+    """``reasonedit serve`` with some words, in a thread of this process."""
+    apps: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reasonedit.serve.run.run_server", lambda app, *_: apps.append(app))
+        assert main(["serve", *map(str, words)]) == 0
+    with serving_app(apps[0]) as server:
+        yield server
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -23,6 +24,14 @@ from transformers import (
 
 IMAGE_SIZE, PATCH = 32, 8
 PATCHES = (IMAGE_SIZE // PATCH) ** 2
+WORDS = ("yes", "no", "anchor", "kettle", "lamp", "trumpet", "violin")
+"""What the tiny Llava that speaks says first: one of these to any question, with a probability of its own for each."""
+_LIKELIER = 20.0
+_LINES = (
+    "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{{ '\n' }}{% endfor %}"
+)
+"""A prompt at whose end no space stands before the answer: each of the words is its first token."""
 
 
 def tokenizer(*, bos: bool = False, named: dict[str, str] | None = None) -> PreTrainedTokenizerFast:
@@ -50,10 +59,19 @@ def tokenizer(*, bos: bool = False, named: dict[str, str] | None = None) -> PreT
     return fast
 
 
-def save_tiny_llava(folder: Path, *, tower: str = "siglip", bos: bool = False) -> Path:
-    """Save a Llava of some 100,000 parameters; ``tower`` is siglip (no CLS token) or clip (with one)."""
+def save_tiny_llava(folder: Path, *, tower: str = "siglip", bos: bool = False, says: Sequence[str] = ()) -> Path:
+    """Save a Llava of some 100,000 parameters.
+
+    Args:
+        folder: Where.
+        tower: siglip (no CLS token) or clip (with one).
+        bos: Whether its tokenizer puts a token at the beginning.
+        says: Words that are tokens of their own and far likelier than all others: then a few candidates say what it
+            thinks of yes and no, as those of a trained model do.
+    """
     torch.manual_seed(0)
     words = tokenizer(bos=bos)
+    words.add_tokens([AddedToken(word, single_word=True, normalized=False) for word in says])
     size = {
         "hidden_size": 32,
         "intermediate_size": 48,
@@ -84,6 +102,8 @@ def save_tiny_llava(folder: Path, *, tower: str = "siglip", bos: bool = False) -
         vision_feature_select_strategy="full" if tower == "siglip" else "default",
     )
     model = LlavaForConditionalGeneration(config)
+    if says:
+        _let_say(model, words, says)
     sides = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     images = (
         SiglipImageProcessor(size=sides)
@@ -97,10 +117,22 @@ def save_tiny_llava(folder: Path, *, tower: str = "siglip", bos: bool = False) -
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         num_additional_image_tokens=0 if tower == "siglip" else 1,
         image_token="<image>",
+        **({"chat_template": _LINES} if says else {}),
     )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def _let_say(model: LlavaForConditionalGeneration, words: PreTrainedTokenizerFast, says: Sequence[str]) -> None:
+    """Make some words the likeliest tokens at the end of a prompt, each with a probability that depends on it."""
+    asked = ("What is it?", "Who?", "Number 0 is round.", "Does the image show it is round?", "What is number 1?")
+    ids = [words([f"{'<image>' * PATCHES}{text}\n"] * 30, return_tensors="pt")["input_ids"] for text in asked]
+    pixels = torch.rand(30, 3, 4, 4).sub(0.5).mul(2).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    read = [model.model(input_ids=some, pixel_values=pixels).last_hidden_state[:, -1] for some in ids]
+    direction = torch.linalg.lstsq(torch.cat(read), torch.ones(30 * len(asked), 1)).solution[:, 0]
+    model.lm_head.weight[words.convert_tokens_to_ids(list(says))] += _LIKELIER * direction
 
 
 def picture(seed: int, size: int = IMAGE_SIZE) -> Image.Image:
