@@ -108,7 +108,7 @@ def test_a_question_that_many_edits_share_says_no_more_than_one_that_is_asked_on
         kept = []
         for i, row in enumerate(rows):
             asked = i % 40 % 8
-            row |= {"id": f"{row['edit']}-{row['group']}-s{asked}", "question": "What is it?", "target": "a cup"}
+            row |= {"id": f"{row['edit']}-{row['group']}-of-s{asked}", "question": "What is it?", "target": "a cup"}
             if row["group"] == "loc":
                 row["right"] = asked < 4
             if shared or row["group"] != "loc" or i % 40 < 8:
@@ -121,9 +121,10 @@ def test_a_question_that_many_edits_share_says_no_more_than_one_that_is_asked_on
 
 
 def test_questions_are_told_apart_by_their_samples_and_their_words():
-    one = {"edit": "a", "group": "loc", "id": "a-loc-7", "question": "Who?", "choices": None, "target": "Ada"}
-    other = {**one, "edit": "b", "id": "b-loc-7"}
-    assert clusters_of([one, other, {**other, "group": "hard_loc", "id": "b-hard_loc-7"}]) == ["a", "a", "a"]
-    for change in ({"id": "b-loc-8"}, {"question": "What?"}, {"target": "Bob"}, {"choices": ["Ada", "Bob"]}):
+    one = {"edit": "a", "group": "loc", "id": "a-loc-of-7", "question": "Who?", "choices": None, "target": "Ada"}
+    other = {**one, "edit": "b", "id": "b-loc-of-7"}
+    assert clusters_of([one, other, {**other, "group": "hard_loc", "id": "b-hard_loc-of-7"}]) == ["a", "a", "a"]
+    for change in ({"id": "b-loc-of-8"}, {"question": "What?"}, {"target": "Bob"}, {"choices": ["Ada", "Bob"]}):
         assert clusters_of([one, {**other, **change}]) == ["a", "b"]
+    assert clusters_of([{**one, "id": "a-loc-7"}, {**other, "id": "b-loc-7"}]) == ["a", "b"]  # no sample's name
     assert clusters_of([{**one, "group": "r_gen"}, {**other, "group": "r_gen"}]) == ["a", "b"]

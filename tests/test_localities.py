@@ -18,7 +18,8 @@ from reasonedit.data.probe_counts import ProbeCount, count_probes, describe_coun
 from reasonedit.data.source import Probe
 from reasonedit.data.world.benchmark import EmbeddedWorld
 from reasonedit.experiments.noise import NoisyReasoning
-from reasonedit.groups import GENERALITIES, LABELS, generality, overall
+from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES, generality, overall
+from reasonedit.rounds import clusters_of
 from reasonedit.vlm import Generation, Reply
 
 pytestmark = pytest.mark.usefixtures("hash_encoder")
@@ -88,6 +89,21 @@ def test_the_world_has_them_too():
     for edit in edits:
         near = [overlap(edit.question, p.query.question) for p in probes if p.edit_id == edit.id]
         assert min(near) >= sum(overlap(edit.question, q) for q in others) / len(others)
+
+
+def test_what_several_edits_share_counts_once_in_intervals():
+    world = EmbeddedWorld("demo", 0, edits=40)
+    probes = [p for p in world.probes(list(islice(world.candidates(), 40))) if p.group in LOCALITIES]
+    rows = [
+        {"edit": p.edit_id, "group": p.group, "id": p.query.id, "question": p.query.question, "target": p.answer}
+        for p in probes
+    ]
+    asked = [(p.query.question, p.query.image.tobytes()) for p in probes]
+    first = {}
+    for question, p in zip(asked, probes, strict=True):
+        first.setdefault(question, p.edit_id)
+    assert clusters_of(rows) == [first[question] for question in asked]
+    assert len(first) < len(probes)
 
 
 # ---- counts

@@ -59,19 +59,24 @@ def clusters_of(probes: Sequence[Row]) -> list[str]:
     """The edit that each probe counts with in an interval: of a question that several edits share, the first of them.
 
     A data set has few questions that ask for locality, so that many edits have the same. Its answers are one after all
-    edits, and no more is known by counting it for each. Questions are told apart by the samples that their ids name,
-    and by their words, as a source may name them by numbers.
+    edits, and no more is known by counting it for each. A source says that a probe asks a sample which may be asked for
+    others, too, by the probe's id: the edit, the group and ``of-`` with the sample's name.
 
     >>> asked = {"group": "loc", "question": "Who?", "target": "Ada"}
-    >>> clusters_of([{**asked, "edit": "a", "id": "a-loc-7"}, {**asked, "edit": "b", "id": "b-loc-7"}])
+    >>> clusters_of([{**asked, "edit": "a", "id": "a-loc-of-7"}, {**asked, "edit": "b", "id": "b-loc-of-7"}])
     ['a', 'a']
+    >>> clusters_of([{**asked, "edit": "a", "id": "a-loc-0"}, {**asked, "edit": "b", "id": "b-loc-0"}])  # their firsts
+    ['a', 'b']
 
     Args:
         probes: Probes, in the order in which they were asked.
     """
     first: dict[tuple[Any, ...], str] = {}
     return [
-        first.setdefault(question_of(row), row["edit"]) if row["group"] in LOCALITIES else row["edit"] for row in probes
+        first.setdefault(asked, row["edit"])
+        if row["group"] in LOCALITIES and str((asked := question_of(row))[0]).startswith("of-")
+        else row["edit"]
+        for row in probes
     ]
 
 

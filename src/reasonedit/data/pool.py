@@ -243,7 +243,7 @@ class Pool(ABC):
 
 
 def _locality_probe(group: str, name: str, other: Edit, edit: Edit) -> Probe:
-    query = query_of(other, other.question, other.choices, f"{edit.id}-{group}-{name}")
+    query = query_of(other, other.question, other.choices, f"{edit.id}-{group}-of-{name}")
     return Probe(group, query, other.answer, edit.id, other.answers)
 
 

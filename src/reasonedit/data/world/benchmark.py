@@ -93,15 +93,18 @@ class EmbeddedWorld:
         probes: list[Probe] = []
         for edit in edits:
             rng = random.Random(f"probes-{self.probe_seed}-{edit.id}")
-            by_group = samples.draw(rng, self._samples[edit.id]) | {"word_loc": pool.nearest(edit.question)}
-            for group, group_samples in by_group.items():
-                for i, sample in enumerate(group_samples):
+            drawn = samples.draw(rng, self._samples[edit.id])
+            by_group = {g: {str(i): sample for i, sample in enumerate(of_group)} for g, of_group in drawn.items()}
+            nearest = pool.nearest(edit.question)  # of which other edits may have the same
+            by_group["word_loc"] = {f"of-{name}": sample for name, sample in nearest.items()}
+            for group, of_group in by_group.items():
+                for name, sample in of_group.items():
                     # A probe is asked as its edit was: with choices, its own, where the edit had some.
                     if group == "rel" or edit.choices is None:
                         choices = edit.choices
                     else:
                         choices = draw_choices(rng, sample.answer, sample.pool)
-                    query = Query(sample.scene.render(), sample.question, choices, f"{edit.id}-{group}-{i}")
+                    query = Query(sample.scene.render(), sample.question, choices, f"{edit.id}-{group}-{name}")
                     self._samples[query.id] = sample
                     probes.append(Probe(group, query, sample.answer, edit.id))
         return probes

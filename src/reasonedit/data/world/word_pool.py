@@ -38,6 +38,6 @@ class WordPool:
                 self._samples.append(sample)
         self._questions = WordIndex({str(i): sample.question for i, sample in enumerate(self._samples)})
 
-    def nearest(self, question: str) -> list[WorldSample]:
-        """The samples whose questions share the most words with one; none asks an edit's own question."""
-        return [self._samples[int(name)] for name in self._questions.find(question, WORD_LOC_PER_EDIT)]
+    def nearest(self, question: str) -> dict[str, WorldSample]:
+        """The samples whose questions share the most words with one, by name; none asks an edit's own question."""
+        return {name: self._samples[int(name)] for name in self._questions.find(question, WORD_LOC_PER_EDIT)}
