@@ -79,14 +79,15 @@ def judge(changes: Sequence[Change], edit_id: str, *, unsure: bool = False, misl
 
     It **harms** where another question is answered worse, or its own is answered otherwise about two other pictures or
     more that do not show what it says. Else it **holds here only** where fewer than three quarters of the variations of
-    its question are answered rightly, or where its sentences lead to another answer, which they then do for other
-    questions, too. All else that was found is said beside the verdict.
+    its question are answered rightly; where the VLM affirms none of its sentences of the picture, so that only its
+    looks tell another picture that shows the same from one that does not; or where its sentences lead to another
+    answer, which they then do for other questions, too. One answer about another picture is said beside the verdict.
 
     Args:
         changes: Its trials.
         edit_id: Its id.
-        unsure: Whether the VLM affirms none of its sentences of any part of the picture. That is said, and decides
-            nothing: what a VLM has no name for is recognised by its looks.
+        unsure: Whether the VLM affirms none of its sentences of any part of the picture. Of our design's edits two in
+            five of these hold for their own picture alone, and none of the others does (seeds 104 to 107).
         misled: Whether one of its sentences leads to another answer.
     """
     variations = [change for change in changes if change.origin in (PARAPHRASE, REDRAWN)]
@@ -107,7 +108,7 @@ def judge(changes: Sequence[Change], edit_id: str, *, unsure: bool = False, misl
     elsewhere = sum(change.origin == ELSEWHERE for change in harmed)
     if elsewhere < len(harmed) or elsewhere >= _HARMED_ELSEWHERE:
         return Finding(Verdict.HARMS, because, advice)
-    if misled or held < HOLDS_FROM * len(variations):
+    if unsure or misled or held < HOLDS_FROM * len(variations):
         return Finding(Verdict.HERE_ONLY, because, advice)
     return Finding(Verdict.HOLDS, because, advice)
 
