@@ -15,7 +15,7 @@ from typing import Any
 import lightning as L
 
 from reasonedit.calibration import Calibration
-from reasonedit.codebook import Draft, EditMemory, Store
+from reasonedit.codebook import Draft, EditMemory, Store, check_place
 from reasonedit.codebook.draft_messages import pack_drafts, unpack_drafts
 from reasonedit.codebook.hub import fetch_from_hub, push_to_hub
 from reasonedit.design import Design
@@ -142,6 +142,8 @@ class Codebook(Editor):
             MismatchError: The keys were made with another model.
             ConflictError: The folder holds another codebook.
             LockedError: Somebody else is writing.
+            InputError: The codebook cannot be in a folder of this name.
+            UnavailableError: Nothing may be written there.
             ReasonEditError: As for :meth:`Editor.setup`.
         """
         super().setup(trainer, pl_module, stage)
@@ -153,6 +155,8 @@ class Codebook(Editor):
                 "or name another folder."
             )
         if trainer.is_global_zero and writes:
+            if self.memory.store is None and self.path is not None:
+                check_place(self.path)
             self._run.lock(self.memory)
         if trainer.world_size > 1:
             self._agree(trainer)

@@ -2,7 +2,7 @@
 
 from reasonedit.images.augment import augment
 
-from .disk.errors import DamagedError
+from .disk.errors import DamagedError, check_place
 from .disk.store import Store
 from .drafts import Draft, Entry, Fact
 from .fact_graph import FactGraph
@@ -26,6 +26,7 @@ __all__ = [
     "as_edit",
     "augment",
     "check_fingerprint",
+    "check_place",
     "merges",
     "overlap",
     "row_of",

@@ -138,7 +138,7 @@ def _check_codebook(arguments: argparse.Namespace) -> None:
 
 def _open_editor(arguments: argparse.Namespace, generation: Generation) -> ReasonEditor:
     from reasonedit.calibration import Calibration
-    from reasonedit.codebook import Store
+    from reasonedit.codebook import Store, check_place
     from reasonedit.design import Design
     from reasonedit.editor import ReasonEditor
     from reasonedit.vlm import load_vlm
@@ -146,6 +146,7 @@ def _open_editor(arguments: argparse.Namespace, generation: Generation) -> Reaso
     options: dict[str, Any] = {"dtype": arguments.dtype, "trust_remote_code": arguments.trust_remote_code}
     if Store.exists(arguments.codebook):
         return ReasonEditor.load(arguments.codebook, generation=generation, **options)
+    check_place(arguments.codebook)
     model = arguments.model or "embedded"
     design = Design.load(arguments.design, Design.default(model)) if arguments.design else None
     calibration = Calibration.load(arguments.calibration) if arguments.calibration else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reasonedit.calibration import Calibration
-from reasonedit.codebook import Store
+from reasonedit.codebook import Store, check_place
 from reasonedit.design import Design
 from reasonedit.editor import ReasonEditor
 from reasonedit.errors import InputError, NotFoundError, needed
@@ -82,6 +82,7 @@ def open_editors(arguments: argparse.Namespace, generation: Generation) -> list[
             "--read-only out."
         )
     else:
+        check_place(folder)
         model = arguments.model or "embedded"
         design = Design.load(arguments.design, Design.default(model)) if arguments.design else None
         calibration = Calibration.load(arguments.calibration) if arguments.calibration else None

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from reasonedit.errors import ConflictError, ReasonEditError, UnavailableError
+from reasonedit.errors import ConflictError, InputError, ReasonEditError, UnavailableError
 
 from .layout import KEYS, PICTURES
 
@@ -84,6 +84,21 @@ def write_error(folder: Path, error: OSError, doing: str = "written") -> Unavail
         f"The codebook in '{folder}' cannot be {doing} ({error.strerror or error}): free some space or name another "
         f"folder. {unchanged}"
     )
+
+
+def check_place(folder: str | os.PathLike[str]) -> None:
+    """Make sure that a codebook can be begun in a folder, before what takes long.
+
+    Raises:
+        InputError: A file has its name, or that of a folder above it.
+        UnavailableError: It may not be written.
+    """
+    path = Path(folder).absolute()
+    there = next(p for p in (path, *path.parents) if os.path.lexists(p))
+    if not there.is_dir():
+        raise InputError(f"'{there}' is no folder, and a codebook is one: name another.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise write_error(path, PermissionError(errno.EACCES, "permission denied", str(there)))
 
 
 def link_error(path: Path) -> ConflictError:
