@@ -69,12 +69,12 @@ class Codebook(Editor):
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
-        design: Design | str | os.PathLike[str] | None = None,
+        design: Design | str | None = None,
         model: str | None = None,
         finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
-        calibration: Calibration | str | os.PathLike[str] | None = None,
+        calibration: Calibration | str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # not typed as any path, though they may be one: a config's mapping is then read as a path
         self.path = Path(path).absolute() if path is not None else None
         self.held = HeldPipeline(design, model, finder, calibration)
         self.evidence: dict[str, list[Evidence]] = {}

@@ -16,6 +16,7 @@ import torch
 from helpers.tiny import design, picture, save_tiny_llava
 from helpers.waiting import CEILING
 from helpers.writer import make_edit
+from lightning.pytorch.plugins.precision import Precision
 
 from reasonedit import Edit, ReasonEditError, ReasonEditor, VLMModule
 from reasonedit.callbacks import Codebook
@@ -275,7 +276,7 @@ def test_edits_of_a_loader_that_is_not_in_step_are_refused():
 
 def test_a_model_that_is_spread_out_takes_one_process(tiny_vlm, monkeypatch):
     module = VLMModule(tiny_vlm)
-    module._trainer = SimpleNamespace(world_size=2)
+    module._trainer = SimpleNamespace(world_size=2, precision_plugin=Precision())
     module.setup("predict")
     monkeypatch.setattr(tiny_vlm.model, "hf_device_map", {"a": 0, "b": 1}, raising=False)
     with pytest.raises(ReasonEditError, match="spread over 2 devices by device_map, which takes one process"):

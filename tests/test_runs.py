@@ -171,12 +171,12 @@ def test_a_slow_machine_does_not_widen_the_table(slow):
     from reasonedit.runs.folder import row
 
     shares = dict.fromkeys(labels_of(()), (0.5, 100))
-    made = row(shares, dict.fromkeys(shares, 0.5), seconds_per_edit=1.2345 * slow, ms_per_query=149.0 * slow)
+    made = row(shares, dict.fromkeys(shares, 0.5), seconds_per_edit=1.236 * slow, ms_per_query=149.0 * slow)
     out = io.StringIO()
     Console(file=out, width=80).print(results_table({"unedited": made, "reasonedit": made}))
     assert "…" not in out.getvalue()
     assert "ReasonEdit" in out.getvalue()
-    times = {1: ["1.234", "149.0"], 100: ["123.5", "14900"]}
+    times = {1: ["1.236", "149.0"], 100: ["123.6", "14900"]}
     assert [line.split()[-2:] for line in out.getvalue().splitlines() if "0.50" in line] == [times[slow]] * 2
 
 
