@@ -47,7 +47,7 @@ def _table(folder: Path, name: str, rows: str, metrics: str) -> str:
             raise InputError(f"'{name}.parquet' does not have the row '{row}' with all of: {metrics}.")
         cells = [_show(figure, m.endswith("-")) for figure, m in zip(known, metrics.split(), strict=True)]
         lines.append([known[0]["title"], *cells])
-    return "".join(f"| {' | '.join(line)} |".replace("|  |", "| |") + "\n" for line in lines)
+    return "".join(f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in line)}|\n" for line in lines)
 
 
 def _show(figure: dict[str, Any], difference: bool) -> str:
