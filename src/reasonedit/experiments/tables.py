@@ -12,7 +12,7 @@ from typing import Any
 
 from reasonedit.data.probe_counts import ProbeCount, describe_counts
 from reasonedit.errors import NotFoundError
-from reasonedit.groups import GENERALITIES, LABELS, generality, overall
+from reasonedit.groups import GENERALITIES, LABELS, LOCALITIES, generality, overall
 from reasonedit.rounds import clusters_of, final_probes, split_rounds
 
 from .agreement import CellRows, Record, compare_seeds, select_agreeing
@@ -306,7 +306,8 @@ def _samples(
         if group == "now":
             asked = [row for row in rows if row["phase"] == "check"]
         else:
-            asked = final_probes(rows, group if on_the_way else None, alone=is_alone(record))
+            shares = group in LOCALITIES and not on_the_way  # what is asked for one group may be for another, too
+            asked = final_probes(rows, None if shares else group, alone=is_alone(record))
         edits = [row["edit"] for row in asked] if on_the_way else clusters_of(asked)
         counts: dict[str, tuple[float, int]] = {}
         for row, edit in zip(asked, edits, strict=True):
