@@ -74,8 +74,9 @@ class Codebook(Editor):
         finder: Callable[[VLM, EvidenceConfig], EvidenceFinder] = EvidenceFinder,
         calibration: Calibration | str | None = None,
     ) -> None:
-        super().__init__()  # not typed as any path, though they may be one: a config's mapping is then read as a path
+        super().__init__()
         self.path = Path(path).absolute() if path is not None else None
+        # Design and calibration may be any path. The signature says str: else a config's mapping is read as a path.
         self.held = HeldPipeline(design, model, finder, calibration)
         self.evidence: dict[str, list[Evidence]] = {}
         self.quiet = False
